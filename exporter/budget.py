@@ -1,0 +1,42 @@
+"""The request budget of a project: a token bucket that everything sent to its cloud goes through.
+
+Ours, since rate-limit libraries know neither a pause that a vendor orders nor an injected clock.
+"""
+
+import asyncio
+
+from exporter.clock import Clock
+
+
+class Budget:
+    """At most `rate` requests a second in the long run, `burst` at once; first come, first served."""
+
+    def __init__(self, rate: float, burst: int, clock: Clock) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._clock = clock
+        self._tokens = float(burst)
+        self._at = clock.monotonic()
+        self._paused_until = self._at
+        self._turn = asyncio.Lock()
+
+    async def take(self) -> None:
+        """Wait until one more request may be sent."""
+        # The lock keeps the queue in order: whoever waits for a token holds it.
+        async with self._turn:
+            while (wait := self._wait()) > 0:
+                await self._clock.sleep(wait)
+            self._tokens -= 1
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long, beside what is under way: the vendor asked for it."""
+        self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
+
+    def _wait(self) -> float:
+        now = self._clock.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        missing = max(0.0, 1 - self._tokens)
+        # A sleep can end a hair early; a wait below the clock's grain would spin.
+        missing = 0.0 if missing < 1e-9 else missing / self._rate
+        return max(self._paused_until - now, missing)

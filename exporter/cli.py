@@ -1,0 +1,171 @@
+"""Commands and flags: what a user types, and the exit code that comes back.
+
+0 is success, 1 that something outside failed (a project, the port), 2 a bad configuration or usage.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from exporter import __version__, check, demo, logs
+from exporter.assembly import Exporter, assemble
+from exporter.clock import SystemClock
+from exporter.config.schema import Config, ConfigError, load
+from exporter.daemon import ListenError, listen, run
+from exporter.exposition import Format
+
+_COMMANDS = {
+    "run": "poll and serve metrics (the default)",
+    "check-config": "read FILE, tell every fault, and what it means: requests, series",
+    "once": "poll everything once and print the metrics",
+    "demo": "run on a simulated cloud, no account needed",
+    "simulate": "the simulated cloud alone; prints a configuration for it",
+}
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):[0-9]{1,5}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    flags = _parser(os.environ).parse_intermixed_args(arguments)
+    logs.configure(flags.log_level, flags.log_format)
+    try:
+        return _COMMAND[flags.command](flags)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except ListenError as error:
+        print(f"pipeline-exporter: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:14}{text}" for name, text in _COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="pipeline-exporter",
+        description="Prometheus exporter for CI/CD pipelines in the cloud.",
+        epilog=f"commands:\n{commands}\n\nEach flag has an environment variable (--log.level: {_variable('log.level')}); the "
+        "flag wins.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", nargs="?", default="run", choices=_COMMANDS, metavar="COMMAND")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="for check-config: instead of --config.file")
+
+    def flag(name: str, default: str | None, text: str, kind: Callable[[str], object] = str) -> None:
+        shown = f" (default: {default})" if default else ""
+        parser.add_argument(
+            f"--{name}",
+            dest=name.replace(".", "_").replace("-", "_"),
+            metavar=name.rsplit(".", 1)[1].upper(),
+            type=kind,
+            default=environment.get(_variable(name), default),
+            help=text + shown,
+        )
+
+    flag("config.file", "config.yaml", "the configuration")
+    flag(
+        "web.listen-address", None,
+        "HOST:PORT to listen on; port 0 picks a free one (default: :10047; demo: 127.0.0.1:10047; simulate: 127.0.0.1:10048)",
+        _address,
+    )  # fmt: skip
+    flag("web.telemetry-path", "/metrics", "path of the metrics", _path)
+    flag("log.level", "info", "debug, info, warning or error", _one_of(*logs.LEVELS))
+    flag("log.format", "logfmt", "logfmt or json", _one_of(*logs.FORMATS))
+    flag("simulate.pipelines", "200", "for demo and simulate: how many pipelines", _whole)
+    flag("simulate.seed", "1", "for demo and simulate: another seed, another cloud", _whole)
+    version = f"pipeline-exporter, version {__version__} (python {platform.python_version()})"
+    parser.add_argument("--version", action="version", version=version)
+    return parser
+
+
+def _variable(flag: str) -> str:
+    return f"PIPELINE_EXPORTER_{re.sub('[.-]', '_', flag).upper()}"
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _address(text: str) -> str:
+    if not _ADDRESS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as :10047 or 127.0.0.1:0")
+    return text
+
+
+def _path(text: str) -> str:
+    taken = {"/config", "/-/healthy", "/-/ready"}
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text) or text in taken:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a free path, such as /metrics")
+    return text
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100000")
+    return int(text)
+
+
+def _config(flags: argparse.Namespace) -> Config:
+    return load(Path(flags.config_file))
+
+
+def _run(flags: argparse.Namespace) -> int:
+    config = _config(flags)
+    return asyncio.run(run(config, listen(flags.web_listen_address or ":10047"), flags.web_telemetry_path))
+
+
+def _check_config(flags: argparse.Namespace) -> int:
+    file = Path(flags.file or flags.config_file)
+    config = load(file)
+    print(f"{file} is valid: {check.report(config)}")
+    return 0
+
+
+def _once(flags: argparse.Namespace) -> int:
+    config = _config(flags)
+    exporter = asyncio.run(_poll_once(config))
+    sys.stdout.write(exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+    return 0 if all(poller.up for poller in exporter.pollers) else 1
+
+
+async def _poll_once(config: Config) -> Exporter:
+    exporter = assemble(config, SystemClock())
+    async with asyncio.TaskGroup() as polls:
+        for poller in exporter.pollers:
+            polls.create_task(poller.tick())
+    for poller in exporter.pollers:
+        await poller.close()
+    return exporter
+
+
+def _demo(flags: argparse.Namespace) -> int:
+    cloud = demo.cloud(seed=flags.simulate_seed, pipelines=flags.simulate_pipelines)
+    listener = listen(flags.web_listen_address or "127.0.0.1:10047")
+    return asyncio.run(demo.run_demo(cloud, listener, flags.web_telemetry_path))
+
+
+def _simulate(flags: argparse.Namespace) -> int:
+    cloud = demo.cloud(seed=flags.simulate_seed, pipelines=flags.simulate_pipelines)
+    return asyncio.run(demo.simulate(cloud, listen(flags.web_listen_address or "127.0.0.1:10048")))
+
+
+_COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "check-config": _check_config,
+    "once": _once,
+    "demo": _demo,
+    "simulate": _simulate,
+}

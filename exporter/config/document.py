@@ -1,0 +1,151 @@
+"""A YAML file as plain text values, with the line of each, and every fault that its text has.
+
+Scalars stay text: the schema says what they mean. That spares a user YAML 1.1's readings of their ids and names
+(`no`, `012`, `12:30:45`), and leaves one place where values are understood.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import yaml
+
+Path = tuple[str | int, ...]
+Value = str | None | list["Value"] | dict[str, "Value"]
+
+_NULLS = {"", "~", "null", "Null", "NULL"}
+_REFERENCE = re.compile(r"\$(?P<escaped>\$)?\{(?P<name>[^}]*)(?P<closed>\})?")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a configuration, where, and what would be right."""
+
+    line: int
+    key: str
+    text: str
+
+
+@dataclass(slots=True)
+class Document:
+    """What a YAML text says."""
+
+    root: Value = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    """The line (from 1) where each key or list item stands."""
+    faults: list[Fault] = field(default_factory=list)
+
+    def line(self, path: Path) -> int:
+        """The line of a path, or of the nearest thing around it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def key_text(path: Path) -> str:
+    """A path as a user reads it: `projects[0].auth.method`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "(top)"
+
+
+def read_document(text: str, environment: Mapping[str, str]) -> Document:
+    """Parse YAML, replace `${NAME}` by environment variables, note every fault."""
+    document = Document()
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                document.root = _Walk(document, loader, environment).value(node, (), ())
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        document.faults.append(Fault(line, "(yaml)", _yaml_problem(error, text, line)))
+    except yaml.YAMLError:
+        document.faults.append(Fault(1, "(yaml)", "not YAML text (a control or non-UTF-8 character)"))
+    except RecursionError:
+        document.faults.append(Fault(1, "(yaml)", "nested too deeply"))
+    return document
+
+
+def _yaml_problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
+    # What the parser quotes may be part of a secret (`password: *abc`): keep its words, not its quotations.
+    problem = re.sub(r"'[^'\\s]{2,}'", "'…'", error.problem or "cannot be parsed")
+    lines = text.splitlines()
+    if line <= len(lines) and "${" in lines[line - 1]:
+        return f"{problem} (inside {{…}} or […] a ${{NAME}} must be quoted)"
+    return f"{problem} (not valid YAML)"
+
+
+class _Walk:
+    def __init__(self, document: Document, loader: yaml.SafeLoader, environment: Mapping[str, str]) -> None:
+        self._document = document
+        self._loader = loader
+        self._environment = environment
+        self._flat: set[yaml.Node] = set()
+
+    def value(self, node: yaml.Node, path: Path, around: tuple[yaml.Node, ...]) -> Value:
+        line = node.start_mark.line + 1
+        self._document.lines.setdefault(path, line)
+        if node in around:
+            self._fault(line, path, "contains itself through an alias (write it out)")
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            if node.style is None and node.value in _NULLS:
+                return None
+            return self._expand(node.value, line, path)
+        around = (*around, node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, index), around) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)  # noqa: S101  # YAML has three kinds of node
+        return self._mapping(node, path, around)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path, around: tuple[yaml.Node, ...]) -> dict[str, Value]:
+        if node not in self._flat:
+            self._flat.add(node)
+            self._check_keys(node, path)
+            self._loader.flatten_mapping(node)
+        result: dict[str, Value] = {}
+        for key, item in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                inner = (*path, key.value)
+                # A key's line is where a user looks; the value may start lines below it.
+                self._document.lines[inner] = key.start_mark.line + 1
+                result[key.value] = self.value(item, inner, around)
+        return result
+
+    def _check_keys(self, node: yaml.MappingNode, path: Path) -> None:
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._fault(key.start_mark.line + 1, path, "a key must be a plain word")
+            elif key.tag == "tag:yaml.org,2002:merge":
+                continue
+            elif key.value in first:
+                text = f"given twice, first in line {first[key.value]} (keep one)"
+                self._fault(key.start_mark.line + 1, (*path, key.value), text)
+            else:
+                first[key.value] = key.start_mark.line + 1
+
+    def _expand(self, text: str, line: int, path: Path) -> str:
+        def replace(match: re.Match[str]) -> str:
+            name = match["name"]
+            if match["escaped"]:
+                return match.group()[1:]
+            if not match["closed"] or not _NAME.fullmatch(name):
+                self._fault(line, path, "${ does not name an environment variable (write $${ for a plain ${)")
+            elif name not in self._environment:
+                self._fault(line, path, f"the environment variable {name} is not set (set it, or write $${{)")
+            else:
+                return self._environment[name]
+            return ""
+
+        return _REFERENCE.sub(replace, text)
+
+    def _fault(self, line: int, path: Path, text: str) -> None:
+        self._document.faults.append(Fault(line, key_text(path), text))

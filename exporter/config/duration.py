@@ -1,0 +1,51 @@
+"""Durations as Prometheus writes them: `90s`, `1h30m`, `250ms`.
+
+Source: https://prometheus.io/docs/prometheus/latest/configuration/configuration/ (`<duration>`).
+"""
+
+import re
+
+_UNITS = {
+    "y": 31_536_000_000,
+    "w": 604_800_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1_000,
+    "ms": 1,
+}
+_PATTERN = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit})?" for unit in _UNITS))
+
+SHORTEST = 0.1
+"""Seconds; below it a duration is taken for a mistake."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration.
+
+    Raises:
+        ValueError: with what would be right.
+
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None or not text:
+        hint = f"{text}s" if text.isdecimal() else "90s, 5m or 1h30m"
+        raise ValueError(f"{text!r} is not a duration (write a number and a unit, such as {hint})")
+    seconds = sum(int(count) * _UNITS[unit] for unit, count in match.groupdict(default="0").items()) / 1000
+    if seconds < SHORTEST:
+        raise ValueError(f"{text!r} is too short (100ms or more)")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact spelling of a duration, as `parse_duration` reads it."""
+    rest = round(seconds * 1000)
+    parts = []
+    for unit, milliseconds in _UNITS.items():
+        # Years and weeks are read but not written: nobody says `1w` for a bucket of 168h.
+        if unit in {"y", "w"}:
+            continue
+        count, rest = divmod(rest, milliseconds)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

@@ -1,0 +1,173 @@
+"""What settings are made of: strict sections, durations, secrets and the fields that every project has."""
+
+import itertools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    model_validator,
+)
+
+from exporter.config.duration import format_duration, parse_duration
+from exporter.config.secret import MASK, FileSecret, Secret
+
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+class Context:
+    """What validation needs from outside, and what a report of faults needs from validation."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        """Where relative paths of files begin."""
+        self.known: dict[int, tuple[str, ...]] = {}
+        """The keys that a mapping may have, by the mapping's `id()`."""
+
+
+class _Wrong:
+    """Stands in for a secret that was not given, or given twice, so that its own field reports it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _secret(value: object) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if isinstance(value, _Wrong):
+        raise ValueError(value.text)  # noqa: TRY004  # pydantic collects ValueError
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be text (quote it if it is a number or holds special characters)")
+    return Secret(value)
+
+
+SecretText = Annotated[Secret, PlainValidator(_secret), PlainSerializer(lambda _: MASK, return_type=str)]
+"""A secret `x`, which a user can also give as `x_file`."""
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    raise ValueError("must be a duration, such as 90s")
+
+
+Duration = Annotated[float, PlainValidator(_duration), PlainSerializer(format_duration, return_type=str)]
+"""Seconds, written as Prometheus writes durations."""
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: unknown keys are faults, a key without a value counts as left out."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, validate_default=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepare(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, dict):
+            return data
+        secrets = [name for name, field in cls.model_fields.items() if _holds_secret(field.annotation)]
+        known = (*cls.model_fields, *(f"{name}_file" for name in secrets))
+        directory = Path()
+        if isinstance(info.context, Context):
+            info.context.known[id(data)] = known
+            directory = info.context.directory
+        prepared = {key: value for key, value in data.items() if value is not None or key not in known}
+        for name in secrets:
+            file = prepared.pop(f"{name}_file", None)
+            if file is None:
+                if name not in prepared and cls.model_fields[name].is_required():
+                    prepared[name] = _Wrong(f"is missing (give {name} or {name}_file)")
+            elif name in prepared:
+                prepared[name] = _Wrong(f"given with {name}_file (give one of the two)")
+            elif not isinstance(file, str):
+                prepared[name] = _Wrong(f"{name}_file must be a path")
+            else:
+                prepared[name] = FileSecret(directory / file)
+        return prepared
+
+
+def _holds_secret(annotation: object) -> bool:
+    arguments = getattr(annotation, "__args__", ())
+    return annotation is Secret or any(_holds_secret(argument) for argument in arguments)
+
+
+def increasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Buckets of a histogram: at least one, each above the one before."""
+    if not values:
+        raise ValueError("must have at least one bound")
+    for low, high in itertools.pairwise(values):
+        if high <= low:
+            text = f"{format_duration(high)} follows {format_duration(low)}"
+            raise ValueError(f"bounds must increase ({text}: put them in order)")
+    return values
+
+
+def without_twins(values: Iterable[str]) -> tuple[str, ...]:
+    """A list in which nothing may stand twice."""
+    seen: dict[str, None] = {}
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{value!r} is given twice (keep one)")
+        seen[value] = None
+    return tuple(seen)
+
+
+def _identifier(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise ValueError(f"{value!r} is not an id (letters, digits, - and _, up to 64 of them)")
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+"""A vendor's id, safe to stand in a path."""
+
+
+def _label_names(labels: dict[str, str]) -> dict[str, str]:
+    for name in labels:
+        if not _LABEL_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a label name (letters, digits and _, not a digit first)")
+    return labels
+
+
+Labels = Annotated[dict[str, str], AfterValidator(_label_names)]
+
+
+class RateLimit(Section):
+    """The request budget of a project in this process."""
+
+    requests_per_second: float = Field(default=10, gt=0, allow_inf_nan=False)
+    burst: int = Field(default=20, ge=1)
+
+
+class PipelineEntry(Section):
+    """A pipeline to watch."""
+
+    id: Identifier
+    name: str | None = Field(default=None, min_length=1)
+    labels: Labels = {}
+
+
+def _entry(value: object) -> object:
+    return {"id": value} if isinstance(value, str) else value
+
+
+class ProjectSection(Section):
+    """What every provider's project has."""
+
+    name: str = Field(min_length=1, max_length=256)
+    provider: str
+    rate_limit: RateLimit = RateLimit()
+    pipelines: tuple[Annotated[PipelineEntry, BeforeValidator(_entry)], ...] = Field(min_length=1)

@@ -1,0 +1,225 @@
+"""The settings, their defaults, and `load`: a file in, `Config` or every fault out."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, ValidationError
+
+from exporter.config.document import Document, Fault, key_text, read_document
+from exporter.config.document import Path as KeyPath
+from exporter.config.fields import Context, Duration, Section, increasing, without_twins
+from exporter.providers import AnyProject
+
+Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
+
+RunInfoLabel = Literal[
+    "trigger", "branch", "tag", "run_id", "commit", "executor", "event", "merge_id", "source_branch", "url"
+]
+
+HistogramScope = Literal["pipeline", "project", "off"]
+
+_MINUTE = 60.0
+_HOUR = 3600.0
+
+
+class Poll(Section):
+    """When and how the cloud is asked."""
+
+    interval: Duration = 60.0
+    active_interval: Duration = 15.0
+    chunk_size: int = Field(default=50, ge=1, le=1000)
+    concurrency: int = Field(default=4, ge=1, le=100)
+    timeout: Duration = 10.0
+    max_age: Duration = 15 * _MINUTE
+
+
+class Metrics(Section):
+    """What is exposed."""
+
+    run_status_series: Literal["all", "current"] = "all"
+    stage_status_series: Literal["all", "current"] = "current"
+    run_info_labels: Annotated[tuple[RunInfoLabel, ...], AfterValidator(without_twins)] = (
+        "trigger",
+        "branch",
+    )
+    run_histogram: HistogramScope = "pipeline"
+    stage_histogram: HistogramScope = "project"
+    run_duration_buckets: Buckets = (
+        15.0, 30.0, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 30 * _MINUTE,
+        _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, 24 * _HOUR,
+    )  # fmt: skip
+    stage_duration_buckets: Buckets = (30.0, 2 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE, 2 * _HOUR)
+    created_series: bool = False
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    poll: Poll = Poll()
+    metrics: Metrics = Metrics()
+    projects: tuple[AnyProject, ...] = Field(min_length=1)
+
+    def effective(self) -> str:
+        """The configuration in force as YAML, defaults filled in, every secret as `<secret>`."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class ConfigError(Exception):
+    """Every fault of a configuration file, a line each: `FILE:LINE: KEY: what is wrong (and what would be right)`."""
+
+    def __init__(self, file: Path, faults: list[Fault]) -> None:
+        self.faults = sorted(faults, key=lambda fault: fault.line)
+        super().__init__(
+            "\n".join(f"{file}:{fault.line}: {fault.key}: {fault.text}" for fault in self.faults)
+        )
+
+
+def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: with every fault that the file has.
+
+    """
+    try:
+        text = file.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(file, [Fault(1, "(file)", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(file, [Fault(1, "(file)", "is not UTF-8 text (save it as UTF-8)")]) from None
+    document = read_document(text, environment)
+    faults = document.faults
+    # A value that could not be read has been told; what the schema says of the gap that it left would mislead.
+    told = {fault.key for fault in faults}
+    if "(yaml)" in told:
+        raise ConfigError(file, faults)
+    faults += [fault for fault in _twins(document) if fault.key not in told]
+    context = Context(file.parent)
+    try:
+        config = Config.model_validate(document.root if document.root is not None else {}, context=context)
+    except ValidationError as error:
+        faults += [fault for fault in _faults(error, document, context) if fault.key not in told]
+        raise ConfigError(file, faults) from None
+    if faults:
+        raise ConfigError(file, faults)
+    return config
+
+
+def _twins(document: Document) -> list[Fault]:
+    """Names and pipelines that stand twice, found in the raw document so that they are told with everything else."""
+    faults: list[Fault] = []
+    names: dict[str, int] = {}
+    pipelines: dict[tuple[object, ...], tuple[str, int]] = {}
+    root = document.root
+    projects = root.get("projects") if isinstance(root, dict) else None
+    for index, project in enumerate(projects if isinstance(projects, list) else []):
+        if not isinstance(project, dict):
+            continue
+        path: KeyPath = ("projects", index)
+        name = project.get("name")
+        if isinstance(name, str):
+            line = document.line((*path, "name"))
+            if name in names:
+                text = f"a project {name!r} stands in line {names[name]} already (give each its own name)"
+                faults.append(Fault(line, key_text((*path, "name")), text))
+            names.setdefault(name, line)
+        entries = project.get("pipelines")
+        for place, entry in enumerate(entries if isinstance(entries, list) else []):
+            identifier = entry.get("id") if isinstance(entry, dict) else entry
+            if not isinstance(identifier, str):
+                continue
+            cloud = project.get("endpoint") or project.get("region")
+            key = (project.get("provider"), str(cloud), identifier)
+            where = (*path, "pipelines", place)
+            line = document.line(where)
+            if key in pipelines:
+                other, first = pipelines[key]
+                text = f"the pipeline {identifier} stands in line {first} already, in project {other!r} (keep one)"
+                faults.append(Fault(line, key_text(where), text))
+            pipelines.setdefault(key, (str(name), line))
+    return faults
+
+
+def _faults(error: ValidationError, document: Document, context: Context) -> list[Fault]:
+    faults = []
+    for item in error.errors(include_url=False, include_input=False):
+        path, around = _locate(item["loc"], document)
+        kind, details = item["type"], item.get("ctx", {})
+        if (
+            kind == "too_short"
+            and around is not None
+            and isinstance(around, dict)
+            and around.get(str(path[-1]))
+        ):
+            continue  # it has items, each with a fault of its own
+        if kind.startswith("union_tag"):
+            path = (*path, str(details["discriminator"]).strip("'"))
+        faults.append(
+            Fault(
+                document.line(path), key_text(path), _text(kind, item["msg"], details, path, around, context)
+            )
+        )
+    return faults
+
+
+def _locate(location: tuple[int | str, ...], document: Document) -> tuple[KeyPath, Any]:
+    """The path in the document, without the tags that pydantic puts where a section has several forms."""
+    path: KeyPath = ()
+    around: Any = None
+    here: Any = document.root
+    tagged = False
+    for part in location:
+        if isinstance(here, dict) and not tagged and part in {here.get("method"), here.get("provider")}:
+            tagged = True
+            continue
+        tagged = False
+        path = (*path, part)
+        around = here
+        if isinstance(here, dict):
+            here = here.get(str(part))
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            here = None
+    return path, around
+
+
+_TEXTS = {
+    "missing": "is missing (it has no default)",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping (key: value)",
+    "model_type": "must be a mapping (key: value)",
+    "model_attributes_type": "must be a mapping (key: value)",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "union_tag_not_found": "is missing",
+}
+
+
+def _text(
+    kind: str, message: str, details: dict[str, Any], path: KeyPath, around: object, context: Context
+) -> str:
+    if kind == "extra_forbidden":
+        known = context.known.get(id(around), ())
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key ({hint})"
+    if kind == "value_error":
+        return str(details["error"])
+    if kind in {"literal_error", "union_tag_invalid"}:
+        expected = str(details.get("expected", details.get("expected_tags"))).replace("'", "")
+        return f"must be one of: {expected.replace(' or ', ', ')}"
+    return _TEXTS.get(kind) or message.replace("Input should", "must").replace("String should", "must")

@@ -1,0 +1,69 @@
+"""Secrets: values that every part of the program can carry and none can print by accident."""
+
+from pathlib import Path
+
+MASK = "<secret>"
+_FILE_LIMIT = 1 << 20
+
+
+class SecretError(Exception):
+    """A secret that cannot be had now; the message names the file, never the value."""
+
+
+class Secret:
+    """A value that shows as `<secret>` wherever it is printed, formatted or dumped."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself: only for what goes to the vendor."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not serialized")
+
+    __str__ = __repr__
+
+
+class FileSecret(Secret):
+    """A secret kept in a file, read at each use so that a rotated one is taken up without restart.
+
+    Reading a mounted file costs microseconds; watching it would cost more code and miss the swap of a symbolic
+    link, which is how Kubernetes rotates a mounted secret.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("")
+        self.path = path
+
+    def reveal(self) -> str:
+        """The file's text without the line end that editors leave.
+
+        Raises:
+            SecretError: the file cannot be read, is empty, or is not text of a sane size.
+
+        """
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(_FILE_LIMIT + 1)
+        except OSError as error:
+            raise SecretError(f"cannot read the secret file {self.path}: {error.strerror}") from None
+        if len(raw) > _FILE_LIMIT:
+            raise SecretError(f"the secret file {self.path} is larger than {_FILE_LIMIT} bytes")
+        try:
+            value = raw.decode().strip()
+        except UnicodeDecodeError:
+            raise SecretError(f"the secret file {self.path} is not UTF-8 text") from None
+        if not value:
+            raise SecretError(f"the secret file {self.path} is empty")
+        if not value.isprintable():
+            raise SecretError(f"the secret file {self.path} holds more than one line, or control characters")
+        return value

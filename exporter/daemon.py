@@ -1,0 +1,219 @@
+"""The daemon: scheduler, web server and signals; the only place where things start and stop."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import uvicorn
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from starlette.types import ASGIApp
+
+from exporter import __version__
+from exporter.assembly import Exporter, assemble
+from exporter.clock import Clock, SystemClock
+from exporter.config.schema import Config, Poll
+from exporter.poller import Poller
+from exporter.web import application
+
+READY_ANYWAY = 60.0
+"""Seconds after which the exporter is ready even if a first refresh has not ended."""
+
+_STOP_SERVING = 3
+_EXPIRY_CHECKS = 4
+"""Checks for values that are too old in a `poll.max_age`."""
+_SLOWEST_EXPIRY_CHECK = 15.0
+_EXPIRY = "expiry"
+_GRAIN = 0.001
+# Longer than the usual scrape intervals, so that a scraper keeps its connection.
+_KEEP_ALIVE = 130
+
+_log = logging.getLogger("exporter.daemon")
+
+
+class ListenError(Exception):
+    """The address cannot be listened on."""
+
+
+class PollTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Fires at once, then wherever a regular refresh or an active poll is due.
+
+    Both keep to a fixed raster from the start, so that neither drifts, and where they meet they are one. Moments that
+    have passed are skipped: what was due then is due still.
+    """
+
+    def __init__(self, start: datetime, poll: Poll, offset: float) -> None:
+        self._start = start.timestamp()
+        self._rasters = ((offset, poll.interval), (0.0, min(poll.active_interval, poll.interval)))
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The next moment after `now`, which APScheduler passes with the moment last fired."""
+        if previous_fire_time is None:
+            return now
+        # A moment is told in microseconds: a grain more keeps one from being found twice.
+        since = max(now, previous_fire_time).timestamp() - self._start + _GRAIN
+        after = min(
+            offset + period * (math.floor((since - offset) / period) + 1) for offset, period in self._rasters
+        )
+        return datetime.fromtimestamp(self._start + after, UTC)
+
+
+def listen(address: str) -> socket.socket:
+    """A socket that listens on `HOST:PORT`; without a host on every interface, with port 0 on a free port.
+
+    Raises:
+        ListenError: with words.
+
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        if host:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = socket.create_server((host, int(port)), family=family, backlog=128)
+        elif socket.has_dualstack_ipv6():
+            listener = socket.create_server(
+                ("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
+            )
+        else:
+            listener = socket.create_server(("", int(port)), backlog=128)
+    except (OSError, OverflowError) as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ListenError(f"cannot listen on {address}: {words}") from None
+    # Connections inherit it; without it each answer waits 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """`HOST:PORT` that a listener is bound to."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def run(
+    config: Config, listener: socket.socket, telemetry_path: str, clock: Clock | None = None
+) -> int:
+    """Poll and serve until SIGTERM or SIGINT; returns the exit code."""
+    clock = clock or SystemClock()
+    exporter = assemble(config, clock)
+    started = clock.monotonic()
+
+    def ready() -> bool:
+        first = all(poller.refreshed.is_set() for poller in exporter.pollers)
+        return first or clock.monotonic() - started >= READY_ANYWAY
+
+    web = application(
+        page=lambda: exporter.publisher.page,
+        ready=ready,
+        effective_config=config.effective(),
+        telemetry_path=telemetry_path,
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = _Server(web)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    _log.info("listening", extra={"address": address_of(listener), "version": __version__})
+    scheduler = _Scheduler(exporter, config.poll, clock)
+    scheduler.start()
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    _log.info("stopping")
+    stopping.cancel()
+    await scheduler.stop()
+    server.should_exit = True
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+    for poller in exporter.pollers:
+        await poller.close()
+    return 0 if stop.is_set() else 1
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with the signals left to the daemon."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=_STOP_SERVING,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Scheduler:
+    """Calls the pollers when they are due."""
+
+    def __init__(self, exporter: Exporter, poll: Poll, clock: Clock) -> None:
+        self._exporter = exporter
+        self._poll = poll
+        self._clock = clock
+        self._under_way: set[asyncio.Task[None]] = set()
+        # The grace time of a second would drop what is late; what is late several times is due once.
+        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        self._scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=defaults)
+
+    def start(self) -> None:
+        self._scheduler.add_listener(self._skipped, EVENT_JOB_MAX_INSTANCES)
+        now = datetime.now(UTC)
+        for index, poller in enumerate(self._exporter.pollers):
+            trigger = PollTrigger(now, self._poll, poller.offset)
+            self._scheduler.add_job(self._tick, trigger, [poller], id=f"poll {index}")
+        check = min(self._poll.max_age / _EXPIRY_CHECKS, _SLOWEST_EXPIRY_CHECK)
+        self._scheduler.add_job(self._expire, IntervalTrigger(seconds=check, timezone=UTC), id=_EXPIRY)
+        self._scheduler.start()
+
+    async def stop(self) -> None:
+        """Break off what is under way and wait until it has ended."""
+        self._scheduler.pause()
+        for task in self._under_way:
+            task.cancel()
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+        self._scheduler.shutdown(wait=False)
+
+    async def _tick(self, poller: Poller) -> None:
+        # A task of its own: APScheduler reports a job that is cancelled at the end as one that failed.
+        task = asyncio.create_task(_guarded(poller))
+        self._under_way.add(task)
+        try:
+            await asyncio.wait({task})
+        finally:
+            self._under_way.discard(task)
+
+    async def _expire(self) -> None:
+        now = self._clock.monotonic()
+        if sum(board.expire(now, self._poll.max_age) for board in self._exporter.boards):
+            await self._exporter.publisher.publish()
+
+    def _skipped(self, event: JobSubmissionEvent) -> None:
+        if event.job_id != _EXPIRY:
+            self._exporter.pollers[int(event.job_id.split()[1])].skip()
+
+
+async def _guarded(poller: Poller) -> None:
+    try:
+        await poller.tick()
+    except Exception:  # noqa: BLE001  # nothing above would tell it
+        # A fault of this program: the next tick is worth trying all the same, and the trace is worth reporting.
+        _log.exception("a poll broke off; please report this", extra={"project": poller.project})

@@ -1,0 +1,221 @@
+"""Every run accounted exactly once: a pure function from what was known and what was seen to what is known and counted.
+
+It covers the runs that are seen to finish as a pipeline's latest. Runs that hide between or behind them are known only
+by the gap that they leave, and are counted as missed. The rules, each at its place below:
+
+- Order: an answer asked for before the one last applied teaches nothing.
+- First sight: the run found first lies outside, unless it is seen under way; with it the numbering begins.
+- Once: a run is counted when it is first seen final.
+- Retry: a counted run that went on and ended again, or ended a second later than known, is counted as a retry only.
+- Gap: numbers that were jumped over, and a run left for a newer one before its end was seen, are missed.
+- Back: a lower number is believed when two answers in a row agree, since an answer can be stale. Under a known id it
+  means that newer runs were deleted. Under an unknown one numbering began anew; then a number that bore another id
+  needs no second answer.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from exporter.model import Run, Status
+
+KEPT = 20
+"""Ended runs kept one by one, newest first; older ones live on only in what was carried from them."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A run that ended, as it ended last."""
+
+    id: str
+    number: int
+    status: Status
+    end: float | None
+
+
+class Active(msgspec.Struct, frozen=True):
+    """A run under way."""
+
+    id: str
+    start: float | None
+    reopened: bool
+    """Whether it had ended before, so that its next end is a retry's."""
+
+
+class Series(msgspec.Struct, frozen=True):
+    """What ended runs amount to, in order of number: failures since the last success, and that success."""
+
+    failures: int = 0
+    broken_since: float | None = None
+    last_success: float | None = None
+
+    def after(self, run: Ended) -> "Series":
+        """The same with one more run. Canceled and ignored runs neither count nor end a series of failures."""
+        if run.status is Status.SUCCESS:
+            return Series(0, None, run.end if run.end is not None else self.last_success)
+        if run.status is Status.FAILED:
+            since = self.broken_since if self.failures else run.end
+            return Series(self.failures + 1, since, self.last_success)
+        return self
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a pipeline's runs. Numbers are those of its present epoch."""
+
+    asked: float
+    """When the last answer applied was asked for, by the monotonic clock."""
+    answered: float
+    """When the last answer came that fitted what was known, by the answer's own clock."""
+    high: int = 0
+    """The greatest number seen."""
+    active: Active | None = None
+    """The run under way, if the latest is."""
+    ended: tuple[Ended, ...] = ()
+    """The newest ended runs, by falling number."""
+    carried: Series = Series()
+    """What the ended runs amount to that are no longer kept."""
+    series: Series = Series()
+    """What all ended runs amount to."""
+    finished: Run | None = None
+    """The ended run with the greatest number, as it ended, without its stages."""
+    strange: str = ""
+    """The id of the run under a lower number in the last answer, if there was one: twice is believed."""
+
+
+class Count(StrEnum):
+    """What an event is counted as."""
+
+    ENDED = "ended"
+    RETRIED = "retried"
+    MISSED = "missed"
+    RECOVERED = "recovered"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to count."""
+
+    count: Count
+    run: Run | None = None
+    """The run that ended, or ended again."""
+    runs: int = 1
+    """How many runs were missed."""
+    seconds: float = 0.0
+    """How long it had been broken before it recovered."""
+
+
+def account(
+    state: State | None, run: Run | None, *, asked: float, now: float
+) -> tuple[State, tuple[Event, ...]]:
+    """Apply one successful answer about a pipeline: its latest run, or that it has none.
+
+    `asked` is when the answer's request was sent (monotonic seconds), `now` the answer's own clock (epoch seconds).
+    Returns what is known now and what to count.
+    """
+    if state is None:
+        return _first_sight(State(asked=asked, answered=now), run), ()
+    if asked < state.asked:
+        return state, ()
+    if run is None:
+        return msgspec.structs.replace(state, asked=asked, answered=now), ()
+    number = _number(state, run)
+    known = _find(state, run.id)
+    events: list[Event] = []
+    if number < state.high or (number == state.high and known is None and not _is_active(state, run)):
+        reused = known is None and any(ended.number == number for ended in state.ended)
+        if state.strange != run.id and not reused:
+            return msgspec.structs.replace(state, asked=asked, strange=run.id), ()
+        if known is None:
+            anew = state.answered
+            state = _leave(msgspec.structs.replace(state, asked=asked, answered=now, strange=""), events)
+            state = msgspec.structs.replace(state, high=number - 1, carried=state.series, ended=())
+            if run.start is None or run.start <= anew:
+                return _first_sight(state, run), tuple(events)
+    state = msgspec.structs.replace(state, asked=asked, answered=now, strange="")
+    if not _is_active(state, run):
+        state = _leave(state, events)
+    if number > state.high:
+        if state.high and number > state.high + 1:
+            events.append(Event(count=Count.MISSED, runs=number - state.high - 1))
+        state = msgspec.structs.replace(state, high=number)
+    if run.status.final:
+        state = _end(state, run, number, events)
+    else:
+        active = Active(run.id, run.start, reopened=known is not None)
+        state = msgspec.structs.replace(state, active=active)
+    return state, tuple(events)
+
+
+def _first_sight(state: State, run: Run | None) -> State:
+    """The first answer, or the first of a new numbering: its run is counted only if its end is still to come."""
+    if run is None:
+        return state
+    state = msgspec.structs.replace(state, high=run.number or state.high)
+    if run.status.final:
+        return _note(state, run, state.high)
+    return msgspec.structs.replace(state, active=Active(run.id, run.start, reopened=False))
+
+
+def _leave(state: State, events: list[Event]) -> State:
+    """Give up the run under way, if there is one: another is the latest now, and its end will not be seen."""
+    if state.active is not None and not state.active.reopened:
+        events.append(Event(count=Count.MISSED))
+    return msgspec.structs.replace(state, active=None)
+
+
+def _number(state: State, run: Run) -> int:
+    """A run's place in the order; one without a number stands behind all that are known, and makes no gap."""
+    if run.number is not None:
+        return run.number
+    known = _find(state, run.id)
+    if known is not None:
+        return known.number
+    return state.high if _is_active(state, run) else state.high + 1
+
+
+def _find(state: State, identity: str) -> Ended | None:
+    return next((ended for ended in state.ended if ended.id == identity), None)
+
+
+def _is_active(state: State, run: Run) -> bool:
+    return state.active is not None and state.active.id == run.id
+
+
+def _end(state: State, run: Run, number: int, events: list[Event]) -> State:
+    known = _find(state, run.id)
+    if known is None:
+        events.append(Event(count=Count.ENDED, run=run))
+    elif state.active is not None or _later(known.end, run.end):
+        events.append(Event(count=Count.RETRIED, run=run))
+    elif (known.status, known.end) == (run.status, run.end):
+        return state
+    before = state.series
+    counted = bool(events) and events[-1].run is run
+    state = _note(msgspec.structs.replace(state, active=None), run, number)
+    if counted and run.status is Status.SUCCESS and before.failures and not state.series.failures:
+        broken = before.broken_since
+        seconds = max(0.0, run.end - broken) if run.end is not None and broken is not None else 0.0
+        events.append(Event(count=Count.RECOVERED, seconds=seconds))
+    return state
+
+
+def _later(known: float | None, now: float | None) -> bool:
+    """Whether an end moved: an end that was absent and appears did not."""
+    return known is not None and now is not None and now >= known + 1
+
+
+def _note(state: State, run: Run, number: int) -> State:
+    """Keep how a run ended."""
+    ended = Ended(run.id, number, run.status, run.end)
+    rest = [other for other in state.ended if other.id != run.id]
+    newest = sorted([*rest, ended], key=lambda one: one.number, reverse=True)
+    carried = state.carried
+    for old in reversed(newest[KEPT:]):
+        carried = carried.after(old)
+    finished = state.finished
+    if newest[0] is ended:
+        finished = msgspec.structs.replace(run, stages=())
+    series = carried
+    for kept in reversed(newest[:KEPT]):
+        series = series.after(kept)
+    return msgspec.structs.replace(
+        state, ended=tuple(newest[:KEPT]), carried=carried, series=series, finished=finished
+    )

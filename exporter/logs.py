@@ -1,0 +1,71 @@
+"""Log lines: logfmt or JSON on standard error, with fields beside the message.
+
+Pass fields as `extra={"project": …}`; those named in `FIELDS` are written. Loggers of the HTTP libraries are kept at
+warnings at every level, since their debug lines print headers and so tokens.
+"""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+FIELDS = (
+    "project",
+    "operation",
+    "code",
+    "error_code",
+    "request_id",
+    "address",
+    "url",
+    "version",
+    "signal",
+    "count",
+)
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("logfmt", "json")
+
+_QUIET = ("httpx", "httpcore", "uvicorn", "uvicorn.error", "uvicorn.access", "apscheduler", "asyncio")
+_BARE = re.compile(r"[A-Za-z0-9_./:+@<>-]+")
+
+
+def configure(level: str, form: str) -> None:
+    """Send all log lines of the process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter("json" if form == "json" else "logfmt"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+class Formatter(logging.Formatter):
+    """One line a record, whatever the message holds."""
+
+    def __init__(self, form: Literal["logfmt", "json"]) -> None:
+        super().__init__()
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as a line, without its end."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = {
+            "ts": moment.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        fields |= {name: value for name in FIELDS if (value := getattr(record, name, None)) not in {None, ""}}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        if self._form == "json":
+            return json.dumps(fields, ensure_ascii=False, default=str)
+        return " ".join(f"{name}={_logfmt(str(value))}" for name, value in fields.items())
+
+
+def _logfmt(text: str) -> str:
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,136 @@
+"""What the world is: pipelines, their runs and stages, and one vocabulary of status and trigger for every cloud.
+
+Providers translate a vendor's words into these values; everything behind them speaks only these. All values are
+frozen, times are epoch seconds, durations seconds, and what is not known is `None`, never zero.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+LABEL_LENGTH = 256
+"""Characters kept of a label's value: an operator's `label_value_length_limit` fails a whole scrape."""
+
+STAGES = 50
+"""Stages kept of one run."""
+
+
+class Status(StrEnum):
+    """State of a run or a stage, the same words for every provider."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    IGNORED = "ignored"
+    SKIPPED = "skipped"
+    RUNNING = "running"
+    PENDING = "pending"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    UNKNOWN = "unknown"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more is expected to happen (a retry may still reopen a run)."""
+        return self in _FINAL
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody or something has to act before it goes on."""
+        return self in _HELD
+
+
+_FINAL = frozenset({Status.SUCCESS, Status.FAILED, Status.CANCELED, Status.IGNORED, Status.SKIPPED})
+_HELD = frozenset({Status.WAITING, Status.PAUSED, Status.SUSPENDED})
+
+ENDS = (Status.SUCCESS, Status.FAILED, Status.CANCELED, Status.IGNORED)
+"""The states a run can end in (only stages are skipped)."""
+
+RUN_STATUSES = (
+    *ENDS,
+    Status.RUNNING,
+    Status.PENDING,
+    Status.WAITING,
+    Status.PAUSED,
+    Status.SUSPENDED,
+    Status.UNKNOWN,
+)
+"""The states a run can be in, in the order they are exposed."""
+
+
+class Trigger(StrEnum):
+    """What started a run."""
+
+    MANUAL = "manual"
+    SCHEDULE = "schedule"
+    PUSH = "push"
+    MERGE_REQUEST = "merge_request"
+    TAG = "tag"
+    ISSUE = "issue"
+    COMMENT = "comment"
+    PIPELINE = "pipeline"
+    WEBHOOK = "webhook"
+    ROLLBACK = "rollback"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class Pipeline(msgspec.Struct, frozen=True):
+    """A pipeline as the exporter names it: the identity of every series that it owns."""
+
+    provider: str
+    project: str
+    """The project's name in the configuration."""
+    id: str
+    name: str
+    """The pipeline's name, or its id until the name is known."""
+    url: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    """The user's own labels, without prefix."""
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One stage of a run; (name, sequence) is unique in its run."""
+
+    name: str
+    sequence: int
+    status: Status
+    start: float | None = None
+    duration: float | None = None
+    """Seconds from start to end, of a finished stage only."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a pipeline. A retry keeps the id, so id and a final status do not make it immutable."""
+
+    id: str
+    number: int | None = None
+    """The vendor's running number; unique in its pipeline, with gaps."""
+    status: Status
+    start: float | None = None
+    end: float | None = None
+    """End of a finished run; absent while it is under way."""
+    trigger: Trigger = Trigger.UNKNOWN
+    branch: str = ""
+    tag: str = ""
+    commit: str = ""
+    executor: str = ""
+    """The id of who started it, never a person's name."""
+    event: str = ""
+    merge_id: str = ""
+    source_branch: str = ""
+    url: str = ""
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to end, pauses included; absent unless finished with both times in order."""
+        if not self.status.final or self.start is None or self.end is None or self.end < self.start:
+            return None
+        return self.end - self.start
+
+
+def label(value: str | None) -> str:
+    """A vendor's text as a label's value: absent is empty, and no longer than `LABEL_LENGTH`."""
+    return (value or "")[:LABEL_LENGTH]

@@ -1,0 +1,15 @@
+"""Providers: one file a cloud. A new cloud is a file here, one in `auth/`, and a row in this table."""
+
+from exporter.auth import Auth
+from exporter.providers import codearts
+from exporter.providers.base import Batch, Call, Fault, Kind, Provider
+
+__all__ = ["AnyProject", "Batch", "Call", "Fault", "Kind", "Provider", "connect"]
+
+AnyProject = codearts.Project
+"""A project of the configuration, of any provider."""
+
+
+def connect(project: AnyProject) -> tuple[Provider, Auth, str]:
+    """What speaks a project's language, what proves who asks, and the URL below which it listens."""
+    return codearts.CodeArts(project), codearts.authentication(project.auth), project.base_url

@@ -1,0 +1,93 @@
+"""What a provider is: it describes requests and reads answers, and touches neither sockets nor clocks.
+
+A provider is one cloud's language: paths, wire records, words, error codes. Everything that it returns is in the
+words of `exporter.model`.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from exporter.model import Run
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to make, before it is signed."""
+
+    operation: str
+    """The vendor's name of the operation, as in its documentation."""
+    method: str
+    path: str
+    """Percent-encoded, below the endpoint."""
+    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+class Kind(StrEnum):
+    """What a failure speaks of, which decides what to do next."""
+
+    TRANSIENT = "transient"
+    """The network or the service for now: worth another try."""
+    THROTTLED = "throttled"
+    """Too many requests: wait, then try again."""
+    CREDENTIALS = "credentials"
+    """The caller is not who it says: more tries can lock the key."""
+    PROJECT = "project"
+    """The project, the caller's rights or the API as a whole: every other request will meet the same."""
+    CONTENT = "content"
+    """What this one request asked for; others may succeed."""
+    UNREADABLE = "unreadable"
+    """An answer that is not the operation's."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request failed."""
+
+    kind: Kind
+    code: str
+    """The HTTP status, or `invalid`, `timeout`, `connect`."""
+    error_code: str = ""
+    """The vendor's code, if it gave one."""
+    message: str = ""
+    """The vendor's or the network's words, unmasked: whoever prints it masks it."""
+    request_id: str = ""
+    wait: float | None = None
+    """Seconds that the vendor asks to wait."""
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What an answer to a batch request says."""
+
+    runs: dict[str, Run] = {}
+    """The latest run of each pipeline that has one, by pipeline id."""
+    rejected: list[tuple[str, str]] = []
+    """Records that could not be used: a reason out of `REJECTIONS`, and words."""
+    words: set[tuple[str, str]] = set()
+    """Words without translation: the field and the vendor's word."""
+    misplaced: str = ""
+    """The first stage whose start lies outside its run under the configured time zone, in words."""
+
+
+REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "duplicate")
+"""Why a record of an answer is not used."""
+
+
+class Provider(Protocol):
+    """One project of one cloud."""
+
+    name: str
+
+    def batch(self, ids: Sequence[str]) -> Call:
+        """The request for the latest runs of some pipelines."""
+
+    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
+        """Read the answer to `batch(ids)`; `now` is the answer's own clock, in epoch seconds."""
+
+    def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
+        """Why an answer is not a success, or None if it has the shape of the operation.
+
+        `headers` are keyed in lower case. Only the shape is judged: single records may still be unreadable.
+        """

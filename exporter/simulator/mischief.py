@@ -1,0 +1,121 @@
+"""What a cloud says on its bad days: the answers an exporter must survive.
+
+Each stands for something that gateways, proxies, load balancers or the service itself have been seen to do.
+They are given to requests that have passed the gateway and were well-formed, in the place of the good answer.
+"""
+
+import asyncio
+import enum
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from exporter.simulator import gateway
+
+HUGE_BYTES = 40 * 2**20
+DRIP_SECONDS = 0.2
+
+Record = dict[str, Any]
+
+
+class Mischief(enum.Enum):
+    """An answer in the place of the good one."""
+
+    HTML = "200 with a page of HTML, as a login portal or a wrong host gives"
+    BAD_GATEWAY = "502 with a page of HTML"
+    EMPTY = "200 without a body"
+    TRUNCATED = "fewer bytes than Content-Length promised, then the connection closes"
+    CUT = "complete HTTP, but the JSON ends in the middle"
+    HUGE = "40 MB of JSON, streamed"
+    ERROR_OBJECT = "200 with an error object of the service"
+    NESTED_ERROR = "200 with a nested error object"
+    SERVER_ERROR = "500 of the gateway"
+    THROTTLED = "429 of the gateway"
+    DENIED = "403 of the gateway"
+    REDIRECT = "302 to a login page on the same host"
+    DRIP = "one byte every 0.2 s, for ever"
+    GARBLED = "the first record holds bytes that are not UTF-8, the others are fine"
+    NULL = "200 with null"
+
+
+_REFUSALS = {
+    Mischief.SERVER_ERROR: gateway.INTERNAL,
+    Mischief.THROTTLED: gateway.THROTTLED,
+    Mischief.DENIED: gateway.DENIED,
+}
+_OBJECTS = {
+    Mischief.ERROR_OBJECT: {"error_code": "DEVPIPE.00011136", "error_msg": "项目ID和流水线不匹配"},
+    Mischief.NESTED_ERROR: {"error": {"code": "DEVPIPE.00011136", "message": "项目ID和流水线不匹配"}},
+    Mischief.NULL: None,
+}
+_PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
+
+
+def encoded(value: object) -> bytes:
+    """JSON as the service writes it: UTF-8, nothing escaped that need not be."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def answer(mischief: Mischief, records: list[Record], request_id: str) -> Response:
+    """Return the answer that `mischief` makes of what would have been `records`."""
+    if mischief in _REFUSALS:
+        refusal = _REFUSALS[mischief]
+        return JSONResponse(refusal.body(request_id), refusal.status)
+    if mischief in _OBJECTS:
+        return Response(encoded(_OBJECTS[mischief]), media_type="application/json")
+    body = encoded(records)
+    match mischief:
+        case Mischief.HTML:
+            return Response(_PAGE.format("Welcome"), media_type="text/html")
+        case Mischief.BAD_GATEWAY:
+            return Response(_PAGE.format("502 Bad Gateway"), 502, media_type="text/html")
+        case Mischief.EMPTY:
+            return Response(b"", media_type="application/json")
+        case Mischief.TRUNCATED:
+            return _Truncated(body, media_type="application/json")
+        case Mischief.CUT:
+            return Response(body[: len(body) // 2], media_type="application/json")
+        case Mischief.HUGE:
+            return StreamingResponse(_huge(), media_type="application/json")
+        case Mischief.REDIRECT:
+            return RedirectResponse("/authui/login.html", 302)
+        case Mischief.DRIP:
+            return StreamingResponse(_drip(), media_type="application/json")
+        case _:
+            return Response(_garbled(records), media_type="application/json")
+
+
+class _Truncated(Response):
+    """Promises its whole body, sends half of it and leaves; the server then closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send(
+            {"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True}
+        )
+
+
+async def _huge() -> AsyncIterator[bytes]:
+    record = encoded({"pipeline_id": "0" * 32, "detail_url": "x" * 2**16})
+    yield b"[" + record
+    for _ in range(HUGE_BYTES // len(record)):
+        yield b"," + record
+    yield b"]"
+
+
+async def _drip() -> AsyncIterator[bytes]:
+    yield b"["
+    while True:
+        await asyncio.sleep(DRIP_SECONDS)
+        yield b" "
+
+
+def _garbled(records: list[Record]) -> bytes:
+    whole = [encoded(record) for record in records]
+    if records:
+        sound = encoded(records[0]["executor_name"])
+        whole[0] = whole[0].replace(sound, b'"\xff\xfe' + sound[1:], 1)
+    return b"[" + b",".join(whole) + b"]"

@@ -1,0 +1,124 @@
+"""What the ledger's events add up to: counters and histograms, as frozen values.
+
+Frozen, so that a page can be rendered from them while the next poll goes on; an event is rare, a copy small.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from exporter.ledger import Count, Event
+from exporter.model import ENDS, Run, Status
+
+OTHER_STAGES = "(other)"
+STAGE_NAMES_OF_PIPELINE = 100
+STAGE_NAMES_OF_PROJECT = 200
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Observations by bucket, not cumulative; the last bucket has no bound."""
+
+    counts: tuple[int, ...]
+    sum: float = 0.0
+
+    @classmethod
+    def empty(cls, bounds: tuple[float, ...]) -> "Histogram":
+        """A histogram without observations."""
+        return cls((0,) * (len(bounds) + 1))
+
+    def observe(self, value: float, bounds: tuple[float, ...]) -> "Histogram":
+        """The same with one more observation, in seconds."""
+        place = bisect_left(bounds, value)
+        counts = (*self.counts[:place], self.counts[place] + 1, *self.counts[place + 1 :])
+        return Histogram(counts, self.sum + value)
+
+
+RunHistograms = Mapping[Status, Histogram]
+StageHistograms = Mapping[tuple[str, Status], Histogram]
+
+
+class Durations(msgspec.Struct, frozen=True, kw_only=True):
+    """The histograms of one pipeline, or of one project."""
+
+    created: float
+    """When they began at nothing, in epoch seconds."""
+    runs: RunHistograms
+    """By status; success and failed are always there."""
+    stages: StageHistograms = {}
+    """By stage name and status."""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of one pipeline."""
+
+    created: float
+    """When they began at zero: the pipeline's first sight, in epoch seconds."""
+    runs: Mapping[Status, int] = msgspec.field(default_factory=lambda: dict.fromkeys(ENDS, 0))
+    retries: Mapping[Status, int] = msgspec.field(default_factory=lambda: dict.fromkeys(ENDS, 0))
+    missed: int = 0
+    recoveries: int = 0
+    recovery_seconds: float = 0.0
+
+    def add(self, events: Iterable[Event]) -> "Tally":
+        """The same with some events counted."""
+        tally = self
+        for event in events:
+            tally = tally._add(event)
+        return tally
+
+    def _add(self, event: Event) -> "Tally":
+        replace = msgspec.structs.replace
+        match event.count:
+            case Count.MISSED:
+                return replace(self, missed=self.missed + event.runs)
+            case Count.RECOVERED:
+                seconds = self.recovery_seconds + event.seconds
+                return replace(self, recoveries=self.recoveries + 1, recovery_seconds=seconds)
+            case Count.ENDED if event.run is not None:
+                return replace(self, runs=_plus_one(self.runs, event.run.status))
+            case Count.RETRIED if event.run is not None:
+                return replace(self, retries=_plus_one(self.retries, event.run.status))
+        return self
+
+
+def _plus_one(counts: Mapping[Status, int], status: Status) -> Mapping[Status, int]:
+    return {**counts, status: counts.get(status, 0) + 1}
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """The histograms' buckets, in seconds."""
+
+    runs: tuple[float, ...]
+    stages: tuple[float, ...]
+
+    def empty(self, created: float) -> Durations:
+        """Histograms at first sight: those of success and failure exist from then, to be seen at zero."""
+        begin = Histogram.empty(self.runs)
+        return Durations(created=created, runs={Status.SUCCESS: begin, Status.FAILED: begin})
+
+    def observe_run(self, durations: Durations, run: Run) -> Durations:
+        """Observe a run that was counted; one without both times is not observed."""
+        if run.duration is None:
+            return durations
+        before = durations.runs.get(run.status) or Histogram.empty(self.runs)
+        after = before.observe(run.duration, self.runs)
+        return msgspec.structs.replace(durations, runs={**durations.runs, run.status: after})
+
+    def observe_stages(self, durations: Durations, run: Run, names: int) -> Durations:
+        """Observe the stages of a run that was counted: final, not skipped, with both times.
+
+        No more than `names` stage names are told apart; later ones share `OTHER_STAGES`.
+        """
+        stages = dict(durations.stages)
+        known = {name for name, _ in stages} - {OTHER_STAGES}
+        for stage in run.stages:
+            if stage.duration is None or stage.status is Status.SKIPPED:
+                continue
+            name = stage.name
+            if name not in known:
+                name = name if len(known) < names else OTHER_STAGES
+                known.add(name)
+            before = stages.get((name, stage.status)) or Histogram.empty(self.stages)
+            stages[name, stage.status] = before.observe(stage.duration, self.stages)
+        return msgspec.structs.replace(durations, stages=stages)

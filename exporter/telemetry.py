@@ -1,0 +1,211 @@
+"""What the exporter says of itself: its own counters, gauges and histograms, by direct instrumentation.
+
+These describe work that this process did, so they live and count here, in a registry of their own; what is known of
+pipelines is described in `exporter.metrics`.
+"""
+
+import platform
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    enable_created_metrics,
+)
+
+from exporter import __version__
+from exporter.providers.base import REJECTIONS, Fault
+
+_CACHED = "Cached: set by polls, not by the scrape."
+_OTHER = "other"
+_ERROR_CODES = 100
+_WORDS = 100
+_WORD_LENGTH = 64
+
+REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
+
+
+class Telemetry:
+    """The exporter's own metrics, in one registry."""
+
+    def __init__(self, *, created_series: bool = False) -> None:
+        # prometheus-client keeps this as a switch of the process and reads it when a metric is exposed.
+        if created_series:
+            enable_created_metrics()
+        else:
+            disable_created_metrics()
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        Info(
+            "pipeline_exporter_build",
+            "Version of the exporter and of the Python it runs on.",
+            registry=registry,
+        ).info({"version": __version__, "python": platform.python_version()})
+        project = ["project"]
+        self._project_up = Gauge(
+            "pipeline_exporter_project_up",
+            "1 if every request of the last refresh, and of any active poll since, was answered; 0 from the start "
+            f"and after a failure. {_CACHED}",
+            ["project", "provider"],
+            registry=registry,
+        )
+        self._last_poll = Gauge(
+            "pipeline_exporter_last_poll_timestamp_seconds",
+            "When the last refresh of the project ended, well or not, in epoch seconds; absent before the first.",
+            project,
+            registry=registry,
+        )
+        self._last_success = Gauge(
+            "pipeline_exporter_last_success_timestamp_seconds",
+            "When the last refresh ended that left pipeline_exporter_project_up at 1, in epoch seconds; the start of "
+            "the process until there was one.",
+            project,
+            registry=registry,
+        )
+        self._poll_duration = Histogram(
+            "pipeline_exporter_poll_duration_seconds",
+            "How long refreshes took; a refresh is one pass over all pipelines of a project.",
+            project,
+            buckets=POLL_BUCKETS,
+            registry=registry,
+        )
+        self._poll_interval = Gauge(
+            "pipeline_exporter_poll_interval_seconds",
+            "The configured poll.interval: how often every pipeline is asked about.",
+            project,
+            registry=registry,
+        )
+        self._polls_skipped = Counter(
+            "pipeline_exporter_polls_skipped_total",
+            "Polls that were due while the one before still ran.",
+            project,
+            registry=registry,
+        )
+        self._pipelines = Gauge(
+            "pipeline_exporter_pipelines", "Pipelines configured for the project.", project, registry=registry
+        )
+        self._requests = Counter(
+            "pipeline_exporter_api_requests_total",
+            "Requests sent to the provider, by operation and outcome: code is the HTTP status; invalid if a 2xx body "
+            "is not the operation's shape; timeout or connect if no answer came.",
+            ["provider", "project", "operation", "code"],
+            registry=registry,
+        )
+        self._errors = Counter(
+            "pipeline_exporter_api_errors_total",
+            "Requests that failed, by the vendor's error code, or by the code of "
+            "pipeline_exporter_api_requests_total where the vendor gave none.",
+            ["provider", "project", "operation", "error_code"],
+            registry=registry,
+        )
+        self._request_duration = Histogram(
+            "pipeline_exporter_api_request_duration_seconds",
+            "How long requests to the provider took, from send to the last byte or the failure.",
+            ["provider", "operation"],
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._retries = Counter(
+            "pipeline_exporter_api_retries_total",
+            "Requests sent again after a failure that may pass.",
+            project,
+            registry=registry,
+        )
+        self._throttled = Counter(
+            "pipeline_exporter_api_throttled_total",
+            "Answers by which the provider asked for fewer requests.",
+            project,
+            registry=registry,
+        )
+        self._rejected = Counter(
+            "pipeline_exporter_rejected_records_total",
+            "Records of the provider's answers that could not be used, by reason; each costs itself only.",
+            ["project", "reason"],
+            registry=registry,
+        )
+        self._unknown_words = Counter(
+            "pipeline_exporter_unknown_words_total",
+            "How often a word of the provider had no translation and was shown as unknown.",
+            ["provider", "field", "word"],
+            registry=registry,
+        )
+        self._error_codes: dict[str, set[str]] = {}
+        self._words: set[tuple[str, str, str]] = set()
+
+    def start(self, project: str, provider: str, *, pipelines: int, interval: float, now: float) -> None:
+        """Make a project's series exist, with what is true before its first poll."""
+        self._project_up.labels(project, provider).set(0)
+        self._last_success.labels(project).set(now)
+        self._poll_interval.labels(project).set(interval)
+        self._pipelines.labels(project).set(pipelines)
+        self._poll_duration.labels(project)
+        for counter in (self._polls_skipped, self._retries, self._throttled):
+            counter.labels(project)
+        for reason in REJECTIONS:
+            self._rejected.labels(project, reason)
+
+    def polled(
+        self, project: str, provider: str, *, up: bool, refresh: bool, seconds: float, now: float
+    ) -> None:
+        """A poll has ended at `now`."""
+        self._project_up.labels(project, provider).set(1 if up else 0)
+        if refresh:
+            self._last_poll.labels(project).set(now)
+            self._poll_duration.labels(project).observe(seconds)
+            if up:
+                self._last_success.labels(project).set(now)
+
+    def skipped(self, project: str) -> None:
+        """A poll was due while the one before still ran."""
+        self._polls_skipped.labels(project).inc()
+
+    def requested(self, project: str, provider: str, operation: str, code: str, seconds: float) -> None:
+        """A request has ended, with an answer or without."""
+        self._requests.labels(provider, project, operation, code).inc()
+        self._request_duration.labels(provider, operation).observe(seconds)
+
+    def failed(self, project: str, provider: str, operation: str, fault: Fault) -> None:
+        """A request has failed."""
+        code = (fault.error_code or fault.code)[:_WORD_LENGTH]
+        known = self._error_codes.setdefault(project, set())
+        if code not in known and len(known) >= _ERROR_CODES:
+            code = _OTHER
+        known.add(code)
+        self._errors.labels(provider, project, operation, code).inc()
+
+    def retried(self, project: str) -> None:
+        """A request is sent again."""
+        self._retries.labels(project).inc()
+
+    def throttled(self, project: str) -> None:
+        """The provider asked for fewer requests."""
+        self._throttled.labels(project).inc()
+
+    def rejected(self, project: str, reason: str) -> None:
+        """A record could not be used."""
+        self._rejected.labels(project, reason).inc()
+
+    def unknown_words(self, provider: str, words: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Words had no translation; returns those never met before."""
+        new = []
+        for field, word in sorted(words):
+            short = word[:_WORD_LENGTH]
+            key = (provider, field, short)
+            if key not in self._words:
+                if len(self._words) >= _WORDS:
+                    self._unknown_words.labels(provider, field, _OTHER).inc()
+                    continue
+                self._words.add(key)
+                new.append((field, short))
+            self._unknown_words.labels(*key).inc()
+        return new

@@ -1,0 +1,90 @@
+"""The HTTP face: hands out finished bytes, computes nothing, and never waits for a cloud."""
+
+import html
+from collections.abc import Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from exporter import __version__
+from exporter.exposition import Page
+from exporter.negotiation import accepts_gzip, choose_format
+
+
+def application(
+    *, page: Callable[[], Page], ready: Callable[[], bool], effective_config: str, telemetry_path: str
+) -> Starlette:
+    """The web application.
+
+    `page` gives the page in force; `ready` tells whether the first refreshes have ended; `effective_config` is the
+    configuration with its secrets masked.
+    """
+
+    async def metrics(request: Request) -> Response:
+        form = choose_format(request.headers.get("accept", ""))
+        body = page().bodies[form]
+        headers = {"Content-Type": form.value, "Vary": "Accept, Accept-Encoding"}
+        if accepts_gzip(request.headers.get("accept-encoding", "")):
+            return Response(body.gzip, headers={**headers, "Content-Encoding": "gzip"})
+        return Response(body.plain, headers=headers)
+
+    async def healthy(_: Request) -> Response:
+        return PlainTextResponse("Healthy\n")
+
+    async def readiness(_: Request) -> Response:
+        if ready():
+            return PlainTextResponse("Ready\n")
+        return PlainTextResponse("Not ready: the first refresh has not ended\n", status_code=503)
+
+    async def config(_: Request) -> Response:
+        return PlainTextResponse(effective_config)
+
+    async def landing(_: Request) -> Response:
+        return HTMLResponse(
+            _LANDING.format(version=html.escape(__version__), metrics=html.escape(telemetry_path))
+        )
+
+    routes: Sequence[Route] = (
+        Route("/-/healthy", healthy),
+        Route("/-/ready", readiness),
+        Route("/config", config),
+        Route(telemetry_path, metrics),
+        *([Route("/", landing)] if telemetry_path != "/" else []),
+    )
+    web = Starlette(routes=routes)
+    web.router.redirect_slashes = False
+    return web
+
+
+_LANDING = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>pipeline-exporter</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 40rem; padding: 0 1rem; color: #222; }}
+h1 {{ font-size: 1.5rem; margin-bottom: 0; }}
+small {{ color: #666; }}
+dt {{ margin-top: .75rem; font-family: ui-monospace, monospace; }}
+dd {{ margin: 0; color: #444; }}
+@media (prefers-color-scheme: dark) {{
+body {{ background: #16181d; color: #ddd; }} small, dd {{ color: #aaa; }} a {{ color: #8ab4f8; }}
+}}
+</style>
+</head>
+<body>
+<h1>pipeline-exporter</h1>
+<small>version {version}</small>
+<p>CI/CD pipelines of the cloud as Prometheus metrics.</p>
+<dl>
+<dt><a href="{metrics}">{metrics}</a></dt><dd>what Prometheus scrapes</dd>
+<dt><a href="/config">/config</a></dt><dd>the configuration in force, secrets masked</dd>
+<dt><a href="/-/healthy">/-/healthy</a></dt><dd>200 while the process lives</dd>
+<dt><a href="/-/ready">/-/ready</a></dt><dd>200 once every project was asked for the first time</dd>
+</dl>
+</body>
+</html>
+"""
