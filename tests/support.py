@@ -1,0 +1,46 @@
+"""What several tests need: a clock that waits in no time, and small configurations."""
+
+import asyncio
+from typing import Any
+
+from exporter.config.schema import Config
+
+PROJECT_ID = "54f90b75fc1447b1b65e8d3a9f77923d"
+PIPELINE_ID = "d19799d619424b2bb2625ec2d93ea087"
+
+
+class FakeClock:
+    """A clock that moves only when somebody waits for it, or when a test moves it."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+        self.slept: list[float] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+def project(**changes: Any) -> dict[str, Any]:
+    """A project of a configuration, as YAML would give it."""
+    return {
+        "name": "payments",
+        "provider": "codearts",
+        "endpoint": "http://127.0.0.1:1",
+        "project_id": PROJECT_ID,
+        "auth": {"method": "token", "token": "a-token-that-nobody-may-see"},
+        "pipelines": [PIPELINE_ID],
+        **changes,
+    }
+
+
+def config(*projects: dict[str, Any], **sections: Any) -> Config:
+    """A configuration of some projects (one if none is given) and sections."""
+    return Config.model_validate({**sections, "projects": projects or (project(),)})
