@@ -32,7 +32,10 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):[0-9]{1,5}")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    flags = _parser(os.environ).parse_intermixed_args(arguments)
+    parser = _parser(os.environ)
+    flags = parser.parse_intermixed_args(arguments)
+    if flags.file and flags.command != "check-config":
+        parser.error(f"{flags.command} takes no FILE (use --config.file)")
     logs.configure(flags.log_level, flags.log_format)
     try:
         return _COMMAND[flags.command](flags)

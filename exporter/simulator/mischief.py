@@ -116,6 +116,6 @@ async def _drip() -> AsyncIterator[bytes]:
 def _garbled(records: list[Record]) -> bytes:
     whole = [encoded(record) for record in records]
     if records:
-        sound = encoded(records[0]["executor_name"])
+        sound = encoded(records[0]["status"])
         whole[0] = whole[0].replace(sound, b'"\xff\xfe' + sound[1:], 1)
     return b"[" + b",".join(whole) + b"]"

@@ -1,0 +1,44 @@
+"""Fixtures: a simulated cloud on a real port, and a configuration that polls it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.simulator import CodeArts, World, running
+from tests.support import project
+
+
+@dataclass
+class Cloud:
+    """A simulated CodeArts cloud under way."""
+
+    codearts: CodeArts
+    url: str
+
+    def project(self, pipelines: int | None = None, **changes: Any) -> dict[str, Any]:
+        """A project of a configuration that polls the first pipelines of this cloud, or all."""
+        world = self.codearts.world
+        own = {
+            "endpoint": self.url,
+            "project_id": world.project_id,
+            "auth": {"method": "token", "token": self.codearts.credentials.token},
+            "pipelines": [pipeline.id for pipeline in world.pipelines[:pipelines]],
+        }
+        return project(**{**own, **changes})
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """A small cloud."""
+    codearts = CodeArts(World(pipelines=30))
+    with running(codearts.app) as url:
+        yield Cloud(codearts, url)
+
+
+@pytest.fixture
+def seed_response() -> bytes:
+    """The batch answer that the vendor documents, byte for byte."""
+    return (Path(__file__).parent / "data" / "codearts_batch_seed.json").read_bytes()

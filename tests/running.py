@@ -1,0 +1,154 @@
+"""The exporter as a user runs it: a process of its own, watched from outside."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+PATIENCE = 30.0
+"""Seconds to wait for something that ought to happen at once: a slow machine is no failure."""
+
+Labels = dict[str, str]
+
+
+def eventually(condition: Callable[[], Any], what: str) -> Any:
+    """Ask again and again until a condition holds; returns what it gave."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"never happened: {what}")
+
+
+class Samples:
+    """The samples of a page."""
+
+    def __init__(self, text: str) -> None:
+        self.all = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def get(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """Values by labels, of the series that have at least these."""
+        return {
+            tuple(sorted(sample.labels.items())): sample.value
+            for sample in self.all
+            if sample.name == name and labels.items() <= sample.labels.items()
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of the one series that has at least these labels; None if there is none."""
+        found = self.get(name, **labels)
+        assert len(found) <= 1, f"{len(found)} series of {name} with {labels}"
+        return next(iter(found.values()), None)
+
+
+class Process:
+    """A running exporter."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "exporter", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "error", **(environment or {})},
+        )
+        self.output: list[str] = []
+        self.log: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self.output), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self.log), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._client = httpx.Client(timeout=PATIENCE, trust_env=False)
+
+    @staticmethod
+    def _read(stream: Any, lines: list[str]) -> None:
+        with stream:
+            lines.extend(stream)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def address(self) -> str:
+        """`HOST:PORT` of the web server, as the log tells it."""
+
+        def told() -> str | None:
+            assert self._process.poll() is None, "".join(self.log)
+            found = re.search(r"listening.*address\W+([0-9.]+:[0-9]+)", "".join(self.log))
+            return found[1] if found else None
+
+        return str(eventually(told, "the exporter listens"))
+
+    def get(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.request("GET", path, **arguments)
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        return self._client.request(method, f"http://{self.address()}{path}", **arguments)
+
+    def samples(self) -> Samples:
+        return Samples(self.get("/metrics").text)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask the process to end; returns its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the process to end by itself; returns its exit code."""
+        code = self._process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join()
+        self._client.close()
+        return code
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+@contextmanager
+def exporter(
+    directory: Path, configuration: dict[str, Any], *flags: str, environment: dict[str, str] | None = None
+) -> Iterator[Process]:
+    """The daemon on a configuration, stopped at the end."""
+    file = directory / "config.yaml"
+    file.write_text(yaml.safe_dump(configuration))
+    arguments = ["run", "--config.file", str(file), "--web.listen-address", "127.0.0.1:0", *flags]
+    process = Process(arguments, environment)
+    try:
+        yield process
+    finally:
+        try:
+            process.stop()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def command(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Run a command to its end; returns exit code, standard output, standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "error", **(environment or {})},
+    )
+    return done.returncode, done.stdout, done.stderr

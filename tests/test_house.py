@@ -1,0 +1,102 @@
+"""The house stands as drawn: who may import whom, and which words stay where."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "exporter"
+
+# Each room may import the rooms named with it, and itself; rooms are files or folders of the package. The order is
+# that of the picture: what thinks is on top and knows least.
+MAY_IMPORT = {
+    "model": set(),
+    "clock": set(),
+    "logs": set(),
+    "config": {"providers", "model"},
+    "auth": {"config"},
+    "providers": {"model", "auth", "config"},
+    "ledger": {"model"},
+    "tally": {"model", "ledger"},
+    "budget": {"clock"},
+    "telemetry": {"providers"},
+    "board": {"model", "ledger", "tally", "config"},
+    "metrics": {"model", "board", "tally", "config"},
+    "exposition": {"board", "metrics", "tally"},
+    "negotiation": {"exposition"},
+    "api": {"auth", "budget", "clock", "config", "providers", "telemetry"},
+    "poller": {"api", "board", "clock", "config", "providers", "telemetry"},
+    "publisher": {"board", "exposition", "telemetry"},
+    "web": {"exposition", "negotiation"},
+    "assembly": {
+        "api", "board", "budget", "clock", "config", "exposition", "metrics", "model", "poller", "providers",
+        "publisher", "telemetry",
+    },
+    "check": {"board", "config", "ledger", "metrics", "model", "providers", "tally"},
+    "daemon": {"assembly", "clock", "config", "poller", "web"},
+    "simulator": set(),
+    "demo": {"config", "daemon", "simulator"},
+    "cli": {"assembly", "check", "clock", "config", "daemon", "demo", "exposition", "logs"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}  # fmt: skip
+
+# Only these may import what touches the world.
+OUTWARD = {
+    "httpx": {"api"},
+    "ssl": {"api"},
+    "socket": {"daemon", "demo", "simulator"},
+    "uvicorn": {"daemon", "simulator"},
+    "starlette": {"web", "daemon", "simulator"},
+    "apscheduler": {"daemon"},
+    "prometheus_client": {"telemetry", "exposition"},
+    "time": {"clock", "simulator"},
+    "subprocess": set(),
+}
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module == "exporter":
+                names |= {f"exporter.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    """A room imports what stands above it, and nothing else of the package."""
+    own = room(path)
+    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("exporter.")} - {"__version__"}
+    assert rooms - {own} <= MAY_IMPORT[own]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_world_is_touched_at_the_edge_only(path):
+    """Sockets, clocks and servers are imported where they belong."""
+    for name in imports(path):
+        allowed = OUTWARD.get(name.split(".")[0])
+        assert allowed is None or room(path) in allowed, name
+
+
+def test_every_room_is_drawn():
+    """A new file has its place in the picture."""
+    assert {room(path) for path in FILES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_file_says_why_it_exists(path):
+    """A newcomer finds the purpose of a file in its head."""
+    assert ast.get_docstring(ast.parse(path.read_text()))

@@ -1,0 +1,666 @@
+"""The ledger's rules, one test each, to be read as their specification; then the law that they keep together."""
+
+from collections import Counter
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from exporter.ledger import KEPT, Active, Count, Ended, Event, State, account
+from exporter.model import ENDS, Run, Stage, Status
+
+NOON = 1_700_000_000.0
+SUCCESS, FAILED, RUNNING = Status.SUCCESS, Status.FAILED, Status.RUNNING
+
+
+def run(number, status=SUCCESS, *, identity="", start=None, end=None):
+    """A run that started a hundred seconds after the one before it, and took fifty if it has ended."""
+    start = NOON + 100.0 * (number or 0) if start is None else start
+    if status.final and end is None:
+        end = start + 50
+    return Run(id=identity or f"run-{number}", number=number, status=status, start=start, end=end)
+
+
+def endless(run):
+    """The same, final without an end."""
+    return msgspec.structs.replace(run, end=None)
+
+
+def words(event: Event):
+    """An event in a form that is easily compared."""
+    match event.count:
+        case Count.MISSED:
+            return ("missed", event.runs)
+        case Count.RECOVERED:
+            return ("recovered", event.seconds)
+    assert event.run is not None
+    return (event.count.value, event.run.id, event.run.status.value)
+
+
+class Watcher:
+    """Gets one answer after the other about a pipeline."""
+
+    def __init__(self, *answers):
+        self.kept: State | None = None
+        self.asked = 0.0
+        self.now = NOON
+        for answer in answers:
+            self.sees(answer)
+
+    def sees(self, answer, *, asked_ago=0.0):
+        """Apply an answer, by default one that was asked for after all others; returns what it counts."""
+        self.asked += 15
+        self.now += 15
+        self.kept, events = account(self.kept, answer, asked=self.asked - asked_ago, now=self.now)
+        return [words(event) for event in events]
+
+    @property
+    def state(self) -> State:
+        assert self.kept is not None
+        return self.kept
+
+    @property
+    def active(self):
+        return self.state.active.id if self.state.active else None
+
+    @property
+    def finished(self):
+        return self.state.finished.id if self.state.finished else None
+
+
+# First sight
+
+
+def test_a_run_that_is_final_at_first_sight_lies_outside():
+    """It ended before anybody looked: the gauges show it, nothing counts it, however often it is seen."""
+    watcher = Watcher()
+    assert watcher.sees(run(7, FAILED)) == []
+    assert watcher.sees(run(7, FAILED)) == []
+    assert watcher.finished == "run-7"
+    assert watcher.state.series.failures == 1
+
+
+def test_a_run_that_is_under_way_at_first_sight_is_counted_when_it_ends():
+    """Its end is seen, so it is inside."""
+    watcher = Watcher(run(7, RUNNING))
+    assert watcher.active == "run-7"
+    assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
+    assert watcher.active is None
+
+
+def test_numbers_before_first_sight_are_no_gap():
+    """What happened before anybody looked is not missed."""
+    assert Watcher(run(412)).sees(run(413)) == [("ended", "run-413", "success")]
+
+
+def test_the_first_run_after_a_first_sight_without_one_is_counted():
+    """It began while somebody looked."""
+    watcher = Watcher(None)
+    assert watcher.sees(run(1)) == [("ended", "run-1", "success")]
+
+
+def test_the_first_run_after_a_first_sight_without_one_leaves_no_gap():
+    """A pipeline may be hidden at first, so the runs before the first that is shown are not known to have been missed."""
+    watcher = Watcher(None, None)
+    assert watcher.sees(run(38, RUNNING)) == []
+    assert watcher.sees(run(38)) == [("ended", "run-38", "success")]
+    assert watcher.sees(run(40)) == [("missed", 1), ("ended", "run-40", "success")]
+
+
+def test_an_answer_without_a_run_later_on_changes_nothing():
+    """A pipeline that is not in the answer may be back in the next."""
+    watcher = Watcher(run(1), run(2, RUNNING))
+    before = watcher.state
+    assert watcher.sees(None) == []
+    assert (watcher.state.active, watcher.state.finished) == (before.active, before.finished)
+    assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
+
+
+# Once
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_every_end_counts_once(status):
+    """The same final run in a hundred answers is one run, whatever it ended as."""
+    watcher = Watcher(run(1))
+    seen = [event for _ in range(100) for event in watcher.sees(run(2, status))]
+    assert [event for event in seen if event[0] == "ended"] == [("ended", "run-2", status.value)]
+
+
+def test_a_run_goes_through_all_states_and_counts_at_its_end():
+    """Nothing but a final state counts, an unknown one least of all."""
+    watcher = Watcher(run(1))
+    for status in Status:
+        if not status.final:
+            assert watcher.sees(run(2, status)) == []
+            assert watcher.active == "run-2"
+    assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
+
+
+def test_a_run_that_began_and_ended_between_two_answers_counts():
+    """A greater number that is final at once is a new run like any other."""
+    assert Watcher(run(1)).sees(run(2, Status.CANCELED)) == [("ended", "run-2", "canceled")]
+
+
+def test_a_run_without_an_end_counts():
+    """How long it took is not known; that it ended is."""
+    assert Watcher(run(1)).sees(endless(run(2))) == [("ended", "run-2", "success")]
+
+
+def test_the_run_that_ended_bears_its_stages_and_what_is_kept_of_it_does_not():
+    """Histograms need stages once; keeping them would cost memory for nothing."""
+    staged = msgspec.structs.replace(run(2), stages=(Stage("build", 0, SUCCESS, NOON, 5.0),))
+    state, _ = account(None, run(1), asked=0, now=NOON)
+    state, (event,) = account(state, staged, asked=1, now=NOON)
+    assert event.run == staged
+    assert state.finished == run(2)
+
+
+# Retry
+
+
+def test_a_run_that_goes_on_and_ends_again_is_a_retry():
+    """It has been counted as a run; its next end counts as a retry, under its new status."""
+    watcher = Watcher(run(1), run(2, FAILED))
+    assert watcher.sees(run(2, RUNNING)) == []
+    assert watcher.state.active == Active("run-2", run(2).start, reopened=True)
+    assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
+
+
+def test_a_run_may_be_retried_again_and_again():
+    """Each end after the first is one retry."""
+    watcher = Watcher(run(1), run(2, FAILED))
+    for _ in range(3):
+        assert watcher.sees(run(2, RUNNING)) == []
+        assert watcher.sees(run(2, FAILED)) == [("retried", "run-2", "failed")]
+
+
+def test_a_retry_between_two_answers_is_known_by_its_end():
+    """An end that is a second later or more is another end."""
+    watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300))
+    assert watcher.sees(run(2, FAILED, end=NOON + 301)) == [("retried", "run-2", "failed")]
+    assert watcher.sees(run(2, FAILED, end=NOON + 301)) == []
+
+
+@pytest.mark.parametrize("end", [NOON + 300.999, NOON + 299, NOON + 1])
+def test_an_end_that_moves_by_less_than_a_second_or_backwards_is_no_retry(end):
+    """Clouds round times and correct them."""
+    watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300))
+    assert watcher.sees(run(2, FAILED, end=end)) == []
+    assert watcher.state.ended[0].end == end
+
+
+def test_an_end_that_was_absent_and_appears_is_no_retry():
+    """It is the same end, told late; the gauges get it."""
+    watcher = Watcher(run(1), endless(run(2, FAILED)))
+    assert watcher.sees(run(2, FAILED)) == []
+    assert watcher.state.finished == run(2, FAILED)
+    assert watcher.state.series.broken_since == run(2).end
+
+
+def test_an_end_that_disappears_is_no_retry():
+    """What is not told did not move."""
+    watcher = Watcher(run(1), run(2))
+    assert watcher.sees(endless(run(2))) == []
+    assert watcher.sees(run(2)) == []
+
+
+def test_a_failure_that_is_ignored_later_is_a_correction():
+    """Nothing is counted; the gauges follow."""
+    watcher = Watcher(run(1), run(2, FAILED))
+    assert watcher.sees(run(2, Status.IGNORED)) == []
+    assert watcher.state.finished == run(2, Status.IGNORED)
+    assert watcher.state.series.failures == 0
+    assert watcher.state.series.broken_since is None
+
+
+def test_a_run_that_was_final_at_first_sight_is_retried_as_a_retry_only():
+    """It was never counted as a run and never will be."""
+    watcher = Watcher(run(5, FAILED))
+    watcher.sees(run(5, RUNNING))
+    assert watcher.sees(run(5, FAILED, end=NOON + 900)) == [("retried", "run-5", "failed")]
+    assert watcher.sees(run(5, FAILED, end=NOON + 999)) == [("retried", "run-5", "failed")]
+
+
+def test_while_a_run_is_reopened_the_finished_one_keeps_its_old_end():
+    """A red pipeline stays red until the retry has ended."""
+    watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
+    assert watcher.state.finished == run(2, FAILED)
+    assert watcher.state.series.failures == 1
+
+
+# Order
+
+
+@pytest.mark.parametrize("late", [run(2, RUNNING), run(1), run(3), None])
+def test_an_older_answer_changes_nothing(late):
+    """Answers may overtake each other; what was asked for earlier teaches nothing."""
+    watcher = Watcher(run(1), run(2))
+    before = watcher.state
+    assert watcher.sees(late, asked_ago=60) == []
+    assert watcher.state == before
+
+
+def test_answers_to_requests_of_the_same_moment_are_applied():
+    """A coarse clock must not cost an answer."""
+    watcher = Watcher(run(1))
+    assert watcher.sees(run(2), asked_ago=15) == [("ended", "run-2", "success")]
+
+
+# Gap
+
+
+def test_numbers_that_were_jumped_over_are_missed():
+    """They are known to have been given, and their ends were not seen."""
+    assert Watcher(run(3)).sees(run(7)) == [("missed", 3), ("ended", "run-7", "success")]
+
+
+def test_a_jump_to_a_run_under_way_misses_the_same():
+    """The gap shows with the run, not with its end."""
+    watcher = Watcher(run(3))
+    assert watcher.sees(run(7, RUNNING)) == [("missed", 3)]
+    assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
+
+
+def test_a_run_left_for_a_newer_one_before_its_end_was_seen_is_missed():
+    """Only the latest run is shown: the end of the one before will not be."""
+    watcher = Watcher(run(1), run(2, RUNNING))
+    assert watcher.sees(run(3, RUNNING)) == [("missed", 1)]
+    assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
+
+
+def test_the_run_under_way_at_first_sight_can_be_missed_too():
+    """It lay inside."""
+    assert Watcher(run(1, RUNNING)).sees(run(2)) == [("missed", 1), ("ended", "run-2", "success")]
+
+
+def test_a_reopened_run_that_is_left_is_not_missed():
+    """Its first end was counted; all that is not known is how the retry went."""
+    watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
+    assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", pytest.approx(100))]
+
+
+def test_runs_without_a_number_make_no_gap():
+    """Each unknown id is simply the next run."""
+    watcher = Watcher(run(None, identity="a"))
+    assert watcher.sees(run(None, identity="a")) == []
+    assert watcher.sees(run(None, RUNNING, identity="b")) == []
+    assert watcher.sees(run(None, RUNNING, identity="b")) == []
+    assert watcher.sees(run(None, identity="b")) == [("ended", "b", "success")]
+    assert watcher.sees(run(None, FAILED, identity="c")) == [("ended", "c", "failed")]
+    assert watcher.finished == "c"
+
+
+def test_a_run_without_a_number_can_be_retried_and_missed():
+    """The id is its identity; the number only finds gaps."""
+    watcher = Watcher(run(None, identity="a"), run(None, FAILED, identity="b"))
+    watcher.sees(run(None, RUNNING, identity="b"))
+    assert watcher.sees(run(None, FAILED, identity="b")) == [("retried", "b", "failed")]
+    watcher.sees(run(None, RUNNING, identity="c"))
+    assert watcher.sees(run(None, identity="d"))[0] == ("missed", 1)
+
+
+def test_a_number_that_is_missing_once_makes_no_gap():
+    """The run is the same, and so is its place."""
+    watcher = Watcher(run(4), run(5, RUNNING))
+    assert watcher.sees(run(None, RUNNING, identity="run-5", start=run(5).start)) == []
+    assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
+    assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
+
+
+# Back
+
+
+def test_a_lower_number_is_not_believed_at_once():
+    """An answer can be stale: what it would undo, and count again later, stays."""
+    watcher = Watcher(run(8), run(9))
+    before = watcher.state
+    assert watcher.sees(run(8)) == []
+    assert (watcher.finished, watcher.state.high) == ("run-9", before.high)
+    assert watcher.sees(run(9)) == []
+    assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
+
+
+def test_a_stale_answer_leaves_the_run_under_way_alone():
+    """It is neither missed nor counted twice."""
+    watcher = Watcher(run(8), run(9, RUNNING))
+    assert watcher.sees(run(8)) == []
+    assert watcher.active == "run-9"
+    assert watcher.sees(run(9)) == [("ended", "run-9", "success")]
+
+
+@pytest.mark.parametrize("between", [run(9), None])
+def test_stale_answers_that_do_not_follow_each_other_are_not_believed(between):
+    """Two in a row agree, or nothing is known."""
+    watcher = Watcher(run(8), run(9))
+    for _ in range(3):
+        assert watcher.sees(run(4, identity="stranger")) == []
+        assert watcher.sees(between) == []
+    assert watcher.finished == "run-9"
+
+
+def test_two_stale_answers_that_disagree_are_not_believed():
+    """They must agree on the run."""
+    watcher = Watcher(run(8), run(9))
+    assert watcher.sees(run(4, identity="stranger")) == []
+    assert watcher.sees(run(3, identity="another")) == []
+    assert watcher.finished == "run-9"
+
+
+def test_a_known_run_back_twice_means_that_newer_ones_were_deleted():
+    """What was counted stays counted, and the numbering goes on from the greatest number ever seen."""
+    watcher = Watcher(run(8), run(9))
+    assert watcher.sees(run(8)) == []
+    assert watcher.sees(run(8)) == []
+    assert watcher.state.high == 9
+    assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
+
+
+def test_a_run_under_way_that_was_deleted_is_missed():
+    """It existed, and its end will not be seen."""
+    watcher = Watcher(run(8), run(9, RUNNING), run(8))
+    assert watcher.sees(run(8)) == [("missed", 1)]
+    assert watcher.active is None
+
+
+def test_after_newer_runs_were_deleted_every_answer_counts():
+    """Once believed it need not be believed again: no end or retry may hide behind the doubt."""
+    watcher = Watcher(run(8, FAILED), run(9), run(8, FAILED), run(8, FAILED))
+    assert watcher.sees(run(8, RUNNING)) == []
+    assert watcher.active == "run-8"
+    assert watcher.sees(run(8, FAILED)) == [("retried", "run-8", "failed")]
+    assert watcher.sees(run(8, FAILED, end=NOON + 5000)) == [("retried", "run-8", "failed")]
+
+
+def test_an_unknown_run_back_twice_that_began_after_the_last_good_answer_is_counted():
+    """The numbering began anew, and this run began while somebody looked."""
+    watcher = Watcher(run(8), run(9))
+    fresh = run(1, identity="fresh", start=watcher.now + 5)
+    assert watcher.sees(fresh) == []
+    assert watcher.sees(fresh) == [("ended", "fresh", "success")]
+    assert watcher.sees(run(2, identity="next")) == [("ended", "next", "success")]
+    assert watcher.state.high == 2
+
+
+def test_the_last_good_answer_is_not_the_one_in_doubt():
+    """The new run began before the answer that first showed it, of course."""
+    watcher = Watcher(run(8), run(9))
+    good = watcher.now
+    watcher.sees(run(1, RUNNING, identity="fresh", start=good + 5))
+    watcher.sees(run(1, RUNNING, identity="fresh", start=good + 5))
+    assert watcher.active == "fresh"
+    assert watcher.sees(run(1, identity="fresh", start=good + 5)) == [("ended", "fresh", "success")]
+
+
+@pytest.mark.parametrize("start_after", [-5.0, 0.0])
+def test_an_unknown_run_back_twice_that_began_before_the_last_good_answer_lies_outside(start_after):
+    """It is a first sight again: it may have ended while nobody looked at its numbering."""
+    watcher = Watcher(run(8), run(9))
+    strange = run(3, identity="strange", start=watcher.now + start_after)
+    assert watcher.sees(strange) == []
+    assert watcher.sees(strange) == []
+    assert watcher.finished == "strange"
+    assert watcher.sees(run(4, identity="next")) == [("ended", "next", "success")]
+
+
+def test_an_unknown_run_without_a_start_lies_outside():
+    """When it began is not known, so it is not claimed."""
+    watcher = Watcher(run(8), run(9))
+    strange = Run(id="strange", number=3, status=SUCCESS)
+    assert watcher.sees(strange) == []
+    assert watcher.sees(strange) == []
+
+
+def test_a_new_numbering_leaves_the_run_under_way_missed():
+    """Its end will not be seen; what was counted goes on."""
+    watcher = Watcher(run(8), run(9, RUNNING))
+    fresh = run(1, identity="fresh", start=watcher.now + 5)
+    watcher.sees(fresh)
+    assert watcher.sees(fresh) == [("missed", 1), ("ended", "fresh", "success")]
+
+
+def test_a_new_numbering_goes_on_with_the_series():
+    """Failures in a row are the pipeline's, not the numbering's."""
+    watcher = Watcher(run(8, FAILED))
+    fresh = run(1, FAILED, identity="fresh", start=watcher.now + 5)
+    watcher.sees(fresh)
+    watcher.sees(fresh)
+    assert watcher.state.series.failures == 2
+    assert watcher.state.series.broken_since == run(8).end
+
+
+@pytest.mark.parametrize("number", [8, 9])
+def test_a_number_that_bore_another_id_is_believed_at_once(number):
+    """No stale answer gives an old number a new id."""
+    watcher = Watcher(run(8), run(9))
+    reused = run(number, identity="reused", start=watcher.now + 5)
+    assert watcher.sees(reused) == [("ended", "reused", "success")]
+    assert watcher.state.high == number
+
+
+def test_the_number_of_the_run_under_way_with_another_id_is_believed_at_once():
+    """The same, of a run whose end was not seen; it is missed."""
+    watcher = Watcher(run(8), run(9, RUNNING))
+    reused = run(9, identity="reused", start=watcher.now + 5)
+    assert watcher.sees(reused) == [("missed", 1), ("ended", "reused", "success")]
+
+
+# Series
+
+
+def test_failures_in_a_row_are_counted_from_the_last_success():
+    """Broken since the end of the first of them."""
+    watcher = Watcher(run(1), run(2, FAILED), run(3, FAILED), run(4, FAILED))
+    assert watcher.state.series.failures == 3
+    assert watcher.state.series.broken_since == run(2).end
+    assert watcher.state.series.last_success == run(1).end
+
+
+@pytest.mark.parametrize("status", [Status.CANCELED, Status.IGNORED])
+def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
+    """They say nothing of whether it works."""
+    watcher = Watcher(run(1, FAILED), run(2, status), run(3, FAILED), run(4, status))
+    assert watcher.state.series.failures == 2
+    assert watcher.state.series.broken_since == run(1).end
+    assert watcher.sees(run(5)) == [
+        ("ended", "run-5", "success"),
+        ("recovered", run(5).end - run(1).end),
+    ]
+
+
+def test_a_success_that_ends_a_series_is_a_recovery():
+    """It took from the end of the first failure to its own."""
+    watcher = Watcher(run(1, FAILED), run(2, FAILED))
+    assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", 200.0)]
+    assert watcher.state.series.failures == 0
+    assert watcher.state.series.broken_since is None
+    assert watcher.sees(run(4)) == [("ended", "run-4", "success")]
+
+
+@pytest.mark.parametrize(
+    "success", [endless(run(2)), run(2, end=NOON)], ids=["without an end", "before the failure"]
+)
+def test_a_recovery_of_unknown_length_adds_no_time(success):
+    """It is still a recovery."""
+    watcher = Watcher(run(1, FAILED))
+    assert watcher.sees(success) == [("ended", "run-2", "success"), ("recovered", 0.0)]
+
+
+def test_a_success_without_an_end_keeps_the_time_of_the_one_before():
+    """Late is better than absent."""
+    watcher = Watcher(run(1), endless(run(2)))
+    assert watcher.state.series.last_success == run(1).end
+
+
+def test_a_failure_that_turns_into_success_by_a_retry_recovers():
+    """It counts as a retry that succeeded, not as a second run."""
+    watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
+    again = run(2, end=run(2).end + 70)
+    assert watcher.sees(again) == [("retried", "run-2", "success"), ("recovered", 70.0)]
+    assert watcher.state.series.failures == 0
+    assert watcher.state.series.last_success == again.end
+
+
+def test_a_success_that_turns_into_failure_by_a_retry_breaks_again():
+    """The series is that of last ends; the success before it is the last one."""
+    watcher = Watcher(run(1), run(2), run(2, RUNNING))
+    assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
+    assert watcher.state.series.failures == 1
+    assert watcher.state.series.last_success == run(1).end
+
+
+def test_a_series_longer_than_what_is_kept_is_counted_whole():
+    """Old runs leave memory, not the count."""
+    watcher = Watcher(run(1))
+    runs = 3 * KEPT
+    for number in range(2, 2 + runs):
+        watcher.sees(run(number, FAILED))
+    assert len(watcher.state.ended) == KEPT
+    assert watcher.state.series.failures == runs
+    assert watcher.state.series.broken_since == run(2).end
+    assert watcher.state.series.last_success == run(1).end
+    last = run(2 + runs)
+    assert watcher.sees(last)[-1] == ("recovered", last.end - run(2).end)
+
+
+def test_the_newest_ended_runs_are_kept_by_falling_number():
+    """As they ended last."""
+    watcher = Watcher(run(1), run(2, FAILED), run(3), run(3, FAILED, end=NOON + 999))
+    assert watcher.state.ended == (
+        Ended("run-3", 3, FAILED, NOON + 999),
+        Ended("run-2", 2, FAILED, run(2).end),
+        Ended("run-1", 1, SUCCESS, run(1).end),
+    )
+
+
+# The law
+
+
+class Polled(RuleBasedStateMachine):
+    """A pipeline whose runs go their ways, and somebody who looks at its latest now and then."""
+
+    def __init__(self):
+        super().__init__()
+        self.clock = NOON
+        self.runs: list[Run] = []
+        self.retries = 0
+        self.state: State | None = None
+        self.baseline: int | None = None
+        self.counted: list[Event] = []
+        self.shown: dict[int, Run] = {}
+        """By number: every run as the last answer that had it final showed it."""
+
+    def change(self, **changes):
+        self.clock += 10
+        self.runs[-1] = msgspec.structs.replace(self.runs[-1], **changes)
+
+    @property
+    def latest(self):
+        return self.runs[-1]
+
+    @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
+    def begins(self, status):
+        self.clock += 10
+        number = len(self.runs) + 1
+        self.runs.append(Run(id=f"run-{number}", number=number, status=status, start=self.clock))
+
+    @precondition(lambda self: self.runs and not self.latest.status.final)
+    @rule(status=st.sampled_from([status for status in Status if not status.final]))
+    def goes_on(self, status):
+        self.change(status=status)
+
+    @precondition(lambda self: self.runs and not self.latest.status.final)
+    @rule(status=st.sampled_from(ENDS), told=st.sampled_from([True, True, True, False]))
+    def ends(self, status, told):
+        self.change(status=status, end=self.clock + 10 if told else None)
+
+    @precondition(lambda self: self.runs and self.latest.status.final)
+    @rule()
+    def is_retried(self):
+        self.retries += 1
+        self.change(status=RUNNING, end=None)
+
+    @precondition(lambda self: self.runs and self.latest.status is FAILED)
+    @rule()
+    def is_ignored(self):
+        self.change(status=Status.IGNORED)
+
+    @precondition(lambda self: self.runs and self.latest.status.final and self.latest.end is None)
+    @rule()
+    def end_is_told_late(self):
+        self.change(end=self.clock)
+
+    @rule()
+    def is_polled(self):
+        self.clock += 1
+        run = self.runs[-1] if self.runs else None
+        first = self.state is None
+        self.state, events = account(self.state, run, asked=self.clock, now=self.clock)
+        self.counted += events
+        assert not (first and events), "a first sight counts nothing"
+        if run is None:
+            return
+        if self.baseline is None:
+            inside = not first or not run.status.final
+            self.baseline = len(self.runs) - inside
+        if run.status.final:
+            self.shown[len(self.runs)] = run
+
+    @precondition(lambda self: self.state is not None)
+    @rule(status=st.sampled_from(Status))
+    def an_old_answer_arrives(self, status):
+        assert self.state is not None
+        old = Run(id="old", number=len(self.runs) + 7, status=status)
+        assert account(self.state, old, asked=self.state.asked - 1, now=self.clock) == (self.state, ())
+
+    @invariant()
+    def no_run_is_lost_or_counted_twice(self):
+        if self.state is None or self.baseline is None:
+            return
+        ended = Counter(event.run.id for event in self.counted if event.count is Count.ENDED and event.run)
+        missed = sum(event.runs for event in self.counted if event.count is Count.MISSED)
+        open_runs = self.state.active is not None and not self.state.active.reopened
+        assert set(ended.values()) <= {1}
+        assert ended.total() + missed + open_runs == self.state.high - self.baseline
+
+    @invariant()
+    def no_retry_is_invented(self):
+        retried = [event for event in self.counted if event.count is Count.RETRIED]
+        assert len(retried) <= self.retries
+
+    @invariant()
+    def the_series_is_that_of_the_answers(self):
+        if self.state is None:
+            return
+        failures, broken_since, last_success = 0, None, None
+        for _, run in sorted(self.shown.items()):
+            if run.status is SUCCESS:
+                failures, broken_since = 0, None
+                last_success = run.end if run.end is not None else last_success
+            elif run.status is FAILED:
+                broken_since = broken_since if failures else run.end
+                failures += 1
+        series = self.state.series
+        assert (series.failures, series.broken_since, series.last_success) == (
+            failures,
+            broken_since,
+            last_success,
+        )
+        assert self.state.finished == (self.shown[max(self.shown)] if self.shown else None)
+
+
+@pytest.mark.parametrize("steps", [30, 150])
+def test_whatever_the_runs_do_and_whenever_it_is_polled_the_law_holds(steps):
+    """Ended, missed and open runs are together all runs since first sight, and the series is that of the answers."""
+    run_state_machine_as_test(
+        Polled,
+        settings=settings(max_examples=4500 // steps, stateful_step_count=steps, deadline=None),
+    )

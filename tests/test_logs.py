@@ -1,0 +1,191 @@
+"""Log lines: one a record, whatever it holds, in both formats."""
+
+import contextlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.logs import FIELDS, FORMATS, Formatter, configure
+
+FORMS = pytest.mark.parametrize("form", FORMATS)
+_PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"=]+)(?: |$)')
+NASTY = [
+    "two\nlines",
+    "\r\n\t\v\f",
+    'quote " and \\ backslash',
+    "a=b level=error",
+    "",
+    " ",
+    "构建失败 🚀",
+    "\x00\x1b[31m\x7f\x85\x9b",
+    "line\u2028and\u2029paragraph",
+    "\u202eturned",
+    "half \ud83d",
+    "\U000e0001 tag",
+]
+
+
+def line(form: Any, message: str, *arguments: object, **fields: object) -> str:
+    """A record as a line; with the exception that is being handled, if one is."""
+    information = sys.exc_info() if sys.exception() else None
+    record = logging.LogRecord(
+        "exporter.poller", logging.WARNING, __file__, 1, message, arguments, information
+    )
+    record.created = 1677919688.25
+    record.__dict__.update(fields)
+    return Formatter(form).format(record)
+
+
+def parsed(form: str, text: str) -> dict[str, Any]:
+    """The fields of a line, by a reading of our own."""
+    if form == "json":
+        fields: dict[str, Any] = json.loads(text)
+        return fields
+    assert "".join(match[0] for match in _PAIR.finditer(text)) == text
+    return {
+        match[1]: json.loads(match[2]) if match[2].startswith('"') else match[2]
+        for match in _PAIR.finditer(text)
+    }
+
+
+def test_a_line_in_logfmt() -> None:
+    assert line("logfmt", "poll failed: %s", "no answer", project="payments", code="timeout") == (
+        'ts=2023-03-04T08:48:08.250Z level=warning logger=exporter.poller msg="poll failed: no answer" '
+        "project=payments code=timeout"
+    )
+
+
+def test_a_line_in_json() -> None:
+    assert json.loads(line("json", "listening", address="127.0.0.1:10047")) == {
+        "ts": "2023-03-04T08:48:08.250Z",
+        "level": "warning",
+        "logger": "exporter.poller",
+        "msg": "listening",
+        "address": "127.0.0.1:10047",
+    }
+
+
+@FORMS
+@pytest.mark.parametrize("nasty", NASTY)
+def test_one_line_and_nothing_lost(form: str, nasty: str) -> None:
+    """No character ends the line or reaches a terminal as a command, and each can be read back."""
+    text = line(form, "%s", nasty, project=nasty or "x")
+    assert len(text.splitlines()) == 1
+    assert text.isprintable()
+    fields = parsed(form, text)
+    assert fields["msg"] == nasty
+    assert fields["project"] == (nasty or "x")
+    assert set(fields) == {"ts", "level", "logger", "msg", "project"}
+
+
+@given(st.sampled_from(FORMATS), st.text(), st.text(min_size=1))
+def test_any_text_is_one_line_that_can_be_read_back(form: str, message: str, project: str) -> None:
+    text = line(form, "%s", message, project=project)
+    assert len(text.splitlines()) == 1
+    assert text.isprintable()
+    assert (parsed(form, text)["msg"], parsed(form, text)["project"]) == (message, project)
+
+
+@FORMS
+def test_readable_characters_stay_readable(form: str) -> None:
+    assert "构建失败 🚀" in line(form, "构建失败 🚀")
+
+
+@FORMS
+def test_fields_are_present_only_where_they_apply(form: str) -> None:
+    """Known ones with a value; zero is a value, and what is not in the list of fields is not written."""
+    text = line(form, "x", project="p", code="", error_code=None, count=0, secret="no")
+    assert set(parsed(form, text)) == {"ts", "level", "logger", "msg", "project", "count"}
+    assert str(parsed(form, text)["count"]) == "0"
+
+
+@FORMS
+def test_every_field_is_written(form: str) -> None:
+    fields = parsed(form, line(form, "x", **dict.fromkeys(FIELDS, "v")))
+    assert fields.items() >= dict.fromkeys(FIELDS, "v").items()
+
+
+@FORMS
+@pytest.mark.parametrize("value", [["a", "b"], {"a": 1}, ValueError("x\ny"), 1.5, "a b"])
+def test_a_field_may_be_anything(form: str, value: object) -> None:
+    text = line(form, "x", address=value)
+    assert len(text.splitlines()) == 1
+    assert "address" in parsed(form, text)
+
+
+@FORMS
+def test_an_exception_is_in_the_line(form: str) -> None:
+    try:
+        int("bad\nthing\u2028here")
+    except ValueError:
+        text = line(form, "it broke")
+    assert len(text.splitlines()) == 1
+    traceback = parsed(form, text)["traceback"]
+    assert traceback.startswith("Traceback")
+    assert "ValueError: invalid literal" in traceback
+
+
+@contextlib.contextmanager
+def configured(level: str, *forms: str) -> Iterator[None]:
+    """The process's logging as the exporter sets it, and afterwards as it was."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    before = {name: logging.getLogger(name).level for name in ("", *NAMES, *root.manager.loggerDict)}
+    try:
+        for form in forms:
+            configure(level, form)
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.handlers[:] = handlers
+        for name, number in before.items():
+            logging.getLogger(name).setLevel(number)
+
+
+NAMES = (
+    "httpx",
+    "httpcore",
+    "httpcore.http11",
+    "httpcore.connection",
+    "uvicorn.access",
+    "uvicorn.error",
+    "apscheduler.scheduler",
+    "asyncio",
+)
+
+
+@FORMS
+def test_libraries_keep_quiet_below_warnings(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """At debug level too: their lines print headers, and so tokens."""
+    with configured("debug", form):
+        for name in NAMES:
+            logging.getLogger(name).debug("x-auth-token: a secret")
+            logging.getLogger(name).info("x-auth-token: a secret")
+        assert capsys.readouterr().err == ""
+        for name in NAMES:
+            logging.getLogger(name).warning("careful")
+        logging.getLogger("exporter.api").debug("hello")
+    lines = capsys.readouterr().err.splitlines()
+    assert [parsed(form, text)["logger"] for text in lines] == [*NAMES, "exporter.api"]
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_levels(level: str, count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with configured(level, "logfmt"):
+        for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+            logging.getLogger("exporter").log(number, "x")
+    assert len(capsys.readouterr().err.splitlines()) == count
+
+
+def test_configuring_again_writes_no_line_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    with configured("info", "logfmt", "json"):
+        logging.getLogger("exporter").info("once")
+    (text,) = capsys.readouterr().err.splitlines()
+    assert json.loads(text)["msg"] == "once"

@@ -1,0 +1,175 @@
+"""Which format and coding each scraper gets, by the headers that real ones send and by broken ones."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.exposition import Format
+from exporter.negotiation import accepts_gzip, choose_format
+
+TEXT, OPENMETRICS = Format.TEXT, Format.OPENMETRICS
+
+PROMETHEUS_2_42 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3_5 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+PROMETHEUS_TEXT_ONLY = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
+PROTOBUF_FIRST = (
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,"
+    "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
+
+OM = "application/openmetrics-text"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        pytest.param(PROMETHEUS_2_42, OPENMETRICS, id="Prometheus 2.42"),
+        pytest.param(PROMETHEUS_3_5, OPENMETRICS, id="Prometheus 3.5"),
+        pytest.param(PROMETHEUS_TEXT_ONLY, TEXT, id="Prometheus told to take text"),
+        pytest.param(PROTOBUF_FIRST, OPENMETRICS, id="Prometheus that would like protobuf"),
+        pytest.param("*/*", TEXT, id="curl"),
+        pytest.param(FIREFOX, TEXT, id="Firefox"),
+        pytest.param(CHROME, TEXT, id="Chrome"),
+        pytest.param("text/plain", TEXT, id="text"),
+        pytest.param(OM, OPENMETRICS, id="OpenMetrics without a version"),
+        pytest.param(f"{OM};version=1.0.0", OPENMETRICS, id="OpenMetrics 1.0.0"),
+    ],
+)
+def test_what_real_clients_get(accept, expected):
+    """Whoever can read OpenMetrics and prefers it gets it; a person gets text."""
+    assert choose_format(accept) is expected
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        " ",
+        ",",
+        ";",
+        ",;=,",
+        "q=1",
+        ";q=1",
+        "application/json",
+        "image/*",
+        f"{OM};version=x",
+        f"{OM};version=",
+        f"{OM};version=0.0.1",
+        f"{OM};version=9.9.9",
+        f"{OM};q=0",
+        f"{OM};q=0.000",
+        f"{OM};q=x",
+        f"{OM};q=",
+        f"{OM};q=-1",
+        f"{OM};q=1.1",
+        f"{OM};q=nan",
+        f"{OM};q=inf",
+        "text/plain;version=1.0.0;escaping=allow-utf-8",
+        "text/plain;q=0",
+        f"text/plain;q=0,{OM};q=0",
+        "a" * 1_000_000,
+        "application/json," * 100_000,
+        "text/html;" * 100_000,
+        f"{'application/json,' * 100_000}{OM}",
+        "\x00\xff\N{SNOWMAN}",
+    ],
+    ids=lambda accept: repr(accept[:40]),
+)
+def test_what_is_malformed_refused_or_not_had_gets_text(accept):
+    """Text 0.0.4 is the last resort; no header is an error."""
+    assert choose_format(accept) is TEXT
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (f'{OM}; version="1.0.0"', OPENMETRICS),
+        (f"{OM} ; version = 1.0.0 ; q = 0.9 , text/plain ; q = 0.8", OPENMETRICS),
+        ("APPLICATION/OpenMetrics-Text;Version=1.0.0;Q=0.9,TEXT/PLAIN;Q=0.8", OPENMETRICS),
+        (f"{OM};charset=utf-8;version=1.0.0", OPENMETRICS),
+        (f"{OM};version=9.9.9,{OM};version=1.0.0;q=0.4,text/plain;q=0.3", OPENMETRICS),
+        (f"{OM};version=9.9.9,text/plain;version=0.0.4;q=0.1", TEXT),
+        (f"{OM};q=2,text/plain;q=0.1", TEXT),
+    ],
+)
+def test_headers_are_read_as_the_grammar_has_them(accept, expected):
+    """Case, spaces and quotes mean nothing; a range that cannot be read costs itself only."""
+    assert choose_format(accept) is expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (f"text/plain;q=0.5,{OM};q=0.6", OPENMETRICS),
+        (f"text/plain;q=0.6,{OM};q=0.5", TEXT),
+        (f"text/plain;q=0.001,{OM};q=0", TEXT),
+        (f"text/plain;q=0,{OM};q=0.001", OPENMETRICS),
+        (f"text/plain,{OM}", TEXT),
+        (f"{OM},text/plain", OPENMETRICS),
+        (f"{OM};q=0.5,text/plain;q=0.5", OPENMETRICS),
+        (f"*/*,{OM}", OPENMETRICS),
+        (f"text/*,{OM}", OPENMETRICS),
+        (f"*/*;q=0.9,{OM};q=0.8", TEXT),
+        (f"{OM};q=0.3,text/*;q=0.9", TEXT),
+        (f"{OM};q=0.3,text/plain;q=0.2,*/*", OPENMETRICS),
+        (f"{OM};q=0.3,text/plain;q=0,text/*", OPENMETRICS),
+    ],
+)
+def test_the_higher_weight_wins_then_the_first_then_the_named(accept, expected):
+    """A wildcard gives way to a name on equal weights, and says nothing of a type that is named beside it."""
+    assert choose_format(accept) is expected
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "expected"),
+    [
+        ("gzip", True),  # Prometheus
+        ("deflate, gzip, br, zstd", True),  # curl --compressed
+        ("gzip, deflate, br", True),  # browsers
+        ("GZIP", True),
+        ("gzip;q=1.0", True),
+        ("gzip;q=0.001", True),
+        ("gzip ; q = 0.5 , identity", True),
+        ("*", True),
+        ("*;q=0.1", True),
+        ("*;q=0, gzip", True),
+        ("", False),
+        ("identity", False),
+        ("br, deflate", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0.0", False),
+        ("gzip;q=0, *", False),
+        ("*, gzip;q=0", False),
+        ("*;q=0", False),
+        ("identity;q=1, *;q=0", False),
+        ("gzip;q=x", False),
+        ("gzip;q=7", False),
+        ("gzipped", False),
+        ("," * 1_000_000, False),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_gzip_is_for_those_who_take_it(accept_encoding, expected):
+    """Named with a weight above zero, or by `*`; what names gzip outdoes what does not."""
+    assert accepts_gzip(accept_encoding) is expected
+
+
+pieces = st.sampled_from(
+    [OM, "text/plain", "*/*", ";", ",", "=", "q", "version", "1.0.0", "0.5", '"', " ", "-"]
+)
+
+
+@given(st.one_of(st.text(max_size=60), st.lists(pieces, max_size=25).map("".join)))
+def test_no_header_is_an_error(header):
+    """Whatever stands in it."""
+    assert choose_format(header) in Format
+    assert accepts_gzip(header) in {True, False}

@@ -1,0 +1,59 @@
+"""When polls are due: both rasters from one start, without drift."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config.schema import Poll
+from exporter.daemon import PollTrigger
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def poll(interval, active_interval):
+    return Poll.model_validate({"interval": interval, "active_interval": active_interval})
+
+
+def fires(trigger, count, late=timedelta()):
+    """Seconds after the start at which a trigger fires, each noticed so much late."""
+    moments = [trigger.get_next_fire_time(None, START)]
+    while len(moments) < count:
+        moments.append(trigger.get_next_fire_time(moments[-1], moments[-1] + late))
+    return [pytest.approx((moment - START).total_seconds(), abs=1e-3) for moment in moments]
+
+
+def test_both_rasters_meet_in_one():
+    """Active polls between refreshes; where both are due it fires once."""
+    trigger = PollTrigger(START, poll("60s", "25s"), 60.0)
+    assert fires(trigger, 8) == [0, 25, 50, 60, 75, 100, 120, 125]
+
+
+def test_refreshes_of_a_later_project_are_shifted():
+    """The first comes at once, the regular ones at their own offset."""
+    trigger = PollTrigger(START, poll("60s", "60s"), 30.0)
+    assert fires(trigger, 5) == [0, 30, 60, 90, 120]
+
+
+def test_what_is_late_is_due_once():
+    """Moments that pass unnoticed are skipped, and the raster stays."""
+    trigger = PollTrigger(START, poll("60s", "15s"), 60.0)
+    assert fires(trigger, 4, timedelta(seconds=47)) == [0, 60, 120, 180]
+
+
+@given(
+    interval=st.integers(100, 10**8),
+    active=st.integers(100, 10**8),
+    share=st.floats(0.01, 1),
+    late=st.floats(0, 1e4),
+)
+def test_it_always_goes_on(interval, active, share, late):
+    """The next moment is after the present one, and no later than the next refresh."""
+    trigger = PollTrigger(START, poll(f"{interval}ms", f"{active}ms"), interval / 1000 * share)
+    moment = START
+    for _ in range(20):
+        now = moment + timedelta(seconds=late)
+        following = trigger.get_next_fire_time(moment, now)
+        assert now < following <= now + timedelta(seconds=interval / 1000 + 0.01)
+        moment = following

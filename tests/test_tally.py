@@ -1,0 +1,183 @@
+"""What counts add up to: counters by status, and histograms that are those of prometheus-client."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client import Histogram as ClientHistogram
+
+from exporter.ledger import Count, Event
+from exporter.model import ENDS, Run, Stage, Status
+from exporter.tally import OTHER_STAGES, STAGE_NAMES_OF_PIPELINE, Bounds, Histogram, Tally
+
+BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
+NOON = 1_700_000_000.0
+
+
+def run(status=Status.SUCCESS, *, seconds=50.0, stages=()):
+    """A run that took some seconds, or lacks its end."""
+    end = None if seconds is None else NOON + seconds
+    return Run(id="r", number=1, status=status, start=NOON, end=end, stages=tuple(stages))
+
+
+def staged(*names, status=Status.SUCCESS, duration=40.0):
+    """A run with a finished stage of each name."""
+    return run(stages=[Stage(name, place, status, NOON, duration) for place, name in enumerate(names)])
+
+
+def observed(histogram: Histogram):
+    return sum(histogram.counts)
+
+
+# Histograms
+
+seconds = st.one_of(
+    st.floats(min_value=0, max_value=1e6), st.sampled_from([0.0, 0.1, 15.0, 60.0, 3600.0]), st.integers(0, 90)
+)
+
+
+@given(
+    bounds=st.lists(
+        st.one_of(st.floats(min_value=0.1, max_value=1e5), st.sampled_from([15.0, 60.0, 3600.0])),
+        min_size=1,
+        max_size=8,
+        unique=True,
+    ),
+    values=st.lists(seconds, max_size=20),
+)
+def test_buckets_are_those_of_prometheus_client(bounds, values):
+    """Whatever is observed, with whatever bounds: the same cumulative buckets, count and sum."""
+    bounds = tuple(sorted(bounds))
+    own = Histogram.empty(bounds)
+    registry = CollectorRegistry()
+    client = ClientHistogram("x", "X.", buckets=bounds, registry=registry)
+    for value in values:
+        own = own.observe(value, bounds)
+        client.observe(value)
+    (family,) = registry.collect()
+    cumulative = [sample.value for sample in family.samples if sample.name == "x_bucket"]
+    assert [sum(own.counts[: place + 1]) for place in range(len(own.counts))] == cumulative
+    assert sum(own.counts) == registry.get_sample_value("x_count")
+    assert own.sum == registry.get_sample_value("x_sum")
+
+
+def test_a_value_on_a_bound_belongs_to_its_bucket():
+    """`le` is less or equal."""
+    assert Histogram.empty((15.0, 60.0)).observe(15.0, (15.0, 60.0)).counts == (1, 0, 0)
+
+
+def test_observing_leaves_the_histogram_before_alone():
+    """A page may still be rendered from it."""
+    before = Histogram.empty((1.0,))
+    before.observe(0.5, (1.0,))
+    assert before == Histogram.empty((1.0,))
+
+
+def test_success_and_failure_are_there_from_the_start():
+    """An event that appears with its series is lost to `increase`."""
+    durations = BOUNDS.empty(NOON)
+    assert set(durations.runs) == {Status.SUCCESS, Status.FAILED}
+    assert all(observed(histogram) == 0 for histogram in durations.runs.values())
+    assert durations.created == NOON
+    assert durations.stages == {}
+
+
+def test_a_run_is_observed_under_its_status():
+    """Other ends than success and failure begin with their first run."""
+    durations = BOUNDS.observe_run(BOUNDS.empty(NOON), run(Status.CANCELED))
+    assert durations.runs[Status.CANCELED] == Histogram((0, 1, 0, 0), 50.0)
+    assert observed(durations.runs[Status.SUCCESS]) == 0
+
+
+def test_a_run_without_both_times_in_order_is_not_observed():
+    """A time that is not known, or cannot be, is no duration."""
+    begin = BOUNDS.empty(NOON)
+    assert BOUNDS.observe_run(begin, run(seconds=None)) == begin
+    assert BOUNDS.observe_run(begin, run(seconds=-1.0)) == begin
+    assert BOUNDS.observe_run(begin, msgspec.structs.replace(run(), start=None)) == begin
+
+
+def test_stages_are_observed_by_name_and_status():
+    """Two stages of one name are two observations."""
+    stages = [
+        Stage("build", 0, Status.SUCCESS, NOON, 20.0),
+        Stage("build", 1, Status.SUCCESS, NOON, 40.0),
+        Stage("test", 2, Status.FAILED, NOON, 500.0),
+    ]
+    durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), run(stages=stages), 10)
+    assert durations.stages == {
+        ("build", Status.SUCCESS): Histogram((1, 1, 0), 60.0),
+        ("test", Status.FAILED): Histogram((0, 0, 1), 500.0),
+    }
+
+
+def test_stages_that_were_skipped_or_lack_a_time_are_not_observed():
+    """Nor do they use up a name."""
+    stages = [
+        Stage("skipped", 0, Status.SKIPPED, NOON, 0.0),
+        Stage("timeless", 1, Status.SUCCESS, NOON, None),
+        Stage("under way", 2, Status.RUNNING, NOON, None),
+        Stage("real", 3, Status.SUCCESS, None, 5.0),
+    ]
+    durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), run(stages=stages), 1)
+    assert set(durations.stages) == {("real", Status.SUCCESS)}
+
+
+def test_stage_names_beyond_the_bound_share_one():
+    """A label born of input has a bound; names that came first keep their own series."""
+    names = [f"stage {number}" for number in range(STAGE_NAMES_OF_PIPELINE + 20)]
+    durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), staged(*names), STAGE_NAMES_OF_PIPELINE)
+    assert len(durations.stages) == STAGE_NAMES_OF_PIPELINE + 1
+    assert observed(durations.stages[OTHER_STAGES, Status.SUCCESS]) == 20
+    durations = BOUNDS.observe_stages(
+        durations, staged("stage 0", "new", "stage 119"), STAGE_NAMES_OF_PIPELINE
+    )
+    assert len(durations.stages) == STAGE_NAMES_OF_PIPELINE + 1
+    assert observed(durations.stages["stage 0", Status.SUCCESS]) == 2
+    assert observed(durations.stages[OTHER_STAGES, Status.SUCCESS]) == 22
+
+
+def test_a_known_name_may_end_in_another_way_when_all_names_are_given():
+    """The bound is on names, not on series."""
+    durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), staged("a"), 1)
+    durations = BOUNDS.observe_stages(durations, staged("a", "b", status=Status.FAILED), 1)
+    assert set(durations.stages) == {
+        ("a", Status.SUCCESS),
+        ("a", Status.FAILED),
+        (OTHER_STAGES, Status.FAILED),
+    }
+
+
+# Counters
+
+
+def test_every_status_counts_from_zero():
+    """From the first sight, in both families."""
+    tally = Tally(created=NOON)
+    assert tally.runs == tally.retries == dict.fromkeys(ENDS, 0)
+    assert (tally.missed, tally.recoveries, tally.recovery_seconds) == (0, 0, 0)
+
+
+def test_each_event_counts_in_its_place():
+    """And nowhere else."""
+    tally = Tally(created=NOON).add(
+        [
+            Event(count=Count.ENDED, run=run(Status.FAILED)),
+            Event(count=Count.RETRIED, run=run(Status.SUCCESS)),
+            Event(count=Count.RECOVERED, seconds=90.0),
+            Event(count=Count.MISSED, runs=3),
+            Event(count=Count.MISSED),
+            Event(count=Count.RECOVERED, seconds=10.0),
+        ]
+    )
+    assert tally.runs == {**dict.fromkeys(ENDS, 0), Status.FAILED: 1}
+    assert tally.retries == {**dict.fromkeys(ENDS, 0), Status.SUCCESS: 1}
+    assert tally.missed == 4
+    assert (tally.recoveries, tally.recovery_seconds) == (2, 100.0)
+
+
+def test_counting_leaves_the_tally_before_alone():
+    """A page may still be rendered from it."""
+    before = Tally(created=NOON)
+    before.add([Event(count=Count.ENDED, run=run())])
+    assert before == Tally(created=NOON)
