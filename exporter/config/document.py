@@ -16,6 +16,16 @@ Value = str | None | list["Value"] | dict[str, "Value"]
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _REFERENCE = re.compile(r"\$(?P<escaped>\$)?\{(?P<name>[^}]*)(?P<closed>\})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
+_HINTS = {
+    "cannot start any token": "quote the value; indent with spaces, not with tabs",
+    "could not find expected ':'": "write key: value, with a space after the colon",
+    "mapping values are not allowed here": "quote a value that holds a colon and a space; check the indentation",
+    "undefined alias": "quote a value that begins with *",
+    "undefined tag handle": "quote a value that begins with !",
+    "another document": "a file holds one document: take out the line ---",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +57,17 @@ def key_text(path: Path) -> str:
     """A path as a user reads it: `projects[0].auth.method`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        word = f"[{part}]" if isinstance(part, int) else _word(part)
+        text += f".{word}" if text and isinstance(part, str) else word
     return text or "(top)"
+
+
+def _word(key: str) -> str:
+    # What is no plain word may be a value that slid into its key's place (`{token:abc}`): only the part that is safe.
+    if not key or _KEY.fullmatch(key):
+        return key or "''"
+    name, colon, _ = key.partition(":")
+    return f"{name}:…" if colon and _KEY.fullmatch(name) else "…"
 
 
 def read_document(text: str, environment: Mapping[str, str]) -> Document:
@@ -66,8 +85,9 @@ def read_document(text: str, environment: Mapping[str, str]) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         document.faults.append(Fault(line, "(yaml)", _yaml_problem(error, text, line)))
-    except yaml.YAMLError:
-        document.faults.append(Fault(1, "(yaml)", "not YAML text (a control or non-UTF-8 character)"))
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        document.faults.append(Fault(line, "(yaml)", "holds a control character (take it out)"))
     except RecursionError:
         document.faults.append(Fault(1, "(yaml)", "nested too deeply"))
     return document
@@ -75,11 +95,21 @@ def read_document(text: str, environment: Mapping[str, str]) -> Document:
 
 def _yaml_problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     # What the parser quotes may be part of a secret (`password: *abc`): keep its words, not its quotations.
-    problem = re.sub(r"'[^'\\s]{2,}'", "'…'", error.problem or "cannot be parsed")
+    problem = _QUOTED.sub(_masked, error.problem or "cannot be parsed")
+    if error.context_mark and error.context_mark.line + 1 != line:
+        context = _QUOTED.sub(_masked, error.context or "in what")
+        problem = f"{context} begun in line {error.context_mark.line + 1}: {problem}"
     lines = text.splitlines()
     if line <= len(lines) and "${" in lines[line - 1]:
         return f"{problem} (inside {{…}} or […] a ${{NAME}} must be quoted)"
-    return f"{problem} (not valid YAML)"
+    hints = [hint for words, hint in _HINTS.items() if words in problem]
+    return f"{problem} ({hints[0] if hints else 'not valid YAML'})"
+
+
+def _masked(quoted: re.Match[str]) -> str:
+    # Single characters and token names (`<block end>`) are the parser's own.
+    text = quoted[1]
+    return quoted[0] if len(text) < 2 or re.fullmatch(r"<[a-z ]+>|\\.", text) else "'…'"
 
 
 class _Walk:
@@ -140,7 +170,8 @@ class _Walk:
             if not match["closed"] or not _NAME.fullmatch(name):
                 self._fault(line, path, "${ does not name an environment variable (write $${ for a plain ${)")
             elif name not in self._environment:
-                self._fault(line, path, f"the environment variable {name} is not set (set it, or write $${{)")
+                text = f"the environment variable {name} is not set (set it, or write $${{{name}}} for plain text)"
+                self._fault(line, path, text)
             else:
                 return self._environment[name]
             return ""

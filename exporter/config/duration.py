@@ -19,6 +19,9 @@ _PATTERN = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit})?" for unit i
 SHORTEST = 0.1
 """Seconds; below it a duration is taken for a mistake."""
 
+LONGEST = (2**63 - 1) / 1e9
+"""Seconds; Prometheus and the operating system keep a time in 64 bits of nanoseconds."""
+
 
 def parse_duration(text: str) -> float:
     """Seconds of a duration.
@@ -29,11 +32,13 @@ def parse_duration(text: str) -> float:
     """
     match = _PATTERN.fullmatch(text)
     if match is None or not text:
-        hint = f"{text}s" if text.isdecimal() else "90s, 5m or 1h30m"
+        hint = f"{text}s" if text.isascii() and text.isdecimal() else "90s, 5m or 1h30m"
         raise ValueError(f"{text!r} is not a duration (write a number and a unit, such as {hint})")
     seconds = sum(int(count) * _UNITS[unit] for unit, count in match.groupdict(default="0").items()) / 1000
     if seconds < SHORTEST:
         raise ValueError(f"{text!r} is too short (100ms or more)")
+    if seconds > LONGEST:
+        raise ValueError(f"{text!r} is too long (292y or less)")
     return seconds
 
 

@@ -47,8 +47,13 @@ def _secret(value: object) -> Secret:
         return value
     if isinstance(value, _Wrong):
         raise ValueError(value.text)  # noqa: TRY004  # pydantic collects ValueError
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be text (quote it if it is a number or holds special characters)")
+    if not isinstance(value, str):
+        raise ValueError("must be text (quote it if it begins with [ or {)")  # noqa: TRY004  # as above
+    value = value.strip()  # a variable or a block of YAML ends with a line end as easily as a file does
+    if not value:
+        raise ValueError("must not be empty")
+    if not value.isprintable():
+        raise ValueError("must be one line without control characters")
     return Secret(value)
 
 
@@ -70,7 +75,11 @@ class Section(BaseModel):
     """A mapping of the configuration: unknown keys are faults, a key without a value counts as left out."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, validate_default=False
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        validate_default=False,
+        hide_input_in_errors=True,  # it may be a secret
     )
 
     @model_validator(mode="before")
@@ -92,10 +101,15 @@ class Section(BaseModel):
                     prepared[name] = _Wrong(f"is missing (give {name} or {name}_file)")
             elif name in prepared:
                 prepared[name] = _Wrong(f"given with {name}_file (give one of the two)")
-            elif not isinstance(file, str):
-                prepared[name] = _Wrong(f"{name}_file must be a path")
+            elif not isinstance(file, str) or not file or not file.isprintable():
+                prepared[name] = _Wrong("must be the path of a file")
             else:
                 prepared[name] = FileSecret(directory / file)
+        for name, field in cls.model_fields.items():
+            section, tag = prepared.get(name), field.discriminator
+            if isinstance(section, dict) and isinstance(tag, str) and not section.get(tag):
+                # Of an empty tag pydantic tells which there are, of a missing one it does not.
+                prepared[name] = {**section, tag: ""}
         return prepared
 
 
@@ -135,14 +149,13 @@ Identifier = Annotated[str, AfterValidator(_identifier)]
 """A vendor's id, safe to stand in a path."""
 
 
-def _label_names(labels: dict[str, str]) -> dict[str, str]:
-    for name in labels:
-        if not _LABEL_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a label name (letters, digits and _, not a digit first)")
-    return labels
+def _label_name(name: str) -> str:
+    if not _LABEL_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a label name (letters, digits and _, not a digit first)")
+    return name
 
 
-Labels = Annotated[dict[str, str], AfterValidator(_label_names)]
+Labels = dict[Annotated[str, AfterValidator(_label_name)], str]
 
 
 class RateLimit(Section):
@@ -161,7 +174,11 @@ class PipelineEntry(Section):
 
 
 def _entry(value: object) -> object:
-    return {"id": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"id": value}
+    if not isinstance(value, dict | PipelineEntry):
+        raise ValueError("must be an id, or a mapping with an id")  # noqa: TRY004  # pydantic collects ValueError
+    return value
 
 
 class ProjectSection(Section):

@@ -113,7 +113,7 @@ def _twins(document: Document) -> list[Fault]:
     """Names and pipelines that stand twice, found in the raw document so that they are told with everything else."""
     faults: list[Fault] = []
     names: dict[str, int] = {}
-    pipelines: dict[tuple[object, ...], tuple[str, int]] = {}
+    pipelines: dict[tuple[str, str, str], str] = {}
     root = document.root
     projects = root.get("projects") if isinstance(root, dict) else None
     for index, project in enumerate(projects if isinstance(projects, list) else []):
@@ -133,14 +133,14 @@ def _twins(document: Document) -> list[Fault]:
             if not isinstance(identifier, str):
                 continue
             cloud = project.get("endpoint") or project.get("region")
-            key = (project.get("provider"), str(cloud), identifier)
+            key = (str(project.get("provider")), str(cloud), identifier)
             where = (*path, "pipelines", place)
             line = document.line(where)
             if key in pipelines:
-                other, first = pipelines[key]
-                text = f"the pipeline {identifier} stands in line {first} already, in project {other!r} (keep one)"
+                text = f"the pipeline {identifier!r} stands in {pipelines[key]} already (keep one)"
                 faults.append(Fault(line, key_text(where), text))
-            pipelines.setdefault(key, (str(name), line))
+            owner = f"project {name!r}" if isinstance(name, str) else key_text(path)
+            pipelines.setdefault(key, f"line {line}, {owner},")
     return faults
 
 
@@ -158,6 +158,10 @@ def _faults(error: ValidationError, document: Document, context: Context) -> lis
             continue  # it has items, each with a fault of its own
         if kind.startswith("union_tag"):
             path = (*path, str(details["discriminator"]).strip("'"))
+        elif kind == "value_error" and isinstance(around, dict) and around.get(str(path[-1])) is None:
+            file = f"{path[-1]}_file"
+            if around.get(file) is not None:
+                path = (*path[:-1], file)  # the secret was given by a file: that key is what is wrong
         faults.append(
             Fault(
                 document.line(path), key_text(path), _text(kind, item["msg"], details, path, around, context)
@@ -167,16 +171,18 @@ def _faults(error: ValidationError, document: Document, context: Context) -> lis
 
 
 def _locate(location: tuple[int | str, ...], document: Document) -> tuple[KeyPath, Any]:
-    """The path in the document, without the tags that pydantic puts where a section has several forms."""
+    """The path in the document, without what pydantic adds: the tag of an `auth`, the `id` of an entry that is one."""
     path: KeyPath = ()
     around: Any = None
     here: Any = document.root
     tagged = False
     for part in location:
-        if isinstance(here, dict) and not tagged and part in {here.get("method"), here.get("provider")}:
+        # A key that is wrong itself has `[key]` after it.
+        if isinstance(here, str) or (part == "[key]" and not (isinstance(here, dict) and part in here)):
+            break
+        if path[-1:] == ("auth",) and not tagged:
             tagged = True
             continue
-        tagged = False
         path = (*path, part)
         around = here
         if isinstance(here, dict):
@@ -190,13 +196,14 @@ def _locate(location: tuple[int | str, ...], document: Document) -> tuple[KeyPat
 
 _TEXTS = {
     "missing": "is missing (it has no default)",
-    "string_type": "must be text",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
+    "string_type": "must be text (quote it if it is empty or begins with [ or {)",
+    "list_type": "must be a list ([one, two])",
+    "tuple_type": "must be a list ([one, two])",
     "dict_type": "must be a mapping (key: value)",
     "model_type": "must be a mapping (key: value)",
     "model_attributes_type": "must be a mapping (key: value)",
     "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of sane size",
     "int_type": "must be a whole number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",
@@ -205,7 +212,13 @@ _TEXTS = {
     "bool_type": "must be true or false",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
-    "union_tag_not_found": "is missing",
+}
+
+_BOUNDS = {
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+    "string_too_long": "at most {max_length} characters long",
 }
 
 
@@ -214,6 +227,8 @@ def _text(
 ) -> str:
     if kind == "extra_forbidden":
         known = context.known.get(id(around), ())
+        if ":" in str(path[-1]):
+            return "unknown key (write a space after the colon)"
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key ({hint})"
@@ -221,5 +236,8 @@ def _text(
         return str(details["error"])
     if kind in {"literal_error", "union_tag_invalid"}:
         expected = str(details.get("expected", details.get("expected_tags"))).replace("'", "")
-        return f"must be one of: {expected.replace(' or ', ', ')}"
+        choice = f"one of: {expected.replace(' or ', ', ')}"
+        return f"must be {choice}" if details.get("tag") != "" else f"is missing ({choice})"
+    if kind in _BOUNDS:
+        return f"must be {_BOUNDS[kind].format(**details)}"
     return _TEXTS.get(kind) or message.replace("Input should", "must").replace("String should", "must")
