@@ -11,7 +11,8 @@ import logging
 import random
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ _LONGEST_WAIT = 60.0
 _MESSAGE_LENGTH = 300
 _KEEPALIVE = 300.0
 
+_SIGNATURE = re.compile(r"(?<=signature=)[0-9a-f]+", re.IGNORECASE)
 _ECHO = re.compile("canonical_?request", re.IGNORECASE)
 
 _log = logging.getLogger("exporter.api")
@@ -101,7 +103,6 @@ class Api:
 
         """
         for attempt in range(RETRIES + 1):
-            await self._budget.take()
             result = await self._try(call)
             if isinstance(result, Answer):
                 return result
@@ -129,9 +130,13 @@ class Api:
 
     async def _try(self, call: Call) -> Answer | Fault:
         async with self._slots:
+            # Last before the send: whoever waited for a slot meets a pause that was ordered meanwhile.
+            await self._budget.take()
             started = self._clock.monotonic()
             try:
                 request = self._request(call)
+                # Those of this request: a file may hold others by the time of the answer.
+                secrets = self._auth.secrets()
             except SecretError as error:
                 # Nothing was sent, so no request is counted; the failure is.
                 fault = Fault(kind=Kind.CREDENTIALS, code="secret", message=str(error))
@@ -140,7 +145,12 @@ class Api:
             result = await self._exchange(call, request, started)
         code = "200"
         if isinstance(result, Fault):
-            result = msgspec.structs.replace(result, message=self._masked(result.message))
+            result = msgspec.structs.replace(
+                result,
+                message=_masked(result.message, secrets),
+                error_code=_masked(result.error_code, secrets),
+                request_id=_masked(result.request_id, secrets),
+            )
             code = result.code
             self._telemetry.failed(self._project, self._provider.name, call.operation, result)
             _log.debug("request failed: %s", result.message, extra=self._fields(call, result))
@@ -157,6 +167,11 @@ class Api:
             headers=call.headers,
             body=call.body,
         )
+        proof = self._auth.headers(outgoing, self._clock.time())
+        for name, value in proof.items():
+            if not (value.isascii() and value.isprintable()):
+                # The HTTP library would say so with the value.
+                raise SecretError(f"a secret holds characters that no header can carry (see {name})")
         headers = {
             "Host": self._host,
             "User-Agent": f"pipeline-exporter/{__version__}",
@@ -164,7 +179,7 @@ class Api:
             # No other coding: what a decompressor may be fed stays one kind, with a bound.
             "Accept-Encoding": "gzip",
             **dict(call.headers),
-            **self._auth.headers(outgoing, self._clock.time()),
+            **proof,
         }
         query = query_string(call.query)
         url = f"{self._origin}{outgoing.path}" + (f"?{query}" if query else "")
@@ -186,10 +201,10 @@ class Api:
             status, headers, body = exchange.result()
         except httpx.TimeoutException:
             return Fault(kind=Kind.TRANSIENT, code="timeout", message=f"no answer within {self._timeout:g} s")
-        except _TooLargeError as error:
-            return Fault(kind=Kind.UNREADABLE, code=error.code, message=str(error))
+        except _RefusedError as error:
+            return Fault(kind=Kind.UNREADABLE, code="invalid", message=str(error))
         except _CutError as error:
-            return Fault(kind=Kind.TRANSIENT, code=error.code, message=f"the answer broke off: {error}")
+            return Fault(kind=Kind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}")
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
             words = str(error) or type(error).__name__
             return Fault(kind=Kind.TRANSIENT, code="connect", message=f"no answer from {self._host}: {words}")
@@ -210,18 +225,13 @@ class Api:
             response = await client.send(request, stream=True)
             try:
                 body = await _body(response)
+            except (_RefusedError, _CutError):
+                if response.is_success:
+                    raise
+                body = b""  # a status of failure speaks for itself
             finally:
                 await response.aclose()
         return response.status_code, response.headers, body
-
-    def _masked(self, message: str) -> str:
-        """A vendor's words without our secrets, on one line and of a bounded length."""
-        # A gateway that refuses a signature repeats the request that it saw, headers included.
-        message = _ECHO.split(message, maxsplit=1)[0]
-        for secret in self._auth.secrets():
-            message = message.replace(secret, MASK)
-        message = "".join(character if character.isprintable() else " " for character in message).strip()
-        return message if len(message) <= _MESSAGE_LENGTH else f"{message[:_MESSAGE_LENGTH]}…"
 
     def _fields(self, call: Call, fault: Fault) -> dict[str, str]:
         return {
@@ -237,16 +247,26 @@ class Api:
         await self._clients.close()
 
 
-class _TooLargeError(Exception):
-    def __init__(self, status: int) -> None:
-        super().__init__(f"an answer of more than {BODY_LIMIT >> 20} MiB is not read")
-        self.code = "invalid" if 200 <= status < 300 else str(status)
+def _masked(words: str, secrets: Iterable[str]) -> str:
+    """A vendor's words without our secrets, on one line and of a bounded length."""
+    # A gateway that refuses a signature repeats the request that it saw, headers included.
+    words = _ECHO.split(words, maxsplit=1)[0]
+    for secret in sorted(secrets, key=len, reverse=True):
+        words = words.replace(secret, MASK)
+    words = _SIGNATURE.sub(MASK, words)
+    words = "".join(character if character.isprintable() else " " for character in words).strip()
+    return words if len(words) <= _MESSAGE_LENGTH else f"{words[:_MESSAGE_LENGTH]}…"
+
+
+class _RefusedError(Exception):
+    """A body that is not read to its end, for its size or its coding."""
 
 
 class _CutError(Exception):
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.code = "invalid" if 200 <= status < 300 else str(status)
+    """A body that broke off."""
+
+
+_TOO_LARGE = f"an answer of more than {BODY_LIMIT >> 20} MiB is not read"
 
 
 async def _body(response: httpx.Response) -> bytes:
@@ -254,15 +274,19 @@ async def _body(response: httpx.Response) -> bytes:
     size = 0
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > BODY_LIMIT:
-        raise _TooLargeError(response.status_code)
+        raise _RefusedError(_TOO_LARGE)
+    # gzip in gzip unpacks a few bytes to gigabytes in one step.
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if coding not in {"", "identity", "gzip"}:
+        raise _RefusedError(f"an answer in the coding {coding[:64]!r}, which was not asked for, is not read")
     try:
         async for chunk in response.aiter_bytes():
             size += len(chunk)
             if size > BODY_LIMIT:
-                raise _TooLargeError(response.status_code)
+                raise _RefusedError(_TOO_LARGE)
             chunks.append(chunk)
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.DecodingError) as error:
-        raise _CutError(response.status_code, str(error) or type(error).__name__) from None
+        raise _CutError(str(error) or type(error).__name__) from None
     return b"".join(chunks)
 
 
@@ -270,7 +294,8 @@ def _date(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None
 
@@ -306,10 +331,10 @@ class _Clients:
         self._client = None
 
     async def close(self) -> None:
-        for client in {*self._users, *([self._client] if self._client else [])}:
-            await client.aclose()
         self._client = None
-        self._users.clear()
+        # A request still under way counts itself out afterwards.
+        for client in tuple(self._users):
+            await client.aclose()
 
 
 def tls_context() -> ssl.SSLContext:

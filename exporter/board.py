@@ -90,10 +90,8 @@ class Entry:
                 self._durations = observe(self._durations, event.run)
         self._asked = asked
         self._expired = False
-        if run is None:
-            self._absences += 1
-        else:
-            self._absences = 0
+        self._absences = self._absences + 1 if run is None else 0
+        if run is not None and not self._state.doubtful:
             self._stage_changes = self._held_stages(run, now)
             self._change = self._changed(run, now)
             self._latest = run
@@ -177,7 +175,7 @@ class Board:
         self._bounds = Bounds(metrics.run_duration_buckets, metrics.stage_duration_buckets)
         self._own = self._observer(metrics, "pipeline", STAGE_NAMES_OF_PIPELINE)
         self._shared = self._observer(metrics, "project", STAGE_NAMES_OF_PROJECT)
-        self._durations: Durations | None = None
+        self._view: ProjectView | None = None
 
     def _observer(self, metrics: Metrics, scope: HistogramScope, names: int) -> Observe:
         """What adds a run to the histograms that are kept in a scope."""
@@ -202,15 +200,19 @@ class Board:
 
     def answered(self, ids: Iterable[str], runs: Mapping[str, Run], *, asked: float, now: float) -> None:
         """Apply a successful answer about `ids`: the latest run of those that have one."""
-        if self._durations is None:
-            self._durations = self._bounds.empty(now)
+        view = self._view
+        if view is None:
+            empty = self._bounds.empty(now)
+            view = ProjectView(provider=self._provider, project=self._project, durations=empty)
         for identity in ids:
             events = self._entries[identity].answered(
                 runs.get(identity), asked=asked, now=now, bounds=self._bounds, observe=self._own
             )
             for event in events:
                 if event.count is Count.ENDED and event.run is not None:
-                    self._durations = self._shared(self._durations, event.run)
+                    durations = self._shared(view.durations, event.run)
+                    view = msgspec.structs.replace(view, durations=durations)
+        self._view = view
 
     def failed(self, ids: Iterable[str]) -> None:
         """A poll that covered `ids` failed."""
@@ -227,6 +229,4 @@ class Board:
 
     def project_view(self) -> ProjectView | None:
         """What a page shows of the project as a whole; None before its first answer."""
-        if self._durations is None:
-            return None
-        return ProjectView(provider=self._provider, project=self._project, durations=self._durations)
+        return self._view

@@ -36,7 +36,6 @@ class Budget:
         now = self._clock.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        missing = max(0.0, 1 - self._tokens)
+        wait = max(self._paused_until - now, (1 - self._tokens) / self._rate)
         # A sleep can end a hair early; a wait below the clock's grain would spin.
-        missing = 0.0 if missing < 1e-9 else missing / self._rate
-        return max(self._paused_until - now, missing)
+        return wait if now + wait > now else 0.0

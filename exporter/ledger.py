@@ -38,7 +38,7 @@ class Active(msgspec.Struct, frozen=True):
     id: str
     start: float | None
     reopened: bool
-    """Whether it had ended before, so that its next end is a retry's."""
+    """Whether it was accounted before: it had ended, so that its next end is a retry's, or was given up."""
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -77,8 +77,12 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """What all ended runs amount to."""
     finished: Run | None = None
     """The ended run with the greatest number, as it ended, without its stages."""
+    missed: tuple[str, ...] = ()
+    """The ids of runs that were given up, newest first: they are never counted later."""
     strange: str = ""
     """The id of the run under a lower number in the last answer, if there was one: twice is believed."""
+    doubtful: bool = False
+    """Whether the last answer was not believed, and so taught nothing."""
 
 
 class Count(StrEnum):
@@ -115,21 +119,35 @@ def account(
     if asked < state.asked:
         return state, ()
     if run is None:
-        return msgspec.structs.replace(state, asked=asked, answered=now), ()
+        return msgspec.structs.replace(state, asked=asked, answered=now, strange="", doubtful=False), ()
     number = _number(state, run)
     known = _find(state, run.id)
+    familiar = known is not None or run.id in state.missed or _is_active(state, run)
     events: list[Event] = []
-    if number < state.high or (number == state.high and known is None and not _is_active(state, run)):
-        reused = known is None and any(ended.number == number for ended in state.ended)
+    if number < state.high or (number == state.high and not familiar):
+        bore = {ended.number for ended in state.ended} | ({state.high} if state.active else set())
+        reused = not familiar and number in bore
         if state.strange != run.id and not reused:
-            return msgspec.structs.replace(state, asked=asked, strange=run.id), ()
-        if known is None:
+            return msgspec.structs.replace(state, asked=asked, strange=run.id, doubtful=True), ()
+        if not familiar:
             anew = state.answered
-            state = _leave(msgspec.structs.replace(state, asked=asked, answered=now, strange=""), events)
-            state = msgspec.structs.replace(state, high=number - 1, carried=state.series, ended=())
+            state = _leave(state, events)
+            state = msgspec.structs.replace(
+                state,
+                asked=asked,
+                answered=now,
+                high=number - 1,
+                ended=(),
+                missed=(),
+                carried=state.series,
+                strange="",
+                doubtful=False,
+            )
             if run.start is None or run.start <= anew:
                 return _first_sight(state, run), tuple(events)
-    state = msgspec.structs.replace(state, asked=asked, answered=now, strange="")
+    # Once believed, a lower number stays so until another run is shown: no end may hide behind a new doubt.
+    believed = run.id if number < state.high else ""
+    state = msgspec.structs.replace(state, asked=asked, answered=now, strange=believed, doubtful=False)
     if not _is_active(state, run):
         state = _leave(state, events)
     if number > state.high:
@@ -139,7 +157,8 @@ def account(
     if run.status.final:
         state = _end(state, run, number, events)
     else:
-        active = Active(run.id, run.start, reopened=known is not None)
+        accounted = known is not None or run.id in state.missed
+        active = Active(run.id, run.start, reopened=accounted)
         state = msgspec.structs.replace(state, active=active)
     return state, tuple(events)
 
@@ -158,6 +177,8 @@ def _leave(state: State, events: list[Event]) -> State:
     """Give up the run under way, if there is one: another is the latest now, and its end will not be seen."""
     if state.active is not None and not state.active.reopened:
         events.append(Event(count=Count.MISSED))
+        missed = (state.active.id, *state.missed)[:KEPT]
+        state = msgspec.structs.replace(state, missed=missed)
     return msgspec.structs.replace(state, active=None)
 
 
@@ -182,7 +203,8 @@ def _is_active(state: State, run: Run) -> bool:
 def _end(state: State, run: Run, number: int, events: list[Event]) -> State:
     known = _find(state, run.id)
     if known is None:
-        events.append(Event(count=Count.ENDED, run=run))
+        if run.id not in state.missed:
+            events.append(Event(count=Count.ENDED, run=run))
     elif state.active is not None or _later(known.end, run.end):
         events.append(Event(count=Count.RETRIED, run=run))
     elif (known.status, known.end) == (run.status, run.end):

@@ -59,13 +59,20 @@ class Formatter(logging.Formatter):
             "logger": record.name,
             "msg": record.getMessage(),
         }
-        fields |= {name: value for name in FIELDS if (value := getattr(record, name, None)) not in {None, ""}}
+        fields |= {name: value for name in FIELDS if (value := getattr(record, name, None)) not in (None, "")}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         if self._form == "json":
-            return json.dumps(fields, ensure_ascii=False, default=str)
+            return _one_line(json.dumps(fields, ensure_ascii=False, default=str))
         return " ".join(f"{name}={_logfmt(str(value))}" for name, value in fields.items())
 
 
 def _logfmt(text: str) -> str:
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _BARE.fullmatch(text) else _one_line(json.dumps(text, ensure_ascii=False))
+
+
+def _one_line(text: str) -> str:
+    """JSON with those characters escaped, too, that end a line or steer a terminal beyond ASCII."""
+    return "".join(
+        character if character.isprintable() else json.dumps(character)[1:-1] for character in text
+    )

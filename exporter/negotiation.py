@@ -13,22 +13,27 @@ _LONGEST = 4096
 
 
 def choose_format(accept: str) -> Format:
-    """The format with the higher q-value; on equal ones that which is named first, a wildcard last."""
-    best = (0.0, False)
-    chosen = Format.TEXT
+    """The format with the higher q-value; on equal ones that which is named first.
+
+    A wildcard speaks for text only, and only where text is not named.
+    """
+    weights: dict[Format, float] = {}
+    wildcard = 0.0
     for name, parameters, weight in _ranges(accept):
         match name, parameters.get("version"):
             case "application/openmetrics-text", "1.0.0" | None:
-                form, named = Format.OPENMETRICS, True
+                form = Format.OPENMETRICS
             case "text/plain", "0.0.4" | None:
-                form, named = Format.TEXT, True
+                form = Format.TEXT
             case "text/*" | "*/*", _:
-                form, named = Format.TEXT, False
+                wildcard = max(wildcard, weight)
+                continue
             case _:
                 continue
-        if weight > 0 and (weight, named) > best:
-            best, chosen = (weight, named), form
-    return chosen
+        weights[form] = max(weight, weights.get(form, 0.0))
+    weights.setdefault(Format.TEXT, wildcard)
+    best = max(weights, key=lambda form: weights[form])
+    return best if weights[best] > 0 else Format.TEXT
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

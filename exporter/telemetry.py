@@ -63,6 +63,7 @@ class Telemetry:
             "pipeline_exporter_last_poll_timestamp_seconds",
             "When the last refresh of the project ended, well or not, in epoch seconds; absent before the first.",
             project,
+            unit="seconds",
             registry=registry,
         )
         self._last_success = Gauge(
@@ -70,6 +71,7 @@ class Telemetry:
             "When the last refresh ended that left pipeline_exporter_project_up at 1, in epoch seconds; the start of "
             "the process until there was one.",
             project,
+            unit="seconds",
             registry=registry,
         )
         self._poll_duration = Histogram(
@@ -77,12 +79,14 @@ class Telemetry:
             "How long refreshes took; a refresh is one pass over all pipelines of a project.",
             project,
             buckets=POLL_BUCKETS,
+            unit="seconds",
             registry=registry,
         )
         self._poll_interval = Gauge(
             "pipeline_exporter_poll_interval_seconds",
             "The configured poll.interval: how often every pipeline is asked about.",
             project,
+            unit="seconds",
             registry=registry,
         )
         self._polls_skipped = Counter(
@@ -113,6 +117,7 @@ class Telemetry:
             "How long requests to the provider took, from send to the last byte or the failure.",
             ["provider", "operation"],
             buckets=REQUEST_BUCKETS,
+            unit="seconds",
             registry=registry,
         )
         self._retries = Counter(

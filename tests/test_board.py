@@ -1,5 +1,8 @@
 """What is known of every pipeline: what answers and failures show, keep and withdraw."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -7,17 +10,25 @@ from exporter.board import ABSENCES, HELD_ACTIVE, Board, View
 from exporter.config.schema import Metrics
 from exporter.ledger import Series
 from exporter.model import Pipeline, Run, Stage, Status
+from exporter.tally import Durations
 
 NOON = 1_700_000_000.0
 MAX_AGE = 900.0
 HELD = [Status.WAITING, Status.PAUSED, Status.SUSPENDED]
 
 
-def pipeline(identity="p"):
+def pipeline(identity: str = "p") -> Pipeline:
     return Pipeline(provider="codearts", project="payments", id=identity, name=f"name of {identity}")
 
 
-def run(number=1, status=Status.SUCCESS, *, start=NOON, end=None, stages=()):
+def run(
+    number: int = 1,
+    status: Status = Status.SUCCESS,
+    *,
+    start: float | None = NOON,
+    end: float | None = None,
+    stages: Iterable[Stage] = (),
+) -> Run:
     """A run that took fifty seconds, if it has ended."""
     if status.final and end is None and start is not None:
         end = start + 50
@@ -27,7 +38,7 @@ def run(number=1, status=Status.SUCCESS, *, start=NOON, end=None, stages=()):
 class Wall:
     """A board, and a clock that goes on by fifteen seconds with every answer."""
 
-    def __init__(self, *answers, ids=("p",), **metrics):
+    def __init__(self, *answers: Run | None, ids: Sequence[str] = ("p",), **metrics: Any) -> None:
         self.ids = ids
         self.board = Board(
             [pipeline(identity) for identity in ids],
@@ -40,25 +51,28 @@ class Wall:
         for answer in answers:
             self.sees(answer)
 
-    def sees(self, answer: Run | None, identity="p", *, asked_ago=0.0):
+    def sees(self, answer: Run | None, identity: str = "p", *, asked_ago: float = 0.0) -> None:
+        """Apply an answer, by default one that was asked for after all others."""
         self.asked += 15
         self.now += 15
         runs = {} if answer is None else {identity: answer}
         self.board.answered([identity], runs, asked=self.asked - asked_ago, now=self.now)
 
-    def fails(self, identity="p"):
+    def fails(self, identity: str = "p") -> None:
+        """A poll fails."""
         self.board.failed([identity])
 
-    def waits(self, seconds):
+    def waits(self, seconds: float) -> bool:
         """Let time pass, and withdraw what is too old by then; whether anything was."""
         self.asked += seconds
         self.now += seconds
         return self.board.expire(self.asked, MAX_AGE)
 
-    def view(self, identity="p") -> View:
+    def view(self, identity: str = "p") -> View:
+        """What is shown of a pipeline."""
         return next(view for view in self.board.views() if view.pipeline.id == identity)
 
-    def gauges(self):
+    def gauges(self) -> tuple[object, ...]:
         """What is withdrawn together: the latest and latest finished run's, the failures', the active ones'."""
         view = self.view()
         return (
@@ -134,6 +148,17 @@ def test_an_older_answer_changes_nothing():
     wall.sees(run(2, Status.RUNNING), asked_ago=60)
     wall.sees(None, asked_ago=60)
     assert wall.view() is before
+
+
+def test_an_answer_that_is_not_believed_shows_nothing():
+    """A stale answer tells of the run before: the one under way stays shown, and is asked about as before."""
+    wall = Wall(run(8), run(9, Status.RUNNING))
+    shown = wall.view()
+    wall.sees(run(8))
+    assert wall.view() is shown
+    assert wall.board.active(wall.now) == ("p",)
+    wall.sees(run(8))
+    assert wall.view().latest == run(8)
 
 
 def test_a_view_stays_the_same_object_until_something_visible_changes():
@@ -412,7 +437,7 @@ def test_a_finished_run_is_not_active():
 # Histograms
 
 
-def seen_to_end(**metrics):
+def seen_to_end(**metrics: Any) -> Wall:
     """A board that saw two runs of one pipeline end, one of another, and one that was retried."""
     wall = Wall(ids=("p", "q"), **metrics)
     stages = [Stage("build", 0, Status.SUCCESS, NOON, 20.0)]
@@ -426,7 +451,7 @@ def seen_to_end(**metrics):
     return wall
 
 
-def observations(durations):
+def observations(durations: Durations | None) -> tuple[dict[str, int], dict[str, int]]:
     """How many runs and stages were observed, by status and by name."""
     assert durations is not None
     runs = {status.value: sum(one.counts) for status, one in durations.runs.items() if sum(one.counts)}
@@ -451,7 +476,7 @@ def test_histograms_are_kept_where_the_configuration_says(runs, stages):
         "project": ({}, {}, {"success": 2, "failed": 1}),
     }
     of_stages = {"pipeline": ({"build": 2}, {"build": 1}, {}), "project": ({}, {}, {"build": 3})}
-    nothing = ({}, {}, {})
+    nothing: tuple[dict[str, int], ...] = ({}, {}, {})
     assert tuple(one for one, _ in shown) == of_runs.get(runs, nothing)
     assert tuple(one for _, one in shown) == of_stages.get(stages, nothing)
 
@@ -504,6 +529,6 @@ def test_stage_names_have_a_bound_in_each_scope():
         assert project is not None
         kept = wall.view("p").durations if scope == "pipeline" else project.durations
         assert kept is not None
-        names = {name for name, _ in kept.stages}
-        assert len(names) == bound + 1
-        assert "(other)" in names
+        kept_names = {name for name, _ in kept.stages}
+        assert len(kept_names) == bound + 1
+        assert "(other)" in kept_names

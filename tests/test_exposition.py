@@ -4,14 +4,15 @@ import gzip
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -33,6 +34,8 @@ from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
 from exporter.model import ENDS, RUN_STATUSES, Pipeline, Run, Stage, Status, Trigger
 from exporter.tally import Durations, Histogram, Tally
 
+V = TypeVar("V")
+
 GOLDEN = Path(__file__).parent / "golden"
 NOTHING = dict.fromkeys(Format, b"")
 VARIANTS = (
@@ -50,8 +53,8 @@ VARIANTS = (
 USER_LABELS = ("team", "a", "zzz")
 
 
-def pipeline(identity="p", **changes):
-    return Pipeline(provider="codearts", project="payments", id=identity, name="checkout", **changes)
+def pipeline(identity: str = "p") -> Pipeline:
+    return Pipeline(provider="codearts", project="payments", id=identity, name="checkout")
 
 
 # Arbitrary views
@@ -94,7 +97,7 @@ runs = st.builds(
 )
 
 
-def histograms(bounds):
+def histograms(bounds: tuple[float, ...]) -> st.SearchStrategy[Histogram]:
     return st.builds(
         Histogram,
         st.tuples(*[st.integers(0, 2**40)] * (len(bounds) + 1)),
@@ -102,7 +105,7 @@ def histograms(bounds):
     )
 
 
-def durations(metrics):
+def durations(metrics: Metrics) -> st.SearchStrategy[Durations]:
     return st.builds(
         Durations,
         created=amounts,
@@ -124,7 +127,7 @@ tallies = st.builds(
 )
 
 
-def views(metrics):
+def views(metrics: Metrics) -> st.SearchStrategy[View]:
     pipelines = st.builds(
         Pipeline,
         provider=texts,
@@ -152,11 +155,14 @@ def views(metrics):
     )
 
 
-def identity(view: View):
+def identity(view: View) -> tuple[str, ...]:
     return (view.pipeline.name, view.pipeline.id, view.pipeline.project, view.pipeline.provider)
 
 
-def worlds(metrics):
+World = tuple[Metrics, list[View], list[ProjectView]]
+
+
+def worlds(metrics: Metrics) -> st.SearchStrategy[World]:
     """Views of pipelines and projects, no two alike."""
     project_views = st.builds(ProjectView, provider=texts, project=texts, durations=durations(metrics))
     return st.tuples(
@@ -169,7 +175,14 @@ def worlds(metrics):
 # What prometheus-client would write
 
 
-def client_family(family: Family, labels, views_, identity_of, *, created: bool) -> Metric:
+def client_family(
+    family: Family[V],
+    labels: tuple[str, ...],
+    views: Sequence[V],
+    identity_of: Callable[[V], tuple[str, ...]],
+    *,
+    created: bool,
+) -> Metric:
     """The same family, as prometheus-client's own."""
     names = (*labels, *family.labels)
     made: Metric
@@ -182,7 +195,7 @@ def client_family(family: Family, labels, views_, identity_of, *, created: bool)
             made = InfoMetricFamily(family.name.removesuffix("_info"), family.help, labels=labels)
         case Type.HISTOGRAM:
             made = HistogramMetricFamily(family.name, family.help, labels=names, unit=family.unit)
-    for view in views_:
+    for view in views:
         for sample in family.samples(view):
             values = (*identity_of(view), *sample.labels)
             if isinstance(made, InfoMetricFamily):
@@ -204,7 +217,14 @@ def client_family(family: Family, labels, views_, identity_of, *, created: bool)
 class Client:
     """A collector that gives prometheus-client what the catalogue has."""
 
-    def __init__(self, families: Catalogue, pipelines, projects, *, created: bool) -> None:
+    def __init__(
+        self,
+        families: Catalogue,
+        pipelines: Sequence[View],
+        projects: Sequence[ProjectView],
+        *,
+        created: bool,
+    ) -> None:
         self.made = [
             *(
                 client_family(
@@ -229,16 +249,20 @@ class Client:
         ]
 
     def collect(self) -> Iterable[Metric]:
+        """All of it."""
         return self.made
 
 
-def client_bodies(families, pipelines, projects, *, created):
+def client_bodies(
+    families: Catalogue, pipelines: Sequence[View], projects: Sequence[ProjectView], *, created: bool
+) -> dict[Format, bytes]:
+    """The page that prometheus-client would write, in both formats."""
     registry = CollectorRegistry()
     registry.register(Client(families, pipelines, projects, created=created))
     return {Format.TEXT: generate_text(registry), Format.OPENMETRICS: generate_openmetrics(registry)}
 
 
-def series(body: bytes):
+def series(body: bytes) -> list[bytes]:
     """What each sample line names."""
     return [line.rpartition(b" ")[0] for line in body.split(b"\n") if line and not line.startswith(b"#")]
 
@@ -268,18 +292,20 @@ def test_pages_are_those_of_prometheus_client(world):
 # The page
 
 
-def counting(value=1.0, *, labels=(), sample_labels=None):
+def counting(
+    *, labels: tuple[str, ...] = (), sample_labels: tuple[str, ...] | None = None
+) -> tuple[Family[View], list[str]]:
     """A family that notes the views it is asked about."""
     asked: list[str] = []
 
-    def samples(view: View):
+    def samples(view: View) -> tuple[Sample, ...]:
         asked.append(view.pipeline.id)
-        return (Sample(labels if sample_labels is None else sample_labels, value),)
+        return (Sample(labels if sample_labels is None else sample_labels, 1.0),)
 
     return Family[View](name="a", type=Type.GAUGE, help="A.", labels=labels, samples=samples), asked
 
 
-def exposition(*families):
+def exposition(*families: Family[View]) -> Exposition:
     return Exposition(Catalogue(pipelines=families, projects=()), created_series=False)
 
 
@@ -338,6 +364,16 @@ def test_a_label_that_falls_between_those_of_the_identity_is_an_error():
         exposition(family)
 
 
+def test_a_help_is_escaped_as_prometheus_client_does():
+    """Each format has its own rule for quotes."""
+    family = msgspec.structs.replace(counting()[0], help='A "quoted" \\ and\nbroken help.')
+    families = Catalogue(pipelines=(family,), projects=())
+    views = [View(pipeline=pipeline(), up=True)]
+    page = Exposition(families, created_series=False).render(views, (), NOTHING)
+    expected = client_bodies(families, views, (), created=False)
+    assert {form: body.plain for form, body in page.bodies.items()} == expected
+
+
 def test_the_compressed_page_is_one_member():
     """Some clients silently read only the first of several."""
     for body in (
@@ -371,28 +407,17 @@ def test_a_page_of_nothing_is_valid():
 def test_the_exporters_own_series_come_with_each_page():
     """First, and in the format of the page; the end is marked once."""
     registry = CollectorRegistry()
-    registry.register(Client(Catalogue(pipelines=(), projects=()), (), (), created=False))
-    GaugeMetricFamilyCollector(registry)
+    Gauge("mine", "Mine.", registry=registry)
     page = exposition(counting()[0]).render([View(pipeline=pipeline(), up=True)], (), own_series(registry))
     for form, body in page.bodies.items():
         assert series(body.plain)[0] == b"mine"
         assert body.plain.count(b"# EOF") == (form is Format.OPENMETRICS)
 
 
-class GaugeMetricFamilyCollector:
-    """One gauge without labels."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        registry.register(self)
-
-    def collect(self) -> Iterable[Metric]:
-        return [GaugeMetricFamily("mine", "Mine.", 1.0)]
-
-
 # Golden pages
 
 
-def seed():
+def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
     """The vendor's example of an answer, after a first run that worked: views of it and of its project."""
     start, end = 1_677_919_688.0, 1_677_919_811.0
     before = Run(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -127,7 +128,7 @@ def test_an_independent_check_accepts(
     assert verdict(request, auth.headers(request, NOW), credentials) is None
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Outgoing], dict[str, Any]]] = {
     "method": lambda request: {"method": "PUT" if request.method != "PUT" else "GET"},
     "host": lambda request: {"host": f"x{request.host}"},
     "path": lambda request: {"path": f"{request.path}/x"},

@@ -1,6 +1,7 @@
 """The ledger's rules, one test each, to be read as their specification; then the law that they keep together."""
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +22,14 @@ NOON = 1_700_000_000.0
 SUCCESS, FAILED, RUNNING = Status.SUCCESS, Status.FAILED, Status.RUNNING
 
 
-def run(number, status=SUCCESS, *, identity="", start=None, end=None):
+def run(
+    number: int | None,
+    status: Status = SUCCESS,
+    *,
+    identity: str = "",
+    start: float | None = None,
+    end: float | None = None,
+) -> Run:
     """A run that started a hundred seconds after the one before it, and took fifty if it has ended."""
     start = NOON + 100.0 * (number or 0) if start is None else start
     if status.final and end is None:
@@ -29,12 +37,17 @@ def run(number, status=SUCCESS, *, identity="", start=None, end=None):
     return Run(id=identity or f"run-{number}", number=number, status=status, start=start, end=end)
 
 
-def endless(run):
+def end_of(number: int) -> float:
+    """When such a run ends."""
+    return NOON + 100.0 * number + 50
+
+
+def endless(run: Run) -> Run:
     """The same, final without an end."""
     return msgspec.structs.replace(run, end=None)
 
 
-def words(event: Event):
+def words(event: Event) -> tuple[Any, ...]:
     """An event in a form that is easily compared."""
     match event.count:
         case Count.MISSED:
@@ -48,14 +61,14 @@ def words(event: Event):
 class Watcher:
     """Gets one answer after the other about a pipeline."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers: Run | None) -> None:
         self.kept: State | None = None
         self.asked = 0.0
         self.now = NOON
         for answer in answers:
             self.sees(answer)
 
-    def sees(self, answer, *, asked_ago=0.0):
+    def sees(self, answer: Run | None, *, asked_ago: float = 0.0) -> list[tuple[Any, ...]]:
         """Apply an answer, by default one that was asked for after all others; returns what it counts."""
         self.asked += 15
         self.now += 15
@@ -64,15 +77,18 @@ class Watcher:
 
     @property
     def state(self) -> State:
+        """What is known now."""
         assert self.kept is not None
         return self.kept
 
     @property
-    def active(self):
+    def active(self) -> str | None:
+        """The id of the run under way."""
         return self.state.active.id if self.state.active else None
 
     @property
-    def finished(self):
+    def finished(self) -> str | None:
+        """The id of the latest finished run."""
         return self.state.finished.id if self.state.finished else None
 
 
@@ -222,6 +238,13 @@ def test_a_failure_that_is_ignored_later_is_a_correction():
     assert watcher.state.series.broken_since is None
 
 
+def test_a_failure_that_is_corrected_to_success_is_no_recovery():
+    """It never was broken; what had been counted stays counted."""
+    watcher = Watcher(run(1), run(2, FAILED))
+    assert watcher.sees(run(2)) == []
+    assert watcher.state.series.failures == 0
+
+
 def test_a_run_that_was_final_at_first_sight_is_retried_as_a_retry_only():
     """It was never counted as a run and never will be."""
     watcher = Watcher(run(5, FAILED))
@@ -316,6 +339,14 @@ def test_a_number_that_is_missing_once_makes_no_gap():
     assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
 
 
+def test_a_known_run_without_its_number_keeps_its_place():
+    """It is no newer for that."""
+    watcher = Watcher(run(8), run(9))
+    assert watcher.sees(run(None, RUNNING, identity="run-8")) == []
+    assert watcher.active is None
+    assert watcher.finished == "run-9"
+
+
 # Back
 
 
@@ -335,6 +366,16 @@ def test_a_stale_answer_leaves_the_run_under_way_alone():
     assert watcher.sees(run(8)) == []
     assert watcher.active == "run-9"
     assert watcher.sees(run(9)) == [("ended", "run-9", "success")]
+
+
+def test_a_run_that_was_given_up_and_comes_back_is_not_counted():
+    """Missed is final: neither its end nor its leaving again is counted."""
+    watcher = Watcher(run(8), run(9, RUNNING), run(8))
+    assert watcher.sees(run(8)) == [("missed", 1)]
+    assert watcher.sees(run(9, RUNNING)) == []
+    assert watcher.sees(run(9)) == []
+    assert watcher.finished == "run-9"
+    assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
 
 
 @pytest.mark.parametrize("between", [run(9), None])
@@ -378,6 +419,7 @@ def test_after_newer_runs_were_deleted_every_answer_counts():
     assert watcher.active == "run-8"
     assert watcher.sees(run(8, FAILED)) == [("retried", "run-8", "failed")]
     assert watcher.sees(run(8, FAILED, end=NOON + 5000)) == [("retried", "run-8", "failed")]
+    assert watcher.finished == "run-9", "latest finished is the greatest number, not the latest end"
 
 
 def test_an_unknown_run_back_twice_that_began_after_the_last_good_answer_is_counted():
@@ -472,7 +514,7 @@ def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
     assert watcher.state.series.broken_since == run(1).end
     assert watcher.sees(run(5)) == [
         ("ended", "run-5", "success"),
-        ("recovered", run(5).end - run(1).end),
+        ("recovered", end_of(5) - end_of(1)),
     ]
 
 
@@ -503,7 +545,7 @@ def test_a_success_without_an_end_keeps_the_time_of_the_one_before():
 def test_a_failure_that_turns_into_success_by_a_retry_recovers():
     """It counts as a retry that succeeded, not as a second run."""
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
-    again = run(2, end=run(2).end + 70)
+    again = run(2, end=end_of(2) + 70)
     assert watcher.sees(again) == [("retried", "run-2", "success"), ("recovered", 70.0)]
     assert watcher.state.series.failures == 0
     assert watcher.state.series.last_success == again.end
@@ -528,7 +570,7 @@ def test_a_series_longer_than_what_is_kept_is_counted_whole():
     assert watcher.state.series.broken_since == run(2).end
     assert watcher.state.series.last_success == run(1).end
     last = run(2 + runs)
-    assert watcher.sees(last)[-1] == ("recovered", last.end - run(2).end)
+    assert watcher.sees(last)[-1] == ("recovered", end_of(2 + runs) - end_of(2))
 
 
 def test_the_newest_ended_runs_are_kept_by_falling_number():
@@ -547,7 +589,7 @@ def test_the_newest_ended_runs_are_kept_by_falling_number():
 class Polled(RuleBasedStateMachine):
     """A pipeline whose runs go their ways, and somebody who looks at its latest now and then."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.clock = NOON
         self.runs: list[Run] = []
@@ -558,16 +600,19 @@ class Polled(RuleBasedStateMachine):
         self.shown: dict[int, Run] = {}
         """By number: every run as the last answer that had it final showed it."""
 
-    def change(self, **changes):
+    def change(self, **changes: Any) -> None:
+        """Something happens to the latest run."""
         self.clock += 10
         self.runs[-1] = msgspec.structs.replace(self.runs[-1], **changes)
 
     @property
-    def latest(self):
+    def latest(self) -> Run:
+        """The newest run there is."""
         return self.runs[-1]
 
     @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
     def begins(self, status):
+        """A new run, whether or not the one before is over."""
         self.clock += 10
         number = len(self.runs) + 1
         self.runs.append(Run(id=f"run-{number}", number=number, status=status, start=self.clock))
@@ -575,31 +620,37 @@ class Polled(RuleBasedStateMachine):
     @precondition(lambda self: self.runs and not self.latest.status.final)
     @rule(status=st.sampled_from([status for status in Status if not status.final]))
     def goes_on(self, status):
+        """The latest changes its state."""
         self.change(status=status)
 
     @precondition(lambda self: self.runs and not self.latest.status.final)
     @rule(status=st.sampled_from(ENDS), told=st.sampled_from([True, True, True, False]))
     def ends(self, status, told):
+        """The latest ends, and its end may not be told at once."""
         self.change(status=status, end=self.clock + 10 if told else None)
 
     @precondition(lambda self: self.runs and self.latest.status.final)
     @rule()
     def is_retried(self):
+        """The latest goes on."""
         self.retries += 1
         self.change(status=RUNNING, end=None)
 
     @precondition(lambda self: self.runs and self.latest.status is FAILED)
     @rule()
     def is_ignored(self):
+        """The latest is told not to matter."""
         self.change(status=Status.IGNORED)
 
     @precondition(lambda self: self.runs and self.latest.status.final and self.latest.end is None)
     @rule()
     def end_is_told_late(self):
+        """The end that was absent appears."""
         self.change(end=self.clock)
 
     @rule()
     def is_polled(self):
+        """Somebody looks."""
         self.clock += 1
         run = self.runs[-1] if self.runs else None
         first = self.state is None
@@ -617,12 +668,14 @@ class Polled(RuleBasedStateMachine):
     @precondition(lambda self: self.state is not None)
     @rule(status=st.sampled_from(Status))
     def an_old_answer_arrives(self, status):
+        """An answer overtaken by the last one changes nothing."""
         assert self.state is not None
         old = Run(id="old", number=len(self.runs) + 7, status=status)
         assert account(self.state, old, asked=self.state.asked - 1, now=self.clock) == (self.state, ())
 
     @invariant()
     def no_run_is_lost_or_counted_twice(self):
+        """Ended, missed and open runs are all runs since first sight."""
         if self.state is None or self.baseline is None:
             return
         ended = Counter(event.run.id for event in self.counted if event.count is Count.ENDED and event.run)
@@ -633,11 +686,13 @@ class Polled(RuleBasedStateMachine):
 
     @invariant()
     def no_retry_is_invented(self):
+        """Some are seen by nobody; none that did not happen."""
         retried = [event for event in self.counted if event.count is Count.RETRIED]
         assert len(retried) <= self.retries
 
     @invariant()
     def the_series_is_that_of_the_answers(self):
+        """What it amounts to is what one would reckon from all ends that were shown."""
         if self.state is None:
             return
         failures, broken_since, last_success = 0, None, None

@@ -154,7 +154,6 @@ NAMES = (
     "httpcore",
     "httpcore.http11",
     "httpcore.connection",
-    "uvicorn.access",
     "uvicorn.error",
     "apscheduler.scheduler",
     "asyncio",

@@ -1,5 +1,7 @@
 """What counts add up to: counters by status, and histograms that are those of prometheus-client."""
 
+from collections.abc import Iterable
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,18 +16,20 @@ BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
 NOON = 1_700_000_000.0
 
 
-def run(status=Status.SUCCESS, *, seconds=50.0, stages=()):
+def run(
+    status: Status = Status.SUCCESS, *, seconds: float | None = 50.0, stages: Iterable[Stage] = ()
+) -> Run:
     """A run that took some seconds, or lacks its end."""
     end = None if seconds is None else NOON + seconds
     return Run(id="r", number=1, status=status, start=NOON, end=end, stages=tuple(stages))
 
 
-def staged(*names, status=Status.SUCCESS, duration=40.0):
+def staged(*names: str, status: Status = Status.SUCCESS, duration: float = 40.0) -> Run:
     """A run with a finished stage of each name."""
     return run(stages=[Stage(name, place, status, NOON, duration) for place, name in enumerate(names)])
 
 
-def observed(histogram: Histogram):
+def observed(histogram: Histogram) -> int:
     return sum(histogram.counts)
 
 

@@ -104,7 +104,7 @@ def sign(request: Outgoing, headers: dict[str, str], *, access_key: str, secret_
     signed |= {name.lower(): value.strip() for name, value in headers.items() if "_" not in name}
     names = ";".join(sorted(signed))
     # The slash at the end is part of the canonical form only; the request goes out without it.
-    path = "/".join(quote(unquote(segment), safe=UNRESERVED) for segment in unquote(request.path).split("/"))
+    path = "/".join(quote(segment, safe=UNRESERVED) for segment in unquote(request.path).split("/"))
     canonical = "\n".join(
         (
             request.method,

@@ -41,10 +41,20 @@ ENDPOINTS = {
 """Where each region's pipelines are, by region."""
 
 
+_NO_URL = "must be a URL such as https://pipeline.example.com"
+
+
 def _endpoint(value: str) -> str:
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        # The library's words repeat the value, which may hold a password.
+        raise ValueError(_NO_URL) from None
+    if port == 0 or not value.isprintable() or " " in value:
+        raise ValueError(_NO_URL)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be a URL such as https://pipeline.example.com")
+        raise ValueError(_NO_URL)
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or password (give them under auth)")
     if parts.query or parts.fragment:
@@ -91,8 +101,7 @@ class Project(ProjectSection):
         return self.endpoint or ENDPOINTS[str(self.region)]
 
 
-# The vendor's words. Stages and runs share one table: a run never bears a stage's word, and if it did, it would mean
-# the same.
+# The vendor's words. A run may bear any word of a stage but those for "skipped", which is no state of a run.
 _STATUSES = {
     "COMPLETED": Status.SUCCESS,
     "FAILED": Status.FAILED,
@@ -109,6 +118,7 @@ _STATUSES = {
     "PAUSED": Status.PAUSED,
     "SUSPEND": Status.SUSPENDED,
 }
+_RUN_STATUSES = {word: status for word, status in _STATUSES.items() if status is not Status.SKIPPED}
 _TRIGGERS = {
     "Manual": Trigger.MANUAL,
     "Scheduler": Trigger.SCHEDULE,
@@ -196,7 +206,7 @@ class CodeArts:
         """Each record is read alone: what is wrong with one costs that one."""
         batch = Batch()
         asked = set(ids)
-        for raw in _records.decode(body):
+        for raw in _outline(body):
             try:
                 pipeline, run = self._read_run(raw, asked, batch, now)
             except _UnusableError as reason:
@@ -207,7 +217,7 @@ class CodeArts:
                 batch.rejected.append(
                     ("duplicate", f"more than one run of pipeline {pipeline}; the newest is used")
                 )
-                if (run.number or 0) < (twin.number or 0):
+                if _age(run) < _age(twin):
                     continue
             batch.runs[pipeline] = run
         return batch
@@ -230,7 +240,7 @@ class CodeArts:
         end = _epoch(record.end_time, "time", batch)
         if not identity:
             raise _UnusableError("no_run_id", f"a run of pipeline {pipeline} with neither id nor number")
-        status = self._status(record.status, "status", batch)
+        status = self._status(record.status, _RUN_STATUSES, "status", batch)
         build = record.build_params or _BuildParams()
         window = (start - 60 if start else 0.0, (end if status.final and end else now) + 60)
         return pipeline, Run(
@@ -272,7 +282,7 @@ class CodeArts:
         self, record: _StageRecord, sequence: int, pipeline: str, window: tuple[float, float], batch: Batch
     ) -> Stage:
         name = label(_text(record.name))
-        status = self._status(record.status, "stage_status", batch)
+        status = self._status(record.status, _STATUSES, "stage_status", batch)
         start = _epoch(record.start_time, "stage_time", batch, self._zone)
         end = _epoch(record.end_time, "stage_time", batch, self._zone)
         duration = None
@@ -284,9 +294,9 @@ class CodeArts:
         return Stage(name=name, sequence=sequence, status=status, start=start, duration=duration)
 
     @staticmethod
-    def _status(word: _Text, field: str, batch: Batch) -> Status:
+    def _status(word: _Text, known: Mapping[str, Status], field: str, batch: Batch) -> Status:
         text = _text(word)
-        status = _STATUSES.get(text, Status.UNKNOWN)
+        status = known.get(text, Status.UNKNOWN)
         if status is Status.UNKNOWN:
             batch.words.add((field, text))
         return status
@@ -338,11 +348,27 @@ def _parse(body: bytes) -> tuple[Any, str]:
         return None, "an empty body"
     try:
         if body.lstrip()[:1] == b"[":
-            return _records.decode(body), ""
+            return _outline(body), ""
         return _anything.decode(body), ""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         looks = "an HTML page" if b"<" in body.lstrip()[:1] else "no valid JSON"
         return None, f"{looks} ({len(body)} bytes)"
+
+
+# Half of a character, which is left where text is cut by UTF-16 units; what must stay is matched first.
+_HALVES = re.compile(rb"(\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|\\u[dD][89a-fA-F]\w\w")
+
+
+def _outline(body: bytes) -> list[msgspec.Raw]:
+    """The records of an array, not yet read; half a character in one of them does not cost the others."""
+    try:
+        return _records.decode(body)
+    except msgspec.DecodeError:
+        return _records.decode(_HALVES.sub(lambda found: found[1] or rb"\ufffd", body))
+
+
+def _age(run: Run) -> tuple[int, float]:
+    return run.number or 0, run.start or 0.0
 
 
 def _error(answer: dict[str, Any]) -> tuple[str, str]:
@@ -352,14 +378,14 @@ def _error(answer: dict[str, Any]) -> tuple[str, str]:
         for code, message in (("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")):
             given = place.get(code)
             if isinstance(given, (str, int)) and given != "":
-                return label(str(given)), _text(place.get(message))
+                return str(given), _text(place.get(message))
     return "", ""
 
 
 _NO_PROJECT = {"DEVPIPE.00011412", "DEVPIPE.30021001", "DEV_21_100169"}
 _THROTTLED = re.compile(r"(?:APIGW|APIG)\.0308|IAM\.0012")
 _GATEWAY = re.compile(r"(?:APIGW|APIG)\.")
-_UNAUTHENTICATED = re.compile(r"(?:APIGW|APIG)\.(?:0301|0305|0307)|IAM\.00(?:66|67)")
+_UNAUTHENTICATED = re.compile(r"(?:APIGW|APIG)\.(?:0301|0305|0307)|IAM\.(?:0066|0067|1108)")
 
 
 def _kind(status: int, error_code: str, message: str) -> Kind:
@@ -369,9 +395,11 @@ def _kind(status: int, error_code: str, message: str) -> Kind:
         return Kind.CREDENTIALS
     if status >= 500 or status == 408:
         return Kind.TRANSIENT
+    if status == 413:
+        return Kind.CONTENT
     if status in {403, 404} or error_code in _NO_PROJECT or _GATEWAY.match(error_code):
         return Kind.PROJECT
-    if status in {200, 201, 400, 413}:
+    if status in {200, 201, 400}:
         return Kind.CONTENT
     return Kind.PROJECT
 
@@ -391,8 +419,12 @@ def _wait(headers: Mapping[str, str], message: str) -> float | None:
 
 
 def _redirect(headers: Mapping[str, str]) -> str:
-    host = urlsplit(headers.get("location", "")).hostname
-    return f"redirected to {host or 'nowhere'}; redirects are not followed (is the endpoint right?)"
+    location = headers.get("location", "")
+    try:
+        place = urlsplit(location).hostname or ("another path" if location else "nowhere")
+    except ValueError:
+        place = "an address that is none"
+    return f"redirected to {place}; redirects are not followed (is the endpoint right?)"
 
 
 def _text(value: object) -> str:
@@ -400,17 +432,26 @@ def _text(value: object) -> str:
 
 
 def _whole(value: float | str | None, field: str, batch: Batch, least: int = 1) -> int | None:
-    """A whole number; what is none, or not between `least` and 2^53, is told as a word and counts as not given."""
-    if value is None or value == "" or (value == 0 and least > 0):
+    """A whole number; what is none, or not between `least` and 2^53, is told as a word and counts as not given.
+
+    Zero, where it is below `least`, is one more spelling of "not given".
+    """
+    if value is None or value == "":
         return None
     try:
         number = int(value)
     except (ValueError, OverflowError):
-        number = least - 1
+        number = -1
+    if isinstance(value, float) and value != number:
+        number = -1
     if least <= number < 1 << 53:
         return number
-    batch.words.add((field, _shape(str(value))))
+    if number != 0:
+        batch.words.add((field, _shape(str(value))))
     return None
+
+
+_DIGITS = re.compile(r"-?\d{1,19}")
 
 
 def _epoch(value: _Time, field: str, batch: Batch, zone: ZoneInfo | None = None) -> float | None:
@@ -421,15 +462,17 @@ def _epoch(value: _Time, field: str, batch: Batch, zone: ZoneInfo | None = None)
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        if value.lstrip("-").isdecimal() and len(value) < 20:
+        if _DIGITS.fullmatch(value):
             value = int(value)
         else:
             try:
                 moment = datetime.fromisoformat(value)
-                return (moment if moment.tzinfo else moment.replace(tzinfo=zone or UTC)).timestamp()
+                seconds = (moment if moment.tzinfo else moment.replace(tzinfo=zone or UTC)).timestamp()
             except (ValueError, OverflowError):
                 batch.words.add((field, _shape(value)))
                 return None
+            # The epoch's own day, whatever the zone: zero, written out.
+            return seconds if seconds > 86_400 else None
     # Zero and below: the vendor's other spelling of "never".
     return value / 1000 if 0 < value < 1e17 else None
 
