@@ -32,7 +32,7 @@ BODY_LIMIT = 32 * 1024 * 1024
 
 RETRIES = 2
 _FIRST_PAUSE = 0.5
-_LONGEST_WAIT = 60.0
+_LONGEST_WAIT = 3600.0
 _MESSAGE_LENGTH = 300
 _KEEPALIVE = 300.0
 
@@ -50,6 +50,8 @@ class Answer(msgspec.Struct, frozen=True):
     """The answer's own clock: its `Date`, else ours; epoch seconds."""
     asked: float
     """When the request was sent, by our monotonic clock."""
+    code: str
+    """The HTTP status."""
 
 
 class ApiError(Exception):
@@ -143,7 +145,6 @@ class Api:
                 self._telemetry.failed(self._project, self._provider.name, call.operation, fault)
                 return fault
             result = await self._exchange(call, request, started)
-        code = "200"
         if isinstance(result, Fault):
             result = msgspec.structs.replace(
                 result,
@@ -151,11 +152,10 @@ class Api:
                 error_code=_masked(result.error_code, secrets),
                 request_id=_masked(result.request_id, secrets),
             )
-            code = result.code
             self._telemetry.failed(self._project, self._provider.name, call.operation, result)
             _log.debug("request failed: %s", result.message, extra=self._fields(call, result))
         seconds = self._clock.monotonic() - started
-        self._telemetry.requested(self._project, self._provider.name, call.operation, code, seconds)
+        self._telemetry.requested(self._project, self._provider.name, call.operation, result.code, seconds)
         return result
 
     def _request(self, call: Call) -> httpx.Request:
@@ -212,7 +212,7 @@ class Api:
         fault = self._provider.fault(call, status, lowered, body)
         if fault is not None:
             return fault
-        return Answer(body, _date(lowered.get("date")) or self._clock.time(), asked)
+        return Answer(body, _date(lowered.get("date")) or self._clock.time(), asked, str(status))
 
     async def _abandon(self, exchange: asyncio.Task[tuple[int, httpx.Headers, bytes]]) -> None:
         self._clients.retire()

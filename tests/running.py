@@ -80,9 +80,9 @@ class Process:
         with stream:
             lines.extend(stream)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def open_files(self) -> int:
+        """How many file descriptors the process holds."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
     def address(self) -> str:
         """`HOST:PORT` of the web server, as the log tells it."""

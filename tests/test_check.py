@@ -17,7 +17,9 @@ COURSE = [("RUNNING", 1), ("COMPLETED", 1), ("FAILED", 2), ("COMPLETED", 3)]
 def record(identity, now, status, number):
     """A run as the batch operation tells it, of five stages that go as the run goes."""
     times = {"start_time": now - 60_000, "end_time": None if status == "RUNNING" else now}
-    stages = [{"name": f"stage {place}", "sequence": place, "status": status, **times} for place in range(STAGES)]
+    stages = [
+        {"name": f"stage {place}", "sequence": place, "status": status, **times} for place in range(STAGES)
+    ]
     return {
         "pipeline_id": identity,
         "pipeline_run_id": f"run {number}",

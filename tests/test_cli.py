@@ -68,7 +68,9 @@ def test_a_wrong_flag_in_the_environment():
 @pytest.mark.parametrize("name", ["run", "check-config", "once"])
 def test_every_fault_is_told(write, name):
     """A bad configuration: exit 2 and every fault, on standard error, each with file, line and key."""
-    file = write(project(region="nowhere", endpoint=None, project_id="a b", colour="red"), poll={"interval": "1"})
+    file = write(
+        project(region="nowhere", endpoint=None, project_id="a b", colour="red"), poll={"interval": "1"}
+    )
     code, output, errors = command(name, "--config.file", file)
     assert (code, output) == (2, "")
     lines = errors.splitlines()
@@ -87,7 +89,9 @@ class TestCheckConfig:
 
     def test_what_it_means(self, write):
         ids = [f"{number:032x}" for number in range(120)]
-        file = write(project(pipelines=ids), project(name="mobile", pipelines=["f" * 32]), poll={"interval": "30s"})
+        file = write(
+            project(pipelines=ids), project(name="mobile", pipelines=["f" * 32]), poll={"interval": "30s"}
+        )
         code, output, errors = command("check-config", file)
         assert (code, errors) == (0, "")
         assert f"{file} is valid: 2 projects, 121 pipelines" in output
@@ -99,7 +103,9 @@ class TestCheckConfig:
 
     def test_the_file_by_flag_before_or_after_the_command(self, write):
         file = write(project())
-        assert command("check-config", "--config.file", file) == command("--config.file", file, "check-config")
+        assert command("check-config", "--config.file", file) == command(
+            "--config.file", file, "check-config"
+        )
         assert command("check-config", "--config.file", file)[0] == 0
 
     @pytest.mark.parametrize(
@@ -133,7 +139,9 @@ class TestOnce:
 
     def test_a_project_fails(self, write, cloud):
         """It prints what there is, and exits with 1."""
-        file = write(cloud.project(), project(name="dead", endpoint="http://127.0.0.1:9"), poll={"timeout": "1s"})
+        file = write(
+            cloud.project(), project(name="dead", endpoint="http://127.0.0.1:9"), poll={"timeout": "1s"}
+        )
         code, output, errors = command("once", "--config.file", file)
         assert code == 1
         assert "poll failed" in errors

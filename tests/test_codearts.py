@@ -451,6 +451,13 @@ def test_a_minute_outside_the_run_is_allowed(start: str, kept: bool) -> None:
     assert bool(batch.misplaced) is not kept
 
 
+@pytest.mark.parametrize("start", [1677919688000 + 7_200_000, "1677926888000", "2023-03-04T18:48:08+08:00"])
+def test_a_time_that_needs_no_zone_accuses_none(start: object) -> None:
+    batch = read(record(stage_status_list=[{"status": "FAILED", "start_time": start}]))
+    assert batch.runs[pipeline_id(0)].stages[0].start == 1677926888
+    assert not batch.misplaced
+
+
 def test_a_run_under_way_ends_now_for_its_stages() -> None:
     stages = [{"name": "B", "sequence": 0, "status": "RUNNING", "start_time": "2023-03-04 16:55:00"}]
     (late,) = run_of(status="RUNNING", end_time=None, stage_status_list=stages, now=START + 60.0).stages

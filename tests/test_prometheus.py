@@ -38,7 +38,9 @@ def prometheus(tmp_path, process):
     scrape = {"job_name": "pipeline-exporter", "static_configs": [{"targets": [process.address()]}]}
     file = tmp_path / "prometheus.yml"
     file.write_text(
-        yaml.safe_dump({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]})
+        yaml.safe_dump(
+            {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]}
+        )
     )
     server = subprocess.Popen(
         [
@@ -93,5 +95,7 @@ def test_prometheus_scrapes_and_answers(prometheus, process, cloud):
 def test_promtool_is_silent(process):
     """`promtool check metrics` finds nothing on the page."""
     page = process.get("/metrics").text
-    done = subprocess.run([tool("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [tool("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

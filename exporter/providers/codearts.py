@@ -174,6 +174,9 @@ _record = msgspec.json.Decoder(_RunRecord)
 _anything = msgspec.json.Decoder()
 
 
+_ZONELESS = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:.]+")
+
+
 class _UnusableError(Exception):
     """A record that cannot be used; bears the reason and words."""
 
@@ -242,7 +245,8 @@ class CodeArts:
             raise _UnusableError("no_run_id", f"a run of pipeline {pipeline} with neither id nor number")
         status = self._status(record.status, _RUN_STATUSES, "status", batch)
         build = record.build_params or _BuildParams()
-        window = (start - 60 if start else 0.0, (end if status.final and end else now) + 60)
+        last = max(end, start or 0.0) if status.final and end else now
+        window = (start - 60 if start else 0.0, last + 60)
         return pipeline, Run(
             id=identity,
             number=number,
@@ -288,7 +292,9 @@ class CodeArts:
         duration = None
         if status.final and start is not None and end is not None and end >= start:
             duration = end - start
-        if start is not None and not window[0] <= start <= window[1]:
+        # Only a start that was read in the configured zone says anything of that zone.
+        assumed = isinstance(record.start_time, str) and _ZONELESS.fullmatch(record.start_time)
+        if assumed and start is not None and not window[0] <= start <= window[1]:
             batch.misplaced = batch.misplaced or f"stage {name!r} of pipeline {pipeline}"
             start = None
         return Stage(name=name, sequence=sequence, status=status, start=start, duration=duration)
