@@ -24,7 +24,8 @@ from exporter.auth import Auth, Outgoing, query_string
 from exporter.budget import Budget
 from exporter.clock import Clock
 from exporter.config.secret import MASK, SecretError
-from exporter.providers.base import Call, Fault, Kind, Provider
+from exporter.fault import Fault, Kind
+from exporter.providers.base import Call, Provider
 from exporter.telemetry import Telemetry
 
 BODY_LIMIT = 32 * 1024 * 1024

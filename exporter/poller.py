@@ -14,7 +14,8 @@ from exporter.api import Answer, Api, ApiError
 from exporter.board import Board
 from exporter.clock import Clock
 from exporter.config.schema import Poll
-from exporter.providers.base import Fault, Kind, Provider
+from exporter.fault import Fault, Kind
+from exporter.providers.base import Provider
 from exporter.telemetry import Telemetry
 
 FAILURES = 3

@@ -21,7 +21,8 @@ from prometheus_client import (
 )
 
 from exporter import __version__
-from exporter.providers.base import REJECTIONS, Fault
+from exporter.fault import Fault
+from exporter.providers.base import REJECTIONS
 
 _CACHED = "Cached: set by polls, not by the scrape."
 _OTHER = "other"

@@ -12,10 +12,10 @@ from prometheus_client import Metric
 
 from exporter.board import Board, View
 from exporter.config.schema import Metrics, RunInfoLabel
+from exporter.fault import Fault, Kind
 from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
 from exporter.model import LABEL_LENGTH, RUN_STATUSES, Pipeline, Run, Stage, Status
 from exporter.providers import connect
-from exporter.providers.base import Fault, Kind
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, config
 

@@ -2,9 +2,9 @@
 
 from exporter.auth import Auth
 from exporter.providers import codearts
-from exporter.providers.base import Batch, Call, Fault, Kind, Provider
+from exporter.providers.base import Batch, Call, Provider
 
-__all__ = ["AnyProject", "Batch", "Call", "Fault", "Kind", "Provider", "connect"]
+__all__ = ["AnyProject", "Batch", "Call", "Provider", "connect"]
 
 AnyProject = codearts.Project
 """A project of the configuration, of any provider."""

@@ -5,11 +5,11 @@ words of `exporter.model`.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
+from exporter.fault import Fault
 from exporter.model import Run
 
 
@@ -24,38 +24,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-
-
-class Kind(StrEnum):
-    """What a failure speaks of, which decides what to do next."""
-
-    TRANSIENT = "transient"
-    """The network or the service for now: worth another try."""
-    THROTTLED = "throttled"
-    """Too many requests: wait, then try again."""
-    CREDENTIALS = "credentials"
-    """The caller is not who it says: more tries can lock the key."""
-    PROJECT = "project"
-    """The project, the caller's rights or the API as a whole: every other request will meet the same."""
-    CONTENT = "content"
-    """What this one request asked for; others may succeed."""
-    UNREADABLE = "unreadable"
-    """An answer that is not the operation's."""
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request failed."""
-
-    kind: Kind
-    code: str
-    """The HTTP status, or `invalid`, `timeout`, `connect`."""
-    error_code: str = ""
-    """The vendor's code, if it gave one."""
-    message: str = ""
-    """The vendor's or the network's words, unmasked: whoever prints it masks it."""
-    request_id: str = ""
-    wait: float | None = None
-    """Seconds that the vendor asks to wait."""
 
 
 class Batch(msgspec.Struct, kw_only=True):

@@ -19,8 +19,9 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Val
 
 from exporter.auth.huawei import AuthSection, authentication
 from exporter.config.fields import Identifier, ProjectSection
+from exporter.fault import Fault, Kind
 from exporter.model import STAGES, Run, Stage, Status, Trigger, label
-from exporter.providers.base import Batch, Call, Fault, Kind
+from exporter.providers.base import Batch, Call
 
 __all__ = ["CodeArts", "Project", "authentication"]
 
