@@ -20,7 +20,8 @@ from starlette.routing import Mount
 
 from exporter.api import Answer, Api, ApiError, tls_context
 from exporter.budget import Budget
-from exporter.providers import Call, Kind, connect
+from exporter.fault import Kind
+from exporter.providers import connect
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, FakeClock, config, project

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.config.schema import Config
+from exporter.fault import Fault, Kind
 from exporter.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
-from exporter.providers import Batch, Fault, Kind, Provider, connect
+from exporter.providers import Batch, Provider, connect
 from exporter.providers.codearts import ENDPOINTS
 from tests.support import PIPELINE_ID, PROJECT_ID, config, project
 
