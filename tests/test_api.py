@@ -21,7 +21,7 @@ from starlette.routing import Mount
 from exporter.api import Answer, Api, ApiError, tls_context
 from exporter.budget import Budget
 from exporter.fault import Kind
-from exporter.providers import connect
+from exporter.providers import Call, connect
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, FakeClock, config, project
