@@ -1,13 +1,15 @@
 """Every run accounted exactly once: a pure function from what was known and what was seen to what is known and counted.
 
-It covers the runs that are seen to finish as a pipeline's latest. Runs that hide between or behind them are known only
-by the gap that they leave, and are counted as missed. The rules, each at its place below:
+It covers the runs that are seen as a pipeline's latest. One that a newer run hides before its end was seen is to be
+looked up; runs between two that were seen are known only by the gap that they leave. The rules, each at its place below:
 
 - Order: an answer asked for before the one last applied teaches nothing.
 - First sight: the run found first lies outside, unless it is seen under way; with it the numbering begins.
 - Once: a run is counted when it is first seen final.
 - Retry: a counted run that went on and ended again, or ended a second later than known, is counted as a retry only.
-- Gap: numbers that were jumped over, and a run left for a newer one before its end was seen, are missed.
+- Hidden: a run under way that another one follows stays open until it is looked up; it is missed if the provider no
+  longer knows it.
+- Gap: numbers that were jumped over are missed.
 - Back: a lower number is believed when two answers in a row agree, since an answer can be stale. Under a known id it
   means that newer runs were deleted. Under an unknown one numbering began anew; then a number that bore another id
   needs no second answer.
@@ -18,6 +20,9 @@ from enum import StrEnum
 import msgspec
 
 from exporter.model import Run, Status
+
+HIDDEN = 20
+"""Hidden runs kept to be looked up; beyond them the oldest is missed."""
 
 KEPT = 20
 """Ended runs kept one by one, newest first; older ones live on only in what was carried from them."""
@@ -36,6 +41,7 @@ class Active(msgspec.Struct, frozen=True):
     """A run under way."""
 
     id: str
+    number: int
     start: float | None
     reopened: bool
     """Whether it was accounted before: it had ended, so that its next end is a retry's, or was given up."""
@@ -69,6 +75,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """The greatest number seen."""
     active: Active | None = None
     """The run under way, if the latest is."""
+    hidden: tuple[Active, ...] = ()
+    """Runs under way when last seen that are no longer the latest, oldest first: to be looked up."""
     ended: tuple[Ended, ...] = ()
     """The newest ended runs, by falling number."""
     carried: Series = Series()
@@ -122,7 +130,7 @@ def account(
         return msgspec.structs.replace(state, asked=asked, answered=now, strange="", doubtful=False), ()
     number = _number(state, run)
     known = _find(state, run.id)
-    familiar = known is not None or run.id in state.missed or _is_active(state, run)
+    familiar = known is not None or run.id in state.missed or _open(state, run.id) is not None
     events: list[Event] = []
     if number < state.high or (number == state.high and not familiar):
         bore = {ended.number for ended in state.ended} | ({state.high} if state.active else set())
@@ -131,7 +139,7 @@ def account(
             return msgspec.structs.replace(state, asked=asked, strange=run.id, doubtful=True), ()
         if not familiar:
             anew = state.answered
-            state = _leave(state, events)
+            state = _give_up(_leave(state, run, events), events)
             state = msgspec.structs.replace(
                 state,
                 asked=asked,
@@ -148,19 +156,31 @@ def account(
     # Once believed, a lower number stays so until another run is shown: no end may hide behind a new doubt.
     believed = run.id if number < state.high else ""
     state = msgspec.structs.replace(state, asked=asked, answered=now, strange=believed, doubtful=False)
-    if not _is_active(state, run):
-        state = _leave(state, events)
+    state = _leave(state, run, events)
     if number > state.high:
         if state.high and number > state.high + 1:
             events.append(Event(count=Count.MISSED, runs=number - state.high - 1))
         state = msgspec.structs.replace(state, high=number)
     if run.status.final:
-        state = _end(state, run, number, events)
+        reopened = state.active is not None and state.active.reopened
+        state = _end(msgspec.structs.replace(state, active=None), run, number, events, reopened=reopened)
     else:
         accounted = known is not None or run.id in state.missed
-        active = Active(run.id, run.start, reopened=accounted)
+        active = Active(run.id, number, run.start, reopened=accounted)
         state = msgspec.structs.replace(state, active=active)
     return state, tuple(events)
+
+
+def learn(state: State, identity: str, run: Run | None) -> tuple[State, tuple[Event, ...]]:
+    """Apply what was looked up of a hidden run: how it is, or None if the provider no longer knows it."""
+    hidden = next((one for one in state.hidden if one.id == identity), None)
+    if hidden is None or (run is not None and not run.status.final):
+        return state, ()
+    events: list[Event] = []
+    state = msgspec.structs.replace(state, hidden=tuple(one for one in state.hidden if one is not hidden))
+    if run is None:
+        return _miss(state, hidden, events), tuple(events)
+    return _end(state, run, hidden.number, events, reopened=hidden.reopened), tuple(events)
 
 
 def _first_sight(state: State, run: Run | None) -> State:
@@ -170,53 +190,87 @@ def _first_sight(state: State, run: Run | None) -> State:
     state = msgspec.structs.replace(state, high=run.number or state.high)
     if run.status.final:
         return _note(state, run, state.high)
-    return msgspec.structs.replace(state, active=Active(run.id, run.start, reopened=False))
+    return msgspec.structs.replace(state, active=Active(run.id, state.high, run.start, reopened=False))
 
 
-def _leave(state: State, events: list[Event]) -> State:
-    """Give up the run under way, if there is one: another is the latest now, and its end will not be seen."""
-    if state.active is not None and not state.active.reopened:
-        events.append(Event(count=Count.MISSED))
-        missed = (state.active.id, *state.missed)[:KEPT]
-        state = msgspec.structs.replace(state, missed=missed)
-    return msgspec.structs.replace(state, active=None)
+def _leave(state: State, run: Run, events: list[Event]) -> State:
+    """Hide the run under way if `run` is another; bring `run` back if it was hidden."""
+    back = next((one for one in state.hidden if one.id == run.id), None)
+    if back is None and (state.active is None or state.active.id == run.id):
+        return state
+    hidden = [one for one in (*state.hidden, state.active) if one is not None and one.id != run.id]
+    active = back or (state.active if state.active and state.active.id == run.id else None)
+    state = msgspec.structs.replace(state, active=active, hidden=tuple(hidden[-HIDDEN:]))
+    for one in hidden[:-HIDDEN]:
+        state = _miss(state, one, events)
+    return state
+
+
+def _give_up(state: State, events: list[Event]) -> State:
+    """Look for no hidden run any more."""
+    for one in state.hidden:
+        state = _miss(state, one, events)
+    return msgspec.structs.replace(state, hidden=())
+
+
+def _miss(state: State, gone: Active, events: list[Event]) -> State:
+    """Miss a run whose end can no longer be learnt; one that was accounted before is not missed."""
+    if gone.reopened:
+        return state
+    events.append(Event(count=Count.MISSED))
+    return msgspec.structs.replace(state, missed=(gone.id, *state.missed)[:KEPT])
 
 
 def _number(state: State, run: Run) -> int:
     """A run's place in the order; one without a number stands behind all that are known, and makes no gap."""
     if run.number is not None:
         return run.number
-    known = _find(state, run.id)
-    if known is not None:
-        return known.number
-    return state.high if _is_active(state, run) else state.high + 1
+    known = _find(state, run.id) or _open(state, run.id)
+    return known.number if known is not None else state.high + 1
 
 
 def _find(state: State, identity: str) -> Ended | None:
     return next((ended for ended in state.ended if ended.id == identity), None)
 
 
-def _is_active(state: State, run: Run) -> bool:
-    return state.active is not None and state.active.id == run.id
+def _open(state: State, identity: str) -> Active | None:
+    return next(
+        (one for one in (*state.hidden, state.active) if one is not None and one.id == identity), None
+    )
 
 
-def _end(state: State, run: Run, number: int, events: list[Event]) -> State:
+def _end(state: State, run: Run, number: int, events: list[Event], *, reopened: bool) -> State:
     known = _find(state, run.id)
+    counted = True
     if known is None:
-        if run.id not in state.missed:
+        counted = run.id not in state.missed
+        if counted:
             events.append(Event(count=Count.ENDED, run=run))
-    elif state.active is not None or _later(known.end, run.end):
+    elif reopened or _later(known.end, run.end):
         events.append(Event(count=Count.RETRIED, run=run))
     elif (known.status, known.end) == (run.status, run.end):
         return state
-    before = state.series
-    counted = bool(events) and events[-1].run is run
-    state = _note(msgspec.structs.replace(state, active=None), run, number)
-    if counted and run.status is Status.SUCCESS and before.failures and not state.series.failures:
-        broken = before.broken_since
-        seconds = max(0.0, run.end - broken) if run.end is not None and broken is not None else 0.0
+    else:
+        counted = False
+    broken = _broken(state, number)
+    if counted and run.status is Status.SUCCESS and broken.failures:
+        since = broken.broken_since
+        seconds = max(0.0, run.end - since) if run.end is not None and since is not None else 0.0
         events.append(Event(count=Count.RECOVERED, seconds=seconds))
-    return state
+    return _note(state, run, number)
+
+
+def _broken(state: State, number: int) -> Series:
+    """The failures that a success at a number ends; none if a later success was counted as ending them already."""
+    series = state.carried
+    for run in reversed(state.ended):
+        if run.number <= number:
+            series = series.after(run)
+        elif run.status is Status.FAILED:
+            break
+        elif run.status is Status.SUCCESS:
+            return Series()
+    return series
 
 
 def _later(known: float | None, now: float | None) -> bool:

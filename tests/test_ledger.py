@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from exporter.ledger import KEPT, Active, Count, Ended, Event, State, account
+from exporter.ledger import HIDDEN, KEPT, Active, Count, Ended, Event, State, account, learn
 from exporter.model import ENDS, Run, Stage, Status
 
 NOON = 1_700_000_000.0
@@ -75,11 +75,21 @@ class Watcher:
         self.kept, events = account(self.kept, answer, asked=self.asked - asked_ago, now=self.now)
         return [words(event) for event in events]
 
+    def learns(self, identity: str, answer: Run | None) -> list[tuple[Any, ...]]:
+        """Apply what was looked up of a hidden run; returns what it counts."""
+        self.kept, events = learn(self.state, identity, answer)
+        return [words(event) for event in events]
+
     @property
     def state(self) -> State:
         """What is known now."""
         assert self.kept is not None
         return self.kept
+
+    @property
+    def hidden(self) -> list[str]:
+        """The ids of the runs to be looked up."""
+        return [one.id for one in self.state.hidden]
 
     @property
     def active(self) -> str | None:
@@ -187,7 +197,7 @@ def test_a_run_that_goes_on_and_ends_again_is_a_retry():
     """It has been counted as a run; its next end counts as a retry, under its new status."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, RUNNING)) == []
-    assert watcher.state.active == Active("run-2", run(2).start, reopened=True)
+    assert watcher.state.active == Active("run-2", 2, run(2).start, reopened=True)
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
 
 
@@ -293,22 +303,70 @@ def test_a_jump_to_a_run_under_way_misses_the_same():
     assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
 
 
-def test_a_run_left_for_a_newer_one_before_its_end_was_seen_is_missed():
-    """Only the latest run is shown: the end of the one before will not be."""
+def test_a_run_that_a_newer_one_hides_is_looked_up_and_counted():
+    """Only the latest run is shown: the end of the one before has to be asked for."""
     watcher = Watcher(run(1), run(2, RUNNING))
-    assert watcher.sees(run(3, RUNNING)) == [("missed", 1)]
+    assert watcher.sees(run(3, RUNNING)) == []
+    assert watcher.hidden == ["run-2"]
     assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
+    assert watcher.learns("run-2", run(2, RUNNING)) == []
+    assert watcher.learns("run-2", run(2, FAILED)) == [("ended", "run-2", "failed")]
+    assert watcher.learns("run-2", run(2, FAILED)) == []
+    assert watcher.hidden == []
+    assert watcher.finished == "run-3"
+    assert watcher.state.series.failures == 0
 
 
-def test_the_run_under_way_at_first_sight_can_be_missed_too():
+def test_the_run_under_way_at_first_sight_can_hide_too():
     """It lay inside."""
-    assert Watcher(run(1, RUNNING)).sees(run(2)) == [("missed", 1), ("ended", "run-2", "success")]
+    watcher = Watcher(run(1, RUNNING), run(2))
+    assert watcher.learns("run-1", run(1)) == [("ended", "run-1", "success")]
 
 
-def test_a_reopened_run_that_is_left_is_not_missed():
-    """Its first end was counted; all that is not known is how the retry went."""
+def test_a_hidden_run_that_the_provider_no_longer_knows_is_missed():
+    """It existed, and its end cannot be learnt."""
+    watcher = Watcher(run(1), run(2, RUNNING), run(3))
+    assert watcher.learns("run-2", None) == [("missed", 1)]
+    assert watcher.learns("run-2", run(2)) == []
+
+
+def test_a_hidden_run_may_be_shown_again():
+    """Newer ones were deleted: it is the one under way, as before."""
+    watcher = Watcher(run(1), run(2, RUNNING), run(3, RUNNING), run(2, RUNNING))
+    assert watcher.sees(run(2, RUNNING)) == []
+    assert (watcher.active, watcher.hidden) == ("run-2", ["run-3"])
+    assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
+
+
+def test_hidden_runs_have_a_bound():
+    """Beyond it the oldest is missed."""
+    watcher = Watcher(run(1))
+    for number in range(2, HIDDEN + 3):
+        assert watcher.sees(run(number, RUNNING)) == []
+    assert watcher.sees(run(HIDDEN + 3)) == [("missed", 1), ("ended", f"run-{HIDDEN + 3}", "success")]
+    assert watcher.hidden == [f"run-{number}" for number in range(3, HIDDEN + 3)]
+
+
+def test_a_reopened_run_that_hides_ends_again_as_a_retry():
+    """Its first end was counted; the next is a retry's wherever it is seen, and gone is not missed."""
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", pytest.approx(100))]
+    gone, ended = Watcher(), Watcher()
+    gone.kept = ended.kept = watcher.state
+    assert gone.learns("run-2", None) == []
+    assert ended.learns("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
+
+
+def test_a_success_that_is_learnt_late_ends_the_series_before_it():
+    """In order of number: what a later success ended already is not ended again."""
+    watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4, FAILED))
+    assert watcher.learns("run-3", run(3)) == [
+        ("ended", "run-3", "success"),
+        ("recovered", pytest.approx(100)),
+    ]
+    assert watcher.state.series.failures == 1
+    watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4))
+    assert watcher.learns("run-3", run(3)) == [("ended", "run-3", "success")]
 
 
 def test_runs_without_a_number_make_no_gap():
@@ -328,7 +386,8 @@ def test_a_run_without_a_number_can_be_retried_and_missed():
     watcher.sees(run(None, RUNNING, identity="b"))
     assert watcher.sees(run(None, FAILED, identity="b")) == [("retried", "b", "failed")]
     watcher.sees(run(None, RUNNING, identity="c"))
-    assert watcher.sees(run(None, identity="d"))[0] == ("missed", 1)
+    assert watcher.sees(run(None, identity="d"))[0] == ("ended", "d", "success")
+    assert watcher.learns("c", None) == [("missed", 1)]
 
 
 def test_a_number_that_is_missing_once_makes_no_gap():
@@ -370,8 +429,8 @@ def test_a_stale_answer_leaves_the_run_under_way_alone():
 
 def test_a_run_that_was_given_up_and_comes_back_is_not_counted():
     """Missed is final: neither its end nor its leaving again is counted."""
-    watcher = Watcher(run(8), run(9, RUNNING), run(8))
-    assert watcher.sees(run(8)) == [("missed", 1)]
+    watcher = Watcher(run(8), run(9, RUNNING), run(8), run(8))
+    assert watcher.learns("run-9", None) == [("missed", 1)]
     assert watcher.sees(run(9, RUNNING)) == []
     assert watcher.sees(run(9)) == []
     assert watcher.finished == "run-9"
@@ -405,11 +464,11 @@ def test_a_known_run_back_twice_means_that_newer_ones_were_deleted():
     assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
 
 
-def test_a_run_under_way_that_was_deleted_is_missed():
-    """It existed, and its end will not be seen."""
+def test_a_run_under_way_that_was_deleted_is_to_be_looked_up():
+    """Whether it is gone or merely hidden, the look will tell."""
     watcher = Watcher(run(8), run(9, RUNNING), run(8))
-    assert watcher.sees(run(8)) == [("missed", 1)]
-    assert watcher.active is None
+    assert watcher.sees(run(8)) == []
+    assert (watcher.active, watcher.hidden) == (None, ["run-9"])
 
 
 def test_after_newer_runs_were_deleted_every_answer_counts():
@@ -665,6 +724,23 @@ class Polled(RuleBasedStateMachine):
         if run.status.final:
             self.shown[len(self.runs)] = run
 
+    @precondition(lambda self: self.state is not None and self.state.hidden)
+    @rule(which=st.integers(0, HIDDEN), fate=st.sampled_from([*ENDS, RUNNING, None]))
+    def is_looked_up(self, which, fate):
+        """Somebody looks at a run that newer ones hide: it may have ended, still run, or be gone."""
+        assert self.state is not None
+        self.clock += 1
+        hidden = self.state.hidden[which % len(self.state.hidden)]
+        found = None
+        if fate is not None:
+            end = self.clock if fate.final else None
+            found = msgspec.structs.replace(self.runs[hidden.number - 1], status=fate, end=end)
+            self.runs[hidden.number - 1] = found
+        self.state, events = learn(self.state, hidden.id, found)
+        self.counted += events
+        if found is not None and found.status.final:
+            self.shown[hidden.number] = found
+
     @precondition(lambda self: self.state is not None)
     @rule(status=st.sampled_from(Status))
     def an_old_answer_arrives(self, status):
@@ -680,7 +756,8 @@ class Polled(RuleBasedStateMachine):
             return
         ended = Counter(event.run.id for event in self.counted if event.count is Count.ENDED and event.run)
         missed = sum(event.runs for event in self.counted if event.count is Count.MISSED)
-        open_runs = self.state.active is not None and not self.state.active.reopened
+        still = (*self.state.hidden, *([self.state.active] if self.state.active else []))
+        open_runs = sum(not one.reopened for one in still)
         assert set(ended.values()) <= {1}
         assert ended.total() + missed + open_runs == self.state.high - self.baseline
 
