@@ -12,7 +12,9 @@ LABEL_LENGTH = 256
 """Characters kept of a label's value: an operator's `label_value_length_limit` fails a whole scrape."""
 
 STAGES = 50
-"""Stages kept of one run."""
+JOBS = 200
+STEPS = 500
+"""Stages, jobs and steps kept of one run."""
 
 
 class Status(StrEnum):
@@ -90,6 +92,29 @@ class Pipeline(msgspec.Struct, frozen=True):
     """The user's own labels, without prefix."""
 
 
+class Step(msgspec.Struct, frozen=True):
+    """One step of a job; (name, sequence) is unique in its job."""
+
+    name: str
+    sequence: int
+    task: str
+    """What it does: the name of the vendor's plug-in."""
+    status: Status
+    duration: float | None = None
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One job of a stage; (name, sequence) is unique in its stage."""
+
+    name: str
+    sequence: int
+    status: Status
+    start: float | None = None
+    duration: float | None = None
+    """Seconds from start to end, of a finished job only."""
+    steps: tuple[Step, ...] = ()
+
+
 class Stage(msgspec.Struct, frozen=True):
     """One stage of a run; (name, sequence) is unique in its run."""
 
@@ -99,6 +124,8 @@ class Stage(msgspec.Struct, frozen=True):
     start: float | None = None
     duration: float | None = None
     """Seconds from start to end, of a finished stage only."""
+    jobs: tuple[Job, ...] = ()
+    """Known only from the run's details."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

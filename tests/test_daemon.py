@@ -180,7 +180,7 @@ TROUBLES = {
     Mischief.SERVER_ERROR: ("500", "APIGW.0601", ""),
     Mischief.DENIED: ("403", "APIGW.0302", ""),
     Mischief.REDIRECT: ("302", "302", "redirected"),
-    Mischief.NULL: ("invalid", "invalid", "no list of runs"),
+    Mischief.NULL: ("invalid", "invalid", "not its answer"),
 }
 
 

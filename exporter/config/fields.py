@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -145,6 +146,30 @@ def _identifier(value: str) -> str:
     return value
 
 
+_NO_URL = "must be a URL such as https://pipeline.example.com"
+
+
+def _endpoint(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        # The library's words repeat the value, which may hold a password.
+        raise ValueError(_NO_URL) from None
+    if port == 0 or not value.isprintable() or " " in value:
+        raise ValueError(_NO_URL)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(_NO_URL)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password (give them under auth)")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with the host or a path (no ? or #)")
+    return value.rstrip("/")
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+"""A URL below which a service listens, without a slash at its end."""
+
 Identifier = Annotated[str, AfterValidator(_identifier)]
 """A vendor's id, safe to stand in a path."""
 
@@ -178,6 +203,69 @@ def _entry(value: object) -> object:
         return {"id": value}
     if not isinstance(value, dict | PipelineEntry):
         raise ValueError("must be an id, or a mapping with an id")  # noqa: TRY004  # pydantic collects ValueError
+    return value
+
+
+def _pattern(value: object) -> re.Pattern[str]:
+    try:
+        return re.compile(str(value))
+    except re.error as error:
+        raise ValueError(
+            f"{value!r} is not a regular expression ({error}; quote it if YAML changes it)"
+        ) from None
+
+
+Pattern = Annotated[
+    re.Pattern[str],
+    PlainValidator(_pattern),
+    PlainSerializer(lambda pattern: pattern.pattern, return_type=str),
+]
+"""A regular expression that is to match a whole name."""
+
+
+class LabelsByName(Section):
+    """Labels for the pipelines whose name matches."""
+
+    match: Pattern
+    labels: Labels
+
+
+class Discover(Section):
+    """Which of the provider's pipelines to watch beside those that are listed."""
+
+    interval: Duration = 600.0
+    include: tuple[Pattern, ...] = (re.compile(".*"),)
+    exclude: tuple[Pattern, ...] = ()
+    labels: tuple[LabelsByName, ...] = ()
+
+    def takes(self, name: str) -> bool:
+        """Whether a pipeline of this name is to be watched."""
+        included = any(pattern.fullmatch(name) for pattern in self.include)
+        return included and not any(pattern.fullmatch(name) for pattern in self.exclude)
+
+    def labels_of(self, name: str) -> dict[str, str]:
+        """The labels of a pipeline of this name; of several for one label the last wins."""
+        found: dict[str, str] = {}
+        for rule in self.labels:
+            if rule.match.fullmatch(name):
+                found |= rule.labels
+        return found
+
+
+class Tls(Section):
+    """How the provider's certificate is verified."""
+
+    ca_file: str | None = Field(default=None, min_length=1)
+    insecure_skip_verify: bool = False
+
+
+def _template(value: str) -> str:
+    try:
+        value.format(project_id="", pipeline_id="")
+    except (LookupError, ValueError, AttributeError):
+        raise ValueError("may hold {project_id} and {pipeline_id}, and no other { or }") from None
+    if urlsplit(value).scheme not in {"http", "https"}:
+        raise ValueError("must be a URL such as https://devcloud.example.com/{project_id}/{pipeline_id}")
     return value
 
 

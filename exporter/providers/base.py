@@ -26,17 +26,40 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-class Batch(msgspec.Struct, kw_only=True):
-    """What an answer to a batch request says."""
+class Reading(msgspec.Struct, kw_only=True):
+    """What is to be noted of any answer."""
 
-    runs: dict[str, Run] = {}
-    """The latest run of each pipeline that has one, by pipeline id."""
     rejected: list[tuple[str, str]] = []
     """Records that could not be used: a reason out of `REJECTIONS`, and words."""
     words: set[tuple[str, str]] = set()
     """Words without translation: the field and the vendor's word."""
     misplaced: str = ""
     """The first stage whose start lies outside its run under the configured time zone, in words."""
+
+
+class Batch(Reading, kw_only=True):
+    """What an answer to a batch request says."""
+
+    runs: dict[str, Run] = {}
+    """The latest run of each pipeline that has one, by pipeline id."""
+
+
+class Listing(Reading, kw_only=True):
+    """What a page of the list of pipelines says."""
+
+    rows: int = 0
+    """How many rows the page had, used or not: where the next one begins."""
+    pipelines: dict[str, str] = {}
+    """The name of each pipeline of this project, by id."""
+    runs: dict[str, Run] = {}
+    """The latest run of each that has one, by pipeline id."""
+
+
+class Detail(Reading, kw_only=True):
+    """What the details of a run say."""
+
+    run: Run | None = None
+    """The run with its jobs and steps; None if it could not be read."""
 
 
 REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "duplicate")
@@ -47,12 +70,26 @@ class Provider(Protocol):
     """One project of one cloud."""
 
     name: str
+    page_size: int
+    """Rows to ask for in a page of pipelines."""
 
     def batch(self, ids: Sequence[str]) -> Call:
         """The request for the latest runs of some pipelines."""
 
     def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
         """Read the answer to `batch(ids)`; `now` is the answer's own clock, in epoch seconds."""
+
+    def listing(self, offset: int, limit: int) -> Call:
+        """The request for the pipelines of the project from a row on, oldest first."""
+
+    def read_listing(self, body: bytes, now: float) -> Listing:
+        """Read the answer to `listing`."""
+
+    def detail(self, pipeline: str, run: str) -> Call:
+        """The request for the details of a run."""
+
+    def read_detail(self, body: bytes, pipeline: str, now: float) -> Detail:
+        """Read the answer to `detail` of a run of a pipeline."""
 
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
         """Why an answer is not a success, or None if it has the shape of the operation.

@@ -1,7 +1,8 @@
 """What a cloud says on its bad days: the answers an exporter must survive.
 
 Each stands for something that gateways, proxies, load balancers or the service itself have been seen to do.
-They are given to requests that have passed the gateway and were well-formed, in the place of the good answer.
+They are given to requests that have passed the gateway and were well-formed, in the place of the good answer,
+whatever the operation.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ class Mischief(enum.Enum):
     DENIED = "403 of the gateway"
     REDIRECT = "302 to a login page on the same host"
     DRIP = "one byte every 0.2 s, for ever"
-    GARBLED = "the first record holds bytes that are not UTF-8, the others are fine"
+    GARBLED = "the first record that ran holds bytes that are not UTF-8, the others are fine"
     NULL = "200 with null"
 
 
@@ -59,14 +60,14 @@ def encoded(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def answer(mischief: Mischief, records: list[Record], request_id: str) -> Response:
-    """Return the answer that `mischief` makes of what would have been `records`."""
+def answer(mischief: Mischief, good: object, request_id: str) -> Response:
+    """Return the answer that `mischief` makes of what would have been `good`."""
     if mischief in _REFUSALS:
         refusal = _REFUSALS[mischief]
         return JSONResponse(refusal.body(request_id), refusal.status)
     if mischief in _OBJECTS:
         return Response(encoded(_OBJECTS[mischief]), media_type="application/json")
-    body = encoded(records)
+    body = encoded(good)
     match mischief:
         case Mischief.HTML:
             return Response(_PAGE.format("Welcome"), media_type="text/html")
@@ -85,7 +86,7 @@ def answer(mischief: Mischief, records: list[Record], request_id: str) -> Respon
         case Mischief.DRIP:
             return StreamingResponse(_drip(), media_type="application/json")
         case _:
-            return Response(_garbled(records), media_type="application/json")
+            return Response(_garbled(body), media_type="application/json")
 
 
 class _Truncated(Response):
@@ -113,9 +114,9 @@ async def _drip() -> AsyncIterator[bytes]:
         yield b" "
 
 
-def _garbled(records: list[Record]) -> bytes:
-    whole = [encoded(record) for record in records]
-    if records:
-        sound = encoded(records[0]["status"])
-        whole[0] = whole[0].replace(sound, b'"\xff\xfe' + sound[1:], 1)
-    return b"[" + b",".join(whole) + b"]"
+def _garbled(body: bytes) -> bytes:
+    """Spoil the first status, or where nothing has one, the first text."""
+    for mark in (b'"status":"', b'":"'):
+        if mark in body:
+            return body.replace(mark, mark + b"\xff\xfe", 1)
+    return body

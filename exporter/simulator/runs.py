@@ -7,12 +7,12 @@ example.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 
 class Status(enum.StrEnum):
-    """The vendor's words for a run or a stage; INIT and QUEUED are said of stages only."""
+    """The vendor's words; INIT and QUEUED are said of stages, jobs and steps only, the last two of jobs only."""
 
     COMPLETED = "COMPLETED"
     RUNNING = "RUNNING"
@@ -23,6 +23,8 @@ class Status(enum.StrEnum):
     SUSPEND = "SUSPEND"
     INIT = "INIT"
     QUEUED = "QUEUED"
+    UNSELECTED = "UNSELECTED"
+    SKIPPED = "SKIPPED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as seen at a moment; `end` is None until it is over. Times are Unix seconds."""
+    """A run as seen at a moment; `end` is None until it is over. Times are Unix seconds.
+
+    `course` is what no cloud would tell, and what jobs and steps are read off.
+    """
 
     pipeline_id: str
     id: str
@@ -109,6 +114,7 @@ class Run:
     end: int | None
     stages: tuple[Stage, ...]
     origin: Origin
+    course: Course = field(repr=False)
 
 
 _CANCELED_SHARE = 0.04

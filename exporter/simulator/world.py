@@ -61,6 +61,9 @@ _FLAKY_SHARE = 0.03
 # work of a run below the rest of the period, so that only slow and paused runs outlive the start of the next.
 _WANDER = 0.4
 _WORK = 0.45
+# The oldest run of all lies some 300 days before the start of a world; its pipeline has to be older.
+_OLDEST = 400 * 86_400
+_BETWEEN_CREATIONS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ class Pipeline:
     """A pipeline's unchanging traits.
 
     `period` is the seconds between starts, `first` the Unix time at which the period of run 1 begins, or None
-    if it never runs; `stages` are (name, usual seconds); `failing` is the share of runs that fail.
+    if it never runs; `stages` are (name, usual seconds); `failing` is the share of runs that fail. `created`
+    and `updated` are the Unix times at which it was made and last edited; the order of making is that of
+    `index`.
     """
 
     index: int
@@ -80,6 +85,8 @@ class Pipeline:
     failing: float
     branch: str
     repository_id: str
+    created: int
+    updated: int
 
     @property
     def repository(self) -> str:
@@ -93,12 +100,19 @@ class World:
     `start` (Unix seconds) is the day on which the world is some 20 to 300 runs of each pipeline old; it
     should lie days or weeks before the times asked about, or the numbers of the busiest pipelines grow large.
     Long before `start` there are no runs at all.
+
+    `project_id` is the CodeArts project; `iam_project_id`, which is another thing, the project of the region in
+    the account `domain_id`.
     """
 
     def __init__(self, seed: int = 1, pipelines: int = 200, start: float = DEFAULT_START) -> None:
         self.seed = seed
         self.start = start
         self.project_id = self._digest("project", 16).hex()
+        self.project_name = f"demo-{seed}"
+        self.region = "cn-north-4"
+        self.domain_id = self._digest("domain", 16).hex()
+        self.iam_project_id = self._digest("iam project", 16).hex()
         names = _names(seed, pipelines)
         self.pipelines = tuple(self._pipeline(index, name) for index, name in enumerate(names))
         self._by_id = {pipeline.id: pipeline for pipeline in self.pipelines}
@@ -128,6 +142,21 @@ class World:
             return None
         return self._seen(pipeline, pipeline.first, number, now)
 
+    def number(self, run_id: str) -> int:
+        """Read the number hidden in the id of a run; of an id that was never given, some number."""
+        try:
+            drawn, masked = bytes.fromhex(run_id[:24]), int(run_id[24:], 16)
+        except ValueError:
+            return 0
+        return masked ^ self._mask(drawn)
+
+    def _run_id(self, drawn: bytes, number: int) -> str:
+        """Hide the number in the id, so that a run is found by its id without a search."""
+        return f"{drawn.hex()}{number ^ self._mask(drawn):08x}"
+
+    def _mask(self, drawn: bytes) -> int:
+        return int.from_bytes(self._digest(f"mask {drawn.hex()}", 4))
+
     def _seen(self, pipeline: Pipeline, first: int, number: int, now: float) -> Run | None:
         if number < 1:
             return None
@@ -140,13 +169,14 @@ class World:
         destined = course(draw, start, pipeline.stages, pipeline.period, pipeline.failing)
         return Run(
             pipeline_id=pipeline.id,
-            id=lot[:16].hex(),
+            id=self._run_id(lot[:12], number),
             number=number,
             status=destined.status(now),
             start=start,
             end=destined.end if now >= destined.end else None,
             stages=destined.seen(now),
             origin=self._origin(draw, pipeline, number),
+            course=destined,
         )
 
     def _origin(self, draw: Random, pipeline: Pipeline, number: int) -> Origin:
@@ -174,6 +204,7 @@ class World:
         pace = min(draw.uniform(0.3, 2.5), _WORK * period / sum(seconds for _, seconds in usual))
         age = draw.randint(20, 300)
         character = draw.random()
+        created = int(self.start) - _OLDEST + index * _BETWEEN_CREATIONS + lot[0] % _BETWEEN_CREATIONS
         return Pipeline(
             index=index,
             id=lot[:16].hex(),
@@ -190,6 +221,8 @@ class World:
             else 0.07,
             branch=draw.choice(_BRANCHES),
             repository_id=str(draw.randint(2_000_000_000, 2_999_999_999)),
+            created=created,
+            updated=created + int.from_bytes(lot[1:4]),
         )
 
     def _digest(self, of: str, size: int) -> bytes:

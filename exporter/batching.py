@@ -1,0 +1,237 @@
+"""Which ids to ask about in one request: batches that shrink, grow and leave out by what the cloud takes.
+
+A cloud takes a list of ids up to a length that it need not tell, and one id that it dislikes can fail the whole list.
+Both refusals look the same. What tells them apart comes afterwards:
+
+- A refused chunk is halved, down to single ids. An id that is refused alone is singled out, provided that something
+  else was accepted in the same poll: a cloud that refuses everything says nothing about any one id.
+- A refused chunk whose ids were all accepted later in the poll, in smaller chunks, was too large. One with an id that
+  was singled out, or that was not heard of again, proves nothing about size.
+
+The limit lies between the greatest size taken and the least that was too large, and one chunk a poll tries the middle.
+Where nothing is left between them, the too large size itself is tried now and then, since a cloud can grow.
+
+Until something is accepted, chunks go one by one and only first halves are followed: so the way is short to an id that
+is taken, or to two that are refused alone in the same words. Then the project is at fault: the poll is hopeless.
+
+Here it is decided only: the caller sends what `Plan.next` gives and tells the plan what became of it.
+"""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+FIRST_WAIT = 3600.0
+LONGEST_WAIT = 86400.0
+"""Seconds until an id that was singled out is asked about again; each further refusal doubles them."""
+ASKED_AGAIN = 2
+"""How many such ids one poll asks about, each alone."""
+KEPT = 10_000
+"""How many such ids are remembered."""
+RETRIED = 20
+"""In how many polls a size known to be too large is tried once."""
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """How many ids one request may hold, as far as known."""
+
+    size: int
+    """The greatest number known to be taken; at first the configured one, unproven."""
+    too_large: int
+    """The least number known to be refused for its size; one above `most` if none is."""
+    most: int
+    """The configured number, never exceeded."""
+
+    @property
+    def middle(self) -> int:
+        """The size to try next; `size` itself if nothing is left between what is known."""
+        return (self.size + self.too_large) // 2
+
+    def taken(self, size: int) -> "Limit":
+        """The same after a chunk of this size was accepted."""
+        if size <= self.size:
+            return self
+        return Limit(size, self.too_large if size < self.too_large else self.most + 1, self.most)
+
+    def refused(self, size: int) -> "Limit":
+        """The same after a chunk of this size proved too large. Its halves were taken, or smaller ones prove worse."""
+        too_large = min(size, self.too_large)
+        return Limit(self.size if self.size < too_large else too_large // 2, too_large, self.most)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An id that was refused alone while others were accepted."""
+
+    again: float
+    """When it may be asked about again."""
+    wait: float
+    """How long that was, in seconds."""
+
+
+class Batches:
+    """What the polls of one project have taught so far. Polls do not overlap."""
+
+    def __init__(self, chunk_size: int) -> None:
+        self.limit = Limit(chunk_size, chunk_size + 1, chunk_size)
+        self.refusals: dict[str, Refusal] = {}
+        """The ids singled out, the one refused longest ago first."""
+        self.unprobed = 0
+        """Polls since a size above the limit was last tried."""
+        self.hopeless = 0
+        """Polls that were hopeless: each next one begins with another id, should it have been the ids after all."""
+
+    def poll(self, ids: Sequence[str], now: float) -> "Plan":
+        """The plan of one poll over these ids, at a time in seconds by any clock that is always the same."""
+        self.unprobed += 1
+        return Plan(self, ids, now)
+
+    @property
+    def probe(self) -> int:
+        """The size above the limit that one chunk may try now, or the limit."""
+        if self.limit.too_large <= self.limit.most and self.unprobed >= RETRIED:
+            return max(self.limit.middle, min(self.limit.size + 1, self.limit.too_large))
+        return self.limit.middle
+
+    def single_out(self, identity: str, now: float) -> None:
+        """Leave an id out for a while, twice as long as the last time."""
+        before = self.refusals.pop(identity, None)
+        wait = min(2 * before.wait, LONGEST_WAIT) if before else FIRST_WAIT
+        self.refusals[identity] = Refusal(now + wait, wait)
+        if len(self.refusals) > KEPT:
+            del self.refusals[next(iter(self.refusals))]
+
+
+class Plan:
+    """One poll: gives chunks to send, is told what became of each, and says how each id ended.
+
+    Every id ends in one way: accepted, failed (both told by the caller), refused, unasked or skipped.
+    """
+
+    def __init__(self, batches: Batches, ids: Sequence[str], now: float) -> None:
+        self._batches = batches
+        self._now = now
+        self._ids = tuple(dict.fromkeys(ids))
+        known = [identity for identity in self._ids if identity in batches.refusals]
+        due = [identity for identity in known if batches.refusals[identity].again <= now]
+        due.sort(key=lambda identity: batches.refusals[identity].again)
+        self._again = due[:ASKED_AGAIN]
+        self.skipped = tuple(identity for identity in known if identity not in self._again)
+        """Ids that were refused before and whose time has not come."""
+        self.hopeless = False
+        """Whether nothing was accepted and single ids met the same refusal: nobody is singled out."""
+        self._singled_out: list[str] = []
+
+        fresh = tuple(identity for identity in self._ids if identity not in batches.refusals)
+        turn = batches.hopeless % len(fresh) if fresh else 0
+        # A stack of stretches of ids; a chunk is cut from the top one. At the bottom are those not asked about yet.
+        self._stretches = [fresh[turn:] + fresh[:turn]]
+        limit = batches.limit
+        self._allowed = math.ceil(len(fresh) / limit.size) + int(4 * math.log2(limit.most)) + 8
+        self._sent = 0
+        self._under_way = 0
+        self._probe = batches.probe
+        self._heard: set[str] = set()
+        """Ids that were accepted or have failed."""
+        self._accepted: set[str] = set()
+        self._alone: dict[str, str] = {}
+        """Ids refused alone, each with the refusal's words, while nothing has been accepted."""
+        self._doubted: list[Sequence[str]] = []
+        """Refused chunks of more than one id: too large, or with a refused id in them."""
+
+    @property
+    def refused_ids(self) -> tuple[str, ...]:
+        """Ids singled out in this poll."""
+        return tuple(self._singled_out)
+
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """Ids without an answer of their own, as of now: the poll was hopeless, too costly, or ended early."""
+        ended = self._heard.union(self.skipped, self._singled_out)
+        return tuple(identity for identity in self._ids if identity not in ended)
+
+    def next(self) -> Sequence[str] | None:
+        """The next chunk to send. None: nothing before another result, and if none is awaited, nothing any more."""
+        if self.hopeless or self._sent >= self._allowed or (self._under_way and not self._accepted):
+            return None
+        chunk = self._cut()
+        if chunk:
+            self._sent += 1
+            self._under_way += 1
+        return chunk
+
+    def _cut(self) -> tuple[str, ...] | None:
+        while self._stretches:
+            stretch = self._stretches.pop()
+            if stretch:
+                break
+        else:
+            return (self._again.pop(0),) if self._again else None
+        limit = self._batches.limit.size
+        # A larger size is tried only where nothing else is in doubt.
+        size = max(limit, self._probe) if self._accepted and not self._doubted else limit
+        chunk, rest = stretch[:size], stretch[size:]
+        if rest:
+            self._stretches.append(rest)
+        if len(chunk) > limit:
+            self._probe = 0
+            self._batches.unprobed = 0
+        return chunk
+
+    def accepted(self, chunk: Sequence[str]) -> None:
+        """The cloud answered about this chunk."""
+        self._under_way -= 1
+        self._heard.update(chunk)
+        self._accepted.update(chunk)
+        self._batches.limit = self._batches.limit.taken(len(chunk))
+        for identity in chunk:
+            self._batches.refusals.pop(identity, None)
+        for identity in self._alone:
+            self._single_out(identity)
+        self._alone.clear()
+        for doubted in [each for each in self._doubted if self._accepted.issuperset(each)]:
+            self._batches.limit = self._batches.limit.refused(len(doubted))
+
+    def failed(self, chunk: Sequence[str]) -> None:
+        """Nothing was learnt about this chunk, and it is not asked about again in this poll."""
+        self._under_way -= 1
+        self._heard.update(chunk)
+
+    def refused(self, chunk: Sequence[str], words: str) -> None:
+        """The cloud refused this chunk for its content; `words` is the vendor's code, the same for the same refusal."""
+        self._under_way -= 1
+        if len(chunk) > 1:
+            self._doubted.append(chunk)
+            self._take_apart(tuple(chunk))
+        elif self._accepted:
+            self._single_out(chunk[0])
+        else:
+            met = words in self._alone.values()
+            self._alone[chunk[0]] = words
+            if met or not self._try_another():
+                self.hopeless = True
+                self._batches.hopeless += 1
+
+    def _take_apart(self, chunk: tuple[str, ...]) -> None:
+        size = self._batches.limit.size
+        if len(chunk) > size:
+            # A probe, or sent before the limit fell: its ids queue again, to be cut as all others.
+            self._stretches[:1] = [chunk + (self._stretches[0] if self._stretches else ())]
+            return
+        to_come = sum(math.ceil(len(stretch) / size) for stretch in self._stretches) + len(self._again)
+        if self._sent + to_come + 2 <= self._allowed:
+            half = (len(chunk) + 1) // 2
+            self._stretches += [chunk[half:], chunk[:half]]
+
+    def _try_another(self) -> bool:
+        """Send next one id alone from as far away as possible, if there is one."""
+        for index, stretch in enumerate(self._stretches):
+            if stretch:
+                self._stretches[index] = stretch[:-1]
+                self._stretches.append(stretch[-1:])
+                return True
+        return bool(self._again)
+
+    def _single_out(self, identity: str) -> None:
+        self._singled_out.append(identity)
+        self._batches.single_out(identity, self._now)

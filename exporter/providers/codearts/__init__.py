@@ -1,0 +1,154 @@
+"""Huawei Cloud CodeArts Pipeline: which requests to make, and what their answers say."""
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+import msgspec
+
+from exporter.auth.huawei import authentication
+from exporter.fault import Fault
+from exporter.providers.base import Batch, Call, Detail, Listing
+from exporter.providers.codearts.errors import read_fault
+from exporter.providers.codearts.project import ENDPOINTS, Project
+from exporter.providers.codearts.records import (
+    DetailRecord,
+    PipelineRecord,
+    Reader,
+    RunRecord,
+    UnusableError,
+    age,
+    decode,
+    outline,
+    page,
+    text,
+)
+
+__all__ = ["ENDPOINTS", "CodeArts", "Project", "authentication"]
+
+# Plain: a gateway was seen to refuse the type with a charset.
+_JSON = (("Content-Type", "application/json"),)
+
+# By operation, the key that an answer must have; none for an array.
+_NEEDS = {
+    "BatchShowPipelinesLatestStatus": "",
+    "ListPipelines": "pipelines",
+    "ShowPipelineRunDetail": "status",
+}
+
+
+class CodeArts:
+    """A CodeArts project."""
+
+    name = "codearts"
+    page_size = 100
+    """Rows to ask for in a page of pipelines; a cloud may give fewer."""
+
+    def __init__(self, project: Project) -> None:
+        self._project_id = project.project_id
+        self._path = f"/v5/{project.project_id}/api/pipelines"
+        self._zone = project.stage_time_zone
+
+    def batch(self, ids: Sequence[str]) -> Call:
+        """BatchShowPipelinesLatestStatus."""
+        return Call(
+            operation="BatchShowPipelinesLatestStatus",
+            method="POST",
+            path=f"{self._path}/status",
+            headers=_JSON,
+            body=msgspec.json.encode(list(ids)),
+        )
+
+    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
+        """Each record is read alone: what is wrong with one costs that one."""
+        batch = Batch()
+        reader = Reader(self._zone, batch, now)
+        asked = set(ids)
+        for raw in outline(body):
+            try:
+                record = decode(raw, RunRecord)
+                pipeline = text(record.pipeline_id)
+                run = reader.run(record, _asked_for(pipeline, asked))
+            except UnusableError as error:
+                batch.rejected.append((error.reason, str(error)))
+                continue
+            twin = batch.runs.get(pipeline)
+            if twin is not None:
+                words = f"more than one run of pipeline {pipeline}; the newest is used"
+                batch.rejected.append(("duplicate", words))
+                if age(run) < age(twin):
+                    continue
+            batch.runs[pipeline] = run
+        return batch
+
+    def listing(self, offset: int, limit: int) -> Call:
+        """ListPipelines, by creation: what is made meanwhile comes last, and pages do not shift."""
+        body = {
+            # In the body as well as in the path: the path alone was seen not to filter.
+            "project_id": self._project_id,
+            "offset": offset,
+            "limit": limit,
+            "sort_key": "create_time",
+            "sort_dir": "asc",
+        }
+        return Call(
+            operation="ListPipelines",
+            method="POST",
+            path=f"{self._path}/list",
+            headers=_JSON,
+            body=msgspec.json.encode(body),
+        )
+
+    def read_listing(self, body: bytes, now: float) -> Listing:
+        """Rows of other projects are passed over; a row whose run cannot be read still names its pipeline."""
+        listing = Listing()
+        reader = Reader(self._zone, listing, now)
+        for raw in page(body):
+            listing.rows += 1
+            try:
+                row = decode(raw, PipelineRecord)
+                pipeline = _named(text(row.pipeline_id))
+                if text(row.project_id) not in {"", self._project_id}:
+                    continue
+                listing.pipelines[pipeline] = text(row.name)
+                if row.latest_run is not None and bytes(row.latest_run) != b"null":
+                    listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)
+            except UnusableError as error:
+                listing.rejected.append((error.reason, str(error)))
+        return listing
+
+    def detail(self, pipeline: str, run: str) -> Call:
+        """ShowPipelineRunDetail."""
+        return Call(
+            operation="ShowPipelineRunDetail",
+            method="GET",
+            path=f"{self._path}/{quote(pipeline, safe='')}/pipeline-runs/detail",
+            query=(("pipeline_run_id", run),),
+            headers=_JSON,
+        )
+
+    def read_detail(self, body: bytes, pipeline: str, now: float) -> Detail:
+        """A run, with its stages' jobs and steps."""
+        detail = Detail()
+        try:
+            record = decode(body, DetailRecord)
+            detail.run = Reader(self._zone, detail, now).detail(record, pipeline)
+        except UnusableError as error:
+            detail.rejected.append((error.reason, str(error)))
+        return detail
+
+    def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
+        """Why an answer is not a success, or None if it has the shape of the operation."""
+        return read_fault(call, _NEEDS[call.operation], status, headers, body)
+
+
+def _named(pipeline: str) -> str:
+    if not pipeline:
+        raise UnusableError("no_pipeline_id", "a record that names no pipeline")
+    return pipeline
+
+
+def _asked_for(pipeline: str, asked: set[str]) -> str:
+    if _named(pipeline) not in asked:
+        words = f"a run of pipeline {pipeline[:64]}, which was not asked for"
+        raise UnusableError("not_requested", words)
+    return pipeline

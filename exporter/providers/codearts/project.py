@@ -1,0 +1,64 @@
+"""A CodeArts project of the configuration, and where each region's pipelines are."""
+
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
+
+from exporter.auth.huawei import AuthSection
+from exporter.config.fields import Endpoint, Identifier, ProjectSection
+
+_HOSTS = {
+    "cloudpipeline-ext.{}.myhuaweicloud.com": (
+        "cn-north-1 cn-north-4 cn-northeast-1 cn-south-1 cn-south-2 cn-east-2 cn-east-3 cn-southwest-2 "
+        "ap-southeast-3 sa-brazil-1 la-north-2"
+    ),
+    "pipeline-external.{}.myhuaweicloud.com": "tr-west-1 la-south-2",
+    "pipeline-external.{}.myhuaweicloud.eu": "eu-west-101",
+    "pipeline.{}.myhuaweicloud.com": "af-north-1 me-east-1 af-south-1",
+}
+ENDPOINTS = {
+    region: f"https://{pattern.format(region)}"
+    for pattern, regions in _HOSTS.items()
+    for region in regions.split()
+}
+"""Where each region's pipelines are, by region."""
+
+
+def _zone(value: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(value))
+    except (KeyError, OSError, ValueError):
+        raise ValueError(
+            f"{value!r} is not a time zone (a name such as Asia/Shanghai or Europe/Dublin)"
+        ) from None
+
+
+class Project(ProjectSection):
+    """A CodeArts project of the configuration."""
+
+    provider: Literal["codearts"]
+    endpoint: Endpoint | None = None
+    region: str | None = Field(default=None, validate_default=True)
+    project_id: Identifier
+    """The CodeArts project, not the IAM one."""
+    stage_time_zone: Annotated[ZoneInfo, PlainValidator(_zone), PlainSerializer(str, return_type=str)] = (
+        ZoneInfo("Asia/Shanghai")
+    )
+    auth: Annotated[AuthSection, Field(discriminator="method")]
+
+    @field_validator("region", mode="after")
+    @classmethod
+    def _reachable(cls, region: str | None, info: ValidationInfo) -> str | None:
+        # Where the endpoint is given, or wrong and told as such, the region decides nothing.
+        if info.data.get("endpoint", "wrong") is None and region not in ENDPOINTS:
+            if region is None:
+                raise ValueError("is missing (give region: cn-north-4, or endpoint: a URL)")
+            known = ", ".join(sorted(ENDPOINTS))
+            raise ValueError(f"{region!r} has no known endpoint (give endpoint as well, or one of: {known})")
+        return region
+
+    @property
+    def base_url(self) -> str:
+        """The URL below which the API's paths lie."""
+        return self.endpoint or ENDPOINTS[str(self.region)]
