@@ -14,16 +14,18 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from exporter import __version__
-from exporter.auth import Auth, Outgoing, query_string
+from exporter.auth import Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError, query_string
 from exporter.budget import Budget
 from exporter.clock import Clock
-from exporter.config.secret import MASK, SecretError
+from exporter.config.secret import MASK, Secret, SecretError
+from exporter.credential import Credential
 from exporter.fault import Fault, Kind
 from exporter.providers.base import Call, Provider
 from exporter.telemetry import Telemetry
@@ -33,7 +35,10 @@ BODY_LIMIT = 32 * 1024 * 1024
 
 RETRIES = 2
 _FIRST_PAUSE = 0.5
-_LONGEST_WAIT = 3600.0
+_SKEW = 300.0
+"""Seconds by which the provider's clock must differ from what was known, for a refusal to be put down to that."""
+_NOT_SENT = "paused"
+_USER_AGENT = f"pipeline-exporter/{__version__}"
 _MESSAGE_LENGTH = 300
 _KEEPALIVE = 300.0
 
@@ -41,6 +46,16 @@ _SIGNATURE = re.compile(r"(?<=signature=)[0-9a-f]+", re.IGNORECASE)
 _ECHO = re.compile("canonical_?request", re.IGNORECASE)
 
 _log = logging.getLogger("exporter.api")
+
+
+class Transport(msgspec.Struct, frozen=True):
+    """How a project's requests travel."""
+
+    tls: ssl.SSLContext
+    proxy: Secret | None = None
+    """A proxy's URL; without one those of the usual environment variables."""
+    near: bool = False
+    """Whether no proxy at all is used."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -53,6 +68,10 @@ class Answer(msgspec.Struct, frozen=True):
     """When the request was sent, by our monotonic clock."""
     code: str
     """The HTTP status."""
+
+
+class SetupError(Exception):
+    """Something that requests need is not there; with words."""
 
 
 class ApiError(Exception):
@@ -71,20 +90,20 @@ class Api:
         self,
         project: str,
         provider: Provider,
-        auth: Auth,
+        credential: Credential,
         base_url: str,
         *,
         budget: Budget,
         concurrency: int,
         timeout: float,
-        tls: ssl.SSLContext,
+        transport: Transport,
         telemetry: Telemetry,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._project = project
         self._provider = provider
-        self._auth = auth
+        self._credential = credential
         url = urlsplit(base_url)
         self._origin = f"{url.scheme}://{url.netloc}"
         standard = {"http": 80, "https": 443}[url.scheme]
@@ -96,7 +115,9 @@ class Api:
         self._telemetry = telemetry
         self._clock = clock
         self._jitter = jitter
-        self._clients = _Clients(timeout, concurrency, tls)
+        self._clients = _Clients(timeout, concurrency, transport)
+        # Whoever hands out temporary keys sits on this machine or beside it, never behind a proxy.
+        self._near_clients = _Clients(timeout, 1, Transport(tls=transport.tls, near=True))
 
     async def send(self, call: Call) -> Answer:
         """Send a request, again if what failed may pass.
@@ -113,51 +134,207 @@ class Api:
             if pause is None or attempt == RETRIES:
                 raise ApiError(call.operation, result)
             self._telemetry.retried(self._project)
-            _log.debug("retrying in %.1f s: %s", pause, result.message, extra=self._fields(call, result))
+            _log.debug(
+                "retrying in %.1f s: %s", pause, result.message, extra=self._fields(call.operation, result)
+            )
             await self._clock.sleep(pause)
         raise AssertionError  # the last attempt returns or raises
 
     def _pause(self, fault: Fault, attempt: int) -> float | None:
         """Seconds before another try; None if none is worth it."""
         if fault.kind is Kind.THROTTLED:
-            self._telemetry.throttled(self._project)
-            wait = (
-                fault.wait if fault.wait is not None else _FIRST_PAUSE * (1 << attempt) * (1 + self._jitter())
-            )
-            self._budget.pause(min(wait, _LONGEST_WAIT))
-            # A window longer than a poll can wait is left to the next poll: the budget holds it back.
-            return 0.0 if wait <= self._timeout else None
-        if fault.kind is Kind.TRANSIENT:
+            # A pause longer than a request may take is left to the next poll.
+            return 0.0 if self._credential.paused <= self._timeout else None
+        if fault.kind is Kind.TRANSIENT and fault.code != _NOT_SENT:
             return _FIRST_PAUSE * (1 << attempt) * (0.5 + self._jitter() / 2)
         return None
 
     async def _try(self, call: Call) -> Answer | Fault:
-        async with self._slots:
-            # Last before the send: whoever waited for a slot meets a pause that was ordered meanwhile.
-            await self._budget.take()
-            started = self._clock.monotonic()
-            try:
-                request = self._request(call)
-                # Those of this request: a file may hold others by the time of the answer.
-                secrets = self._auth.secrets()
-            except SecretError as error:
-                # Nothing was sent, so no request is counted; the failure is.
-                fault = Fault(kind=Kind.CREDENTIALS, code="secret", message=str(error))
-                self._telemetry.failed(self._project, self._provider.name, call.operation, fault)
-                return fault
-            result = await self._exchange(call, request, started)
-        if isinstance(result, Fault):
-            result = msgspec.structs.replace(
-                result,
-                message=_masked(result.message, secrets),
-                error_code=_masked(result.error_code, secrets),
-                request_id=_masked(result.request_id, secrets),
+        async with self._slots, self._credential.turn():
+            # Last before the send: whoever waited for a place meets what was ordered meanwhile.
+            barred = self._credential.barred() or await self._wait_out() or await self._renew()
+            if barred is not None:
+                return barred
+            sent = await self._send(call)
+            if _is_refusal(sent.result) and await self._freshen(sent):
+                sent = await self._send(call)
+            return self._judge(sent)
+
+    async def _wait_out(self) -> Fault | None:
+        """Wait while the provider wants no requests; a fault if that is longer than a request may take."""
+        while (wait := self._credential.paused) > 0:
+            if wait > self._timeout:
+                words = f"not asked: the provider ordered a pause, {wait:.0f} s of which are left"
+                return Fault(kind=Kind.THROTTLED, code=_NOT_SENT, message=words)
+            await self._clock.sleep(wait)
+        return None
+
+    def _judge(self, sent: "_Sent") -> Answer | Fault:
+        """What an outcome says of the credential."""
+        result = sent.result
+        if isinstance(result, Answer) or result.kind is Kind.CONTENT:
+            self._credential.accept()
+            self._telemetry.credentials(self._project, valid=True)
+        elif _is_refusal(result):
+            self._credential.refuse(sent.fingerprint, result.message)
+            self._telemetry.credentials(self._project, valid=False)
+        elif result.kind is Kind.THROTTLED:
+            self._telemetry.throttled(self._project)
+            backoff = _FIRST_PAUSE * 2 * (1 + self._jitter())
+            self._credential.pause(result.wait if result.wait is not None else backoff)
+        return result
+
+    async def _freshen(self, sent: "_Sent") -> bool:
+        """After a refusal: have something else to prove the identity with; says whether there is."""
+        skew = sent.now - self._clock.time()
+        if abs(skew - self._credential.skew) > _SKEW:
+            _log.warning(
+                "the provider's clock is %.0f s ahead of this machine's; signing by its",
+                skew,
+                extra={"project": self._project},
             )
+            self._credential.skew = skew
+            return True
+        if self._credential.auth.fingerprint() != sent.fingerprint:
+            return True
+        await self._renew(refused=sent.fingerprint)
+        return self._credential.auth.fingerprint() != sent.fingerprint
+
+    async def _renew(self, refused: str | None = None) -> Fault | None:
+        """Renew the credential if that is due, or `refused` is its fingerprint; a fault if there is none to use."""
+        credential = self._credential
+        async with credential.renewing:
+            auth = credential.auth
+            if refused is not None and auth.fingerprint() != refused:
+                return None  # somebody else was refused too, and has renewed it
+            renewal = auth.renewal(credential.now, refused=refused is not None)
+            if renewal is None:
+                return None
+            usable = refused is None and self._usable()
+            if not credential.may_renew:
+                words = "not asked: there is no credential, and its issuer has not answered; next try soon"
+                return None if usable else Fault(kind=Kind.TRANSIENT, code=_NOT_SENT, message=words)
+            try:
+                await self._drive(renewal)
+            except RenewalError as error:
+                return self._renewal_failed(error.fault, usable=usable)
+            credential.renewed()
+            expires = auth.expires()
+            if expires is not None:
+                self._telemetry.credentials_expire(self._project, auth.expiry_renewal, expires)
+            return None
+
+    def _renewal_failed(self, fault: Fault, *, usable: bool) -> Fault | None:
+        credential = self._credential
+        credential.renewal_failed()
+        if usable:
+            _log.warning(
+                "the credential could not be renewed yet: %s", fault.message, extra=self._fields("", fault)
+            )
+            return None
+        if fault.kind is Kind.CREDENTIALS:
+            credential.refuse(credential.auth.fingerprint(), fault.message)
+            self._telemetry.credentials(self._project, valid=False)
+            return fault
+        # Tried already as often as is good: the next poll asks again.
+        return msgspec.structs.replace(fault, code=_NOT_SENT)
+
+    def _usable(self) -> bool:
+        """Whether there is something to prove the identity with."""
+        try:
+            self._credential.auth.headers(Outgoing(method="GET", host="", path="/"), self._credential.now)
+        except SecretError:
+            return False
+        return True
+
+    async def _drive(self, renewal: Renewal) -> None:
+        """Perform the exchanges of a renewal.
+
+        Raises:
+            RenewalError: it failed.
+
+        """
+        try:
+            exchange = next(renewal)
+            while True:
+                reply = await self._exchange_with_issuer(exchange)
+                if isinstance(reply, Fault):
+                    exchange = renewal.throw(UnansweredError(reply))
+                else:
+                    exchange = renewal.send(reply)
+        except StopIteration:
+            return
+
+    async def _exchange_with_issuer(self, exchange: Exchange) -> Reply | Fault:
+        await self._budget.take()
+        started = self._clock.monotonic()
+        headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "gzip", **dict(exchange.headers)}
+        request = httpx.Request(exchange.method, exchange.url, headers=headers, content=exchange.body)
+        clients = self._near_clients if exchange.near else self._clients
+        outcome = await self._exchange(clients, request)
+        seconds = self._clock.monotonic() - started
+        if isinstance(outcome, Fault):
+            fault = self._masked(outcome)
+            self._telemetry.failed(self._project, self._provider.name, exchange.operation, fault)
+            self._telemetry.requested(
+                self._project, self._provider.name, exchange.operation, fault.code, seconds
+            )
+            _log.debug("request failed: %s", fault.message, extra=self._fields(exchange.operation, fault))
+            return fault
+        status, received, body = outcome
+        self._telemetry.requested(
+            self._project, self._provider.name, exchange.operation, str(status), seconds
+        )
+        if status >= 300:
+            refused = Fault(kind=Kind.TRANSIENT, code=str(status))
+            self._telemetry.failed(self._project, self._provider.name, exchange.operation, refused)
+        return Reply(status, received, body)
+
+    async def _send(self, call: Call) -> "_Sent":
+        """Send a request once; whatever comes of it is counted."""
+        await self._budget.take()
+        started = self._clock.monotonic()
+        auth = self._credential.auth
+        fingerprint = auth.fingerprint()
+        try:
+            request = self._request(call)
+            # Those of this request: a file may hold others by the time of the answer.
+            secrets = auth.secrets()
+        except SecretError as error:
+            # Nothing was sent, so no request is counted; the failure is.
+            fault = Fault(kind=Kind.CREDENTIALS, code="secret", message=str(error))
+            self._telemetry.failed(self._project, self._provider.name, call.operation, fault)
+            return _Sent(fault, fingerprint, self._clock.time())
+        expires = auth.expires()
+        if expires is not None:
+            self._telemetry.credentials_expire(self._project, auth.expiry_renewal, expires)
+        outcome = await self._exchange(self._clients, request)
+        now = self._clock.time()
+        result: Answer | Fault
+        if isinstance(outcome, Fault):
+            result = outcome
+        else:
+            status, headers, body = outcome
+            now = _date(headers.get("date")) or now
+            fault_or_none = self._provider.fault(call, status, headers, body)
+            result = fault_or_none or Answer(body, now, started, str(status))
+        if isinstance(result, Fault):
+            result = self._masked(result, secrets)
             self._telemetry.failed(self._project, self._provider.name, call.operation, result)
-            _log.debug("request failed: %s", result.message, extra=self._fields(call, result))
+            _log.debug("request failed: %s", result.message, extra=self._fields(call.operation, result))
         seconds = self._clock.monotonic() - started
         self._telemetry.requested(self._project, self._provider.name, call.operation, result.code, seconds)
-        return result
+        return _Sent(result, fingerprint, now)
+
+    def _masked(self, fault: Fault, secrets: Iterable[str] | None = None) -> Fault:
+        """A fault fit to print."""
+        values = self._credential.auth.secrets() if secrets is None else secrets
+        return msgspec.structs.replace(
+            fault,
+            message=_masked(fault.message, values),
+            error_code=_masked(fault.error_code, values),
+            request_id=_masked(fault.request_id, values),
+        )
 
     def _request(self, call: Call) -> httpx.Request:
         outgoing = Outgoing(
@@ -168,14 +345,14 @@ class Api:
             headers=call.headers,
             body=call.body,
         )
-        proof = self._auth.headers(outgoing, self._clock.time())
+        proof = self._credential.auth.headers(outgoing, self._credential.now)
         for name, value in proof.items():
             if not (value.isascii() and value.isprintable()):
                 # The HTTP library would say so with the value.
                 raise SecretError(f"a secret holds characters that no header can carry (see {name})")
         headers = {
             "Host": self._host,
-            "User-Agent": f"pipeline-exporter/{__version__}",
+            "User-Agent": _USER_AGENT,
             "Accept": "application/json",
             # No other coding: what a decompressor may be fed stays one kind, with a bound.
             "Accept-Encoding": "gzip",
@@ -186,58 +363,35 @@ class Api:
         url = f"{self._origin}{outgoing.path}" + (f"?{query}" if query else "")
         return httpx.Request(call.method, url, headers=headers, content=call.body)
 
-    async def _exchange(self, call: Call, request: httpx.Request, asked: float) -> Answer | Fault:
-        exchange = asyncio.create_task(self._read(request))
+    async def _exchange(self, clients: "_Clients", request: httpx.Request) -> "_Received | Fault":
+        """Send a request as it stands; a fault if no whole answer comes in time."""
+        exchange = asyncio.create_task(_read(clients, request))
         try:
             done, _ = await asyncio.wait({exchange}, timeout=self._timeout)
         except asyncio.CancelledError:
-            await self._abandon(exchange)
+            await _abandon(clients, exchange)
             raise
         if not done:
-            await self._abandon(exchange)
-            return Fault(
-                kind=Kind.TRANSIENT, code="timeout", message=f"no whole answer within {self._timeout:g} s"
-            )
+            await _abandon(clients, exchange)
+            words = f"no whole answer within {self._timeout:g} s"
+            return Fault(kind=Kind.TRANSIENT, code="timeout", message=words)
         try:
-            status, headers, body = exchange.result()
+            return exchange.result()
         except httpx.TimeoutException:
             return Fault(kind=Kind.TRANSIENT, code="timeout", message=f"no answer within {self._timeout:g} s")
         except _RefusedError as error:
             return Fault(kind=Kind.UNREADABLE, code="invalid", message=str(error))
         except _CutError as error:
             return Fault(kind=Kind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}")
-        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever an HTTP library, a proxy's setting or TLS comes up with
             words = str(error) or type(error).__name__
-            return Fault(kind=Kind.TRANSIENT, code="connect", message=f"no answer from {self._host}: {words}")
-        lowered = {name.lower(): value for name, value in headers.items()}
-        fault = self._provider.fault(call, status, lowered, body)
-        if fault is not None:
-            return fault
-        return Answer(body, _date(lowered.get("date")) or self._clock.time(), asked, str(status))
+            message = f"no answer from {request.url.host}: {words}"
+            return Fault(kind=Kind.TRANSIENT, code="connect", message=message)
 
-    async def _abandon(self, exchange: asyncio.Task[tuple[int, httpx.Headers, bytes]]) -> None:
-        self._clients.retire()
-        exchange.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await exchange
-
-    async def _read(self, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
-        async with self._clients.use() as client:
-            response = await client.send(request, stream=True)
-            try:
-                body = await _body(response)
-            except (_RefusedError, _CutError):
-                if response.is_success:
-                    raise
-                body = b""  # a status of failure speaks for itself
-            finally:
-                await response.aclose()
-        return response.status_code, response.headers, body
-
-    def _fields(self, call: Call, fault: Fault) -> dict[str, str]:
+    def _fields(self, operation: str, fault: Fault) -> dict[str, str]:
         return {
             "project": self._project,
-            "operation": call.operation,
+            "operation": operation,
             "code": fault.code,
             "error_code": fault.error_code,
             "request_id": fault.request_id,
@@ -246,6 +400,47 @@ class Api:
     async def close(self) -> None:
         """Close every connection."""
         await self._clients.close()
+        await self._near_clients.close()
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    """What came of a request, and with what it proved who asks."""
+
+    result: Answer | Fault
+    fingerprint: str
+    now: float
+    """The answer's own clock, or ours if there was none."""
+
+
+_Received = tuple[int, dict[str, str], bytes]
+"""Status, headers in lower case, body."""
+
+
+def _is_refusal(result: Answer | Fault) -> bool:
+    """Whether the provider refused who asked; what could not even be sent is no judgement."""
+    return isinstance(result, Fault) and result.kind is Kind.CREDENTIALS and result.code != "secret"
+
+
+async def _abandon(clients: "_Clients", exchange: asyncio.Task[_Received]) -> None:
+    await clients.retire()
+    exchange.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await exchange
+
+
+async def _read(clients: "_Clients", request: httpx.Request) -> _Received:
+    async with clients.use() as client:
+        response = await client.send(request, stream=True)
+        try:
+            body = await _body(response)
+        except (_RefusedError, _CutError):
+            if response.is_success:
+                raise
+            body = b""  # a status of failure speaks for itself
+        finally:
+            await response.aclose()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return response.status_code, headers, body
 
 
 def _masked(words: str, secrets: Iterable[str]) -> str:
@@ -304,19 +499,25 @@ def _date(text: str | None) -> float | None:
 class _Clients:
     """The client in use, and those that still end a request before they are closed."""
 
-    def __init__(self, timeout: float, connections: int, tls: ssl.SSLContext) -> None:
+    def __init__(self, timeout: float, connections: int, transport: Transport) -> None:
         self._timeout = timeout
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE
         )
-        self._tls = tls
+        self._transport = transport
         self._client: httpx.AsyncClient | None = None
         self._users: dict[httpx.AsyncClient, int] = {}
 
     @contextlib.asynccontextmanager
     async def use(self) -> AsyncIterator[httpx.AsyncClient]:
         if self._client is None:
-            self._client = httpx.AsyncClient(timeout=self._timeout, limits=self._limits, verify=self._tls)
+            self._client = httpx.AsyncClient(
+                timeout=self._timeout,
+                limits=self._limits,
+                verify=self._transport.tls,
+                proxy=self._transport.proxy.reveal() if self._transport.proxy else None,
+                trust_env=not self._transport.near,
+            )
         client = self._client
         self._users[client] = self._users.get(client, 0) + 1
         try:
@@ -327,9 +528,12 @@ class _Clients:
                 del self._users[client]
                 await client.aclose()
 
-    def retire(self) -> None:
-        """Let the next request start with a new client."""
-        self._client = None
+    async def retire(self) -> None:
+        """Let the next request start with a new client; the old one is closed once nothing uses it."""
+        client, self._client = self._client, None
+        if client is not None and not self._users.get(client):
+            self._users.pop(client, None)
+            await client.aclose()
 
     async def close(self) -> None:
         self._client = None
@@ -338,6 +542,19 @@ class _Clients:
             await client.aclose()
 
 
-def tls_context() -> ssl.SSLContext:
-    """What verifies the clouds' certificates: certifi's authorities, or those of `SSL_CERT_FILE`."""
-    return httpx.create_ssl_context()
+def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLContext:
+    """What verifies the clouds' certificates: by `ca_file`, else certifi's authorities or those of `SSL_CERT_FILE`.
+
+    Raises:
+        SetupError: they cannot be loaded.
+
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
+    except OSError as error:
+        source = f"tls.ca_file {ca_file}" if ca_file else "SSL_CERT_FILE or SSL_CERT_DIR"
+        raise SetupError(f"cannot load the certificate authorities of {source}: {error.strerror}") from None
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,19 +1,27 @@
 """The parts of an exporter, put together from a configuration; nothing here runs yet."""
 
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
 import msgspec
 
-from exporter.api import Api, tls_context
+from exporter.api import Api, Transport, tls_context
 from exporter.board import Board
 from exporter.budget import Budget
 from exporter.clock import Clock
+from exporter.config.fields import ProjectSection, Tls
 from exporter.config.schema import Config
+from exporter.credential import Credential
 from exporter.exposition import Exposition
+from exporter.membership import Claims, Membership
 from exporter.metrics import catalogue
-from exporter.model import Pipeline, label
 from exporter.poller import Poller
-from exporter.providers import AnyProject, connect
+from exporter.providers import connect
 from exporter.publisher import Publisher
 from exporter.telemetry import Telemetry
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Exporter(msgspec.Struct, frozen=True):
@@ -24,19 +32,25 @@ class Exporter(msgspec.Struct, frozen=True):
     publisher: Publisher
 
 
-def assemble(config: Config, clock: Clock) -> Exporter:
+def assemble(config: Config, clock: Clock, environment: Mapping[str, str] = os.environ) -> Exporter:
     """Build what a configuration describes."""
     telemetry = Telemetry(created_series=config.metrics.created_series)
-    tls = tls_context()
     started = clock.monotonic()
-    user_labels = {
-        name for project in config.projects for entry in project.pipelines for name in entry.labels
-    }
-    families = catalogue(config.metrics, user_labels)
-    exposition = Exposition(families, created_series=config.metrics.created_series)
+    exposition = Exposition(
+        catalogue(config.metrics, label_names(config)), created_series=config.metrics.created_series
+    )
+    claims = Claims()
+    # Each takes what it lists before any discovers.
+    members = [Membership(project, place, claims) for place, project in enumerate(config.projects)]
     boards = tuple(
-        Board(_pipelines(project), config.metrics, provider=project.provider, project=project.name)
-        for project in config.projects
+        Board(
+            membership.pipelines(),
+            config.metrics,
+            provider=project.provider,
+            project=project.name,
+            interval=config.poll.interval,
+        )
+        for project, membership in zip(config.projects, members, strict=True)
     )
     for project, board in zip(config.projects, boards, strict=True):
         telemetry.start(
@@ -47,18 +61,29 @@ def assemble(config: Config, clock: Clock) -> Exporter:
             now=clock.time(),
         )
     publisher = Publisher(boards, exposition, telemetry)
+    tls: dict[Tls, Transport] = {}
+    credentials: dict[tuple[str, str], Credential] = {}
     pollers = []
-    for index, (project, board) in enumerate(zip(config.projects, boards, strict=True)):
-        provider, auth, base_url = connect(project)
+    for place, (project, board) in enumerate(zip(config.projects, boards, strict=True)):
+        provider, auth, base_url = connect(project, environment)
+        credential = credentials.setdefault(
+            (base_url, auth.identity), Credential(auth, clock, config.poll.interval)
+        )
+        if project.tls not in tls:
+            context = tls_context(project.tls.ca_file, verify=not project.tls.insecure_skip_verify)
+            tls[project.tls] = Transport(tls=context)
         api = Api(
             project.name,
             provider,
-            auth,
+            credential,
             base_url,
             budget=Budget(project.rate_limit.requests_per_second, project.rate_limit.burst, clock),
             concurrency=config.poll.concurrency,
             timeout=config.poll.timeout,
-            tls=tls,
+            # No proxy leads back to this machine.
+            transport=msgspec.structs.replace(
+                tls[project.tls], proxy=project.proxy, near=urlsplit(base_url).hostname in LOOPBACK
+            ),
             telemetry=telemetry,
             clock=clock,
         )
@@ -67,10 +92,12 @@ def assemble(config: Config, clock: Clock) -> Exporter:
             provider,
             api,
             board,
+            members[place],
             config.poll,
             started=started,
             # All start at once, since a user waits for the first values; later refreshes take turns.
-            offset=config.poll.interval * (1 - index / len(config.projects)),
+            offset=config.poll.interval * (1 - place / len(config.projects)),
+            discovery_interval=project.discovery.interval if project.discovery else None,
             telemetry=telemetry,
             clock=clock,
             publish=publisher.publish,
@@ -79,14 +106,16 @@ def assemble(config: Config, clock: Clock) -> Exporter:
     return Exporter(tuple(pollers), boards, publisher)
 
 
-def _pipelines(project: AnyProject) -> tuple[Pipeline, ...]:
-    return tuple(
-        Pipeline(
-            provider=project.provider,
-            project=project.name,
-            id=entry.id,
-            name=label(entry.name or entry.id),
-            labels=tuple(entry.labels.items()),
-        )
-        for entry in project.pipelines
+def label_names(config: Config) -> set[str]:
+    """The names of all labels that the configuration gives to pipelines."""
+    return {name for project in config.projects for name in _label_names(project)}
+
+
+def _label_names(project: ProjectSection) -> set[str]:
+    rules = project.discover.labels if project.discover else ()
+    sources = (
+        project.labels,
+        *(entry.labels for entry in project.pipelines),
+        *(rule.labels for rule in rules),
     )
+    return {name for labels in sources for name in labels}

@@ -11,6 +11,9 @@ Both refusals look the same. What tells them apart comes afterwards:
 The limit lies between the greatest size taken and the least that was too large, and one chunk a poll tries the middle.
 Where nothing is left between them, the too large size itself is tried now and then, since a cloud can grow.
 
+Requests beyond those that the ids need are bounded in each poll. So refused chunks are taken apart one after the other,
+the smallest first, and nothing new is begun meanwhile: spread over many, the requests would reach the ground of none.
+
 Until something is accepted, chunks go one by one and only first halves are followed: so the way is short to an id that
 is taken, or to two that are refused alone in the same words. Then the project is at fault: the poll is hopeless.
 
@@ -88,10 +91,11 @@ class Batches:
 
     @property
     def probe(self) -> int:
-        """The size above the limit that one chunk may try now, or the limit."""
-        if self.limit.too_large <= self.limit.most and self.unprobed >= RETRIED:
-            return max(self.limit.middle, min(self.limit.size + 1, self.limit.too_large))
-        return self.limit.middle
+        """The size above the limit that one chunk may try now; the limit itself if there is none to try."""
+        limit = self.limit
+        if limit.middle == limit.size and self.unprobed >= RETRIED:
+            return min(limit.too_large, limit.most)
+        return limit.middle
 
     def single_out(self, identity: str, now: float) -> None:
         """Leave an id out for a while, twice as long as the last time."""
@@ -124,8 +128,13 @@ class Plan:
 
         fresh = tuple(identity for identity in self._ids if identity not in batches.refusals)
         turn = batches.hopeless % len(fresh) if fresh else 0
-        # A stack of stretches of ids; a chunk is cut from the top one. At the bottom are those not asked about yet.
-        self._stretches = [fresh[turn:] + fresh[:turn]]
+        self._fresh = fresh[turn:] + fresh[:turn]
+        """Ids to be cut into chunks."""
+        self._refused: list[tuple[str, ...]] = []
+        """Refused chunks to be taken apart."""
+        self._parts: list[tuple[str, ...]] = []
+        """Halves to be sent, those split last at the end."""
+        self._parts_under_way: set[tuple[str, ...]] = set()
         limit = batches.limit
         self._allowed = math.ceil(len(fresh) / limit.size) + int(4 * math.log2(limit.most)) + 8
         self._sent = 0
@@ -134,6 +143,8 @@ class Plan:
         self._heard: set[str] = set()
         """Ids that were accepted or have failed."""
         self._accepted: set[str] = set()
+        self._largest = 0
+        """The size of the largest chunk accepted."""
         self._alone: dict[str, str] = {}
         """Ids refused alone, each with the refusal's words, while nothing has been accepted."""
         self._doubted: list[Sequence[str]] = []
@@ -154,25 +165,36 @@ class Plan:
         """The next chunk to send. None: nothing before another result, and if none is awaited, nothing any more."""
         if self.hopeless or self._sent >= self._allowed or (self._under_way and not self._accepted):
             return None
-        chunk = self._cut()
+        # Of chunks of a size that nothing proves yet in this poll, one is a doubt enough.
+        unproven = self._under_way and self._largest < self._batches.limit.size
+        chunk = self._part() or (None if self._parts_under_way or unproven else self._cut())
         if chunk:
             self._sent += 1
             self._under_way += 1
         return chunk
 
+    def _part(self) -> tuple[str, ...] | None:
+        if self._refused and not self._parts_under_way and self._affordable():
+            chunk = min(self._refused, key=len)
+            self._refused.remove(chunk)
+            half = (len(chunk) + 1) // 2
+            self._parts += [chunk[half:], chunk[:half]]
+        if not self._parts:
+            return None
+        self._parts_under_way.add(self._parts[-1])
+        return self._parts.pop()
+
+    def _affordable(self) -> bool:
+        """Whether two more requests leave enough for what is to come anyway."""
+        to_come = math.ceil(len(self._fresh) / self._batches.limit.size) + len(self._parts) + len(self._again)
+        return self._sent + to_come + 2 <= self._allowed
+
     def _cut(self) -> tuple[str, ...] | None:
-        while self._stretches:
-            stretch = self._stretches.pop()
-            if stretch:
-                break
-        else:
+        if not self._fresh:
             return (self._again.pop(0),) if self._again else None
         limit = self._batches.limit.size
-        # A larger size is tried only where nothing else is in doubt.
-        size = max(limit, self._probe) if self._accepted and not self._doubted else limit
-        chunk, rest = stretch[:size], stretch[size:]
-        if rest:
-            self._stretches.append(rest)
+        size = max(limit, self._probe) if self._accepted else limit
+        chunk, self._fresh = self._fresh[:size], self._fresh[size:]
         if len(chunk) > limit:
             self._probe = 0
             self._batches.unprobed = 0
@@ -180,9 +202,10 @@ class Plan:
 
     def accepted(self, chunk: Sequence[str]) -> None:
         """The cloud answered about this chunk."""
-        self._under_way -= 1
+        self._back(chunk)
         self._heard.update(chunk)
         self._accepted.update(chunk)
+        self._largest = max(self._largest, len(chunk))
         self._batches.limit = self._batches.limit.taken(len(chunk))
         for identity in chunk:
             self._batches.refusals.pop(identity, None)
@@ -190,19 +213,23 @@ class Plan:
             self._single_out(identity)
         self._alone.clear()
         for doubted in [each for each in self._doubted if self._accepted.issuperset(each)]:
+            self._doubted.remove(doubted)
             self._batches.limit = self._batches.limit.refused(len(doubted))
+            self._recut()
 
     def failed(self, chunk: Sequence[str]) -> None:
         """Nothing was learnt about this chunk, and it is not asked about again in this poll."""
-        self._under_way -= 1
+        self._back(chunk)
         self._heard.update(chunk)
 
     def refused(self, chunk: Sequence[str], words: str) -> None:
         """The cloud refused this chunk for its content; `words` is the vendor's code, the same for the same refusal."""
-        self._under_way -= 1
+        self._back(chunk)
         if len(chunk) > 1:
             self._doubted.append(chunk)
-            self._take_apart(tuple(chunk))
+            self._refused.append(tuple(chunk))
+            self._probe = 0  # one doubt at a time
+            self._recut()
         elif self._accepted:
             self._single_out(chunk[0])
         else:
@@ -212,25 +239,26 @@ class Plan:
                 self.hopeless = True
                 self._batches.hopeless += 1
 
-    def _take_apart(self, chunk: tuple[str, ...]) -> None:
-        size = self._batches.limit.size
-        if len(chunk) > size:
-            # A probe, or sent before the limit fell: its ids queue again, to be cut as all others.
-            self._stretches[:1] = [chunk + (self._stretches[0] if self._stretches else ())]
-            return
-        to_come = sum(math.ceil(len(stretch) / size) for stretch in self._stretches) + len(self._again)
-        if self._sent + to_come + 2 <= self._allowed:
-            half = (len(chunk) + 1) // 2
-            self._stretches += [chunk[half:], chunk[:half]]
+    def _back(self, chunk: Sequence[str]) -> None:
+        self._under_way -= 1
+        self._parts_under_way.discard(tuple(chunk))
+
+    def _recut(self) -> None:
+        """Cut anew what is larger than the limit: a probe, or what was cut before the limit fell."""
+        for waiting in (self._refused, self._parts):
+            for chunk in [each for each in waiting if len(each) > self._batches.limit.size]:
+                waiting.remove(chunk)
+                self._fresh = chunk + self._fresh
 
     def _try_another(self) -> bool:
-        """Send next one id alone from as far away as possible, if there is one."""
-        for index, stretch in enumerate(self._stretches):
-            if stretch:
-                self._stretches[index] = stretch[:-1]
-                self._stretches.append(stretch[-1:])
-                return True
-        return bool(self._again)
+        """Send next one id alone from another chunk, if there is one; says whether anything is left to send."""
+        if self._fresh:
+            self._parts.append(self._fresh[-1:])
+            self._fresh = self._fresh[:-1]
+        elif self._parts:
+            first = self._parts.pop(0)
+            self._parts += [first[:-1], first[-1:]] if len(first) > 1 else [first]
+        return bool(self._parts or self._again)
 
     def _single_out(self, identity: str) -> None:
         self._singled_out.append(identity)

@@ -9,12 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from exporter.config.schema import HistogramScope, Metrics
-from exporter.ledger import Count, Event, Series, State, account
-from exporter.model import Pipeline, Run, Status
+from exporter.ledger import Count, Event, Series, State, account, learn
+from exporter.model import Pipeline, Run, Stage, Status
 from exporter.tally import STAGE_NAMES_OF_PIPELINE, STAGE_NAMES_OF_PROJECT, Bounds, Durations, Tally
 
 ABSENCES = 3
 """Answers in a row without a pipeline that had a run, after which its gauges go."""
+
+LOOKUP_LONGEST = 900.0
+"""Seconds between looks at a run that a newer one hides, at most; they grow from the poll's interval to that."""
+
+DETAIL_TRIES = 3
+"""Times that a run's details are asked for, as long as the run does not change."""
 
 HELD_ACTIVE = 3600.0
 """Seconds for which a run that waits for somebody is polled as one under way."""
@@ -69,13 +75,24 @@ class Entry:
         self._state: State | None = None
         self._tally: Tally | None = None
         self._durations: Durations | None = None
+        self._detail: Run | None = None
+        self._detailed: Run | None = None
+        self._detail_tries = 0
+        self._lookups: dict[str, tuple[float, float]] = {}
+
+    def renamed(self, pipeline: Pipeline) -> None:
+        """Name, labels or address are others now."""
+        self.pipeline = pipeline
+        if self.view is not None:
+            self.view = msgspec.structs.replace(self.view, pipeline=pipeline)
 
     def answered(
-        self, run: Run | None, *, asked: float, now: float, bounds: Bounds, observe: Observe
+        self, run: Run | None, *, asked: float, now: float, interval: float, bounds: Bounds, observe: Observe
     ) -> tuple[Event, ...]:
         """Apply a successful answer; returns what was counted.
 
         `asked` is when its request was sent (monotonic seconds), `now` the answer's own clock (epoch seconds).
+        A run that hides from now on is to be looked up after `interval` seconds.
         """
         if self._asked is not None and asked < self._asked:
             return ()
@@ -83,19 +100,77 @@ class Entry:
             self._tally = Tally(created=now)
             self._durations = bounds.empty(now)
         self._state, events = account(self._state, run, asked=asked, now=now)
-        if self._tally is not None:
-            self._tally = self._tally.add(events)
-        for event in events:
-            if event.count is Count.ENDED and event.run is not None and self._durations is not None:
-                self._durations = observe(self._durations, event.run)
+        self._count(events, observe)
+        hidden = {one.id for one in self._state.hidden}
+        self._lookups = {
+            identity: self._lookups.get(identity, (asked + interval, interval)) for identity in hidden
+        }
         self._asked = asked
         self._expired = False
         self._absences = self._absences + 1 if run is None else 0
         if run is not None and not self._state.doubtful:
             self._stage_changes = self._held_stages(run, now)
             self._change = self._changed(run, now)
+            if run != self._latest:
+                self._detail_tries = 0
             self._latest = run
         self._show(up=True)
+        return events
+
+    def _count(self, events: Iterable[Event], observe: Observe) -> None:
+        if self._tally is not None:
+            self._tally = self._tally.add(events)
+        for event in events:
+            if event.count is Count.ENDED and event.run is not None and self._durations is not None:
+                self._durations = observe(self._durations, event.run)
+
+    @property
+    def wanted_detail(self) -> Run | None:
+        """The latest run, if it is new or has changed since its details were asked for."""
+        run = self._latest
+        if run is None or self._absences >= ABSENCES or run == self._detailed:
+            return None
+        return run if self._detail_tries < DETAIL_TRIES else None
+
+    def detailed(self, of: Run, detail: Run | None) -> None:
+        """Apply the details of a run as it was when they were asked for; None if they cannot be had."""
+        if detail is not None and detail.id != of.id:
+            detail = None
+        self._detailed = of
+        if detail is not None:
+            self._detail = detail
+        if self.view is not None:
+            self._show(up=self.view.up)
+
+    def detail_failed(self) -> None:
+        """Details could not be asked for this time."""
+        self._detail_tries += 1
+
+    def due_lookups(self, now: float) -> tuple[str, ...]:
+        """The ids of hidden runs to look up at `now` (monotonic seconds)."""
+        return tuple(identity for identity, (due, _) in self._lookups.items() if due <= now)
+
+    @property
+    def unresolved(self) -> int:
+        """How many runs are still to be looked up."""
+        return len(self._state.hidden) if self._state else 0
+
+    def postpone(self, identity: str, now: float) -> None:
+        """A hidden run still hides, or could not be looked up: ask again later, and later each time."""
+        if identity in self._lookups:
+            pause = min(2 * self._lookups[identity][1], LOOKUP_LONGEST)
+            self._lookups[identity] = (now + pause, pause)
+
+    def looked_up(self, identity: str, run: Run | None, observe: Observe) -> tuple[Event, ...]:
+        """Apply what was looked up of a hidden run; None if the provider no longer knows it."""
+        if self._state is None:
+            return ()
+        self._state, events = learn(self._state, identity, run)
+        self._count(events, observe)
+        if not any(one.id == identity for one in self._state.hidden):
+            self._lookups.pop(identity, None)
+        if self.view is not None:
+            self._show(up=self.view.up)
         return events
 
     def failed(self) -> None:
@@ -150,32 +225,58 @@ class Entry:
             view = msgspec.structs.replace(view, has_run=has_run)
             if not gone:
                 active = self._state.active
+                still = (*self._state.hidden, *([active] if active else []))
                 view = msgspec.structs.replace(
                     view,
-                    latest=self._latest,
+                    latest=_with_detail(self._latest, self._detail),
                     status_change=self._change,
                     stage_changes=self._stage_changes,
                     finished=self._state.finished,
                     series=self._state.series,
-                    active_starts=(active.start,) if active else (),
+                    active_starts=tuple(one.start for one in still),
                 )
         if view != self.view:
             self.view = view
 
 
+def _with_detail(run: Run | None, detail: Run | None) -> Run | None:
+    """A run with the jobs and the exact times of its details, if they are of the same run.
+
+    The states are the run's: details are asked for when it changes, so it is as new as they are, or newer.
+    """
+    if run is None or detail is None or detail.id != run.id:
+        return run
+    known = {(stage.name, stage.sequence): stage for stage in detail.stages}
+    stages = tuple(_stage_with_detail(stage, known.get((stage.name, stage.sequence))) for stage in run.stages)
+    return msgspec.structs.replace(run, stages=stages or detail.stages)
+
+
+def _stage_with_detail(stage: Stage, detail: Stage | None) -> Stage:
+    if detail is None:
+        return stage
+    start = stage.start if detail.start is None else detail.start
+    duration = detail.duration if stage.status.final and detail.duration is not None else stage.duration
+    return msgspec.structs.replace(stage, start=start, duration=duration, jobs=detail.jobs)
+
+
 class Board:
-    """The pipelines of one project, in the order of the configuration."""
+    """The pipelines of one project."""
 
     def __init__(
-        self, pipelines: Iterable[Pipeline], metrics: Metrics, *, provider: str, project: str
+        self, pipelines: Iterable[Pipeline], metrics: Metrics, *, provider: str, project: str, interval: float
     ) -> None:
-        self._entries = {pipeline.id: Entry(pipeline) for pipeline in pipelines}
+        self._entries: dict[str, Entry] = {}
         self._provider = provider
         self._project = project
+        self._interval = interval
+        self._details = metrics.details != "none"
         self._bounds = Bounds(metrics.run_duration_buckets, metrics.stage_duration_buckets)
         self._own = self._observer(metrics, "pipeline", STAGE_NAMES_OF_PIPELINE)
         self._shared = self._observer(metrics, "project", STAGE_NAMES_OF_PROJECT)
         self._view: ProjectView | None = None
+        self.held_back: frozenset[str] = frozenset()
+        """The ids of pipelines that are not shown yet, since their name may still be learnt."""
+        self.update(pipelines)
 
     def _observer(self, metrics: Metrics, scope: HistogramScope, names: int) -> Observe:
         """What adds a run to the histograms that are kept in a scope."""
@@ -189,6 +290,16 @@ class Board:
 
         return observe
 
+    def update(self, pipelines: Iterable[Pipeline]) -> None:
+        """Watch these pipelines: new ones join, those that are missing leave, the others keep what is known of them."""
+        before = self._entries
+        self._entries = {}
+        for pipeline in pipelines:
+            entry = before.get(pipeline.id) or Entry(pipeline)
+            if entry.pipeline != pipeline:
+                entry.renamed(pipeline)
+            self._entries[pipeline.id] = entry
+
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids of all pipelines."""
@@ -200,24 +311,71 @@ class Board:
 
     def answered(self, ids: Iterable[str], runs: Mapping[str, Run], *, asked: float, now: float) -> None:
         """Apply a successful answer about `ids`: the latest run of those that have one."""
-        view = self._view
-        if view is None:
+        if self._view is None:
             empty = self._bounds.empty(now)
-            view = ProjectView(provider=self._provider, project=self._project, durations=empty)
+            self._view = ProjectView(provider=self._provider, project=self._project, durations=empty)
         for identity in ids:
             events = self._entries[identity].answered(
-                runs.get(identity), asked=asked, now=now, bounds=self._bounds, observe=self._own
+                runs.get(identity),
+                asked=asked,
+                now=now,
+                interval=self._interval,
+                bounds=self._bounds,
+                observe=self._own,
             )
-            for event in events:
-                if event.count is Count.ENDED and event.run is not None:
-                    durations = self._shared(view.durations, event.run)
-                    view = msgspec.structs.replace(view, durations=durations)
-        self._view = view
+            self._share(events)
+
+    def _share(self, events: Iterable[Event]) -> None:
+        """Add what was counted of a pipeline to the histograms of the project."""
+        for event in events:
+            if event.count is Count.ENDED and event.run is not None and self._view is not None:
+                durations = self._shared(self._view.durations, event.run)
+                self._view = msgspec.structs.replace(self._view, durations=durations)
+
+    def wanted_details(self) -> tuple[tuple[str, Run], ...]:
+        """Runs whose details are to be asked for, by pipeline id: those that are new or have changed."""
+        if not self._details:
+            return ()
+        wanted = ((identity, entry.wanted_detail) for identity, entry in self._entries.items())
+        return tuple((identity, run) for identity, run in wanted if run is not None)
+
+    def detailed(self, identity: str, of: Run, detail: Run | None) -> None:
+        """Apply the details of a run of a pipeline; None if they cannot be had."""
+        if identity in self._entries:
+            self._entries[identity].detailed(of, detail)
+
+    def detail_failed(self, identity: str) -> None:
+        """The details of a pipeline's run could not be asked for this time."""
+        if identity in self._entries:
+            self._entries[identity].detail_failed()
+
+    def due_lookups(self, now: float) -> tuple[tuple[str, str], ...]:
+        """Hidden runs to look up at `now` (monotonic seconds): pipeline id and run id."""
+        return tuple(
+            (identity, run) for identity, entry in self._entries.items() for run in entry.due_lookups(now)
+        )
+
+    def looked_up(self, identity: str, run_id: str, run: Run | None, now: float) -> None:
+        """Apply what was looked up of a hidden run at `now` (monotonic); None if the provider no longer knows it."""
+        if identity in self._entries:
+            self._share(self._entries[identity].looked_up(run_id, run, self._own))
+            self.postpone(identity, run_id, now)
+
+    def postpone(self, identity: str, run_id: str, now: float) -> None:
+        """Look for a hidden run again later, if it still hides."""
+        if identity in self._entries:
+            self._entries[identity].postpone(run_id, now)
+
+    @property
+    def unresolved(self) -> int:
+        """How many runs are still to be looked up."""
+        return sum(entry.unresolved for entry in self._entries.values())
 
     def failed(self, ids: Iterable[str]) -> None:
         """A poll that covered `ids` failed."""
         for identity in ids:
-            self._entries[identity].failed()
+            if identity in self._entries:
+                self._entries[identity].failed()
 
     def expire(self, now: float, max_age: float) -> bool:
         """Withdraw what was last answered more than `max_age` seconds before `now` (monotonic); whether any was."""
@@ -225,7 +383,11 @@ class Board:
 
     def views(self) -> tuple[View, ...]:
         """What a page shows of each pipeline that a poll has covered."""
-        return tuple(entry.view for entry in self._entries.values() if entry.view is not None)
+        return tuple(
+            entry.view
+            for identity, entry in self._entries.items()
+            if entry.view is not None and identity not in self.held_back
+        )
 
     def project_view(self) -> ProjectView | None:
         """What a page shows of the project as a whole; None before its first answer."""

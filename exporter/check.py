@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from exporter.assembly import LOOPBACK, label_names
 from exporter.board import ProjectView, View
 from exporter.config.duration import format_duration
 from exporter.config.fields import Section
@@ -11,9 +12,9 @@ from exporter.config.schema import Config
 from exporter.config.secret import FileSecret, SecretError
 from exporter.ledger import Series
 from exporter.metrics import Family, Type, V, catalogue
-from exporter.model import Pipeline, Run, Stage, Status
-from exporter.providers import AnyProject, connect
-from exporter.tally import Bounds, Tally
+from exporter.model import Job, Pipeline, Run, Stage, Status, Step
+from exporter.providers import AnyProject
+from exporter.tally import Bounds, Durations, Tally
 
 MANY_SERIES = 300_000
 STAGES = 5
@@ -22,44 +23,60 @@ _ID_LENGTH = 32
 
 def report(config: Config) -> str:
     """What a configuration means, as text."""
-    lines = []
-    pipelines = sum(len(project.pipelines) for project in config.projects)
-    lines.append(f"{_count(len(config.projects), 'project')}, {_count(pipelines, 'pipeline')}")
-    often = format_duration(min(config.poll.active_interval, config.poll.interval))
+    listed = sum(len(project.pipelines) for project in config.projects)
+    finds = any(project.discovery for project in config.projects)
+    found = " and those to be discovered" if finds else ""
+    lines = [f"{_count(len(config.projects), 'project')}, {_count(listed, 'pipeline')}{found}"]
     for project in config.projects:
-        _, _, base_url = connect(project)
-        requests = requests_per_refresh(config, project)
-        per_minute = requests * 60 / config.poll.interval
-        lines += [
-            f"{project.name} ({project.provider}, {base_url}): {_count(len(project.pipelines), 'pipeline')}",
-            f"  requests: {requests} a refresh, {per_minute:.4g} a minute",
-            f"  and every {often}, 1 for each {config.poll.chunk_size} pipelines under way",
-        ]
-    lines.append(
-        f"series: about {expected_series(config)} with {STAGES} stages a pipeline, success and failure seen"
-    )
+        lines += _project(config, project)
+    if listed:
+        lines.append(
+            f"series: about {expected_series(config)} for the pipelines listed, with {STAGES} stages each, success "
+            "and failure seen"
+        )
+    if finds:
+        lines.append(f"series: about {_series_each(config)} for each pipeline discovered")
     lines += [f"warning: {text}" for text in warnings(config)]
     return "\n".join(lines)
 
 
+def _project(config: Config, project: AnyProject) -> Iterator[str]:
+    poll = config.poll
+    often = format_duration(min(poll.active_interval, poll.interval))
+    listed = _count(len(project.pipelines), "pipeline") + (" listed" if project.discovery else "")
+    yield f"{project.name} ({project.provider}, {project.base_url}): {listed}"
+    requests = requests_per_refresh(config, project)
+    if project.discovery is None:
+        yield f"  requests: {requests} a refresh, {requests * 60 / poll.interval:.4g} a minute"
+        if any(entry.name is None for entry in project.pipelines):
+            yield "  and for names not given, at the start and hourly, 1 for each 100 pipelines of the project, and 1"
+    else:
+        every, interval = format_duration(poll.interval), format_duration(project.discovery.interval)
+        yield f"  requests: every {every}, 1 for each {poll.chunk_size} pipelines"
+        yield f"  or instead, every {interval}, 1 for each 100 pipelines of the project, and 1: the list tells both"
+    yield f"  and every {often}, 1 for each {poll.chunk_size} pipelines under way"
+    if config.metrics.details != "none":
+        yield "  and 1 for each run that is new or has changed (metrics.details)"
+
+
 def requests_per_refresh(config: Config, project: AnyProject) -> int:
-    """Requests that one pass over all pipelines of a project takes."""
+    """Requests that one pass over all listed pipelines of a project takes."""
     return math.ceil(len(project.pipelines) / config.poll.chunk_size)
 
 
 def expected_series(config: Config) -> int:
-    """Series of pipelines and projects, if every pipeline has `STAGES` stages and both succeeded and failed."""
-    user_labels = {
-        name for project in config.projects for entry in project.pipelines for name in entry.labels
-    }
-    families = catalogue(config.metrics, user_labels)
-    bounds = Bounds(config.metrics.run_duration_buckets, config.metrics.stage_duration_buckets)
-    stages = tuple(Stage(f"stage {index}", index, Status.SUCCESS, 0.0, 1.0) for index in range(STAGES))
-    durations = bounds.empty(0.0)
-    # In this example the stages have one name each, the same in every pipeline; both outcomes are observed.
-    for status in (Status.SUCCESS, Status.FAILED):
-        ended = tuple(Stage(stage.name, stage.sequence, status, 0.0, 1.0) for stage in stages)
-        durations = bounds.observe_stages(durations, Run(id="", status=status, stages=ended), STAGES)
+    """Series of listed pipelines and of projects, if every pipeline has `STAGES` stages, succeeded and failed."""
+    pipelines = sum(len(project.pipelines) for project in config.projects)
+    families = catalogue(config.metrics, label_names(config))
+    project = ProjectView(provider="", project="", durations=_example_durations(config))
+    shared = sum(_series(family, project) for family in families.projects)
+    return pipelines * _series_each(config) + len(config.projects) * shared
+
+
+def _series_each(config: Config) -> int:
+    """Series of one such pipeline."""
+    families = catalogue(config.metrics, label_names(config))
+    stages = _example_stages(Status.SUCCESS)
     run = Run(id="1", number=1, status=Status.SUCCESS, start=0.0, end=1.0, stages=stages)
     view = View(
         pipeline=Pipeline(provider="", project="", id="", name=""),
@@ -71,14 +88,26 @@ def expected_series(config: Config) -> int:
         series=Series(0, None, 1.0),
         active_starts=(),
         tally=Tally(created=0.0),
-        durations=durations,
+        durations=_example_durations(config),
     )
-    project = ProjectView(provider="", project="", durations=durations)
-    pipelines = sum(len(project.pipelines) for project in config.projects)
-    each = sum(_series(family, view) for family in families.pipelines)
-    return pipelines * each + len(config.projects) * sum(
-        _series(family, project) for family in families.projects
-    )
+    return sum(_series(family, view) for family in families.pipelines)
+
+
+def _example_stages(status: Status) -> tuple[Stage, ...]:
+    """Stages of one job of two steps each; their names are the same in every pipeline."""
+    steps = tuple(Step(f"step {place}", place, "", status, 1.0) for place in range(2))
+    jobs = (Job("job", 0, status, 0.0, 1.0, steps),)
+    return tuple(Stage(f"stage {place}", place, status, 0.0, 1.0, jobs) for place in range(STAGES))
+
+
+def _example_durations(config: Config) -> Durations:
+    """Histograms in which success and failure of every stage were observed."""
+    bounds = Bounds(config.metrics.run_duration_buckets, config.metrics.stage_duration_buckets)
+    durations = bounds.empty(0.0)
+    for status in (Status.SUCCESS, Status.FAILED):
+        run = Run(id="", status=status, stages=_example_stages(status))
+        durations = bounds.observe_stages(durations, run, STAGES)
+    return durations
 
 
 def _series(family: Family[V], view: V) -> int:
@@ -106,10 +135,9 @@ def warnings(config: Config) -> Iterator[str]:
                 f"{project.name}: a refresh takes {needed:.0f} s under rate_limit, longer than poll.interval "
                 f"({format_duration(config.poll.interval)}): raise one of them, or poll.chunk_size"
             )
-        _, _, base_url = connect(project)
-        url = urlsplit(base_url)
-        if url.scheme == "http" and url.hostname not in {"127.0.0.1", "::1", "localhost"}:
-            yield f"{project.name}: {base_url} is not encrypted: credentials go over the network in the clear"
+        url = urlsplit(project.base_url)
+        if url.scheme == "http" and url.hostname not in LOOPBACK:
+            yield f"{project.name}: {project.base_url} is not encrypted: credentials go over the network in the clear"
         odd = [entry.id for entry in project.pipelines if len(entry.id) != _ID_LENGTH]
         if odd:
             yield f"{project.name}: {odd[0]} is not {_ID_LENGTH} characters long, as pipeline ids are"

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from exporter import __version__, check, demo, logs
+from exporter.api import SetupError
 from exporter.assembly import Exporter, assemble
 from exporter.clock import SystemClock
 from exporter.config.schema import Config, ConfigError, load
-from exporter.daemon import ListenError, listen, run
+from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Format
 
 _COMMANDS = {
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ListenError as error:
         print(f"pipeline-exporter: {error}", file=sys.stderr)
         return 1
+    except SetupError as error:
+        print(f"pipeline-exporter: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 0
 
@@ -140,7 +144,8 @@ def _check_config(flags: argparse.Namespace) -> int:
 def _once(flags: argparse.Namespace) -> int:
     config = _config(flags)
     exporter = asyncio.run(_poll_once(config))
-    sys.stdout.write(exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+    # Expositions are UTF-8, whatever the terminal's encoding.
+    sys.stdout.buffer.write(exporter.publisher.page.bodies[Format.TEXT].plain)
     return 0 if all(poller.up for poller in exporter.pollers) else 1
 
 
@@ -148,7 +153,8 @@ async def _poll_once(config: Config) -> Exporter:
     exporter = assemble(config, SystemClock())
     async with asyncio.TaskGroup() as polls:
         for poller in exporter.pollers:
-            polls.create_task(poller.tick())
+            polls.create_task(guarded_tick(poller, once=True))
+    await exporter.publisher.publish()
     for poller in exporter.pollers:
         await poller.close()
     return exporter

@@ -13,8 +13,8 @@ import uvicorn
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter import __version__
 from exporter.assembly import Exporter, assemble
@@ -29,8 +29,12 @@ READY_ANYWAY = 60.0
 _STOP_SERVING = 3
 _EXPIRY_CHECKS = 4
 """Checks for values that are too old in a `poll.max_age`."""
-_SLOWEST_EXPIRY_CHECK = 15.0
-_EXPIRY = "expiry"
+_HEARTBEAT = 15.0
+"""Seconds between pages at the most."""
+_FIRST_REQUEST = 10.0
+"""Seconds in which a client must have sent a whole request."""
+_STEP = 1.0
+"""Seconds by which the wall clock must fall behind to have been set back."""
 _GRAIN = 0.001
 # Longer than the usual scrape intervals, so that a scraper keeps its connection.
 _KEEP_ALIVE = 130
@@ -145,7 +149,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=_Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -159,6 +163,19 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed if no whole request comes over it in time; uvicorn would keep it for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self.loop.call_later(_FIRST_REQUEST, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        begun: object = self.cycle
+        if begun is None and not self.transport.is_closing():
+            self.transport.close()
 
 
 class _Scheduler:
@@ -178,14 +195,15 @@ class _Scheduler:
         now = datetime.now(UTC)
         for index, poller in enumerate(self._exporter.pollers):
             trigger = PollTrigger(now, self._poll, poller.offset)
-            self._scheduler.add_job(self._tick, trigger, [poller], id=f"poll {index}")
-        check = min(self._poll.max_age / _EXPIRY_CHECKS, _SLOWEST_EXPIRY_CHECK)
-        self._scheduler.add_job(self._expire, IntervalTrigger(seconds=check, timezone=UTC), id=_EXPIRY)
+            self._scheduler.add_job(self._tick, trigger, [poller], id=str(index))
         self._scheduler.start()
+        self._watch = asyncio.create_task(self._watchdog())
 
     async def stop(self) -> None:
         """Break off what is under way and wait until it has ended."""
         self._scheduler.pause()
+        self._under_way.add(self._watch)
+        self._watch.add_done_callback(self._under_way.discard)
         for task in self._under_way:
             task.cancel()
         while self._under_way:
@@ -194,26 +212,43 @@ class _Scheduler:
 
     async def _tick(self, poller: Poller) -> None:
         # A task of its own: APScheduler reports a job that is cancelled at the end as one that failed.
-        task = asyncio.create_task(_guarded(poller))
+        task = asyncio.create_task(guarded_tick(poller))
         self._under_way.add(task)
         try:
             await asyncio.wait({task})
         finally:
             self._under_way.discard(task)
 
-    async def _expire(self) -> None:
-        now = self._clock.monotonic()
-        if sum(board.expire(now, self._poll.max_age) for board in self._exporter.boards):
-            await self._exporter.publisher.publish()
+    async def _watchdog(self) -> None:
+        """Withdraw what is too old, show what counters did during long polls, and mend a clock that stepped back.
+
+        By the monotonic clock: APScheduler goes by the wall clock and stands still while that is behind.
+        """
+        check = min(self._poll.max_age / _EXPIRY_CHECKS, _HEARTBEAT)
+        publisher = self._exporter.publisher
+        ahead = self._clock.time() - self._clock.monotonic()
+        shown = (publisher.published, self._clock.monotonic())
+        while True:
+            await self._clock.sleep(check)
+            now = self._clock.monotonic()
+            if ahead - (ahead := self._clock.time() - now) > _STEP:
+                _log.warning("the clock was set back; polls go on at once")
+                for job in self._scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(UTC))
+            if publisher.published != shown[0]:
+                shown = (publisher.published, now)
+            expired = sum(board.expire(now, self._poll.max_age) for board in self._exporter.boards)
+            if expired or now - shown[1] >= _HEARTBEAT:
+                await publisher.publish()
 
     def _skipped(self, event: JobSubmissionEvent) -> None:
-        if event.job_id != _EXPIRY:
-            self._exporter.pollers[int(event.job_id.split()[1])].skip()
+        self._exporter.pollers[int(event.job_id)].skip()
 
 
-async def _guarded(poller: Poller) -> None:
+async def guarded_tick(poller: Poller, *, once: bool = False) -> None:
+    """A tick after which others go on, whatever happens in it."""
     try:
-        await poller.tick()
+        await poller.tick(once=once)
     except Exception:  # noqa: BLE001  # nothing above would tell it
         # A fault of this program: the next tick is worth trying all the same, and the trace is worth reporting.
         _log.exception("a poll broke off; please report this", extra={"project": poller.project})

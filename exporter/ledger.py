@@ -4,7 +4,8 @@ It covers the runs that are seen as a pipeline's latest. One that a newer run hi
 looked up; runs between two that were seen are known only by the gap that they leave. The rules, each at its place below:
 
 - Order: an answer asked for before the one last applied teaches nothing.
-- First sight: the run found first lies outside, unless it is seen under way; with it the numbering begins.
+- First sight: the run found first lies outside, unless it is seen under way; with it the numbering begins. A pipeline
+  that had no run then begins at 0.
 - Once: a run is counted when it is first seen final.
 - Retry: a counted run that went on and ended again, or ended a second later than known, is counted as a retry only.
 - Hidden: a run under way that another one follows stays open until it is looked up; it is missed if the provider no
@@ -72,7 +73,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     answered: float
     """When the last answer came that fitted what was known, by the answer's own clock."""
     high: int = 0
-    """The greatest number seen."""
+    """The greatest number seen; where the provider gives none, how many runs were."""
+    numbered: bool = True
+    """Whether `high` is the provider's number, so that a greater one tells of a gap."""
     active: Active | None = None
     """The run under way, if the latest is."""
     hidden: tuple[Active, ...] = ()
@@ -148,6 +151,7 @@ def account(
                 ended=(),
                 missed=(),
                 carried=state.series,
+                finished=None,
                 strange="",
                 doubtful=False,
             )
@@ -158,9 +162,9 @@ def account(
     state = msgspec.structs.replace(state, asked=asked, answered=now, strange=believed, doubtful=False)
     state = _leave(state, run, events)
     if number > state.high:
-        if state.high and number > state.high + 1:
+        if state.numbered and number > state.high + 1:
             events.append(Event(count=Count.MISSED, runs=number - state.high - 1))
-        state = msgspec.structs.replace(state, high=number)
+        state = msgspec.structs.replace(state, high=number, numbered=state.numbered or run.number is not None)
     if run.status.final:
         reopened = state.active is not None and state.active.reopened
         state = _end(msgspec.structs.replace(state, active=None), run, number, events, reopened=reopened)
@@ -187,7 +191,7 @@ def _first_sight(state: State, run: Run | None) -> State:
     """The first answer, or the first of a new numbering: its run is counted only if its end is still to come."""
     if run is None:
         return state
-    state = msgspec.structs.replace(state, high=run.number or state.high)
+    state = msgspec.structs.replace(state, high=run.number or state.high, numbered=run.number is not None)
     if run.status.final:
         return _note(state, run, state.high)
     return msgspec.structs.replace(state, active=Active(run.id, state.high, run.start, reopened=False))

@@ -11,23 +11,21 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-FIELDS = (
-    "project",
-    "operation",
-    "code",
-    "error_code",
-    "request_id",
-    "address",
-    "url",
-    "version",
-    "signal",
-    "count",
-)
+FIELDS = ("project", "operation", "code", "error_code", "request_id", "address", "version")
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("logfmt", "json")
 
-_QUIET = ("httpx", "httpcore", "uvicorn", "uvicorn.error", "uvicorn.access", "apscheduler", "asyncio")
+_QUIET = {
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "apscheduler": logging.WARNING,
+    # What is skipped is counted and told by the poller, in the user's words.
+    "apscheduler.scheduler": logging.ERROR,
+    # It tells of every client that talks nonsense or leaves early.
+    "uvicorn": logging.CRITICAL,
+}
 _BARE = re.compile(r"[A-Za-z0-9_./:+@<>-]+")
 
 
@@ -38,8 +36,8 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, quiet in _QUIET.items():
+        logging.getLogger(name).setLevel(quiet)
     logging.captureWarnings(capture=True)
 
 

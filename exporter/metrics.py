@@ -5,7 +5,7 @@ configuration asks for. HELP says what the value is, where it comes from, and wh
 refreshed by polls. The exporter's metrics about itself are in `exporter.telemetry`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.board import ProjectView, View
 from exporter.config.schema import Metrics, RunInfoLabel
-from exporter.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Run, Stage, Status
+from exporter.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Job, Run, Stage, Status, Step
 from exporter.tally import Durations, Histogram
 
 V = TypeVar("V")
@@ -79,6 +79,8 @@ def catalogue(metrics: Metrics, user_labels: Iterable[str] = ()) -> Catalogue:
         pipelines=(
             *_latest_run(metrics),
             *_stages(metrics),
+            *(_jobs() if metrics.details in {"jobs", "steps"} else ()),
+            *(_steps() if metrics.details == "steps" else ()),
             *_latest_finished_run(metrics),
             *_accounting(),
             *_durations(metrics, "pipeline", lambda view: view.durations),
@@ -238,6 +240,78 @@ def _stages(metrics: Metrics) -> tuple[Family[View], ...]:
     )
 
 
+_JOB = (*_SEQUENCE, "job_name", "job_sequence")
+_STEP = (*_JOB, "step_name", "step_sequence", "task")
+
+
+def _jobs_of(view: View) -> Iterator[tuple[tuple[str, ...], Job]]:
+    for stage in view.latest.stages if view.latest else ():
+        for job in stage.jobs:
+            yield (stage.name, str(stage.sequence), job.name, str(job.sequence)), job
+
+
+def _steps_of(view: View) -> Iterator[tuple[tuple[str, ...], Step]]:
+    for identity, job in _jobs_of(view):
+        for step in job.steps:
+            yield (*identity, step.name, str(step.sequence), step.task), step
+
+
+def _values(found: Iterable[tuple[tuple[str, ...], float | None]]) -> Iterator[Sample]:
+    return (Sample(identity, value) for identity, value in found if value is not None)
+
+
+def _jobs() -> tuple[Family[View], ...]:
+    prefix = "ci_pipeline_latest_run_job"
+    return (
+        Family(
+            name=f"{prefix}_status",
+            type=Type.GAUGE,
+            help="1, with the state of a job of the latest run as label (CodeArts run details: stages.jobs.status). "
+            f"Absent until the run's details are known. {_CACHED}",
+            labels=(*_JOB, "status"),
+            samples=lambda view: (Sample((*at, job.status.value), 1.0) for at, job in _jobs_of(view)),
+        ),
+        Family(
+            name=f"{prefix}_start_timestamp_seconds",
+            type=Type.GAUGE,
+            help="When a job of the latest run started (CodeArts run details: stages.jobs.start_time), in epoch "
+            f"seconds. Absent if it has not. {_CACHED}",
+            labels=_JOB,
+            samples=lambda view: _values((at, job.start) for at, job in _jobs_of(view)),
+        ),
+        Family(
+            name=f"{prefix}_duration_seconds",
+            type=Type.GAUGE,
+            help="How long a job of the latest run took from start to end. Absent until it is finished. "
+            f"{_CACHED}",
+            labels=_JOB,
+            samples=lambda view: _values((at, job.duration) for at, job in _jobs_of(view)),
+        ),
+    )
+
+
+def _steps() -> tuple[Family[View], ...]:
+    prefix = "ci_pipeline_latest_run_step"
+    return (
+        Family(
+            name=f"{prefix}_status",
+            type=Type.GAUGE,
+            help="1, with the state of a step of the latest run as label (CodeArts run details: "
+            f"stages.jobs.steps.status). Absent until the run's details are known. {_CACHED}",
+            labels=(*_STEP, "status"),
+            samples=lambda view: (Sample((*at, step.status.value), 1.0) for at, step in _steps_of(view)),
+        ),
+        Family(
+            name=f"{prefix}_duration_seconds",
+            type=Type.GAUGE,
+            help="How long a step of the latest run took from start to end. Absent until it is finished. "
+            f"{_CACHED}",
+            labels=_STEP,
+            samples=lambda view: _values((at, step.duration) for at, step in _steps_of(view)),
+        ),
+    )
+
+
 def _latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
     def status(view: View) -> tuple[Sample, ...]:
         return () if view.finished is None else _statuses(view.finished.status, ENDS)
@@ -334,8 +408,8 @@ def _accounting() -> tuple[Family[View], ...]:
         ),
         counter(
             "ci_pipeline_runs_missed_total",
-            "Runs known to have existed whose end was not seen: begun and ended between two polls, or left for a "
-            "newer run while under way.",
+            "Runs known to have existed whose end could not be learnt: begun and ended between two polls, or hidden by "
+            "a newer run and then unknown to the provider.",
             lambda view: view.tally.missed if view.tally else None,
         ),
         counter(

@@ -1,29 +1,46 @@
 """What is due, in which chunks, and what its answers change: one unit of work a call.
 
-`tick` is that unit. It is called by the scheduler and, in tests, by hand; it never starts or waits for itself.
+`tick` is that unit. It is called by the scheduler and, in tests, by hand; it never starts or waits for itself. Ticks of
+a project do not overlap, so nothing is asked twice at once, and no answer overtakes a newer one. In a tick the budget
+serves in the order of the code: names, the refresh or the active poll, then details and hidden runs for the time that
+is left until the next tick.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import msgspec
 
 from exporter.api import Answer, Api, ApiError
+from exporter.batching import Batches, Plan
 from exporter.board import Board
 from exporter.clock import Clock
 from exporter.config.schema import Poll
-from exporter.fault import Fault, Kind
-from exporter.providers.base import Provider
+from exporter.fault import Kind
+from exporter.membership import Membership
+from exporter.model import Run
+from exporter.providers.base import Listing, Provider, Reading
 from exporter.telemetry import Telemetry
 
 FAILURES = 3
 """Chunks in a row that may fail before the rest of a poll is given up: then it is not the chunk."""
 
+PAGES = 1000
+"""Pages of a list of pipelines that are read, at most."""
+
+NAMES_INTERVAL = 3600.0
+"""Seconds between looks at the names of listed pipelines, where nothing is discovered."""
+
+PATIENCE = 60.0
+"""Seconds for which a pipeline is not shown as long as its name may still be learnt."""
+
 _TOLD = 1000
 _EARLY = 0.01
 """How early a refresh may begin, in intervals: a timer by another clock need not hit its moment to the millisecond."""
+
+_HOPELESS = frozenset({Kind.CREDENTIALS, Kind.PROJECT, Kind.THROTTLED})
 
 _log = logging.getLogger("exporter.poller")
 
@@ -37,6 +54,18 @@ class _Outcome(msgspec.Struct):
     """Whether what is left would meet the same failure."""
     faults: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
     """By operation, code and error code: how often, and the first."""
+    refusals: dict[str, ApiError] = {}
+    """Why ids were refused alone."""
+
+    def note(self, error: ApiError) -> None:
+        """A request failed, other than for its content."""
+        fault = error.fault
+        key = (error.operation, fault.code, fault.error_code)
+        count, first = self.faults.get(key, (0, error))
+        self.faults[key] = (count + 1, first)
+        self.failed += 1
+        self.in_a_row += 1
+        self.over = self.over or fault.kind in _HOPELESS or self.in_a_row >= FAILURES
 
 
 class Poller:
@@ -48,22 +77,33 @@ class Poller:
         provider: Provider,
         api: Api,
         board: Board,
+        membership: Membership,
         poll: Poll,
         *,
         started: float,
         offset: float,
+        discovery_interval: float | None,
         telemetry: Telemetry,
         clock: Clock,
         publish: Callable[[], Awaitable[None]],
     ) -> None:
-        """`started` is when the first tick is due (monotonic); regular refreshes begin `offset` seconds after it."""
+        """`started` is when the first tick is due (monotonic); regular refreshes begin `offset` seconds after it.
+
+        `discovery_interval` is None where no pipelines are discovered.
+        """
         self.project = project
         self._provider = provider
         self._api = api
         self._board = board
+        self._membership = membership
         self._poll = poll
         self._started = started
         self.offset = offset
+        self._discovers = discovery_interval is not None
+        self._listing_interval = NAMES_INTERVAL if discovery_interval is None else discovery_interval
+        self._listed_at: float | None = None
+        self._names_settled = not (self._discovers or membership.wants_names)
+        self._batches = Batches(poll.chunk_size)
         self._telemetry = telemetry
         self._clock = clock
         self._publish = publish
@@ -84,15 +124,36 @@ class Poller:
         refresh = self._present_slot() != self._slot
         return refresh, self._board.ids if refresh else self._board.active(self._clock.time())
 
-    async def tick(self) -> None:
-        """Refresh all pipelines if that is due, else ask about those whose run is under way."""
+    async def tick(self, *, once: bool = False) -> None:
+        """Refresh all pipelines if that is due, else ask about those whose run is under way; then look closer.
+
+        `once`: there will be no other tick, so nothing is left for later.
+        """
         refresh, ids = self._due()
         self._slot = self._present_slot()
-        if not ids:
-            return
+        outcome = _Outcome()
         started = self._clock.monotonic()
-        outcome = await self._ask(ids)
-        seconds = self._clock.monotonic() - started
+        if refresh:
+            if self._listing_due():
+                covered = await self._list(outcome)
+                ids = tuple(identity for identity in self._board.ids if identity not in covered)
+            self._names_settled = self._names_settled or once
+        if ids and not outcome.over:
+            await self._ask(ids, outcome)
+        elif ids:
+            self._board.failed(ids)
+        shown = self._settle_names()
+        if refresh or ids:
+            self._end_poll(outcome, len(ids), refresh=refresh, seconds=self._clock.monotonic() - started)
+        if refresh or ids or shown:
+            await self._publish()
+        if refresh:
+            self.refreshed.set()
+        if not outcome.over and await self._look_closer(math.inf if once else self._next_tick()):
+            self._watch()
+            await self._publish()
+
+    def _end_poll(self, outcome: _Outcome, asked: int, *, refresh: bool, seconds: float) -> None:
         self.up = not outcome.failed and (refresh or self.up)
         self._telemetry.polled(
             self.project,
@@ -102,74 +163,216 @@ class Poller:
             seconds=seconds,
             now=self._clock.time(),
         )
+        self._watch()
         self._tell(outcome)
         _log.debug(
-            "%s of %d pipelines took %.2f s",
+            "%s: asked about %d pipelines in %.2f s",
             "refresh" if refresh else "active poll",
-            len(ids),
+            asked,
             seconds,
             extra={"project": self.project},
         )
         self._board.expire(self._clock.monotonic(), self._poll.max_age)
-        await self._publish()
-        if refresh:
-            self.refreshed.set()
 
-    async def _ask(self, ids: Sequence[str]) -> _Outcome:
-        size = self._poll.chunk_size
-        chunks = iter([ids[start : start + size] for start in range(0, len(ids), size)])
-        outcome = _Outcome()
-        # Until one chunk was answered the others wait: a wrong key, used four times at once, is soon a locked one.
-        for chunk in chunks:
-            if await self._ask_chunk(chunk, outcome):
-                break
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(self._poll.concurrency):
-                workers.create_task(self._ask_chunks(chunks, outcome))
-        return outcome
+    def _watch(self) -> None:
+        ids = self._board.ids
+        self._telemetry.watched(
+            self.project,
+            pipelines=len(ids),
+            refused=sum(identity in self._batches.refusals for identity in ids),
+            unresolved=self._board.unresolved,
+        )
 
-    async def _ask_chunks(self, chunks: Iterable[Sequence[str]], outcome: _Outcome) -> None:
-        for chunk in chunks:
-            await self._ask_chunk(chunk, outcome)
+    def _next_tick(self) -> float:
+        """When the next tick may be due, by the monotonic clock."""
+        period = min(self._poll.active_interval, self._poll.interval)
+        since = self._clock.monotonic() - self._started
+        return self._started + (math.floor(since / period) + 1) * period
 
-    async def _ask_chunk(self, ids: Sequence[str], outcome: _Outcome) -> bool:
-        """Ask about some pipelines; says whether they were answered."""
-        if outcome.over:
-            self._board.failed(ids)
+    # Names and members
+
+    def _listing_due(self) -> bool:
+        if not (self._discovers or self._membership.wants_names):
             return False
+        early = _EARLY * self._poll.interval
+        return (
+            self._listed_at is None
+            or self._clock.monotonic() - self._listed_at + early >= self._listing_interval
+        )
+
+    async def _list(self, outcome: _Outcome) -> frozenset[str]:
+        """Read the whole list of pipelines; returns the ids that it told everything about that a batch would."""
+        try:
+            pages = await self._pages()
+        except ApiError as error:
+            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT} and not self._discovers:
+                # Names alone are a convenience: nothing is down without them.
+                self._listed_at = self._clock.monotonic()
+                self._names_settled = True
+                self._warn("pipelines' names cannot be listed, their ids serve", error)
+                return frozenset()
+            outcome.note(error)
+            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT}:
+                # Where names cannot be listed at all there is nothing to wait for, and batches may work all the same.
+                self._names_settled = True
+                outcome.over = False
+            return frozenset()
+        found = {identity: name for page, _ in pages for identity, name in page.pipelines.items()}
+        doubt = self._membership.listed(found)
+        if doubt:
+            outcome.failed += 1
+            _log.warning(doubt, extra={"project": self.project})
+        else:
+            self._listed_at = self._clock.monotonic()
+            self._names_settled = True
+        self._board.update(self._membership.pipelines())
+        # A list that tells no run at all may be one that does not tell runs.
+        tells = any(page.runs for page, _ in pages)
+        members = frozenset(self._board.ids)
+        covered: set[str] = set()
+        for page, answer in pages:
+            told = page.pipelines if tells else page.runs
+            ids = [identity for identity in told if identity in members and identity not in covered]
+            self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now)
+            covered.update(ids)
+        return frozenset(covered)
+
+    async def _pages(self) -> list[tuple[Listing, Answer]]:
+        pages: list[tuple[Listing, Answer]] = []
+        offset = 0
+        while len(pages) < PAGES:
+            answer = await self._api.send(self._provider.listing(offset, self._provider.page_size))
+            page = self._provider.read_listing(answer.body, answer.now)
+            self._note_surprises(page)
+            # The end is an empty page: the total was seen to be wrong, and a cloud may give fewer rows than asked.
+            if not page.rows:
+                break
+            pages.append((page, answer))
+            offset += page.rows
+        return pages
+
+    def _settle_names(self) -> bool:
+        """Decide which pipelines are held back for want of a name; says whether that changed."""
+        waiting = not self._names_settled and self._clock.monotonic() - self._started < PATIENCE
+        held_back = self._membership.unnamed if waiting else frozenset()
+        changed = held_back != self._board.held_back
+        self._board.held_back = held_back
+        return changed
+
+    # Refreshes and active polls
+
+    async def _ask(self, ids: Sequence[str], outcome: _Outcome) -> None:
+        plan = self._batches.poll(ids, self._clock.monotonic())
+        async with asyncio.TaskGroup() as group:
+            under_way: set[asyncio.Task[None]] = set()
+            while True:
+                while len(under_way) < self._poll.concurrency and not outcome.over and (chunk := plan.next()):
+                    under_way.add(group.create_task(self._ask_chunk(chunk, plan, outcome)))
+                if not under_way:
+                    break
+                _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        if plan.unasked and not outcome.failed:
+            # The project refuses whatever it is asked, or more than may be found out in one poll.
+            for error in list(outcome.refusals.values())[-1:]:
+                outcome.note(error)
+            outcome.failed += 1
+        self._board.failed((*plan.unasked, *plan.refused_ids, *plan.skipped))
+        for identity in plan.refused_ids:
+            self._warn(
+                f"pipeline {identity} is refused, and asked about rarely from now on",
+                outcome.refusals[identity],
+            )
+
+    async def _ask_chunk(self, ids: Sequence[str], plan: Plan, outcome: _Outcome) -> None:
         try:
             answer = await self._api.send(self._provider.batch(ids))
         except ApiError as error:
-            self._board.failed(ids)
-            self._note(error, outcome)
-            return False
+            if error.fault.kind is Kind.CONTENT:
+                plan.refused(ids, error.fault.error_code or error.fault.code)
+                outcome.refusals |= dict.fromkeys(ids, error)
+            else:
+                plan.failed(ids)
+                self._board.failed(ids)
+                outcome.note(error)
+            return
         outcome.in_a_row = 0
-        self._apply(ids, answer)
-        return True
-
-    def _note(self, error: ApiError, outcome: _Outcome) -> None:
-        fault = error.fault
-        key = (error.operation, fault.code, fault.error_code)
-        count, first = outcome.faults.get(key, (0, error))
-        outcome.faults[key] = (count + 1, first)
-        outcome.failed += 1
-        outcome.in_a_row += 1
-        hopeless = fault.kind in {Kind.CREDENTIALS, Kind.PROJECT, Kind.THROTTLED}
-        if hopeless or (fault.kind is not Kind.CONTENT and outcome.in_a_row >= FAILURES):
-            outcome.over = True
-
-    def _apply(self, ids: Sequence[str], answer: Answer) -> None:
         batch = self._provider.read_batch(answer.body, ids, answer.now)
-        self._board.answered(ids, batch.runs, asked=answer.asked, now=answer.now)
-        for reason, words in batch.rejected:
+        self._note_surprises(batch)
+        told = [
+            identity
+            for identity in ids
+            if identity in batch.runs or not (batch.incomplete or identity in batch.untold)
+        ]
+        self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now)
+        plan.accepted(ids)
+
+    # Details and hidden runs
+
+    async def _look_closer(self, deadline: float) -> bool:
+        """Look up hidden runs and ask for details, as long as there is time; says whether anything was asked."""
+        wanted = self._wanted()
+        outcome = _Outcome()
+        asked = 0
+
+        async def look() -> None:
+            nonlocal asked
+            for pipeline, run_id, of in wanted:
+                if outcome.over or self._clock.monotonic() >= deadline:
+                    break
+                asked += 1
+                await self._look(pipeline, run_id, of, outcome)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._poll.concurrency):
+                group.create_task(look())
+        self._tell(outcome)
+        return asked > 0
+
+    def _wanted(self) -> Iterator[tuple[str, str, Run | None]]:
+        """Pipeline and run to look up, and of a latest run how it is known: its details are for that."""
+        for pipeline, run_id in self._board.due_lookups(self._clock.monotonic()):
+            yield pipeline, run_id, None
+        for pipeline, run in self._board.wanted_details():
+            yield pipeline, run.id, run
+
+    async def _look(self, pipeline: str, run_id: str, of: Run | None, outcome: _Outcome) -> None:
+        try:
+            answer = await self._api.send(self._provider.detail(pipeline, run_id))
+        except ApiError as error:
+            # A run that is refused for itself is gone; every other failure tells nothing of it.
+            if error.fault.kind is not Kind.CONTENT:
+                outcome.note(error)
+                if of is None:
+                    self._board.postpone(pipeline, run_id, self._clock.monotonic())
+                else:
+                    self._board.detail_failed(pipeline)
+                return
+            run = None
+        else:
+            outcome.in_a_row = 0
+            detail = self._provider.read_detail(answer.body, pipeline, answer.now)
+            self._note_surprises(detail)
+            run = detail.run
+            if run is None and of is None:
+                self._board.postpone(pipeline, run_id, self._clock.monotonic())
+                return
+        if of is None:
+            self._board.looked_up(pipeline, run_id, run, self._clock.monotonic())
+        else:
+            self._board.detailed(pipeline, of, run)
+
+    # Surprises and failures
+
+    def _note_surprises(self, reading: Reading) -> None:
+        for reason, words in reading.rejected:
             self._telemetry.rejected(self.project, reason)
             self._tell_once(f"a record was rejected ({reason}): {words}")
-        for field, word in self._telemetry.unknown_words(self._provider.name, batch.words):
+        for field, word in self._telemetry.unknown_words(self._provider.name, reading.words):
             self._tell_once(f"{word!r} is no known {field}, shown as unknown")
-        if batch.misplaced:
+        if reading.misplaced:
             self._tell_once(
                 "a stage starts outside its run, so start times of such stages are left out: is stage_time_zone right?",
-                f" (first seen at {batch.misplaced})",
+                f" (first seen at {reading.misplaced})",
             )
 
     def _tell_once(self, text: str, detail: str = "") -> None:
@@ -179,19 +382,22 @@ class Poller:
 
     def _tell(self, outcome: _Outcome) -> None:
         for count, error in outcome.faults.values():
-            fault: Fault = error.fault
-            _log.warning(
-                "poll failed%s: %s",
-                f" in {count} chunks" if count > 1 else "",
-                fault.message,
-                extra={
-                    "project": self.project,
-                    "operation": error.operation,
-                    "code": fault.code,
-                    "error_code": fault.error_code,
-                    "request_id": fault.request_id,
-                },
-            )
+            self._warn(f"poll failed in {count} requests" if count > 1 else "poll failed", error)
+
+    def _warn(self, text: str, error: ApiError) -> None:
+        fault = error.fault
+        _log.warning(
+            "%s: %s",
+            text,
+            fault.message,
+            extra={
+                "project": self.project,
+                "operation": error.operation,
+                "code": fault.code,
+                "error_code": fault.error_code,
+                "request_id": fault.request_id,
+            },
+        )
 
     def skip(self) -> None:
         """A tick was due while the one before still ran: count it, if it would have asked anything."""

@@ -16,6 +16,8 @@ class Publisher:
         self._exposition = exposition
         self._telemetry = telemetry
         self._wanted = False
+        self.published = 0
+        """How many pages there have been."""
         self._turn = asyncio.Lock()
         self.page: Page = exposition.render((), (), own_series(telemetry.registry))
         """The last finished page; before the first poll has ended, one of the exporter's own series."""
@@ -32,4 +34,5 @@ class Publisher:
             pipelines = [view for board in self._boards for view in board.views()]
             projects = [view for board in self._boards if (view := board.project_view()) is not None]
             own = own_series(self._telemetry.registry)
+            self.published += 1
             self.page = await asyncio.to_thread(self._exposition.render, pipelines, projects, own)

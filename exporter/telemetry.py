@@ -97,7 +97,37 @@ class Telemetry:
             registry=registry,
         )
         self._pipelines = Gauge(
-            "pipeline_exporter_pipelines", "Pipelines configured for the project.", project, registry=registry
+            "pipeline_exporter_pipelines",
+            "Pipelines of the project: configured and discovered.",
+            project,
+            registry=registry,
+        )
+        self._refused = Gauge(
+            "pipeline_exporter_pipelines_refused",
+            "Pipelines that the provider refuses when asked about them alone; they are asked about rarely.",
+            project,
+            registry=registry,
+        )
+        self._unresolved = Gauge(
+            "pipeline_exporter_runs_unresolved",
+            "Runs that were under way when a newer one hid them, and whose end is still to be learnt.",
+            project,
+            registry=registry,
+        )
+        self._credentials = Gauge(
+            "pipeline_exporter_credentials_valid",
+            "1 if the provider accepted the project's credentials when it last judged them, 0 if it refused them. "
+            "Absent before it did.",
+            project,
+            registry=registry,
+        )
+        self._expiry = Gauge(
+            "pipeline_exporter_credentials_expiry_timestamp_seconds",
+            "When the project's credentials end, in epoch seconds: renewed by the exporter (auto), or by you (manual, "
+            "from auth.expires). Absent where nobody tells.",
+            ["project", "renewal"],
+            unit="seconds",
+            registry=registry,
         )
         self._requests = Counter(
             "pipeline_exporter_api_requests_total",
@@ -155,6 +185,8 @@ class Telemetry:
         self._poll_interval.labels(project).set(interval)
         self._pipelines.labels(project).set(pipelines)
         self._poll_duration.labels(project)
+        for gauge in (self._refused, self._unresolved):
+            gauge.labels(project)
         for counter in (self._polls_skipped, self._retries, self._throttled):
             counter.labels(project)
         for reason in REJECTIONS:
@@ -170,6 +202,20 @@ class Telemetry:
             self._poll_duration.labels(project).observe(seconds)
             if up:
                 self._last_success.labels(project).set(now)
+
+    def watched(self, project: str, *, pipelines: int, refused: int, unresolved: int) -> None:
+        """How many pipelines and runs a poll left in which state."""
+        self._pipelines.labels(project).set(pipelines)
+        self._refused.labels(project).set(refused)
+        self._unresolved.labels(project).set(unresolved)
+
+    def credentials(self, project: str, *, valid: bool) -> None:
+        """The provider has judged the credentials."""
+        self._credentials.labels(project).set(1 if valid else 0)
+
+    def credentials_expire(self, project: str, renewal: str, at: float) -> None:
+        """The present credentials end at `at`, in epoch seconds."""
+        self._expiry.labels(project, renewal).set(at)
 
     def skipped(self, project: str) -> None:
         """A poll was due while the one before still ran."""

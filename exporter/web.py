@@ -23,10 +23,10 @@ def application(
     """
 
     async def metrics(request: Request) -> Response:
-        form = choose_format(request.headers.get("accept", ""))
+        form = choose_format(", ".join(request.headers.getlist("accept")))
         body = page().bodies[form]
         headers = {"Content-Type": form.value, "Vary": "Accept, Accept-Encoding"}
-        if accepts_gzip(request.headers.get("accept-encoding", "")):
+        if accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))):
             return Response(body.gzip, headers={**headers, "Content-Encoding": "gzip"})
         return Response(body.plain, headers=headers)
 

@@ -18,8 +18,9 @@ from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from exporter.api import Answer, Api, ApiError, tls_context
+from exporter.api import Answer, Api, ApiError, Transport, tls_context
 from exporter.budget import Budget
+from exporter.credential import Credential
 from exporter.fault import Kind
 from exporter.providers import Call, connect
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
@@ -99,16 +100,16 @@ async def speaking(
     """What a project says to a server, closed at the end."""
     clock = FakeClock(NOW)
     telemetry = Telemetry()
-    provider, auth, base_url = connect(config(project(endpoint=url, **changes)).projects[0])
+    provider, auth, base_url = connect(config(project(endpoint=url, **changes)).projects[0], {})
     api = Api(
         "payments",
         provider,
-        auth,
+        Credential(auth, clock, 60.0),
         base_url,
         budget=Budget(rate, burst, clock),
         concurrency=concurrency,
         timeout=timeout,
-        tls=TLS,
+        transport=Transport(tls=TLS, near=True),
         telemetry=telemetry,
         clock=clock,
     )

@@ -45,6 +45,7 @@ class Wall:
             Metrics.model_validate(metrics),
             provider="codearts",
             project="payments",
+            interval=60.0,
         )
         self.asked = 1000.0
         self.now = NOON + 600

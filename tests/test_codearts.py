@@ -24,7 +24,7 @@ LOCAL = {"start_time": "2023-03-04 16:48:09", "end_time": "2023-03-04 16:50:11"}
 
 
 def provider(**changes: Any) -> Provider:
-    spoken, _, _ = connect(config(project(**changes)).projects[0])
+    spoken, _, _ = connect(config(project(**changes)).projects[0], {})
     return spoken
 
 

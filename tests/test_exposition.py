@@ -465,7 +465,7 @@ def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
         ),
         Pipeline(provider="codearts", project="payments", id="0" * 32, name="never-run"),
     )
-    board = Board(pipelines, Metrics(), provider="codearts", project="payments")
+    board = Board(pipelines, Metrics(), provider="codearts", project="payments", interval=60.0)
     first, second, third = board.ids
     board.answered([first, second], {first: before, second: waiting}, asked=1, now=start - 30)
     board.answered([first, second], {first: latest, second: waiting}, asked=2, now=end + 30)

@@ -36,7 +36,7 @@ REQUEST = Outgoing(
 
 
 def authentication(**section: Any) -> Auth:
-    _, auth, _ = connect(config(project(auth=section)).projects[0])
+    _, auth, _ = connect(config(project(auth=section)).projects[0], {})
     return auth
 
 

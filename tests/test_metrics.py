@@ -152,7 +152,7 @@ def test_the_words_of_the_vendor_are_those_that_the_document_gives():
 def view(*runs: Run | None) -> View:
     """What is shown of a pipeline that had some runs."""
     one = Pipeline(provider="codearts", project="payments", id="p", name="checkout")
-    made = Board([one], Metrics(), provider="codearts", project="payments")
+    made = Board([one], Metrics(), provider="codearts", project="payments", interval=60.0)
     for asked, run in enumerate(runs):
         made.answered(["p"], {"p": run} if run else {}, asked=asked, now=NOON)
     return made.views()[0]

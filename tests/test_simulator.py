@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 import exporter.simulator
-from exporter.simulator import CodeArts, Credentials, Mischief, World, running, serve, signature
-from exporter.simulator.codearts import BATCH_STATUS, Call
+from exporter.simulator import Call, CodeArts, Credentials, Mischief, World, running, serve, signature
+from exporter.simulator.codearts import BATCH_STATUS
 from exporter.simulator.mischief import HUGE_BYTES, encoded
 from exporter.simulator.runs import Run, Status
 
@@ -62,6 +62,57 @@ class Site:
                 return True
             time.sleep(0.01)
         return False
+
+
+class Desk:
+    """A cloud asked without a port, whose clock stands at `now` until it is moved."""
+
+    def __init__(self, world: World = WORLD, now: float = NOW) -> None:
+        self.now = now
+        self.cloud = CodeArts(world, clock=lambda: self.now)
+        self.token = {"X-Auth-Token": self.cloud.credentials.token}
+        self.pipelines = f"/v5/{world.project_id}/api/pipelines"
+
+    def ask(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: Any
+    ) -> httpx.Response:
+        """Send a request, with the good static token if no headers are given; `body` as httpx takes it."""
+
+        async def asked() -> httpx.Response:
+            transport = httpx.ASGITransport(self.cloud.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+                given = self.token if headers is None else headers
+                return await client.request(method, path, headers=given, **body)
+
+        return asyncio.run(asked())
+
+    def sign(
+        self, method: str, path: str, credentials: Credentials, *, body: bytes = b"", skew: float = 0
+    ) -> httpx.Response:
+        """Send a signed request, with the security token of `credentials` if they have one."""
+        also = (
+            {"x-security-token": credentials.security_token} if credentials.security_token is not None else {}
+        )
+        headers = signed(path, body, credentials, at=self.now + skew, method=method, also=also)
+        return self.ask(method, path, headers=headers, content=body)
+
+    def batch(self, *ids: str) -> httpx.Response:
+        """Ask for the status of `ids`."""
+        return self.ask("POST", f"{self.pipelines}/status", json=ids)
+
+    def listed(self, **body: Any) -> Any:
+        """List pipelines, naming the project in the body unless that says otherwise."""
+        body = {"project_id": self.cloud.world.project_id} | body
+        return self.ask("POST", f"{self.pipelines}/list", json=body).json()
+
+    def detail(self, pipeline_id: str, run_id: str | None = None) -> Any:
+        """Ask for the detail of a run, or of the latest."""
+        query = "" if run_id is None else f"?pipeline_run_id={run_id}"
+        return self.ask("GET", f"{self.pipelines}/{pipeline_id}/pipeline-runs/detail{query}").json()
+
+    def runs(self, pipeline_id: str, **body: Any) -> Any:
+        """List the runs of a pipeline."""
+        return self.ask("POST", f"{self.pipelines}/{pipeline_id}/pipeline-runs/list", json=body).json()
 
 
 @pytest.fixture

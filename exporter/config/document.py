@@ -13,6 +13,9 @@ import yaml
 Path = tuple[str | int, ...]
 Value = str | None | list["Value"] | dict[str, "Value"]
 
+_MOST = 1_000_000
+"""Values of a configuration; a few lines of aliases to aliases can stand for any number."""
+
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _REFERENCE = re.compile(r"\$(?P<escaped>\$)?\{(?P<name>[^}]*)(?P<closed>\})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -89,7 +92,7 @@ def read_document(text: str, environment: Mapping[str, str]) -> Document:
         line = text.count("\n", 0, error.position) + 1
         document.faults.append(Fault(line, "(yaml)", "holds a control character (take it out)"))
     except RecursionError:
-        document.faults.append(Fault(1, "(yaml)", "nested too deeply"))
+        document.faults.append(Fault(1, "(yaml)", "nested too deeply, or too large (write aliases out)"))
     return document
 
 
@@ -118,10 +121,14 @@ class _Walk:
         self._loader = loader
         self._environment = environment
         self._flat: set[yaml.Node] = set()
+        self._count = 0
 
     def value(self, node: yaml.Node, path: Path, around: tuple[yaml.Node, ...]) -> Value:
         line = node.start_mark.line + 1
         self._document.lines.setdefault(path, line)
+        self._count += 1
+        if self._count > _MOST:
+            raise RecursionError
         if node in around:
             self._fault(line, path, "contains itself through an alias (write it out)")
             return None

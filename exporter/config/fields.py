@@ -156,7 +156,7 @@ def _endpoint(value: str) -> str:
     except ValueError:
         # The library's words repeat the value, which may hold a password.
         raise ValueError(_NO_URL) from None
-    if port == 0 or not value.isprintable() or " " in value:
+    if port == 0 or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError(_NO_URL)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(_NO_URL)
@@ -186,8 +186,8 @@ Labels = dict[Annotated[str, AfterValidator(_label_name)], str]
 class RateLimit(Section):
     """The request budget of a project in this process."""
 
-    requests_per_second: float = Field(default=10, gt=0, allow_inf_nan=False)
-    burst: int = Field(default=20, ge=1)
+    requests_per_second: float = Field(default=10, ge=0.001, le=100_000, allow_inf_nan=False)
+    burst: int = Field(default=20, ge=1, le=100_000)
 
 
 class PipelineEntry(Section):
@@ -252,21 +252,40 @@ class Discover(Section):
         return found
 
 
+def _ca_file(value: object, info: ValidationInfo) -> Path:
+    directory = info.context.directory if isinstance(info.context, Context) else Path()
+    file = directory / str(value)
+    try:
+        certificates = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror} (mount it, or correct the path)") from None
+    if b"-----BEGIN CERTIFICATE-----" not in certificates:
+        raise ValueError(f"{file} holds no certificate in PEM form")
+    return file
+
+
 class Tls(Section):
     """How the provider's certificate is verified."""
 
-    ca_file: str | None = Field(default=None, min_length=1)
+    ca_file: Annotated[Path, PlainValidator(_ca_file), PlainSerializer(str, return_type=str)] | None = None
+    """Authorities to trust instead of the usual ones."""
     insecure_skip_verify: bool = False
 
 
 def _template(value: str) -> str:
-    try:
-        value.format(project_id="", pipeline_id="")
-    except (LookupError, ValueError, AttributeError):
-        raise ValueError("may hold {project_id} and {pipeline_id}, and no other { or }") from None
-    if urlsplit(value).scheme not in {"http", "https"}:
+    filled = value.replace("{project_id}", "p").replace("{pipeline_id}", "i")
+    if "{" in filled or "}" in filled:
+        raise ValueError("may hold {project_id} and {pipeline_id}, and no other { or }")
+    if urlsplit(filled).scheme not in {"http", "https"}:
         raise ValueError("must be a URL such as https://devcloud.example.com/{project_id}/{pipeline_id}")
     return value
+
+
+def _proxy(value: Secret) -> Secret:
+    # A proxy's URL may hold a password, which is why it is a secret.
+    if isinstance(value, FileSecret) or value.reveal().startswith(("http://", "https://")):
+        return value
+    raise ValueError("must be a URL such as http://proxy.example.com:3128")
 
 
 class ProjectSection(Section):
@@ -275,4 +294,16 @@ class ProjectSection(Section):
     name: str = Field(min_length=1, max_length=256)
     provider: str
     rate_limit: RateLimit = RateLimit()
-    pipelines: tuple[Annotated[PipelineEntry, BeforeValidator(_entry)], ...] = Field(min_length=1)
+    labels: Labels = {}
+    """For each of its pipelines; a pipeline's own win."""
+    url_template: Annotated[str, AfterValidator(_template)] | None = None
+    """Where a pipeline's page is, with `{project_id}` and `{pipeline_id}`."""
+    pipelines: tuple[Annotated[PipelineEntry, BeforeValidator(_entry)], ...] = ()
+    discover: Discover | None = None
+    tls: Tls = Tls()
+    proxy: Annotated[SecretText, AfterValidator(_proxy)] | None = None
+
+    @property
+    def discovery(self) -> Discover | None:
+        """What to discover: as configured, and everything where no pipeline is listed."""
+        return self.discover or (None if self.pipelines else Discover())

@@ -53,6 +53,7 @@ class Metrics(Section):
         _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, 24 * _HOUR,
     )  # fmt: skip
     stage_duration_buckets: Buckets = (30.0, 2 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE, 2 * _HOUR)
+    details: Literal["none", "jobs", "steps"] = "none"
     created_series: bool = False
 
 
@@ -104,9 +105,25 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
     except ValidationError as error:
         faults += [fault for fault in _faults(error, document, context) if fault.key not in told]
         raise ConfigError(file, faults) from None
+    faults += [fault for fault in _same_place(config, document) if fault.key not in {f.key for f in faults}]
     if faults:
         raise ConfigError(file, faults)
     return config
+
+
+def _same_place(config: Config, document: Document) -> list[Fault]:
+    """Pipelines that stand twice where one project says `region` and the other its `endpoint`."""
+    faults = []
+    seen: dict[tuple[str, str, str], str] = {}
+    for index, project in enumerate(config.projects):
+        for place, entry in enumerate(project.pipelines):
+            key = (project.provider, project.base_url, entry.id)
+            if key in seen and seen[key] != project.name:
+                path = ("projects", index, "pipelines", place)
+                text = f"the pipeline {entry.id} stands in project {seen[key]!r} already (keep one)"
+                faults.append(Fault(document.line(path), key_text(path), text))
+            seen.setdefault(key, project.name)
+    return faults
 
 
 def _twins(document: Document) -> list[Fault]:

@@ -1,5 +1,7 @@
 """Providers: one file a cloud. A new cloud is a file here, one in `auth/`, and a row in this table."""
 
+from collections.abc import Mapping
+
 from exporter.auth import Auth
 from exporter.providers import codearts
 from exporter.providers.base import Batch, Call, Provider
@@ -10,6 +12,7 @@ AnyProject = codearts.Project
 """A project of the configuration, of any provider."""
 
 
-def connect(project: AnyProject) -> tuple[Provider, Auth, str]:
+def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[Provider, Auth, str]:
     """What speaks a project's language, what proves who asks, and the URL below which it listens."""
-    return codearts.CodeArts(project), codearts.authentication(project.auth), project.base_url
+    auth = codearts.authentication(project.auth, region=project.region, environment=environment)
+    return codearts.CodeArts(project), auth, project.base_url

@@ -42,6 +42,10 @@ class Batch(Reading, kw_only=True):
 
     runs: dict[str, Run] = {}
     """The latest run of each pipeline that has one, by pipeline id."""
+    untold: set[str] = set()
+    """Pipelines whose record could not be used: the answer says nothing of them, not that they have no run."""
+    incomplete: bool = False
+    """Whether there were such records that do not even name their pipeline, so that absence proves nothing."""
 
 
 class Listing(Reading, kw_only=True):

@@ -8,7 +8,8 @@ exporter's insides.
 from exporter.simulator.codearts import CodeArts
 from exporter.simulator.gateway import Credentials
 from exporter.simulator.mischief import Mischief
+from exporter.simulator.reception import Call
 from exporter.simulator.server import running, serve
 from exporter.simulator.world import World
 
-__all__ = ["CodeArts", "Credentials", "Mischief", "World", "running", "serve"]
+__all__ = ["Call", "CodeArts", "Credentials", "Mischief", "World", "running", "serve"]

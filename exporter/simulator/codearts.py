@@ -1,176 +1,266 @@
-"""A simulated Huawei Cloud CodeArts Pipeline: the vendor's API on top of a world of pipelines.
+"""A simulated Huawei Cloud CodeArts Pipeline: the vendor's APIs on top of a world of pipelines.
 
 It exists so that the exporter can be shown, tested end to end and measured without an account. It answers in
-the wire shape of the vendor's published example, refuses as the vendor's gateway refuses, and lets a test in
+the wire shape of the vendor's published examples, refuses as the vendor's gateway refuses, and lets a test in
 the same process see what was asked and spoil what is answered.
 """
 
-import asyncio
 import json
-import secrets
+import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from email.utils import formatdate
+from typing import Any
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.simulator import gateway
+from exporter.simulator import gateway, listing, metadata
+from exporter.simulator.answers import DeclinedError, Good, mismatch, service_error, unparsed
+from exporter.simulator.detail import detail
 from exporter.simulator.gateway import Credentials
-from exporter.simulator.mischief import Mischief, Record, answer, encoded
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.iam import Iam
+from exporter.simulator.limits import Locks, Throttle
+from exporter.simulator.mischief import Record, answer
+from exporter.simulator.project import Project
+from exporter.simulator.reception import Book, Call, Reception, Visit
+from exporter.simulator.records import batch_record
+from exporter.simulator.switches import Switches
+from exporter.simulator.world import World
 
 BATCH_STATUS = "BatchShowPipelinesLatestStatus"
+LIST_PIPELINES = "ListPipelines"
+RUN_DETAIL = "ShowPipelineRunDetail"
+LIST_RUNS = "ListPipelineRuns"
+KEYSTONE = "KeystoneCreateUserTokenByPassword"
+IMDS = "MetadataToken"
+SECURITY_KEY = "MetadataSecurityKey"
+POD_IDENTITY = "PodIdentity"
 
-# The vendor writes stage times in the local time of its home region, without saying so.
-_HOME = timezone(timedelta(hours=8))
-_REMEMBERED_CALLS = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request as the cloud remembers it.
-
-    `operation` is the vendor's name of it, None if the path is not published. `pipeline_ids` is what was
-    asked for, as asked; empty if the request was refused before its body was read. `at` is the cloud's clock,
-    in Unix seconds.
-    """
-
-    operation: str | None
-    pipeline_ids: tuple[str, ...]
-    status: int
-    at: float
+_Tell = Callable[[Request, bytes, Visit], Good]
 
 
-class _Visit:
-    """What is known of a request under way; `now` is the one moment that its whole answer speaks of."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-        self.request_id = secrets.token_hex(16)
-        self.operation: str | None = None
-        self.pipeline_ids: tuple[str, ...] = ()
-
-
-class CodeArts:
+class CodeArts(Switches):
     """The cloud: serve `app`, then ask it about the project of `world` with `credentials`.
 
-    The other attributes are for a test in the same process:
+    IAM, the metadata service of a machine and the pod identity of a cluster answer on the same port. Besides
+    the switches a test in the same process has:
 
+    - `credentials`: may be replaced at any time, as a rotation does; what was valid before is so no more,
+      save the tokens that were issued.
+    - `clock`: the cloud's time, in Unix seconds.
     - `requests`: the latest `Call` values, oldest first, entered when the answer starts.
     - `under_way`, `most_under_way`: requests now being answered, and the most there ever were at once.
-    - `latency`: seconds that every answer is held back.
-    - `mischief`: what to answer in the place of every good answer, or None.
-    - `rewrite`: a function from the records of a good answer to those that are sent instead, or None.
+    - `rewrite`: a function from the records of a good batch to those that are sent instead, or None.
+    - `metadata`: the temporary keys, of which it can tell those of any moment.
     """
 
     def __init__(
         self, world: World, credentials: Credentials | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
+        super().__init__()
         self.world = world
         self.credentials = credentials or Credentials()
         self.clock = clock
-        self.requests: deque[Call] = deque(maxlen=_REMEMBERED_CALLS)
-        self.under_way = 0
-        self.most_under_way = 0
-        self.latency = 0.0
-        self.mischief: Mischief | None = None
         self.rewrite: Callable[[list[Record]], list[Record]] | None = None
+        self.metadata = metadata.Metadata(self, clock())
+        self._project = Project(world, self)
+        self._locks = Locks(self)
+        self._throttle = Throttle()
+        self._iam = Iam(world, self, self._locks)
+        self._book = Book()
+        pipelines = "/v5/{project_id}/api/pipelines"
+        of_runs = pipelines + "/{pipeline_id}/pipeline-runs"
         self.app = Starlette(
-            routes=[Route("/v5/{project_id}/api/pipelines/status", self._batch_status, methods=["POST"])],
-            middleware=[Middleware(_Reception, cloud=self)],
+            routes=[
+                self._service("POST", f"{pipelines}/status", BATCH_STATUS, self._batch),
+                self._service("POST", f"{pipelines}/list", LIST_PIPELINES, self._list),
+                self._service("GET", f"{of_runs}/detail", RUN_DETAIL, self._detail),
+                self._service("POST", f"{of_runs}/list", LIST_RUNS, self._runs),
+                self._open("POST", "/v3/auth/tokens", KEYSTONE, self._create_token),
+                self._open("PUT", "/meta-data/latest/api/token", IMDS, self._metadata_token),
+                self._open("GET", "/openstack/latest/securitykey", SECURITY_KEY, self._security_key),
+                self._open("POST", "/pod-identity", POD_IDENTITY, self._pod_identity),
+            ],
+            middleware=[Middleware(Reception, book=self._book, switches=self, clock=self._now)],
             exception_handlers={404: _not_published, 405: _not_published},
         )
         # The vendor's gateway publishes exact paths; a redirect would hide a client's stray slash.
         self.app.router.redirect_slashes = False
 
-    async def _batch_status(self, request: Request) -> Response:
-        visit: _Visit = request.state.visit
-        visit.operation = BATCH_STATUS
-        body = await _body(request)
-        if body is None:
-            return _refused(gateway.TOO_LARGE, visit)
-        refusal = self._refusal(request, body, visit.now)
-        if refusal is not None:
-            return _refused(refusal, visit)
-        ids = _pipeline_ids(body)
-        if ids is None:
-            text = "Failed to parse the request data: an array of pipeline ids is expected"
-            return JSONResponse({"error_code": "PARSE_REQUEST_DATA_EXCEPTION", "error_msg": text}, 400)
-        visit.pipeline_ids = ids
-        if request.path_params["project_id"] != self.world.project_id:
-            return JSONResponse({"error_code": "DEVPIPE.00011412", "error_msg": "The project does not exist"})
-        records = self.records(ids, visit.now)
-        if self.rewrite is not None:
-            records = self.rewrite(records)
-        if self.mischief is not None:
-            return answer(self.mischief, records, visit.request_id)
-        return Response(encoded(records), media_type="application/json")
+    @property
+    def requests(self) -> deque[Call]:
+        """The latest calls, oldest first."""
+        return self._book.calls
+
+    @property
+    def under_way(self) -> int:
+        """Requests now being answered."""
+        return self._book.under_way
+
+    @property
+    def most_under_way(self) -> int:
+        """The most requests that there ever were at once."""
+        return self._book.most_under_way
+
+    def revoke_tokens(self) -> None:
+        """Make all tokens that IAM has issued worthless; the one of `credentials` stays good."""
+        self._iam.revoke()
 
     def records(self, ids: tuple[str, ...], now: float) -> list[Record]:
-        """Return what a good answer holds: a record for each pipeline that has run, as first mentioned."""
+        """Return what a good batch holds: a record for each pipeline that has run, as first mentioned."""
         found = []
         for pipeline_id in dict.fromkeys(ids):
-            pipeline = self.world.pipeline(pipeline_id)
-            run = self.world.latest_run(pipeline_id, now)
-            if pipeline is not None and run is not None:
-                found.append(_record(pipeline, run))
+            pipeline = self._project.pipeline(pipeline_id)
+            if pipeline is None:
+                continue
+            run = self._project.latest_run(pipeline, now)
+            if run is not None:
+                found.append(batch_record(pipeline, run))
         return found
 
-    def _refusal(self, request: Request, body: bytes, now: float) -> gateway.Refusal | None:
+    # -- the operations
+
+    def _batch(self, request: Request, body: bytes, visit: Visit) -> Good:
+        ids = _decoded(body)
+        if not isinstance(ids, list) or not all(isinstance(pipeline_id, str) for pipeline_id in ids):
+            raise unparsed("an array of pipeline ids")
+        visit.pipeline_ids = tuple(ids)
+        self._project.admit(request.path_params["project_id"])
+        if self.batch_limit is not None and len(ids) > self.batch_limit:
+            raise self._too_many(visit)
+        if not self.poison.isdisjoint(ids):
+            raise mismatch()
+        records = self.records(visit.pipeline_ids, visit.now)
+        return Good(records if self.rewrite is None else self.rewrite(records))
+
+    def _too_many(self, visit: Visit) -> DeclinedError:
+        if self.batch_refusal == 413:
+            return DeclinedError(413, {**gateway.TOO_LARGE.body(visit.request_id)})
+        text = f"The number of pipeline ids exceeds the limit {self.batch_limit}"
+        return service_error("DEVPIPE.00010002", text, self.batch_refusal)
+
+    def _list(self, request: Request, body: bytes, visit: Visit) -> Good:
+        project_id = request.path_params["project_id"]
+        return Good(listing.pipelines(self._project, self, project_id, _object(body), visit.now))
+
+    def _detail(self, request: Request, _: bytes, visit: Visit) -> Good:
+        pipeline = self._project.asked(**request.path_params)
+        return Good(detail(self._project, pipeline, visit.run_id, visit.now))
+
+    def _runs(self, request: Request, body: bytes, visit: Visit) -> Good:
+        pipeline = self._project.asked(**request.path_params)
+        return Good(listing.runs(self._project, self, pipeline, _object(body), visit.now))
+
+    def _create_token(self, request: Request, body: bytes, visit: Visit) -> Good:
+        catalog = request.query_params.get("nocatalog") != "true"
+        return self._iam.issue(body, self.credentials, visit.now, catalog=catalog)
+
+    def _metadata_token(self, request: Request, _: bytes, visit: Visit) -> Good:
+        return self.metadata.token(request.headers, visit.now)
+
+    def _security_key(self, request: Request, _: bytes, visit: Visit) -> Good:
+        return self.metadata.security_key(request.headers, visit.now)
+
+    def _pod_identity(self, request: Request, _: bytes, visit: Visit) -> Good:
+        return self.metadata.pod_identity(request.headers, self.credentials, visit.now)
+
+    # -- the way there
+
+    def _now(self) -> float:
+        """Look the clock up anew, because a test may replace it."""
+        return self.clock()
+
+    def _service(self, method: str, path: str, operation: str, tell: _Tell) -> Route:
+        """Publish an operation behind the gateway."""
+        return self._open(method, path, operation, tell, guard=self._refusal)
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        tell: _Tell,
+        guard: Callable[[Request, bytes, Visit], Response | None] | None = None,
+    ) -> Route:
+        """Publish an operation that looks after itself, or has a `guard` that may answer in its place."""
+
+        async def endpoint(request: Request) -> Response:
+            visit: Visit = request.state.visit
+            visit.operation = operation
+            if "pipeline_id" in request.path_params:
+                visit.pipeline_ids = (request.path_params["pipeline_id"],)
+                visit.run_id = request.query_params.get("pipeline_run_id") or None
+            body = await _body(request)
+            if body is None:
+                return _refused(gateway.TOO_LARGE, visit)
+            refused = guard and guard(request, body, visit)
+            if refused is not None:
+                return refused
+            try:
+                good = tell(request, body, visit)
+            except DeclinedError as declined:
+                return declined.answer.response()
+            if self.mischief is not None and self.mischief_only in {None, operation}:
+                return answer(self.mischief, good.value, visit.request_id)
+            return good.response()
+
+        # Starlette would add HEAD to GET, which the vendor does not publish.
+        route = Route(path, endpoint, methods=[method])
+        route.methods = {method}
+        return route
+
+    def _refusal(self, request: Request, body: bytes, visit: Visit) -> Response | None:
+        headers = dict(request.headers.raw)
+        who = "tokens" if b"x-auth-token" in headers else gateway.claimed_key(headers)
+        if who is not None and self._locks.locked(who, visit.now):
+            return _refused(gateway.unauthorized("the user is locked"), visit)
+        refusal = self._unproved(request, headers, body, visit.now)
+        if who is not None and (refusal is None or refusal.forged):
+            self._locks.note(who, wrong=refusal is not None, now=visit.now)
+        if refusal is not None:
+            return _refused(refusal, visit)
+        return self._throttled(visit)
+
+    def _unproved(
+        self, request: Request, headers: dict[bytes, bytes], body: bytes, now: float
+    ) -> gateway.Refusal | None:
+        token = headers.get(b"x-auth-token", b"").decode("latin-1")
+        if self._iam.knows(token):
+            return self._iam.refusal(token, now)
+        credentials = self.credentials
+        key = self.metadata.find(gateway.claimed_key(headers) or "")
+        if key is not None:
+            if now >= key.expires:
+                return metadata.expired(key)
+            credentials = key.credentials()
         return gateway.refusal(
-            self.credentials,
+            credentials,
             method=request.method,
             raw_path=request.scope["raw_path"],
             raw_query=request.scope["query_string"],
-            headers=dict(request.headers.raw),
+            headers=headers,
             body=body,
-            now=now,
+            now=now + self.skew,
         )
 
-
-class _Reception:
-    """Counts and times every request, published or not; stamps every answer with an id and the date."""
-
-    def __init__(self, app: ASGIApp, cloud: CodeArts) -> None:
-        self.app = app
-        self.cloud = cloud
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        cloud = self.cloud
-        cloud.under_way += 1
-        cloud.most_under_way = max(cloud.most_under_way, cloud.under_way)
-        try:
-            if cloud.latency:
-                await asyncio.sleep(cloud.latency)
-            visit = _Visit(cloud.clock())
-            scope.setdefault("state", {})["visit"] = visit
-
-            async def stamped(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    headers = MutableHeaders(scope=message)
-                    headers["X-Request-Id"] = visit.request_id
-                    headers["Date"] = formatdate(visit.now, usegmt=True)
-                    cloud.requests.append(
-                        Call(visit.operation, visit.pipeline_ids, message["status"], visit.now)
-                    )
-                await send(message)
-
-            await self.app(scope, receive, stamped)
-        finally:
-            cloud.under_way -= 1
+    def _throttled(self, visit: Visit) -> Response | None:
+        if self.throttle is None:
+            return None
+        limit, seconds = self.throttle
+        wait = self._throttle.wait(limit, seconds, visit.now)
+        if wait is None:
+            return None
+        response = _refused(gateway.throttled(limit, seconds), visit)
+        if self.retry_after:
+            response.headers["Retry-After"] = str(math.ceil(wait))
+        return response
 
 
-def _refused(refusal: gateway.Refusal, visit: _Visit) -> Response:
+def _refused(refusal: gateway.Refusal, visit: Visit) -> Response:
     return JSONResponse(refusal.body(visit.request_id), refusal.status)
 
 
@@ -188,57 +278,16 @@ async def _body(request: Request) -> bytes | None:
     return bytes(body)
 
 
-def _pipeline_ids(body: bytes) -> tuple[str, ...] | None:
+def _decoded(body: bytes) -> Any:
+    """Read JSON; what is none is None, which no operation takes."""
     try:
-        ids = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(ids, list) or not all(isinstance(pipeline_id, str) for pipeline_id in ids):
-        return None
-    return tuple(ids)
 
 
-def _record(pipeline: Pipeline, run: Run) -> Record:
-    """Put a run in the vendor's shape: times of the run in milliseconds, of its stages as local text."""
-    origin = run.origin
-    return {
-        "pipeline_id": run.pipeline_id,
-        "pipeline_run_id": run.id,
-        "executor_id": origin.executor_id,
-        "executor_name": origin.executor_name,
-        "stage_status_list": [
-            {
-                "name": stage.name,
-                "sequence": stage.sequence,
-                "status": stage.status,
-                "start_time": _local(stage.start),
-                "end_time": _local(stage.end),
-            }
-            for stage in run.stages
-        ],
-        "status": run.status,
-        "run_number": run.number,
-        "trigger_type": origin.trigger,
-        "build_params": {
-            "action": origin.action,
-            "build_type": "branch" if origin.tag is None else "tag",
-            "commit_id": origin.commit,
-            "event_type": origin.trigger,
-            "merge_id": origin.merge_id,
-            "message": origin.message,
-            "source_branch": origin.source_branch,
-            "tag": origin.tag,
-            "target_branch": origin.branch,
-            "codehub_id": pipeline.repository_id,
-            "git_url": pipeline.repository,
-        },
-        "artifact_params": None,
-        "start_time": run.start * 1000,
-        "end_time": None if run.end is None else run.end * 1000,
-    }
-
-
-def _local(moment: int | None) -> str | None:
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, _HOME).replace(tzinfo=None).isoformat(" ")
+def _object(body: bytes) -> dict[str, Any]:
+    value = _decoded(body)
+    if not isinstance(value, dict):
+        raise unparsed("an object")
+    return value

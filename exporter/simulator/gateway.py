@@ -19,21 +19,30 @@ _BAD = "Incorrect IAM authentication information: "
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client must know: a key pair or a token, and with a temporary key pair its security token."""
+    """What a client must know to be let in, by one of several ways.
+
+    A key pair, with its security token if it is a temporary one; or a token; or domain, user name and password, for
+    which IAM gives a token; or the token of a pod, for which the cluster gives a key pair.
+    """
 
     access_key: str = "SIMULATED0ACCESS0KEY"
     secret_key: str = field(default="simulated-secret-key-of-no-use-anywhere", repr=False)
     token: str = field(default="simulated-token-of-no-use-anywhere", repr=False)
     security_token: str | None = field(default=None, repr=False)
+    domain: str = "simulated-domain"
+    username: str = "simulated-user"
+    password: str = field(default="simulated-password-of-no-use-anywhere", repr=False)
+    pod_token: str = field(default="simulated-pod-token-of-no-use-anywhere", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The gateway's no: HTTP status, the vendor's code, a text."""
+    """The gateway's no: HTTP status, the vendor's code, a text, and whether somebody tried a wrong secret."""
 
     status: int
     code: str
     message: str
+    forged: bool = False
 
     def body(self, request_id: str) -> dict[str, str]:
         """Return the JSON object that the gateway answers with."""
@@ -50,7 +59,29 @@ THROTTLED = Refusal(
     "APIGW.0308",
     "The throttling threshold has been reached: policy user over ratelimit,limit:200,time:5 minute",
 )
+REVOKED = Refusal(401, "APIGW.0307", "The token must be updated")
 INTERNAL = Refusal(500, "APIGW.0601", "Internal server error")
+
+
+def throttled(limit: int, seconds: float) -> Refusal:
+    """Say that no more than `limit` requests may come in a window of so many seconds, in the vendor's words."""
+    minutes, rest = divmod(seconds, 60)
+    window = f"{minutes:g} minute" if minutes and not rest else f"{seconds:g} second"
+    text = (
+        f"The throttling threshold has been reached: policy user over ratelimit,limit:{limit},time:{window}"
+    )
+    return Refusal(429, "APIGW.0308", text)
+
+
+def unauthorized(reason: str, *, forged: bool = False) -> Refusal:
+    """Say that the proof of identity is none, and why."""
+    return Refusal(401, "APIGW.0301", _BAD + reason, forged)
+
+
+def claimed_key(headers: Mapping[bytes, bytes]) -> str | None:
+    """Read which access key a request says it is signed with; None if it does not say."""
+    given = signature.parse(headers.get(b"authorization", b"").decode("latin-1"))
+    return None if given is None else given.access_key
 
 
 def refusal(
@@ -70,19 +101,19 @@ def refusal(
     """
     token = headers.get(b"x-auth-token")
     if token is not None:
-        return None if _same(token, credentials.token) else _unauthorized("decrypt token fail")
+        return None if _same(token, credentials.token) else unauthorized("decrypt token fail", forged=True)
     header = headers.get(b"authorization", b"").decode("latin-1")
     if not header.startswith(signature.ALGORITHM):
-        return _unauthorized("x-auth-token not found")
+        return unauthorized("x-auth-token not found")
     given = signature.parse(header)
     date = headers.get(b"x-sdk-date", b"").decode("latin-1")
     sent = _moment(date)
     if given is None or sent is None or "x-sdk-date" not in given.signed_headers:
-        return _unauthorized("verify aksk signature fail")
+        return unauthorized("verify aksk signature fail")
     if given.access_key != credentials.access_key:
-        return _unauthorized(f"ak {given.access_key} not exist")
+        return unauthorized(f"ak {given.access_key} not exist", forged=True)
     if abs(now - sent) > MOST_SKEW:
-        return _unauthorized("calc ak sk signature fail:signature expired")
+        return unauthorized("calc ak sk signature fail:signature expired")
     canonical = signature.canonical_request(
         method=method,
         raw_path=raw_path,
@@ -93,15 +124,11 @@ def refusal(
     )
     if not _same(given.signature.encode(), signature.signature(credentials.secret_key, date, canonical)):
         echo = canonical.decode("utf-8", "replace").replace("\n", "|")
-        return _unauthorized(f"verify aksk signature fail,canonicalRequest:{echo}")
+        return unauthorized(f"verify aksk signature fail,canonicalRequest:{echo}", forged=True)
     expected = credentials.security_token
     if expected is not None and not _same(headers.get(b"x-security-token", b""), expected):
-        return _unauthorized("verify security token fail")
+        return unauthorized("verify security token fail", forged=True)
     return None
-
-
-def _unauthorized(reason: str) -> Refusal:
-    return Refusal(401, "APIGW.0301", _BAD + reason)
 
 
 def _same(given: bytes, expected: str) -> bool:

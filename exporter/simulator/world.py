@@ -71,7 +71,7 @@ class Pipeline:
     """A pipeline's unchanging traits.
 
     `period` is the seconds between starts, `first` the Unix time at which the period of run 1 begins, or None
-    if it never runs; `stages` are (name, usual seconds); `failing` is the share of runs that fail. `created`
+    if it never runs; `repository` is the address of its code, on a host that cannot exist; `stages` are (name, usual seconds); `failing` is the share of runs that fail. `created`
     and `updated` are the Unix times at which it was made and last edited; the order of making is that of
     `index`.
     """
@@ -84,14 +84,10 @@ class Pipeline:
     stages: tuple[tuple[str, int], ...]
     failing: float
     branch: str
+    repository: str
     repository_id: str
     created: int
     updated: int
-
-    @property
-    def repository(self) -> str:
-        """The HTTPS address of its code, on a host that cannot exist."""
-        return f"https://codehub.example.com/demo/{self.name}.git"
 
 
 class World:
@@ -144,6 +140,8 @@ class World:
 
     def number(self, run_id: str) -> int:
         """Read the number hidden in the id of a run; of an id that was never given, some number."""
+        if len(run_id) != 32:
+            return 0
         try:
             drawn, masked = bytes.fromhex(run_id[:24]), int(run_id[24:], 16)
         except ValueError:
@@ -220,6 +218,7 @@ class World:
             if character < _RED_SHARE + _FLAKY_SHARE
             else 0.07,
             branch=draw.choice(_BRANCHES),
+            repository=f"https://codehub.example.com/demo/{name}.git",
             repository_id=str(draw.randint(2_000_000_000, 2_999_999_999)),
             created=created,
             updated=created + int.from_bytes(lot[1:4]),

@@ -18,6 +18,7 @@ from exporter.providers.codearts.records import (
     UnusableError,
     age,
     decode,
+    name_of,
     outline,
     page,
     text,
@@ -70,6 +71,9 @@ class CodeArts:
                 run = reader.run(record, _asked_for(pipeline, asked))
             except UnusableError as error:
                 batch.rejected.append((error.reason, str(error)))
+                named = name_of(raw)
+                batch.untold.add(named)
+                batch.incomplete = batch.incomplete or not named
                 continue
             twin = batch.runs.get(pipeline)
             if twin is not None:
@@ -78,6 +82,7 @@ class CodeArts:
                 if age(run) < age(twin):
                     continue
             batch.runs[pipeline] = run
+        batch.untold -= batch.runs.keys()
         return batch
 
     def listing(self, offset: int, limit: int) -> Call:

@@ -58,6 +58,11 @@ class Project(ProjectSection):
             raise ValueError(f"{region!r} has no known endpoint (give endpoint as well, or one of: {known})")
         return region
 
+    def page(self, pipeline: str) -> str:
+        """The address of a pipeline's page; empty if nobody told how it is made."""
+        template = self.url_template or ""
+        return template.replace("{project_id}", self.project_id).replace("{pipeline_id}", pipeline)
+
     @property
     def base_url(self) -> str:
         """The URL below which the API's paths lie."""

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -141,6 +141,10 @@ class PipelineRecord(msgspec.Struct):
     latest_run: msgspec.Raw | None = None
 
 
+class _Named(msgspec.Struct):
+    pipeline_id: _Text = None
+
+
 class _Page(msgspec.Struct):
     pipelines: list[msgspec.Raw] | None = None
     total: _Number = None
@@ -161,7 +165,7 @@ class UnusableError(Exception):
         self.reason = reason
 
 
-R = TypeVar("R")
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 def decode(raw: msgspec.Raw | bytes, record: type[R]) -> R:
@@ -173,8 +177,52 @@ def decode(raw: msgspec.Raw | bytes, record: type[R]) -> R:
     """
     try:
         return msgspec.json.decode(raw, type=record)
+    except msgspec.ValidationError as error:
+        fault = error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnusableError("unreadable", _printable(str(error))) from None
+    # Sound JSON with a value of another type than is documented: what of it can be read is worth more than nothing.
+    found = msgspec.json.decode(raw)
+    if not isinstance(found, dict):
+        raise UnusableError("unreadable", _printable(str(fault)))
+    return _what_fits(found, record)
+
+
+def _what_fits(found: dict[str, object], record: type[R]) -> R:
+    """A record of those fields that have a fitting value; the others count as not given."""
+    fitting = {}
+    for field in msgspec.structs.fields(record):
+        value = found.get(field.encode_name)
+        try:
+            fitting[field.name] = msgspec.convert(value, field.type)
+        except msgspec.ValidationError:
+            fitting[field.name] = _parts_that_fit(value, field.type)
+    return record(**fitting)
+
+
+def _parts_that_fit(value: object, kind: Any) -> Any:
+    """Of a list those items, of a record those fields that fit; None of anything else."""
+    for part in get_args(kind):
+        if isinstance(part, type) and issubclass(part, msgspec.Struct) and isinstance(value, dict):
+            return _what_fits(value, part)
+        if get_origin(part) is list and isinstance(value, list):
+            return [_item_that_fits(item, get_args(part)[0]) for item in value]
+    return None
+
+
+def _item_that_fits(item: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(item, kind)
+    except msgspec.ValidationError:
+        return _parts_that_fit(item, kind)
+
+
+def name_of(raw: msgspec.Raw | bytes) -> str:
+    """The pipeline that a record names, even if nothing else of it can be used; empty if none."""
+    try:
+        return text(msgspec.json.decode(raw, type=_Named).pipeline_id)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def page(body: bytes) -> list[msgspec.Raw]:

@@ -1,0 +1,160 @@
+"""What issuers of credentials answer: their errors in words fit to print, their times, and when to ask again."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from exporter.auth import RenewalError, Reply, UnansweredError
+from exporter.config.secret import MASK, SecretError
+from exporter.fault import Fault, Kind
+
+BODY_LIMIT = 1 << 20
+"""Bytes of an answer that are read; an honest one has a few thousand."""
+
+_MESSAGE_LENGTH = 300
+_CODE_LENGTH = 64
+_THROTTLED = re.compile(r"(?:APIGW|APIG)\.0308|IAM\.0012")
+_WINDOW = re.compile(r"(\d{1,4}) seconds|time:\s*(\d{1,4})\s*(second|minute|hour)", re.ASCII)
+
+
+class Term(msgspec.Struct, frozen=True):
+    """How long something that was obtained serves; all in epoch seconds."""
+
+    told: float | None
+    """Its end as the issuer says."""
+    end: float
+    """From here on it is not used."""
+    due: float
+    """After this a fresh one is wanted."""
+
+
+def term(told: float | None, now: float, *, assumed: float, margin: float) -> Term:
+    """The term of what was obtained at `now`.
+
+    Without a usable end, `assumed` seconds. It is renewed `margin` seconds before its end, or in the last quarter of a
+    short life: an issuer that gives out what is about to end is not asked before every request.
+    """
+    # What has ended already was measured by another clock than ours: the vendor's refusal will tell.
+    end = told if told is not None and told > now else now + assumed
+    return Term(told, end, end - min(margin, (end - now) / 4))
+
+
+def moment(value: object) -> float | None:
+    """Epoch seconds of an ISO date and time, in UTC if it names no zone; None if it is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value.strip())
+        return parsed.replace(tzinfo=parsed.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body, or an empty one."""
+    if len(body) > BODY_LIMIT:
+        return {}
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def fits_header(value: object) -> bool:
+    """Whether a value is text that can be sent in a header."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value.strip())
+
+
+def refusal(reply: Reply, issuer: str, secrets: Iterable[str], remedy: str = "") -> RenewalError:
+    """Why there is no credential in an answer, which is not a success; `secrets` are those that it may echo."""
+    secrets = tuple(secrets)
+    error_code, words = _error(parsed(reply.body))
+    status = reply.status
+    kind = _kind(status, error_code, words)
+    wait = _wait(reply.headers.get("retry-after", ""), words) if kind is Kind.THROTTLED else None
+    if not words:
+        words = f"HTTP {status} with no message"
+        if 300 <= status < 400:
+            words = f"redirected to {_host(reply.headers.get('location', ''))}; redirects are not followed"
+    return RenewalError(
+        Fault(
+            kind=kind,
+            code=str(status),
+            error_code=_fit(error_code, secrets, _CODE_LENGTH),
+            message=_fit(f"{issuer}: {words}{remedy}", secrets, _MESSAGE_LENGTH),
+            request_id=_fit(reply.headers.get("x-request-id", ""), secrets, _CODE_LENGTH),
+            wait=wait,
+        )
+    )
+
+
+def unanswered(error: UnansweredError, secrets: Iterable[str], remedy: str = "") -> RenewalError:
+    """A renewal that failed because nobody answered."""
+    words = _fit(f"{error.fault.message}{remedy}", tuple(secrets), _MESSAGE_LENGTH)
+    return RenewalError(msgspec.structs.replace(error.fault, message=words))
+
+
+def unreadable(words: str) -> RenewalError:
+    """A success without what it should bring; `words` hold nothing of the answer."""
+    return RenewalError(Fault(kind=Kind.UNREADABLE, code="invalid", message=words))
+
+
+def unasked(error: SecretError | ValueError) -> RenewalError:
+    """Nobody could be asked, for what to ask with is missing."""
+    return RenewalError(Fault(kind=Kind.CREDENTIALS, code="secret", message=str(error)))
+
+
+def _error(answer: dict[str, Any]) -> tuple[str, str]:
+    """Code and message of the error envelopes of IAM, the gateway and the services."""
+    inner = answer.get("error")
+    for place in (inner if isinstance(inner, dict) else {}, answer):
+        for code, message in (("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")):
+            given, words = place.get(code), place.get(message)
+            if isinstance(words, str) or isinstance(given, str):
+                # IAM's own code is a number, the HTTP status once more.
+                number = str(given) if isinstance(given, int) and 0 <= given < 1 << 32 else ""
+                return given if isinstance(given, str) else number, words if isinstance(words, str) else ""
+    return "", ""
+
+
+def _kind(status: int, error_code: str, words: str) -> Kind:
+    if status == 429 or _THROTTLED.fullmatch(error_code) or "throttling threshold" in words:
+        return Kind.THROTTLED
+    if status >= 500 or status == 408:
+        return Kind.TRANSIENT
+    # With words, 404 is an account or project that is not there; without, it is the endpoint that is none.
+    if status in {400, 401, 403} or (status == 404 and words):
+        return Kind.CREDENTIALS
+    return Kind.UNREADABLE
+
+
+def _wait(retry_after: str, words: str) -> float | None:
+    told = retry_after.strip()
+    if told.isdecimal() and len(told) < 6:
+        return float(told)
+    window = _WINDOW.search(words)
+    if window is None:
+        return None
+    return float(window[1] or window[2]) * {"minute": 60, "hour": 3600}.get(window[3] or "", 1)
+
+
+def _host(location: str) -> str:
+    try:
+        return urlsplit(location).hostname or ("another path" if location else "nowhere")
+    except ValueError:
+        return "an address that is none"
+
+
+def _fit(words: str, secrets: tuple[str, ...], length: int) -> str:
+    """Words without secrets, on one line and of a bounded length."""
+    # In this order: a blank in the place of a line end, or a cut, may complete or hide a secret.
+    words = "".join(character if character.isprintable() else " " for character in words).strip()
+    masked = "|".join(re.escape(secret) for secret in sorted(secrets, key=len, reverse=True) if secret)
+    if masked:
+        words = re.sub(masked, MASK, words)
+    return words if len(words) <= length else f"{words[:length]}…"

@@ -1,0 +1,165 @@
+"""What can stand under `auth` of a CodeArts project, and what to say of what cannot."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
+
+from exporter.config.fields import Identifier, SecretText, Section
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
+
+
+def _moment(value: object) -> datetime:
+    text = value if isinstance(value, str) else str(value)
+    found = _DATE.fullmatch(text)
+    try:
+        if found:
+            moment = datetime.fromisoformat(text.upper())
+            # Beyond what UTC can tell there is no timestamp either.
+            return moment.astimezone(UTC) if found["time"] else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{text!r} is not a date (write 2027-01-31, or with time and zone 2027-01-31T12:00:00Z)")
+
+
+Moment = Annotated[
+    datetime,
+    PlainValidator(_moment),
+    PlainSerializer(lambda moment: moment.isoformat().replace("+00:00", "Z"), return_type=str),
+]
+"""A date (its first moment in UTC) or a date with time and zone, as RFC 3339 writes them."""
+
+
+def check_url(value: str, example: str) -> None:
+    """Refuse, with a remedy and without repeating it, what is no URL to send credentials to.
+
+    Raises:
+        ValueError: in a fault's words.
+
+    """
+    wrong = f"must be a URL such as {example}"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        # The library's words repeat the value, which may hold a password.
+        raise ValueError(wrong) from None
+    if port == 0 or not value.isprintable() or " " in value:
+        raise ValueError(wrong)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(wrong)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password (take them out)")
+
+
+def _endpoint(value: str, example: str) -> str:
+    check_url(value, example)
+    if "?" in value or "#" in value:
+        raise ValueError("must end with the host or a path (no ? or #)")
+    return value.rstrip("/")
+
+
+def _name(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line without control characters")
+    return value
+
+
+METADATA_ENDPOINT = "http://169.254.169.254"
+"""Where every server of the cloud finds its metadata service."""
+
+IamEndpoint = Annotated[str, AfterValidator(lambda value: _endpoint(value, "https://iam.example.com"))]
+MetadataEndpoint = Annotated[str, AfterValidator(lambda value: _endpoint(value, METADATA_ENDPOINT))]
+Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)]
+
+# The SDK's table (huaweicloudsdkcore auth/endpoint.py) and, for Dublin, that of its IAM package.
+_IAM_REGIONS = (
+    "cn-north-1", "cn-north-2", "cn-north-4", "cn-north-9", "cn-north-12", "cn-east-2", "cn-east-3", "cn-east-4",
+    "cn-east-5", "cn-south-1", "cn-south-2", "cn-southwest-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3",
+    "ap-southeast-4", "af-south-1", "sa-brazil-1", "la-south-2", "la-north-2", "na-mexico-1", "eu-west-0",
+    "my-kualalumpur-1", "ru-moscow-1", "me-east-1", "ae-ad-1", "tr-west-1",
+)  # fmt: skip
+_IAM = {region: f"https://iam.{region}.myhuaweicloud.com" for region in _IAM_REGIONS}
+_IAM["eu-west-101"] = "https://iam.eu-west-101.myhuaweicloud.eu"
+_IAM_GLOBAL = "https://iam.myhuaweicloud.com"
+
+
+class TokenSection(Section):
+    """`auth` with an IAM token that somebody else renews."""
+
+    method: Literal["token"]
+    token: SecretText
+    expires: Moment | None = None
+    """When the token ends, for a reminder: nothing else tells."""
+
+
+class AkskSection(Section):
+    """`auth` with an access key, permanent or (with `security_token`) temporary."""
+
+    method: Literal["aksk"]
+    access_key: SecretText
+    secret_key: SecretText
+    security_token: SecretText | None = None
+    iam_project_id: Identifier | None = None
+    """The region's IAM project, which is not the CodeArts project; for accounts with several."""
+    expires: Moment | None = None
+    """When the key is to be replaced, for a reminder: nothing else tells."""
+
+
+class PasswordSection(Section):
+    """`auth` with an IAM user, for whom tokens are obtained."""
+
+    method: Literal["password"]
+    domain: Name
+    """The account to which the user belongs."""
+    username: Name
+    password: SecretText
+    iam_project: Name | None = None
+    """The IAM project's name; left out: that of the region."""
+    iam_endpoint: IamEndpoint | None = None
+
+    def project_in(self, region: str | None) -> str:
+        """Name of the IAM project to which a token is scoped.
+
+        Raises:
+            ValueError: neither it nor a region is given; in a fault's words.
+
+        """
+        project = self.iam_project or region
+        if project is None:
+            raise ValueError("iam_project is missing (give it, or the project's region, whose name it bears)")
+        return project
+
+    def endpoint_in(self, region: str | None) -> str:
+        """URL of the IAM that issues the tokens.
+
+        Raises:
+            ValueError: neither it nor a region is given; in a fault's words.
+
+        """
+        if self.iam_endpoint is not None:
+            return self.iam_endpoint
+        if region is None:
+            # An endpoint without region is mostly a private cloud, whose passwords are none of the public IAM's business.
+            raise ValueError("iam_endpoint is missing (give it, or the project's region)")
+        return _IAM.get(region, _IAM_GLOBAL)
+
+
+class MetadataSection(Section):
+    """`auth` with the temporary keys of the server (ECS) that the exporter runs on."""
+
+    method: Literal["metadata"]
+    metadata_endpoint: MetadataEndpoint = METADATA_ENDPOINT
+
+
+class DefaultSection(Section):
+    """`auth` by what the vendor's SDK would find: environment variables, files, and the platform's temporary keys."""
+
+    method: Literal["default"]
+    metadata_endpoint: MetadataEndpoint = METADATA_ENDPOINT
+
+
+AuthSection = TokenSection | AkskSection | PasswordSection | MetadataSection | DefaultSection

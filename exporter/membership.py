@@ -1,0 +1,121 @@
+"""Which pipelines a project has: those listed in the configuration, those discovered, and what each is called.
+
+A listing is evidence, not truth: one that suddenly shrinks is more often a lost permission than a mass deletion. So a
+pipeline leaves after two complete listings without it, and a listing that is empty or less than half of the one before
+is not believed until three in a row agree.
+"""
+
+from collections.abc import Hashable, Mapping
+
+from exporter.config.fields import PipelineEntry
+from exporter.model import Pipeline, label
+from exporter.providers import AnyProject
+
+ABSENCES = 2
+AGREEING = 3
+
+
+class Claims:
+    """Who watches a pipeline, where several projects of the configuration find the same: the earliest."""
+
+    def __init__(self) -> None:
+        self._owners: dict[Hashable, int] = {}
+
+    def take(self, pipeline: Hashable, project: int) -> bool:
+        """Claim a pipeline for a project, by its place in the configuration; says whether it is its own."""
+        owner = min(project, self._owners.get(pipeline, project))
+        self._owners[pipeline] = owner
+        return owner == project
+
+
+class Membership:
+    """The pipelines of one project."""
+
+    def __init__(self, project: AnyProject, place: int, claims: Claims) -> None:
+        self._project = project
+        self._place = place
+        self._claims = claims
+        self._configured: dict[str, PipelineEntry] = {entry.id: entry for entry in project.pipelines}
+        self._names: dict[str, str] = {}
+        self._absences: dict[str, int] = {}
+        self._size = 0
+        self._doubted = 0
+        for identity in self._configured:
+            self._own(identity)
+
+    def _own(self, identity: str) -> bool:
+        return self._claims.take((self._project.provider, self._project.base_url, identity), self._place)
+
+    @property
+    def unnamed(self) -> frozenset[str]:
+        """The ids whose name is not known."""
+        return frozenset(
+            identity
+            for identity, entry in self._configured.items()
+            if entry.name is None and identity not in self._names
+        )
+
+    @property
+    def wants_names(self) -> bool:
+        """Whether some listed pipeline is to be called as the provider calls it."""
+        return any(entry.name is None for entry in self._configured.values())
+
+    def listed(self, found: Mapping[str, str]) -> str:
+        """Apply a complete listing, names by id; returns why it is not believed, empty if it is."""
+        for identity, name in found.items():
+            if name and (identity in self._configured or identity in self._absences):
+                self._names[identity] = name
+        discovery = self._project.discovery
+        if discovery is None:
+            return ""
+        if not found or len(found) < self._size / 2:
+            self._doubted += 1
+            if self._doubted < AGREEING:
+                return _doubt(len(found), self._size)
+        self._doubted = 0
+        self._size = len(found)
+        for identity, name in found.items():
+            if identity in self._configured:
+                continue
+            if discovery.takes(name) and self._own(identity):
+                self._absences[identity] = 0
+                self._names[identity] = name or identity
+            else:
+                self._absences.pop(identity, None)
+        for identity in [identity for identity in self._absences if identity not in found]:
+            self._absences[identity] += 1
+            if self._absences[identity] >= ABSENCES:
+                del self._absences[identity]
+                del self._names[identity]
+        return ""
+
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """What is to be watched: the listed ones first."""
+        ids = dict.fromkeys((*self._configured, *self._absences))
+        return tuple(self._pipeline(identity) for identity in ids)
+
+    def _pipeline(self, identity: str) -> Pipeline:
+        entry = self._configured.get(identity)
+        name = (entry.name if entry else None) or self._names.get(identity, identity)
+        labels = dict(self._project.labels)
+        if self._project.discover is not None:
+            labels |= self._project.discover.labels_of(name)
+        if entry is not None:
+            labels |= entry.labels
+        return Pipeline(
+            provider=self._project.provider,
+            project=self._project.name,
+            id=identity,
+            name=label(name),
+            url=self._project.page(identity),
+            labels=tuple(labels.items()),
+        )
+
+
+def _doubt(found: int, before: int) -> str:
+    if not found:
+        return (
+            "the provider lists no pipelines: most likely the user is no member of this project (or project_id is "
+            "another project's)"
+        )
+    return f"the provider lists {found} pipelines after {before}: did the user lose a permission?"
