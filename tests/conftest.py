@@ -25,7 +25,7 @@ class Cloud:
             "endpoint": self.url,
             "project_id": world.project_id,
             "auth": {"method": "token", "token": self.codearts.credentials.token},
-            "pipelines": [pipeline.id for pipeline in world.pipelines[:pipelines]],
+            "pipelines": [{"id": one.id, "name": one.name} for one in world.pipelines[:pipelines]],
         }
         return project(**{**own, **changes})
 

@@ -119,6 +119,7 @@ def test_a_token_is_asked_for_as_the_vendor_documents() -> None:
             "scope": {"project": {"name": "cn-north-4"}},
         }
     }
+    assert not exchange.near
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "MIItoken"}
     assert auth.expires() == NOW + DAY
     assert auth.expiry_renewal == "auto"
@@ -397,6 +398,8 @@ def test_keys_are_asked_for_with_a_token() -> None:
     assert (get.operation, get.method) == ("MetadataSecurityKey", "GET")
     assert get.url == "http://169.254.169.254/openstack/latest/securitykey"
     assert get.headers == (("X-Metadata-Token", "metadata-token"),)
+    assert put.near
+    assert get.near
     assert signs(auth, "one")
     assert auth.expires() == NOW + HOUR
     assert auth.expiry_renewal == "auto"
@@ -600,6 +603,7 @@ def test_the_first_place_that_has_keys_serves(places: dict[str, str]) -> None:
     assert (exchange.operation, exchange.method, exchange.url) == ("PodIdentity", "POST", POD)
     assert exchange.headers == (("Content-Type", "application/json"), ("Authorization", "pod-token"))
     assert exchange.body == b"{}"
+    assert exchange.near
     assert signs(auth, "pod")
     assert auth.expiry_renewal == "auto"
     assert set(auth.secrets()) == {"AKpod", "SK-pod", "ST-pod", "pod-token"}
@@ -809,21 +813,23 @@ def test_a_rotated_file_has_another_fingerprint_and_the_same_identity(tmp_path: 
     assert auth.identity == identity
 
 
-def test_projects_that_share_a_credential_share_its_identity() -> None:
-    """The same key or user, whatever project it is for; neither another key nor another way to prove it."""
-    assert auth_of(**AKSK).identity == auth_of(**{**AKSK, "iam_project_id": "0605"}).identity
-    assert (
-        auth_of(**AKSK).identity
-        == default({"HUAWEICLOUD_SDK_AK": "AKone", "HUAWEICLOUD_SDK_SK": "x"}).identity
-    )
-    assert password().identity == password(iam_project="another").identity
-    assert metadata().identity == metadata().identity
+def test_only_the_same_credential_has_the_same_identity() -> None:
+    """Projects share a credential's state, and with it the object: so key, secret, scope and issuer must be the same."""
+    variables = {"HUAWEICLOUD_SDK_AK": "AKone", "HUAWEICLOUD_SDK_SK": "SK-one"}
+    variables["HUAWEICLOUD_SDK_SECURITY_TOKEN"] = "ST-one"
+    assert auth_of(**AKSK).identity == auth_of(**AKSK).identity == default(variables).identity
+    assert auth_of(**TOKEN).identity == auth_of(**TOKEN).identity
+    assert password().identity == password(iam_project="cn-north-4").identity
+    assert metadata().identity == metadata().identity == default({}).identity
     different = [
-        auth_of(**AKSK), auth_of(**{**AKSK, "access_key": "AKtwo"}), auth_of(**TOKEN), auth_of(method="token", token="x"),
-        password(), password(username="another"), password(domain="another"), password(region="cn-south-1"),
+        *(auth_of(**{**AKSK, name: "x"}) for name in ("access_key", "secret_key", "security_token", "iam_project_id")),
+        *(password(**{name: "x"}) for name in ("domain", "username", "password", "iam_project")),
+        auth_of(**AKSK), auth_of(**TOKEN), auth_of(method="token", token="x"), password(), password(region="cn-south-1"),
         metadata(), metadata(metadata_endpoint="http://127.0.0.1:9"),
     ]  # fmt: skip
     assert len({auth.identity for auth in different}) == len(different)
+    shown = " ".join(auth.identity for auth in different)
+    assert not any(secret in shown for secret in ("AKone", "SK-one", "ST-one", "MIItoken", PASSWORD))
 
 
 # -- faults of the settings
@@ -961,7 +967,7 @@ def test_exchanges_and_replies_print_no_secret() -> None:
     [exchange] = drive(password().renewal(NOW), token())
     assert repr(exchange) == (
         "Exchange(KeystoneCreateUserTokenByPassword: POST "
-        "https://iam.cn-north-4.myhuaweicloud.com/v3/auth/tokens?nocatalog=true)"
+        "https://iam.cn-north-4.myhuaweicloud.com/v3/auth/tokens)"
     )
     assert repr(token()) == f"Reply(201, {len(token().body)} bytes)"
     assert msgspec.structs.replace(exchange, body=b"") != exchange

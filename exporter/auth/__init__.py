@@ -43,8 +43,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
     def __repr__(self) -> str:
-        # Headers and body are where passwords and tokens travel.
-        return f"Exchange({self.operation}: {self.method} {self.url})"
+        # Headers, body and, if need be, queries are where passwords and tokens travel.
+        return f"Exchange({self.operation}: {self.method} {self.url.partition('?')[0]})"
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -91,7 +91,11 @@ class Auth(Protocol):
 
     @property
     def identity(self) -> str:
-        """Which credential this is: equal for those who share one, the same after its rotation, and no secret."""
+        """Which credential this is: no secret, and the same after a rotation.
+
+        Equal only where one object can stand for the other, scope included: whoever shares a credential's state may
+        share the object.
+        """
 
     @property
     def expiry_renewal(self) -> str:

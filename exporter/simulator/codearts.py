@@ -232,7 +232,7 @@ class CodeArts(Switches):
         if self._iam.knows(token):
             return self._iam.refusal(token, now)
         credentials = self.credentials
-        key = self.metadata.find(gateway.claimed_key(headers) or "")
+        key = None if token else self.metadata.find(gateway.claimed_key(headers) or "")
         if key is not None:
             if now >= key.expires:
                 return metadata.expired(key)

@@ -19,7 +19,7 @@ from exporter.auth.huawei.issuer import (
     unreadable,
 )
 from exporter.auth.huawei.sections import PasswordSection
-from exporter.auth.huawei.signing import readable
+from exporter.auth.huawei.signing import known_as, readable
 from exporter.config.secret import Secret, SecretError
 
 _LIFE = 24 * 3600.0
@@ -36,8 +36,8 @@ class Password:
         self._section = section
         self._project = section.project_in(region)
         self._endpoint = section.endpoint_in(region)
-        # Without the project: a wrong password locks the user, whatever it was tried for.
-        self.identity = f"password {self._endpoint} {section.domain}/{section.username}"
+        who = (self._endpoint, section.domain, section.username, known_as(section.password), self._project)
+        self.identity = " ".join(("password", *who))
         self._token: Secret | None = None
         self._previous: Secret | None = None
         self._term: Term | None = None

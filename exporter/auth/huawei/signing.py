@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from exporter.auth import UNRESERVED, Outgoing, query_string
-from exporter.config.secret import Secret, SecretError
+from exporter.auth import UNRESERVED, Outgoing, digest, query_string
+from exporter.config.secret import FileSecret, Secret, SecretError
 
 ALGORITHM = "SDK-HMAC-SHA256"
 
@@ -73,12 +73,17 @@ def sign(request: Outgoing, headers: dict[str, str], *, access_key: str, secret_
         )
     )
     # An environment variable may hold bytes that are no text.
-    digest = hashlib.sha256(canonical.encode(errors="surrogateescape")).hexdigest()
-    to_sign = f"{ALGORITHM}\n{signed['x-sdk-date']}\n{digest}"
+    hashed = hashlib.sha256(canonical.encode(errors="surrogateescape")).hexdigest()
+    to_sign = f"{ALGORITHM}\n{signed['x-sdk-date']}\n{hashed}"
     signed_digest = hmac.new(
         secret_key.encode(errors="surrogateescape"), to_sign.encode(), hashlib.sha256
     ).hexdigest()
     return f"{ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signed_digest}"
+
+
+def known_as(secret: Secret) -> str:
+    """What tells a secret from others: its file, whatever that holds, or a digest of its value."""
+    return str(secret.path) if isinstance(secret, FileSecret) else digest(secret.reveal())
 
 
 def readable(*secrets: Secret | None) -> tuple[str, ...]:

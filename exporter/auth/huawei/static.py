@@ -5,8 +5,8 @@ from pathlib import Path
 
 from exporter.auth import Outgoing, Renewal, digest
 from exporter.auth.huawei.sections import TokenSection
-from exporter.auth.huawei.signing import Keys, readable, signature
-from exporter.config.secret import FileSecret, Secret, SecretError
+from exporter.auth.huawei.signing import Keys, known_as, readable, signature
+from exporter.config.secret import Secret, SecretError
 
 
 class _Given:
@@ -14,14 +14,9 @@ class _Given:
 
     expiry_renewal = "manual"
 
-    def __init__(
-        self, kind: str, parts: tuple[Secret, ...], *, expires: datetime | None, path: Path | None = None
-    ) -> None:
-        first = parts[0]
-        if path is None and isinstance(first, FileSecret):
-            path = first.path
-        # A file is the same credential after its rotation; what stands in the configuration is known by its value.
-        self.identity = f"{kind} {path or digest(first.reveal())}"
+    def __init__(self, kind: str, parts: tuple[Secret, ...], *others: str, expires: datetime | None) -> None:
+        """`others` are what tells this credential from one of the same parts."""
+        self.identity = " ".join((kind, *map(known_as, parts), *others))
         self._parts = parts
         self._expires = expires
 
@@ -68,8 +63,10 @@ class Aksk(_Given):
         expires: datetime | None = None,
         path: Path | None = None,
     ) -> None:
-        """`path` is the file that holds all the keys, if one does."""
-        super().__init__("aksk", keys.parts, expires=expires, path=path)
+        """`path` is the file that holds keys and project, if one does."""
+        super().__init__("aksk", keys.parts, iam_project_id or "", expires=expires)
+        if path is not None:
+            self.identity = f"aksk {path}"
         self._keys = keys
         self._iam_project_id = iam_project_id
 

@@ -115,7 +115,7 @@ class CodeArts:
                 if text(row.project_id) not in {"", self._project_id}:
                     continue
                 listing.pipelines[pipeline] = text(row.name)
-                if row.latest_run is not None and bytes(row.latest_run) != b"null":
+                if bytes(row.latest_run) != b"null":
                     listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)
             except UnusableError as error:
                 listing.rejected.append((error.reason, str(error)))

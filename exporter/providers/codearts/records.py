@@ -138,7 +138,7 @@ class PipelineRecord(msgspec.Struct):
     pipeline_id: _Text = None
     name: _Text = None
     project_id: _Text = None
-    latest_run: msgspec.Raw | None = None
+    latest_run: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Named(msgspec.Struct):
@@ -193,6 +193,9 @@ def _what_fits(found: dict[str, object], record: type[R]) -> R:
     fitting = {}
     for field in msgspec.structs.fields(record):
         value = found.get(field.encode_name)
+        if field.type is msgspec.Raw:
+            fitting[field.name] = msgspec.Raw(msgspec.json.encode(value))
+            continue
         try:
             fitting[field.name] = msgspec.convert(value, field.type)
         except msgspec.ValidationError:
