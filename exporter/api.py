@@ -37,7 +37,9 @@ RETRIES = 2
 _FIRST_PAUSE = 0.5
 _SKEW = 300.0
 """Seconds by which the provider's clock must differ from what was known, for a refusal to be put down to that."""
-_NOT_SENT = "paused"
+_UNREADABLE = "secret"
+"""The code of a failure to read a secret: nothing was sent, so nobody was refused."""
+_LAST_DATE = 2.0**32
 _USER_AGENT = f"pipeline-exporter/{__version__}"
 _MESSAGE_LENGTH = 300
 _KEEPALIVE = 300.0
@@ -142,102 +144,133 @@ class Api:
 
     def _pause(self, fault: Fault, attempt: int) -> float | None:
         """Seconds before another try; None if none is worth it."""
-        if fault.kind is Kind.THROTTLED:
-            # A pause longer than a request may take is left to the next poll.
-            return 0.0 if self._credential.paused <= self._timeout else None
-        if fault.kind is Kind.TRANSIENT and fault.code != _NOT_SENT:
-            return _FIRST_PAUSE * (1 << attempt) * (0.5 + self._jitter() / 2)
-        return None
+        if fault.kind not in {Kind.TRANSIENT, Kind.THROTTLED}:
+            return None
+        told = fault.wait or 0.0
+        if told > self._timeout:
+            return None  # longer than a request may take: that is left to the next poll
+        return max(told, _FIRST_PAUSE * (1 << attempt) * (0.5 + self._jitter() / 2))
 
     async def _try(self, call: Call) -> Answer | Fault:
-        async with self._slots, self._credential.turn():
-            # Last before the send: whoever waited for a place meets what was ordered meanwhile.
-            barred = self._credential.barred() or await self._wait_out() or await self._renew()
-            if barred is not None:
-                return barred
+        """Send a request; if who asked was refused and there is another proof by then, once more."""
+        async with self._slots:
+            result, fresh = await self._in_turn(call)
+            if fresh:
+                # In a new turn, for what is fresh has not been accepted yet.
+                result, _ = await self._in_turn(call, last=True)
+            return result
+
+    async def _in_turn(self, call: Call, *, last: bool = False) -> tuple[Answer | Fault, bool]:
+        """Send a request when its turn comes; says also whether it was refused and there is another proof now."""
+        credential = self._credential
+        async with credential.turn():
+            obstacle = await self._obstacle()
+            if obstacle is not None:
+                return obstacle, False
             sent = await self._send(call)
-            if _is_refusal(sent.result) and await self._freshen(sent):
-                sent = await self._send(call)
-            return self._judge(sent)
+            refusal = sent.refusal
+            if refusal is None:
+                self._judge(sent)
+                return sent.result, False
+            credential.doubt(sent.fingerprint)
+            if not last:
+                refusal = await self._freshen(sent, refusal)
+                if refusal is None:
+                    return sent.result, True
+            credential.refuse(sent.fingerprint, refusal.message)
+            self._telemetry.credentials(self._project, valid=False)
+            return refusal, False
+
+    async def _obstacle(self) -> Fault | None:
+        """Wait until a request may be sent; a fault if that is not to be."""
+        credential = self._credential
+        while True:
+            fault = credential.barred() or await self._wait_out() or await self._renew()
+            if fault is not None:
+                if fault.kind is Kind.CREDENTIALS and fault.code != _UNREADABLE:
+                    self._telemetry.credentials(self._project, valid=False)
+                return fault
+            await self._budget.take()
+            if credential.paused <= 0 and credential.barred() is None:
+                return None
+            # Ordered while this waited for the budget; what it took is lost, so that the budget holds.
 
     async def _wait_out(self) -> Fault | None:
         """Wait while the provider wants no requests; a fault if that is longer than a request may take."""
         while (wait := self._credential.paused) > 0:
             if wait > self._timeout:
                 words = f"not asked: the provider ordered a pause, {wait:.0f} s of which are left"
-                return Fault(kind=Kind.THROTTLED, code=_NOT_SENT, message=words)
+                return Fault(kind=Kind.THROTTLED, code="paused", message=words, wait=wait)
             await self._clock.sleep(wait)
         return None
 
-    def _judge(self, sent: "_Sent") -> Answer | Fault:
-        """What an outcome says of the credential."""
+    def _judge(self, sent: "_Sent") -> None:
+        """What an outcome other than a refusal says of the credential."""
         result = sent.result
         if isinstance(result, Answer) or result.kind is Kind.CONTENT:
-            self._credential.accept()
+            self._credential.accept(sent.fingerprint)
             self._telemetry.credentials(self._project, valid=True)
-        elif _is_refusal(result):
-            self._credential.refuse(sent.fingerprint, result.message)
-            self._telemetry.credentials(self._project, valid=False)
         elif result.kind is Kind.THROTTLED:
             self._telemetry.throttled(self._project)
             backoff = _FIRST_PAUSE * 2 * (1 + self._jitter())
             self._credential.pause(result.wait if result.wait is not None else backoff)
-        return result
 
-    async def _freshen(self, sent: "_Sent") -> bool:
-        """After a refusal: have something else to prove the identity with; says whether there is."""
-        skew = sent.now - self._clock.time()
-        if abs(skew - self._credential.skew) > _SKEW:
+    async def _freshen(self, sent: "_Sent", refusal: Fault) -> Fault | None:
+        """After a refusal: None if there is something else now to prove the identity with, else what to tell."""
+        credential = self._credential
+        skew = sent.skew if sent.date is None else sent.date - self._clock.time()
+        learnt = abs(skew - sent.skew) > _SKEW
+        if learnt and abs(skew - credential.skew) > _SKEW:
             _log.warning(
                 "the provider's clock is %.0f s ahead of this machine's; signing by its",
                 skew,
                 extra={"project": self._project},
             )
-            self._credential.skew = skew
-            return True
-        if self._credential.auth.fingerprint() != sent.fingerprint:
-            return True
-        await self._renew(refused=sent.fingerprint)
-        return self._credential.auth.fingerprint() != sent.fingerprint
+            credential.skew = skew
+        fault = await self._renew(refused=sent.fingerprint)
+        if learnt or credential.auth.fingerprint() != sent.fingerprint:
+            return None
+        if fault is None:
+            return refusal
+        return msgspec.structs.replace(refusal, message=f"{refusal.message} ({fault.message})")
 
     async def _renew(self, refused: str | None = None) -> Fault | None:
         """Renew the credential if that is due, or `refused` is its fingerprint; a fault if there is none to use."""
         credential = self._credential
+        auth = credential.auth
+        if refused is None and credential.renewing.locked() and self._usable():
+            return None  # what there is serves until somebody else has renewed it
         async with credential.renewing:
-            auth = credential.auth
-            if refused is not None and auth.fingerprint() != refused:
-                return None  # somebody else was refused too, and has renewed it
+            asked_with = auth.fingerprint()
+            if refused is not None and (asked_with != refused or credential.barred() is not None):
+                return None  # somebody else was refused too, and has renewed it, or could not
             renewal = auth.renewal(credential.now, refused=refused is not None)
             if renewal is None:
                 return None
             usable = refused is None and self._usable()
-            if not credential.may_renew:
-                words = "not asked: there is no credential, and its issuer has not answered; next try soon"
-                return None if usable else Fault(kind=Kind.TRANSIENT, code=_NOT_SENT, message=words)
+            barred = credential.renewal_barred()
+            if barred is not None:
+                return None if usable else barred
             try:
                 await self._drive(renewal)
             except RenewalError as error:
-                return self._renewal_failed(error.fault, usable=usable)
+                return self._renewal_failed(asked_with, error.fault, usable=usable)
             credential.renewed()
             expires = auth.expires()
             if expires is not None:
                 self._telemetry.credentials_expire(self._project, auth.expiry_renewal, expires)
             return None
 
-    def _renewal_failed(self, fault: Fault, *, usable: bool) -> Fault | None:
-        credential = self._credential
-        credential.renewal_failed()
-        if usable:
-            _log.warning(
-                "the credential could not be renewed yet: %s", fault.message, extra=self._fields("", fault)
-            )
-            return None
-        if fault.kind is Kind.CREDENTIALS:
-            credential.refuse(credential.auth.fingerprint(), fault.message)
-            self._telemetry.credentials(self._project, valid=False)
+    def _renewal_failed(self, asked_with: str, fault: Fault, *, usable: bool) -> Fault | None:
+        if fault.code != _UNREADABLE:  # else nobody was asked
+            wait = self._credential.renewal_failed(asked_with, fault)
+            fault = msgspec.structs.replace(fault, wait=wait)
+        if not usable:
             return fault
-        # Tried already as often as is good: the next poll asks again.
-        return msgspec.structs.replace(fault, code=_NOT_SENT)
+        _log.warning(
+            "the credential could not be renewed yet: %s", fault.message, extra=self._fields("", fault)
+        )
+        return None
 
     def _usable(self) -> bool:
         """Whether there is something to prove the identity with."""
@@ -254,7 +287,7 @@ class Api:
             RenewalError: it failed.
 
         """
-        try:
+        with contextlib.closing(renewal), contextlib.suppress(StopIteration):
             exchange = next(renewal)
             while True:
                 reply = await self._exchange_with_issuer(exchange)
@@ -262,8 +295,6 @@ class Api:
                     exchange = renewal.throw(UnansweredError(reply))
                 else:
                     exchange = renewal.send(reply)
-        except StopIteration:
-            return
 
     async def _exchange_with_issuer(self, exchange: Exchange) -> Reply | Fault:
         await self._budget.take()
@@ -292,30 +323,30 @@ class Api:
 
     async def _send(self, call: Call) -> "_Sent":
         """Send a request once; whatever comes of it is counted."""
-        await self._budget.take()
         started = self._clock.monotonic()
         auth = self._credential.auth
-        fingerprint = auth.fingerprint()
+        fingerprint, skew = auth.fingerprint(), self._credential.skew
         try:
             request = self._request(call)
             # Those of this request: a file may hold others by the time of the answer.
             secrets = auth.secrets()
         except SecretError as error:
             # Nothing was sent, so no request is counted; the failure is.
-            fault = Fault(kind=Kind.CREDENTIALS, code="secret", message=str(error))
+            fault = Fault(kind=Kind.CREDENTIALS, code=_UNREADABLE, message=str(error))
             self._telemetry.failed(self._project, self._provider.name, call.operation, fault)
-            return _Sent(fault, fingerprint, self._clock.time())
+            return _Sent(fault, fingerprint, skew, None)
         expires = auth.expires()
         if expires is not None:
             self._telemetry.credentials_expire(self._project, auth.expiry_renewal, expires)
         outcome = await self._exchange(self._clients, request)
-        now = self._clock.time()
+        date = None
         result: Answer | Fault
         if isinstance(outcome, Fault):
             result = outcome
         else:
             status, headers, body = outcome
-            now = _date(headers.get("date")) or now
+            date = _date(headers.get("date"))
+            now = self._clock.time() if date is None else date
             fault_or_none = self._provider.fault(call, status, headers, body)
             result = fault_or_none or Answer(body, now, started, str(status))
         if isinstance(result, Fault):
@@ -324,7 +355,7 @@ class Api:
             _log.debug("request failed: %s", result.message, extra=self._fields(call.operation, result))
         seconds = self._clock.monotonic() - started
         self._telemetry.requested(self._project, self._provider.name, call.operation, result.code, seconds)
-        return _Sent(result, fingerprint, now)
+        return _Sent(result, fingerprint, skew, date)
 
     def _masked(self, fault: Fault, secrets: Iterable[str] | None = None) -> Fault:
         """A fault fit to print."""
@@ -385,7 +416,7 @@ class Api:
             return Fault(kind=Kind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}")
         except Exception as error:  # noqa: BLE001  # whatever an HTTP library, a proxy's setting or TLS comes up with
             words = str(error) or type(error).__name__
-            message = f"no answer from {request.url.host}: {words}"
+            message = f"no answer from {request.url.netloc.decode()}: {words}"
             return Fault(kind=Kind.TRANSIENT, code="connect", message=message)
 
     def _fields(self, operation: str, fault: Fault) -> dict[str, str]:
@@ -408,17 +439,22 @@ class _Sent(msgspec.Struct, frozen=True):
 
     result: Answer | Fault
     fingerprint: str
-    now: float
-    """The answer's own clock, or ours if there was none."""
+    skew: float
+    """What was known of the provider's clock."""
+    date: float | None
+    """The answer's own clock, if it told one."""
+
+    @property
+    def refusal(self) -> Fault | None:
+        """The fault, if the provider refused who asked; what could not even be sent is no judgement."""
+        fault = self.result
+        if isinstance(fault, Fault) and fault.kind is Kind.CREDENTIALS and fault.code != _UNREADABLE:
+            return fault
+        return None
 
 
 _Received = tuple[int, dict[str, str], bytes]
 """Status, headers in lower case, body."""
-
-
-def _is_refusal(result: Answer | Fault) -> bool:
-    """Whether the provider refused who asked; what could not even be sent is no judgement."""
-    return isinstance(result, Fault) and result.kind is Kind.CREDENTIALS and result.code != "secret"
 
 
 async def _abandon(clients: "_Clients", exchange: asyncio.Task[_Received]) -> None:
@@ -491,9 +527,11 @@ def _date(text: str | None) -> float | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+        date = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None
+    # What is signed by a clock of another age could not even be written.
+    return date if 0 < date < _LAST_DATE else None
 
 
 class _Clients:

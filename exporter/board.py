@@ -101,9 +101,8 @@ class Entry:
             self._durations = bounds.empty(now)
         self._state, events = account(self._state, run, asked=asked, now=now)
         self._count(events, observe)
-        hidden = {one.id for one in self._state.hidden}
         self._lookups = {
-            identity: self._lookups.get(identity, (asked + interval, interval)) for identity in hidden
+            one.id: self._lookups.get(one.id, (asked + interval, interval)) for one in self._state.hidden
         }
         self._asked = asked
         self._expired = False
@@ -128,23 +127,25 @@ class Entry:
     def wanted_detail(self) -> Run | None:
         """The latest run, if it is new or has changed since its details were asked for."""
         run = self._latest
-        if run is None or self._absences >= ABSENCES or run == self._detailed:
+        if run is None or run.nameless or self._absences >= ABSENCES or run == self._detailed:
             return None
         return run if self._detail_tries < DETAIL_TRIES else None
 
     def detailed(self, of: Run, detail: Run | None) -> None:
-        """Apply the details of a run as it was when they were asked for; None if they cannot be had."""
-        if detail is not None and detail.id != of.id:
-            detail = None
+        """Apply the details of a run as it was when they were asked for; None if they cannot be had.
+
+        Then what was known of its jobs goes: they are not as they were before it changed.
+        """
         self._detailed = of
-        if detail is not None:
-            self._detail = detail
+        self._detail = detail if detail is not None and detail.id == of.id else None
         if self.view is not None:
             self._show(up=self.view.up)
 
     def detail_failed(self) -> None:
-        """Details could not be asked for this time."""
+        """Details could not be asked for this time; after the last try they cannot be had."""
         self._detail_tries += 1
+        if self._detail_tries >= DETAIL_TRIES and self._latest is not None:
+            self.detailed(self._latest, None)
 
     def due_lookups(self, now: float) -> tuple[str, ...]:
         """The ids of hidden runs to look up at `now` (monotonic seconds)."""
@@ -268,7 +269,7 @@ class Board:
         self._entries: dict[str, Entry] = {}
         self._provider = provider
         self._project = project
-        self._interval = interval
+        self._interval = min(interval, LOOKUP_LONGEST)
         self._details = metrics.details != "none"
         self._bounds = Bounds(metrics.run_duration_buckets, metrics.stage_duration_buckets)
         self._own = self._observer(metrics, "pipeline", STAGE_NAMES_OF_PIPELINE)

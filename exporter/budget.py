@@ -1,6 +1,6 @@
 """The request budget of a project: a token bucket that everything sent to its cloud goes through.
 
-Ours, since rate-limit libraries know neither a pause that a vendor orders nor an injected clock.
+Ours, since rate-limit libraries know no injected clock.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ class Budget:
         self._clock = clock
         self._tokens = float(burst)
         self._at = clock.monotonic()
-        self._paused_until = self._at
         self._turn = asyncio.Lock()
 
     async def take(self) -> None:
@@ -28,14 +27,10 @@ class Budget:
                 await self._clock.sleep(wait)
             self._tokens -= 1
 
-    def pause(self, seconds: float) -> None:
-        """Send nothing for so long, beside what is under way: the vendor asked for it."""
-        self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
-
     def _wait(self) -> float:
         now = self._clock.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        wait = max(self._paused_until - now, (1 - self._tokens) / self._rate)
+        wait = (1 - self._tokens) / self._rate
         # A sleep can end a hair early; a wait below the clock's grain would spin.
         return wait if now + wait > now else 0.0

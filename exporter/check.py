@@ -7,17 +7,19 @@ from urllib.parse import urlsplit
 from exporter.assembly import LOOPBACK, label_names
 from exporter.board import ProjectView, View
 from exporter.config.duration import format_duration
-from exporter.config.fields import Section
+from exporter.config.fields import Discover, Section
 from exporter.config.schema import Config
 from exporter.config.secret import FileSecret, SecretError
 from exporter.ledger import Series
 from exporter.metrics import Family, Type, V, catalogue
 from exporter.model import Job, Pipeline, Run, Stage, Status, Step
-from exporter.providers import AnyProject
+from exporter.providers import AnyProject, connect
 from exporter.tally import Bounds, Durations, Tally
 
 MANY_SERIES = 300_000
 STAGES = 5
+EXAMPLE = 1000
+"""Pipelines of a project, where their number is not known."""
 _ID_LENGTH = 32
 
 
@@ -25,43 +27,83 @@ def report(config: Config) -> str:
     """What a configuration means, as text."""
     listed = sum(len(project.pipelines) for project in config.projects)
     finds = any(project.discovery for project in config.projects)
-    found = " and those to be discovered" if finds else ""
-    lines = [f"{_count(len(config.projects), 'project')}, {_count(listed, 'pipeline')}{found}"]
+    found = (
+        f"{_count(listed, 'pipeline')} and those to be discovered" if listed else "pipelines to be discovered"
+    )
+    watched = found if finds else _count(listed, "pipeline")
+    lines = [f"{_count(len(config.projects), 'project')}, {watched}"]
     for project in config.projects:
         lines += _project(config, project)
-    if listed:
-        lines.append(
-            f"series: about {expected_series(config)} for the pipelines listed, with {STAGES} stages each, success "
-            "and failure seen"
-        )
-    if finds:
-        lines.append(f"series: about {_series_each(config)} for each pipeline discovered")
+    lines.append(f"series: {_expected(config, discovery=finds)}")
     lines += [f"warning: {text}" for text in warnings(config)]
     return "\n".join(lines)
 
 
 def _project(config: Config, project: AnyProject) -> Iterator[str]:
     poll = config.poll
-    often = format_duration(min(poll.active_interval, poll.interval))
-    listed = _count(len(project.pipelines), "pipeline") + (" listed" if project.discovery else "")
+    listed = _count(len(project.pipelines), "pipeline")
+    if project.discovery:
+        listed = f"{listed} and those discovered" if project.pipelines else "every pipeline discovered"
     yield f"{project.name} ({project.provider}, {project.base_url}): {listed}"
-    requests = requests_per_refresh(config, project)
+    page = connect(project, {})[0].page_size
+    listing = f"1 for each {page} pipelines of the project, and 1 to see the end"
+    many = poll.chunk_size > 1
+    batch = f"1 for each {poll.chunk_size} pipelines" if many else "1 for each pipeline"
+    running = f"1 for each {poll.chunk_size} of them" if many else "1 for each"
+    refresh, often = format_duration(poll.interval), min(poll.active_interval, poll.interval)
     if project.discovery is None:
-        yield f"  requests: {requests} a refresh, {requests * 60 / poll.interval:.4g} a minute"
-        if any(entry.name is None for entry in project.pipelines):
-            yield "  and for names not given, at the start and hourly, 1 for each 100 pipelines of the project, and 1"
+        requests = requests_per_refresh(config, project)
+        noun = "request" if requests == 1 else "requests"
+        yield f"  {requests} {noun} a refresh, {_per_minute(requests, poll.interval)} a minute; besides"
     else:
-        every, interval = format_duration(poll.interval), format_duration(project.discovery.interval)
-        yield f"  requests: every {every}, 1 for each {poll.chunk_size} pipelines"
-        yield f"  or instead, every {interval}, 1 for each 100 pipelines of the project, and 1: the list tells both"
-    yield f"  and every {often}, 1 for each {poll.chunk_size} pipelines under way"
+        turn = _turn(config, project.discovery)
+        minute = _per_minute(requests_with_discovery(config, project.discovery, EXAMPLE, page), poll.interval)
+        if turn > 1:
+            yield f"  requests of a refresh, every {refresh}: {batch}"
+            yield f"  but every {format_duration(turn * poll.interval)} one lists the project instead: {listing}"
+        else:
+            yield f"  requests of a refresh, every {refresh}, which lists the project: {listing}"
+        yield f"  with {EXAMPLE} pipelines in the project, all of them watched: about {minute} a minute; besides"
+    most = _per_minute(1, often)
+    yield f"  - for running pipelines: every {format_duration(often)}, {running} (up to {most} a minute)"
+    if project.discovery is None and any(entry.name is None for entry in project.pipelines):
+        yield f"  - for names that are not given: at the start and every hour, {listing}"
     if config.metrics.details != "none":
-        yield "  and 1 for each run that is new or has changed (metrics.details)"
+        yield "  - for metrics.details: 1 for each run that is new, or has changed since the poll before"
+    yield "  - for runs that a newer one hid between two polls: 1 for each"
+
+
+def _per_minute(requests: float, seconds: float) -> str:
+    return f"{requests * 60 / seconds:.4g}"
+
+
+def _expected(config: Config, *, discovery: bool) -> str:
+    """Series to expect, in words."""
+    series = expected_series(config)
+    parts = [f"about {series}"] if series else []
+    if discovery:
+        parts.append(f"about {_series_each(config)} for each pipeline discovered")
+    inside = {"none": "", "jobs": " of one job", "steps": " of one job of two steps"}[config.metrics.details]
+    return (
+        f"{', and '.join(parts)} (reckoned with {STAGES} stages{inside}, and runs that succeeded and failed)"
+    )
 
 
 def requests_per_refresh(config: Config, project: AnyProject) -> int:
     """Requests that one pass over all listed pipelines of a project takes."""
     return math.ceil(len(project.pipelines) / config.poll.chunk_size)
+
+
+def requests_with_discovery(config: Config, discovery: Discover, pipelines: int, page: int) -> float:
+    """Requests that a refresh takes on the average where a project has so many pipelines, all of them watched."""
+    batches, listing = math.ceil(pipelines / config.poll.chunk_size), math.ceil(pipelines / page) + 1
+    turn = _turn(config, discovery)
+    return ((turn - 1) * batches + listing) / turn
+
+
+def _turn(config: Config, discovery: Discover) -> int:
+    """Of so many refreshes one lists the project, which tells the runs as well."""
+    return max(1, math.ceil(discovery.interval / config.poll.interval))
 
 
 def expected_series(config: Config) -> int:
@@ -121,29 +163,43 @@ def warnings(config: Config) -> Iterator[str]:
     series = expected_series(config)
     if series > MANY_SERIES:
         yield (
-            f"about {series} series are more than a scrape should carry ({MANY_SERIES}): see "
-            "metrics.run_histogram, run_status_series and the buckets"
+            f"about {series} series are more than a scrape should carry ({MANY_SERIES}): see metrics.details, "
+            "run_histogram, run_status_series and the buckets"
         )
     if config.poll.max_age < config.poll.interval:
         yield "poll.max_age is below poll.interval: values will come and go between refreshes"
     for project in config.projects:
-        needed = (
-            requests_per_refresh(config, project) - project.rate_limit.burst
-        ) / project.rate_limit.requests_per_second
-        if needed > config.poll.interval:
-            yield (
-                f"{project.name}: a refresh takes {needed:.0f} s under rate_limit, longer than poll.interval "
-                f"({format_duration(config.poll.interval)}): raise one of them, or poll.chunk_size"
-            )
-        url = urlsplit(project.base_url)
-        if url.scheme == "http" and url.hostname not in LOOPBACK:
-            yield f"{project.name}: {project.base_url} is not encrypted: credentials go over the network in the clear"
-        odd = [entry.id for entry in project.pipelines if len(entry.id) != _ID_LENGTH]
-        if odd:
-            yield f"{project.name}: {odd[0]} is not {_ID_LENGTH} characters long, as pipeline ids are"
-        if len(project.project_id) != _ID_LENGTH:
-            yield f"{project.name}: project_id {project.project_id} is not {_ID_LENGTH} characters long, as project ids are"
-        yield from (f"{project.name}: {text}" for text in _unreadable(project.auth))
+        yield from (f"{project.name}: {text}" for text in _doubts(config, project))
+
+
+def _doubts(config: Config, project: AnyProject) -> Iterator[str]:
+    limit, interval = project.rate_limit, config.poll.interval
+    needed = (requests_per_refresh(config, project) - limit.burst) / limit.requests_per_second
+    if needed > interval:
+        yield (
+            f"a refresh takes {needed:.0f} s under rate_limit, longer than poll.interval "
+            f"({format_duration(interval)}): raise one of them, or poll.chunk_size"
+        )
+    if project.discover and project.discover.interval < interval:
+        yield (
+            f"discover.interval ({format_duration(project.discover.interval)}) is below poll.interval "
+            f"({format_duration(interval)}): the project is listed at each refresh, and no more often"
+        )
+    if project.url_template and "{pipeline_id}" not in project.url_template:
+        yield "url_template has no {pipeline_id}: all pipelines will have the same url"
+    if project.tls.insecure_skip_verify:
+        yield "tls.insecure_skip_verify: whoever is in between can read the credentials; ca_file is the safe way"
+    for url in (project.base_url, getattr(project.auth, "iam_endpoint", None)):
+        parts = urlsplit(url or "")
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            yield f"{url} is not encrypted: credentials go over the network in the clear"
+    odd = [entry.id for entry in project.pipelines if len(entry.id) != _ID_LENGTH]
+    if odd:
+        yield f"{odd[0]} is not {_ID_LENGTH} characters long, as pipeline ids are"
+    if len(project.project_id) != _ID_LENGTH:
+        yield f"project_id {project.project_id} is not {_ID_LENGTH} characters long, as project ids are"
+    yield from _unreadable(project)
+    yield from _unreadable(project.auth)
 
 
 def _unreadable(section: Section) -> Iterator[str]:

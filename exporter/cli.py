@@ -5,28 +5,38 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Never
+
+import yaml
+from tqdm import tqdm
 
 from exporter import __version__, check, demo, logs
-from exporter.api import SetupError
+from exporter.api import ApiError, SetupError
 from exporter.assembly import Exporter, assemble
 from exporter.clock import SystemClock
+from exporter.config.fields import ProjectSection
 from exporter.config.schema import Config, ConfigError, load
 from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Format
+from exporter.membership import NO_MEMBER
 
 _COMMANDS = {
     "run": "poll and serve metrics (the default)",
     "check-config": "read FILE, tell every fault, and what it means: requests, series",
     "once": "poll everything once and print the metrics",
+    "discover": "print what the provider lists, as pipelines: to paste",
     "demo": "run on a simulated cloud, no account needed",
     "simulate": "the simulated cloud alone; prints a configuration for it",
 }
+
+_log = logging.getLogger("exporter.cli")
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):[0-9]{1,5}")
 
@@ -151,13 +161,59 @@ def _once(flags: argparse.Namespace) -> int:
 
 async def _poll_once(config: Config) -> Exporter:
     exporter = assemble(config, SystemClock())
-    async with asyncio.TaskGroup() as polls:
-        for poller in exporter.pollers:
-            polls.create_task(guarded_tick(poller, once=True))
+    total = sum(len(board.ids) for board in exporter.boards)
+    with _progress_bar(None if any(project.discovery for project in config.projects) else total) as bar:
+        async with asyncio.TaskGroup() as polls:
+            for poller in exporter.pollers:
+                poller.progress = bar.update
+                polls.create_task(guarded_tick(poller, once=True))
     await exporter.publisher.publish()
     for poller in exporter.pollers:
         await poller.close()
     return exporter
+
+
+def _progress_bar(total: int | None) -> "tqdm[Never]":
+    """A bar on standard error, where that is a terminal."""
+    return tqdm(total=total, unit=" pipelines", disable=None, leave=False)
+
+
+def _discover(flags: argparse.Namespace) -> int:
+    config = _config(flags)
+    return asyncio.run(_print_pipelines(config))
+
+
+async def _print_pipelines(config: Config) -> int:
+    exporter = assemble(config, SystemClock())
+    code = 0
+    for project, poller in zip(config.projects, exporter.pollers, strict=True):
+        try:
+            with _progress_bar(None) as bar:
+                poller.progress = bar.update
+                found = await poller.discover()
+        except ApiError as error:
+            _log.error(
+                "%s: %s", project.name, error, extra={"project": project.name, "code": error.fault.code}
+            )
+            code = 1
+            continue
+        finally:
+            await poller.close()
+        wanted = {identity: name for identity, name in found.items() if _takes(project, name)}
+        if not found:
+            _log.error(NO_MEMBER, extra={"project": project.name})
+            code = 1
+        others = (
+            f", {len(found) - len(wanted)} others do not match discover" if len(wanted) < len(found) else ""
+        )
+        print(f"# {project.name}: {len(wanted)} pipelines{others}")
+        entries = [{"id": identity, "name": name} for identity, name in wanted.items()]
+        print(yaml.safe_dump({"pipelines": entries}, sort_keys=False, allow_unicode=True))
+    return code
+
+
+def _takes(project: ProjectSection, name: str) -> bool:
+    return project.discovery is None or project.discovery.takes(name)
 
 
 def _demo(flags: argparse.Namespace) -> int:
@@ -175,6 +231,7 @@ _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "check-config": _check_config,
     "once": _once,
+    "discover": _discover,
     "demo": _demo,
     "simulate": _simulate,
 }

@@ -1,13 +1,16 @@
 """A credential's standing with its provider, shared by all projects that use it.
 
 Five refusals in a row lock a key, whoever sent them. So until a credential has been accepted, and again after each
-refusal, one request alone is under way; after a refusal the next try waits, longer each time, unless what proves the
-identity has changed. Throttling is by caller too: a pause holds for every project that shares the credential.
+refusal or rotation, one request alone is under way; after a refusal the next try waits, longer each time, unless what
+proves the identity has changed. Whoever issues a credential is spared in the same way. Throttling is by caller too: a
+pause holds for every project that shares the credential.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+
+import msgspec
 
 from exporter.auth import Auth
 from exporter.clock import Clock
@@ -17,6 +20,7 @@ LONGEST_PAUSE = 3600.0
 """Seconds between tries with a refused credential, at most; also the longest pause that a provider can order."""
 
 _FIRST_RENEWAL_PAUSE = 5.0
+_MOST_DOUBLINGS = 20
 
 
 class Credential:
@@ -30,14 +34,19 @@ class Credential:
         self.renewing = asyncio.Lock()
         self._clock = clock
         self._interval = interval
-        self._accepted = False
         self._alone = asyncio.Lock()
+        self._accepted: str | None = None
+        """The fingerprint that was accepted last; None since it was refused."""
+        self._accepted_skew = 0.0
         self._refused: str | None = None
         """The fingerprint that was refused last; None since it was accepted."""
         self._words = ""
         self._refusals = 0
         self._next_try = 0.0
         self._paused_until = 0.0
+        self._renewal_fault: Fault | None = None
+        self._asked_with = ""
+        self._renewal_refusals = 0
         self._renewal_failures = 0
         self._next_renewal = 0.0
 
@@ -47,8 +56,8 @@ class Credential:
         return self._clock.time() + self.skew
 
     def accepted(self) -> bool:
-        """Whether the provider took the credential when it last judged it."""
-        return self._accepted
+        """Whether the provider took what proves the identity now when it last judged it."""
+        return self._accepted is not None and self._accepted == self.auth.fingerprint()
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -62,31 +71,38 @@ class Credential:
             yield
 
     def barred(self) -> Fault | None:
-        """Why nothing may be sent now, if so: it would be refused again, or the provider ordered a long pause."""
+        """Why nothing may be sent now, if so: it would be refused again."""
         wait = self._next_try - self._clock.monotonic()
         if self._refused is None or wait <= 0 or self.auth.fingerprint() != self._refused:
             return None
         words = f"not asked: the credentials were refused ({self._words}); next try in {wait:.0f} s"
         return Fault(kind=Kind.CREDENTIALS, code="refused", message=words)
 
-    def accept(self) -> None:
-        """The provider took the credential."""
-        self._accepted = True
+    def accept(self, fingerprint: str) -> None:
+        """The provider took what has this fingerprint."""
+        if fingerprint != self.auth.fingerprint():
+            return  # a late word on what has been replaced
+        self._accepted = fingerprint
+        self._accepted_skew = self.skew
         self._refused = None
         self._refusals = 0
 
+    def doubt(self, fingerprint: str) -> None:
+        """The provider refused what has this fingerprint; whether something else would do is yet to be seen."""
+        if fingerprint == self._accepted:
+            self._accepted = None
+
     def refuse(self, fingerprint: str, words: str) -> None:
         """The provider refused what proves the identity, a fresh one included."""
-        self._accepted = False
-        if fingerprint != self._refused:
-            self._refusals = 0
-        elif self._clock.monotonic() < self._next_try:
+        self.doubt(fingerprint)
+        # A clock that did not help may be wrong itself.
+        self.skew = self._accepted_skew
+        if fingerprint == self._refused and self._clock.monotonic() < self._next_try:
             return  # what was under way beside the request that was refused first
         self._refused = fingerprint
         self._words = words
-        pause = min(self._interval * 2**self._refusals, LONGEST_PAUSE)
-        self._refusals = min(self._refusals + 1, 20)
-        self._next_try = self._clock.monotonic() + pause
+        self._next_try = self._clock.monotonic() + _growing(self._interval, self._refusals, LONGEST_PAUSE)
+        self._refusals += 1
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long: the provider ordered it."""
@@ -98,20 +114,38 @@ class Credential:
         """Seconds for which nothing may be sent; 0 or less if that is over."""
         return self._paused_until - self._clock.monotonic()
 
-    def renewal_failed(self) -> None:
-        """Whoever issues the credential did not answer: ask less often."""
-        pause = min(
-            _FIRST_RENEWAL_PAUSE * 2**self._renewal_failures, max(self._interval, _FIRST_RENEWAL_PAUSE)
-        )
-        self._renewal_failures = min(self._renewal_failures + 1, 20)
+    def renewal_barred(self) -> Fault | None:
+        """Why the issuer may not be asked now, if so; with the time until it may."""
+        wait = self._next_renewal - self._clock.monotonic()
+        if self._renewal_fault is None or wait <= 0 or self.auth.fingerprint() != self._asked_with:
+            return None
+        fault = self._renewal_fault
+        words = f"not asked: no credential could be had ({fault.message}); next try in {wait:.0f} s"
+        return msgspec.structs.replace(fault, message=words, wait=wait)
+
+    def renewal_failed(self, asked_with: str, fault: Fault) -> float:
+        """Whoever issues the credential gave none to what had this fingerprint; returns when to ask again, in seconds."""
+        if fault.kind is Kind.CREDENTIALS:
+            # Wrong passwords lock a user as wrong signatures lock a key.
+            pause = _growing(self._interval, self._renewal_refusals, LONGEST_PAUSE)
+            self._renewal_refusals += 1
+        else:
+            most = max(self._interval, _FIRST_RENEWAL_PAUSE)
+            pause = _growing(_FIRST_RENEWAL_PAUSE, self._renewal_failures, most)
+            self._renewal_failures += 1
+        self._renewal_fault = fault
+        self._asked_with = asked_with
+        pause = max(pause, min(fault.wait or 0.0, LONGEST_PAUSE))
         self._next_renewal = self._clock.monotonic() + pause
+        return pause
 
     def renewed(self) -> None:
         """A fresh credential came."""
+        self._renewal_fault = None
+        self._renewal_refusals = 0
         self._renewal_failures = 0
-        self._next_renewal = 0.0
 
-    @property
-    def may_renew(self) -> bool:
-        """Whether the issuer may be asked now."""
-        return self._clock.monotonic() >= self._next_renewal
+
+def _growing(first: float, times: int, most: float) -> float:
+    """A pause that doubles each time."""
+    return min(first * 2.0 ** min(times, _MOST_DOUBLINGS), most)

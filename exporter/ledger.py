@@ -136,7 +136,7 @@ def account(
     familiar = known is not None or run.id in state.missed or _open(state, run.id) is not None
     events: list[Event] = []
     if number < state.high or (number == state.high and not familiar):
-        bore = {ended.number for ended in state.ended} | ({state.high} if state.active else set())
+        bore = {state.high, *(one.number for one in state.ended), *(one.number for one in _under_way(state))}
         reused = not familiar and number in bore
         if state.strange != run.id and not reused:
             return msgspec.structs.replace(state, asked=asked, strange=run.id, doubtful=True), ()
@@ -178,7 +178,7 @@ def account(
 def learn(state: State, identity: str, run: Run | None) -> tuple[State, tuple[Event, ...]]:
     """Apply what was looked up of a hidden run: how it is, or None if the provider no longer knows it."""
     hidden = next((one for one in state.hidden if one.id == identity), None)
-    if hidden is None or (run is not None and not run.status.final):
+    if hidden is None or (run is not None and not (run.status.final and run.id == identity)):
         return state, ()
     events: list[Event] = []
     state = msgspec.structs.replace(state, hidden=tuple(one for one in state.hidden if one is not hidden))
@@ -237,10 +237,12 @@ def _find(state: State, identity: str) -> Ended | None:
     return next((ended for ended in state.ended if ended.id == identity), None)
 
 
+def _under_way(state: State) -> tuple[Active, ...]:
+    return (*state.hidden, *((state.active,) if state.active else ()))
+
+
 def _open(state: State, identity: str) -> Active | None:
-    return next(
-        (one for one in (*state.hidden, state.active) if one is not None and one.id == identity), None
-    )
+    return next((one for one in _under_way(state) if one.id == identity), None)
 
 
 def _end(state: State, run: Run, number: int, events: list[Event], *, reopened: bool) -> State:
@@ -249,7 +251,10 @@ def _end(state: State, run: Run, number: int, events: list[Event], *, reopened: 
     if known is None:
         counted = run.id not in state.missed
         if counted:
-            events.append(Event(count=Count.ENDED, run=run))
+            events.append(Event(count=Count.RETRIED if reopened else Count.ENDED, run=run))
+        if len(state.ended) >= KEPT and number < state.ended[-1].number:
+            # Learnt so late that its place among those that are no longer kept is lost.
+            return state
     elif reopened or _later(known.end, run.end):
         events.append(Event(count=Count.RETRIED, run=run))
     elif (known.status, known.end) == (run.status, run.end):

@@ -11,21 +11,29 @@ from exporter.config.fields import PipelineEntry
 from exporter.model import Pipeline, label
 from exporter.providers import AnyProject
 
+NO_MEMBER = "the provider lists no pipelines: most likely the user is no member of this project (or project_id is another's)"
+
 ABSENCES = 2
 AGREEING = 3
 
 
 class Claims:
-    """Who watches a pipeline, where several projects of the configuration find the same: the earliest."""
+    """Who watches a pipeline, where several projects of the configuration find the same: who lists it, or the earliest."""
 
     def __init__(self) -> None:
-        self._owners: dict[Hashable, int] = {}
+        self._owners: dict[Hashable, tuple[bool, int]] = {}
 
-    def take(self, pipeline: Hashable, project: int) -> bool:
+    def take(self, pipeline: Hashable, project: int, *, discovered: bool) -> bool:
         """Claim a pipeline for a project, by its place in the configuration; says whether it is its own."""
-        owner = min(project, self._owners.get(pipeline, project))
+        claim = (discovered, project)
+        owner = min(claim, self._owners.get(pipeline, claim))
         self._owners[pipeline] = owner
-        return owner == project
+        return owner == claim
+
+    def leave(self, pipeline: Hashable, project: int) -> None:
+        """Give up what a project had discovered: another one may have it."""
+        if self._owners.get(pipeline) == (True, project):
+            del self._owners[pipeline]
 
 
 class Membership:
@@ -38,13 +46,14 @@ class Membership:
         self._configured: dict[str, PipelineEntry] = {entry.id: entry for entry in project.pipelines}
         self._names: dict[str, str] = {}
         self._absences: dict[str, int] = {}
-        self._size = 0
+        self._size: int | None = None
+        """How many pipelines the last listing had that was believed."""
         self._doubted = 0
         for identity in self._configured:
-            self._own(identity)
+            claims.take(self._key(identity), place, discovered=False)
 
-    def _own(self, identity: str) -> bool:
-        return self._claims.take((self._project.provider, self._project.base_url, identity), self._place)
+    def _key(self, identity: str) -> Hashable:
+        return self._project.provider, self._project.base_url, identity
 
     @property
     def unnamed(self) -> frozenset[str]:
@@ -68,26 +77,34 @@ class Membership:
         discovery = self._project.discovery
         if discovery is None:
             return ""
-        if not found or len(found) < self._size / 2:
+        before = self._size or 0
+        if len(found) < before / 2 or (not found and self._size != 0):
             self._doubted += 1
             if self._doubted < AGREEING:
-                return _doubt(len(found), self._size)
+                return _doubt(len(found), before)
         self._doubted = 0
         self._size = len(found)
         for identity, name in found.items():
             if identity in self._configured:
                 continue
-            if discovery.takes(name) and self._own(identity):
+            known = name or self._names.get(identity, "")
+            key = self._key(identity)
+            if discovery.takes(known) and self._claims.take(key, self._place, discovered=True):
                 self._absences[identity] = 0
-                self._names[identity] = name or identity
-            else:
-                self._absences.pop(identity, None)
+                if known:
+                    self._names[identity] = known
+            elif identity in self._absences:
+                self._leave(identity)
         for identity in [identity for identity in self._absences if identity not in found]:
             self._absences[identity] += 1
             if self._absences[identity] >= ABSENCES:
-                del self._absences[identity]
-                del self._names[identity]
+                self._leave(identity)
         return ""
+
+    def _leave(self, identity: str) -> None:
+        del self._absences[identity]
+        self._names.pop(identity, None)
+        self._claims.leave(self._key(identity), self._place)
 
     def pipelines(self) -> tuple[Pipeline, ...]:
         """What is to be watched: the listed ones first."""
@@ -107,15 +124,12 @@ class Membership:
             project=self._project.name,
             id=identity,
             name=label(name),
-            url=self._project.page(identity),
+            url=label(self._project.page(identity)),
             labels=tuple(labels.items()),
         )
 
 
 def _doubt(found: int, before: int) -> str:
     if not found:
-        return (
-            "the provider lists no pipelines: most likely the user is no member of this project (or project_id is "
-            "another project's)"
-        )
+        return NO_MEMBER
     return f"the provider lists {found} pipelines after {before}: did the user lose a permission?"

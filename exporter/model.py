@@ -132,6 +132,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a pipeline. A retry keeps the id, so id and a final status do not make it immutable."""
 
     id: str
+    """The vendor's id, or `#` and the number where it gave none."""
     number: int | None = None
     """The vendor's running number; unique in its pipeline, with gaps."""
     status: Status
@@ -149,6 +150,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     source_branch: str = ""
     url: str = ""
     stages: tuple[Stage, ...] = ()
+
+    @property
+    def nameless(self) -> bool:
+        """Whether the vendor gave no id, so that it cannot be asked about this run."""
+        return self.id.startswith("#")
 
     @property
     def duration(self) -> float | None:

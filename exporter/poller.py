@@ -68,6 +68,10 @@ class _Outcome(msgspec.Struct):
         self.over = self.over or fault.kind in _HOPELESS or self.in_a_row >= FAILURES
 
 
+def _nobody(_: int) -> None:
+    """Nobody watches the progress."""
+
+
 class Poller:
     """The polls of one project, which never overlap."""
 
@@ -111,6 +115,8 @@ class Poller:
         self.up = False
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self._told: set[str] = set()
+        self.progress: Callable[[int], object] = _nobody
+        """Called with the number of pipelines that were asked about, as a poll goes on."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, well or not."""
 
@@ -231,10 +237,11 @@ class Poller:
         members = frozenset(self._board.ids)
         covered: set[str] = set()
         for page, answer in pages:
-            told = page.pipelines if tells else page.runs
+            told = page.pipelines.keys() - page.untold if tells else page.runs.keys()
             ids = [identity for identity in told if identity in members and identity not in covered]
             self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now)
             covered.update(ids)
+            self.progress(len(ids))
         return frozenset(covered)
 
     async def _pages(self) -> list[tuple[Listing, Answer]]:
@@ -250,6 +257,19 @@ class Poller:
             pages.append((page, answer))
             offset += page.rows
         return pages
+
+    async def discover(self) -> dict[str, str]:
+        """The name of each pipeline that the provider lists for the project, by id.
+
+        Raises:
+            ApiError: it does not list them.
+
+        """
+        found: dict[str, str] = {}
+        for page, _ in await self._pages():
+            found |= page.pipelines
+            self.progress(page.rows)
+        return found
 
     def _settle_names(self) -> bool:
         """Decide which pipelines are held back for want of a name; says whether that changed."""
@@ -287,6 +307,8 @@ class Poller:
         try:
             answer = await self._api.send(self._provider.batch(ids))
         except ApiError as error:
+            if len(ids) == 1 or error.fault.kind is not Kind.CONTENT:
+                self.progress(len(ids))
             if error.fault.kind is Kind.CONTENT:
                 plan.refused(ids, error.fault.error_code or error.fault.code)
                 outcome.refusals |= dict.fromkeys(ids, error)
@@ -295,6 +317,7 @@ class Poller:
                 self._board.failed(ids)
                 outcome.note(error)
             return
+        self.progress(len(ids))
         outcome.in_a_row = 0
         batch = self._provider.read_batch(answer.body, ids, answer.now)
         self._note_surprises(batch)
@@ -353,7 +376,8 @@ class Poller:
             detail = self._provider.read_detail(answer.body, pipeline, answer.now)
             self._note_surprises(detail)
             run = detail.run
-            if run is None and of is None:
+            # One that is not the run asked for tells nothing of it.
+            if of is None and (run is None or run.id != run_id):
                 self._board.postpone(pipeline, run_id, self._clock.monotonic())
                 return
         if of is None:

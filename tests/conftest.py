@@ -18,14 +18,14 @@ class Cloud:
     codearts: CodeArts
     url: str
 
-    def project(self, pipelines: int | None = None, **changes: Any) -> dict[str, Any]:
+    def project(self, first: int | None = None, **changes: Any) -> dict[str, Any]:
         """A project of a configuration that polls the first pipelines of this cloud, or all."""
         world = self.codearts.world
         own = {
             "endpoint": self.url,
             "project_id": world.project_id,
             "auth": {"method": "token", "token": self.codearts.credentials.token},
-            "pipelines": [{"id": one.id, "name": one.name} for one in world.pipelines[:pipelines]],
+            "pipelines": [{"id": one.id, "name": one.name} for one in world.pipelines[:first]],
         }
         return project(**{**own, **changes})
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import itertools
 import json
 import socket
 import time
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from prometheus_client import generate_latest
@@ -95,10 +97,11 @@ async def speaking(
     rate: float = 1000.0,
     burst: int = 1000,
     ids: list[str] | None = None,
+    clock: FakeClock | None = None,
     **changes: Any,
 ) -> AsyncIterator[Speaker]:
     """What a project says to a server, closed at the end."""
-    clock = FakeClock(NOW)
+    clock = clock or FakeClock(NOW)
     telemetry = Telemetry()
     provider, auth, base_url = connect(config(project(endpoint=url, **changes)).projects[0], {})
     api = Api(
@@ -142,7 +145,7 @@ class Door:
                     lengths = [
                         line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
                     ]
-                    body = await reader.readexactly(int(lengths[0].split(b":")[1]))
+                    body = await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
                     self.requests.append(head + body)
                     self.came.set()
                     await self.reply(head + body, writer)
@@ -249,7 +252,7 @@ BAD_DAYS = {
     Mischief.DENIED: ("403", "APIGW.0302", Kind.PROJECT, "not authorized", 1),
     Mischief.REDIRECT: ("302", "302", Kind.PROJECT, "redirects are not followed", 1),
     Mischief.DRIP: ("timeout", "timeout", Kind.TRANSIENT, "no whole answer within 0.3 s", 3),
-    Mischief.NULL: ("invalid", "invalid", Kind.UNREADABLE, "no list of runs", 1),
+    Mischief.NULL: ("invalid", "invalid", Kind.UNREADABLE, "a JSON value that is not its answer", 1),
 }
 
 
@@ -273,6 +276,8 @@ def test_a_bad_day_is_one_clear_error(codearts: CodeArts, url: str, mischief: Mi
             if code not in {"invalid", "timeout"}:
                 assert error.fault.request_id
             codearts.mischief = None
+            # A server that drips has no time for another; a pause that was ordered has to pass.
+            speaker.clock.now += 300
             if mischief is not Mischief.DRIP:
                 assert (await speaker.send()).body
 
@@ -293,10 +298,10 @@ def test_one_spoilt_record_is_no_failed_request(codearts: CodeArts, url: str) ->
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("path", ["", "/", "/cloud", "/a%20b/流/%2541/"])
+@pytest.mark.parametrize("path", ["", "/", "/cloud", "/a%20b/%E6%B5%81/%2541/"])
 def test_signatures_hold_below_a_base_path_and_with_a_port(codearts: CodeArts, path: str) -> None:
     """The server checks the path as it came, and the Host header with its port."""
-    base = "/" + path.strip("/").replace("%20", " ").replace("%25", "%") if path.strip("/") else ""
+    base = unquote(path).rstrip("/")
     app = Starlette(routes=[Mount(base, app=codearts.app)]) if base else codearts.app
     keys = codearts.credentials
     auth = {
@@ -325,6 +330,9 @@ def test_no_more_requests_at_once_than_allowed(codearts: CodeArts, url: str) -> 
 
 
 # -- another try
+
+DATES = {seconds: formatdate(1_677_919_688 + seconds, usegmt=True) for seconds in (0, 7, 99)}
+"""Of a server whose clock is far from ours."""
 
 
 @pytest.mark.parametrize(
@@ -375,10 +383,13 @@ def test_what_will_not_pass_is_not_tried_again(status: int, cut: bool) -> None:
         ({"retry_after": "7"}, "slow down"),
         ({}, "limit:5,time:7 second"),
         ({"retry_after": "7"}, "time:1 second"),
+        ({"retry_after": DATES[7], "date": DATES[0]}, "time:1 second"),
+        ({"retry_after": DATES[7]}, "time:7 second"),
+        ({"retry_after": "Sat, 99 Foo 2023 08:48:08 GMT", "date": DATES[0]}, "time:7 second"),
     ],
 )
 def test_throttling_is_waited_out_as_told(headers: dict[str, Any], words: str) -> None:
-    """By the header, else by the window in the message; it is counted, and tried again within the poll."""
+    """By the header, its date by the answer's own, else by the window in the message; counted, and tried again."""
     refusal = json.dumps({"error_code": "APIGW.0308", "error_msg": words}).encode()
 
     async def main() -> None:
@@ -410,8 +421,115 @@ def test_a_pause_longer_than_a_poll_is_left_to_the_next() -> None:
             begun = speaker.clock.now
             error = await speaker.fails()
             assert (error.fault.kind, error.fault.wait) == (Kind.THROTTLED, 45)
+            assert (await speaker.fails()).fault.kind is Kind.THROTTLED
             assert (len(door.requests), speaker.retries, speaker.clock.now) == (1, 0, begun)
-            assert (await speaker.send()).asked >= begun + 45
+            assert (speaker.throttled, speaker.requests("429")) == (1, 1)
+            speaker.clock.now += 45
+            await speaker.send()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry_after": "99999"}, 99_999),
+        ({"retry_after": "100000"}, 99_999),
+        ({"retry_after": "9" * 5000}, 99_999),
+        ({"retry_after": "000045"}, 45),
+        ({"retry_after": DATES[99], "date": DATES[0]}, 99),
+        ({"retry_after": formatdate(9_999_999_999, usegmt=True), "date": DATES[0]}, 99_999),
+    ],
+)
+def test_a_time_that_is_very_long_is_not_forgotten(headers: dict[str, Any], wait: float) -> None:
+    """Nor does it hold for more than an hour."""
+
+    async def main() -> None:
+        reply = saying(http(429, **headers), http())
+        async with opened(reply) as door, speaking(door.url) as speaker:
+            assert (await speaker.fails()).fault.wait == wait
+            speaker.clock.now += min(wait, 3600) - 11
+            assert (await speaker.fails()).fault.kind is Kind.THROTTLED
+            assert len(door.requests) == 1
+            speaker.clock.now += 11
+            await speaker.send()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("headers", [{"retry_after": "0"}, {"retry_after": DATES[0], "date": DATES[7]}])
+def test_a_time_that_is_over_is_no_pause(headers: dict[str, Any]) -> None:
+    """Only the least pause before a retry."""
+
+    async def main() -> None:
+        async with opened(saying(http(429, **headers), http())) as door, speaking(door.url) as speaker:
+            begun = speaker.clock.now
+            assert begun < (await speaker.send()).asked <= begun + 0.5
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("headers", [{"retry_after": "7"}, {"retry_after": DATES[7], "date": DATES[0]}])
+def test_a_service_that_tells_when_it_is_back_is_asked_then(headers: dict[str, Any]) -> None:
+    """Under 503 the header is heeded too; others of the credential are not held back by it."""
+
+    async def main() -> None:
+        reply = saying(http(503, **headers), http())
+        async with opened(reply) as door, speaking(door.url) as speaker:
+            begun = speaker.clock.now
+            assert begun + 7 <= (await speaker.send()).asked < begun + 8
+            assert (speaker.throttled, speaker.retries, speaker.requests("503")) == (0, 1, 1)
+
+    asyncio.run(main())
+
+
+def test_a_service_that_is_away_for_long_is_left_to_the_next_poll() -> None:
+    async def main() -> None:
+        async with opened(saying(http(503, retry_after="11"), http())) as door, speaking(door.url) as speaker:
+            begun = speaker.clock.now
+            error = await speaker.fails()
+            assert (error.fault.kind, error.fault.wait) == (Kind.TRANSIENT, 11)
+            assert (len(door.requests), speaker.retries, speaker.clock.now) == (1, 0, begun)
+            await speaker.send()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", [http(500, retry_after="60"), http(503), http(503, retry_after="soon")])
+def test_other_failures_of_the_service_are_tried_again_soon(answer: bytes) -> None:
+    async def main() -> None:
+        async with opened(saying(answer, http())) as door, speaking(door.url) as speaker:
+            begun = speaker.clock.now
+            assert (await speaker.send()).asked <= begun + 0.5
+
+    asyncio.run(main())
+
+
+class PatientClock(FakeClock):
+    """A clock on which a wait lasts until the answers to what was sent before it are in."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0.05)
+        await super().sleep(seconds)
+
+
+def test_a_pause_ordered_meanwhile_holds_for_those_who_wait_for_the_budget() -> None:
+    """What they had been granted is lost: the budget holds after the pause as well."""
+
+    async def main() -> None:
+        clock = PatientClock(NOW)
+        async with (
+            opened(saying(http())) as door,
+            speaking(door.url, rate=1.0, burst=1, clock=clock) as speaker,
+        ):
+            await speaker.send()
+            door.reply = saying(http(429, retry_after="5"), http())
+            begun = clock.now
+            answers = await asyncio.gather(*(speaker.send() for _ in range(3)))
+            asked = sorted(answer.asked for answer in answers)
+            assert asked[0] >= begun + 1 + 5
+            assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(asked))
+            assert len(door.requests) == 5
 
     asyncio.run(main())
 
@@ -756,6 +874,8 @@ def test_the_request_on_the_wire() -> None:
         ("", NOW),
         ("Sat, 99 Foo 2023 08:48:08 GMT", NOW),
         ("1677919688", NOW),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", NOW),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", NOW),
         (None, NOW),
     ],
 )

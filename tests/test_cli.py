@@ -1,6 +1,7 @@
 """Commands and flags as a user types them: what is printed, and the exit code."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -84,6 +85,10 @@ def test_a_file_that_is_not_there(tmp_path):
     assert "none.yaml:1: (file): cannot be read: No such file or directory" in errors
 
 
+PASSWORD = {"method": "password", "domain": "company", "username": "exporter", "password": "opensesame"}
+LISTING = "1 for each 100 pipelines of the project, and 1 to see the end"
+
+
 class TestCheckConfig:
     """`check-config` says what a configuration means."""
 
@@ -94,12 +99,67 @@ class TestCheckConfig:
         )
         code, output, errors = command("check-config", file)
         assert (code, errors) == (0, "")
-        assert f"{file} is valid: 2 projects, 121 pipelines" in output
-        assert "payments (codearts, http://127.0.0.1:1): 120 pipelines" in output
-        assert "requests: 3 a refresh, 6 a minute" in output
-        assert "requests: 1 a refresh, 2 a minute" in output
-        assert "every 15s, 1 for each 50 pipelines under way" in output
-        assert "warning" not in output
+        assert output.splitlines() == [
+            f"{file} is valid: 2 projects, 121 pipelines",
+            "payments (codearts, http://127.0.0.1:1): 120 pipelines",
+            "  3 requests a refresh, 6 a minute; besides",
+            "  - for running pipelines: every 15s, 1 for each 50 of them (up to 4 a minute)",
+            f"  - for names that are not given: at the start and every hour, {LISTING}",
+            "  - for runs that a newer one hid between two polls: 1 for each",
+            "mobile (codearts, http://127.0.0.1:1): 1 pipeline",
+            "  1 request a refresh, 2 a minute; besides",
+            "  - for running pipelines: every 15s, 1 for each 50 of them (up to 4 a minute)",
+            f"  - for names that are not given: at the start and every hour, {LISTING}",
+            "  - for runs that a newer one hid between two polls: 1 for each",
+            "series: about 10808 (reckoned with 5 stages, and runs that succeeded and failed)",
+        ]
+
+    def test_what_discovery_means(self, write):
+        """How many there will be is not known: it tells what each takes, and an example."""
+        code, output, errors = command("check-config", write(project(pipelines=[])))
+        assert (code, errors) == (0, "")
+        assert "is valid: 1 project, pipelines to be discovered\n" in output
+        assert output.splitlines()[1:] == [
+            "payments (codearts, http://127.0.0.1:1): every pipeline discovered",
+            "  requests of a refresh, every 1m: 1 for each 50 pipelines",
+            f"  but every 10m one lists the project instead: {LISTING}",
+            "  with 1000 pipelines in the project, all of them watched: about 19.1 a minute; besides",
+            "  - for running pipelines: every 15s, 1 for each 50 of them (up to 4 a minute)",
+            "  - for runs that a newer one hid between two polls: 1 for each",
+            "series: about 80, and about 88 for each pipeline discovered (reckoned with 5 stages, and runs that succeeded and failed)",
+        ]
+
+    def test_what_a_list_beside_discovery_means(self, write):
+        file = write(project(discover={"interval": "1m"}), poll={"chunk_size": 1})
+        code, output, errors = command("check-config", file)
+        assert (code, errors) == (0, "")
+        assert "1 project, 1 pipeline and those to be discovered" in output
+        assert "payments (codearts, http://127.0.0.1:1): 1 pipeline and those discovered" in output
+        assert f"requests of a refresh, every 1m, which lists the project: {LISTING}" in output
+        assert "every 15s, 1 for each (up to 4 a minute)" in output
+
+    @pytest.mark.parametrize(
+        ("details", "words"),
+        [("none", "5 stages, and runs"), ("jobs", "5 stages of one job, and"), ("steps", "5 stages of one job of two steps, and")],
+    )  # fmt: skip
+    def test_what_details_mean(self, write, details, words):
+        """A request for each change, and the series of jobs and steps."""
+        _, output, _ = command("check-config", write(project(), metrics={"details": details}))
+        told = (
+            "- for metrics.details: 1 for each run that is new, or has changed since the poll before"
+            in output
+        )
+        assert told is (details != "none")
+        assert f"(reckoned with {words}" in output
+
+    def test_names_that_are_given_cost_nothing(self, write):
+        file = write(project(pipelines=[{"id": "f" * 32, "name": "checkout"}]))
+        assert "for names" not in command("check-config", file)[1]
+
+    def test_an_active_interval_that_is_longer(self, write):
+        """It counts as the interval."""
+        file = write(project(), poll={"active_interval": "5m", "interval": "2m"})
+        assert "every 2m, 1 for each 50 of them (up to 0.5 a minute)" in command("check-config", file)[1]
 
     def test_the_file_by_flag_before_or_after_the_command(self, write):
         file = write(project())
@@ -118,6 +178,11 @@ class TestCheckConfig:
             ({"pipelines": ["short"]}, {}, "short is not 32 characters long"),
             ({"project_id": "short"}, {}, "project_id short is not 32 characters long"),
             ({"auth": {"method": "token", "token_file": "nowhere"}}, {}, "cannot read the secret file"),
+            ({"proxy_file": "nowhere"}, {}, "cannot read the secret file"),
+            ({"auth": {**PASSWORD, "iam_project": "one", "iam_endpoint": "http://iam.example.com"}}, {}, "payments: http://iam.example.com is not encrypted"),
+            ({"discover": {"interval": "30s"}}, {}, "payments: discover.interval (30s) is below poll.interval (1m)"),
+            ({"url_template": "https://devcloud.example.com/{project_id}"}, {}, "url_template has no {pipeline_id}"),
+            ({"tls": {"insecure_skip_verify": True}}, {}, "payments: tls.insecure_skip_verify: whoever is in between"),
         ],
     )  # fmt: skip
     def test_warnings(self, write, changes, sections, words):
@@ -125,6 +190,61 @@ class TestCheckConfig:
         code, output, _ = command("check-config", write(project(**changes), **sections))
         assert code == 0
         assert [line for line in output.splitlines() if line.startswith("warning: ") and words in line]
+
+    def test_no_warnings(self, write):
+        """What is common is none: the metadata service, loopback, a listing as often as a refresh."""
+        file = write(
+            project(
+                auth={"method": "metadata"},
+                pipelines=["f" * 32],
+                discover={"interval": "1m"},
+                url_template="https://devcloud.example.com/{pipeline_id}",
+                proxy="http://user:opensesame@proxy.example.com:3128",
+            )
+        )
+        code, output, errors = command("check-config", file)
+        assert (code, errors) == (0, "")
+        assert "warning: " not in output
+        assert "opensesame" not in output
+
+    def test_a_region_that_only_iam_needs(self, write):
+        """What would fail at the first request is a fault of the configuration, with its line."""
+        file = write(project(auth=PASSWORD))
+        for name in ("check-config", "run", "once"):
+            code, output, errors = command(name, "--config.file", file)
+            assert (code, output) == (2, "")
+            assert re.fullmatch(
+                rf"{re.escape(file)}:\d+: projects\[0\].auth: iam_project is missing \(.*region.*\)\n", errors
+            )
+
+
+class TestAuthorities:
+    """Certificate authorities that cannot be used: words before anything is asked, and exit 2."""
+
+    def test_of_the_environment(self, write, tmp_path):
+        bad = tmp_path / "authorities.pem"
+        bad.write_text("no certificate")
+        code, output, errors = command(
+            "once", "--config.file", write(project()), environment={"SSL_CERT_FILE": str(bad)}
+        )
+        assert (code, output) == (2, "")
+        assert "cannot load the certificate authorities of SSL_CERT_FILE or SSL_CERT_DIR" in errors
+        assert "Traceback" not in errors
+
+    def test_of_the_configuration(self, write):
+        """A file without a certificate is a fault of the configuration; one damaged deeper is told when it is loaded."""
+        file = write(project(tls={"ca_file": "authorities.pem"}))
+        authorities = Path(file).parent / "authorities.pem"
+        authorities.write_text("no certificate")
+        for name in ("once", "check-config"):
+            code, _, errors = command(name, "--config.file", file)
+            assert code == 2
+            assert f"projects[0].tls.ca_file: {authorities} holds no whole certificate" in errors
+        authorities.write_text("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
+        code, output, errors = command("once", "--config.file", file)
+        assert (code, output) == (2, "")
+        assert f"cannot load the certificate authorities of tls.ca_file {authorities}" in errors
+        assert "Traceback" not in errors
 
 
 class TestOnce:

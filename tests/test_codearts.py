@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ def provider(**changes: Any) -> Provider:
 
 CODEARTS = provider()
 CALL = CODEARTS.batch([PIPELINE_ID])
+IDS = {f"{index:032x}" for index in range(100)}
 
 
 def pipeline_id(index: int) -> str:
@@ -56,8 +58,11 @@ def record(index: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def read(*records: Any, to: Provider = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
-    ids = [pipeline_id(index) for index in range(asked)]
-    return to.read_batch(json.dumps(records).encode(), ids, now)
+    return read_bytes(json.dumps(records).encode(), to, asked, now)
+
+
+def read_bytes(body: bytes, to: Provider = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
+    return to.read_batch(body, [pipeline_id(index) for index in range(asked)], now)
 
 
 def run_of(to: Provider = CODEARTS, now: float = NOW, **changes: Any) -> Run:
@@ -118,7 +123,7 @@ def test_the_request_is_the_documented_one() -> None:
 def test_regions_have_three_kinds_of_host(region: str, host: str) -> None:
     assert ENDPOINTS[region] == f"https://{host}"
     chosen: Config = config(project(endpoint=None, region=region))
-    assert connect(chosen.projects[0])[2] == f"https://{host}"
+    assert connect(chosen.projects[0], {})[2] == f"https://{host}"
 
 
 # -- one bad record costs one record
@@ -186,6 +191,127 @@ def test_a_spoilt_record_costs_no_other(
         assert batch.runs[pipeline_id(index)] == sound[pipeline_id(index)]
     assert len(batch.rejected) + len(batch.runs) == count
     json.dumps([str(run) for run in batch.runs.values()]).encode()
+
+
+STAGE = {"name": "Deploy", "sequence": 1, "status": "COMPLETED", **LOCAL}
+BUILD = {
+    "target_branch": "main",
+    "tag": "v1",
+    "commit_id": "c0",
+    "event_type": "Push",
+    "merge_id": 9,
+    "source_branch": "fix",
+    "message": "m",
+}
+FULL = record(
+    stage_status_list=[*record()["stage_status_list"], STAGE], build_params=BUILD, detail_url="https://x/y"
+)
+# What of a run hangs on a field of its record; of a stage, on a field of its own. A run's status and times also tell
+# which starts of its stages can be believed.
+HANGS_ON: dict[Any, set[str]] = {
+    "executor_id": {"executor"},
+    "executor_name": set(),
+    "stage_status_list": {"stages"},
+    "status": {"status", "end", "stage starts"},
+    "run_number": {"number"},
+    "trigger_type": {"trigger"},
+    "build_params": {"branch", "tag", "commit", "event", "merge_id", "source_branch"},
+    "artifact_params": set(),
+    "start_time": {"start", "stage starts"},
+    "end_time": {"end", "stage starts"},
+    "detail_url": {"url"},
+    ("build_params", "target_branch"): {"branch"},
+    ("build_params", "tag"): {"tag"},
+    ("build_params", "commit_id"): {"commit"},
+    ("build_params", "event_type"): {"event"},
+    ("build_params", "merge_id"): {"merge_id"},
+    ("build_params", "source_branch"): {"source_branch"},
+    ("build_params", "message"): set(),
+    ("stage_status_list", 1): {"stage 1", "sequences"},
+    ("stage_status_list", 1, "name"): {"name"},
+    ("stage_status_list", 1, "sequence"): {"sequences"},
+    ("stage_status_list", 1, "status"): {"status of stage", "duration"},
+    ("stage_status_list", 1, "start_time"): {"stage starts", "duration"},
+    ("stage_status_list", 1, "end_time"): {"duration"},
+}
+
+
+def apart_from(run: Run, affected: set[str]) -> Any:
+    """What is left of a run, as plain values, without what is affected."""
+    left = {name: value for name, value in msgspec.structs.asdict(run).items() if name not in affected}
+    if "stages" in affected:
+        return left
+    stages = [msgspec.structs.asdict(stage) for stage in run.stages]
+    for stage in stages:
+        for part, name in (("sequences", "sequence"), ("stage starts", "start")):
+            if part in affected:
+                del stage[name]
+    if "stage 1" in affected:
+        del stages[1:]
+    for part, name in (("name", "name"), ("status of stage", "status"), ("duration", "duration")):
+        if part in affected:
+            del stages[1][name]
+    return {**left, "stages": stages}
+
+
+def test_every_field_is_spoilt() -> None:
+    """The table of what hangs on what has every field but the ids."""
+    assert {name for name in HANGS_ON if isinstance(name, str)} == set(FULL) - {
+        "pipeline_id",
+        "pipeline_run_id",
+    }
+    assert {path[1] for path in HANGS_ON if path[0] == "build_params"} == set(BUILD)
+    assert {path[2] for path in HANGS_ON if path[0] == "stage_status_list" and len(path) == 3} == set(STAGE)
+
+
+@given(st.sampled_from(list(HANGS_ON)), st.sampled_from(["null", "remove", "replace"]), json_values)
+@settings(deadline=None, max_examples=200)
+def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> None:
+    """Whatever takes the place of one field, all others of its record that do not hang on it read as before."""
+    sound, affected = run_of(**FULL), HANGS_ON[path]
+    if not isinstance(path, tuple):
+        path = (path,)
+    batch = read(spoilt(FULL, path, change, value))
+    assert (batch.rejected, batch.untold, batch.incomplete) == ([], set(), False)
+    assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
+
+
+@given(st.sampled_from(list(HANGS_ON)))
+@settings(deadline=None)
+def test_garbled_bytes_cost_their_field(path: Any) -> None:
+    """What is no UTF-8 where text should stand is as good as not given, and all beside it is read."""
+    sound, affected = run_of(**FULL), HANGS_ON[path]
+    if not isinstance(path, tuple):
+        path = (path,)
+    body = json.dumps([spoilt(FULL, path, "replace", "GARBLED")]).encode().replace(b"GARBLED", b"\xff\xfe")
+    batch = read_bytes(body)
+    assert not batch.rejected
+    assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
+
+
+@pytest.mark.parametrize(
+    "broken", [True, ["x"], {"name": "FAILED"}, 1.5, 10**4000, b"1e999", b"9" * 9999, b'"\xff"', b'"\\ud83d"']
+)
+@pytest.mark.parametrize("field", ["status", "trigger_type", "executor_id", "detail_url", "build_params"])
+def test_a_value_of_an_undocumented_type_is_as_good_as_absent(field: str, broken: Any) -> None:
+    """Also one that no number of ours can hold, and text that is none."""
+    literal = broken if isinstance(broken, bytes) else json.dumps(broken).encode()
+    body = (
+        json.dumps([spoilt(record(), (field,), "replace", "BROKEN")]).encode().replace(b'"BROKEN"', literal)
+    )
+    run = read_bytes(body).runs[pipeline_id(0)]
+    assert (run.number, run.start) == (7, START)
+    if field == "build_params":
+        assert (run.branch, run.status) == ("", Status.SUCCESS)
+    else:
+        assert run.branch == "main"
+
+
+def test_of_a_list_and_its_records_what_fits_stays() -> None:
+    """A stage that is none is passed over; an odd value in a stage costs that value."""
+    stages = [{"name": ["A"], "sequence": 4, "status": "FAILED"}, "B", 3, [], {"name": "C", "status": {}}]
+    run = run_of(stage_status_list=stages)
+    assert run.stages == (Stage("", 4, Status.FAILED), Stage("C", 4, Status.UNKNOWN))
 
 
 @given(st.lists(json_values, min_size=1, max_size=3), st.randoms(use_true_random=False))
@@ -508,6 +634,21 @@ def test_name_and_sequence_are_unique(stages: list[tuple[str, int | None]]) -> N
     assert len(set(listed)) == len(listed)
 
 
+def test_a_place_that_is_anothers_sequence_is_not_taken() -> None:
+    """Else one of two stages of a name would vanish."""
+    assert sequences(("A", 1), ("A", None), ("B", None)) == [("A", 1), ("A", 2), ("B", 2)]
+    assert sequences(("A", 3), ("A", 2), ("A", None), ("A", None)) == [("A", 3), ("A", 2), ("A", 4), ("A", 5)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.none() | st.integers(-1, 4)), max_size=8))
+def test_no_stage_vanishes_but_exact_duplicates(stages: list[tuple[str, int | None]]) -> None:
+    distinct = {
+        (name, sequence if sequence is not None and sequence >= 0 else f"at {index}")
+        for index, (name, sequence) in enumerate(stages)
+    }
+    assert len(sequences(*stages)) == len(distinct)
+
+
 def test_more_stages_than_the_bound_are_cut() -> None:
     assert len(sequences(*((f"S{index}", index) for index in range(STAGES + 10)))) == STAGES == 50
 
@@ -569,13 +710,12 @@ def test_of_two_runs_of_a_pipeline_the_newest_is_used(old: Any, new: Any, order:
         ({"pipeline_id": ""}, "no_pipeline_id"),
         ({"pipeline_id": "f" * 32}, "not_requested"),
         ({"pipeline_id": 12}, "not_requested"),
-        ({"pipeline_id": ["x"]}, "unreadable"),
+        ({"pipeline_id": ["x"]}, "no_pipeline_id"),
+        ({"pipeline_id": True}, "no_pipeline_id"),
+        ({"pipeline_id": "f" * 9999}, "no_pipeline_id"),
         ({"pipeline_run_id": None, "run_number": None}, "no_run_id"),
         ({"pipeline_run_id": "", "run_number": 0}, "no_run_id"),
-        ({"status": {"name": "FAILED"}}, "unreadable"),
-        ({"stage_status_list": "none"}, "unreadable"),
-        ({"build_params": "main"}, "unreadable"),
-        ({"run_number": True}, "unreadable"),
+        ({"pipeline_run_id": {}, "run_number": True}, "no_run_id"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_counted(changes: dict[str, Any], reason: str) -> None:
@@ -585,6 +725,90 @@ def test_a_record_that_cannot_be_used_is_counted(changes: dict[str, Any], reason
     assert told == reason
     assert words
     assert len(words) < 300
+
+
+@pytest.mark.parametrize("item", [None, 3, "x", [], [1], True])
+def test_what_is_no_object_is_unreadable(item: Any) -> None:
+    batch = read(item, record(1))
+    assert [reason for reason, _ in batch.rejected] == ["unreadable"]
+    assert list(batch.runs) == [pipeline_id(1)]
+
+
+# -- what was rejected is not "no run"
+
+NAMELESS: list[dict[str, Any]] = [
+    {"pipeline_run_id": None, "run_number": None},
+    {"pipeline_run_id": [], "run_number": "x"},
+]
+
+
+@pytest.mark.parametrize("changes", NAMELESS)
+def test_a_pipeline_whose_record_cannot_be_used_is_untold(changes: dict[str, Any]) -> None:
+    """It ran, we know not what: its absence among the runs proves nothing, that of others does."""
+    batch = read(record(0, **changes), record(1))
+    assert (batch.untold, batch.incomplete) == ({pipeline_id(0)}, False)
+
+
+@pytest.mark.parametrize("item", [None, 7, [], {}, record(pipeline_id=None), record(pipeline_id=["x"])])
+def test_a_record_that_names_no_pipeline_leaves_all_untold(item: Any) -> None:
+    """It may be of any pipeline, so that no absence proves anything."""
+    batch = read(item, record(1))
+    assert (batch.untold, batch.incomplete) == (set(), True)
+
+
+@pytest.mark.parametrize("stranger", ["f" * 32, 12, ""])
+def test_a_pipeline_that_was_not_asked_for_is_not_untold(stranger: Any) -> None:
+    """Another's record says nothing against the absence of those that were asked for."""
+    batch = read(record(pipeline_id=stranger), record(1))
+    assert (batch.untold, batch.incomplete) == (set(), not stranger)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("changes", NAMELESS)
+def test_a_twin_that_cannot_be_used_hides_no_run(changes: dict[str, Any], order: tuple[int, int]) -> None:
+    """Of two records of a pipeline the one that can be used is, and the pipeline is told."""
+    twins = [record(), record(**changes)]
+    batch = read(*(twins[index] for index in order))
+    assert batch.runs == {pipeline_id(0): run_of()}
+    assert [reason for reason, _ in batch.rejected] == ["no_run_id"]
+    assert (batch.untold, batch.incomplete) == (set(), False)
+
+
+def test_twins_that_cannot_be_used_are_one_untold_pipeline() -> None:
+    batch = read(record(**NAMELESS[0]), record(**NAMELESS[1]))
+    assert (batch.runs, batch.untold, len(batch.rejected)) == ({}, {pipeline_id(0)}, 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "incomplete"), [("pipeline_id", True), ("pipeline_run_id", False), ("executor_name", False)]
+)
+def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool) -> None:
+    """Only where the name of the pipeline itself is garbled does absence prove nothing."""
+    body = (
+        json.dumps([spoilt(record(), (field,), "replace", "GARBLED"), record(1)])
+        .encode()
+        .replace(b"GARBLED", b"\xc3\x28")
+    )
+    assert CODEARTS.fault(CALL, 200, {}, body) is None
+    batch = read_bytes(body)
+    assert batch.runs[pipeline_id(1)] == read(record(1)).runs[pipeline_id(1)]
+    assert batch.incomplete is incomplete
+    assert (pipeline_id(0) in batch.runs) is not incomplete
+    assert not batch.untold
+
+
+@given(st.data(), fields, st.sampled_from(["null", "remove", "replace"]), json_values)
+@settings(deadline=None)
+def test_no_pipeline_with_a_record_is_taken_for_one_without(
+    data: st.DataObject, path: tuple[Any, ...], change: str, value: Any
+) -> None:
+    """Whatever is wrong with its record: it has a run, is untold, or the answer is incomplete."""
+    records = [record(index) for index in range(3)]
+    records[data.draw(st.integers(0, 2))] = spoilt(record(0), path, change, value)
+    batch = read(*records)
+    for item in records:
+        named = str(item.get("pipeline_id"))
+        assert named in batch.runs or named in batch.untold or batch.incomplete or named not in IDS
 
 
 def test_a_run_without_id_goes_by_its_number() -> None:
@@ -742,10 +966,11 @@ def test_throttling_names_its_window(status: int, window: str, wait: float | Non
 
 
 @pytest.mark.parametrize(
-    ("header", "wait"), [("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("soon", 60.0), ("-5", 60.0), ("9" * 40, 60.0)]
+    ("header", "wait"),
+    [("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("soon", 60.0), ("-5", 60.0), ("9" * 40, 99_999.0)],
 )
 def test_retry_after_comes_first(header: str, wait: float) -> None:
-    """Where it is a number to believe; else the message's window."""
+    """Where it is a number, of which only so much is believed; else the message's window."""
     body = {"error_code": "APIGW.0308", "error_msg": "limit:1,time:1 minute"}
     assert told(429, body, retry_after=header).wait == wait
 

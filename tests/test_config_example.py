@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from exporter.config.fields import Section
-from exporter.config.schema import Config, load
+from exporter.config.schema import Config, Metrics, Poll, load
 from exporter.config.secret import FileSecret, Secret
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
 ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "an-access-key"}
-# Shown with a value, though the default is none: a project needs this or an endpoint.
-CHOSEN = {"region"}
+# Shown with a value, though the default is none: a project needs this or an endpoint; most list their pipelines.
+CHOSEN = {"region", "pipelines"}
+# Blocks that few need stand in comments, though they have defaults.
+OPTIONAL = {"tls", "insecure_skip_verify"}
+CERTIFICATE = Path(__file__).parent / "config" / "ca" / "good.pem"
 COMMENTED = re.compile(r"(?m)^( *)# ( *(?:- )?[a-z_]+:(?: .*)?)$")
 # Names of labels are the user's own.
 LABELS = {"team"}
@@ -53,10 +57,15 @@ def sections_of(value: object) -> Iterator[BaseModel]:
             yield from sections_of(item)
 
 
+WHOLE = COMMENTED.sub(r"\1\2", EXAMPLE.read_text())
+"""The example with every commented key taken in."""
+
+
 @pytest.fixture
 def uncommented(tmp_path):
     file = tmp_path / "config.yaml"
-    file.write_text(COMMENTED.sub(r"\1\2", EXAMPLE.read_text()))
+    file.write_text(WHOLE)
+    (tmp_path / "private-cloud.pem").write_bytes(CERTIFICATE.read_bytes())
     return load(file, ENVIRONMENT)
 
 
@@ -77,17 +86,46 @@ def test_example_shows_the_defaults():
             if field.is_required() or name in CHOSEN:
                 continue
             assert getattr(section, name) == field.default, name
-            if field.default not in (None, {}):
+            if field.default not in (None, {}) and name not in OPTIONAL:
                 assert name in section.model_fields_set, name
 
 
 def test_example_uncommented_loads(uncommented):
     """With every commented key taken in, the example is still valid: no unknown key hides in a comment."""
-    payments, mobile = uncommented.projects
+    payments, mobile, web, embedded, tools = uncommented.projects
     assert payments.endpoint == "https://pipeline.example.com"
     assert payments.auth.security_token.path == Path("/run/secrets/codearts/security-token")
     assert payments.pipelines[1].name == "checkout-service"
+    assert payments.discover.takes("anything")
+    assert payments.tls.ca_file.name == "private-cloud.pem"
     assert mobile.auth.method == "token"
+    assert web.auth.iam_endpoint == web.auth.model_copy(update={"iam_endpoint": None}).endpoint_in(web.region)
+    assert web.auth.iam_project == web.region
+    assert web.discovery.labels_of("shop-api") == {"team": "web"}
+    assert (embedded.auth.method, tools.auth.method) == ("metadata", "default")
+    assert embedded.discovery.takes("anything")
+
+
+def test_example_shows_the_defaults_of_what_is_commented(uncommented):
+    """A commented key that has a default shows it, too."""
+    payments, *others = uncommented.projects
+    for section in (payments.discover, payments.tls, *(project.auth for project in others)):
+        for name, field in type(section).model_fields.items():
+            if not field.is_required() and field.default is not None:
+                assert getattr(section, name) == field.default, name
+                assert name in section.model_fields_set or name == "expires", name
+
+
+def test_example_keeps_the_order_of_its_documentation():
+    """Keys come in the order in which they are explained: what is asked for first, what few need last."""
+    whole = yaml.safe_load(WHOLE)
+    assert list(whole) == ["poll", "metrics", "projects"]
+    assert list(whole["poll"]) == list(Poll.model_fields)
+    assert list(whole["metrics"]) == list(Metrics.model_fields)
+    assert list(whole["projects"][0]) == [
+        "name", "provider", "region", "endpoint", "project_id", "stage_time_zone", "rate_limit", "labels",
+        "url_template", "auth", "pipelines", "discover", "tls", "proxy",
+    ]  # fmt: skip
 
 
 def test_example_shows_every_section(uncommented):

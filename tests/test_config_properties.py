@@ -133,10 +133,11 @@ def test_damaged_configuration(file, text):
     loads_or_tells(file, text.encode())
 
 
-FULL = {
+FULL: dict[str, Any] = {
     "poll": {"interval": "60s", "chunk_size": "50"},
     "metrics": {
         "run_info_labels": ["trigger"],
+        "details": "jobs",
         "run_duration_buckets": ["15s", "1m"],
         "created_series": "no",
     },
@@ -149,12 +150,25 @@ FULL = {
             "project_id": "p1",
             "stage_time_zone": "Asia/Shanghai",
             "rate_limit": {"requests_per_second": "10", "burst": "20"},
-            "auth": {"method": method, **dict.fromkeys(secrets, "opensesame")},
+            "labels": {"team": "payments"},
+            "url_template": "https://devcloud.example.com/{project_id}/{pipeline_id}",
+            "auth": {"method": method, **others},
+            "discover": {
+                "interval": "10m",
+                "include": [".*"],
+                "exclude": ["sandbox-.*"],
+                "labels": [{"match": "pay-.*", "labels": {"team": "payments"}}],
+            },
+            "tls": {"ca_file": "ca.pem", "insecure_skip_verify": "no"},
+            "proxy": "http://user:opensesame@proxy.example.com:3128",
             "pipelines": ["a", {"id": "b", "name": "c", "labels": {"team": "payments"}}],
         }
-        for method, secrets in (
-            ("token", ["token"]),
-            ("aksk", ["access_key", "secret_key", "security_token"]),
+        for method, others in (
+            ("token", {"token": "opensesame", "expires": "2027-01-31"}),
+            ("aksk", dict.fromkeys(["access_key", "secret_key", "security_token"], "opensesame")),
+            ("password", {"domain": "company", "username": "exporter", "password": "opensesame"}),
+            ("metadata", {"metadata_endpoint": "http://127.0.0.1:1"}),
+            ("default", {}),
         )
     ],
 }

@@ -302,7 +302,8 @@ def test_an_unreadable_record_costs_itself(tmp_path, cloud):
 
 def test_one_bad_project_does_not_touch_another(tmp_path, cloud):
     """Two projects, one of them with a cloud that is not there: the other is up and complete."""
-    dead = project(name="dead", endpoint="http://127.0.0.1:9")
+    named = [{"id": PIPELINE_ID, "name": "known-by-name"}]
+    dead = project(name="dead", endpoint="http://127.0.0.1:9", pipelines=named)
     with exporter(tmp_path, quick(dead, cloud.project(name="alive"))) as process:
         eventually(lambda: process.get("/-/ready").status_code == 200, "both first refreshes")
         samples = process.samples()

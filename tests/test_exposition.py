@@ -31,7 +31,7 @@ from exporter.config.schema import Metrics
 from exporter.exposition import Exposition, Format, own_series
 from exporter.ledger import Series
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
-from exporter.model import ENDS, RUN_STATUSES, Pipeline, Run, Stage, Status, Trigger
+from exporter.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.tally import Durations, Histogram, Tally
 
 V = TypeVar("V")
@@ -40,11 +40,12 @@ GOLDEN = Path(__file__).parent / "golden"
 NOTHING = dict.fromkeys(Format, b"")
 VARIANTS = (
     Metrics(),
-    Metrics(run_status_series="current", stage_status_series="all", created_series=True),
+    Metrics(run_status_series="current", stage_status_series="all", created_series=True, details="jobs"),
     Metrics(run_histogram="project", stage_histogram="pipeline", created_series=True),
     Metrics(
         run_histogram="off",
         stage_histogram="off",
+        details="steps",
         run_info_labels=(
             "url", "tag", "run_id", "commit", "executor", "event", "merge_id", "source_branch", "branch", "trigger",
         ),
@@ -74,6 +75,23 @@ floats = st.one_of(
 amounts = st.one_of(st.floats(min_value=0, allow_infinity=False), st.integers(0, 10**6).map(float))
 counts = st.integers(0, 2**60)
 statuses = st.sampled_from(Status)
+steps = st.builds(
+    Step,
+    name=texts,
+    sequence=st.integers(0, 3),
+    task=texts,
+    status=statuses,
+    duration=st.none() | floats,
+)
+jobs = st.builds(
+    Job,
+    name=texts,
+    sequence=st.integers(0, 3),
+    status=statuses,
+    start=st.none() | floats,
+    duration=st.none() | floats,
+    steps=st.lists(steps, max_size=2, unique_by=lambda step: (step.name, step.sequence)).map(tuple),
+)
 stages = st.builds(
     Stage,
     name=texts,
@@ -81,6 +99,7 @@ stages = st.builds(
     status=statuses,
     start=st.none() | floats,
     duration=st.none() | floats,
+    jobs=st.lists(jobs, max_size=2, unique_by=lambda job: (job.name, job.sequence)).map(tuple),
 )
 runs = st.builds(
     Run,

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "daemon": {"assembly", "clock", "config", "poller", "web"},
     "simulator": set(),
     "demo": {"config", "daemon", "simulator"},
-    "cli": {"api", "assembly", "check", "clock", "config", "daemon", "demo", "exposition", "logs"},
+    "cli": {"api", "assembly", "membership", "check", "clock", "config", "daemon", "demo", "exposition", "logs"},
     "__main__": {"cli"},
     "__init__": set(),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from exporter import ledger
 from exporter.ledger import HIDDEN, KEPT, Active, Count, Ended, Event, State, account, learn
 from exporter.model import ENDS, Run, Stage, Status
 
@@ -133,12 +134,12 @@ def test_the_first_run_after_a_first_sight_without_one_is_counted():
     assert watcher.sees(run(1)) == [("ended", "run-1", "success")]
 
 
-def test_the_first_run_after_a_first_sight_without_one_leaves_no_gap():
-    """A pipeline may be hidden at first, so the runs before the first that is shown are not known to have been missed."""
+def test_runs_before_the_first_that_is_shown_after_a_first_sight_without_one_are_missed():
+    """There was none, so numbering began at 1 while somebody looked."""
     watcher = Watcher(None, None)
-    assert watcher.sees(run(38, RUNNING)) == []
-    assert watcher.sees(run(38)) == [("ended", "run-38", "success")]
-    assert watcher.sees(run(40)) == [("missed", 1), ("ended", "run-40", "success")]
+    assert watcher.sees(run(3, RUNNING)) == [("missed", 2)]
+    assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
+    assert watcher.sees(run(5)) == [("missed", 1), ("ended", "run-5", "success")]
 
 
 def test_an_answer_without_a_run_later_on_changes_nothing():
@@ -338,6 +339,36 @@ def test_a_hidden_run_may_be_shown_again():
     assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
 
 
+def test_a_look_at_another_run_teaches_nothing():
+    """An answer about a run that nobody asked for is no end of the one that hides."""
+    watcher = Watcher(run(1), run(2, RUNNING), run(3))
+    assert watcher.learns("run-2", run(1)) == []
+    assert watcher.learns("run-2", run(7, FAILED)) == []
+    assert watcher.learns("run-7", run(7, FAILED)) == []
+    assert (watcher.hidden, watcher.finished) == (["run-2"], "run-3")
+    assert watcher.learns("run-2", run(2)) == [("ended", "run-2", "success")]
+
+
+def test_a_hidden_run_without_its_number_keeps_its_place():
+    """The details of a run need not tell the number that its pipeline did."""
+    watcher = Watcher(run(1), run(2, RUNNING), run(3, RUNNING))
+    assert watcher.learns("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
+        ("ended", "run-2", "failed")
+    ]
+    assert watcher.state.ended[0] == Ended("run-2", 2, FAILED, NOON + 250)
+    assert (watcher.active, watcher.state.high) == ("run-3", 3)
+
+
+def test_a_hidden_run_is_learnt_while_nothing_else_is_known_to_end():
+    """It is the latest finished one, until a greater number ends."""
+    watcher = Watcher(run(1, RUNNING), run(2, RUNNING))
+    assert watcher.state.finished is None
+    watcher.learns("run-1", run(1))
+    assert watcher.finished == "run-1"
+    watcher.sees(run(2))
+    assert watcher.finished == "run-2"
+
+
 def test_hidden_runs_have_a_bound():
     """Beyond it the oldest is missed."""
     watcher = Watcher(run(1))
@@ -355,6 +386,27 @@ def test_a_reopened_run_that_hides_ends_again_as_a_retry():
     gone.kept = ended.kept = watcher.state
     assert gone.learns("run-2", None) == []
     assert ended.learns("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
+
+
+def test_a_reopened_run_that_hides_behind_many_is_still_a_retry():
+    """It was counted, though what is kept of ended runs no longer tells."""
+    watcher = Watcher(run(1), run(2), run(2, RUNNING))
+    for number in range(3, 4 + KEPT):
+        watcher.sees(run(number))
+    assert "run-2" not in {ended.id for ended in watcher.state.ended}
+    assert watcher.learns("run-2", run(2, end=NOON + 9000)) == [("retried", "run-2", "success")]
+
+
+@pytest.mark.parametrize("status", [SUCCESS, FAILED])
+def test_a_run_that_is_learnt_after_all_that_are_kept_leaves_the_series_alone(status):
+    """It counts as a run; between which of the older ones it stood, nobody knows any more."""
+    watcher = Watcher(run(1), run(2, RUNNING))
+    for number in range(3, 6 + KEPT):
+        watcher.sees(run(number, FAILED))
+    before = watcher.state
+    assert watcher.learns("run-2", run(2, status)) == [("ended", "run-2", status.value)]
+    assert (watcher.state.series, watcher.state.ended) == (before.series, before.ended)
+    assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(3))
 
 
 def test_a_success_that_is_learnt_late_ends_the_series_before_it():
@@ -378,6 +430,21 @@ def test_runs_without_a_number_make_no_gap():
     assert watcher.sees(run(None, identity="b")) == [("ended", "b", "success")]
     assert watcher.sees(run(None, FAILED, identity="c")) == [("ended", "c", "failed")]
     assert watcher.finished == "c"
+
+
+def test_numbers_that_begin_late_make_no_gap():
+    """How many runs were seen says nothing of how the provider numbers them; from its first number on gaps show."""
+    watcher = Watcher(run(None, identity="a"), run(None, RUNNING, identity="b"))
+    assert watcher.sees(run(40, identity="b")) == [("ended", "b", "success")]
+    assert watcher.sees(run(41, identity="c")) == [("ended", "c", "success")]
+    assert watcher.sees(run(43, identity="d")) == [("missed", 1), ("ended", "d", "success")]
+
+
+def test_after_a_first_sight_without_a_run_those_without_a_number_count():
+    """Each is the next one."""
+    watcher = Watcher(None)
+    assert watcher.sees(run(None, identity="a")) == [("ended", "a", "success")]
+    assert watcher.sees(run(None, FAILED, identity="b")) == [("ended", "b", "failed")]
 
 
 def test_a_run_without_a_number_can_be_retried_and_missed():
@@ -528,6 +595,30 @@ def test_a_new_numbering_leaves_the_run_under_way_missed():
     assert watcher.sees(fresh) == [("missed", 1), ("ended", "fresh", "success")]
 
 
+def test_a_new_numbering_gives_up_all_that_hides():
+    """None of them will be looked for, and what was accounted before is not missed."""
+    watcher = Watcher(run(6, FAILED), run(6, RUNNING), run(7, RUNNING), run(8, RUNNING), run(9))
+    assert watcher.hidden == ["run-6", "run-7", "run-8"]
+    fresh = run(1, RUNNING, identity="fresh", start=watcher.now + 5)
+    watcher.sees(fresh)
+    assert watcher.hidden == ["run-6", "run-7", "run-8"]
+    assert watcher.sees(fresh) == [("missed", 1), ("missed", 1)]
+    assert (watcher.hidden, watcher.active) == ([], "fresh")
+
+
+def test_a_new_numbering_has_no_finished_run_until_one_ends():
+    """Greatest number is a word of one numbering; the failures of the one before are not forgotten."""
+    watcher = Watcher(run(8), run(9, FAILED))
+    fresh = run(1, RUNNING, identity="fresh", start=watcher.now + 5)
+    watcher.sees(fresh)
+    assert watcher.finished == "run-9"
+    watcher.sees(fresh)
+    assert watcher.state.finished is None
+    assert watcher.state.series.failures == 1
+    watcher.sees(msgspec.structs.replace(fresh, status=SUCCESS, end=watcher.now))
+    assert watcher.finished == "fresh"
+
+
 def test_a_new_numbering_goes_on_with_the_series():
     """Failures in a row are the pipeline's, not the numbering's."""
     watcher = Watcher(run(8, FAILED))
@@ -551,6 +642,13 @@ def test_the_number_of_the_run_under_way_with_another_id_is_believed_at_once():
     """The same, of a run whose end was not seen; it is missed."""
     watcher = Watcher(run(8), run(9, RUNNING))
     reused = run(9, identity="reused", start=watcher.now + 5)
+    assert watcher.sees(reused) == [("missed", 1), ("ended", "reused", "success")]
+
+
+def test_the_number_of_a_hidden_run_with_another_id_is_believed_at_once():
+    """It bore that number, though its end is not known."""
+    watcher = Watcher(run(7), run(8, RUNNING), run(9))
+    reused = run(8, identity="reused", start=watcher.now + 5)
     assert watcher.sees(reused) == [("missed", 1), ("ended", "reused", "success")]
 
 
@@ -648,33 +746,44 @@ def test_the_newest_ended_runs_are_kept_by_falling_number():
 class Polled(RuleBasedStateMachine):
     """A pipeline whose runs go their ways, and somebody who looks at its latest now and then."""
 
+    numbered = True
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = NOON
-        self.runs: list[Run] = []
+        self.born = 0
+        self.runs: dict[int, Run] = {}
+        """Those that the provider knows, by place."""
         self.retries = 0
         self.state: State | None = None
-        self.baseline: int | None = None
+        self.inside = 0
+        """How many runs are to be accounted for."""
+        self.seen: set[int] = set()
         self.counted: list[Event] = []
         self.shown: dict[int, Run] = {}
-        """By number: every run as the last answer that had it final showed it."""
+        """By place: every run as the last answer that had it final showed it."""
 
     def change(self, **changes: Any) -> None:
         """Something happens to the latest run."""
         self.clock += 10
-        self.runs[-1] = msgspec.structs.replace(self.runs[-1], **changes)
+        self.runs[max(self.runs)] = msgspec.structs.replace(self.latest, **changes)
 
     @property
     def latest(self) -> Run:
         """The newest run there is."""
-        return self.runs[-1]
+        return self.runs[max(self.runs)]
+
+    def place(self, identity: str) -> int:
+        """A run's place in the order."""
+        return int(identity.removeprefix("run-"))
 
     @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
     def begins(self, status):
         """A new run, whether or not the one before is over."""
         self.clock += 10
-        number = len(self.runs) + 1
-        self.runs.append(Run(id=f"run-{number}", number=number, status=status, start=self.clock))
+        self.born += 1
+        number = self.born if self.numbered else None
+        self.runs[self.born] = Run(id=f"run-{self.born}", number=number, status=status, start=self.clock)
 
     @precondition(lambda self: self.runs and not self.latest.status.final)
     @rule(status=st.sampled_from([status for status in Status if not status.final]))
@@ -707,22 +816,55 @@ class Polled(RuleBasedStateMachine):
         """The end that was absent appears."""
         self.change(end=self.clock)
 
+    @precondition(lambda self: self.seen and len(self.runs.keys() & self.seen) > 1)
+    @rule()
+    def newest_are_deleted(self):
+        """Somebody deletes all runs that are newer than one that was seen and is still kept."""
+        assert self.state is not None
+        known = sorted(self.runs.keys() & self.seen)[-2]
+        if any(ended.number == known for ended in self.state.ended) or self.still_open(known):
+            self.runs = {place: run for place, run in self.runs.items() if place <= known}
+
+    def still_open(self, place: int) -> bool:
+        """Whether a run is known to be under way."""
+        return self.state is not None and any(self.place(one.id) == place for one in under_way(self.state))
+
     @rule()
     def is_polled(self):
         """Somebody looks."""
         self.clock += 1
-        run = self.runs[-1] if self.runs else None
+        run = self.latest if self.runs else None
         first = self.state is None
         self.state, events = account(self.state, run, asked=self.clock, now=self.clock)
         self.counted += events
         assert not (first and events), "a first sight counts nothing"
-        if run is None:
+        if run is None or self.state.doubtful:
             return
-        if self.baseline is None:
-            inside = not first or not run.status.final
-            self.baseline = len(self.runs) - inside
+        place = self.place(run.id)
+        before, newest = max(self.seen, default=0), max(place, *self.seen, 0)
+        if first:
+            self.inside = not run.status.final
+        elif self.numbered:
+            self.inside += newest - before
+        else:
+            self.inside += place not in self.seen
+        self.seen.add(place)
         if run.status.final:
-            self.shown[len(self.runs)] = run
+            self.show(place, run)
+
+    @rule(statuses=st.lists(st.sampled_from(ENDS), min_size=1, max_size=4))
+    def some_pass(self, statuses):
+        """Runs begin and end, and each is seen."""
+        for status in statuses:
+            self.begins(RUNNING)
+            self.ends(status, told=True)
+            self.is_polled()
+
+    def show(self, place: int, run: Run) -> None:
+        """An answer had a run final; of one older than all that are kept it is too late to reckon with its end."""
+        kept = sorted(self.shown)[-ledger.KEPT :]
+        if place in kept or len(kept) < ledger.KEPT or place > kept[0]:
+            self.shown[place] = run
 
     @precondition(lambda self: self.state is not None and self.state.hidden)
     @rule(which=st.integers(0, HIDDEN), fate=st.sampled_from([*ENDS, RUNNING, None]))
@@ -731,41 +873,55 @@ class Polled(RuleBasedStateMachine):
         assert self.state is not None
         self.clock += 1
         hidden = self.state.hidden[which % len(self.state.hidden)]
+        place = self.place(hidden.id)
         found = None
-        if fate is not None:
+        if fate is None:
+            self.runs.pop(place, None)
+        elif place in self.runs:
             end = self.clock if fate.final else None
-            found = msgspec.structs.replace(self.runs[hidden.number - 1], status=fate, end=end)
-            self.runs[hidden.number - 1] = found
+            found = self.runs[place] = msgspec.structs.replace(self.runs[place], status=fate, end=end)
         self.state, events = learn(self.state, hidden.id, found)
         self.counted += events
         if found is not None and found.status.final:
-            self.shown[hidden.number] = found
+            self.show(place, found)
 
     @precondition(lambda self: self.state is not None)
     @rule(status=st.sampled_from(Status))
     def an_old_answer_arrives(self, status):
         """An answer overtaken by the last one changes nothing."""
         assert self.state is not None
-        old = Run(id="old", number=len(self.runs) + 7, status=status)
+        old = Run(id="old", number=self.born + 7, status=status)
         assert account(self.state, old, asked=self.state.asked - 1, now=self.clock) == (self.state, ())
 
     @invariant()
     def no_run_is_lost_or_counted_twice(self):
         """Ended, missed and open runs are all runs since first sight."""
-        if self.state is None or self.baseline is None:
+        if self.state is None:
             return
         ended = Counter(event.run.id for event in self.counted if event.count is Count.ENDED and event.run)
         missed = sum(event.runs for event in self.counted if event.count is Count.MISSED)
-        still = (*self.state.hidden, *([self.state.active] if self.state.active else []))
-        open_runs = sum(not one.reopened for one in still)
+        open_runs = sum(not one.reopened for one in under_way(self.state))
         assert set(ended.values()) <= {1}
-        assert ended.total() + missed + open_runs == self.state.high - self.baseline
+        assert ended.total() + missed + open_runs == self.inside
 
     @invariant()
     def no_retry_is_invented(self):
         """Some are seen by nobody; none that did not happen."""
         retried = [event for event in self.counted if event.count is Count.RETRIED]
         assert len(retried) <= self.retries
+
+    @invariant()
+    def what_is_kept_has_bounds(self):
+        """And no run is kept as ended or open twice."""
+        if self.state is None:
+            return
+        assert len(self.state.hidden) <= ledger.HIDDEN
+        assert len(self.state.ended) <= ledger.KEPT
+        still = [one.id for one in under_way(self.state)]
+        assert len(set(still)) == len(still)
+        assert not {one.id for one in under_way(self.state) if not one.reopened} & {
+            one.id for one in self.state.ended
+        }
 
     @invariant()
     def the_series_is_that_of_the_answers(self):
@@ -789,10 +945,34 @@ class Polled(RuleBasedStateMachine):
         assert self.state.finished == (self.shown[max(self.shown)] if self.shown else None)
 
 
-@pytest.mark.parametrize("steps", [30, 150])
-def test_whatever_the_runs_do_and_whenever_it_is_polled_the_law_holds(steps):
-    """Ended, missed and open runs are together all runs since first sight, and the series is that of the answers."""
+class PolledWithoutNumbers(Polled):
+    """The same, of a provider that gives no numbers."""
+
+    numbered = False
+
+
+def under_way(state: State) -> list[Active]:
+    """All runs that are not known to have ended."""
+    return [*state.hidden, *([state.active] if state.active else [])]
+
+
+def law_holds(machine: type[Polled], steps: int) -> None:
+    """Try many lives of a pipeline, of so many steps each."""
     run_state_machine_as_test(
-        Polled,
+        machine,
         settings=settings(max_examples=4500 // steps, stateful_step_count=steps, deadline=None),
     )
+
+
+@pytest.mark.parametrize("machine", [Polled, PolledWithoutNumbers])
+@pytest.mark.parametrize("steps", [30, 150])
+def test_whatever_the_runs_do_and_whenever_it_is_polled_the_law_holds(steps, machine):
+    """Ended, missed and open runs are together all runs since first sight, and the series is that of the answers."""
+    law_holds(machine, steps)
+
+
+def test_the_law_holds_at_the_bounds_of_what_is_kept(monkeypatch):
+    """With room for few runs only, so that they are met all the time."""
+    monkeypatch.setattr(ledger, "KEPT", 3)
+    monkeypatch.setattr(ledger, "HIDDEN", 2)
+    law_holds(Polled, 50)

@@ -14,7 +14,7 @@ from exporter.board import Board, View
 from exporter.config.schema import Metrics, RunInfoLabel
 from exporter.fault import Fault, Kind
 from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
-from exporter.model import LABEL_LENGTH, RUN_STATUSES, Pipeline, Run, Stage, Status
+from exporter.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
 from exporter.providers import connect
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, config
@@ -29,9 +29,12 @@ VARIANTS = [
             "stage_histogram": stages,
             "run_status_series": series,
             "stage_status_series": series,
+            "details": details,
         }
     )
-    for runs, stages, series in itertools.product(SCOPES, SCOPES, ("all", "current"))
+    for runs, stages, series, details in itertools.product(
+        SCOPES, SCOPES, ("all", "current"), ("none", "jobs", "steps")
+    )
 ]
 
 
@@ -61,6 +64,9 @@ def own():
     telemetry = Telemetry()
     telemetry.start("payments", "codearts", pipelines=1, interval=60, now=NOON)
     telemetry.polled("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
+    telemetry.watched("payments", pipelines=2, refused=1, unresolved=3)
+    telemetry.credentials("payments", valid=True)
+    telemetry.credentials_expire("payments", "auto", NOON)
     telemetry.skipped("payments")
     telemetry.requested("payments", "codearts", "Batch", "200", 0.1)
     telemetry.failed(
@@ -130,7 +136,7 @@ def test_every_label_of_the_info_metrics_is_explained():
 def test_the_words_of_the_vendor_are_those_that_the_document_gives():
     """Row by row, as the provider reads them."""
     project = config().projects[0]
-    provider = connect(project)[0]
+    provider = connect(project, {})[0]
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", section("Words"), re.MULTILINE)
     assert [status for status, _, _ in rows] == [status.value for status in Status]
     for status, text, final in rows:
@@ -149,13 +155,18 @@ def test_the_words_of_the_vendor_are_those_that_the_document_gives():
             assert seen.status.value == (status if status != "skipped" else "unknown")
 
 
-def view(*runs: Run | None) -> View:
+def view(*runs: Run | None, metrics: Metrics | None = None) -> View:
     """What is shown of a pipeline that had some runs."""
     one = Pipeline(provider="codearts", project="payments", id="p", name="checkout")
-    made = Board([one], Metrics(), provider="codearts", project="payments", interval=60.0)
+    made = Board([one], metrics or Metrics(), provider="codearts", project="payments", interval=60.0)
     for asked, run in enumerate(runs):
         made.answered(["p"], {"p": run} if run else {}, asked=asked, now=NOON)
     return made.views()[0]
+
+
+STEP = Step("mvn package", 3, "official_shell", Status.SUCCESS, 4.0)
+JOB = Job("compile", 2, Status.SUCCESS, NOON + 1, 5.0, (STEP,))
+SKIPPED = Stage("build", 0, Status.SKIPPED)
 
 
 def run(number: int, status: Status = Status.SUCCESS, *stages: Stage) -> Run:
@@ -198,6 +209,21 @@ def test_the_document_knows_how_many_series_a_pipeline_has():
     full = lines(seen[2])
     assert full - lines(seen[2], Metrics(run_histogram="project")) == 32
     assert full - lines(seen[2], Metrics(run_status_series="current")) == 9
+
+
+def test_the_document_knows_what_details_cost():
+    """Three series for a finished job, two for a finished step."""
+    stage = Stage("build", 0, Status.SUCCESS, NOON, 5.0, jobs=(JOB, msgspec.structs.replace(JOB, sequence=1)))
+    with_jobs, without = view(run(1, Status.SUCCESS, stage)), view(run(1, Status.SUCCESS, SKIPPED))
+    none, jobs, steps = (
+        lines(with_jobs, Metrics.model_validate({"details": details}))
+        for details in ("none", "jobs", "steps")
+    )
+    assert (jobs - none, steps - jobs) == (3 * 2, 2 * 2)
+    assert lines(without, Metrics(details="steps")) == lines(without)
+    assert "`metrics.details: jobs` adds 3 for each job, `steps` another 2 for each step" in " ".join(
+        DOCUMENT.split()
+    )
 
 
 # The conventions
@@ -324,6 +350,102 @@ def test_a_stages_status_is_one_series_or_all():
     everyone = samples(seen, Metrics(stage_status_series="all"))[name]
     assert {sample.labels[2] for sample in everyone} == {status.value for status in Status}
     assert [sample.labels[2] for sample in everyone if sample.value] == ["skipped"]
+
+
+def test_jobs_and_steps_tell_where_they_stand():
+    """With the labels of all that they are part of; of the states only the present one."""
+    waiting = Step("approve", 0, "", Status.WAITING)
+    under_way = Job("deploy", 0, Status.RUNNING, steps=(waiting,))
+    seen = view(run(1, Status.RUNNING, Stage("build", 4, Status.RUNNING, jobs=(JOB, under_way))))
+    found = samples(seen, Metrics(details="steps", stage_status_series="all"))
+    compile_job, deploy = ("build", "4", "compile", "2"), ("build", "4", "deploy", "0")
+    prefix = "ci_pipeline_latest_run_job"
+    assert found[f"{prefix}_status"] == (
+        Sample((*compile_job, "success"), 1.0),
+        Sample((*deploy, "running"), 1.0),
+    )
+    assert found[f"{prefix}_start_timestamp_seconds"] == (Sample(compile_job, NOON + 1),)
+    assert found[f"{prefix}_duration_seconds"] == (Sample(compile_job, 5.0),)
+    mvn = (*compile_job, "mvn package", "3", "official_shell")
+    prefix = "ci_pipeline_latest_run_step"
+    assert found[f"{prefix}_status"] == (
+        Sample((*mvn, "success"), 1.0),
+        Sample((*deploy, "approve", "0", "", "waiting"), 1.0),
+    )
+    assert found[f"{prefix}_duration_seconds"] == (Sample(mvn, 4.0),)
+
+
+@pytest.mark.parametrize(
+    ("details", "shown"), [("none", set()), ("jobs", {"job"}), ("steps", {"job", "step"})]
+)
+def test_details_are_exposed_as_far_as_they_are_asked_for(details, shown):
+    """Steps come with their jobs."""
+    names = {family.name for family in families(Metrics(details=details))}
+    assert {
+        part
+        for part in ("job", "step")
+        if any(name.startswith(f"ci_pipeline_latest_run_{part}_") for name in names)
+    } == shown
+
+
+EVERYTHING = [metrics.model_copy(update={"run_info_labels": get_args(RunInfoLabel)}) for metrics in VARIANTS]
+
+
+def nulls(fields: Iterable[str]) -> dict[str, None]:
+    """A record that names its fields and tells nothing."""
+    return dict.fromkeys(fields)
+
+
+def barely_told() -> View:
+    """What is shown of a pipeline of which the provider tells as little as can be read."""
+    provider = connect(config().projects[0], {})[0]
+    step = nulls(("name", "task", "status", "sequence", "start_time", "end_time"))
+    job = {**step, "steps": [step]}
+    stage = {**step, "jobs": [job]}
+    more = ("run_number", "status", "trigger_type", "start_time", "end_time", "build_params", "executor_id")
+    bare = {"pipeline_id": PIPELINE_ID, "pipeline_run_id": "r", **nulls(more)}
+    record = {
+        **bare,
+        "id": "r",
+        "name": None,
+        "stage_status_list": [stage],
+        "stages": [stage],
+        "sources": None,
+    }
+    latest = provider.read_batch(msgspec.json.encode([record]), [PIPELINE_ID], NOON).runs[PIPELINE_ID]
+    detail = provider.read_detail(msgspec.json.encode(record), PIPELINE_ID, NOON).run
+    assert detail is not None
+    one = Pipeline(provider="codearts", project="payments", id=PIPELINE_ID, name=PIPELINE_ID)
+    board = Board([one], Metrics(details="steps"), provider="codearts", project="payments", interval=60.0)
+    board.answered([one.id], {one.id: latest}, asked=1, now=NOON)
+    board.detailed(one.id, latest, detail)
+    return board.views()[0]
+
+
+def test_no_label_is_without_a_value():
+    """What is not told is empty: one `None` would fail the whole page. And there are as many values as names."""
+    stage = Stage("build", 0, Status.SUCCESS, NOON, 5.0, jobs=(JOB,))
+    held = Stage("approve", 1, Status.WAITING)
+    nothing = View(pipeline=Pipeline("codearts", "payments", "p", "p"), up=False)
+    kept = Metrics(stage_histogram="pipeline")
+    seen = [nothing, view(None), view(run(1), run(2, Status.FAILED, stage), metrics=kept), barely_told()]
+    seen += [view(run(1), run(2, Status.RUNNING, stage, held), run(3, Status.RUNNING, stage, held))]
+    found = set()
+    for metrics in EVERYTHING:
+        for family in catalogue(metrics, ["team"]).pipelines:
+            for sample in itertools.chain.from_iterable(family.samples(one) for one in seen):
+                found.add(family.name)
+                assert len(sample.labels) == len(family.labels), family.name
+                assert all(type(value) is str for value in sample.labels), family.name
+    assert found == {family.name for metrics in EVERYTHING for family in catalogue(metrics).pipelines}
+
+
+def test_what_is_barely_told_has_its_jobs_and_steps():
+    """In an unknown state, under empty names."""
+    found = samples(barely_told(), Metrics(details="steps"))
+    (status,) = found["ci_pipeline_latest_run_step_status"]
+    assert status.labels == ("", "0", "", "0", "", "0", "", "unknown")
+    assert found["ci_pipeline_latest_run_step_duration_seconds"] == ()
 
 
 def test_info_labels_are_those_asked_for_in_their_order():

@@ -79,9 +79,11 @@ def test_not_carried_off(secret, way):
     assert VALUE not in str(caught.value)
 
 
+USER = {"domain": "company", "username": "exporter", "iam_project": "a", "iam_endpoint": "http://127.0.0.1:1"}
 AUTHS = {
     "token": {"method": "token", "token": VALUE},
     "aksk": {"method": "aksk", "access_key": VALUE, "secret_key": VALUE, "security_token": VALUE},
+    "password": {"method": "password", "password": VALUE, **USER},
 }
 WAYS_TO_SHOW_SETTINGS = {
     "str": str,
@@ -99,8 +101,39 @@ WAYS_TO_SHOW_SETTINGS = {
 def test_settings_show_masks(auth, way):
     """Settings show a mask for each secret that they have, and the value of none."""
     text = way(config(project(auth=auth)))
-    assert text.count(MASK) == len(auth) - 1
+    assert text.count(MASK) == list(auth.values()).count(VALUE)
     assert VALUE not in text
+
+
+@pytest.mark.parametrize("way", WAYS_TO_SHOW_SETTINGS.values(), ids=WAYS_TO_SHOW_SETTINGS)
+def test_settings_show_a_mask_for_a_proxy(way):
+    """A proxy's URL may hold a password, and shows as a mask wherever settings do."""
+    settings = config(project(proxy=f"http://user:{VALUE}@proxy.example.com:3128"))
+    assert VALUE not in way(settings)
+    assert settings.effective().count(MASK) == 2  # the token's, and the proxy's
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"user:{VALUE}@proxy.example.com:3128",
+        f"http://user:{VALUE}#@proxy.example.com",
+        f"socks5://u:{VALUE}@h",
+    ],
+)
+def test_a_wrong_proxy_in_a_file(file, url):
+    """What is in a proxy's file is checked when it is used, and refused without being quoted."""
+    proxy = config(project(proxy_file=str(file))).projects[0].proxy
+    assert proxy is not None
+    file.write_text(url)
+    with pytest.raises(SecretError) as caught:
+        proxy.reveal()
+    assert str(caught.value).startswith(
+        f"the secret file {file} must be a URL such as http://proxy.example.com"
+    )
+    assert VALUE not in "".join(traceback.format_exception(caught.value))
+    file.write_text(f"http://user:{VALUE}@proxy.example.com:3128\n")
+    assert proxy.reveal() == f"http://user:{VALUE}@proxy.example.com:3128"
 
 
 def test_settings_show_masks_of_files(file):
@@ -111,12 +144,22 @@ def test_settings_show_masks_of_files(file):
 
 
 @pytest.mark.parametrize(
-    "auth", [{"method": "token", "token": [VALUE]}, {"method": "aksk", "acces_key": VALUE}]
+    "changes",
+    [
+        {"auth": {"method": "token", "token": [VALUE]}},
+        {"auth": {"method": "aksk", "acces_key": VALUE}},
+        {"auth": {"method": "password", "password": VALUE}},
+        {"auth": {"method": "password", "password": VALUE, **USER, "iam_endpoint": f"https://u:{VALUE}@h"}},
+        {"proxy": f"socks5://user:{VALUE}@proxy.example.com"},
+        {"proxy": f"http://user:{VALUE}@proxy.example.com:port"},
+        {"proxy": [VALUE]},
+        {"url_template": f"https://user:{VALUE}@devcloud.example.com"},
+    ],
 )
-def test_refused_settings_show_no_input(auth):
+def test_refused_settings_show_no_input(changes):
     """The error of settings that were refused does not quote what was given."""
     with pytest.raises(ValidationError) as caught:
-        config(project(auth=auth))
+        config(project(**changes))
     assert VALUE not in "".join(traceback.format_exception(caught.value))
 
 

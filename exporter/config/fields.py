@@ -1,7 +1,9 @@
 """What settings are made of: strict sections, durations, secrets and the fields that every project has."""
 
+import base64
 import itertools
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +22,13 @@ from pydantic import (
 )
 
 from exporter.config.duration import format_duration, parse_duration
-from exporter.config.secret import MASK, FileSecret, Secret
+from exporter.config.secret import MASK, FileSecret, Secret, SecretError
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_CA_LIMIT = 16 << 20
+_QUOTED = 100
 
 
 class Context:
@@ -149,17 +154,21 @@ def _identifier(value: str) -> str:
 _NO_URL = "must be a URL such as https://pipeline.example.com"
 
 
-def _endpoint(value: str) -> str:
+def _is_url(value: str) -> bool:
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        # The library's words repeat the value, which may hold a password.
-        raise ValueError(_NO_URL) from None
-    if port == 0 or not value.isascii() or not value.isprintable() or " " in value:
+        return False
+    # The library drops line ends and tabs; what is written is to be what is used.
+    clean = value.isascii() and value.isprintable() and " " not in value
+    return clean and port != 0 and parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _endpoint(value: str) -> str:
+    if not _is_url(value):
         raise ValueError(_NO_URL)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(_NO_URL)
+    parts = urlsplit(value)
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or password (give them under auth)")
     if parts.query or parts.fragment:
@@ -207,12 +216,28 @@ def _entry(value: object) -> object:
 
 
 def _pattern(value: object) -> re.Pattern[str]:
+    if not isinstance(value, str):
+        raise ValueError("must be a regular expression (quote it if it begins with [, { or *)")  # noqa: TRY004  # pydantic collects ValueError
+    if not value:
+        raise ValueError("must not be empty (.* matches every name)")
     try:
-        return re.compile(str(value))
-    except re.error as error:
+        with warnings.catch_warnings():
+            # Of spellings that a later Python may read otherwise; nobody could do anything about them here.
+            warnings.simplefilter("ignore")
+            return re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        words = "nested too deeply" if isinstance(error, RecursionError) else _one_line(str(error))
         raise ValueError(
-            f"{value!r} is not a regular expression ({error}; quote it if YAML changes it)"
+            f"{_shortened(value)!r} is not a regular expression ({words}; every name is .*, one beginning with a is a.*)"
         ) from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
+
+
+def _one_line(words: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in words)
 
 
 Pattern = Annotated[
@@ -234,7 +259,7 @@ class Discover(Section):
     """Which of the provider's pipelines to watch beside those that are listed."""
 
     interval: Duration = 600.0
-    include: tuple[Pattern, ...] = (re.compile(".*"),)
+    include: Annotated[tuple[Pattern, ...], Field(min_length=1)] = (re.compile(".*"),)
     exclude: tuple[Pattern, ...] = ()
     labels: tuple[LabelsByName, ...] = ()
 
@@ -253,15 +278,31 @@ class Discover(Section):
 
 
 def _ca_file(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError("must be the path of a file")
     directory = info.context.directory if isinstance(info.context, Context) else Path()
-    file = directory / str(value)
+    file = directory / value
     try:
-        certificates = file.read_bytes()
+        with file.open("rb") as source:
+            text = source.read(_CA_LIMIT)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror} (mount it, or correct the path)") from None
-    if b"-----BEGIN CERTIFICATE-----" not in certificates:
-        raise ValueError(f"{file} holds no certificate in PEM form")
+    certificates = _CERTIFICATE.findall(text)
+    if not certificates:
+        raise ValueError(
+            f"{file} holds no whole certificate in PEM form (-----BEGIN CERTIFICATE-----, lines of letters, and an END)"
+        )
+    if not all(_is_der(certificate) for certificate in certificates):
+        raise ValueError(f"{file} holds a certificate that is damaged (copy the file anew)")
     return file
+
+
+def _is_der(encoded: bytes) -> bool:
+    try:
+        # A certificate is a DER sequence.
+        return base64.b64decode(b"".join(encoded.split()), validate=True).startswith(b"\x30")
+    except ValueError:
+        return False
 
 
 class Tls(Section):
@@ -275,17 +316,49 @@ class Tls(Section):
 def _template(value: str) -> str:
     filled = value.replace("{project_id}", "p").replace("{pipeline_id}", "i")
     if "{" in filled or "}" in filled:
-        raise ValueError("may hold {project_id} and {pipeline_id}, and no other { or }")
-    if urlsplit(filled).scheme not in {"http", "https"}:
+        raise ValueError("may hold {project_id} and {pipeline_id} (and no other { or })")
+    if not _is_url(filled):
         raise ValueError("must be a URL such as https://devcloud.example.com/{project_id}/{pipeline_id}")
+    if "@" in urlsplit(filled).netloc:
+        raise ValueError("must not hold a user or password (it is shown as a label)")
     return value
+
+
+def _wrong_proxy(url: str) -> str:
+    """What is wrong with a proxy's URL, without repeating it; empty if nothing is."""
+    if not _is_url(url):
+        special = "in a password write @ : / ? # % as %40 %3A %2F %3F %23 %25"
+        return f"must be a URL such as http://proxy.example.com:3128 ({special})"
+    if "?" in url or "#" in url:
+        return "must end with the host or the port (in a password write ? as %3F and # as %23)"
+    return ""
+
+
+class _ProxyFile(FileSecret):
+    """A file with a proxy's URL, checked at each use: the HTTP library would quote a wrong one."""
+
+    __slots__ = ()
+
+    def reveal(self) -> str:
+        """The URL.
+
+        Raises:
+            SecretError: the file cannot be read, or holds no URL.
+
+        """
+        url = super().reveal()
+        if wrong := _wrong_proxy(url):
+            raise SecretError(f"the secret file {self.path} {wrong}")
+        return url
 
 
 def _proxy(value: Secret) -> Secret:
     # A proxy's URL may hold a password, which is why it is a secret.
-    if isinstance(value, FileSecret) or value.reveal().startswith(("http://", "https://")):
-        return value
-    raise ValueError("must be a URL such as http://proxy.example.com:3128")
+    if isinstance(value, FileSecret):
+        return _ProxyFile(value.path)
+    if wrong := _wrong_proxy(value.reveal()):
+        raise ValueError(wrong)
+    return value
 
 
 class ProjectSection(Section):

@@ -46,6 +46,7 @@ class Metrics(Section):
         "trigger",
         "branch",
     )
+    details: Literal["none", "jobs", "steps"] = "none"
     run_histogram: HistogramScope = "pipeline"
     stage_histogram: HistogramScope = "project"
     run_duration_buckets: Buckets = (
@@ -53,7 +54,6 @@ class Metrics(Section):
         _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, 24 * _HOUR,
     )  # fmt: skip
     stage_duration_buckets: Buckets = (30.0, 2 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE, 2 * _HOUR)
-    details: Literal["none", "jobs", "steps"] = "none"
     created_series: bool = False
 
 

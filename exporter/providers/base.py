@@ -57,6 +57,8 @@ class Listing(Reading, kw_only=True):
     """The name of each pipeline of this project, by id."""
     runs: dict[str, Run] = {}
     """The latest run of each that has one, by pipeline id."""
+    untold: set[str] = set()
+    """Pipelines whose latest run could not be used: the page says nothing of it, not that there is none."""
 
 
 class Detail(Reading, kw_only=True):

@@ -6,7 +6,8 @@ from urllib.parse import quote
 import msgspec
 
 from exporter.auth.huawei import authentication
-from exporter.fault import Fault
+from exporter.fault import Fault, Kind
+from exporter.model import LABEL_LENGTH
 from exporter.providers.base import Batch, Call, Detail, Listing
 from exporter.providers.codearts.errors import read_fault
 from exporter.providers.codearts.project import ENDPOINTS, Project
@@ -18,7 +19,6 @@ from exporter.providers.codearts.records import (
     UnusableError,
     age,
     decode,
-    name_of,
     outline,
     page,
     text,
@@ -65,15 +65,17 @@ class CodeArts:
         reader = Reader(self._zone, batch, now)
         asked = set(ids)
         for raw in outline(body):
+            pipeline = ""
             try:
                 record = decode(raw, RunRecord)
                 pipeline = text(record.pipeline_id)
                 run = reader.run(record, _asked_for(pipeline, asked))
             except UnusableError as error:
                 batch.rejected.append((error.reason, str(error)))
-                named = name_of(raw)
-                batch.untold.add(named)
-                batch.incomplete = batch.incomplete or not named
+                if pipeline:
+                    batch.untold.add(pipeline)
+                else:
+                    batch.incomplete = True
                 continue
             twin = batch.runs.get(pipeline)
             if twin is not None:
@@ -82,7 +84,7 @@ class CodeArts:
                 if age(run) < age(twin):
                     continue
             batch.runs[pipeline] = run
-        batch.untold -= batch.runs.keys()
+        batch.untold = (batch.untold & asked) - batch.runs.keys()
         return batch
 
     def listing(self, offset: int, limit: int) -> Call:
@@ -115,10 +117,12 @@ class CodeArts:
                 if text(row.project_id) not in {"", self._project_id}:
                     continue
                 listing.pipelines[pipeline] = text(row.name)
-                if bytes(row.latest_run) != b"null":
+                if bytes(row.latest_run) not in {b"null", b"{}"}:
+                    listing.untold.add(pipeline)
                     listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)
             except UnusableError as error:
                 listing.rejected.append((error.reason, str(error)))
+        listing.untold -= listing.runs.keys()
         return listing
 
     def detail(self, pipeline: str, run: str) -> Call:
@@ -143,11 +147,24 @@ class CodeArts:
 
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
         """Why an answer is not a success, or None if it has the shape of the operation."""
-        return read_fault(call, _NEEDS[call.operation], status, headers, body)
+        fault = read_fault(call, _NEEDS[call.operation], status, headers, body)
+        if fault is None and call.operation == "ListPipelines":
+            try:
+                page(body)
+            except UnusableError as error:
+                # Not an empty page, which would be the end of the list.
+                return Fault(
+                    kind=Kind.UNREADABLE,
+                    code="invalid",
+                    message=f"{call.operation} answered a page whose pipelines are no list: {error}",
+                    request_id=headers.get("x-request-id", ""),
+                )
+        return fault
 
 
 def _named(pipeline: str) -> str:
-    if not pipeline:
+    # What is longer than a label is no id: cut, it would be another pipeline's.
+    if not 0 < len(pipeline) <= LABEL_LENGTH:
         raise UnusableError("no_pipeline_id", "a record that names no pipeline")
     return pipeline
 

@@ -6,6 +6,7 @@ those of the pipeline service are not published: the ones here were seen in publ
 
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,7 +50,7 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
         message=message,
         request_id=headers.get("x-request-id", "")
         or (text(answer.get("request_id")) if isinstance(answer, dict) else ""),
-        wait=_wait(headers, message) if kind is Kind.THROTTLED else None,
+        wait=_wait(kind, status, headers, message),
     )
 
 
@@ -100,17 +101,32 @@ def _kind(status: int, error_code: str, message: str) -> Kind:
 
 
 _WINDOW = re.compile(r"time:\s*(\d{1,4})\s*(second|minute|hour)")
+_LONGEST_WAIT = 99_999.0
 
 
-def _wait(headers: Mapping[str, str], message: str) -> float | None:
-    """Seconds to wait: `Retry-After`, else the window that the gateway's message names."""
-    told = headers.get("retry-after", "").strip()
-    if told.isdecimal() and len(told) < 6:
-        return float(told)
-    window = _WINDOW.search(message)
+def _wait(kind: Kind, status: int, headers: Mapping[str, str], message: str) -> float | None:
+    """Seconds to wait: `Retry-After`, else, of throttling, the window that the gateway's message names."""
+    if kind is not Kind.THROTTLED and status != 503:
+        return None
+    told = _retry_after(headers)
+    if told is not None:
+        return min(max(told, 0.0), _LONGEST_WAIT)
+    window = _WINDOW.search(message) if kind is Kind.THROTTLED else None
     if window is None:
         return None
     return float(window[1]) * {"second": 1, "minute": 60, "hour": 3600}[window[2]]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The header's seconds, or those from the answer's own date to the one that it names."""
+    told = headers.get("retry-after", "").strip()
+    if told.isdecimal():
+        return float(told)
+    try:
+        later, now = parsedate_to_datetime(told), parsedate_to_datetime(headers.get("date", ""))
+        return (later - now).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _redirect(headers: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
-from exporter.auth.huawei import AuthSection
+from exporter.auth.huawei import AuthSection, PasswordSection
 from exporter.config.fields import Endpoint, Identifier, ProjectSection
 
 _HOSTS = {
@@ -46,6 +46,15 @@ class Project(ProjectSection):
         ZoneInfo("Asia/Shanghai")
     )
     auth: Annotated[AuthSection, Field(discriminator="method")]
+
+    @field_validator("auth", mode="after")
+    @classmethod
+    def _issued(cls, auth: AuthSection, info: ValidationInfo) -> AuthSection:
+        # A region that is wrong has been told as such, and decides nothing here.
+        if isinstance(auth, PasswordSection) and "region" in info.data:
+            auth.project_in(info.data["region"])
+            auth.endpoint_in(info.data["region"])
+        return auth
 
     @field_validator("region", mode="after")
     @classmethod

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Protocol, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
@@ -119,8 +120,6 @@ class DetailRecord(msgspec.Struct):
     """A run as its details tell it."""
 
     id: _Text = None
-    pipeline_id: _Text = None
-    name: _Text = None
     executor_id: _Text = None
     stages: list[_StageRecord | None] | None = None
     status: _Text = None
@@ -141,20 +140,17 @@ class PipelineRecord(msgspec.Struct):
     latest_run: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Named(msgspec.Struct):
-    pipeline_id: _Text = None
-
-
 class _Page(msgspec.Struct):
-    pipelines: list[msgspec.Raw] | None = None
-    total: _Number = None
+    pipelines: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _records = msgspec.json.Decoder(list[msgspec.Raw])
-_page = msgspec.json.Decoder(_Page)
 
 
 _ZONELESS = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:.]+")
+
+# What msgspec raises of bytes that are no JSON, no text, too deep, or of another type than is expected.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class UnusableError(Exception):
@@ -169,71 +165,68 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 def decode(raw: msgspec.Raw | bytes, record: type[R]) -> R:
-    """One record.
+    """One record: where it has values of another type than is documented, those fields that have a fitting one.
 
     Raises:
-        UnusableError: it is none.
+        UnusableError: it is no record at all.
 
     """
     try:
         return msgspec.json.decode(raw, type=record)
-    except msgspec.ValidationError as error:
+    except _UNREADABLE as error:
         fault = error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UnusableError("unreadable", _printable(str(error))) from None
-    # Sound JSON with a value of another type than is documented: what of it can be read is worth more than nothing.
-    found = msgspec.json.decode(raw)
-    if not isinstance(found, dict):
-        raise UnusableError("unreadable", _printable(str(fault)))
-    return _what_fits(found, record)
+    try:
+        return _what_fits(_whole_characters(bytes(raw)), record)
+    except _UNREADABLE:
+        raise UnusableError("unreadable", _printable(str(fault))) from None
 
 
-def _what_fits(found: dict[str, object], record: type[R]) -> R:
+def _what_fits(raw: msgspec.Raw | bytes, record: type[R]) -> R:
     """A record of those fields that have a fitting value; the others count as not given."""
-    fitting = {}
-    for field in msgspec.structs.fields(record):
-        value = found.get(field.encode_name)
-        if field.type is msgspec.Raw:
-            fitting[field.name] = msgspec.Raw(msgspec.json.encode(value))
-            continue
-        try:
-            fitting[field.name] = msgspec.convert(value, field.type)
-        except msgspec.ValidationError:
-            fitting[field.name] = _parts_that_fit(value, field.type)
-    return record(**fitting)
+    unread, kinds = _anatomy(record)
+    found = msgspec.json.decode(raw, type=unread)
+    return record(**{name: _part_that_fits(getattr(found, name), kind) for name, kind in kinds.items()})
 
 
-def _parts_that_fit(value: object, kind: Any) -> Any:
-    """Of a list those items, of a record those fields that fit; None of anything else."""
+def _part_that_fits(raw: msgspec.Raw, kind: Any) -> Any:
+    """A value if it fits; else of a list those items, of a record those fields that do; None of anything else."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except _UNREADABLE:
+        pass
     for part in get_args(kind):
-        if isinstance(part, type) and issubclass(part, msgspec.Struct) and isinstance(value, dict):
-            return _what_fits(value, part)
-        if get_origin(part) is list and isinstance(value, list):
-            return [_item_that_fits(item, get_args(part)[0]) for item in value]
+        try:
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                return _what_fits(raw, part)
+            if get_origin(part) is list:
+                return [_part_that_fits(item, get_args(part)[0]) for item in _records.decode(raw)]
+        except _UNREADABLE:
+            continue
     return None
 
 
-def _item_that_fits(item: object, kind: Any) -> Any:
-    try:
-        return msgspec.convert(item, kind)
-    except msgspec.ValidationError:
-        return _parts_that_fit(item, kind)
-
-
-def name_of(raw: msgspec.Raw | bytes) -> str:
-    """The pipeline that a record names, even if nothing else of it can be used; empty if none."""
-    try:
-        return text(msgspec.json.decode(raw, type=_Named).pipeline_id)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
+@cache
+def _anatomy(record: type[msgspec.Struct]) -> tuple[type[msgspec.Struct], dict[str, Any]]:
+    """A record of the same fields, none of which is read yet, and what each is to be read as."""
+    kinds = {field.name: field.type for field in msgspec.structs.fields(record)}
+    absent = msgspec.Raw(b"null")
+    return msgspec.defstruct(record.__name__, [(name, msgspec.Raw, absent) for name in kinds]), kinds
 
 
 def page(body: bytes) -> list[msgspec.Raw]:
-    """The rows of a page of pipelines, not yet read."""
+    """The rows of a page of pipelines, not yet read; none if they are null.
+
+    Raises:
+        UnusableError: it has none that could be read.
+
+    """
+    rows = decode(body, _Page).pipelines
+    if bytes(rows) == b"null":
+        return []
     try:
-        return _page.decode(body).pipelines or []
-    except msgspec.DecodeError:
-        return _page.decode(_whole_characters(body)).pipelines or []
+        return outline(bytes(rows))
+    except _UNREADABLE as error:
+        raise UnusableError("unreadable", _printable(str(error))) from None
 
 
 # Half of a character, which is left where text is cut by UTF-16 units; what must stay is matched first.
@@ -381,8 +374,16 @@ class Reader:
                 given = self._whole(record.sequence, f"{kind}_sequence", least=0)
                 told[text(record.name), -index - 1 if given is None else given] = (index, record, given)
         given_often = Counter(given for _, _, given in told.values())
-        for index, record, given in told.values():
-            yield record, given if given is not None and given_often[given] == 1 else index
+        unique = [given if given_often[given] == 1 else None for _, _, given in told.values()]
+        names = [label(text(record.name)) for _, record, _ in told.values()]
+        taken = set(zip(names, unique, strict=True))
+        for (index, record, _), name, given in zip(told.values(), names, unique, strict=True):
+            sequence = index if given is None else given
+            # A place that is the vendor's sequence of another one of the same name is not free.
+            while given is None and (name, sequence) in taken:
+                sequence += 1
+            taken.add((name, sequence))
+            yield record, sequence
 
     def _times(self, record: _Timed, status: Status) -> tuple[float | None, float | None]:
         """Start and, if it is over, duration."""

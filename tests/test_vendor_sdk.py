@@ -1,0 +1,124 @@
+"""The vendor's own SDK, in an environment of its own, reads the simulated cloud and checks our signatures."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from exporter.auth import Outgoing
+from exporter.auth.huawei import AkskSection, authentication
+from exporter.simulator import CodeArts, World, running
+from tests.conftest import Cloud
+
+PACKAGE = "huaweicloudsdkcodeartspipeline==3.1.219"
+ENVIRONMENT = Path(__file__).parent.parent / ".venv" / "vendor-sdk"
+
+
+@pytest.fixture(scope="module")
+def sdk(tmp_path_factory):
+    """Runs a task with the SDK, which is installed beside the project's environment the first time."""
+    python = ENVIRONMENT / "bin" / "python"
+    ready = ENVIRONMENT / PACKAGE
+    if not ready.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]
+        done = subprocess.run(pip, check=False, capture_output=True, text=True)
+        if done.returncode and not os.environ.get("CI"):
+            pytest.skip(f"the SDK cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+        assert not done.returncode, done.stderr
+        ready.touch()
+    # It keeps an id of the installation in the home directory.
+    home = tmp_path_factory.mktemp("home")
+    script = Path(__file__).parent / "vendor" / "sdk.py"
+
+    def run(task):
+        environment = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
+        text = json.dumps(task)
+        done = subprocess.run(
+            [python, script], input=text, capture_output=True, text=True, check=False, env=environment
+        )
+        assert not done.returncode, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def still_cloud():
+    """A cloud in which time stands still."""
+    codearts = CodeArts(World(pipelines=60))
+    moment = codearts.world.start + 20 * 86400.0 + 137
+    codearts.clock = lambda: moment
+    with running(codearts.app) as url:
+        yield Cloud(codearts, url)
+
+
+def test_the_sdk_reads_the_simulated_cloud(sdk, still_cloud, monkeypatch):
+    """By batch, list and details it reads the same runs: those of the simulated world's truth."""
+    codearts = still_cloud.codearts
+    # The SDK signs by the machine's clock.
+    monkeypatch.setattr(codearts, "skew", time.time() - codearts.clock())
+    ids = [pipeline.id for pipeline in codearts.world.pipelines]
+    task = {
+        "do": "read",
+        "url": still_cloud.url,
+        "project_id": codearts.world.project_id,
+        "iam_project_id": codearts.world.iam_project_id,
+        "access_key": codearts.credentials.access_key,
+        "secret_key": codearts.credentials.secret_key,
+        "ids": ids,
+    }
+    found = sdk(task)
+    now = codearts.clock()
+    truth = {}
+    for identity in ids:
+        run = codearts.world.latest_run(identity, now)
+        if run is not None:
+            stages = [[stage.name, stage.status.value] for stage in run.stages]
+            end = None if run.end is None else run.end * 1000
+            truth[identity] = [run.status.value, run.number, run.start * 1000, end, stages]
+    assert len(truth) > 50
+    assert found["batch"] == truth
+    assert found["list"] == truth
+    assert found["details"] == truth
+    assert found["names"] == {pipeline.id: pipeline.name for pipeline in codearts.world.pipelines}
+
+
+def test_the_sdks_signer_agrees_with_ours(sdk):
+    """Whatever we sign, the SDK would have signed the same."""
+    keys = {"access_key": "AKEXAMPLE0123456789A", "secret_key": "SKexample0123456789abcdefghijklmnopqrstu"}
+    requests = []
+    cases: list[tuple[str, str, tuple[tuple[str, str], ...], str, dict[str, str]]] = [
+        ("POST", "/v5/p/api/pipelines/status", (), '["a","b"]', {}),
+        ("POST", "/v5/p/api/pipelines/list", (), '{"name":"流水线"}', {}),
+        ("GET", "/v5/p/api/pipelines/i/pipeline-runs/detail", (("pipeline_run_id", "r/ü &+"),), "", {}),
+        ("GET", "/base/path/v5/x", (), "", {"iam_project_id": "0605767cb280d5762fd0c0133d3bea3f"}),
+        ("POST", "/v5/p/api/pipelines/status", (), "[]", {"security_token": "gQpjbi1ub3J0aC00Example/+=="}),
+    ]
+    ours = []
+    for method, path, query, body, extra in cases:
+        section = AkskSection.model_validate({"method": "aksk", **keys, **extra})
+        outgoing = Outgoing(
+            method=method,
+            host="pipeline.example.com:8443",
+            path=path,
+            query=query,
+            headers=(("Content-Type", "application/json"),),
+            body=body.encode(),
+        )
+        headers = authentication(section).headers(outgoing, 1_700_000_000.0)
+        ours.append(headers["Authorization"])
+        requests.append(
+            {
+                "method": method,
+                "path": path,
+                "query": query,
+                "body": body,
+                "headers": {"Host": outgoing.host, **dict(outgoing.headers), **headers},
+            }
+        )
+    assert sdk({"do": "sign", **keys, "requests": requests}) == ours

@@ -1,0 +1,81 @@
+"""What the vendor's own SDK reads and signs; run by its own environment, with a task as JSON on standard input."""
+
+import json
+import sys
+
+from huaweicloudsdkcodeartspipeline.v2 import (
+    BatchShowPipelinesLatestStatusRequest,
+    CodeArtsPipelineClient,
+    ListPipelineQuery,
+    ListPipelinesRequest,
+    ShowPipelineRunDetailRequest,
+)
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.sdk_request import SdkRequest
+from huaweicloudsdkcore.signer.signer import Signer
+
+
+def read(task):
+    """The latest runs that the batch operation, the list and the details tell, by pipeline id."""
+    credentials = BasicCredentials(task["access_key"], task["secret_key"], task["iam_project_id"])
+    builder = CodeArtsPipelineClient.new_builder().with_credentials(credentials)
+    client = builder.with_endpoint(task["url"]).build()
+    project = task["project_id"]
+    batch = client.batch_show_pipelines_latest_status(
+        BatchShowPipelinesLatestStatusRequest(project_id=project, body=task["ids"])
+    )
+    query = ListPipelineQuery(project_id=project, offset=0, limit=100)
+    listing = client.list_pipelines(ListPipelinesRequest(project_id=project, body=query))
+    listed = {pipeline.pipeline_id: pipeline for pipeline in listing.pipelines}
+    details = {}
+    for run in batch.body:
+        request = ShowPipelineRunDetailRequest(
+            project_id=project, pipeline_id=run.pipeline_id, pipeline_run_id=run.pipeline_run_id
+        )
+        details[run.pipeline_id] = client.show_pipeline_run_detail(request)
+    return {
+        "names": {identity: pipeline.name for identity, pipeline in listed.items()},
+        "batch": {run.pipeline_id: short(run, run.stage_status_list) for run in batch.body},
+        "list": {
+            identity: short(pipeline.latest_run, pipeline.latest_run.stage_status_list)
+            for identity, pipeline in listed.items()
+            if pipeline.latest_run
+        },
+        "details": {identity: short(run, run.stages) for identity, run in details.items()},
+    }
+
+
+def short(run, stages):
+    """What can be compared: status, number, start and end in milliseconds, stages' names and states."""
+    return [
+        run.status,
+        run.run_number,
+        run.start_time,
+        run.end_time or None,
+        [[stage.name, stage.status] for stage in stages],
+    ]
+
+
+def sign(task):
+    """The Authorization header that the SDK's signer gives each request."""
+    credentials = BasicCredentials(task["access_key"], task["secret_key"])
+    signed = []
+    for request in task["requests"]:
+        sdk = SdkRequest(
+            method=request["method"],
+            schema="https",
+            host=request["headers"]["Host"],
+            resource_path=request["path"],
+            uri=None,
+            query_params=[tuple(pair) for pair in request["query"]],
+            header_params={
+                name: value for name, value in request["headers"].items() if name != "Authorization"
+            },
+            body=request["body"],
+        )
+        signed.append(Signer(credentials).sign(sdk).header_params["Authorization"])
+    return signed
+
+
+task = json.load(sys.stdin)
+json.dump({"read": read, "sign": sign}[task["do"]](task), sys.stdout)
