@@ -272,11 +272,13 @@ def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> No
     if not isinstance(path, tuple):
         path = (path,)
     batch = read(spoilt(FULL, path, change, value))
+    if path == ("status",) and batch.rejected:
+        return  # see below: a state is read right or not at all
     assert (batch.rejected, batch.untold, batch.incomplete) == ([], set(), False)
     assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
 
 
-@given(st.sampled_from(list(HANGS_ON)))
+@given(st.sampled_from([path for path in HANGS_ON if path != "status"]))
 @settings(deadline=None)
 def test_garbled_bytes_cost_their_field(path: Any) -> None:
     """What is no UTF-8 where text should stand is as good as not given, and all beside it is read."""
@@ -292,7 +294,7 @@ def test_garbled_bytes_cost_their_field(path: Any) -> None:
 @pytest.mark.parametrize(
     "broken", [True, ["x"], {"name": "FAILED"}, 1.5, 10**4000, b"1e999", b"9" * 9999, b'"\xff"', b'"\\ud83d"']
 )
-@pytest.mark.parametrize("field", ["status", "trigger_type", "executor_id", "detail_url", "build_params"])
+@pytest.mark.parametrize("field", ["trigger_type", "executor_id", "detail_url", "build_params"])
 def test_a_value_of_an_undocumented_type_is_as_good_as_absent(field: str, broken: Any) -> None:
     """Also one that no number of ours can hold, and text that is none."""
     literal = broken if isinstance(broken, bytes) else json.dumps(broken).encode()
@@ -710,12 +712,14 @@ def test_of_two_runs_of_a_pipeline_the_newest_is_used(old: Any, new: Any, order:
         ({"pipeline_id": ""}, "no_pipeline_id"),
         ({"pipeline_id": "f" * 32}, "not_requested"),
         ({"pipeline_id": 12}, "not_requested"),
-        ({"pipeline_id": ["x"]}, "no_pipeline_id"),
-        ({"pipeline_id": True}, "no_pipeline_id"),
+        ({"pipeline_id": ["x"]}, "unreadable"),
+        ({"pipeline_id": True}, "unreadable"),
+        ({"status": {"name": "FAILED"}}, "unreadable"),
+        ({"status": True}, "unreadable"),
         ({"pipeline_id": "f" * 9999}, "no_pipeline_id"),
         ({"pipeline_run_id": None, "run_number": None}, "no_run_id"),
         ({"pipeline_run_id": "", "run_number": 0}, "no_run_id"),
-        ({"pipeline_run_id": {}, "run_number": True}, "no_run_id"),
+        ({"pipeline_run_id": {}}, "unreadable"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_counted(changes: dict[str, Any], reason: str) -> None:
@@ -738,7 +742,7 @@ def test_what_is_no_object_is_unreadable(item: Any) -> None:
 
 NAMELESS: list[dict[str, Any]] = [
     {"pipeline_run_id": None, "run_number": None},
-    {"pipeline_run_id": [], "run_number": "x"},
+    {"pipeline_run_id": "", "run_number": "x"},
 ]
 
 
@@ -780,10 +784,16 @@ def test_twins_that_cannot_be_used_are_one_untold_pipeline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "incomplete"), [("pipeline_id", True), ("pipeline_run_id", False), ("executor_name", False)]
+    ("field", "incomplete", "untold"),
+    [
+        ("pipeline_id", True, False),
+        ("pipeline_run_id", False, True),
+        ("status", False, True),
+        ("executor_name", False, False),
+    ],
 )
-def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool) -> None:
-    """Only where the name of the pipeline itself is garbled does absence prove nothing."""
+def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool, untold: bool) -> None:
+    """Only where the name of the pipeline itself is garbled does absence prove nothing of any."""
     body = (
         json.dumps([spoilt(record(), (field,), "replace", "GARBLED"), record(1)])
         .encode()
@@ -793,8 +803,8 @@ def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool) -
     batch = read_bytes(body)
     assert batch.runs[pipeline_id(1)] == read(record(1)).runs[pipeline_id(1)]
     assert batch.incomplete is incomplete
-    assert (pipeline_id(0) in batch.runs) is not incomplete
-    assert not batch.untold
+    assert (pipeline_id(0) in batch.runs) is not (incomplete or untold)
+    assert (pipeline_id(0) in batch.untold) is untold
 
 
 @given(st.data(), fields, st.sampled_from(["null", "remove", "replace"]), json_values)

@@ -309,7 +309,7 @@ class TestBadDays:
         small.codearts.skew = 1200.0
         credentials = small.codearts.credentials
         auth = {"method": "aksk", "access_key": credentials.access_key, "secret_key": credentials.secret_key}
-        requests, pages = small.play(config(small.cloud.project(auth=auth)), 0, 60)
+        _, pages = small.play(config(small.cloud.project(auth=auth)), 0, 60)
         statuses = pages[1].get("pipeline_exporter_api_requests_total", operation=BATCH)
         assert {dict(labels)["code"]: count for labels, count in statuses.items()} == {"200": 6, "401": 1}
         assert pages[0].value("pipeline_exporter_project_up") == 1

@@ -115,8 +115,8 @@ async def _drip() -> AsyncIterator[bytes]:
 
 
 def _garbled(body: bytes) -> bytes:
-    """Spoil the first status, or where nothing has one, the first text."""
-    for mark in (b'"status":"', b'":"'):
+    """Spoil the first run's id, or where there is none the first status, or the first text."""
+    for mark in (b'"pipeline_run_id":"', b'"status":"', b'":"'):
         if mark in body:
             return body.replace(mark, mark + b"\xff\xfe", 1)
     return body

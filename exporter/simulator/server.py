@@ -24,10 +24,7 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
 
     Stopping takes less than half a second, whatever is under way. Cancellation is passed on to the caller.
     """
-    # Connections inherit this. asyncio sets it only on sockets made with an explicit protocol number, which
-    # the usual ways to make a listener do not give; without it every answer waits 40 ms for the client's
-    # delayed acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _answer_at_once(listener)
     stopping = False
 
     async def breakable(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +71,13 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _answer_at_once(listener: socket.socket) -> None:
+    # Connections inherit this. asyncio sets it only on sockets made with an explicit protocol number, which
+    # the usual ways to make a listener do not give; without it every answer waits 40 ms for the client's
+    # delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 @contextlib.contextmanager
 def running(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve `app` from a thread of its own for as long as the context lasts; gives the base URL.
@@ -82,6 +86,7 @@ def running(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
     taken, and at the end whatever stopped the server before its time.
     """
     listener = socket.create_server((host, port))
+    _answer_at_once(listener)
     loop = asyncio.new_event_loop()
     serving = loop.create_task(serve(app, listener))
     thread = threading.Thread(target=_live, args=(loop, serving), name="simulator", daemon=True)

@@ -72,6 +72,7 @@ class CodeArts:
                 run = reader.run(record, _asked_for(pipeline, asked))
             except UnusableError as error:
                 batch.rejected.append((error.reason, str(error)))
+                pipeline = pipeline or error.pipeline
                 if pipeline:
                     batch.untold.add(pipeline)
                 else:

@@ -154,11 +154,12 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class UnusableError(Exception):
-    """A record that cannot be used; bears the reason and words."""
+    """A record that cannot be used; bears the reason, words, and the pipeline if at least that could be read."""
 
-    def __init__(self, reason: str, words: str) -> None:
+    def __init__(self, reason: str, words: str, pipeline: str = "") -> None:
         super().__init__(words)
         self.reason = reason
+        self.pipeline = pipeline
 
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -168,17 +169,40 @@ def decode(raw: msgspec.Raw | bytes, record: type[R]) -> R:
     """One record: where it has values of another type than is documented, those fields that have a fitting one.
 
     Raises:
-        UnusableError: it is no record at all.
+        UnusableError: it is no record at all, or what it is about or its state cannot be read.
 
     """
     try:
         return msgspec.json.decode(raw, type=record)
     except _UNREADABLE as error:
-        fault = error
+        fault: Exception = error
+    whole = _whole_characters(bytes(raw))
     try:
-        return _what_fits(_whole_characters(bytes(raw)), record)
+        msgspec.json.decode(whole, type=_Essential)
+        return _what_fits(whole, record)
+    except _UNREADABLE as error:
+        fault = error if isinstance(error, msgspec.ValidationError) else fault
+        raise UnusableError("unreadable", _printable(str(fault)), _pipeline_of(whole)) from None
+
+
+def _pipeline_of(raw: bytes) -> str:
+    try:
+        return text(msgspec.json.decode(raw, type=_Named).pipeline_id)
     except _UNREADABLE:
-        raise UnusableError("unreadable", _printable(str(fault))) from None
+        return ""
+
+
+class _Named(msgspec.Struct):
+    pipeline_id: _Text = None
+
+
+class _Essential(msgspec.Struct):
+    """What a record must not be wrong about: guessing here would show one run as another."""
+
+    id: _Text = None
+    pipeline_id: _Text = None
+    pipeline_run_id: _Text = None
+    status: _Text = None
 
 
 def _what_fits(raw: msgspec.Raw | bytes, record: type[R]) -> R:
