@@ -416,6 +416,11 @@ class Api:
             return Fault(kind=Kind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}")
         except Exception as error:  # noqa: BLE001  # whatever an HTTP library, a proxy's setting or TLS comes up with
             words = str(error) or type(error).__name__
+            if not isinstance(error, (httpx.TransportError, OSError)):
+                # The library's words may repeat part of a proxy's password.
+                words = (
+                    f"{type(error).__name__}: is the proxy's address right, with a password percent-encoded?"
+                )
             message = f"no answer from {request.url.netloc.decode()}: {words}"
             return Fault(kind=Kind.TRANSIENT, code="connect", message=message)
 

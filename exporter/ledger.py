@@ -131,6 +131,7 @@ def account(
         return state, ()
     if run is None:
         return msgspec.structs.replace(state, asked=asked, answered=now, strange="", doubtful=False), ()
+    run = _same_run(state, run)
     number = _number(state, run)
     known = _find(state, run.id)
     familiar = known is not None or run.id in state.missed or _open(state, run.id) is not None
@@ -223,6 +224,15 @@ def _miss(state: State, gone: Active, events: list[Event]) -> State:
         return state
     events.append(Event(count=Count.MISSED))
     return msgspec.structs.replace(state, missed=(gone.id, *state.missed)[:KEPT])
+
+
+def _same_run(state: State, run: Run) -> Run:
+    """The run under the id by which it is known, where the provider gives its id at one time and not at another."""
+    under_way = [(one.id, one.number) for one in (*state.hidden, state.active) if one is not None]
+    for identity, number in (*((one.id, one.number) for one in state.ended), *under_way):
+        if run.number == number and run.nameless != identity.startswith("#"):
+            return msgspec.structs.replace(run, id=identity)
+    return run
 
 
 def _number(state: State, run: Run) -> int:

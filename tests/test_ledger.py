@@ -473,6 +473,20 @@ def test_a_known_run_without_its_number_keeps_its_place():
     assert watcher.finished == "run-9"
 
 
+# Identity
+
+
+@pytest.mark.parametrize("first", ["#2", "run-2"])
+def test_an_id_that_is_not_always_given_is_one_run(first):
+    """The number tells that it is the same; nothing is counted twice, and no numbering begins anew."""
+    second = {"#2": "run-2", "run-2": "#2"}[first]
+    watcher = Watcher(run(1), run(2, RUNNING, identity=first))
+    assert watcher.sees(run(2, RUNNING, identity=second)) == []
+    assert watcher.sees(run(2, identity=second)) == [("ended", first, "success")]
+    assert watcher.sees(run(2, identity=first)) == []
+    assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
+
+
 # Back
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_the_sdk_reads_the_simulated_cloud(sdk, still_cloud, monkeypatch):
 def test_the_sdks_signer_agrees_with_ours(sdk):
     """Whatever we sign, the SDK would have signed the same."""
     keys = {"access_key": "AKEXAMPLE0123456789A", "secret_key": "SKexample0123456789abcdefghijklmnopqrstu"}
-    requests = []
+    requests: list[dict[str, Any]] = []
     cases: list[tuple[str, str, tuple[tuple[str, str], ...], str, dict[str, str]]] = [
         ("POST", "/v5/p/api/pipelines/status", (), '["a","b"]', {}),
         ("POST", "/v5/p/api/pipelines/list", (), '{"name":"流水线"}', {}),

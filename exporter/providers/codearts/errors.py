@@ -17,6 +17,7 @@ from exporter.providers.base import Call
 from exporter.providers.codearts.records import outline, text
 
 _anything = msgspec.json.Decoder()
+_outlined = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
@@ -55,16 +56,35 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
 
 
 def _parse(body: bytes) -> tuple[Any, str]:
-    """The JSON value of a body, or words for what it is instead; an array only as far as its outline."""
+    """The JSON value of a body, or words for what it is instead.
+
+    Of an array the outline only, of an object what an error is told by: what else is wrong costs only itself.
+    """
     if not body.strip():
         return None, "an empty body"
     try:
-        if body.lstrip()[:1] == b"[":
-            return outline(body), ""
-        return _anything.decode(body), ""
+        match body.lstrip()[:1]:
+            case b"[":
+                return outline(body), ""
+            case b"{":
+                return {key: _told(key, raw) for key, raw in _outlined.decode(body).items()}, ""
+            case _:
+                return _anything.decode(body), ""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         looks = "an HTML page" if b"<" in body.lstrip()[:1] else "no valid JSON"
         return None, f"{looks} ({len(body)} bytes)"
+
+
+def _told(key: str, raw: msgspec.Raw) -> Any:
+    if key not in _TELLING:
+        return raw
+    try:
+        return _anything.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+_TELLING = {"error", "request_id", "error_code", "error_msg", "errorCode", "errorMsg", "code", "message"}
 
 
 def _error(answer: dict[str, Any]) -> tuple[str, str]:
