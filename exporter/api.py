@@ -1,20 +1,13 @@
-"""The only outward socket: budget, signature, time and size limits, retries; foreign exceptions stop here.
-
-httpx has no total time limit, and a task cancelled while it waits for a connection leaks its place in the pool (as of
-httpcore 1.0.9). So a request that runs out of time is cancelled only together with its client: a new one takes over,
-and the old one is closed once nothing else uses it.
-"""
+"""Everything that is sent for a project: budget, signature, retries, renewals, and what an outcome says of who asked."""
 
 import asyncio
 import contextlib
 import logging
 import random
 import re
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,14 +17,12 @@ from exporter import __version__
 from exporter.auth import Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError, query_string
 from exporter.budget import Budget
 from exporter.clock import Clock
-from exporter.config.secret import MASK, Secret, SecretError
+from exporter.config.secret import MASK, SecretError
 from exporter.credential import Credential
 from exporter.fault import Fault, Kind
 from exporter.providers.base import Call, Provider
 from exporter.telemetry import Telemetry
-
-BODY_LIMIT = 32 * 1024 * 1024
-"""Bytes of an answer, decompressed; an honest batch of a thousand pipelines is below 4 MiB."""
+from exporter.transport import Connections, Transport
 
 RETRIES = 2
 _FIRST_PAUSE = 0.5
@@ -42,22 +33,11 @@ _UNREADABLE = "secret"
 _LAST_DATE = 2.0**32
 _USER_AGENT = f"pipeline-exporter/{__version__}"
 _MESSAGE_LENGTH = 300
-_KEEPALIVE = 300.0
 
 _SIGNATURE = re.compile(r"(?<=signature=)[0-9a-f]+", re.IGNORECASE)
 _ECHO = re.compile("canonical_?request", re.IGNORECASE)
 
 _log = logging.getLogger("exporter.api")
-
-
-class Transport(msgspec.Struct, frozen=True):
-    """How a project's requests travel."""
-
-    tls: ssl.SSLContext
-    proxy: Secret | None = None
-    """A proxy's URL; without one those of the usual environment variables."""
-    near: bool = False
-    """Whether no proxy at all is used."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -70,10 +50,6 @@ class Answer(msgspec.Struct, frozen=True):
     """When the request was sent, by our monotonic clock."""
     code: str
     """The HTTP status."""
-
-
-class SetupError(Exception):
-    """Something that requests need is not there; with words."""
 
 
 class ApiError(Exception):
@@ -117,9 +93,9 @@ class Api:
         self._telemetry = telemetry
         self._clock = clock
         self._jitter = jitter
-        self._clients = _Clients(timeout, concurrency, transport)
+        self._cloud = Connections(timeout, concurrency, transport)
         # Whoever hands out temporary keys sits on this machine or beside it, never behind a proxy.
-        self._near_clients = _Clients(timeout, 1, Transport(tls=transport.tls, near=True))
+        self._near = Connections(timeout, 1, Transport(tls=transport.tls, near=True))
 
     async def send(self, call: Call) -> Answer:
         """Send a request, again if what failed may pass.
@@ -301,8 +277,8 @@ class Api:
         started = self._clock.monotonic()
         headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "gzip", **dict(exchange.headers)}
         request = httpx.Request(exchange.method, exchange.url, headers=headers, content=exchange.body)
-        clients = self._near_clients if exchange.near else self._clients
-        outcome = await self._exchange(clients, request)
+        connections = self._near if exchange.near else self._cloud
+        outcome = await connections.exchange(request)
         seconds = self._clock.monotonic() - started
         if isinstance(outcome, Fault):
             fault = self._masked(outcome)
@@ -338,7 +314,7 @@ class Api:
         expires = auth.expires()
         if expires is not None:
             self._telemetry.credentials_expire(self._project, auth.expiry_renewal, expires)
-        outcome = await self._exchange(self._clients, request)
+        outcome = await self._cloud.exchange(request)
         date = None
         result: Answer | Fault
         if isinstance(outcome, Fault):
@@ -394,36 +370,6 @@ class Api:
         url = f"{self._origin}{outgoing.path}" + (f"?{query}" if query else "")
         return httpx.Request(call.method, url, headers=headers, content=call.body)
 
-    async def _exchange(self, clients: "_Clients", request: httpx.Request) -> "_Received | Fault":
-        """Send a request as it stands; a fault if no whole answer comes in time."""
-        exchange = asyncio.create_task(_read(clients, request))
-        try:
-            done, _ = await asyncio.wait({exchange}, timeout=self._timeout)
-        except asyncio.CancelledError:
-            await _abandon(clients, exchange)
-            raise
-        if not done:
-            await _abandon(clients, exchange)
-            words = f"no whole answer within {self._timeout:g} s"
-            return Fault(kind=Kind.TRANSIENT, code="timeout", message=words)
-        try:
-            return exchange.result()
-        except httpx.TimeoutException:
-            return Fault(kind=Kind.TRANSIENT, code="timeout", message=f"no answer within {self._timeout:g} s")
-        except _RefusedError as error:
-            return Fault(kind=Kind.UNREADABLE, code="invalid", message=str(error))
-        except _CutError as error:
-            return Fault(kind=Kind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}")
-        except Exception as error:  # noqa: BLE001  # whatever an HTTP library, a proxy's setting or TLS comes up with
-            words = str(error) or type(error).__name__
-            if not isinstance(error, (httpx.TransportError, OSError)):
-                # The library's words may repeat part of a proxy's password.
-                words = (
-                    f"{type(error).__name__}: is the proxy's address right, with a password percent-encoded?"
-                )
-            message = f"no answer from {request.url.netloc.decode()}: {words}"
-            return Fault(kind=Kind.TRANSIENT, code="connect", message=message)
-
     def _fields(self, operation: str, fault: Fault) -> dict[str, str]:
         return {
             "project": self._project,
@@ -435,8 +381,8 @@ class Api:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._clients.close()
-        await self._near_clients.close()
+        await self._cloud.close()
+        await self._near.close()
 
 
 class _Sent(msgspec.Struct, frozen=True):
@@ -458,32 +404,6 @@ class _Sent(msgspec.Struct, frozen=True):
         return None
 
 
-_Received = tuple[int, dict[str, str], bytes]
-"""Status, headers in lower case, body."""
-
-
-async def _abandon(clients: "_Clients", exchange: asyncio.Task[_Received]) -> None:
-    await clients.retire()
-    exchange.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await exchange
-
-
-async def _read(clients: "_Clients", request: httpx.Request) -> _Received:
-    async with clients.use() as client:
-        response = await client.send(request, stream=True)
-        try:
-            body = await _body(response)
-        except (_RefusedError, _CutError):
-            if response.is_success:
-                raise
-            body = b""  # a status of failure speaks for itself
-        finally:
-            await response.aclose()
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return response.status_code, headers, body
-
-
 def _masked(words: str, secrets: Iterable[str]) -> str:
     """A vendor's words without our secrets, on one line and of a bounded length."""
     # A gateway that refuses a signature repeats the request that it saw, headers included.
@@ -493,38 +413,6 @@ def _masked(words: str, secrets: Iterable[str]) -> str:
     words = _SIGNATURE.sub(MASK, words)
     words = "".join(character if character.isprintable() else " " for character in words).strip()
     return words if len(words) <= _MESSAGE_LENGTH else f"{words[:_MESSAGE_LENGTH]}…"
-
-
-class _RefusedError(Exception):
-    """A body that is not read to its end, for its size or its coding."""
-
-
-class _CutError(Exception):
-    """A body that broke off."""
-
-
-_TOO_LARGE = f"an answer of more than {BODY_LIMIT >> 20} MiB is not read"
-
-
-async def _body(response: httpx.Response) -> bytes:
-    chunks = []
-    size = 0
-    announced = response.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > BODY_LIMIT:
-        raise _RefusedError(_TOO_LARGE)
-    # gzip in gzip unpacks a few bytes to gigabytes in one step.
-    coding = response.headers.get("content-encoding", "").strip().lower()
-    if coding not in {"", "identity", "gzip"}:
-        raise _RefusedError(f"an answer in the coding {coding[:64]!r}, which was not asked for, is not read")
-    try:
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > BODY_LIMIT:
-                raise _RefusedError(_TOO_LARGE)
-            chunks.append(chunk)
-    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.DecodingError) as error:
-        raise _CutError(str(error) or type(error).__name__) from None
-    return b"".join(chunks)
 
 
 def _date(text: str | None) -> float | None:
@@ -537,67 +425,3 @@ def _date(text: str | None) -> float | None:
         return None
     # What is signed by a clock of another age could not even be written.
     return date if 0 < date < _LAST_DATE else None
-
-
-class _Clients:
-    """The client in use, and those that still end a request before they are closed."""
-
-    def __init__(self, timeout: float, connections: int, transport: Transport) -> None:
-        self._timeout = timeout
-        self._limits = httpx.Limits(
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE
-        )
-        self._transport = transport
-        self._client: httpx.AsyncClient | None = None
-        self._users: dict[httpx.AsyncClient, int] = {}
-
-    @contextlib.asynccontextmanager
-    async def use(self) -> AsyncIterator[httpx.AsyncClient]:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                timeout=self._timeout,
-                limits=self._limits,
-                verify=self._transport.tls,
-                proxy=self._transport.proxy.reveal() if self._transport.proxy else None,
-                trust_env=not self._transport.near,
-            )
-        client = self._client
-        self._users[client] = self._users.get(client, 0) + 1
-        try:
-            yield client
-        finally:
-            self._users[client] -= 1
-            if client is not self._client and not self._users[client]:
-                del self._users[client]
-                await client.aclose()
-
-    async def retire(self) -> None:
-        """Let the next request start with a new client; the old one is closed once nothing uses it."""
-        client, self._client = self._client, None
-        if client is not None and not self._users.get(client):
-            self._users.pop(client, None)
-            await client.aclose()
-
-    async def close(self) -> None:
-        self._client = None
-        # A request still under way counts itself out afterwards.
-        for client in tuple(self._users):
-            await client.aclose()
-
-
-def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLContext:
-    """What verifies the clouds' certificates: by `ca_file`, else certifi's authorities or those of `SSL_CERT_FILE`.
-
-    Raises:
-        SetupError: they cannot be loaded.
-
-    """
-    try:
-        context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
-    except OSError as error:
-        source = f"tls.ca_file {ca_file}" if ca_file else "SSL_CERT_FILE or SSL_CERT_DIR"
-        raise SetupError(f"cannot load the certificate authorities of {source}: {error.strerror}") from None
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

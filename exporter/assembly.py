@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from exporter.api import Api, Transport, tls_context
+from exporter.api import Api
 from exporter.board import Board
 from exporter.budget import Budget
 from exporter.clock import Clock
@@ -20,6 +20,7 @@ from exporter.poller import Poller
 from exporter.providers import connect
 from exporter.publisher import Publisher
 from exporter.telemetry import Telemetry
+from exporter.transport import Transport, tls_context
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 

@@ -18,7 +18,7 @@ import yaml
 from tqdm import tqdm
 
 from exporter import __version__, check, demo, logs
-from exporter.api import ApiError, SetupError
+from exporter.api import ApiError
 from exporter.assembly import Exporter, assemble
 from exporter.clock import SystemClock
 from exporter.config.fields import ProjectSection
@@ -26,6 +26,7 @@ from exporter.config.schema import Config, ConfigError, load
 from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Format
 from exporter.membership import NO_MEMBER
+from exporter.transport import SetupError
 
 _COMMANDS = {
     "run": "poll and serve metrics (the default)",

@@ -20,13 +20,14 @@ from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from exporter.api import Answer, Api, ApiError, Transport, tls_context
+from exporter.api import Answer, Api, ApiError
 from exporter.budget import Budget
 from exporter.credential import Credential
 from exporter.fault import Kind
 from exporter.providers import Call, connect
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
 from exporter.telemetry import Telemetry
+from exporter.transport import Transport, tls_context
 from tests.support import PIPELINE_ID, FakeClock, config, project
 from tests.test_logs import configured
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from exporter.api import Api, Transport, tls_context
+from exporter.api import Api
 from exporter.auth import Outgoing, Renewal
 from exporter.budget import Budget
 from exporter.credential import LONGEST_PAUSE, Credential
@@ -21,6 +21,7 @@ from exporter.fault import Fault, Kind
 from exporter.providers import connect
 from exporter.simulator import CodeArts, Credentials, World, running
 from exporter.telemetry import Telemetry
+from exporter.transport import Transport, tls_context
 from tests.support import PIPELINE_ID, FakeClock, config, project
 from tests.test_api import Door, Reply, Speaker, hidden, http, opened, saying
 from tests.test_logs import configured

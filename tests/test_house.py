@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "metrics": {"model", "board", "tally", "config"},
     "exposition": {"board", "metrics", "tally"},
     "negotiation": {"exposition"},
-    "api": {"auth", "budget", "clock", "config", "credential", "fault", "providers", "telemetry"},
+    "api": {"auth", "budget", "clock", "config", "credential", "fault", "providers", "telemetry", "transport"},
+    "transport": {"config", "fault"},
     "poller": {
         "api", "batching", "board", "clock", "config", "fault", "membership", "model", "providers", "telemetry",
     },
@@ -36,21 +37,21 @@ MAY_IMPORT = {
     "web": {"exposition", "negotiation"},
     "assembly": {
         "api", "board", "budget", "clock", "config", "credential", "exposition", "membership", "metrics", "poller",
-        "providers", "publisher", "telemetry",
+        "providers", "publisher", "telemetry", "transport",
     },
     "check": {"assembly", "board", "config", "ledger", "metrics", "model", "providers", "tally"},
     "daemon": {"assembly", "clock", "config", "poller", "web"},
     "simulator": set(),
     "demo": {"config", "daemon", "simulator"},
-    "cli": {"api", "assembly", "membership", "check", "clock", "config", "daemon", "demo", "exposition", "logs"},
+    "cli": {"transport", "api", "assembly", "membership", "check", "clock", "config", "daemon", "demo", "exposition", "logs"},
     "__main__": {"cli"},
     "__init__": set(),
 }  # fmt: skip
 
 # Only these may import what touches the world.
 OUTWARD = {
-    "httpx": {"api"},
-    "ssl": {"api"},
+    "httpx": {"api", "transport"},
+    "ssl": {"transport"},
     "socket": {"daemon", "demo", "simulator"},
     "uvicorn": {"daemon", "simulator"},
     "starlette": {"web", "daemon", "simulator"},

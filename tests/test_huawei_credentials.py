@@ -849,7 +849,7 @@ def test_only_the_same_credential_has_the_same_identity() -> None:
         ("https://h:0", "must be a URL such as http"),
         ("https://h:99999", "must be a URL such as http"),
         ("https://h /", "must be a URL such as http"),
-        ("https://me:very-private@h", r"must not hold a user or password \(take them out\)"),
+        ("https://me:very-private@h", r"must not hold a user or password \(give them under auth\)"),
         ("https://h/?very-private", r"must end with the host or a path \(no \? or #\)"),
         ("https://h/#very-private", r"must end with the host or a path \(no \? or #\)"),
         ("https://h?", r"must end with the host or a path \(no \? or #\)"),

@@ -151,9 +151,6 @@ def _identifier(value: str) -> str:
     return value
 
 
-_NO_URL = "must be a URL such as https://pipeline.example.com"
-
-
 def _is_url(value: str) -> bool:
     try:
         parts = urlsplit(value)
@@ -165,13 +162,23 @@ def _is_url(value: str) -> bool:
     return clean and port != 0 and parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
-def _endpoint(value: str) -> str:
+def check_url(value: str, example: str) -> None:
+    """Refuse, with a remedy and without repeating it, what is no URL to send credentials to.
+
+    Raises:
+        ValueError: in a fault's words.
+
+    """
     if not _is_url(value):
-        raise ValueError(_NO_URL)
+        raise ValueError(f"must be a URL such as {example}")
     parts = urlsplit(value)
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or password (give them under auth)")
-    if parts.query or parts.fragment:
+
+
+def _endpoint(value: str) -> str:
+    check_url(value, "https://pipeline.example.com")
+    if "?" in value or "#" in value:
         raise ValueError("must end with the host or a path (no ? or #)")
     return value.rstrip("/")
 

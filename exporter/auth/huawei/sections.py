@@ -3,11 +3,10 @@
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
 
-from exporter.config.fields import Identifier, SecretText, Section
+from exporter.config.fields import Identifier, SecretText, Section, check_url
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
 
@@ -31,28 +30,6 @@ Moment = Annotated[
     PlainSerializer(lambda moment: moment.isoformat().replace("+00:00", "Z"), return_type=str),
 ]
 """A date (its first moment in UTC) or a date with time and zone, as RFC 3339 writes them."""
-
-
-def check_url(value: str, example: str) -> None:
-    """Refuse, with a remedy and without repeating it, what is no URL to send credentials to.
-
-    Raises:
-        ValueError: in a fault's words.
-
-    """
-    wrong = f"must be a URL such as {example}"
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        # The library's words repeat the value, which may hold a password.
-        raise ValueError(wrong) from None
-    if port == 0 or not value.isprintable() or " " in value:
-        raise ValueError(wrong)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(wrong)
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user or password (take them out)")
 
 
 def _endpoint(value: str, example: str) -> str:

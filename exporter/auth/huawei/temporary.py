@@ -22,8 +22,8 @@ from exporter.auth.huawei.issuer import (
     unasked,
     unreadable,
 )
-from exporter.auth.huawei.sections import check_url
 from exporter.auth.huawei.signing import Keys, readable, signature
+from exporter.config.fields import check_url
 from exporter.config.secret import FileSecret, Secret, SecretError
 
 _MARGIN = 600
