@@ -36,7 +36,7 @@ def configuration(simulated: CodeArts, url: str) -> dict[str, Any]:
                     "access_key": simulated.credentials.access_key,
                     "secret_key": simulated.credentials.secret_key,
                 },
-                "pipelines": [{"id": pipeline.id, "name": pipeline.name} for pipeline in world.pipelines],
+                "discover": {"interval": "1m"},
             }
         ],
     }

@@ -116,7 +116,7 @@ class Poller:
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self._told: set[str] = set()
         self.progress: Callable[[int], object] = _nobody
-        """Called with the number of pipelines that were asked about, as a poll goes on."""
+        """Called with the number of pipelines that were asked about or listed, as a poll goes on."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, well or not."""
 
@@ -211,7 +211,7 @@ class Poller:
         try:
             pages = await self._pages()
         except ApiError as error:
-            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT} and not self._discovers:
+            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT, Kind.UNREADABLE} and not self._discovers:
                 # Names alone are a convenience: nothing is down without them.
                 self._listed_at = self._clock.monotonic()
                 self._names_settled = True
@@ -241,7 +241,6 @@ class Poller:
             ids = [identity for identity in told if identity in members and identity not in covered]
             self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now)
             covered.update(ids)
-            self.progress(len(ids))
         return frozenset(covered)
 
     async def _pages(self) -> list[tuple[Listing, Answer]]:
@@ -256,6 +255,7 @@ class Poller:
                 break
             pages.append((page, answer))
             offset += page.rows
+            self.progress(page.rows)
         return pages
 
     async def discover(self) -> dict[str, str]:
@@ -268,7 +268,6 @@ class Poller:
         found: dict[str, str] = {}
         for page, _ in await self._pages():
             found |= page.pipelines
-            self.progress(page.rows)
         return found
 
     def _settle_names(self) -> bool:

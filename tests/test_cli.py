@@ -1,6 +1,13 @@
 """Commands and flags as a user types them: what is printed, and the exit code."""
 
+import fcntl
+import os
+import pty
 import re
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -268,3 +275,27 @@ class TestOnce:
         samples = Samples(output)
         assert samples.value("pipeline_exporter_project_up", project="payments") == 1
         assert samples.value("pipeline_exporter_project_up", project="dead") == 0
+
+
+@pytest.mark.parametrize("name", ["once", "discover"])
+def test_a_progress_bar_where_standard_error_is_a_terminal(write, cloud, name):
+    """On a terminal the pipelines are counted as they come, and nothing of it is left at the end."""
+    file = write(cloud.project(pipelines=[]))
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exporter", name, "--config.file", file],
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(controller, 4096):
+            shown += chunk
+    except OSError:
+        pass  # the terminal's end
+    os.close(controller)
+    assert process.wait() == 0
+    assert b"30 pipelines [" in shown or b"0 pipelines [" in shown
+    assert shown.endswith(b"\r")

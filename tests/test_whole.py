@@ -147,6 +147,19 @@ class TestDiscovery:
         assert names(pages[0]) == names(pages[1]) == {}
         assert names(pages[2]) == {one.id: one.name for one in world.pipelines[:10]}
 
+    @pytest.mark.parametrize(
+        "trouble", [Mischief.DENIED, Mischief.ERROR_OBJECT, Mischief.HTML, Mischief.NULL]
+    )
+    def test_where_names_cannot_be_listed_the_id_serves_at_once(self, small, trouble, caplog):
+        """Names alone are a convenience: the project is up without them."""
+        ids = [one.id for one in small.codearts.world.pipelines[:10]]
+        small.codearts.mischief, small.codearts.mischief_only = trouble, LIST
+        requests, pages = small.play(config(small.cloud.project(pipelines=ids)), 0, 60)
+        assert names(pages[0]) == {identity: identity for identity in ids}
+        assert pages[0].value("pipeline_exporter_project_up") == 1
+        assert "names cannot be listed" in caplog.text
+        assert requests[1] == Counter({BATCH: 1})
+
     def test_after_a_minute_the_id_serves(self, small):
         """Names that cannot be learnt hold nothing back for ever."""
         ids = [one.id for one in small.codearts.world.pipelines[:10]]
