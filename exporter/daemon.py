@@ -227,19 +227,23 @@ class _Scheduler:
         check = min(self._poll.max_age / _EXPIRY_CHECKS, _HEARTBEAT)
         publisher = self._exporter.publisher
         ahead = self._clock.time() - self._clock.monotonic()
-        shown = (publisher.published, self._clock.monotonic())
+        pages, shown = publisher.published, self._clock.monotonic()
         while True:
             await self._clock.sleep(check)
             now = self._clock.monotonic()
-            if ahead - (ahead := self._clock.time() - now) > _STEP:
+            before, ahead = ahead, self._clock.time() - now
+            if before - ahead > _STEP:
                 _log.warning("the clock was set back; polls go on at once")
                 for job in self._scheduler.get_jobs():
                     job.modify(next_run_time=datetime.now(UTC))
-            if publisher.published != shown[0]:
-                shown = (publisher.published, now)
-            expired = sum(board.expire(now, self._poll.max_age) for board in self._exporter.boards)
-            if expired or now - shown[1] >= _HEARTBEAT:
-                await publisher.publish()
+            if publisher.published != pages:
+                pages, shown = publisher.published, now
+            try:
+                expired = sum(board.expire(now, self._poll.max_age) for board in self._exporter.boards)
+                if expired or now - shown >= _HEARTBEAT:
+                    await publisher.publish()
+            except Exception:  # noqa: BLE001  # the next round is worth trying all the same
+                _log.exception("the page could not be renewed; please report this")
 
     def _skipped(self, event: JobSubmissionEvent) -> None:
         self._exporter.pollers[int(event.job_id)].skip()

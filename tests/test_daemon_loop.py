@@ -1,0 +1,103 @@
+"""The daemon's own loop, run in this process so that its clock and limits can be set."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+from exporter import daemon
+from exporter.clock import SystemClock
+from tests.support import config
+
+
+class SetClock(SystemClock):
+    """The system's clock, whose wall time can be set back."""
+
+    back = 0.0
+
+    def time(self):
+        return time.time() - self.back
+
+
+@contextlib.asynccontextmanager
+async def running_daemon(settings, clock=None):
+    listener = daemon.listen("127.0.0.1:0")
+    port = listener.getsockname()[1]
+    task = asyncio.create_task(daemon.run(settings, listener, "/metrics", clock))
+    try:
+        yield port
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await asyncio.wait_for(task, 10) == 0
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # what is waited for is seen from outside only
+            await asyncio.sleep(0.02)
+
+
+def test_a_client_without_a_whole_request_is_sent_away(cloud, monkeypatch):
+    """Half a request, or none, holds a connection for a limited time; others are served meanwhile."""
+    monkeypatch.setattr(daemon, "_FIRST_REQUEST", 0.3)
+
+    async def scenario():
+        async with running_daemon(config(cloud.project())) as port:
+            silent, idle = await asyncio.open_connection("127.0.0.1", port)
+            half, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /metrics HTTP/1.1\r\nHo")
+            whole, asking = await asyncio.open_connection("127.0.0.1", port)
+            asking.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await whole.readline()).startswith(b"HTTP/1.1 200")
+            async with asyncio.timeout(5):
+                assert await silent.read() == b""
+                await half.read()
+            # Who asked is kept, to ask again.
+            asking.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(5):
+                while not (await whole.readline()).startswith(b"HTTP/1.1 200"):
+                    pass
+            for stream in (idle, writer, asking):
+                stream.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_clock_that_is_set_back_is_noticed(cloud, caplog):
+    """The scheduler goes by the wall clock and would wait until it has caught up: it is told to go on."""
+    clock = SetClock()
+
+    async def scenario():
+        settings = config(
+            cloud.project(), poll={"interval": "1h", "active_interval": "1h", "max_age": "400ms"}
+        )
+        async with running_daemon(settings, clock):
+            await until(lambda: cloud.codearts.requests)
+            cloud.codearts.requests.clear()
+            clock.back = 3600.0
+            await until(lambda: "the clock was set back" in caplog.text)
+
+    asyncio.run(scenario())
+
+
+def test_counters_are_shown_while_a_poll_hangs(cloud, monkeypatch):
+    """A page comes at least every so often, whatever the polls do."""
+    monkeypatch.setattr(daemon, "_HEARTBEAT", 0.2)
+    cloud.codearts.latency = 3.0
+    pages = []
+
+    async def scenario():
+        async with running_daemon(config(cloud.project())) as port:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+                page = await reader.read()
+                pages.append(
+                    next(line for line in page.splitlines() if line.startswith(b"process_cpu_seconds_total"))
+                )
+                writer.close()
+                await asyncio.sleep(0.5)
+
+    asyncio.run(scenario())
+    assert len(set(pages)) > 1
