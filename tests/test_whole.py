@@ -385,6 +385,44 @@ def password(small):
     }
 
 
+class TestAccounting:
+    """Every run that a poll could see is counted, over hours."""
+
+    def test_nothing_is_lost_or_counted_twice(self, small):
+        """Counted, missed and active runs of each pipeline are all runs that began since its first sight."""
+        minutes = 90
+        seconds = range(0, 60 * minutes, 15)
+        _, pages = small.play(config(small.cloud.project(60, rate_limit=FREE)), *seconds)
+        first, last = pages[0], pages[-1]
+
+        def of(page, name, **labels):
+            found: Counter[str] = Counter()
+            for series, value in page.get(f"ci_pipeline_{name}", **labels).items():
+                found[dict(series)["pipeline_id"]] += value
+            return found
+
+        began = of(last, "latest_run_number")
+        began.subtract(of(first, "latest_run_number"))
+        began.update(of(first, "runs_active"))
+        accounted = of(last, "runs_total") + of(last, "runs_missed_total") + of(last, "runs_active")
+        assert accounted == +began
+        assert sum(of(last, "runs_total").values()) > 100
+        assert of(last, "runs_missed_total").total() == 0
+        world, now = small.codearts.world, small.clock.now
+        failed = sum(
+            run.status.value == "FAILED"
+            for one in world.pipelines[:60]
+            if one.id in began
+            for number in range(
+                int(of(first, "latest_run_number")[one.id]), int(of(last, "latest_run_number")[one.id]) + 1
+            )
+            if (run := world.run(one.id, number, now)) is not None
+            and run.end is not None
+            and run.end > now - seconds[-1]
+        )
+        assert of(last, "runs_total", status="failed").total() == failed
+
+
 class TestHiddenRuns:
     """A run that a newer one hides is looked up until its end is known."""
 
