@@ -232,9 +232,7 @@ class Api:
             except RenewalError as error:
                 return self._renewal_failed(asked_with, error.fault, usable=usable)
             credential.renewed()
-            expires = auth.expires()
-            if expires is not None:
-                self._telemetry.credentials_expire(self._project, auth.expiry_renewal, expires)
+            self._telemetry.credentials_expire(self._project, auth.expiry_renewal, auth.expires())
             return None
 
     def _renewal_failed(self, asked_with: str, fault: Fault, *, usable: bool) -> Fault | None:
@@ -311,9 +309,7 @@ class Api:
             fault = Fault(kind=Kind.CREDENTIALS, code=_UNREADABLE, message=str(error))
             self._telemetry.failed(self._project, self._provider.name, call.operation, fault)
             return _Sent(fault, fingerprint, skew, None)
-        expires = auth.expires()
-        if expires is not None:
-            self._telemetry.credentials_expire(self._project, auth.expiry_renewal, expires)
+        self._telemetry.credentials_expire(self._project, auth.expiry_renewal, auth.expires())
         outcome = await self._cloud.exchange(request)
         date = None
         result: Answer | Fault

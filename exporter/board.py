@@ -4,6 +4,7 @@ A `View` is what a page shows of a pipeline. It is frozen and replaced only when
 whoever renders it can keep what it rendered for as long as the view stays the same object.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -20,7 +21,10 @@ LOOKUP_LONGEST = 900.0
 """Seconds between looks at a run that a newer one hides, at most; they grow from the poll's interval to that."""
 
 DETAIL_TRIES = 3
-"""Times that a run's details are asked for, as long as the run does not change."""
+"""Failures to get a run's details after which those of its state before are no longer shown."""
+
+HIDDEN_UNKNOWN = 86_400.0
+"""Seconds after which a hidden run whose state has no translation is given up."""
 
 HELD_ACTIVE = 3600.0
 """Seconds for which a run that waits for somebody is polled as one under way."""
@@ -59,6 +63,16 @@ Observe = Callable[[Durations, Run], Durations]
 """Adds a run that was counted to histograms."""
 
 
+class _Lookup(msgspec.Struct, frozen=True):
+    """When a hidden run is to be looked up, by the monotonic clock."""
+
+    due: float
+    pause: float
+    """What the next pause is doubled from, in seconds."""
+    since: float
+    """Since when it hides."""
+
+
 class Entry:
     """A pipeline's place on the board."""
 
@@ -77,8 +91,11 @@ class Entry:
         self._durations: Durations | None = None
         self._detail: Run | None = None
         self._detailed: Run | None = None
-        self._detail_tries = 0
-        self._lookups: dict[str, tuple[float, float]] = {}
+        self._detail_failures = 0
+        self._detail_due = -math.inf
+        self.detail_turn = 0
+        """When its turn for details was last, among the pipelines of its board."""
+        self._lookups: dict[str, _Lookup] = {}
 
     def renamed(self, pipeline: Pipeline) -> None:
         """Name, labels or address are others now."""
@@ -102,7 +119,8 @@ class Entry:
         self._state, events = account(self._state, run, asked=asked, now=now)
         self._count(events, observe)
         self._lookups = {
-            one.id: self._lookups.get(one.id, (asked + interval, interval)) for one in self._state.hidden
+            one.id: self._lookups.get(one.id) or _Lookup(asked + interval, interval, asked)
+            for one in self._state.hidden
         }
         self._asked = asked
         self._expired = False
@@ -111,7 +129,8 @@ class Entry:
             self._stage_changes = self._held_stages(run, now)
             self._change = self._changed(run, now)
             if run != self._latest:
-                self._detail_tries = 0
+                self._detail_failures = 0
+                self._detail_due = -math.inf
             self._latest = run
         self._show(up=True)
         return events
@@ -123,13 +142,12 @@ class Entry:
             if event.count is Count.ENDED and event.run is not None and self._durations is not None:
                 self._durations = observe(self._durations, event.run)
 
-    @property
-    def wanted_detail(self) -> Run | None:
-        """The latest run, if it is new or has changed since its details were asked for."""
+    def wanted_detail(self, now: float) -> Run | None:
+        """The latest run, if it is new or has changed since its details came, and they are worth a try at `now`."""
         run = self._latest
         if run is None or run.nameless or self._absences >= ABSENCES or run == self._detailed:
             return None
-        return run if self._detail_tries < DETAIL_TRIES else None
+        return run if self._detail_due <= now else None
 
     def detailed(self, of: Run, detail: Run | None) -> None:
         """Apply the details of a run as it was when they were asked for; None if they cannot be had.
@@ -141,15 +159,19 @@ class Entry:
         if self.view is not None:
             self._show(up=self.view.up)
 
-    def detail_failed(self) -> None:
-        """Details could not be asked for this time; after the last try they cannot be had."""
-        self._detail_tries += 1
-        if self._detail_tries >= DETAIL_TRIES and self._latest is not None:
-            self.detailed(self._latest, None)
+    def detail_failed(self, now: float, interval: float) -> None:
+        """Details could not be had this time (monotonic seconds): again later, and later each time."""
+        self._detail_due = now + min(interval * 2**self._detail_failures, LOOKUP_LONGEST)
+        self._detail_failures = min(self._detail_failures + 1, 20)
+        if self._detail_failures >= DETAIL_TRIES and self._detail is not None:
+            # They are of the run as it was before it changed.
+            self._detail = None
+            if self.view is not None:
+                self._show(up=self.view.up)
 
     def due_lookups(self, now: float) -> tuple[str, ...]:
         """The ids of hidden runs to look up at `now` (monotonic seconds)."""
-        return tuple(identity for identity, (due, _) in self._lookups.items() if due <= now)
+        return tuple(identity for identity, lookup in self._lookups.items() if lookup.due <= now)
 
     @property
     def unresolved(self) -> int:
@@ -159,13 +181,17 @@ class Entry:
     def postpone(self, identity: str, now: float) -> None:
         """A hidden run still hides, or could not be looked up: ask again later, and later each time."""
         if identity in self._lookups:
-            pause = min(2 * self._lookups[identity][1], LOOKUP_LONGEST)
-            self._lookups[identity] = (now + pause, pause)
+            before = self._lookups[identity]
+            pause = min(2 * before.pause, LOOKUP_LONGEST)
+            self._lookups[identity] = _Lookup(now + pause, pause, before.since)
 
-    def looked_up(self, identity: str, run: Run | None, observe: Observe) -> tuple[Event, ...]:
-        """Apply what was looked up of a hidden run; None if the provider no longer knows it."""
+    def looked_up(self, identity: str, run: Run | None, now: float, observe: Observe) -> tuple[Event, ...]:
+        """Apply what was looked up of a hidden run at `now` (monotonic); None if the provider no longer knows it."""
         if self._state is None:
             return ()
+        lookup = self._lookups.get(identity)
+        if lookup and run and run.status is Status.UNKNOWN and now - lookup.since > HIDDEN_UNKNOWN:
+            run = None  # no word that means its end will come
         self._state, events = learn(self._state, identity, run)
         self._count(events, observe)
         if not any(one.id == identity for one in self._state.hidden):
@@ -189,7 +215,7 @@ class Entry:
     def active(self, now: float) -> bool:
         """Whether the latest run is under way at `now` (epoch seconds), and worth asking about more often."""
         run = self._latest
-        if run is None or self._absences >= ABSENCES:
+        if run is None or self._absences >= ABSENCES or self._expired:
             return False
         if run.status in {Status.RUNNING, Status.PENDING}:
             return True
@@ -275,6 +301,7 @@ class Board:
         self._own = self._observer(metrics, "pipeline", STAGE_NAMES_OF_PIPELINE)
         self._shared = self._observer(metrics, "project", STAGE_NAMES_OF_PROJECT)
         self._view: ProjectView | None = None
+        self._turn = 0
         self.held_back: frozenset[str] = frozenset()
         """The ids of pipelines that are not shown yet, since their name may still be learnt."""
         self.update(pipelines)
@@ -333,22 +360,30 @@ class Board:
                 durations = self._shared(self._view.durations, event.run)
                 self._view = msgspec.structs.replace(self._view, durations=durations)
 
-    def wanted_details(self) -> tuple[tuple[str, Run], ...]:
+    def wanted_details(self, now: float) -> tuple[tuple[str, Run], ...]:
         """Runs whose details are to be asked for, by pipeline id: those that are new or have changed."""
         if not self._details:
             return ()
-        wanted = ((identity, entry.wanted_detail) for identity, entry in self._entries.items())
+        # Whoever has waited longest comes first: those that change often would else starve the others.
+        turns = sorted(self._entries.items(), key=lambda item: item[1].detail_turn)
+        wanted = ((identity, entry.wanted_detail(now)) for identity, entry in turns)
         return tuple((identity, run) for identity, run in wanted if run is not None)
 
     def detailed(self, identity: str, of: Run, detail: Run | None) -> None:
         """Apply the details of a run of a pipeline; None if they cannot be had."""
         if identity in self._entries:
-            self._entries[identity].detailed(of, detail)
+            self._take_turn(identity).detailed(of, detail)
 
-    def detail_failed(self, identity: str) -> None:
+    def _take_turn(self, identity: str) -> Entry:
+        self._turn += 1
+        entry = self._entries[identity]
+        entry.detail_turn = self._turn
+        return entry
+
+    def detail_failed(self, identity: str, now: float) -> None:
         """The details of a pipeline's run could not be asked for this time."""
         if identity in self._entries:
-            self._entries[identity].detail_failed()
+            self._take_turn(identity).detail_failed(now, self._interval)
 
     def due_lookups(self, now: float) -> tuple[tuple[str, str], ...]:
         """Hidden runs to look up at `now` (monotonic seconds): pipeline id and run id."""
@@ -359,7 +394,7 @@ class Board:
     def looked_up(self, identity: str, run_id: str, run: Run | None, now: float) -> None:
         """Apply what was looked up of a hidden run at `now` (monotonic); None if the provider no longer knows it."""
         if identity in self._entries:
-            self._share(self._entries[identity].looked_up(run_id, run, self._own))
+            self._share(self._entries[identity].looked_up(run_id, run, now, self._own))
             self.postpone(identity, run_id, now)
 
     def postpone(self, identity: str, run_id: str, now: float) -> None:

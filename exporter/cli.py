@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pipeline-exporter: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 0
+        # The daemons take the signal for themselves; whatever else it breaks off has not done its work.
+        return 130
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -208,9 +209,14 @@ async def _print_pipelines(config: Config) -> int:
             f", {len(found) - len(wanted)} others do not match discover" if len(wanted) < len(found) else ""
         )
         print(f"# {project.name}: {len(wanted)} pipelines{others}")
-        entries = [{"id": identity, "name": name} for identity, name in wanted.items()]
+        entries = [_entry(identity, name) for identity, name in wanted.items()]
         print(yaml.safe_dump({"pipelines": entries}, sort_keys=False, allow_unicode=True))
     return code
+
+
+def _entry(identity: str, name: str) -> object:
+    """A pipeline as the configuration takes it: there `${` begins a variable."""
+    return {"id": identity, "name": name.replace("${", "$${")} if name else identity
 
 
 def _takes(project: ProjectSection, name: str) -> bool:

@@ -204,10 +204,10 @@ class _Scheduler:
         self._scheduler.pause()
         self._under_way.add(self._watch)
         self._watch.add_done_callback(self._under_way.discard)
-        for task in self._under_way:
-            task.cancel()
         while self._under_way:
-            await asyncio.wait(self._under_way)
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.wait(self._under_way, timeout=1)
         self._scheduler.shutdown(wait=False)
 
     async def _tick(self, poller: Poller) -> None:

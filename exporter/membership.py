@@ -49,6 +49,8 @@ class Membership:
         self._size: int | None = None
         """How many pipelines the last listing had that was believed."""
         self._doubted = 0
+        self._doubtful: frozenset[str] | None = None
+        """The ids of the last listing that was not believed."""
         for identity in self._configured:
             claims.take(self._key(identity), place, discovered=False)
 
@@ -79,10 +81,12 @@ class Membership:
             return ""
         before = self._size or 0
         if len(found) < before / 2 or (not found and self._size != 0):
-            self._doubted += 1
+            # Only listings that say the same agree.
+            self._doubted = self._doubted + 1 if frozenset(found) == self._doubtful else 1
+            self._doubtful = frozenset(found)
             if self._doubted < AGREEING:
                 return _doubt(len(found), before)
-        self._doubted = 0
+        self._doubted, self._doubtful = 0, None
         self._size = len(found)
         for identity, name in found.items():
             if identity in self._configured:

@@ -57,7 +57,7 @@ class _Outcome(msgspec.Struct):
     refusals: dict[str, ApiError] = {}
     """Why ids were refused alone."""
 
-    def note(self, error: ApiError) -> None:
+    def note(self, error: ApiError, hopeless: frozenset[Kind] = _HOPELESS) -> None:
         """A request failed, other than for its content."""
         fault = error.fault
         key = (error.operation, fault.code, fault.error_code)
@@ -65,7 +65,7 @@ class _Outcome(msgspec.Struct):
         self.faults[key] = (count + 1, first)
         self.failed += 1
         self.in_a_row += 1
-        self.over = self.over or fault.kind in _HOPELESS or self.in_a_row >= FAILURES
+        self.over = self.over or fault.kind in hopeless or self.in_a_row >= FAILURES
 
 
 def _nobody(_: int) -> None:
@@ -117,8 +117,12 @@ class Poller:
         self._told: set[str] = set()
         self.progress: Callable[[int], object] = _nobody
         """Called with the number of pipelines that were asked about or listed, as a poll goes on."""
+        self._looking = False
+        self._again = False
+        """Whether a tick came due while only details and hidden runs were asked for."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, well or not."""
+        self._settle_names()
 
     def _present_slot(self) -> int:
         """Which refresh the present moment belongs to: -1 is the first, at the start."""
@@ -145,7 +149,7 @@ class Poller:
                 ids = tuple(identity for identity in self._board.ids if identity not in covered)
             self._names_settled = self._names_settled or once
         if ids and not outcome.over:
-            await self._ask(ids, outcome)
+            await self._ask(ids, outcome, refresh=refresh)
         elif ids:
             self._board.failed(ids)
         shown = self._settle_names()
@@ -155,9 +159,19 @@ class Poller:
             await self._publish()
         if refresh:
             self.refreshed.set()
-        if not outcome.over and await self._look_closer(math.inf if once else self._next_tick()):
-            self._watch()
-            await self._publish()
+        if not outcome.over:
+            self._looking = True
+            try:
+                looked = await self._look_closer(math.inf if once else self._next_tick())
+            finally:
+                self._looking = False
+            if looked:
+                self._watch()
+                await self._publish()
+        if self._again:
+            # What was under way at the last moment ended a little late: that is no poll that ran into the next.
+            self._again = False
+            await self.tick()
 
     def _end_poll(self, outcome: _Outcome, asked: int, *, refresh: bool, seconds: float) -> None:
         self.up = not outcome.failed and (refresh or self.up)
@@ -245,14 +259,17 @@ class Poller:
 
     async def _pages(self) -> list[tuple[Listing, Answer]]:
         pages: list[tuple[Listing, Answer]] = []
+        seen: set[str] = set()
         offset = 0
         while len(pages) < PAGES:
             answer = await self._api.send(self._provider.listing(offset, self._provider.page_size))
             page = self._provider.read_listing(answer.body, answer.now)
             self._note_surprises(page)
-            # The end is an empty page: the total was seen to be wrong, and a cloud may give fewer rows than asked.
-            if not page.rows:
+            # The end is an empty page: the total was seen to be wrong, and a cloud may give fewer rows than asked. A
+            # page that says nothing new is one of a cloud that does not heed the offset.
+            if not page.rows or (page.pipelines and seen.issuperset(page.pipelines)):
                 break
+            seen.update(page.pipelines)
             pages.append((page, answer))
             offset += page.rows
             self.progress(page.rows)
@@ -280,7 +297,7 @@ class Poller:
 
     # Refreshes and active polls
 
-    async def _ask(self, ids: Sequence[str], outcome: _Outcome) -> None:
+    async def _ask(self, ids: Sequence[str], outcome: _Outcome, *, refresh: bool) -> None:
         plan = self._batches.poll(ids, self._clock.monotonic())
         async with asyncio.TaskGroup() as group:
             under_way: set[asyncio.Task[None]] = set()
@@ -290,7 +307,8 @@ class Poller:
                 if not under_way:
                     break
                 _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-        if plan.unasked and not outcome.failed:
+        # Of the few ids of an active poll one that is refused proves nothing: the next refresh tells.
+        if plan.unasked and not outcome.failed and refresh:
             # The project refuses whatever it is asked, or more than may be found out in one poll.
             for error in list(outcome.refusals.values())[-1:]:
                 outcome.note(error)
@@ -354,7 +372,7 @@ class Poller:
         """Pipeline and run to look up, and of a latest run how it is known: its details are for that."""
         for pipeline, run_id in self._board.due_lookups(self._clock.monotonic()):
             yield pipeline, run_id, None
-        for pipeline, run in self._board.wanted_details():
+        for pipeline, run in self._board.wanted_details(self._clock.monotonic()):
             yield pipeline, run.id, run
 
     async def _look(self, pipeline: str, run_id: str, of: Run | None, outcome: _Outcome) -> None:
@@ -363,11 +381,12 @@ class Poller:
         except ApiError as error:
             # A run that is refused for itself is gone; every other failure tells nothing of it.
             if error.fault.kind is not Kind.CONTENT:
-                outcome.note(error)
+                # What is refused of one pipeline may be allowed of the next.
+                outcome.note(error, hopeless=_HOPELESS - {Kind.PROJECT})
                 if of is None:
                     self._board.postpone(pipeline, run_id, self._clock.monotonic())
                 else:
-                    self._board.detail_failed(pipeline)
+                    self._board.detail_failed(pipeline, self._clock.monotonic())
                 return
             run = None
         else:
@@ -424,6 +443,9 @@ class Poller:
 
     def skip(self) -> None:
         """A tick was due while the one before still ran: count it, if it would have asked anything."""
+        if self._looking:
+            self._again = True
+            return
         _, ids = self._due()
         if ids:
             self._telemetry.skipped(self.project)

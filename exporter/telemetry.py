@@ -213,9 +213,11 @@ class Telemetry:
         """The provider has judged the credentials."""
         self._credentials.labels(project).set(1 if valid else 0)
 
-    def credentials_expire(self, project: str, renewal: str, at: float) -> None:
-        """The present credentials end at `at`, in epoch seconds."""
-        self._expiry.labels(project, renewal).set(at)
+    def credentials_expire(self, project: str, renewal: str, at: float | None) -> None:
+        """The present credentials end at `at`, in epoch seconds; None if nobody tells."""
+        self._expiry.remove_by_labels({"project": project})
+        if at is not None:
+            self._expiry.labels(project, renewal).set(at)
 
     def skipped(self, project: str) -> None:
         """A poll was due while the one before still ran."""

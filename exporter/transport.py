@@ -117,8 +117,10 @@ class Connections:
     async def _abandon(self, exchange: asyncio.Task[Received]) -> None:
         await self._retire()
         exchange.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await exchange
+        # Waited for, not awaited: a cancellation of ours that comes meanwhile is not its own.
+        await asyncio.wait({exchange})
+        if not exchange.cancelled():
+            exchange.exception()
 
     @contextlib.asynccontextmanager
     async def _use(self) -> AsyncIterator[httpx.AsyncClient]:

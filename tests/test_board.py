@@ -81,11 +81,11 @@ class Wall:
 
     def wanted(self) -> list[str]:
         """The ids of runs whose details are asked for."""
-        return [run.id for _, run in self.board.wanted_details()]
+        return [run.id for _, run in self.board.wanted_details(self.asked)]
 
     def learns(self, detail: Run | None, identity: str = "p") -> None:
         """Apply the answer to a request for the details that are wanted."""
-        self.board.detailed(identity, dict(self.board.wanted_details())[identity], detail)
+        self.board.detailed(identity, dict(self.board.wanted_details(self.asked))[identity], detail)
 
     def view(self, identity: str = "p") -> View:
         """What is shown of a pipeline."""
@@ -583,7 +583,7 @@ def test_a_pipeline_that_leaves_is_shown_no_longer():
     wall.board.looked_up("q", "run-2", None, wall.asked)
     wall.board.postpone("q", "run-2", wall.asked)
     wall.board.detailed("q", run(3), None)
-    wall.board.detail_failed("q")
+    wall.board.detail_failed("q", wall.asked)
     assert wall.board.views() == ()
     wall.board.update([pipeline("p"), pipeline("q")])
     assert wall.board.views() == ()
@@ -733,16 +733,30 @@ def test_an_answer_that_is_not_believed_wants_no_details():
     assert wall.wanted() == []
 
 
-def test_details_that_failed_are_asked_for_three_times():
-    """And again when the run has changed."""
-    wall = Wall(details="jobs")
-    for answer in (staged(1, Status.RUNNING), staged(1, Status.FAILED)):
-        wall.sees(answer)
-        for _ in range(DETAIL_TRIES):
-            assert wall.wanted() == ["run-1"]
-            wall.board.detail_failed("p")
-            wall.sees(answer)
+def test_details_that_failed_are_asked_for_at_growing_intervals():
+    """Once after the interval, twice that, up to a quarter of an hour; at once when the run has changed."""
+    wall = Wall(staged(1, Status.RUNNING), details="jobs")
+    for pause in (60, 120, 240, 480, 900, 900):
+        assert wall.wanted() == ["run-1"]
+        wall.board.detail_failed("p", wall.asked)
+        wall.waits(pause - 1)
         assert wall.wanted() == []
+        wall.waits(1)
+    wall.board.detail_failed("p", wall.asked)
+    assert wall.wanted() == []
+    wall.sees(staged(1, Status.FAILED))
+    assert wall.wanted() == ["run-1"]
+
+
+def test_who_has_waited_longest_for_details_comes_first():
+    """Pipelines that change at every poll do not starve the others."""
+    wall = Wall(ids=("p", "q", "r"), details="jobs")
+    for identity in ("p", "q", "r"):
+        wall.sees(staged(1, Status.RUNNING), identity)
+    assert [identity for identity, _ in wall.board.wanted_details(wall.asked)] == ["p", "q", "r"]
+    wall.board.detailed("p", staged(1, Status.RUNNING), None)
+    wall.sees(staged(1), "p")
+    assert [identity for identity, _ in wall.board.wanted_details(wall.asked)] == ["q", "r", "p"]
 
 
 def test_details_that_cannot_be_had_are_not_asked_for_again():
@@ -858,7 +872,7 @@ def test_jobs_go_if_the_details_of_a_change_cannot_be_had(how):
         case _:
             for _ in range(DETAIL_TRIES):
                 assert jobs_of(wall) == [("compile", "running")]
-                wall.board.detail_failed("p")
+                wall.board.detail_failed("p", wall.asked)
     assert (jobs_of(wall), wall.wanted()) == ([], [])
 
 

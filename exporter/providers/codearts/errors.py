@@ -35,6 +35,10 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
     if ok and fits and not error_code:
         return None
     kind = _kind(status, error_code, message)
+    if status == 404 and kind is Kind.PROJECT and call.operation == "ShowPipelineRunDetail":
+        # The documented "not found" of a run, unless the gateway or the project says so.
+        of_the_run = error_code and error_code not in _NO_PROJECT and not _GATEWAY.match(error_code)
+        kind = Kind.CONTENT if of_the_run else kind
     code = str(status)
     if ok and not error_code:
         kind, code = Kind.UNREADABLE, "invalid"
