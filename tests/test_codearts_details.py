@@ -673,3 +673,20 @@ def test_a_pipeline_that_is_gone_is_not_found() -> None:
     fault = spoken.fault(call, answer.status_code, {}, answer.content)
     assert fault is not None
     assert (fault.kind, fault.error_code) == (Kind.CONTENT, "DEVPIPE.00011401")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("DEVPIPE.00011403", Kind.CONTENT),
+        ("DEVPIPE.00011412", Kind.PROJECT),
+        ("APIGW.0101", Kind.PROJECT),
+        ("", Kind.PROJECT),
+    ],
+)
+def test_not_found_is_of_the_run_unless_somebody_else_says_it(code: str, kind: Kind) -> None:
+    """The gateway's 404 and the project's speak of every run."""
+    body = json.dumps({"error_code": code, "error_msg": "not found"}).encode()
+    fault = CODEARTS.fault(CALL, 404, {}, body)
+    assert fault is not None
+    assert fault.kind is kind

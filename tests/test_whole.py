@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 import yaml
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from exporter.assembly import assemble
 from exporter.check import report
@@ -169,6 +172,44 @@ class TestDiscovery:
         assert names(pages[1]) == {identity: identity for identity in ids}
 
 
+def test_a_cloud_that_does_not_heed_the_offset(small):
+    """A page that says nothing new is the last one."""
+    asked = []
+
+    async def same_page(_):
+        asked.append(1)
+        rows = [
+            {"pipeline_id": f"p{place}", "name": f"name {place}", "latest_run": None} for place in range(50)
+        ]
+        return JSONResponse({"pipelines": rows, "total": 500})
+
+    stub = Starlette(routes=[Route("/v5/{project}/api/pipelines/list", same_page, methods=["POST"])])
+    with running(stub) as url:
+        small.play(config(small.cloud.project(endpoint=url, pipelines=[])), 0)
+    assert len(asked) == 2
+
+
+def test_details_that_end_a_little_late_cost_no_poll(small):
+    """A tick that comes due while only details are under way follows at once, and is no skipped poll."""
+    small.codearts.latency = 0.02
+    settings = config(small.cloud.project(10), metrics={"details": "jobs"})
+
+    async def scenario():
+        exporter = assemble(settings, small.clock)
+        poller = exporter.pollers[0]
+        tick = asyncio.create_task(poller.tick())
+        await poller.refreshed.wait()
+        small.clock.now += 60
+        poller.skip()
+        await tick
+        await poller.close()
+        return Samples(exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+
+    page = asyncio.run(scenario())
+    assert page.value("pipeline_exporter_polls_skipped_total") == 0
+    assert page.value("pipeline_exporter_poll_duration_seconds_count") == 2
+
+
 class TestDetails:
     """One request for each run that is new or has changed, none for an idle pipeline."""
 
@@ -256,6 +297,21 @@ class TestRefusals:
         assert counts[0] <= 10 + 4 * math.log2(50) + 8
         assert counts[1] <= math.ceil(500 / 25) + 3
         assert all(count <= math.ceil(500 / 30) + 2 for count in counts[7:])
+
+    def test_a_running_pipeline_that_becomes_refused_takes_nothing_down(self, small):
+        """Alone in an active poll it proves nothing of the project; the refresh leaves it out."""
+        own = small.codearts.world.pipelines[3].id
+        small.codearts.rewrite = lambda records: [
+            {**record, "status": "RUNNING" if record["pipeline_id"] == own else "COMPLETED"}
+            for record in records
+        ]
+        moment = small.clock.now
+        small.codearts.clock = lambda: moment
+        settings = config(small.cloud.project(rate_limit=FREE))
+        _, pages = small.play(settings, 0, lambda: small.codearts.poison.add(own), 15, 30, 60, 75)
+        assert [page.value("pipeline_exporter_project_up") for page in pages] == [1] * 5
+        assert [page.value("ci_pipeline_up", pipeline_id=own) for page in pages] == [1, 0, 0, 0, 0]
+        assert pages[-1].value("pipeline_exporter_pipelines_refused") == 1
 
     def test_a_project_that_is_refused_whole_costs_a_few_requests(self, small, caplog):
         """Nobody is singled out: the project is down, and told as such."""
