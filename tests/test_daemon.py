@@ -124,7 +124,7 @@ class TestTheCloudIsGone:
                 auth={"method": "token", "token": codearts.credentials.token},
                 pipelines=[pipeline.id for pipeline in codearts.world.pipelines],
             )
-            with exporter(tmp_path, quick(own, max_age="3s")) as process:
+            with exporter(tmp_path, quick(own, max_age="9s")) as process:
                 eventually(
                     lambda: process.samples().value("pipeline_exporter_project_up") == 1, "the first refresh"
                 )
