@@ -12,7 +12,7 @@ from exporter.budget import Budget
 from exporter.clock import Clock
 from exporter.config.fields import ProjectSection, Tls
 from exporter.config.schema import Config
-from exporter.credential import Credential
+from exporter.credential import Bars, Credential
 from exporter.exposition import Exposition
 from exporter.membership import Claims, Membership
 from exporter.metrics import catalogue
@@ -63,12 +63,14 @@ def assemble(config: Config, clock: Clock, environment: Mapping[str, str] = os.e
         )
     publisher = Publisher(boards, exposition, telemetry)
     tls: dict[Tls, Transport] = {}
+    bars: dict[str, Bars] = {}
     credentials: dict[tuple[str, str], Credential] = {}
     pollers = []
     for place, (project, board) in enumerate(zip(config.projects, boards, strict=True)):
         provider, auth, base_url = connect(project, environment)
         credential = credentials.setdefault(
-            (base_url, auth.identity), Credential(auth, clock, config.poll.interval)
+            (base_url, auth.identity),
+            Credential(auth, clock, config.poll.interval, bars.setdefault(base_url, Bars())),
         )
         if project.tls not in tls:
             context = tls_context(project.tls.ca_file, verify=not project.tls.insecure_skip_verify)

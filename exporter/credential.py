@@ -21,28 +21,70 @@ LONGEST_PAUSE = 3600.0
 
 _FIRST_RENEWAL_PAUSE = 5.0
 _MOST_DOUBLINGS = 20
+_KEPT = 1000
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A refusal of one proof of identity."""
+
+    next_try: float
+    """When it may be tried again, by the monotonic clock."""
+    words: str
+    times: int
+    """Refusals in a row."""
+
+
+class Bars:
+    """What one endpoint refused, by fingerprint: the same key may stand in several credentials."""
+
+    def __init__(self, *, of_issuer: bool = False) -> None:
+        self.of_issuer = self if of_issuer else Bars(of_issuer=True)
+        """What the issuer of credentials refused, by the fingerprint of what it was asked with."""
+        self._bars: dict[str, Bar] = {}
+        self._alone: dict[str, asyncio.Lock] = {}
+
+    def alone(self, fingerprint: str) -> asyncio.Lock:
+        """What lets one request alone send what has not been accepted yet."""
+        if len(self._alone) > _KEPT:
+            self._alone = {proof: lock for proof, lock in self._alone.items() if lock.locked()}
+        return self._alone.setdefault(fingerprint, asyncio.Lock())
+
+    def get(self, fingerprint: str) -> Bar | None:
+        """The last refusal of a proof, if it has not been accepted since."""
+        return self._bars.get(fingerprint)
+
+    def put(self, fingerprint: str, bar: Bar) -> None:
+        """A proof was refused."""
+        self._bars.pop(fingerprint, None)
+        self._bars[fingerprint] = bar
+        if len(self._bars) > _KEPT:
+            del self._bars[next(iter(self._bars))]
+
+    def lift(self, fingerprint: str) -> None:
+        """A proof was accepted."""
+        self._bars.pop(fingerprint, None)
 
 
 class Credential:
     """One way to prove who asks, and what became of it."""
 
-    def __init__(self, auth: Auth, clock: Clock, interval: float) -> None:
-        """`interval` is the least pause after a refusal, in seconds: that of the polls."""
+    def __init__(self, auth: Auth, clock: Clock, interval: float, bars: Bars | None = None) -> None:
+        """`interval` is the least pause after a refusal, in seconds: that of the polls.
+
+        `bars` are those of the endpoint, if several credentials ask there.
+        """
         self.auth = auth
+        self._bars = bars or Bars()
+        self._issuer_bars = self._bars.of_issuer
         self.skew = 0.0
         """How far the provider's clock is ahead of ours, where that was found to matter, in seconds."""
         self.renewing = asyncio.Lock()
         self._clock = clock
         self._interval = interval
-        self._alone = asyncio.Lock()
         self._accepted: str | None = None
         """The fingerprint that was accepted last; None since it was refused."""
         self._accepted_skew = 0.0
-        self._refused: str | None = None
-        """The fingerprint that was refused last; None since it was accepted."""
-        self._words = ""
         self._refusals = 0
-        self._next_try = 0.0
         self._paused_until = 0.0
         self._renewal_fault: Fault | None = None
         self._asked_with = ""
@@ -64,7 +106,7 @@ class Credential:
         """Hold a place to send from: with others once the credential is accepted, alone before."""
         async with contextlib.AsyncExitStack() as stack:
             if not self.accepted():
-                await stack.enter_async_context(self._alone)
+                await stack.enter_async_context(self._bars.alone(self.auth.fingerprint()))
                 if self.accepted():
                     # Whoever went first has settled it.
                     await stack.aclose()
@@ -72,10 +114,11 @@ class Credential:
 
     def barred(self) -> Fault | None:
         """Why nothing may be sent now, if so: it would be refused again."""
-        wait = self._next_try - self._clock.monotonic()
-        if self._refused is None or wait <= 0 or self.auth.fingerprint() != self._refused:
+        bar = self._bars.get(self.auth.fingerprint())
+        wait = bar.next_try - self._clock.monotonic() if bar else 0.0
+        if bar is None or wait <= 0:
             return None
-        words = f"not asked: the credentials were refused ({self._words}); next try in {wait:.0f} s"
+        words = f"not asked: the credentials were refused ({bar.words}); next try in {wait:.0f} s"
         return Fault(kind=Kind.CREDENTIALS, code="refused", message=words)
 
     def accept(self, fingerprint: str) -> None:
@@ -84,7 +127,7 @@ class Credential:
             return  # a late word on what has been replaced
         self._accepted = fingerprint
         self._accepted_skew = self.skew
-        self._refused = None
+        self._bars.lift(fingerprint)
         self._refusals = 0
 
     def doubt(self, fingerprint: str) -> None:
@@ -97,12 +140,14 @@ class Credential:
         self.doubt(fingerprint)
         # A clock that did not help may be wrong itself.
         self.skew = self._accepted_skew
-        if fingerprint == self._refused and self._clock.monotonic() < self._next_try:
+        bar, now = self._bars.get(fingerprint), self._clock.monotonic()
+        if bar is not None and now < bar.next_try:
             return  # what was under way beside the request that was refused first
-        self._refused = fingerprint
-        self._words = words
-        self._next_try = self._clock.monotonic() + _growing(self._interval, self._refusals, LONGEST_PAUSE)
-        self._refusals += 1
+        # A fresh proof that is refused as well is one more in a row, and so is the same in another credential.
+        times = max(self._refusals, bar.times if bar else 0)
+        pause = _growing(self._interval, times, LONGEST_PAUSE)
+        self._refusals = times + 1
+        self._bars.put(fingerprint, Bar(now + pause, words, self._refusals))
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long: the provider ordered it."""
@@ -116,10 +161,17 @@ class Credential:
 
     def renewal_barred(self) -> Fault | None:
         """Why the issuer may not be asked now, if so; with the time until it may."""
-        wait = self._next_renewal - self._clock.monotonic()
-        if self._renewal_fault is None or wait <= 0 or self.auth.fingerprint() != self._asked_with:
+        now, fingerprint = self._clock.monotonic(), self.auth.fingerprint()
+        bar = self._issuer_bars.get(fingerprint)
+        if self._renewal_fault is not None and fingerprint == self._asked_with:
+            fault, wait = self._renewal_fault, self._next_renewal - now
+        elif bar is not None:
+            # The same user was refused for another project.
+            fault, wait = Fault(kind=Kind.CREDENTIALS, code="refused", message=bar.words), bar.next_try - now
+        else:
             return None
-        fault = self._renewal_fault
+        if wait <= 0:
+            return None
         words = f"not asked: no credential could be had ({fault.message}); next try in {wait:.0f} s"
         return msgspec.structs.replace(fault, message=words, wait=wait)
 
@@ -127,8 +179,12 @@ class Credential:
         """Whoever issues the credential gave none to what had this fingerprint; returns when to ask again, in seconds."""
         if fault.kind is Kind.CREDENTIALS:
             # Wrong passwords lock a user as wrong signatures lock a key.
-            pause = _growing(self._interval, self._renewal_refusals, LONGEST_PAUSE)
-            self._renewal_refusals += 1
+            bar = self._issuer_bars.get(asked_with)
+            times = max(self._renewal_refusals, bar.times if bar else 0)
+            pause = _growing(self._interval, times, LONGEST_PAUSE)
+            self._renewal_refusals = times + 1
+            until = self._clock.monotonic() + pause
+            self._issuer_bars.put(asked_with, Bar(until, fault.message, self._renewal_refusals))
         else:
             most = max(self._interval, _FIRST_RENEWAL_PAUSE)
             pause = _growing(_FIRST_RENEWAL_PAUSE, self._renewal_failures, most)

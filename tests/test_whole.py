@@ -417,6 +417,31 @@ class TestBadDays:
         assert asked <= 13
         assert set(pages[-1].get("ci_pipeline_up").values()) == {1}
 
+    @pytest.mark.parametrize("method", ["aksk", "password"])
+    def test_one_wrong_key_in_many_projects_is_tried_once(self, small, method):
+        """Five refusals lock a key, whichever projects send them, whatever scope they ask for."""
+        wrong = {
+            "aksk": {
+                "method": "aksk",
+                "access_key": small.codearts.credentials.access_key,
+                "secret_key": "wrong",
+            },
+            "password": {**password(small), "password": "wrong"},
+        }[method]
+        scope = {"aksk": "iam_project_id", "password": "iam_project"}[method]
+        projects = [
+            small.cloud.project(3, name=f"project {place}", auth={**wrong, scope: f"scope{place}"})
+            for place in range(6)
+        ]
+        for place, own in enumerate(projects):
+            own["pipelines"] = [
+                {"id": f"{place}-{one['id']}", "name": one["name"]} for one in own["pipelines"]
+            ]
+        requests, pages = small.play(config(*projects), 0, 15, 30, 60, 120)
+        assert [count.total() for count in requests] == [1, 0, 0, 1, 0]
+        assert len(pages[0].get("pipeline_exporter_credentials_valid")) == 6
+        assert set(pages[0].get("pipeline_exporter_credentials_valid").values()) == {0}
+
     def test_a_throttled_project_does_not_slow_another(self, small):
         """Its pause is its credential's alone."""
         other = CodeArts(World(seed=2, pipelines=20))
