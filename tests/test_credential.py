@@ -164,7 +164,7 @@ class Watched:
     async def __call__(self, _: bytes, writer: asyncio.StreamWriter) -> None:
         self.events.append("in")
         self.most = max(self.most, self.events.count("in") - self.events.count("out"))
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.12)
         self.events.append("out")
         writer.write(self.answer)
 
