@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 import exporter.simulator
-from exporter.simulator import Call, CodeArts, Credentials, Mischief, World, running, serve, signature
+from exporter.simulator import Call, CodeArts, Credentials, Mischief, Story, World, running, serve, signature
 from exporter.simulator.codearts import BATCH_STATUS
 from exporter.simulator.mischief import HUGE_BYTES, encoded
 from exporter.simulator.runs import Run, Status
@@ -67,9 +67,9 @@ class Site:
 class Desk:
     """A cloud asked without a port, whose clock stands at `now` until it is moved."""
 
-    def __init__(self, world: World = WORLD, now: float = NOW) -> None:
+    def __init__(self, world: World = WORLD, now: float = NOW, runs: Story | None = None) -> None:
         self.now = now
-        self.cloud = CodeArts(world, clock=lambda: self.now)
+        self.cloud = CodeArts(world, clock=lambda: self.now, runs=runs)
         self.token = {"X-Auth-Token": self.cloud.credentials.token}
         self.pipelines = f"/v5/{world.project_id}/api/pipelines"
 

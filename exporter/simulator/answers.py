@@ -4,22 +4,24 @@ Operations return or raise these and know nothing of HTTP libraries; the cloud t
 spoils the good ones when told to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
 from exporter.simulator.mischief import encoded
+from exporter.simulator.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """A good answer: `value` is sent as JSON, unless it is `plain` text."""
+    """A good answer: `value` is sent as JSON, unless it is `plain` text; `runs` are those it tells, in its order."""
 
     value: object
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     plain: bool = False
+    runs: Sequence[Run] = ()
 
     def response(self) -> Response:
         """Put it on the wire."""

@@ -24,8 +24,8 @@ from exporter.simulator.detail import detail
 from exporter.simulator.gateway import Credentials
 from exporter.simulator.iam import Iam
 from exporter.simulator.limits import Locks, Throttle
-from exporter.simulator.mischief import Record, answer
-from exporter.simulator.project import Project
+from exporter.simulator.mischief import Mischief, Record, answer
+from exporter.simulator.project import Project, Runs
 from exporter.simulator.reception import Book, Call, Reception, Visit
 from exporter.simulator.records import batch_record
 from exporter.simulator.switches import Switches
@@ -46,6 +46,7 @@ _Tell = Callable[[Request, bytes, Visit], Good]
 class CodeArts(Switches):
     """The cloud: serve `app`, then ask it about the project of `world` with `credentials`.
 
+    Its pipelines have the runs that the world has destined, or those of `runs`, a story of the same world.
     IAM, the metadata service of a machine and the pod identity of a cluster answer on the same port. Besides
     the switches a test in the same process has:
 
@@ -54,12 +55,18 @@ class CodeArts(Switches):
     - `clock`: the cloud's time, in Unix seconds.
     - `requests`: the latest `Call` values, oldest first, entered when the answer starts.
     - `under_way`, `most_under_way`: requests now being answered, and the most there ever were at once.
-    - `rewrite`: a function from the records of a good batch to those that are sent instead, or None.
+    - `rewrite`: a function from the records of a good batch to those that are sent instead, or None. Of what it
+      made a story takes no note.
     - `metadata`: the temporary keys, of which it can tell those of any moment.
     """
 
     def __init__(
-        self, world: World, credentials: Credentials | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        world: World,
+        credentials: Credentials | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        runs: Runs | None = None,
     ) -> None:
         super().__init__()
         self.world = world
@@ -67,7 +74,7 @@ class CodeArts(Switches):
         self.clock = clock
         self.rewrite: Callable[[list[Record]], list[Record]] | None = None
         self.metadata = metadata.Metadata(self, clock())
-        self._project = Project(world, self)
+        self._project = Project(world, self, runs)
         self._locks = Locks(self)
         self._throttle = Throttle()
         self._iam = Iam(world, self, self._locks)
@@ -110,18 +117,6 @@ class CodeArts(Switches):
         """Make all tokens that IAM has issued worthless; the one of `credentials` stays good."""
         self._iam.revoke()
 
-    def records(self, ids: tuple[str, ...], now: float) -> list[Record]:
-        """Return what a good batch holds: a record for each pipeline that has run, as first mentioned."""
-        found = []
-        for pipeline_id in dict.fromkeys(ids):
-            pipeline = self._project.pipeline(pipeline_id)
-            if pipeline is None:
-                continue
-            run = self._project.latest_run(pipeline, now)
-            if run is not None:
-                found.append(batch_record(pipeline, run))
-        return found
-
     # -- the operations
 
     def _batch(self, request: Request, body: bytes, visit: Visit) -> Good:
@@ -134,8 +129,16 @@ class CodeArts(Switches):
             raise self._too_many(visit)
         if not self.poison.isdisjoint(ids):
             raise mismatch()
-        records = self.records(visit.pipeline_ids, visit.now)
-        return Good(records if self.rewrite is None else self.rewrite(records))
+        records, runs = [], []
+        for pipeline_id in dict.fromkeys(ids):
+            pipeline = self._project.pipeline(pipeline_id)
+            run = pipeline and self._project.runs.latest_run(pipeline, visit.now - self.stale)
+            if pipeline and run:
+                records.append(batch_record(pipeline, run))
+                runs.append(run)
+        if self.rewrite is not None:
+            return Good(self.rewrite(records))
+        return Good(records, runs=runs)
 
     def _too_many(self, visit: Visit) -> DeclinedError:
         if self.batch_refusal == 413:
@@ -145,15 +148,15 @@ class CodeArts(Switches):
 
     def _list(self, request: Request, body: bytes, visit: Visit) -> Good:
         project_id = request.path_params["project_id"]
-        return Good(listing.pipelines(self._project, self, project_id, _object(body), visit.now))
+        return listing.pipelines(self._project, self, project_id, _object(body), visit.now)
 
     def _detail(self, request: Request, _: bytes, visit: Visit) -> Good:
         pipeline = self._project.asked(**request.path_params)
-        return Good(detail(self._project, pipeline, visit.run_id, visit.now))
+        return detail(self._project, pipeline, visit.run_id, visit.now)
 
     def _runs(self, request: Request, body: bytes, visit: Visit) -> Good:
         pipeline = self._project.asked(**request.path_params)
-        return Good(listing.runs(self._project, self, pipeline, _object(body), visit.now))
+        return listing.runs(self._project, self, pipeline, _object(body), visit.now)
 
     def _create_token(self, request: Request, body: bytes, visit: Visit) -> Good:
         catalog = request.query_params.get("nocatalog") != "true"
@@ -204,9 +207,14 @@ class CodeArts(Switches):
                 good = tell(request, body, visit)
             except DeclinedError as declined:
                 return declined.answer.response()
-            if self.mischief is not None and self.mischief_only in {None, operation}:
-                return answer(self.mischief, good.value, visit.request_id)
-            return good.response()
+            mischief = self.mischief if self.mischief_only in {None, operation} else None
+            if mischief is None:
+                self._project.runs.witness(good.runs, operation, visit.now)
+                return good.response()
+            if mischief is Mischief.GARBLED:
+                # The first run is lost, the others can still be read.
+                self._project.runs.witness(good.runs[1:], operation, visit.now)
+            return answer(mischief, good.value, visit.request_id)
 
         # Starlette would add HEAD to GET, which the vendor does not publish.
         route = Route(path, endpoint, methods=[method])

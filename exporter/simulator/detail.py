@@ -3,26 +3,31 @@
 Here, unlike in the batch, stage times are milliseconds.
 """
 
-from exporter.simulator.answers import no_run
+from exporter.simulator.answers import Good, no_run
 from exporter.simulator.jobs import Job, Step, jobs
 from exporter.simulator.mischief import Record
 from exporter.simulator.project import Project
 from exporter.simulator.records import build_params, identity, milliseconds
 from exporter.simulator.runs import Run, Stage, Status
-from exporter.simulator.world import Pipeline
+from exporter.simulator.world import Pipeline, World
 
 _BROKEN = '{"errorMessage":"The build task failed: exit code 1","errorCode":"DEV-CODECI-35002"}'
 
 
-def detail(project: Project, pipeline: Pipeline, run_id: str | None, now: float) -> Record:
-    """Tell the run of that id, or without one the latest, as it stands at `now`.
+def detail(project: Project, pipeline: Pipeline, run_id: str | None, now: float) -> Good:
+    """Answer with the run of that id, or without one the latest, as it stands at `now`.
 
     Raises `DeclinedError` if there is no such run of the pipeline, or none at all.
     """
-    run = project.run(pipeline, run_id, now) if run_id else project.latest_run(pipeline, now)
+    runs = project.runs
+    run = runs.run(pipeline, run_id, now) if run_id else runs.latest_run(pipeline, now)
     if run is None:
         raise no_run()
-    world, origin = project.world, run.origin
+    return Good(_record(project.world, pipeline, run, now), runs=(run,))
+
+
+def _record(world: World, pipeline: Pipeline, run: Run, now: float) -> Record:
+    origin = run.origin
     return {
         "id": run.id,
         "pipeline_id": pipeline.id,
@@ -32,7 +37,7 @@ def detail(project: Project, pipeline: Pipeline, run_id: str | None, now: float)
         "is_publish": False,
         "executor_id": origin.executor_id,
         "executor_name": origin.executor_name,
-        "status": run.status,
+        "status": run.said,
         "trigger_type": origin.trigger,
         "run_number": run.number,
         "start_time": milliseconds(run.start),

@@ -5,11 +5,11 @@ reads them one after the other sees every row once; what goes wrong with lists i
 on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from exporter.simulator.answers import unparsed
+from exporter.simulator.answers import Good, unparsed
 from exporter.simulator.mischief import Record
 from exporter.simulator.project import Project
 from exporter.simulator.records import identity, list_record, milliseconds
@@ -30,7 +30,7 @@ _PIPELINE_KEYS: dict[str, Callable[[Pipeline], Any]] = {
 
 def pipelines(
     project: Project, switches: Switches, project_id: str, body: dict[str, Any], now: float
-) -> Record:
+) -> Good:
     """Answer ListPipelines; `project_id` is that of the path. Raises `DeclinedError` for a body out of shape."""
     offset, limit = _window(body, switches.page_limit)
     key, descending = _order(body, _PIPELINE_KEYS, "create_time", "asc")
@@ -47,21 +47,22 @@ def pipelines(
     # Sorting is stable: what is equal stays in the order of creation.
     rows.sort(key=key, reverse=descending)
     page = [] if switches.empty_list_with_total else rows[offset : offset + limit]
-    return {
+    told = []
+    for pipeline in page:
+        home = project if project.pipeline(pipeline.id) else elsewhere
+        told.append((home.world, pipeline, home.runs.latest_run(pipeline, now)))
+    answer = {
         "offset": offset,
         "limit": limit,
         "total": len(rows),
         "current_system_time": int(now * 1000),
-        "pipelines": [
-            _row(pipeline, project if project.pipeline(pipeline.id) else elsewhere, now) for pipeline in page
-        ],
+        "pipelines": [_row(*row) for row in told],
     }
+    return Good(answer, runs=[run for _, _, run in told if run is not None])
 
 
-def runs(
-    project: Project, switches: Switches, pipeline: Pipeline, body: dict[str, Any], now: float
-) -> Record:
-    """Answer ListPipelineRuns, newest start first unless told otherwise.
+def runs(project: Project, switches: Switches, pipeline: Pipeline, body: dict[str, Any], now: float) -> Good:
+    """Answer ListPipelineRuns, newest start first unless the body or the switches say otherwise.
 
     Raises `DeclinedError` for a body out of shape. A filter, or the order by last change, looks at every run
     that there ever was; a page of the plain history at its own rows only.
@@ -76,24 +77,27 @@ def runs(
     if not isinstance(statuses, list):
         raise unparsed("an array as status")
 
-    def seen(numbers: Sequence[int]) -> list[Run]:
-        found = (project.numbered_run(pipeline, number, now) for number in numbers)
-        return [run for run in found if run is not None]
-
-    numbers = project.numbers(pipeline, now)
-    if not statuses and key is moments["start_time"]:
-        total = len(numbers)
-        page = seen((numbers[::-1] if descending else numbers)[offset : offset + limit])
-    else:
-        rows = [run for run in seen(numbers) if not statuses or run.status in statuses]
-        rows.sort(key=lambda run: (key(run), run.number), reverse=descending)
-        total, page = len(rows), rows[offset : offset + limit]
-    return {
+    if switches.runs_order == "random":
+        key, descending = _drawn, False
+    elif switches.runs_order != "asked":
+        key, descending = moments["start_time"], switches.runs_order == "descending"
+    rows = project.runs.history(pipeline, now)
+    if statuses or key is not moments["start_time"]:
+        rows = [run for run in rows if not statuses or run.said in statuses]
+        rows.sort(key=lambda run: (key(run), run.number))
+    page = list((rows[::-1] if descending else rows)[offset : offset + limit])
+    answer = {
         "offset": offset,
         "limit": limit,
-        "total": total,
+        "total": len(rows),
         "pipeline_runs": [list_record(pipeline, run) for run in page],
     }
+    return Good(answer, runs=page)
+
+
+def _drawn(run: Run) -> str:
+    """Order by what nobody chose, but the same for every page; a new run comes between two others."""
+    return run.id
 
 
 def _window(body: dict[str, Any], most: int) -> tuple[int, int]:
@@ -126,8 +130,7 @@ def _elsewhere(seed: int, count: int, start: float) -> World:
     return World(seed=seed + 1_000_003, pipelines=count, start=start)
 
 
-def _row(pipeline: Pipeline, project: Project, now: float) -> Record:
-    run, world = project.latest_run(pipeline, now), project.world
+def _row(world: World, pipeline: Pipeline, run: Run | None) -> Record:
     return {
         "pipeline_id": pipeline.id,
         "name": pipeline.name,

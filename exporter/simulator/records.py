@@ -20,9 +20,9 @@ def identity(*parts: object) -> str:
     return blake2b(" ".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
-def milliseconds(moment: int | None) -> int | None:
+def milliseconds(moment: float | None) -> int | None:
     """Return Unix seconds in the vendor's unit."""
-    return None if moment is None else moment * 1000
+    return None if moment is None else round(moment * 1000)
 
 
 def batch_record(pipeline: Pipeline, run: Run) -> Record:
@@ -43,7 +43,7 @@ def batch_record(pipeline: Pipeline, run: Run) -> Record:
             }
             for stage in run.stages
         ],
-        "status": run.status,
+        "status": run.said,
         "run_number": run.number,
         "trigger_type": origin.trigger,
         "build_params": build_params(pipeline, run) | {"git_url": pipeline.repository},

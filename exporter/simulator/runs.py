@@ -2,8 +2,8 @@
 
 A run's whole course is fixed before it starts, as a function of a random source handed in. What a cloud would
 answer at a moment is then read off that course, so that time can be asked forwards, backwards and at leaps,
-and the same question always has the same answer. Times are whole Unix seconds, as in the vendor's own
-example.
+and the same question always has the same answer. Its times are whole Unix seconds, as in the vendor's own
+example; those of a run that is told by a story may have milliseconds, those of its stages do not.
 """
 
 import enum
@@ -25,6 +25,20 @@ class Status(enum.StrEnum):
     QUEUED = "QUEUED"
     UNSELECTED = "UNSELECTED"
     SKIPPED = "SKIPPED"
+
+    @property
+    def over(self) -> bool:
+        """Whether a run in this state has ended; a retry may still take it up again."""
+        return self in _OVER
+
+    @property
+    def held(self) -> bool:
+        """Whether a run in this state waits for somebody to let it go on."""
+        return self in _HELD
+
+
+_OVER = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.IGNORED})
+_HELD = frozenset({Status.PAUSED, Status.SUSPEND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +115,27 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as seen at a moment; `end` is None until it is over. Times are Unix seconds.
+    """A run as seen at a moment; `end` is None until it is over, or for as long as it is kept back. Times are Unix seconds.
 
-    `course` is what no cloud would tell, and what jobs and steps are read off.
+    `course` is what no cloud would tell, and what jobs and steps are read off. `word`, if there is one, is what
+    the cloud says in the place of the status: one that nobody has heard of.
     """
 
     pipeline_id: str
     id: str
     number: int
     status: Status
-    start: int
-    end: int | None
+    start: float
+    end: float | None
     stages: tuple[Stage, ...]
     origin: Origin
     course: Course = field(repr=False)
+    word: str | None = None
+
+    @property
+    def said(self) -> str:
+        """What the cloud says of its state: a known status, or a word of its own."""
+        return self.word or self.status.value
 
 
 _CANCELED_SHARE = 0.04
@@ -132,8 +153,8 @@ def course(
     `stages` are (name, usual seconds), `period` the seconds between the pipeline's starts, which bounds a
     pause, and `failing` the share of its runs that fail.
     """
-    fate = _fate(draw.random(), failing)
-    reached = len(stages) if fate is Status.COMPLETED else draw.randint(1, len(stages))
+    ending = fate(draw.random(), failing)
+    reached = len(stages) if ending is Status.COMPLETED else draw.randint(1, len(stages))
     paused = draw.randrange(reached) if draw.random() < _PAUSED_SHARE else None
     speed = draw.uniform(0.8, 1.25) * (draw.uniform(1.5, 3) if draw.random() < _SLOW_SHARE else 1)
     pause: tuple[int, int] | None = None
@@ -143,7 +164,7 @@ def course(
         usual = stages[sequence][1]
         waited = draw.randint(10, 60) if sequence and draw.random() < _BUSY_POOL_SHARE else draw.randint(1, 3)
         begun = queued + waited
-        cut_short = draw.uniform(0.2, 1) if fate is not Status.COMPLETED and sequence == reached - 1 else 1
+        cut_short = draw.uniform(0.2, 1) if ending is not Status.COMPLETED and sequence == reached - 1 else 1
         ended = begun + max(1, int(usual * speed * cut_short))
         if sequence == paused:
             middle = (begun + ended) // 2
@@ -156,14 +177,15 @@ def course(
         stages=tuple(name for name, _ in stages),
         start=start,
         end=queued,
-        fate=fate,
+        fate=ending,
         legs=tuple(legs),
         pause=pause,
         pause_word=draw.choice((Status.PAUSED, Status.SUSPEND)),
     )
 
 
-def _fate(lot: float, failing: float) -> Status:
+def fate(lot: float, failing: float) -> Status:
+    """Tell how a run ends, by a `lot` between 0 and 1; `failing` is the share of the pipeline's runs that fail."""
     if lot < failing:
         return Status.FAILED
     # A pipeline that nearly always fails is hardly ever cancelled: the other shares are of what failing

@@ -51,6 +51,9 @@ class Switches:
     - `no_membership`: the user sees nothing of the project: an empty list, and elsewhere no such project.
     - `empty_list_with_total`: the list of pipelines tells its total but no rows.
     - `deleted`, `renamed`: pipelines that are gone, and names by id that took the place of the first ones.
+    - `stale`: seconds by which the batch is behind: it tells the runs as they stood then, under the date of now.
+    - `runs_order`: the order in which the list of runs comes: "asked" for that of the request, or another
+      whatever is asked; by start, or at "random", which is the same for every page.
     """
 
     latency: float = 0.0
@@ -76,3 +79,5 @@ class Switches:
     empty_list_with_total: bool = False
     deleted: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
+    stale: float = 0.0
+    runs_order: Literal["asked", "ascending", "descending", "random"] = "asked"

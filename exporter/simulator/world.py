@@ -148,6 +148,24 @@ class World:
             return 0
         return masked ^ self._mask(drawn)
 
+    def origin(self, draw: Random, pipeline: Pipeline, number: int) -> Origin:
+        """Draw why run `number` of the pipeline was started, and from which code."""
+        trigger = draw.choices(_TRIGGERS, _TRIGGER_WEIGHTS)[0]
+        executor = draw.choice(_EXECUTORS)
+        merge = trigger == "MR"
+        return Origin(
+            trigger=trigger,
+            executor_id=self._executor_ids[executor],
+            executor_name=executor,
+            branch=pipeline.branch,
+            commit=f"{draw.getrandbits(160):040x}",
+            message=draw.choice(_MESSAGES),
+            tag=f"v1.{number}.0" if trigger == "CreateTag" else None,
+            action=draw.choice(("open", "update")) if merge else None,
+            merge_id=str(number) if merge else None,
+            source_branch=f"feature-{draw.randint(100, 999)}" if merge else None,
+        )
+
     def _run_id(self, drawn: bytes, number: int) -> str:
         """Hide the number in the id, so that a run is found by its id without a search."""
         return f"{drawn.hex()}{number ^ self._mask(drawn):08x}"
@@ -173,25 +191,8 @@ class World:
             start=start,
             end=destined.end if now >= destined.end else None,
             stages=destined.seen(now),
-            origin=self._origin(draw, pipeline, number),
+            origin=self.origin(draw, pipeline, number),
             course=destined,
-        )
-
-    def _origin(self, draw: Random, pipeline: Pipeline, number: int) -> Origin:
-        trigger = draw.choices(_TRIGGERS, _TRIGGER_WEIGHTS)[0]
-        executor = draw.choice(_EXECUTORS)
-        merge = trigger == "MR"
-        return Origin(
-            trigger=trigger,
-            executor_id=self._executor_ids[executor],
-            executor_name=executor,
-            branch=pipeline.branch,
-            commit=f"{draw.getrandbits(160):040x}",
-            message=draw.choice(_MESSAGES),
-            tag=f"v1.{number}.0" if trigger == "CreateTag" else None,
-            action=draw.choice(("open", "update")) if merge else None,
-            merge_id=str(number) if merge else None,
-            source_branch=f"feature-{draw.randint(100, 999)}" if merge else None,
         )
 
     def _pipeline(self, index: int, name: str) -> Pipeline:
