@@ -138,7 +138,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     start: float | None = None
     end: float | None = None
-    """End of a finished run; absent while it is under way."""
+    """End of a finished run, or the end told of one whose state has no translation; absent while it is under way."""
     trigger: Trigger = Trigger.UNKNOWN
     branch: str = ""
     tag: str = ""

@@ -126,6 +126,13 @@ def test_regions_have_three_kinds_of_host(region: str, host: str) -> None:
     assert connect(chosen.projects[0], {})[2] == f"https://{host}"
 
 
+def test_the_vendors_id_tells_projects_apart() -> None:
+    """Whatever name and whichever credentials a configuration gives them."""
+    other = "f" * 32
+    chosen = config(project(name="one"), project(name="two", project_id=other))
+    assert [one.scope for one in chosen.projects] == [PROJECT_ID, other]
+
+
 # -- one bad record costs one record
 
 json_values = st.recursive(
@@ -499,6 +506,14 @@ def test_text_that_is_no_time_is_told_and_absent(value: str) -> None:
     assert field == "time"
     assert len(word) <= 64
     assert not set(word) & set("123456789")
+
+
+@pytest.mark.parametrize("word", UNKNOWN_WORDS)
+def test_an_end_of_unknown_status_is_kept(word: Any) -> None:
+    """The run may have ended in a way that has no translation yet; for how long, nobody can tell."""
+    run = run_of(status=word, end_time=END * 1000)
+    assert (run.status, run.end, run.duration) == (Status.UNKNOWN, END, None)
+    assert run_of(status=word, end_time=0).end is None
 
 
 def test_an_end_of_a_run_under_way_is_not_its_end() -> None:

@@ -248,6 +248,7 @@ def test_what_iam_refuses_is_told_in_its_words(
          {}, 300.0),
         (429, b"", {"retry_after": "7"}, 7.0),
         (429, b"", {"retry_after": "Mon, 15 Jan 2024 08:30:00 GMT"}, None),
+        (429, b"", {"retry_after": "Mon, 15 Jan 2024 08:30:45 GMT", "date": "Mon, 15 Jan 2024 08:30:00 GMT"}, 45.0),
         (400, {"error_code": "IAM.0012"}, {}, None),
     ],
 )  # fmt: skip
@@ -256,6 +257,18 @@ def test_throttling_is_waited_out_as_told(
 ) -> None:
     fault = failure(password().renewal(NOW), reply(status, body, **headers))
     assert (fault.kind, fault.wait) == (Kind.THROTTLED, wait)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry_after": "45"},
+        {"retry_after": "Mon, 15 Jan 2024 08:30:45 GMT", "date": "Mon, 15 Jan 2024 08:30:00 GMT"},
+    ],
+)
+def test_an_issuer_that_is_down_says_when_to_come_back(headers: dict[str, str]) -> None:
+    fault = failure(password().renewal(NOW), reply(503, b"", **headers))
+    assert (fault.kind, fault.code, fault.wait) == (Kind.TRANSIENT, "503", 45.0)
 
 
 def test_silence_of_iam_is_the_networks_fault() -> None:

@@ -8,12 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from exporter.auth import Outgoing
 from exporter.auth.huawei import AkskSection, authentication
+from exporter.providers import connect
+from exporter.providers.codearts.records import RUN_STATUSES
 from exporter.simulator import CodeArts, World, running
 from tests.conftest import Cloud
+from tests.support import config
 
 PACKAGE = "huaweicloudsdkcodeartspipeline==3.1.219"
 ENVIRONMENT = Path(__file__).parent.parent / ".venv" / "vendor-sdk"
@@ -58,21 +62,26 @@ def still_cloud():
         yield Cloud(codearts, url)
 
 
-def test_the_sdk_reads_the_simulated_cloud(sdk, still_cloud, monkeypatch):
-    """By batch, list and details it reads the same runs: those of the simulated world's truth."""
-    codearts = still_cloud.codearts
-    # The SDK signs by the machine's clock.
-    monkeypatch.setattr(codearts, "skew", time.time() - codearts.clock())
-    ids = [pipeline.id for pipeline in codearts.world.pipelines]
-    task = {
+def task_of(cloud):
+    """Read everything of a cloud with the SDK, which signs by the machine's clock: the cloud's is set to it."""
+    codearts = cloud.codearts
+    codearts.skew = time.time() - codearts.clock()
+    return {
         "do": "read",
-        "url": still_cloud.url,
+        "url": cloud.url,
         "project_id": codearts.world.project_id,
         "iam_project_id": codearts.world.iam_project_id,
         "access_key": codearts.credentials.access_key,
         "secret_key": codearts.credentials.secret_key,
-        "ids": ids,
+        "ids": [pipeline.id for pipeline in codearts.world.pipelines],
     }
+
+
+def test_the_sdk_reads_the_simulated_cloud(sdk, still_cloud):
+    """By batch, list and details it reads the same runs: those of the simulated world's truth."""
+    codearts = still_cloud.codearts
+    task = task_of(still_cloud)
+    ids = task["ids"]
     found = sdk(task)
     now = codearts.clock()
     truth = {}
@@ -87,6 +96,33 @@ def test_the_sdk_reads_the_simulated_cloud(sdk, still_cloud, monkeypatch):
     assert found["list"] == truth
     assert found["details"] == truth
     assert found["names"] == {pipeline.id: pipeline.name for pipeline in codearts.world.pipelines}
+
+
+def test_we_read_the_list_of_runs_as_the_sdk_does(sdk, still_cloud):
+    """Asked for the same rows, it is given the same and takes them for the same runs."""
+    found = sdk(task_of(still_cloud))["runs"]
+    spoken, _, _ = connect(config(still_cloud.project()).projects[0], {})
+    token = {"X-Auth-Token": still_cloud.codearts.credentials.token}
+    read = {}
+    with httpx.Client(base_url=still_cloud.url, headers=token, trust_env=False) as client:
+        for identity in found:
+            call = spoken.runs(identity, 2, 10)
+            answer = client.request(call.method, call.path, headers=dict(call.headers), content=call.body)
+            page = spoken.read_runs(answer.content, identity, still_cloud.codearts.clock())
+            assert not page.rejected
+            read[identity] = [
+                [run.id, run.status, run.number, run.start, run.end, [one.name for one in run.stages]]
+                for run in page.runs
+            ]
+    theirs = {
+        identity: [
+            [run, RUN_STATUSES[word], number, start / 1000, end and end / 1000, [name for name, _ in stages]]
+            for run, word, number, start, end, stages in rows
+        ]
+        for identity, rows in found.items()
+    }
+    assert read == theirs
+    assert sum(map(len, read.values())) > 300
 
 
 def test_the_sdks_signer_agrees_with_ours(sdk):

@@ -61,6 +61,22 @@ class Listing(Reading, kw_only=True):
     """Pipelines whose latest run could not be used: the page says nothing of it, not that there is none."""
 
 
+class Runs(Reading, kw_only=True):
+    """What a page of the list of a pipeline's runs says."""
+
+    rows: int = 0
+    """How many rows the page had, used or not: where the next one begins."""
+    runs: list[Run] = []
+    """The runs of the rows that could be used, in the page's order, each id once."""
+    unread: int = 0
+    """How many further rows may be of the pipeline: what run they tell could not be read."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the page has runs whose number it does not tell, so that a number's absence proves nothing."""
+        return self.unread > 0 or any(run.number is None for run in self.runs)
+
+
 class Detail(Reading, kw_only=True):
     """What the details of a run say."""
 
@@ -78,6 +94,8 @@ class Provider(Protocol):
     name: str
     page_size: int
     """Rows to ask for in a page of pipelines."""
+    runs_page_size: int
+    """Rows to ask for at most in a page of runs."""
 
     def batch(self, ids: Sequence[str]) -> Call:
         """The request for the latest runs of some pipelines."""
@@ -90,6 +108,15 @@ class Provider(Protocol):
 
     def read_listing(self, body: bytes, now: float) -> Listing:
         """Read the answer to `listing`."""
+
+    def runs(self, pipeline: str, offset: int, limit: int) -> Call:
+        """The request for the runs of a pipeline from a row on, the one that started last first.
+
+        A run that starts meanwhile moves the others on by a row, so that the next page may show one again.
+        """
+
+    def read_runs(self, body: bytes, pipeline: str, now: float) -> Runs:
+        """Read the answer to `runs` of a pipeline; `now` is the answer's own clock, in epoch seconds."""
 
     def detail(self, pipeline: str, run: str) -> Call:
         """The request for the details of a run."""

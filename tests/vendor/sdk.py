@@ -7,6 +7,8 @@ from huaweicloudsdkcodeartspipeline.v2 import (
     BatchShowPipelinesLatestStatusRequest,
     CodeArtsPipelineClient,
     ListPipelineQuery,
+    ListPipelineRunsQuery,
+    ListPipelineRunsRequest,
     ListPipelinesRequest,
     ShowPipelineRunDetailRequest,
 )
@@ -33,6 +35,11 @@ def read(task):
             project_id=project, pipeline_id=run.pipeline_id, pipeline_run_id=run.pipeline_run_id
         )
         details[run.pipeline_id] = client.show_pipeline_run_detail(request)
+    newest = ListPipelineRunsQuery(offset=2, limit=10, sort_key="start_time", sort_dir="desc")
+    pages = {}
+    for identity in listed:
+        request = ListPipelineRunsRequest(project_id=project, pipeline_id=identity, body=newest)
+        pages[identity] = client.list_pipeline_runs(request).pipeline_runs
     return {
         "names": {identity: pipeline.name for identity, pipeline in listed.items()},
         "batch": {run.pipeline_id: short(run, run.stage_status_list) for run in batch.body},
@@ -42,6 +49,10 @@ def read(task):
             if pipeline.latest_run
         },
         "details": {identity: short(run, run.stages) for identity, run in details.items()},
+        "runs": {
+            identity: [[run.pipeline_run_id, *short(run, run.stage_status_list)] for run in page]
+            for identity, page in pages.items()
+        },
     }
 
 

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from exporter.auth import RenewalError, Reply, UnansweredError
+from exporter.auth.huawei.errors import Refusal, destination, read_refusal
 from exporter.config.secret import MASK, SecretError
 from exporter.fault import Fault, Kind
 
@@ -17,8 +17,6 @@ BODY_LIMIT = 1 << 20
 
 _MESSAGE_LENGTH = 300
 _CODE_LENGTH = 64
-_THROTTLED = re.compile(r"(?:APIGW|APIG)\.0308|IAM\.0012")
-_WINDOW = re.compile(r"(\d{1,4}) seconds|time:\s*(\d{1,4})\s*(second|minute|hour)", re.ASCII)
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -73,22 +71,19 @@ def fits_header(value: object) -> bool:
 def refusal(reply: Reply, issuer: str, secrets: Iterable[str], remedy: str = "") -> RenewalError:
     """Why there is no credential in an answer, which is not a success; `secrets` are those that it may echo."""
     secrets = tuple(secrets)
-    error_code, words = _error(parsed(reply.body))
     status = reply.status
-    kind = _kind(status, error_code, words)
-    wait = _wait(reply.headers.get("retry-after", ""), words) if kind is Kind.THROTTLED else None
-    if not words:
-        words = f"HTTP {status} with no message"
-        if 300 <= status < 400:
-            words = f"redirected to {_host(reply.headers.get('location', ''))}; redirects are not followed"
+    told = read_refusal(status, reply.headers, parsed(reply.body))
+    words = told.message or f"HTTP {status} with no message"
+    if not told.message and 300 <= status < 400:
+        words = f"redirected to {destination(reply.headers)}; redirects are not followed"
     return RenewalError(
         Fault(
-            kind=kind,
+            kind=_kind(status, told),
             code=str(status),
-            error_code=_fit(error_code, secrets, _CODE_LENGTH),
+            error_code=_fit(told.code, secrets, _CODE_LENGTH),
             message=_fit(f"{issuer}: {words}{remedy}", secrets, _MESSAGE_LENGTH),
-            request_id=_fit(reply.headers.get("x-request-id", ""), secrets, _CODE_LENGTH),
-            wait=wait,
+            request_id=_fit(told.request_id, secrets, _CODE_LENGTH),
+            wait=told.wait,
         )
     )
 
@@ -109,45 +104,15 @@ def unasked(error: SecretError | ValueError) -> RenewalError:
     return RenewalError(Fault(kind=Kind.CREDENTIALS, code="secret", message=str(error)))
 
 
-def _error(answer: dict[str, Any]) -> tuple[str, str]:
-    """Code and message of the error envelopes of IAM, the gateway and the services."""
-    inner = answer.get("error")
-    for place in (inner if isinstance(inner, dict) else {}, answer):
-        for code, message in (("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")):
-            given, words = place.get(code), place.get(message)
-            if isinstance(words, str) or isinstance(given, str):
-                # IAM's own code is a number, the HTTP status once more.
-                number = str(given) if isinstance(given, int) and 0 <= given < 1 << 32 else ""
-                return given if isinstance(given, str) else number, words if isinstance(words, str) else ""
-    return "", ""
-
-
-def _kind(status: int, error_code: str, words: str) -> Kind:
-    if status == 429 or _THROTTLED.fullmatch(error_code) or "throttling threshold" in words:
+def _kind(status: int, told: Refusal) -> Kind:
+    if told.throttled:
         return Kind.THROTTLED
     if status >= 500 or status == 408:
         return Kind.TRANSIENT
     # With words, 404 is an account or project that is not there; without, it is the endpoint that is none.
-    if status in {400, 401, 403} or (status == 404 and words):
+    if status in {400, 401, 403} or (status == 404 and told.message):
         return Kind.CREDENTIALS
     return Kind.UNREADABLE
-
-
-def _wait(retry_after: str, words: str) -> float | None:
-    told = retry_after.strip()
-    if told.isdecimal() and len(told) < 6:
-        return float(told)
-    window = _WINDOW.search(words)
-    if window is None:
-        return None
-    return float(window[1] or window[2]) * {"minute": 60, "hour": 3600}.get(window[3] or "", 1)
-
-
-def _host(location: str) -> str:
-    try:
-        return urlsplit(location).hostname or ("another path" if location else "nowhere")
-    except ValueError:
-        return "an address that is none"
 
 
 def _fit(words: str, secrets: tuple[str, ...], length: int) -> str:

@@ -7,8 +7,8 @@ import msgspec
 
 from exporter.auth.huawei import authentication
 from exporter.fault import Fault, Kind
-from exporter.model import LABEL_LENGTH
-from exporter.providers.base import Batch, Call, Detail, Listing
+from exporter.model import LABEL_LENGTH, Run
+from exporter.providers.base import Batch, Call, Detail, Listing, Runs
 from exporter.providers.codearts.errors import read_fault
 from exporter.providers.codearts.project import ENDPOINTS, Project
 from exporter.providers.codearts.records import (
@@ -29,12 +29,10 @@ __all__ = ["ENDPOINTS", "CodeArts", "Project", "authentication"]
 # Plain: a gateway was seen to refuse the type with a charset.
 _JSON = (("Content-Type", "application/json"),)
 
+# By operation, the key that the rows of a page stand under.
+_ROWS = {"ListPipelines": "pipelines", "ListPipelineRuns": "pipeline_runs"}
 # By operation, the key that an answer must have; none for an array.
-_NEEDS = {
-    "BatchShowPipelinesLatestStatus": "",
-    "ListPipelines": "pipelines",
-    "ShowPipelineRunDetail": "status",
-}
+_NEEDS = {"BatchShowPipelinesLatestStatus": "", "ShowPipelineRunDetail": "status", **_ROWS}
 
 
 class CodeArts:
@@ -43,6 +41,8 @@ class CodeArts:
     name = "codearts"
     page_size = 100
     """Rows to ask for in a page of pipelines; a cloud may give fewer."""
+    runs_page_size = 100
+    """Rows to ask for at most in a page of runs; a cloud may give fewer."""
 
     def __init__(self, project: Project) -> None:
         self._project_id = project.project_id
@@ -110,7 +110,7 @@ class CodeArts:
         """Rows of other projects are passed over; a row whose run cannot be read still names its pipeline."""
         listing = Listing()
         reader = Reader(self._zone, listing, now)
-        for raw in page(body):
+        for raw in page(body, "pipelines"):
             listing.rows += 1
             try:
                 row = decode(raw, PipelineRecord)
@@ -126,12 +126,51 @@ class CodeArts:
         listing.untold -= listing.runs.keys()
         return listing
 
+    def runs(self, pipeline: str, offset: int, limit: int) -> Call:
+        """ListPipelineRuns, by start."""
+        body = {"offset": offset, "limit": limit, "sort_key": "start_time", "sort_dir": "desc"}
+        return Call(
+            operation="ListPipelineRuns",
+            method="POST",
+            path=f"{self._runs_of(pipeline)}/list",
+            headers=_JSON,
+            body=msgspec.json.encode(body),
+        )
+
+    def read_runs(self, body: bytes, pipeline: str, now: float) -> Runs:
+        """Each row is read alone; one that names no pipeline is of the one that was asked about.
+
+        Of rows with the same id the last is used. Where they tell different numbers, one of them was misread, and
+        it counts as unread.
+        """
+        page_of_runs = Runs()
+        reader = Reader(self._zone, page_of_runs, now)
+        found: dict[str, Run] = {}
+        for raw in page(body, "pipeline_runs"):
+            page_of_runs.rows += 1
+            try:
+                record = decode(raw, RunRecord)
+                run = reader.run(record, _asked_for(text(record.pipeline_id) or pipeline, {pipeline}))
+            except UnusableError as error:
+                page_of_runs.rejected.append((error.reason, str(error)))
+                # Another pipeline's row hides no run of this one.
+                page_of_runs.unread += error.reason != "not_requested" and error.pipeline in {"", pipeline}
+                continue
+            twin = found.get(run.id)
+            if twin is not None:
+                words = f"run {run.id[:64]} of pipeline {pipeline} stands twice in a page; the last is used"
+                page_of_runs.rejected.append(("duplicate", words))
+                page_of_runs.unread += twin.number != run.number
+            found[run.id] = run
+        page_of_runs.runs = list(found.values())
+        return page_of_runs
+
     def detail(self, pipeline: str, run: str) -> Call:
         """ShowPipelineRunDetail."""
         return Call(
             operation="ShowPipelineRunDetail",
             method="GET",
-            path=f"{self._path}/{quote(pipeline, safe='')}/pipeline-runs/detail",
+            path=f"{self._runs_of(pipeline)}/detail",
             query=(("pipeline_run_id", run),),
             headers=_JSON,
         )
@@ -149,18 +188,22 @@ class CodeArts:
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
         """Why an answer is not a success, or None if it has the shape of the operation."""
         fault = read_fault(call, _NEEDS[call.operation], status, headers, body)
-        if fault is None and call.operation == "ListPipelines":
+        if fault is None and call.operation in _ROWS:
             try:
-                page(body)
+                page(body, _ROWS[call.operation])
             except UnusableError as error:
                 # Not an empty page, which would be the end of the list.
+                words = f"{call.operation} answered a page whose {_ROWS[call.operation]} are no list: {error}"
                 return Fault(
                     kind=Kind.UNREADABLE,
                     code="invalid",
-                    message=f"{call.operation} answered a page whose pipelines are no list: {error}",
+                    message=words,
                     request_id=headers.get("x-request-id", ""),
                 )
         return fault
+
+    def _runs_of(self, pipeline: str) -> str:
+        return f"{self._path}/{quote(pipeline, safe='')}/pipeline-runs"
 
 
 def _named(pipeline: str) -> str:

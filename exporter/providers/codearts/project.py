@@ -67,6 +67,11 @@ class Project(ProjectSection):
             raise ValueError(f"{region!r} has no known endpoint (give endpoint as well, or one of: {known})")
         return region
 
+    @property
+    def scope(self) -> str:
+        """What tells projects of a cloud apart: the vendor's id of the project, the same under any name."""
+        return self.project_id
+
     def page(self, pipeline: str) -> str:
         """The address of a pipeline's page; empty if nobody told how it is made."""
         template = self.url_template or ""

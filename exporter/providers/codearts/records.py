@@ -1,7 +1,8 @@
 """The wire records of CodeArts Pipeline, and what they mean in our words.
 
-Sources: "Obtaining Pipeline Statuses in Batches", "Obtaining a Pipeline List" and "Obtaining Pipeline Execution Details"
-of the API reference (https://support.huaweicloud.com/intl/en-us/api-pipeline/), and the vendor's SDK for enumerations.
+Sources: "Obtaining Pipeline Statuses in Batches", "Obtaining a Pipeline List", "Obtaining Pipeline Execution Records"
+and "Obtaining Pipeline Execution Details" of the API reference
+(https://support.huaweicloud.com/intl/en-us/api-pipeline/), and the vendor's SDK for enumerations.
 Where they are silent or contradict each other, every reading is taken: times as numbers, digits or text; null, absent,
 empty and 0 alike for "never".
 """
@@ -101,7 +102,7 @@ class _Source(msgspec.Struct):
 
 
 class RunRecord(msgspec.Struct):
-    """A run as the batch operation and the list of pipelines tell it."""
+    """A run as the batch operation, the list of pipelines and that of a pipeline's runs tell it."""
 
     pipeline_id: _Text = None
     pipeline_run_id: _Text = None
@@ -142,6 +143,7 @@ class PipelineRecord(msgspec.Struct):
 
 class _Page(msgspec.Struct):
     pipelines: msgspec.Raw = msgspec.Raw(b"null")
+    pipeline_runs: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _records = msgspec.json.Decoder(list[msgspec.Raw])
@@ -237,14 +239,14 @@ def _anatomy(record: type[msgspec.Struct]) -> tuple[type[msgspec.Struct], dict[s
     return msgspec.defstruct(record.__name__, [(name, msgspec.Raw, absent) for name in kinds]), kinds
 
 
-def page(body: bytes) -> list[msgspec.Raw]:
-    """The rows of a page of pipelines, not yet read; none if they are null.
+def page(body: bytes, key: str) -> list[msgspec.Raw]:
+    """The rows of a page, which stand under `pipelines` or `pipeline_runs`, not yet read; none if they are null.
 
     Raises:
         UnusableError: it has none that could be read.
 
     """
-    rows = decode(body, _Page).pipelines
+    rows = getattr(decode(body, _Page), key)
     if bytes(rows) == b"null":
         return []
     try:
@@ -335,7 +337,7 @@ class Reader:
             number=number,
             status=status,
             start=start,
-            end=end if status.final else None,
+            end=end if status.final or status is Status.UNKNOWN else None,
             trigger=self._trigger(record.trigger_type),
             branch=label(text(build.target_branch)),
             tag=label(text(build.tag)),
