@@ -1,0 +1,994 @@
+"""The ledger on disk: what was saved is there, whole, after whatever ends the process or befalls the file."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from exporter import store as module
+from exporter.store import Changes, Key, PipelineKey, ProjectKey, Row, SaveError, StateError, Store, Stored
+
+NOON = 1_700_000_000.0
+STAMP = "2023-11-14T221320Z"
+KEY = Key(
+    "codearts", "https://cloudpipeline-ext.cn-north-4.myhuaweicloud.com", "54f90b75fc1447b1b65e8d3a9f77923d"
+)
+BUILD, DEPLOY = PipelineKey(KEY, "build"), PipelineKey(KEY, "deploy")
+PAYMENTS = ProjectKey(KEY, "payments")
+
+
+def pipelines(count: int, size: int = 1) -> dict[PipelineKey, bytes]:
+    """The data of so many pipelines, of so many bytes each."""
+    return {PipelineKey(KEY, f"{number:032x}"): bytes(size) for number in range(count)}
+
+
+def save(store: Store, **changes: Any) -> None:
+    """Save some changes."""
+    asyncio.run(store.save(Changes(**changes)))
+
+
+@contextlib.contextmanager
+def opened(path: Path, now: float = NOON) -> Iterator[tuple[Store, Stored]]:
+    """An open store and what it held; closed afterwards."""
+    store, stored = Store.open(path, now)
+    try:
+        yield store, stored
+    finally:
+        asyncio.run(store.close())
+
+
+def held(path: Path) -> tuple[dict[PipelineKey, Row], dict[ProjectKey, bytes]]:
+    """What a file holds."""
+    with opened(path) as (_, stored):
+        return stored.pipelines, stored.projects
+
+
+def refusal(path: Path) -> str:
+    """Why a state cannot be used."""
+    with pytest.raises(StateError) as error:
+        Store.open(path, NOON)
+    return str(error.value)
+
+
+def sql(store: Store, text: str) -> None:
+    """Let a store's own connection do something."""
+    store._thread.submit(lambda: store._database._connection.execute(text).close()).result()
+
+
+def size(path: Path) -> int:
+    """The bytes of a state, with its log."""
+    return sum(Path(f"{path}{end}").stat().st_size for end in ("", "-wal"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a state is kept."""
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    """A state with two pipelines and a project."""
+    with opened(path) as (store, _):
+        save(store, pipelines={BUILD: b"one", DEPLOY: b"two"}, projects={PAYMENTS: b"three"})
+    return path
+
+
+# What is kept
+
+
+def test_a_file_that_is_missing_is_made(path):
+    """A first start needs no preparation but a directory."""
+    assert held(path) == ({}, {})
+    assert path.is_file()
+
+
+def test_an_empty_file_is_a_new_state(path, caplog):
+    """A file that was only touched, to give it an owner, is nobody's."""
+    path.touch()
+    with opened(path) as (store, _):
+        save(store, pipelines={BUILD: b"one"})
+    assert held(path) == ({BUILD: Row(b"one")}, {})
+    assert not caplog.records
+
+
+def test_what_was_saved_is_there_after_a_restart(path):
+    """Any bytes and any text come back as they were, under each part of their key."""
+    names = ["", "a", "A", "a ", "é", "e\u0301", "\0", "流水线", "x" * 10_000]
+    scopes = [Key("codearts", "https://a", name) for name in names] + [Key("flow", "https://a", ""), KEY]
+    kept = {
+        PipelineKey(scope, name): f"{scope} {name}".encode() + bytes(range(256))
+        for scope in scopes
+        for name in names
+    }
+    projects = {ProjectKey(scope, name): b"" for scope in scopes for name in names}
+    with opened(path) as (store, _):
+        save(store, pipelines=kept, projects=projects)
+    assert held(path) == ({key: Row(data) for key, data in kept.items()}, projects)
+
+
+def test_what_is_saved_again_replaces_what_was(filled):
+    """There is one row for each key, the last."""
+    with opened(filled) as (store, _):
+        save(store, pipelines={BUILD: b"more"}, projects={PAYMENTS: b"other"})
+    assert held(filled) == ({BUILD: Row(b"more"), DEPLOY: Row(b"two")}, {PAYMENTS: b"other"})
+
+
+def test_a_pipeline_that_left_is_kept_with_the_moment_until_it_is_back(filled):
+    """New data do not bring it back; that it is back is said."""
+    with opened(filled) as (store, _):
+        save(store, left={BUILD: NOON, DEPLOY: NOON})
+        save(store, pipelines={BUILD: b"more"}, left={DEPLOY: None})
+    assert held(filled)[0] == {BUILD: Row(b"more", NOON), DEPLOY: Row(b"two")}
+
+
+def test_a_pipeline_that_is_deleted_is_gone(filled):
+    """Nothing else goes with it."""
+    with opened(filled) as (store, _):
+        save(store, delete=[BUILD])
+    assert held(filled) == ({DEPLOY: Row(b"two")}, {PAYMENTS: b"three"})
+
+
+def test_a_pipeline_that_is_deleted_and_saved_at_once_begins_anew(filled):
+    """Changes are made in their documented order."""
+    with opened(filled) as (store, _):
+        save(store, left={BUILD: NOON})
+        save(store, delete=[BUILD, DEPLOY], pipelines={BUILD: b"new", DEPLOY: b"new"}, left={DEPLOY: NOON})
+    assert held(filled)[0] == {BUILD: Row(b"new"), DEPLOY: Row(b"new", NOON)}
+
+
+def test_what_is_not_kept_can_neither_leave_nor_be_deleted(filled):
+    """To say so does no harm."""
+    other = PipelineKey(Key("codearts", "https://elsewhere", "x"), "build")
+    before = held(filled)
+    with opened(filled) as (store, _):
+        save(store, delete=[other], left={PipelineKey(KEY, "test"): NOON, other: NOON})
+    assert held(filled) == before
+
+
+def test_no_changes_write_nothing(filled):
+    """A poll that teaches nothing costs the disk nothing."""
+    with opened(filled) as (store, _):
+        save(store, pipelines={BUILD: b"more"})
+        before = size(filled)
+        save(store)
+        save(store, pipelines={}, left={}, delete=[], projects={})
+        assert size(filled) == before
+        filled.unlink()
+        save(store)
+
+
+# Room
+
+
+def test_the_file_is_small_also_after_rows_have_grown(path):
+    """Less than 3 KB a pipeline with the log, for up to 2.2 KB of data, however they came to it."""
+    dice = random.Random(1)
+    lengths = {key: dice.randint(300, 700) for key in pipelines(2000)}
+    final = {key: dice.randint(1500, 2200) for key in lengths}
+    with opened(path) as (store, _):
+        save(store, pipelines={key: bytes(length) for key, length in lengths.items()})
+        for _ in range(200):
+            for key in dice.sample(list(lengths), 100):
+                lengths[key] = min(final[key], lengths[key] + dice.randint(100, 300))
+            save(store, pipelines={key: bytes(lengths[key]) for key in dice.sample(list(lengths), 100)})
+        save(store, pipelines={key: bytes(length) for key, length in lengths.items()})
+        assert sum(lengths.values()) > 1500 * 2000
+        assert size(path) < 3000 * 2000
+
+
+def test_the_log_does_not_grow_with_the_number_of_saves_nor_stay_large(path):
+    """However much was saved, at once or in turn, the log is small when it is."""
+    wal = Path(f"{path}-wal")
+    with opened(path) as (store, _):
+        for number in range(40):
+            save(store, pipelines=pipelines(2000 if number == 0 else 50, 1000 + number))
+            assert wal.stat().st_size <= module.WAL_LIMIT
+        assert wal.exists()
+
+
+def test_a_save_writes_what_changed_only(path):
+    """One row among thousands costs a few pages."""
+    with opened(path) as (store, _):
+        save(store, pipelines=pipelines(3000, 500))
+        save(store, pipelines=pipelines(3000, 500))
+        assert Path(f"{path}-wal").stat().st_size == 0
+        save(store, pipelines=pipelines(1, 501))
+        assert 0 < Path(f"{path}-wal").stat().st_size < 20_000
+
+
+# One process
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from exporter.store import StateError, Store
+try:
+    store, _ = Store.open(Path(sys.argv[1]), 0.0)
+except StateError as error:
+    print(error)
+    sys.exit(1)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def python(source: str, *arguments: object, **options: Any) -> "subprocess.Popen[bytes]":
+    """A process of its own, to be talked to."""
+    command = [sys.executable, "-c", source, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options)
+
+
+def test_a_second_process_is_refused_and_the_first_goes_on(filled):
+    """Its words name the file and what to do."""
+    with opened(filled) as (store, _):
+        with python(HOLDER, filled) as second:
+            words, _ = second.communicate()
+        assert second.returncode == 1
+        assert words.decode().strip() == (
+            f"the state {filled} is in use by another process: stop it, or give each its own state.path"
+        )
+        save(store, pipelines={BUILD: b"more"})
+    assert held(filled)[0][BUILD] == Row(b"more")
+
+
+def test_a_process_that_is_killed_holds_the_state_no_more(filled):
+    """Nobody has to remove a lock by hand."""
+    with python(HOLDER, filled) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        assert "in use by another process" in refusal(filled)
+        holder.kill()
+        holder.wait()
+    assert held(filled)[0][BUILD] == Row(b"one")
+
+
+def test_a_child_does_not_keep_the_lock(filled):
+    """What the exporter might start would otherwise outlive it with its state."""
+    with contextlib.ExitStack() as stack:
+        with opened(filled):
+            child = stack.enter_context(
+                python("import sys; print('up', flush=True); sys.stdin.read()", close_fds=False)
+            )
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"up\n"
+        assert held(filled)[0][BUILD] == Row(b"one")
+
+
+def test_the_same_process_is_refused_a_second_time(filled):
+    """Two stores in one process would overwrite each other as well."""
+    with opened(filled):
+        assert "in use by another process" in refusal(filled)
+    assert held(filled)[0][BUILD] == Row(b"one")
+
+
+def test_the_state_is_refused_by_any_of_its_names(filled, tmp_path, monkeypatch):
+    """A link to it, or a relative path, is the same state."""
+    link = tmp_path / "elsewhere"
+    link.symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "link.db").symlink_to(filled)
+    monkeypatch.chdir(tmp_path)
+    with opened(filled):
+        for name in (link / "state.db", Path("link.db"), Path("state.db")):
+            assert f"the state {filled} is in use" in refusal(name)
+
+
+# What cannot be used
+
+
+def test_a_directory_that_is_missing_is_told(tmp_path):
+    """It is named, since most often a volume is not mounted."""
+    assert refusal(tmp_path / "volume" / "state.db") == (
+        f"cannot keep the state in {tmp_path / 'volume'}: No such file or directory"
+    )
+
+
+def test_a_directory_that_is_none_is_told(tmp_path):
+    """The words are the system's."""
+    (tmp_path / "volume").touch()
+    assert refusal(tmp_path / "volume" / "state.db").endswith("volume: Not a directory")
+
+
+def test_a_path_that_is_a_directory_is_told(path):
+    """It is not taken for a broken state and renamed."""
+    path.mkdir()
+    assert refusal(path) == f"cannot use the state {path}: it is not a regular file"
+    assert path.is_dir()
+
+
+@contextlib.contextmanager
+def another_user(directory: Path, mode: int) -> Iterator[None]:
+    """Be one who is not root, and a directory's permissions such."""
+    directory.chmod(mode)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        directory.chmod(0o755)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that others can reach, with the lock of a state in it."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "state.db.lock").touch()
+        (Path(name) / "state.db.lock").chmod(0o666)
+        yield Path(name)
+
+
+def test_a_directory_that_is_not_writable_is_told(directory):
+    """It is named, with the system's words."""
+    with another_user(directory, 0o555):
+        words = refusal(directory / "other.db")
+    assert words == f"cannot keep the state in {directory}: Permission denied"
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o777])
+def test_a_file_that_is_not_writable_is_told(mode, directory):
+    """A state of another owner is no damaged one, and not renamed where it could be."""
+    path = directory / "state.db"
+    held(path)
+    path.chmod(0o444)
+    before = path.read_bytes()
+    with another_user(directory, mode):
+        words = refusal(path)
+    assert words.startswith(f"cannot use the state {path}: ")
+    assert words.endswith(("attempt to write a readonly database", "unable to open database file"))
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_state_that_cannot_be_renamed_is_told(directory):
+    """Then it is for the user to decide, and nothing is overwritten."""
+    path = directory / "state.db"
+    path.write_bytes(b"garbage")
+    path.chmod(0o666)
+    with another_user(directory, 0o555):
+        words = refusal(path)
+    assert words == (
+        f"the state {path} is damaged (file is not a database), and cannot be renamed to begin anew: "
+        "Permission denied"
+    )
+    assert path.read_bytes() == b"garbage"
+
+
+def test_a_state_that_another_program_has_locked_is_told(filled, monkeypatch):
+    """It may be a healthy one, which somebody looks at with SQLite's shell."""
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert refusal(filled) == f"cannot use the state {filled}: database is locked"
+    assert held(filled)[0][BUILD] == Row(b"one")
+
+
+def test_a_file_system_without_locks_is_told(path, monkeypatch):
+    """Without them two exporters might write to one state."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert refusal(path) == f"cannot lock the state by {path}.lock: No locks available"
+
+
+def test_a_lack_of_memory_is_not_taken_for_damage(filled, monkeypatch):
+    """A state that is too large for the moment is none to be renamed."""
+
+    def load(_: object) -> Stored:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_load", load)
+        assert refusal(filled) == f"cannot use the state {filled}: out of memory"
+    assert held(filled)[0][BUILD] == Row(b"one")
+
+
+def test_whoever_was_refused_leaves_nothing_locked(filled, monkeypatch):
+    """The next try is a try."""
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        first = refusal(filled)
+        assert refusal(filled) == first
+
+
+# What is no state of ours
+
+
+def foreign(path: Path) -> None:
+    """Make another program's database, as a crash leaves it: with what it wrote last in its log alone."""
+    with contextlib.closing(sqlite3.connect(f"{path}.live", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("CREATE TABLE dashboards (name)")
+        other.execute("INSERT INTO dashboards VALUES ('red ones')")
+        shutil.copy(f"{path}.live", path)
+        shutil.copy(f"{path}.live-wal", f"{path}-wal")
+    Path(f"{path}.live").unlink()
+
+
+def change(path: Path, statements: str) -> None:
+    """Change a database behind the store's back."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.executescript(statements)
+
+
+STRANGE = {
+    "garbage": (lambda path: path.write_bytes(b"\xff" * 5000), "corrupt", "damaged (file is not a database)"),
+    "a text": (lambda path: path.write_text("projects: []\n"), "corrupt", "damaged (file is not a database)"),
+    "two bytes": (lambda path: path.write_bytes(b"SQ"), "corrupt", "damaged (file is not a database)"),
+    "cut off": (
+        lambda path: os.truncate(path, path.stat().st_size // 2 + 100),
+        "corrupt",
+        "damaged (database disk image is malformed)",
+    ),
+    "of another program": (foreign, "foreign", "another program's database"),
+    "of a newer version": (
+        lambda path: change(path, "PRAGMA user_version = 7"),
+        "newer",
+        "of version 7, written by a newer exporter (this one knows version 1)",
+    ),
+    "with another table of the same name": (
+        lambda path: change(path, "DROP TABLE pipeline; CREATE TABLE pipeline (id, name)"),
+        "corrupt",
+        None,
+    ),
+    "with an index that lacks a row": (
+        lambda path: change(
+            path,
+            "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 2 WHERE rootpage = 3;",
+        ),
+        "corrupt",
+        None,
+    ),
+    "of no version": (
+        lambda path: change(path, "PRAGMA user_version = 0"),
+        "corrupt",
+        "damaged (table scope already exists)",
+    ),
+    "with text that is none": (
+        lambda path: change(path, "UPDATE scope SET provider = CAST(x'ff' AS TEXT)"),
+        "corrupt",
+        "damaged (Could not decode to UTF-8 column 'provider' with text '\ufffd')",
+    ),
+    "with numbers for data": (
+        lambda path: change(path, "PRAGMA ignore_check_constraints = ON; UPDATE pipeline SET data = 7"),
+        "corrupt",
+        "damaged (CHECK constraint failed in pipeline)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_is_no_state_of_ours_is_kept_told_and_a_new_one_begun(case, filled, caplog):
+    """Nothing of it is lost, one line says where it is and why, and the exporter works."""
+    spoil, word, reason = STRANGE[case]
+    spoil(filled)
+    with opened(filled) as (store, stored):
+        assert (stored.pipelines, stored.projects) == ({}, {})
+        save(store, pipelines={BUILD: b"new"})
+    aside = Path(f"{filled}.{word}-{STAMP}")
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("exporter.store", "ERROR")
+    begin, _, end = record.getMessage().partition(reason or "damaged")
+    assert begin == f"the state {filled} is "
+    assert end.endswith(f": kept as {aside}, and begun anew without it")
+    assert "\n" not in end
+    assert aside.is_file()
+    assert held(filled)[0] == {BUILD: Row(b"new")}
+    assert len(caplog.records) == 1
+
+
+def test_what_is_kept_is_kept_as_it_was(filled):
+    """A state of a newer version can be renamed back, another program's database is whole with its log."""
+    change(filled, "PRAGMA user_version = 7")
+    held(filled)
+    aside = Path(f"{filled}.newer-{STAMP}")
+    change(aside, "PRAGMA user_version = 1")
+    assert held(aside)[0][BUILD] == Row(b"one")
+    foreign(filled)
+    held(filled)
+    with contextlib.closing(sqlite3.connect(f"{filled}.foreign-{STAMP}")) as other:
+        assert other.execute("SELECT name FROM dashboards").fetchall() == [("red ones",)]
+
+
+def test_a_log_that_cannot_be_used_is_kept_with_its_database(filled):
+    """It may be what a repair needs."""
+    filled.write_bytes(b"garbage")
+    Path(f"{filled}-wal").write_bytes(b"also")
+    held(filled)
+    assert Path(f"{filled}.corrupt-{STAMP}-wal").read_bytes() == b"also"
+
+
+def test_what_is_kept_is_never_overwritten(filled, caplog):
+    """Several in one second have names of their own."""
+    for content in (b"first", b"second", b"third"):
+        filled.write_bytes(content)
+        held(filled)
+    kept = [Path(f"{filled}.corrupt-{STAMP}{end}") for end in ("", "-2", "-3")]
+    assert [file.read_bytes() for file in kept] == [b"first", b"second", b"third"]
+    assert [record.getMessage().split(": kept as ")[1].split(", ")[0] for record in caplog.records] == [
+        *map(str, kept)
+    ]
+
+
+def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool:
+    """Open a damaged file, and save; says whether it was kept aside, and fails if neither that nor its keys are there."""
+    path.write_bytes(content)
+    with opened(path) as (store, stored):
+        begun_anew = not stored.pipelines
+        assert begun_anew or stored.pipelines.keys() == rows.keys()
+        save(store, pipelines=rows)
+    assert held(path)[0].keys() == rows.keys()
+    aside = Path(f"{path}.corrupt-{STAMP}"), Path(f"{path}.foreign-{STAMP}"), Path(f"{path}.newer-{STAMP}")
+    kept = [file for file in aside if file.exists()]
+    assert len(kept) == (begun_anew and content != b"")
+    for file in kept:
+        assert file.read_bytes() == content
+        file.unlink()
+    return begun_anew
+
+
+@pytest.fixture
+def sound(path: Path) -> bytes:
+    """A state of a few pages."""
+    with opened(path) as (store, _):
+        save(store, pipelines=pipelines(40, 900), projects={PAYMENTS: bytes(9000)})
+    return path.read_bytes()
+
+
+def test_a_byte_of_the_header_may_be_anything(path, sound):
+    """Each ends in the state as it was, or in a new one and the old one kept."""
+    dice = random.Random(1)
+    for place in range(100):
+        for value in {dice.randrange(256), sound[place] ^ 1} - {sound[place]}:
+            survives(path, sound[:place] + bytes([value]) + sound[place + 1 :], pipelines(40, 900))
+
+
+@pytest.mark.parametrize("length", [1, 8, 700])
+def test_garbage_may_be_anywhere(path, sound, length):
+    """Each ends in the keys as they were, or in a new state and the old one kept."""
+    dice = random.Random(length)
+    anew = 0
+    for _ in range(70):
+        place = dice.randrange(len(sound))
+        content = sound[:place] + dice.randbytes(length) + sound[place + length :]
+        anew += survives(path, content, pipelines(40, 900))
+    assert length == 1 or anew
+
+
+def test_a_file_may_be_cut_off_anywhere(path, sound):
+    """Each ends in a new state and the old one kept."""
+    dice = random.Random(1)
+    for place in {0, 2, 99, 100, 511, 512, 4095, 4096, *(dice.randrange(len(sound)) for _ in range(40))}:
+        # Of the last page the rest may be empty.
+        assert survives(path, sound[:place], pipelines(40, 900)) or place > len(sound) - 4096
+
+
+# Versions
+
+
+def test_an_older_version_is_brought_up_to_date(filled, monkeypatch):
+    """What it holds stays."""
+    monkeypatch.setattr(
+        module,
+        "MIGRATIONS",
+        (*module.MIGRATIONS, "ALTER TABLE pipeline ADD COLUMN note TEXT; UPDATE pipeline SET note = 'old'"),
+    )
+    before = held(filled)
+    assert len(before[0]) == 2
+    assert held(filled) == before
+    with contextlib.closing(sqlite3.connect(filled)) as other:
+        assert other.execute("SELECT DISTINCT note FROM pipeline").fetchall() == [("old",)]
+        assert other.execute("PRAGMA user_version").fetchall() == [(2,)]
+
+
+def test_an_update_that_fails_changes_nothing(filled, monkeypatch, caplog):
+    """The older version is kept as it was."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, "DELETE FROM pipeline; DROP TABLE nonsense"))
+        refused = refusal(filled)
+    assert refused == f"cannot use the state {filled}: begun anew, it is damaged (no such table: nonsense)"
+    (record,) = caplog.records
+    assert "damaged (no such table: nonsense)" in record.getMessage()
+    assert held(Path(f"{filled}.corrupt-{STAMP}"))[0][BUILD] == Row(b"one")
+
+
+# What cannot be written
+
+
+@contextlib.contextmanager
+def largest_file(limit: int) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes: what is written there fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def failure(store: Store, **changes: Any) -> str:
+    """Why changes could not be saved."""
+    with pytest.raises(SaveError) as error:
+        save(store, **changes)
+    return str(error.value)
+
+
+def test_a_full_disk_costs_the_save_and_nothing_else(filled):
+    """What was kept is kept, and the next save succeeds once there is room."""
+    with opened(filled) as (store, _):
+        sql(store, "PRAGMA max_page_count = 20")
+        for _ in range(3):
+            words = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
+            assert words == f"the state {filled} cannot be written: database or disk is full"
+        save(store, projects={PAYMENTS: b"small"})
+        sql(store, "PRAGMA max_page_count = 1000000")
+        save(store, pipelines=pipelines(100, 2000))
+    kept, projects = held(filled)
+    assert kept == {BUILD: Row(b"one"), DEPLOY: Row(b"two")} | {
+        key: Row(data) for key, data in pipelines(100, 2000).items()
+    }
+    assert projects == {PAYMENTS: b"small"}
+
+
+def test_an_error_of_the_disk_costs_the_save_and_nothing_else(filled):
+    """So does one that comes in the middle of what is written."""
+    wal = Path(f"{filled}-wal")
+    with opened(filled) as (store, _):
+        save(store, projects={PAYMENTS: b"more"})
+        for room in (0, 10_000, 100_001):
+            with largest_file(wal.stat().st_size + room):
+                words = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
+            assert words == f"the state {filled} cannot be written: disk I/O error"
+        save(store, pipelines={DEPLOY: b"more"})
+        save(store, pipelines=pipelines(100, 2000))
+    kept, projects = held(filled)
+    assert len(kept) == 102
+    assert (kept[BUILD], kept[DEPLOY], projects) == (Row(b"one"), Row(b"more"), {PAYMENTS: b"more"})
+
+
+def test_a_log_that_cannot_be_emptied_is_told_once_and_costs_no_save(path, monkeypatch, caplog):
+    """What is in the log is on the disk as well; it is emptied once there is room."""
+    monkeypatch.setattr(module, "WAL_LIMIT", 0)
+    wal = Path(f"{path}-wal")
+    with opened(path) as (store, _):
+        save(store, pipelines=pipelines(400, 2000))
+        for _ in range(2):
+            with largest_file(path.stat().st_size):
+                save(store, pipelines={PipelineKey(KEY, "1"): bytes(20_000)})
+                save(store, pipelines={PipelineKey(KEY, "2"): bytes(20_000)})
+            assert wal.stat().st_size > 40_000
+            save(store, pipelines={BUILD: b"more"})
+            assert wal.stat().st_size == 0
+            save(store, delete=[PipelineKey(KEY, "1"), PipelineKey(KEY, "2")])
+            sql(store, "VACUUM")
+            save(store, pipelines={BUILD: b"again"})
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("exporter.store", "WARNING", f"the state's log {wal} grows, it cannot be emptied: disk I/O error")
+    ] * 2
+    assert held(path)[0][BUILD] == Row(b"again")
+
+
+def test_a_state_that_another_program_locks_meanwhile_can_be_written_later(filled, monkeypatch):
+    """Somebody who repairs something by hand costs the saves of that time."""
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    with opened(filled) as (store, _):
+        with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            words = failure(store, pipelines={BUILD: b"more"})
+            assert words == f"the state {filled} cannot be written: database is locked"
+        save(store, pipelines={DEPLOY: b"more"})
+    assert held(filled)[0] == {BUILD: Row(b"one"), DEPLOY: Row(b"more")}
+
+
+def test_somebody_who_only_reads_disturbs_no_save(filled, monkeypatch, caplog):
+    """A backup may be made at any time."""
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    with opened(filled) as (store, _):
+        with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            assert other.execute("SELECT count(*) FROM pipeline").fetchall() == [(2,)]
+            save(store, pipelines=pipelines(500, 2000))
+            save(store, pipelines={BUILD: b"more"})
+            assert other.execute("SELECT count(*) FROM pipeline").fetchall() == [(2,)]
+        save(store, pipelines={DEPLOY: b"more"})
+        assert Path(f"{filled}-wal").stat().st_size <= module.WAL_LIMIT
+    assert len(held(filled)[0]) == 502
+    assert not caplog.records
+
+
+def test_a_state_that_was_deleted_is_not_written_to_until_it_is_back(filled, tmp_path):
+    """What would be saved into a deleted file would be gone with the process, and nobody would know."""
+    moved = tmp_path / "moved.db"
+    with opened(filled) as (store, _):
+        filled.rename(moved)
+        for _ in range(2):
+            words = failure(store, pipelines={BUILD: b"more"})
+            assert (
+                words == f"the state {filled} was deleted or replaced while in use: put it back, or restart"
+            )
+            shutil.copy(moved, filled)
+        moved.rename(filled)
+        save(store, pipelines={DEPLOY: b"more"})
+    assert held(filled)[0] == {BUILD: Row(b"one"), DEPLOY: Row(b"more")}
+
+
+# Beside the event loop
+
+
+@contextlib.asynccontextmanager
+async def busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A store whose saves wait until the block ends."""
+    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    store, _ = Store.open(path, NOON)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield store
+
+
+async def begun(task: "asyncio.Task[None]") -> None:
+    """Let a task begin, which is not to end."""
+    done, _ = await asyncio.wait({task}, timeout=0.05)
+    assert not done
+
+
+def test_the_event_loop_goes_on_while_something_is_written(filled, monkeypatch):
+    """A slow disk slows no scrape."""
+
+    async def main():
+        async with busy(filled, monkeypatch) as store:
+            saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
+            await begun(saving)
+        await saving
+        await store.close()
+
+    asyncio.run(main())
+    assert held(filled)[0][BUILD] == Row(b"more")
+
+
+def test_closing_waits_for_what_is_being_written(filled, monkeypatch):
+    """Also if it is asked for twice, or broken off."""
+
+    async def main():
+        async with busy(filled, monkeypatch) as store:
+            saves = [
+                asyncio.create_task(store.save(Changes(pipelines={one: b"more"}))) for one in (BUILD, DEPLOY)
+            ]
+            closing = asyncio.create_task(store.close())
+            await begun(closing)
+            closing.cancel()
+            again = asyncio.create_task(store.close())
+            await begun(again)
+        await again
+        assert closing.cancelled()
+        await asyncio.gather(*saves)
+        await store.close()
+
+    asyncio.run(main())
+    assert held(filled)[0] == {BUILD: Row(b"more"), DEPLOY: Row(b"more")}
+
+
+def test_a_save_that_is_cancelled_is_written_whole_or_not_at_all(filled, monkeypatch):
+    """One that has begun is written before the store is closed, one that has not is not."""
+
+    async def main():
+        async with busy(filled, monkeypatch) as store:
+            first = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"}, left={BUILD: NOON})))
+            await begun(first)
+            second = asyncio.create_task(
+                store.save(Changes(pipelines={DEPLOY: b"more"}, left={DEPLOY: NOON}))
+            )
+            await begun(second)
+            first.cancel()
+            second.cancel()
+            await asyncio.wait({first, second})
+            assert first.cancelled()
+            assert second.cancelled()
+        await store.close()
+
+    asyncio.run(main())
+    assert held(filled)[0] == {BUILD: Row(b"more", NOON), DEPLOY: Row(b"two")}
+
+
+def test_saves_from_everywhere_are_made_one_after_the_other(path):
+    """Projects poll at the same time."""
+
+    async def main():
+        store, _ = Store.open(path, NOON)
+        async with asyncio.TaskGroup() as group:
+            for number in range(50):
+                changes = Changes(pipelines={BUILD: b"%d" % number, PipelineKey(KEY, f"{number}"): b""})
+                group.create_task(store.save(changes))
+        await store.close()
+
+    asyncio.run(main())
+    kept = held(path)[0]
+    assert len(kept) == 51
+    assert kept[BUILD] == Row(b"49")
+
+
+# The end at any instant
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from exporter import store
+from exporter.store import Changes, Key, PipelineKey, ProjectKey
+
+store.WAL_LIMIT = 100_000
+keys = [PipelineKey(Key("codearts", f"https://{n % 3}", "x"), f"{n}") for n in range(20)]
+
+async def main():
+    print("ready", flush=True)
+    opened, stored = store.Store.open(Path(sys.argv[1]), 0.0)
+    count = max((int(row.data) for row in stored.pipelines.values()), default=0)
+    while True:
+        count += 1
+        data = (b"%d" % count).ljust(1000 + count % 7 * 300)
+        left = {key: float(count) for key in keys}
+        projects = {ProjectKey(key.key, "payments"): data for key in keys}
+        await opened.save(Changes(pipelines=dict.fromkeys(keys, data), left=left, projects=projects))
+        print(count, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_whenever_the_process_is_killed_the_last_save_is_there_and_nothing_half(tmp_path, caplog):
+    """What was reported as saved is there, at most one more, and all rows are of one save."""
+    dice = random.Random()
+    total = 0
+    for life in range(16):
+        # Half of them begin with a new file, to be killed while it is made; the others go on with one.
+        path = tmp_path / ("old.db" if life % 2 else f"{life}.db")
+        delay = dice.uniform(0, 0.3 if life % 2 else 0.05)
+        before = {int(row.data) for row in held(path)[0].values()} if path.exists() else set()
+        with python(WRITER, path) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.communicate(timeout=delay)
+            writer.kill()
+            output, _ = writer.communicate()
+        reported = max([*before, *map(int, output.split())], default=0)
+        kept, projects = held(path)
+        counts = {int(data) for data in projects.values()} | {int(row.data) for row in kept.values()}
+        assert counts | {row.left for row in kept.values()} <= {reported, reported + 1}, delay
+        assert len(counts) == (1 if kept else 0), delay
+        assert len(kept) in ({20} if reported else {0, 20})
+        total += reported
+    assert total
+    assert not caplog.records
+    assert not [*tmp_path.glob("*.corrupt*")]
+
+
+KEYS = st.builds(
+    PipelineKey,
+    st.builds(Key, st.just("codearts"), st.sampled_from(["https://a", "https://b"]), st.just("x")),
+    st.sampled_from("abcdef"),
+)
+PROJECTS = st.builds(
+    ProjectKey,
+    st.builds(Key, st.just("codearts"), st.sampled_from(["https://a", "https://c"]), st.just("x")),
+    st.sampled_from("pq"),
+)
+DATA = st.binary(max_size=20) | st.integers(0, 12_000).map(bytes)
+CHANGES = st.builds(
+    Changes,
+    delete=st.lists(KEYS, max_size=3),
+    pipelines=st.dictionaries(KEYS, DATA, max_size=5),
+    left=st.dictionaries(KEYS, st.none() | st.floats(0, 4e9), max_size=3),
+    projects=st.dictionaries(PROJECTS, DATA, max_size=2),
+)
+
+
+class Kept(RuleBasedStateMachine):
+    """A store that is saved to, closed, and copied in the middle of its work: what a crash leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.lives = 0
+        self.model = Stored(pipelines={}, projects={})
+        self.history = [self.model]
+        self.store, stored = Store.open(self.path, NOON)
+        assert stored == self.model
+
+    @property
+    def path(self) -> Path:
+        """Where the state is in its present life."""
+        return Path(self.directory.name) / f"{self.lives}.db"
+
+    def teardown(self) -> None:
+        asyncio.run(self.store.close())
+        self.directory.cleanup()
+
+    @rule(changes=CHANGES)
+    def save(self, changes: Changes) -> None:
+        asyncio.run(self.store.save(changes))
+        kept = {key: row for key, row in self.model.pipelines.items() if key not in set(changes.delete)}
+        for key, data in changes.pipelines.items():
+            kept[key] = Row(data, kept[key].left if key in kept else None)
+        for key, left in changes.left.items():
+            if key in kept:
+                kept[key] = Row(kept[key].data, left)
+        self.model = Stored(pipelines=kept, projects={**self.model.projects, **changes.projects})
+        self.history.append(self.model)
+
+    @rule()
+    def restart(self) -> None:
+        asyncio.run(self.store.close())
+        assert sorted(Path(self.directory.name).glob(f"{self.lives}.db*")) == [
+            self.path,
+            Path(f"{self.path}.lock"),
+        ]
+        self.store, stored = Store.open(self.path, NOON)
+        assert stored == self.model
+
+    @rule(changes=CHANGES)
+    def crash(self, changes: Changes) -> None:
+        """Die in the middle of a save, with some of it in the log."""
+        connection = self.store._database._connection
+
+        def half() -> None:
+            connection.execute("PRAGMA cache_size = 1")
+            connection.execute("BEGIN IMMEDIATE")
+            module._apply(connection, changes)
+            self.copy()
+            connection.execute("ROLLBACK")
+
+        self.store._thread.submit(half).result()
+        assert self.reborn() == self.model
+
+    @rule(place=st.floats(0, 1, exclude_max=True), cut=st.booleans())
+    def damage(self, place: float, cut: bool) -> None:
+        """Lose the end of the log, or what a byte of it was: what is left is what once was."""
+        self.copy()
+        wal = Path(f"{self.path.with_name(f'{self.lives + 1}.db')}-wal")
+        content = bytearray(wal.read_bytes())
+        at = int(place * len(content))
+        if cut:
+            del content[at:]
+        elif content:
+            content[at] ^= 0x55
+        wal.write_bytes(content)
+        self.model = self.reborn()
+        assert self.model in self.history
+
+    def copy(self) -> None:
+        for end in ("", "-wal"):
+            shutil.copy(f"{self.path}{end}", f"{self.path.with_name(f'{self.lives + 1}.db')}{end}")
+
+    def reborn(self) -> Stored:
+        asyncio.run(self.store.close())
+        self.lives += 1
+        self.store, stored = Store.open(self.path, NOON)
+        return stored
+
+
+@pytest.mark.parametrize("limit", [30_000, module.WAL_LIMIT])
+def test_whatever_is_saved_and_however_it_ends_what_is_kept_is_what_was_saved(limit, monkeypatch):
+    """A restart and a crash lose nothing that was saved; a log that lost something falls back to an earlier save."""
+    monkeypatch.setattr(module, "WAL_LIMIT", limit)
+    run_state_machine_as_test(Kept, settings=settings(max_examples=15, stateful_step_count=25, deadline=None))
