@@ -7,13 +7,14 @@ from urllib.parse import urlsplit
 from exporter.assembly import LOOPBACK, label_names
 from exporter.board import ProjectView, View
 from exporter.config.duration import format_duration
-from exporter.config.fields import Discover, Section
+from exporter.config.fields import Discover, PipelineEntry, Section
 from exporter.config.schema import Config
 from exporter.config.secret import FileSecret, SecretError
 from exporter.ledger import Series
 from exporter.metrics import Family, Type, V, catalogue
 from exporter.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.providers import AnyProject, connect
+from exporter.shard import Shard
 from exporter.tally import Bounds, Durations, Tally
 
 MANY_SERIES = 300_000
@@ -23,8 +24,8 @@ EXAMPLE = 1000
 _ID_LENGTH = 32
 
 
-def report(config: Config) -> str:
-    """What a configuration means, as text."""
+def report(config: Config, shard: Shard | None = None) -> str:
+    """What a configuration means, or what a shard's part of it does, as text."""
     listed = sum(len(project.pipelines) for project in config.projects)
     finds = any(project.discovery for project in config.projects)
     found = (
@@ -32,18 +33,37 @@ def report(config: Config) -> str:
     )
     watched = found if finds else _count(listed, "pipeline")
     lines = [f"{_count(len(config.projects), 'project')}, {watched}"]
+    if shard is not None:
+        own = sum(len(_listed(project, shard)) for project in config.projects)
+        part = f"about 1/{shard.total} of those discovered"
+        share = (f"{own} of those listed, and {part}" if listed else part) if finds else f"{own} of them"
+        lines.append(
+            f"shard {shard.index} of {shard.total}, counted from 0, has {share}; what follows is its part"
+        )
     for project in config.projects:
-        lines += _project(config, project)
-    lines.append(f"series: {_expected(config, discovery=finds)}")
-    lines += [f"warning: {text}" for text in warnings(config)]
+        lines += _project(config, project, shard)
+    lines.append(f"series: {_expected(config, shard, discovery=finds)}")
+    lines += [f"warning: {text}" for text in warnings(config, shard)]
     return "\n".join(lines)
 
 
-def _project(config: Config, project: AnyProject) -> Iterator[str]:
+def _listed(project: AnyProject, shard: Shard | None) -> tuple[PipelineEntry, ...]:
+    """The listed pipelines of a project, or those that a shard has of them."""
+    return tuple(
+        entry
+        for entry in project.pipelines
+        if shard is None or shard.owns(project.provider, project.scope, entry.id)
+    )
+
+
+def _project(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
     poll = config.poll
-    listed = _count(len(project.pipelines), "pipeline")
+    own = _listed(project, shard)
+    listed = _count(len(own), "pipeline")
     if project.discovery:
         listed = f"{listed} and those discovered" if project.pipelines else "every pipeline discovered"
+        if shard is not None:
+            listed += " that are its own" if project.pipelines else " that is its own"
     yield f"{project.name} ({project.provider}, {project.base_url}): {listed}"
     page = connect(project, {})[0].page_size
     listing = f"1 for each {page} pipelines of the project, and 1 to see the end"
@@ -52,21 +72,24 @@ def _project(config: Config, project: AnyProject) -> Iterator[str]:
     running = f"1 for each {poll.chunk_size} of them" if many else "1 for each"
     refresh, often = format_duration(poll.interval), min(poll.active_interval, poll.interval)
     if project.discovery is None:
-        requests = requests_per_refresh(config, project)
+        requests = requests_per_refresh(config, project, shard)
         noun = "request" if requests == 1 else "requests"
         yield f"  {requests} {noun} a refresh, {_per_minute(requests, poll.interval)} a minute; besides"
     else:
         turn = _turn(config, project.discovery)
-        minute = _per_minute(requests_with_discovery(config, project.discovery, EXAMPLE, page), poll.interval)
+        watched = math.ceil(EXAMPLE / shard.total) if shard else EXAMPLE
+        mean = requests_with_discovery(config, project.discovery, EXAMPLE, page, watched)
+        minute = _per_minute(mean, poll.interval)
+        some = f"about {watched} of them" if shard else "all of them"
         if turn > 1:
             yield f"  requests of a refresh, every {refresh}: {batch}"
             yield f"  but every {format_duration(turn * poll.interval)} one lists the project instead: {listing}"
         else:
             yield f"  requests of a refresh, every {refresh}, which lists the project: {listing}"
-        yield f"  with {EXAMPLE} pipelines in the project, all of them watched: about {minute} a minute; besides"
+        yield f"  with {EXAMPLE} pipelines in the project, {some} watched: about {minute} a minute; besides"
     most = _per_minute(1, often)
     yield f"  - for running pipelines: every {format_duration(often)}, {running} (up to {most} a minute)"
-    if project.discovery is None and any(entry.name is None for entry in project.pipelines):
+    if project.discovery is None and any(entry.name is None for entry in own):
         yield f"  - for names that are not given: at the start and every hour, {listing}"
     if config.metrics.details != "none":
         yield "  - for metrics.details: 1 for each run that is new, or has changed since the poll before"
@@ -77,9 +100,9 @@ def _per_minute(requests: float, seconds: float) -> str:
     return f"{requests * 60 / seconds:.4g}"
 
 
-def _expected(config: Config, *, discovery: bool) -> str:
+def _expected(config: Config, shard: Shard | None, *, discovery: bool) -> str:
     """Series to expect, in words."""
-    series = expected_series(config)
+    series = expected_series(config, shard)
     parts = [f"about {series}"] if series else []
     if discovery:
         parts.append(f"about {_series_each(config)} for each pipeline discovered")
@@ -89,14 +112,16 @@ def _expected(config: Config, *, discovery: bool) -> str:
     )
 
 
-def requests_per_refresh(config: Config, project: AnyProject) -> int:
+def requests_per_refresh(config: Config, project: AnyProject, shard: Shard | None = None) -> int:
     """Requests that one pass over all listed pipelines of a project takes."""
-    return math.ceil(len(project.pipelines) / config.poll.chunk_size)
+    return math.ceil(len(_listed(project, shard)) / config.poll.chunk_size)
 
 
-def requests_with_discovery(config: Config, discovery: Discover, pipelines: int, page: int) -> float:
-    """Requests that a refresh takes on the average where a project has so many pipelines, all of them watched."""
-    batches, listing = math.ceil(pipelines / config.poll.chunk_size), math.ceil(pipelines / page) + 1
+def requests_with_discovery(
+    config: Config, discovery: Discover, pipelines: int, page: int, watched: int
+) -> float:
+    """Requests that a refresh takes on the average where a project has so many pipelines, some of them watched."""
+    batches, listing = math.ceil(watched / config.poll.chunk_size), math.ceil(pipelines / page) + 1
     turn = _turn(config, discovery)
     return ((turn - 1) * batches + listing) / turn
 
@@ -106,9 +131,9 @@ def _turn(config: Config, discovery: Discover) -> int:
     return max(1, math.ceil(discovery.interval / config.poll.interval))
 
 
-def expected_series(config: Config) -> int:
+def expected_series(config: Config, shard: Shard | None = None) -> int:
     """Series of listed pipelines and of projects, if every pipeline has `STAGES` stages, succeeded and failed."""
-    pipelines = sum(len(project.pipelines) for project in config.projects)
+    pipelines = sum(len(_listed(project, shard)) for project in config.projects)
     families = catalogue(config.metrics, label_names(config))
     project = ProjectView(provider="", project="", durations=_example_durations(config))
     shared = sum(_series(family, project) for family in families.projects)
@@ -158,9 +183,9 @@ def _series(family: Family[V], view: V) -> int:
     return samples * (len(family.bounds) + 3 if family.type is Type.HISTOGRAM else 1)
 
 
-def warnings(config: Config) -> Iterator[str]:
+def warnings(config: Config, shard: Shard | None = None) -> Iterator[str]:
     """What is allowed, and probably not meant."""
-    series = expected_series(config)
+    series = expected_series(config, shard)
     if series > MANY_SERIES:
         yield (
             f"about {series} series are more than a scrape should carry ({MANY_SERIES}): see metrics.details, "
@@ -169,12 +194,12 @@ def warnings(config: Config) -> Iterator[str]:
     if config.poll.max_age < config.poll.interval:
         yield "poll.max_age is below poll.interval: values will come and go between refreshes"
     for project in config.projects:
-        yield from (f"{project.name}: {text}" for text in _doubts(config, project))
+        yield from (f"{project.name}: {text}" for text in _doubts(config, project, shard))
 
 
-def _doubts(config: Config, project: AnyProject) -> Iterator[str]:
+def _doubts(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
     limit, interval = project.rate_limit, config.poll.interval
-    needed = (requests_per_refresh(config, project) - limit.burst) / limit.requests_per_second
+    needed = (requests_per_refresh(config, project, shard) - limit.burst) / limit.requests_per_second
     if needed > interval:
         yield (
             f"a refresh takes {needed:.0f} s under rate_limit, longer than poll.interval "

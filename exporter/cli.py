@@ -26,6 +26,8 @@ from exporter.config.schema import Config, ConfigError, load
 from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Format
 from exporter.membership import NO_MEMBER
+from exporter.shard import SHARDS, Shard, chosen
+from exporter.store import StateError
 from exporter.transport import SetupError
 
 _COMMANDS = {
@@ -36,6 +38,9 @@ _COMMANDS = {
     "demo": "run on a simulated cloud, no account needed",
     "simulate": "the simulated cloud alone; prints a configuration for it",
 }
+
+_SHARED = frozenset({"run", "check-config", "once"})
+"""Commands that several exporters with one configuration can share the work of."""
 
 _log = logging.getLogger("exporter.cli")
 
@@ -48,13 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_intermixed_args(arguments)
     if flags.file and flags.command != "check-config":
         parser.error(f"{flags.command} takes no FILE (use --config.file)")
+    try:
+        flags.shard = _shard(flags)
+    except ValueError as error:
+        parser.error(str(error))
     logs.configure(flags.log_level, flags.log_format)
     try:
         return _COMMAND[flags.command](flags)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except ListenError as error:
+    except (ListenError, StateError) as error:
         print(f"pipeline-exporter: {error}", file=sys.stderr)
         return 1
     except SetupError as error:
@@ -96,10 +105,21 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         _address,
     )  # fmt: skip
     flag("web.telemetry-path", "/metrics", "path of the metrics", _path)
+    flag(
+        "shard.total", None,
+        "how many exporters share the configuration, each with its part of the pipelines",
+        _whole(1, SHARDS),
+    )  # fmt: skip
+    flag(
+        "shard.index", None,
+        "which of them this is, from 0 (default: the ordinal at the end of a StatefulSet pod's name)",
+        _whole(0, SHARDS - 1),
+    )  # fmt: skip
     flag("log.level", "info", "debug, info, warning or error", _one_of(*logs.LEVELS))
     flag("log.format", "logfmt", "logfmt or json", _one_of(*logs.FORMATS))
-    flag("simulate.pipelines", "200", "for demo and simulate: how many pipelines", _whole)
-    flag("simulate.seed", "1", "for demo and simulate: another seed, another cloud", _whole)
+    simulated = _whole(1, 100_000)
+    flag("simulate.pipelines", "200", "for demo and simulate: how many pipelines", simulated)
+    flag("simulate.seed", "1", "for demo and simulate: another seed, another cloud", simulated)
     version = f"pipeline-exporter, version {__version__} (python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     return parser
@@ -131,10 +151,25 @@ def _path(text: str) -> str:
     return text
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100000")
-    return int(text)
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _shard(flags: argparse.Namespace) -> Shard | None:
+    """The shard that a command is to work for; None if for all pipelines.
+
+    Raises:
+        ValueError: the flags mean no shard; with words.
+
+    """
+    if flags.command not in _SHARED:
+        return None
+    return chosen(flags.shard_index, flags.shard_total, platform.node())
 
 
 def _config(flags: argparse.Namespace) -> Config:
@@ -143,26 +178,29 @@ def _config(flags: argparse.Namespace) -> Config:
 
 def _run(flags: argparse.Namespace) -> int:
     config = _config(flags)
-    return asyncio.run(run(config, listen(flags.web_listen_address or ":10047"), flags.web_telemetry_path))
+    if flags.shard:
+        _log.info("this is shard %d of %d, counted from 0", flags.shard.index, flags.shard.total)
+    listener = listen(flags.web_listen_address or ":10047")
+    return asyncio.run(run(config, listener, flags.web_telemetry_path, shard=flags.shard))
 
 
 def _check_config(flags: argparse.Namespace) -> int:
     file = Path(flags.file or flags.config_file)
     config = load(file)
-    print(f"{file} is valid: {check.report(config)}")
+    print(f"{file} is valid: {check.report(config, flags.shard)}")
     return 0
 
 
 def _once(flags: argparse.Namespace) -> int:
     config = _config(flags)
-    exporter = asyncio.run(_poll_once(config))
+    exporter = asyncio.run(_poll_once(config, flags.shard))
     # Expositions are UTF-8, whatever the terminal's encoding.
     sys.stdout.buffer.write(exporter.publisher.page.bodies[Format.TEXT].plain)
     return 0 if all(poller.up for poller in exporter.pollers) else 1
 
 
-async def _poll_once(config: Config) -> Exporter:
-    exporter = assemble(config, SystemClock())
+async def _poll_once(config: Config, shard: Shard | None) -> Exporter:
+    exporter = assemble(config, SystemClock(), shard=shard)
     total = sum(len(board.ids) for board in exporter.boards)
     with _progress_bar(None if any(project.discovery for project in config.projects) else total) as bar:
         async with asyncio.TaskGroup() as polls:

@@ -3,13 +3,17 @@
 A listing is evidence, not truth: one that suddenly shrinks is more often a lost permission than a mass deletion. So a
 pipeline leaves after two complete listings without it, and a listing that is empty or less than half of the one before
 is not believed until three in a row agree.
+
+Where several exporters share a configuration each judges the whole listing, and every claim to a pipeline, as if it
+were alone; only then it leaves what is another's to that one.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 from exporter.config.fields import PipelineEntry
 from exporter.model import Pipeline, label
 from exporter.providers import AnyProject
+from exporter.shard import Shard
 
 NO_MEMBER = "the provider lists no pipelines: most likely the user is no member of this project (or project_id is another's)"
 
@@ -37,12 +41,15 @@ class Claims:
 
 
 class Membership:
-    """The pipelines of one project."""
+    """The pipelines of one project, or those that a shard has of them."""
 
-    def __init__(self, project: AnyProject, place: int, claims: Claims) -> None:
+    def __init__(self, project: AnyProject, place: int, claims: Claims, shard: Shard | None = None) -> None:
         self._project = project
         self._place = place
         self._claims = claims
+        self._shard = shard
+        self._owned: dict[str, bool] = {}
+        """What the shard said of each id: it has to think about it."""
         self._configured: dict[str, PipelineEntry] = {entry.id: entry for entry in project.pipelines}
         self._names: dict[str, str] = {}
         self._absences: dict[str, int] = {}
@@ -57,25 +64,56 @@ class Membership:
     def _key(self, identity: str) -> Hashable:
         return self._project.provider, self._project.base_url, identity
 
+    def _owns(self, identity: str) -> bool:
+        """Whether a pipeline of the project is not another shard's."""
+        if self._shard is None:
+            return True
+        if identity not in self._owned:
+            project = self._project
+            self._owned[identity] = self._shard.owns(project.provider, project.scope, identity)
+        return self._owned[identity]
+
     @property
     def unnamed(self) -> frozenset[str]:
-        """The ids whose name is not known."""
-        return frozenset(
-            identity
-            for identity, entry in self._configured.items()
-            if entry.name is None and identity not in self._names
-        )
+        """The watched ids whose name is not known."""
+        return frozenset(identity for identity in self._nameless() if identity not in self._names)
 
     @property
     def wants_names(self) -> bool:
         """Whether some listed pipeline is to be called as the provider calls it."""
-        return any(entry.name is None for entry in self._configured.values())
+        return any(True for _ in self._nameless())
+
+    def _nameless(self) -> Iterator[str]:
+        """The listed ids that are watched and have no name in the configuration."""
+        return (
+            identity
+            for identity, entry in self._configured.items()
+            if entry.name is None and self._owns(identity)
+        )
+
+    def recall(self, names: Mapping[str, str]) -> None:
+        """Go on with the pipelines that were watched before the start, names by id.
+
+        Whether those that were discovered are still there the next listings tell.
+        """
+        discovery = self._project.discovery
+        for identity, name in names.items():
+            key = self._key(identity)
+            if identity in self._configured:
+                self._learn(identity, name)
+            elif (
+                discovery is not None
+                and discovery.takes(name)
+                and self._claims.take(key, self._place, discovered=True)
+            ):
+                self._absences[identity] = 0
+                self._learn(identity, name)
 
     def listed(self, found: Mapping[str, str]) -> str:
         """Apply a complete listing, names by id; returns why it is not believed, empty if it is."""
         for identity, name in found.items():
             if name and (identity in self._configured or identity in self._absences):
-                self._names[identity] = name
+                self._learn(identity, name)
         discovery = self._project.discovery
         if discovery is None:
             return ""
@@ -96,7 +134,7 @@ class Membership:
             if discovery.takes(known) and self._claims.take(key, self._place, discovered=True):
                 self._absences[identity] = 0
                 if known:
-                    self._names[identity] = known
+                    self._learn(identity, known)
             elif identity in self._absences:
                 self._leave(identity)
         for identity in [identity for identity in self._absences if identity not in found]:
@@ -105,15 +143,20 @@ class Membership:
                 self._leave(identity)
         return ""
 
+    def _learn(self, identity: str, name: str) -> None:
+        if self._owns(identity):
+            self._names[identity] = name
+
     def _leave(self, identity: str) -> None:
         del self._absences[identity]
         self._names.pop(identity, None)
+        self._owned.pop(identity, None)
         self._claims.leave(self._key(identity), self._place)
 
     def pipelines(self) -> tuple[Pipeline, ...]:
         """What is to be watched: the listed ones first."""
         ids = dict.fromkeys((*self._configured, *self._absences))
-        return tuple(self._pipeline(identity) for identity in ids)
+        return tuple(self._pipeline(identity) for identity in ids if self._owns(identity))
 
     def _pipeline(self, identity: str) -> Pipeline:
         entry = self._configured.get(identity)

@@ -16,22 +16,47 @@ STAGE_NAMES_OF_PIPELINE = 100
 STAGE_NAMES_OF_PROJECT = 200
 
 
+class Exemplar(msgspec.Struct, frozen=True, gc=False):
+    """One observation of a bucket, to look at for what the others may be like."""
+
+    run: str
+    """The vendor's id of the run that it is of."""
+    value: float
+    """What was observed, in seconds."""
+    at: float | None
+    """When that run ended, in epoch seconds."""
+
+
 class Histogram(msgspec.Struct, frozen=True):
     """Observations by bucket, not cumulative; the last bucket has no bound."""
 
     counts: tuple[int, ...]
     sum: float = 0.0
+    exemplars: tuple[Exemplar | None, ...] = ()
+    """Of each bucket the observation of the run that ended last; empty while there are none, and when they are lost."""
 
     @classmethod
     def empty(cls, bounds: tuple[float, ...]) -> "Histogram":
         """A histogram without observations."""
         return cls((0,) * (len(bounds) + 1))
 
-    def observe(self, value: float, bounds: tuple[float, ...]) -> "Histogram":
-        """The same with one more observation, in seconds."""
+    def observe(self, value: float, bounds: tuple[float, ...], run: Run | None = None) -> "Histogram":
+        """The same with one more observation, in seconds, that was made of a run."""
         place = bisect_left(bounds, value)
         counts = (*self.counts[:place], self.counts[place] + 1, *self.counts[place + 1 :])
-        return Histogram(counts, self.sum + value)
+        exemplars = self.exemplars
+        if run is not None and not run.nameless:
+            exemplars = exemplars or (None,) * len(counts)
+            newest = _newer(exemplars[place], Exemplar(run.id, value, run.end))
+            exemplars = (*exemplars[:place], newest, *exemplars[place + 1 :])
+        return Histogram(counts, self.sum + value, exemplars)
+
+
+def _newer(known: Exemplar | None, one: Exemplar) -> Exemplar:
+    """Of two the one whose run ended later: Prometheus refuses to go back in time. A time not known is the earliest."""
+    if known is None or known.at is None or (one.at is not None and one.at >= known.at):
+        return one
+    return known
 
 
 RunHistograms = Mapping[Status, Histogram]
@@ -41,8 +66,10 @@ StageHistograms = Mapping[tuple[str, Status], Histogram]
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
     """The histograms of one pipeline, or of one project."""
 
-    created: float
-    """When they began at nothing, in epoch seconds."""
+    runs_created: float
+    """When those of runs began at nothing, in epoch seconds."""
+    stages_created: float
+    """When those of stages did."""
     runs: RunHistograms
     """By status; success and failed are always there."""
     stages: StageHistograms = {}
@@ -95,14 +122,15 @@ class Bounds(msgspec.Struct, frozen=True):
     def empty(self, created: float) -> Durations:
         """Histograms at first sight: those of success and failure exist from then, to be seen at zero."""
         begin = Histogram.empty(self.runs)
-        return Durations(created=created, runs={Status.SUCCESS: begin, Status.FAILED: begin})
+        runs = {Status.SUCCESS: begin, Status.FAILED: begin}
+        return Durations(runs_created=created, stages_created=created, runs=runs)
 
     def observe_run(self, durations: Durations, run: Run) -> Durations:
         """Observe a run that was counted; one without both times is not observed."""
         if run.duration is None:
             return durations
         before = durations.runs.get(run.status) or Histogram.empty(self.runs)
-        after = before.observe(run.duration, self.runs)
+        after = before.observe(run.duration, self.runs, run)
         return msgspec.structs.replace(durations, runs={**durations.runs, run.status: after})
 
     def observe_stages(self, durations: Durations, run: Run, names: int) -> Durations:
@@ -120,5 +148,5 @@ class Bounds(msgspec.Struct, frozen=True):
                 name = name if len(known) < names else OTHER_STAGES
                 known.add(name)
             before = stages.get((name, stage.status)) or Histogram.empty(self.stages)
-            stages[name, stage.status] = before.observe(stage.duration, self.stages)
+            stages[name, stage.status] = before.observe(stage.duration, self.stages, run)
         return msgspec.structs.replace(durations, stages=stages)

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from exporter import __version__
+from exporter.cli import main
+from exporter.shard import Shard
 from tests.running import Samples, command
 from tests.support import project
 
@@ -55,6 +57,10 @@ def test_help_names_every_command():
         ["run", "--web.telemetry-path=metrics"],
         ["run", "--web.telemetry-path=/config"],
         ["demo", "--simulate.pipelines=0"],
+        ["run", "--shard.index=-1", "--shard.total=3"],
+        ["run", "--shard.index=0", "--shard.total=0"],
+        ["run", "--shard.index=0", "--shard.total=three"],
+        ["run", "--shard.index=0", "--shard.total=1001"],
         ["run", "config.yaml"],
     ],
 )
@@ -71,6 +77,96 @@ def test_a_wrong_flag_in_the_environment():
     code, _, errors = command("check-config", environment={"PIPELINE_EXPORTER_LOG_LEVEL": "loud"})
     assert code == 2
     assert "'loud' is none of debug, info, warning, error" in errors
+
+
+class TestShards:
+    """`--shard.index` and `--shard.total`, or what stands for them."""
+
+    @pytest.mark.parametrize("name", ["run", "check-config", "once"])
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (["--shard.index=0"], "--shard.index 0 without --shard.total"),
+            (["--shard.index=3", "--shard.total=3"], "--shard.index 3 is not below --shard.total 3"),
+        ],
+    )
+    def test_flags_that_mean_no_shard(self, write, name, flags, words):
+        """Usage errors, told before anything is asked."""
+        code, output, errors = command(name, "--config.file", write(project()), *flags)
+        assert (code, output) == (2, "")
+        assert f"error: {words}" in errors
+
+    @pytest.mark.parametrize(
+        ("host", "code", "words"),
+        [
+            ("pipeline-exporter-2", 0, "shard 2 of 3, counted from 0, has "),
+            ("pipeline-exporter-3", 2, "ordinal of this machine's name 'pipeline-exporter-3' is not below"),
+            ("laptop", 2, "machine's name 'laptop' does not end in the ordinal of a StatefulSet's pod"),
+        ],
+    )
+    def test_the_name_of_the_pod_tells_the_index(self, write, monkeypatch, capsys, host, code, words):
+        """With `--shard.total` alone, here from the environment."""
+        monkeypatch.setattr("platform.node", lambda: host)
+        monkeypatch.setattr("exporter.logs.configure", lambda *_: None)
+        monkeypatch.setenv("PIPELINE_EXPORTER_SHARD_TOTAL", "3")
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(main(["check-config", write(project())]))
+        assert ended.value.code == code
+        printed = capsys.readouterr()
+        assert words in (printed.err if code else printed.out)
+
+    @pytest.mark.parametrize("name", ["discover", "simulate", "demo"])
+    def test_other_commands_know_no_shards(self, name):
+        """What does not concern them is no fault: the next is told, an address that is none to listen on."""
+        environment = {"PIPELINE_EXPORTER_SHARD_TOTAL": "3"}
+        address = "192.0.2.1:1"
+        flags = ["--web.listen-address", address, "--config.file", "nowhere.yaml"]
+        code, _, errors = command(name, *flags, environment=environment)
+        assert code in {1, 2}
+        assert f"cannot listen on {address}" in errors or "nowhere.yaml:1: (file)" in errors
+
+    def test_what_a_shard_has(self, write):
+        """Of a list it is known."""
+        ids = [f"{number:032x}" for number in range(120)]
+        file = write(project(pipelines=ids))
+        flags = ("--shard.index=0", "--shard.total=3")
+        code, output, errors = command("check-config", file, *flags)
+        assert (code, errors) == (0, "")
+        own = [
+            identity for identity in ids if Shard(0, 3).owns("codearts", project()["project_id"], identity)
+        ]
+        lines = output.splitlines()
+        assert lines[:4] == [
+            f"{file} is valid: 1 project, 120 pipelines",
+            f"shard 0 of 3, counted from 0, has {len(own)} of them; what follows is its part",
+            f"payments (codearts, http://127.0.0.1:1): {len(own)} pipelines",
+            "  1 request a refresh, 1 a minute; besides",
+        ]
+        assert lines[-1].startswith(f"series: about {len(own) * 88 + 80} ")
+
+    @pytest.mark.parametrize(
+        ("changes", "share", "project_line"),
+        [
+            ({"pipelines": []}, "about 1/3 of those discovered", "every pipeline discovered that is its own"),
+            (
+                {"discover": {}},
+                "0 of those listed, and about 1/3 of those discovered",
+                "0 pipelines and those discovered that are its own",
+            ),
+        ],
+    )
+    def test_what_a_shard_has_of_what_is_discovered(self, write, changes, share, project_line):
+        """About its part; the listing takes what it takes without shards."""
+        flags = ("--shard.index=0", "--shard.total=3")
+        code, output, errors = command("check-config", write(project(**changes)), *flags)
+        assert (code, errors) == (0, "")
+        lines = output.splitlines()
+        assert f"shard 0 of 3, counted from 0, has {share}; what follows is its part" in lines
+        assert f"payments (codearts, http://127.0.0.1:1): {project_line}" in lines
+        assert (
+            "  with 1000 pipelines in the project, about 334 of them watched: about 7.4 a minute; besides"
+            in lines
+        )
 
 
 @pytest.mark.parametrize("name", ["run", "check-config", "once"])

@@ -1,5 +1,6 @@
 """What deploy/ promises, held against its files: by the tools that will read them, and fact by fact where no tool looks."""
 
+import copy
 import json
 import os
 import re
@@ -14,9 +15,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from exporter.shard import Shard, chosen
+
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes"
+SHARDED = DEPLOY / "kubernetes-sharded"
 RULES = DEPLOY / "prometheus" / "rules" / "pipeline-exporter.yml"
 KUBERNETES = "1.34"
 PORT = 10047
@@ -108,6 +112,13 @@ def rendered() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def sharded() -> list[dict[str, Any]]:
+    """Render the variant of several exporters."""
+    kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
+    return list(yaml.safe_load_all(run(kubectl, "kustomize", SHARDED)))
+
+
+@pytest.fixture(scope="module")
 def plain() -> list[dict[str, Any]]:
     """Read the base's own files, for what does not need kustomize."""
     listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
@@ -159,7 +170,7 @@ def test_prometheus_takes_the_configuration_with_its_rules(promtool: str) -> Non
 
 
 def test_prometheus_takes_the_rules_without_a_warning(promtool: str) -> None:
-    assert "4 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
+    assert "5 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +363,68 @@ def test_the_config_uses_known_keys_only(config: dict[str, Any]) -> None:
 def test_the_exporter_takes_the_config() -> None:
     pytest.importorskip("exporter.cli")
     run(sys.executable, "-m", "exporter", "check-config", BASE / "config.yaml")
+
+
+# Kubernetes, several exporters
+
+
+def test_the_variant_is_valid_and_has_numbered_pods(sharded: list[dict[str, Any]]) -> None:
+    assert kinds(sharded) == ["ConfigMap", "Service", "ServiceAccount", "StatefulSet"]
+    for manifest in sharded:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_there_are_as_many_pods_as_shards(
+    sharded: list[dict[str, Any]], dockerfile: list[tuple[str, str]]
+) -> None:
+    """Each pod finds its own index in its name, and none is left out."""
+    stateful_set = of_kind(sharded, "StatefulSet")
+    (container,) = stateful_set["spec"]["template"]["spec"]["containers"]
+    *own, flag = container["args"]
+    assert own == json.loads(argument(dockerfile, "CMD"))
+    name, _, total = flag.partition("=")
+    assert name == "--shard.total"
+    pods = [
+        f"{stateful_set['metadata']['name']}-{place}" for place in range(stateful_set["spec"]["replicas"])
+    ]
+    shards = [chosen(None, int(total), pod) for pod in pods]
+    assert shards == [Shard(index, int(total)) for index in range(int(total))]
+    assert f"{flag}`" in (DEPLOY / "README.md").read_text()
+
+
+def test_what_runs_in_a_numbered_pod_is_the_base(
+    sharded: list[dict[str, Any]], rendered: list[dict[str, Any]]
+) -> None:
+    """But for the number of shards and the volume; configuration and account are the same as well."""
+    template = copy.deepcopy(of_kind(sharded, "StatefulSet")["spec"]["template"])
+    (container,) = template["spec"]["containers"]
+    del container["args"]
+    state = container["volumeMounts"].pop()
+    assert template == of_kind(rendered, "Deployment")["spec"]["template"]
+    assert state == {"name": "state", "mountPath": "/var/lib/pipeline-exporter"}
+    for kind in ("ConfigMap", "ServiceAccount"):
+        assert of_kind(sharded, kind) == of_kind(rendered, kind)
+
+
+def test_each_shard_keeps_a_volume_of_its_own(sharded: list[dict[str, Any]]) -> None:
+    (claim,) = of_kind(sharded, "StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"] == {"name": "state"}
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_each_shard_is_a_target_of_its_own(sharded: list[dict[str, Any]]) -> None:
+    """The Service's name is that of the pods' addresses, those that are not ready included."""
+    service = of_kind(sharded, "Service")
+    stateful_set = of_kind(sharded, "StatefulSet")["spec"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert stateful_set["serviceName"] == service["metadata"]["name"]
+    assert stateful_set["selector"]["matchLabels"] == service["spec"]["selector"]
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    found = re.search(r"# dns_sd_configs:\n( +#   .*\n)+", text)
+    assert found
+    (discovery,) = yaml.safe_load(re.sub(r"^ +# ?|^# ", "", found[0], flags=re.MULTILINE))["dns_sd_configs"]
+    assert discovery == {"names": [service["metadata"]["name"]], "type": "A", "port": PORT}
 
 
 # Image

@@ -6,7 +6,7 @@ import subprocess
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -24,15 +24,17 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
 from exporter.board import Board, ProjectView, View
 from exporter.config.schema import Metrics
 from exporter.exposition import Exposition, Format, own_series
 from exporter.ledger import Series
+from exporter.memory import Past
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
 from exporter.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
-from exporter.tally import Durations, Histogram, Tally
+from exporter.tally import Durations, Exemplar, Histogram, Tally
 
 V = TypeVar("V")
 
@@ -116,18 +118,37 @@ runs = st.builds(
 )
 
 
+# Names and values of an exemplar may have 128 characters, `run_id` has six of them.
+exemplars = st.builds(
+    Exemplar,
+    run=texts | texts.map(lambda text: text.ljust(122, "é")) | texts.map(lambda text: text.ljust(123, "é")),
+    value=amounts,
+    at=st.none() | st.floats(0.001, 1e14),
+)
+
+
 def histograms(bounds: tuple[float, ...]) -> st.SearchStrategy[Histogram]:
+    buckets = len(bounds) + 1
     return st.builds(
         Histogram,
-        st.tuples(*[st.integers(0, 2**40)] * (len(bounds) + 1)),
+        st.tuples(*[st.integers(0, 2**40)] * buckets),
         amounts,
+        st.just(()) | st.tuples(*[st.none() | exemplars] * buckets),
     )
+
+
+def client_exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
+    """The same as prometheus-client's; one that is too long or has a quote it would write, but not read."""
+    if exemplar is None or len(exemplar.run) > 122 or '"' in exemplar.run:
+        return None
+    return ClientExemplar({"run_id": exemplar.run}, exemplar.value, exemplar.at)
 
 
 def durations(metrics: Metrics) -> st.SearchStrategy[Durations]:
     return st.builds(
         Durations,
-        created=amounts,
+        runs_created=amounts,
+        stages_created=amounts,
         runs=st.dictionaries(st.sampled_from(ENDS), histograms(metrics.run_duration_buckets), max_size=2),
         stages=st.dictionaries(
             st.tuples(texts, statuses), histograms(metrics.stage_duration_buckets), max_size=2
@@ -223,7 +244,12 @@ def client_family(
                 assert isinstance(sample.value, Histogram)
                 totals = [sum(sample.value.counts[: place + 1]) for place in range(len(sample.value.counts))]
                 bounds = [floatToGoString(bound) for bound in (*family.bounds, float("inf"))]
-                made.add_metric(values, list(zip(bounds, totals, strict=True)), sample.value.sum)
+                shown = sample.value.exemplars or (None,) * len(bounds)
+                buckets: list[Any] = [
+                    (bound, total, client_exemplar(exemplar))
+                    for bound, total, exemplar in zip(bounds, totals, shown, strict=True)
+                ]
+                made.add_metric(values, buckets, sample.value.sum)
             elif isinstance(made, GaugeMetricFamily | CounterMetricFamily):
                 assert not isinstance(sample.value, Histogram)
                 made.add_metric(values, sample.value)
@@ -286,6 +312,16 @@ def series(body: bytes) -> list[bytes]:
     return [line.rpartition(b" ")[0] for line in body.split(b"\n") if line and not line.startswith(b"#")]
 
 
+def exemplars_of(families: Iterable[Metric]) -> list[ClientExemplar]:
+    """All exemplars, in the order of the page."""
+    return [sample.exemplar for family in families for sample in family.samples if sample.exemplar]
+
+
+def moment(exemplar: ClientExemplar) -> float:
+    """When it was, in epoch seconds; less than nothing if it does not tell."""
+    return -1.0 if exemplar.timestamp is None else float(exemplar.timestamp)
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.sampled_from(VARIANTS).flatmap(worlds))
 def test_pages_are_those_of_prometheus_client(world):
@@ -306,6 +342,11 @@ def test_pages_are_those_of_prometheus_client(world):
         ]
         read = [tuple(sample.labels[name] for name in sorted(sample.labels)) for sample in samples]
         assert read == shown
+    given = exemplars_of(Client(families, pipelines, projects, created=False).made)
+    found = exemplars_of(openmetrics)
+    assert [exemplar[:2] for exemplar in found] == [exemplar[:2] for exemplar in given]
+    assert [*map(moment, found)] == pytest.approx([*map(moment, given)])
+    assert exemplars_of(text) == []
 
 
 # The page
@@ -391,6 +432,38 @@ def test_a_help_is_escaped_as_prometheus_client_does():
     page = Exposition(families, created_series=False).render(views, (), NOTHING)
     expected = client_bodies(families, views, (), created=False)
     assert {form: body.plain for form, body in page.bodies.items()} == expected
+
+
+def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
+    """The line of a bucket with an exemplar, in both formats."""
+    family = Family[View](
+        name="a",
+        type=Type.HISTOGRAM,
+        help="A.",
+        bounds=(60.0,),
+        samples=lambda _: (Sample((), Histogram((1, 0), 50.0, (exemplar, None))),),
+    )
+    page = exposition(family).render([View(pipeline=pipeline(), up=True)], (), NOTHING)
+    lines = {form: body.plain.decode().splitlines() for form, body in page.bodies.items()}
+    return {form: next(line for line in found if 'le="60.0"' in line) for form, found in lines.items()}
+
+
+@pytest.mark.parametrize(
+    ("exemplar", "shown"),
+    [
+        (Exemplar("ad6b7f", 50.0, 1_677_919_811.25), ' # {run_id="ad6b7f"} 50.0 1677919811.25'),
+        (Exemplar("ad6b7f", 50.0, None), ' # {run_id="ad6b7f"} 50.0'),
+        (Exemplar("é" * 122, 50.0, None), f' # {{run_id="{"é" * 122}"}} 50.0'),
+        (Exemplar("é" * 123, 50.0, None), ""),
+        (Exemplar('a"b', 50.0, None), ""),
+        (Exemplar("a\\b", 50.0, None), ' # {run_id="a\\\\b"} 50.0'),
+    ],
+)
+def test_an_exemplar_stands_in_openmetrics_if_it_can_be_read_there(exemplar, shown):
+    """Names and values of 128 characters, no quote; and never in text, whose readers refuse the page for one."""
+    lines = bucket_lines(exemplar)
+    assert lines[Format.TEXT].endswith("} 1.0")
+    assert lines[Format.OPENMETRICS] == lines[Format.TEXT] + shown
 
 
 def test_the_compressed_page_is_one_member():
@@ -484,11 +557,20 @@ def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
         ),
         Pipeline(provider="codearts", project="payments", id="0" * 32, name="never-run"),
     )
-    board = Board(pipelines, Metrics(), provider="codearts", project="payments", interval=60.0)
+    board = Board(
+        pipelines,
+        Metrics(),
+        Past(),
+        provider="codearts",
+        project="payments",
+        interval=60.0,
+        started=0.0,
+    )
     first, second, third = board.ids
     board.answered([first, second], {first: before, second: waiting}, asked=1, now=start - 30)
     board.answered([first, second], {first: latest, second: waiting}, asked=2, now=end + 30)
     board.answered([third], {}, asked=2, now=end + 30)
+    board.saved(board.ids)
     board.failed([second])
     project = board.project_view()
     assert project is not None

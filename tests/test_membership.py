@@ -6,6 +6,7 @@ import pytest
 
 from exporter.membership import ABSENCES, AGREEING, NO_MEMBER, Claims, Membership
 from exporter.model import LABEL_LENGTH, Pipeline
+from exporter.shard import Shard
 from tests.support import config, project
 
 DISCOVERS: dict[str, Any] = {"pipelines": [], "discover": {}}
@@ -16,12 +17,20 @@ def members(**changes: Any) -> Membership:
     return Membership(config(project(**changes)).projects[0], 0, Claims())
 
 
-def two(first: dict[str, Any], second: dict[str, Any]) -> tuple[Membership, Membership]:
+def two(
+    first: dict[str, Any], second: dict[str, Any], shard: Shard | None = None
+) -> tuple[Membership, Membership]:
     """The pipelines of two projects of one configuration."""
     claims = Claims()
     projects = config(project(name="payments", **first), project(name="mobile", **second)).projects
-    one, other = (Membership(section, place, claims) for place, section in enumerate(projects))
+    one, other = (Membership(section, place, claims, shard) for place, section in enumerate(projects))
     return one, other
+
+
+def shards(total: int, **changes: Any) -> list[Membership]:
+    """What each shard has of a single project."""
+    section = config(project(**changes)).projects[0]
+    return [Membership(section, 0, Claims(), Shard(index, total)) for index in range(total)]
 
 
 def names(membership: Membership) -> dict[str, str]:
@@ -419,3 +428,78 @@ def test_the_same_id_elsewhere_is_another_pipeline():
     for membership in (one, other):
         membership.listed(many(2))
     assert names(one) == names(other) == many(2)
+
+
+# Shards
+
+
+def parts(memberships: list[Membership]) -> dict[str, str]:
+    """What is watched by all together: names by id; nothing is watched twice."""
+    own = [names(membership) for membership in memberships]
+    together = {identity: name for part in own for identity, name in part.items()}
+    assert sum(map(len, own)) == len(together)
+    return together
+
+
+def test_shards_share_what_is_listed_and_what_is_discovered():
+    """Each pipeline is watched by one, and none has them all."""
+    memberships = shards(3, pipelines=[f"id{place}" for place in range(10)], discover={})
+    assert set(parts(memberships)) == set(many(10))
+    for membership in memberships:
+        assert membership.listed(many(40)) == ""
+    assert parts(memberships) == many(40)
+    assert all(0 < len(names(membership)) < 40 for membership in memberships)
+
+
+def test_a_shard_wants_the_names_of_its_own_pipelines_only():
+    """Who has no nameless pipeline needs no listing, and is told nothing by it."""
+    memberships = shards(3, pipelines=["a"])
+    (owner,) = (membership for membership in memberships if membership.pipelines())
+    for membership in memberships:
+        assert membership.wants_names is (membership is owner)
+        assert membership.unnamed == ({"a"} if membership is owner else frozenset())
+        assert membership.listed({"a": "search"}) == ""
+        assert names(membership) == ({"a": "search"} if membership is owner else {})
+
+
+def test_every_shard_judges_the_whole_listing():
+    """Also the one whose part of it has not shrunk, or whose part was all that went."""
+    for membership in shards(4, **DISCOVERS):
+        own = set(names_after(membership, many(40)))
+        rest = {identity: name for identity, name in many(40).items() if identity not in own}
+        assert membership.listed(rest) == ""
+        assert membership.listed(many(40)) == ""
+        assert "after 40" in membership.listed({identity: many(40)[identity] for identity in own})
+        assert set(names(membership)) == own
+
+
+def names_after(membership: Membership, found: dict[str, str]) -> dict[str, str]:
+    """What is watched after a listing that is believed."""
+    assert membership.listed(found) == ""
+    return names(membership)
+
+
+def test_pipelines_leave_and_are_renamed_in_every_shard():
+    """As they do without shards."""
+    memberships = shards(3, pipelines=[], discover={"exclude": ["sandbox"]})
+    for membership in memberships:
+        for found in (many(12), *[{**many(10), "id0": "sandbox", "id1": "another"}] * ABSENCES):
+            membership.listed(found)
+    expected = {**many(10), "id1": "another"}
+    del expected["id0"]
+    assert parts(memberships) == expected
+
+
+def test_a_pipeline_of_two_projects_has_one_owner_in_all_shards():
+    """Whose it is among the projects is decided first, alike everywhere; then the shard."""
+    first: list[str] = []
+    second: list[str] = []
+    for index in range(3):
+        # The second is another project of the vendor, so that it is shared out in another way.
+        one, other = two({"pipelines": ["id0"]}, {**DISCOVERS, "project_id": "0" * 32}, Shard(index, 3))
+        for membership in (other, one):
+            membership.listed(many(20))
+        first += names(one)
+        second += names(other)
+    assert first == ["id0"]
+    assert sorted(second) == sorted(many(20).keys() - {"id0"})

@@ -10,7 +10,7 @@ from prometheus_client import Histogram as ClientHistogram
 
 from exporter.ledger import Count, Event
 from exporter.model import ENDS, Run, Stage, Status
-from exporter.tally import OTHER_STAGES, STAGE_NAMES_OF_PIPELINE, Bounds, Histogram, Tally
+from exporter.tally import OTHER_STAGES, STAGE_NAMES_OF_PIPELINE, Bounds, Exemplar, Histogram, Tally
 
 BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
 NOON = 1_700_000_000.0
@@ -31,6 +31,11 @@ def staged(*names: str, status: Status = Status.SUCCESS, duration: float = 40.0)
 
 def observed(histogram: Histogram) -> int:
     return sum(histogram.counts)
+
+
+def counted(histogram: Histogram) -> tuple[tuple[int, ...], float]:
+    """All of a histogram but its exemplars."""
+    return histogram.counts, histogram.sum
 
 
 # Histograms
@@ -82,14 +87,14 @@ def test_success_and_failure_are_there_from_the_start():
     durations = BOUNDS.empty(NOON)
     assert set(durations.runs) == {Status.SUCCESS, Status.FAILED}
     assert all(observed(histogram) == 0 for histogram in durations.runs.values())
-    assert durations.created == NOON
+    assert durations.runs_created == NOON
     assert durations.stages == {}
 
 
 def test_a_run_is_observed_under_its_status():
     """Other ends than success and failure begin with their first run."""
     durations = BOUNDS.observe_run(BOUNDS.empty(NOON), run(Status.CANCELED))
-    assert durations.runs[Status.CANCELED] == Histogram((0, 1, 0, 0), 50.0)
+    assert counted(durations.runs[Status.CANCELED]) == ((0, 1, 0, 0), 50.0)
     assert observed(durations.runs[Status.SUCCESS]) == 0
 
 
@@ -109,9 +114,9 @@ def test_stages_are_observed_by_name_and_status():
         Stage("test", 2, Status.FAILED, NOON, 500.0),
     ]
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), run(stages=stages), 10)
-    assert durations.stages == {
-        ("build", Status.SUCCESS): Histogram((1, 1, 0), 60.0),
-        ("test", Status.FAILED): Histogram((0, 0, 1), 500.0),
+    assert {which: counted(histogram) for which, histogram in durations.stages.items()} == {
+        ("build", Status.SUCCESS): ((1, 1, 0), 60.0),
+        ("test", Status.FAILED): ((0, 0, 1), 500.0),
     }
 
 
@@ -150,6 +155,68 @@ def test_a_known_name_may_end_in_another_way_when_all_names_are_given():
         ("a", Status.FAILED),
         (OTHER_STAGES, Status.FAILED),
     }
+
+
+# Exemplars
+
+
+def ended(identity: str, end: float | None, *, seconds: float = 50.0) -> Run:
+    """A run that ended then, after some seconds, with a stage that took as long."""
+    start = None if end is None else end - seconds
+    stages = (Stage("build", 0, Status.SUCCESS, start, seconds),)
+    return Run(id=identity, number=1, status=Status.SUCCESS, start=start, end=end, stages=stages)
+
+
+def exemplars(*runs: Run) -> tuple[Exemplar | None, ...]:
+    """What is left of runs that were observed one after the other."""
+    durations = BOUNDS.empty(NOON)
+    for one in runs:
+        durations = BOUNDS.observe_run(durations, one)
+    return durations.runs[Status.SUCCESS].exemplars
+
+
+def test_each_bucket_shows_the_run_that_ended_last():
+    """Its id, what was observed of it, and when it ended."""
+    shown = exemplars(ended("a", NOON), ended("b", NOON + 1), ended("c", NOON + 2, seconds=10.0))
+    assert shown == (Exemplar("c", 10.0, NOON + 2), Exemplar("b", 50.0, NOON + 1), None, None)
+
+
+def test_a_run_that_is_counted_late_does_not_hide_a_newer_one():
+    """Prometheus would refuse it: exemplars of a series go forward in time."""
+    assert exemplars(ended("new", NOON + 1), ended("old", NOON))[1] == Exemplar("new", 50.0, NOON + 1)
+
+
+def test_of_two_that_ended_at_once_the_later_observed_is_shown():
+    """The other has been shown, or will never be missed."""
+    assert exemplars(ended("a", NOON), ended("b", NOON))[1] == Exemplar("b", 50.0, NOON)
+
+
+def test_a_stage_shows_its_run():
+    """With what the stage took, and the end of the run."""
+    durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), ended("a", NOON), 10)
+    assert durations.stages["build", Status.SUCCESS].exemplars == (None, Exemplar("a", 50.0, NOON), None)
+
+
+def test_a_stage_of_a_run_without_an_end_is_shown_without_a_time_until_there_is_one():
+    """A time that is not known is neither invented nor newer than one that is."""
+    timeless, timed = ended("timeless", None), ended("timed", NOON)
+    durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), timeless, 10)
+    assert durations.stages["build", Status.SUCCESS].exemplars[1] == Exemplar("timeless", 50.0, None)
+    for one in (timed, timeless):
+        durations = BOUNDS.observe_stages(durations, one, 10)
+        assert durations.stages["build", Status.SUCCESS].exemplars[1] == Exemplar("timed", 50.0, NOON)
+
+
+def test_a_run_without_an_id_is_counted_and_not_shown():
+    """There is nothing that a reader could look for."""
+    assert exemplars(ended("#7", NOON)) == ()
+    assert exemplars(ended("a", NOON), ended("#7", NOON + 1))[1] == Exemplar("a", 50.0, NOON)
+
+
+def test_exemplars_may_be_lost_at_any_time():
+    """A histogram that was kept without them goes on, and gathers new ones."""
+    kept = Histogram((0, 3, 0, 0), 150.0).observe(50.0, BOUNDS.runs, ended("a", NOON))
+    assert kept == Histogram((0, 4, 0, 0), 200.0, (None, Exemplar("a", 50.0, NOON), None, None))
 
 
 # Counters
