@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from exporter.api import Api
+from exporter.archive import Archive
 from exporter.board import Board
 from exporter.budget import Budget
 from exporter.clock import Clock
@@ -19,6 +20,8 @@ from exporter.metrics import catalogue
 from exporter.poller import Poller
 from exporter.providers import connect
 from exporter.publisher import Publisher
+from exporter.shard import Shard
+from exporter.store import Store, Stored
 from exporter.telemetry import Telemetry
 from exporter.transport import Transport, tls_context
 
@@ -31,28 +34,44 @@ class Exporter(msgspec.Struct, frozen=True):
     pollers: tuple[Poller, ...]
     boards: tuple[Board, ...]
     publisher: Publisher
+    archive: Archive
 
 
-def assemble(config: Config, clock: Clock, environment: Mapping[str, str] = os.environ) -> Exporter:
-    """Build what a configuration describes."""
-    telemetry = Telemetry(created_series=config.metrics.created_series)
+def assemble(
+    config: Config,
+    clock: Clock,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    shard: Shard | None = None,
+    store: Store | None = None,
+    stored: Stored | None = None,
+) -> Exporter:
+    """Build what a configuration describes, or what a shard has of it; `stored` is what the store held."""
+    telemetry = Telemetry(created_series=config.metrics.created_series, shard=shard)
     started = clock.monotonic()
     exposition = Exposition(
         catalogue(config.metrics, label_names(config)), created_series=config.metrics.created_series
     )
+    archive = Archive(config, telemetry, clock, store=store, stored=stored, shard=shard)
     claims = Claims()
     # Each takes what it lists before any discovers.
-    members = [Membership(project, place, claims) for place, project in enumerate(config.projects)]
+    members = [Membership(project, place, claims, shard) for place, project in enumerate(config.projects)]
+    for project, membership in zip(config.projects, members, strict=True):
+        membership.recall(archive.names(project))
     boards = tuple(
         Board(
             membership.pipelines(),
             config.metrics,
+            archive.past(project),
             provider=project.provider,
             project=project.name,
             interval=config.poll.interval,
+            started=started,
+            durations=archive.durations(project),
         )
         for project, membership in zip(config.projects, members, strict=True)
     )
+    archive.begin()
     for project, board in zip(config.projects, boards, strict=True):
         telemetry.start(
             project.name,
@@ -103,10 +122,11 @@ def assemble(config: Config, clock: Clock, environment: Mapping[str, str] = os.e
             discovery_interval=project.discovery.interval if project.discovery else None,
             telemetry=telemetry,
             clock=clock,
+            archive=archive,
             publish=publisher.publish,
         )
         pollers.append(poller)
-    return Exporter(tuple(pollers), boards, publisher)
+    return Exporter(tuple(pollers), boards, publisher, archive)
 
 
 def label_names(config: Config) -> set[str]:

@@ -5,26 +5,35 @@ whoever renders it can keep what it rendered for as long as the view stays the s
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from exporter.backfill import LONGEST, Asks, Backfill
 from exporter.config.schema import HistogramScope, Metrics
-from exporter.ledger import Count, Event, Series, State, account, learn
+from exporter.ledger import (
+    Count,
+    Event,
+    Outcome,
+    Reach,
+    Search,
+    Series,
+    State,
+    account,
+    fill,
+    learn,
+    search,
+    unread,
+)
+from exporter.memory import Memory, Past, Remembered, Waiting
 from exporter.model import Pipeline, Run, Stage, Status
 from exporter.tally import STAGE_NAMES_OF_PIPELINE, STAGE_NAMES_OF_PROJECT, Bounds, Durations, Tally
 
 ABSENCES = 3
 """Answers in a row without a pipeline that had a run, after which its gauges go."""
 
-LOOKUP_LONGEST = 900.0
-"""Seconds between looks at a run that a newer one hides, at most; they grow from the poll's interval to that."""
-
 DETAIL_TRIES = 3
 """Failures to get a run's details after which those of its state before are no longer shown."""
-
-HIDDEN_UNKNOWN = 86_400.0
-"""Seconds after which a hidden run whose state has no translation is given up."""
 
 HELD_ACTIVE = 3600.0
 """Seconds for which a run that waits for somebody is polled as one under way."""
@@ -34,7 +43,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """What a page shows of a pipeline; what is None or empty has no sample."""
 
     pipeline: Pipeline
-    up: bool
+    up: bool | None = None
+    """Whether the last poll that covered it was answered; None before the first."""
     has_run: bool | None = None
     latest: Run | None = None
     status_change: float | None = None
@@ -59,43 +69,77 @@ class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
     durations: Durations
 
 
+class Missed(msgspec.Struct, frozen=True):
+    """Runs of a pipeline that were given up."""
+
+    pipeline: Pipeline
+    runs: int
+    why: str
+
+
 Observe = Callable[[Durations, Run], Durations]
 """Adds a run that was counted to histograms."""
 
 
-class _Lookup(msgspec.Struct, frozen=True):
-    """When a hidden run is to be looked up, by the monotonic clock."""
+class _Books(msgspec.Struct, frozen=True):
+    """What is accounted of a pipeline."""
 
-    due: float
-    pause: float
-    """What the next pause is doubled from, in seconds."""
-    since: float
-    """Since when it hides."""
+    state: State
+    tally: Tally
+    durations: Durations
+
+
+class _Notes(msgspec.Struct, frozen=True):
+    """What else is remembered of a pipeline."""
+
+    run: str = ""
+    """The id of the latest run."""
+    status: Status = Status.UNKNOWN
+    change: float | None = None
+    """Since when it has that status."""
+    waiting: tuple[Waiting, ...] = ()
 
 
 class Entry:
     """A pipeline's place on the board."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(
+        self, pipeline: Pipeline, *, interval: float, now: float, remembered: Remembered | None = None
+    ) -> None:
+        """`interval` is the poll's, `now` is monotonic; both in seconds."""
         self.pipeline = pipeline
         self.view: View | None = None
-        """None until the first poll that covered it has ended."""
+        """None until the first poll that covered it has ended, unless something is remembered of it."""
+        self._since = now
+        """When what is shown was answered, or taken from memory."""
         self._asked: float | None = None
         self._expired = False
         self._absences = 0
         self._latest: Run | None = None
-        self._change: float | None = None
-        self._stage_changes: tuple[tuple[str, int, float], ...] = ()
-        self._state: State | None = None
-        self._tally: Tally | None = None
-        self._durations: Durations | None = None
+        self._books: _Books | None = None
+        self._kept: _Books | None = None
+        """What is safe: counters are shown from here."""
+        self._shown: State | None = None
+        """What gauges are shown from."""
+        self._notes = self._kept_notes = _Notes()
+        self._kept_name = ""
+        self._answered = 0.0
         self._detail: Run | None = None
         self._detailed: Run | None = None
         self._detail_failures = 0
         self._detail_due = -math.inf
         self.detail_turn = 0
         """When its turn for details was last, among the pipelines of its board."""
-        self._lookups: dict[str, _Lookup] = {}
+        self._backfill = Backfill(interval)
+        if remembered is not None:
+            memory = remembered.memory
+            self._books = self._kept = _Books(memory.state, memory.tally, memory.durations)
+            self._shown = memory.state
+            self._notes = self._kept_notes = _Notes(memory.run, memory.status, memory.change, memory.waiting)
+            self._kept_name = memory.name
+            self._answered = remembered.answered
+            self._backfill.follow(memory.state, now)
+            self._show(up=None)
 
     def renamed(self, pipeline: Pipeline) -> None:
         """Name, labels or address are others now."""
@@ -103,44 +147,87 @@ class Entry:
         if self.view is not None:
             self.view = msgspec.structs.replace(self.view, pipeline=pipeline)
 
+    # What is remembered
+
+    @property
+    def _name(self) -> str:
+        return self.pipeline.name if self.pipeline.name != self.pipeline.id else ""
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is more to remember than what is safe."""
+        return self._books is not None and (
+            self._books is not self._kept or self._notes != self._kept_notes or self._name != self._kept_name
+        )
+
+    def remembered(self) -> Remembered | None:
+        """What is to be remembered; None before the first sight."""
+        if self._books is None:
+            return None
+        notes = self._notes
+        memory = Memory(
+            name=self._name,
+            state=self._books.state,
+            tally=self._books.tally,
+            durations=self._books.durations,
+            run=notes.run,
+            status=notes.status,
+            change=notes.change,
+            waiting=notes.waiting,
+        )
+        return Remembered(memory, self._answered)
+
+    def saved(self) -> None:
+        """What was to be remembered is safe: it is shown."""
+        self._kept, self._kept_notes, self._kept_name = self._books, self._notes, self._name
+        self._show(up=self._up)
+
+    def not_saved(self, now: float) -> None:
+        """It is not: nothing was accounted since, and the next answer is applied to what was known before."""
+        self._books = self._kept
+        self._backfill.follow(self._books.state if self._books is not None else State(), now)
+
+    # Answers
+
     def answered(
-        self, run: Run | None, *, asked: float, now: float, interval: float, bounds: Bounds, observe: Observe
+        self, run: Run | None, *, asked: float, now: float, bounds: Bounds, observe: Observe
     ) -> tuple[Event, ...]:
         """Apply a successful answer; returns what was counted.
 
         `asked` is when its request was sent (monotonic seconds), `now` the answer's own clock (epoch seconds).
-        A run that hides from now on is to be looked up after `interval` seconds.
         """
         if self._asked is not None and asked < self._asked:
             return ()
-        if self._state is None:
-            self._tally = Tally(created=now)
-            self._durations = bounds.empty(now)
-        self._state, events = account(self._state, run, asked=asked, now=now)
-        self._count(events, observe)
-        self._lookups = {
-            one.id: self._lookups.get(one.id) or _Lookup(asked + interval, interval, asked)
-            for one in self._state.hidden
-        }
-        self._asked = asked
+        books = self._books or _Books(State(), Tally(created=now), bounds.empty(now))
+        first = self._books is None
+        outcome = account(None if first else books.state, run, now=now, answered=self._answered)
+        self._take(books, outcome, observe)
+        self._asked = self._since = asked
         self._expired = False
         self._absences = self._absences + 1 if run is None else 0
-        if run is not None and not self._state.doubtful:
-            self._stage_changes = self._held_stages(run, now)
-            self._change = self._changed(run, now)
+        if outcome.believed:
+            self._answered = now
+        if run is not None and outcome.believed:
+            self._notes = self._noted(run, now)
             if run != self._latest:
                 self._detail_failures = 0
                 self._detail_due = -math.inf
             self._latest = run
+        self._backfill.follow(outcome.state, asked)
         self._show(up=True)
-        return events
+        return outcome.events
 
-    def _count(self, events: Iterable[Event], observe: Observe) -> None:
-        if self._tally is not None:
-            self._tally = self._tally.add(events)
-        for event in events:
-            if event.count is Count.ENDED and event.run is not None and self._durations is not None:
-                self._durations = observe(self._durations, event.run)
+    def _take(self, books: _Books, outcome: Outcome, observe: Observe) -> None:
+        """Enter what an answer taught."""
+        if self._books is None or outcome.state is not books.state or outcome.events:
+            durations = books.durations
+            for event in outcome.events:
+                if event.count is Count.ENDED and event.run is not None:
+                    durations = observe(durations, event.run)
+            self._books = _Books(outcome.state, books.tally.add(outcome.events), durations)
+        self._shown = outcome.state
+
+    # Details
 
     def wanted_detail(self, now: float) -> Run | None:
         """The latest run, if it is new or has changed since its details came, and they are worth a try at `now`."""
@@ -156,49 +243,81 @@ class Entry:
         """
         self._detailed = of
         self._detail = detail if detail is not None and detail.id == of.id else None
-        if self.view is not None:
-            self._show(up=self.view.up)
+        self._show(up=self._up)
 
     def detail_failed(self, now: float, interval: float) -> None:
         """Details could not be had this time (monotonic seconds): again later, and later each time."""
-        self._detail_due = now + min(interval * 2**self._detail_failures, LOOKUP_LONGEST)
+        self._detail_due = now + min(interval * 2**self._detail_failures, LONGEST)
         self._detail_failures = min(self._detail_failures + 1, 20)
         if self._detail_failures >= DETAIL_TRIES and self._detail is not None:
             # They are of the run as it was before it changed.
             self._detail = None
-            if self.view is not None:
-                self._show(up=self.view.up)
+            self._show(up=self._up)
 
-    def due_lookups(self, now: float) -> tuple[str, ...]:
-        """The ids of hidden runs to look up at `now` (monotonic seconds)."""
-        return tuple(identity for identity, lookup in self._lookups.items() if lookup.due <= now)
+    # What the latest run does not tell
+
+    def due(self, now: float) -> Asks:
+        """What to ask for at `now` (monotonic seconds) of runs that the latest does not tell."""
+        return self._backfill.due(now)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing more to ask for."""
+        return self._backfill.idle
 
     @property
     def unresolved(self) -> int:
-        """How many runs are still to be looked up."""
-        return len(self._state.hidden) if self._state else 0
+        """How many runs are still to be learnt."""
+        return self._books.state.unresolved if self._books is not None else 0
 
-    def postpone(self, identity: str, now: float) -> None:
-        """A hidden run still hides, or could not be looked up: ask again later, and later each time."""
-        if identity in self._lookups:
-            before = self._lookups[identity]
-            pause = min(2 * before.pause, LOOKUP_LONGEST)
-            self._lookups[identity] = _Lookup(now + pause, pause, before.since)
+    def search(self, now: float) -> Search:
+        """What to read the run list for at `now` (epoch seconds)."""
+        return search(self._books.state if self._books is not None else State(), now=now)
 
-    def looked_up(self, identity: str, run: Run | None, now: float, observe: Observe) -> tuple[Event, ...]:
-        """Apply what was looked up of a hidden run at `now` (monotonic); None if the provider no longer knows it."""
-        if self._state is None:
+    def listed(
+        self, runs: Sequence[Run], reach: Reach, *, clock: float, now: float, observe: Observe
+    ) -> tuple[Event, ...]:
+        """Apply what the run list told at `now` (its own clock); `clock` is monotonic. Returns what was counted."""
+        books = self._books
+        if books is None:
             return ()
-        lookup = self._lookups.get(identity)
-        if lookup and run and run.status is Status.UNKNOWN and now - lookup.since > HIDDEN_UNKNOWN:
-            run = None  # no word that means its end will come
-        self._state, events = learn(self._state, identity, run)
-        self._count(events, observe)
-        if not any(one.id == identity for one in self._state.hidden):
-            self._lookups.pop(identity, None)
-        if self.view is not None:
-            self._show(up=self.view.up)
-        return events
+        outcome = fill(books.state, runs, reach, now=now)
+        self._take(books, outcome, observe)
+        self._backfill.listed(frozenset(run.id for run in runs), outcome.state, clock)
+        self._show(up=self._up)
+        return outcome.events
+
+    def not_listed(self, clock: float) -> tuple[Event, ...]:
+        """The run list could not be read; returns what was counted."""
+        books = self._books
+        if books is None:
+            return ()
+        outcome = unread(books.state, now=self._answered)
+        self._take(books, outcome, _observe_nothing)
+        self._backfill.not_listed(clock)
+        self._backfill.follow(outcome.state, clock)
+        self._show(up=self._up)
+        return outcome.events
+
+    def looked_up(
+        self, identity: str, run: Run | None, *, clock: float, now: float, observe: Observe
+    ) -> tuple[Event, ...]:
+        """Apply what was looked up of a hidden run; None if the provider no longer knows it."""
+        books = self._books
+        if books is None:
+            return ()
+        outcome = learn(books.state, identity, run, now=now)
+        self._take(books, outcome, observe)
+        self._backfill.looked_up(identity, outcome.state, clock)
+        self._show(up=self._up)
+        return outcome.events
+
+    def postpone(self, identity: str, clock: float) -> None:
+        """A hidden run could not be looked up: again later."""
+        if self._books is not None:
+            self._backfill.looked_up(identity, self._books.state, clock)
+
+    # Failures and age
 
     def failed(self) -> None:
         """A poll that covered the pipeline failed: what was known stays, until it is too old."""
@@ -206,10 +325,10 @@ class Entry:
 
     def expire(self, now: float, max_age: float) -> bool:
         """Withdraw what was last answered more than `max_age` seconds before `now` (monotonic); whether it was."""
-        if self.view is None or self._asked is None or self._expired or now - self._asked <= max_age:
+        if self._shown is None or self._expired or now - self._since <= max_age:
             return False
         self._expired = True
-        self._show(up=self.view.up)
+        self._show(up=self._up)
         return True
 
     def active(self, now: float) -> bool:
@@ -219,51 +338,69 @@ class Entry:
             return False
         if run.status in {Status.RUNNING, Status.PENDING}:
             return True
-        return run.status.held and self._change is not None and now - self._change < HELD_ACTIVE
+        change = self._notes.change
+        return run.status.held and change is not None and now - change < HELD_ACTIVE
 
-    def _changed(self, run: Run, now: float) -> float:
-        """Since when the run has its status."""
+    # What is shown
+
+    @property
+    def _up(self) -> bool | None:
+        return self.view.up if self.view is not None else None
+
+    def _noted(self, run: Run, now: float) -> _Notes:
+        """What is remembered of the latest run."""
+        before = self._notes
+        change = max(now, run.start or now)
         if run.status.final and run.end is not None:
-            return run.end
-        last = self._latest
-        if last is not None and (last.id, last.status) == (run.id, run.status) and self._change is not None:
-            return self._change
-        return max(now, run.start or now)
+            change = run.end
+        elif (before.run, before.status) == (run.id, run.status) and before.change is not None:
+            change = before.change
+        known = before.waiting if before.run == run.id else ()
+        since = {(one.name, one.sequence, one.status): one.since for one in known}
+        waiting = tuple(
+            Waiting(
+                stage.name,
+                stage.sequence,
+                stage.status,
+                since.get((stage.name, stage.sequence, stage.status), max(now, stage.start or now)),
+            )
+            for stage in run.stages
+            if stage.status.held
+        )
+        return _Notes(run.id, run.status, change, waiting)
 
-    def _held_stages(self, run: Run, now: float) -> tuple[tuple[str, int, float], ...]:
-        """Since when each stage that waits for somebody does."""
-        since: dict[tuple[str, int, Status], float] = {}
-        if self._latest is not None and self._latest.id == run.id:
-            before = {(stage.name, stage.sequence): stage.status for stage in self._latest.stages}
-            since = {(name, place, before[name, place]): start for name, place, start in self._stage_changes}
-        changes = []
-        for stage in run.stages:
-            if stage.status.held:
-                first_seen = max(now, stage.start or now)
-                start = since.get((stage.name, stage.sequence, stage.status), first_seen)
-                changes.append((stage.name, stage.sequence, start))
-        return tuple(changes)
-
-    def _show(self, *, up: bool) -> None:
-        gone = self._latest is not None and self._absences >= ABSENCES
-        view = View(pipeline=self.pipeline, up=up, tally=self._tally, durations=self._durations)
-        if self._state is not None and not self._expired:
-            has_run = self._latest is not None and not self._absences
-            view = msgspec.structs.replace(view, has_run=has_run)
-            if not gone:
-                active = self._state.active
-                still = (*self._state.hidden, *([active] if active else []))
+    def _show(self, *, up: bool | None) -> None:
+        gone = bool(self._notes.run) and self._absences >= ABSENCES
+        kept, state = self._kept, self._shown
+        view = View(
+            pipeline=self.pipeline,
+            up=up,
+            tally=kept.tally if kept is not None else None,
+            durations=kept.durations if kept is not None else None,
+        )
+        if state is not None and not self._expired:
+            view = msgspec.structs.replace(view, finished=state.finished, series=state.series)
+            if gone:
+                view = msgspec.structs.replace(view, finished=None, series=None)
+            elif self._asked is not None:
                 view = msgspec.structs.replace(
                     view,
                     latest=_with_detail(self._latest, self._detail),
-                    status_change=self._change,
-                    stage_changes=self._stage_changes,
-                    finished=self._state.finished,
-                    series=self._state.series,
-                    active_starts=tuple(one.start for one in still),
+                    status_change=self._notes.change if self._latest is not None else None,
+                    stage_changes=tuple((one.name, one.sequence, one.since) for one in self._notes.waiting)
+                    if self._latest is not None
+                    else (),
+                    active_starts=tuple(one.start for one in state.open),
                 )
+            if self._asked is not None:
+                has_run = self._latest is not None and not self._absences
+                view = msgspec.structs.replace(view, has_run=has_run)
         if view != self.view:
             self.view = view
+
+
+def _observe_nothing(durations: Durations, _: Run) -> Durations:
+    return durations
 
 
 def _with_detail(run: Run | None, detail: Run | None) -> Run | None:
@@ -290,21 +427,35 @@ class Board:
     """The pipelines of one project."""
 
     def __init__(
-        self, pipelines: Iterable[Pipeline], metrics: Metrics, *, provider: str, project: str, interval: float
+        self,
+        pipelines: Iterable[Pipeline],
+        metrics: Metrics,
+        past: Past,
+        *,
+        provider: str,
+        project: str,
+        interval: float,
+        started: float,
+        durations: Durations | None = None,
     ) -> None:
+        """`interval` is the poll's, `started` monotonic; both in seconds. `durations` are what is remembered of it."""
         self._entries: dict[str, Entry] = {}
+        self._past = past
         self._provider = provider
-        self._project = project
-        self._interval = min(interval, LOOKUP_LONGEST)
+        self.project = project
+        """Its name in the configuration."""
+        self._interval = interval
         self._details = metrics.details != "none"
-        self._bounds = Bounds(metrics.run_duration_buckets, metrics.stage_duration_buckets)
+        self._bounds = bounds(metrics)
         self._own = self._observer(metrics, "pipeline", STAGE_NAMES_OF_PIPELINE)
         self._shared = self._observer(metrics, "project", STAGE_NAMES_OF_PROJECT)
-        self._view: ProjectView | None = None
+        self._durations = durations
+        """The histograms that the pipelines share; None before the first answer."""
+        self._view = self._project_view()
         self._turn = 0
         self.held_back: frozenset[str] = frozenset()
         """The ids of pipelines that are not shown yet, since their name may still be learnt."""
-        self.update(pipelines)
+        self.update(pipelines, started, 0.0)
 
     def _observer(self, metrics: Metrics, scope: HistogramScope, names: int) -> Observe:
         """What adds a run to the histograms that are kept in a scope."""
@@ -318,15 +469,54 @@ class Board:
 
         return observe
 
-    def update(self, pipelines: Iterable[Pipeline]) -> None:
-        """Watch these pipelines: new ones join, those that are missing leave, the others keep what is known of them."""
+    def update(self, pipelines: Iterable[Pipeline], clock: float, now: float) -> None:
+        """Watch these pipelines: new ones join, those that are missing leave, the others keep what is known of them.
+
+        `clock` is monotonic, `now` epoch seconds. What is known of one that leaves is not forgotten at once.
+        """
         before = self._entries
         self._entries = {}
         for pipeline in pipelines:
-            entry = before.get(pipeline.id) or Entry(pipeline)
-            if entry.pipeline != pipeline:
+            entry = before.pop(pipeline.id, None)
+            if entry is None:
+                remembered = self._past.recall(pipeline.id)
+                entry = Entry(pipeline, interval=self._interval, now=clock, remembered=remembered)
+            elif entry.pipeline != pipeline:
                 entry.renamed(pipeline)
             self._entries[pipeline.id] = entry
+        for identity, entry in before.items():
+            self._past.leave(identity, entry.remembered(), now)
+
+    # What is remembered
+
+    def unsaved(self) -> dict[str, Remembered]:
+        """What there is to remember, by pipeline id, beyond what is safe."""
+        found = {identity: entry.remembered() for identity, entry in self._entries.items() if entry.unsaved}
+        return {identity: remembered for identity, remembered in found.items() if remembered is not None}
+
+    def remembered(self, identity: str) -> Remembered | None:
+        """What is to be remembered of a pipeline; None before its first sight."""
+        return self._entries[identity].remembered()
+
+    def unsaved_durations(self) -> Durations | None:
+        """The shared histograms, if they are others than those that are safe."""
+        kept = self._view.durations if self._view is not None else None
+        return self._durations if self._durations is not kept else None
+
+    def saved(self, ids: Iterable[str]) -> None:
+        """What there was to remember is safe: it is shown."""
+        for identity in ids:
+            self._entries[identity].saved()
+        if self.unsaved_durations() is not None:
+            self._view = self._project_view()
+
+    def not_saved(self, ids: Iterable[str], clock: float) -> None:
+        """It is not: nothing was accounted since what is safe. `clock` is monotonic."""
+        for identity in ids:
+            self._entries[identity].not_saved(clock)
+        self._durations = self._view.durations if self._view is not None else None
+
+    # Polls
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -337,28 +527,41 @@ class Board:
         """The ids of pipelines whose run is under way at `now` (epoch seconds)."""
         return tuple(identity for identity, entry in self._entries.items() if entry.active(now))
 
-    def answered(self, ids: Iterable[str], runs: Mapping[str, Run], *, asked: float, now: float) -> None:
+    def answered(
+        self, ids: Iterable[str], runs: Mapping[str, Run], *, asked: float, now: float
+    ) -> list[Missed]:
         """Apply a successful answer about `ids`: the latest run of those that have one."""
-        if self._view is None:
-            empty = self._bounds.empty(now)
-            self._view = ProjectView(provider=self._provider, project=self._project, durations=empty)
+        if self._durations is None:
+            self._durations = self._bounds.empty(now)
+        missed = []
         for identity in ids:
             events = self._entries[identity].answered(
-                runs.get(identity),
-                asked=asked,
-                now=now,
-                interval=self._interval,
-                bounds=self._bounds,
-                observe=self._own,
+                runs.get(identity), asked=asked, now=now, bounds=self._bounds, observe=self._own
             )
-            self._share(events)
+            missed += self._share(identity, events)
+        return missed
 
-    def _share(self, events: Iterable[Event]) -> None:
-        """Add what was counted of a pipeline to the histograms of the project."""
+    def _share(self, identity: str, events: Iterable[Event]) -> list[Missed]:
+        """Add what was counted of a pipeline to the histograms of the project; returns what was missed."""
+        missed = []
         for event in events:
-            if event.count is Count.ENDED and event.run is not None and self._view is not None:
-                durations = self._shared(self._view.durations, event.run)
-                self._view = msgspec.structs.replace(self._view, durations=durations)
+            if event.count is Count.ENDED and event.run is not None and self._durations is not None:
+                self._durations = self._shared(self._durations, event.run)
+            elif event.count is Count.MISSED:
+                missed.append(Missed(self._entries[identity].pipeline, event.runs, event.why))
+        return missed
+
+    def failed(self, ids: Iterable[str]) -> None:
+        """A poll that covered `ids` failed."""
+        for identity in ids:
+            if identity in self._entries:
+                self._entries[identity].failed()
+
+    def expire(self, now: float, max_age: float) -> bool:
+        """Withdraw what was last answered more than `max_age` seconds before `now` (monotonic); whether any was."""
+        return sum(entry.expire(now, max_age) for entry in self._entries.values()) > 0
+
+    # Details
 
     def wanted_details(self, now: float) -> tuple[tuple[str, Run], ...]:
         """Runs whose details are to be asked for, by pipeline id: those that are new or have changed."""
@@ -385,40 +588,48 @@ class Board:
         if identity in self._entries:
             self._take_turn(identity).detail_failed(now, self._interval)
 
-    def due_lookups(self, now: float) -> tuple[tuple[str, str], ...]:
-        """Hidden runs to look up at `now` (monotonic seconds): pipeline id and run id."""
-        return tuple(
-            (identity, run) for identity, entry in self._entries.items() for run in entry.due_lookups(now)
-        )
+    # What latest runs do not tell
 
-    def looked_up(self, identity: str, run_id: str, run: Run | None, now: float) -> None:
-        """Apply what was looked up of a hidden run at `now` (monotonic); None if the provider no longer knows it."""
-        if identity in self._entries:
-            self._share(self._entries[identity].looked_up(run_id, run, now, self._own))
-            self.postpone(identity, run_id, now)
-
-    def postpone(self, identity: str, run_id: str, now: float) -> None:
-        """Look for a hidden run again later, if it still hides."""
-        if identity in self._entries:
-            self._entries[identity].postpone(run_id, now)
+    def due(self, now: float) -> dict[str, Asks]:
+        """What to ask for at `now` (monotonic seconds) of runs that are not the latest, by pipeline id."""
+        found = {identity: entry.due(now) for identity, entry in self._entries.items() if not entry.settled}
+        return {identity: asks for identity, asks in found.items() if asks.listing or asks.runs}
 
     @property
     def unresolved(self) -> int:
-        """How many runs are still to be looked up."""
+        """How many runs are still to be learnt."""
         return sum(entry.unresolved for entry in self._entries.values())
 
-    def failed(self, ids: Iterable[str]) -> None:
-        """A poll that covered `ids` failed."""
-        for identity in ids:
-            if identity in self._entries:
-                self._entries[identity].failed()
+    def search(self, identity: str, now: float) -> Search:
+        """What to read a pipeline's run list for at `now` (epoch seconds)."""
+        return self._entries[identity].search(now)
 
-    def expire(self, now: float, max_age: float) -> bool:
-        """Withdraw what was last answered more than `max_age` seconds before `now` (monotonic); whether any was."""
-        return sum(entry.expire(now, max_age) for entry in self._entries.values()) > 0
+    def listed(
+        self, identity: str, runs: Sequence[Run], reach: Reach, *, clock: float, now: float
+    ) -> list[Missed]:
+        """Apply what a pipeline's run list told at `now` (its own clock); `clock` is monotonic."""
+        events = self._entries[identity].listed(runs, reach, clock=clock, now=now, observe=self._own)
+        return self._share(identity, events)
+
+    def not_listed(self, identity: str, clock: float) -> list[Missed]:
+        """A pipeline's run list could not be read."""
+        return self._share(identity, self._entries[identity].not_listed(clock))
+
+    def looked_up(
+        self, identity: str, run_id: str, run: Run | None, *, clock: float, now: float
+    ) -> list[Missed]:
+        """Apply what was looked up of a hidden run; None if the provider no longer knows it."""
+        entry = self._entries[identity]
+        return self._share(identity, entry.looked_up(run_id, run, clock=clock, now=now, observe=self._own))
+
+    def postpone(self, identity: str, run_id: str, clock: float) -> None:
+        """A hidden run could not be looked up: again later."""
+        self._entries[identity].postpone(run_id, clock)
+
+    # What is shown
 
     def views(self) -> tuple[View, ...]:
-        """What a page shows of each pipeline that a poll has covered."""
+        """What a page shows of each pipeline that a poll has covered, or of which something is remembered."""
         return tuple(
             entry.view
             for identity, entry in self._entries.items()
@@ -428,3 +639,13 @@ class Board:
     def project_view(self) -> ProjectView | None:
         """What a page shows of the project as a whole; None before its first answer."""
         return self._view
+
+    def _project_view(self) -> ProjectView | None:
+        if self._durations is None:
+            return None
+        return ProjectView(provider=self._provider, project=self.project, durations=self._durations)
+
+
+def bounds(metrics: Metrics) -> Bounds:
+    """The histograms' buckets."""
+    return Bounds(metrics.run_duration_buckets, metrics.stage_duration_buckets)

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import uvicorn
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
@@ -21,6 +22,8 @@ from exporter.assembly import Exporter, assemble
 from exporter.clock import Clock, SystemClock
 from exporter.config.schema import Config, Poll
 from exporter.poller import Poller
+from exporter.shard import Shard
+from exporter.store import Store, Stored
 from exporter.web import application
 
 READY_ANYWAY = 60.0
@@ -103,11 +106,22 @@ def address_of(listener: socket.socket) -> str:
 
 
 async def run(
-    config: Config, listener: socket.socket, telemetry_path: str, clock: Clock | None = None
+    config: Config,
+    listener: socket.socket,
+    telemetry_path: str,
+    clock: Clock | None = None,
+    *,
+    shard: Shard | None = None,
 ) -> int:
-    """Poll and serve until SIGTERM or SIGINT; returns the exit code."""
+    """Poll and serve until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StateError: the state cannot be used; with words.
+
+    """
     clock = clock or SystemClock()
-    exporter = assemble(config, clock)
+    store, stored = open_state(config, clock)
+    exporter = assemble(config, clock, shard=shard, store=store, stored=stored)
     started = clock.monotonic()
 
     def ready() -> bool:
@@ -139,7 +153,20 @@ async def run(
         await serving
     for poller in exporter.pollers:
         await poller.close()
+    await exporter.archive.close()
     return 0 if stop.is_set() else 1
+
+
+def open_state(config: Config, clock: Clock) -> tuple[Store, Stored] | tuple[None, None]:
+    """The state that a configuration names, and what it holds; nothing if it names none.
+
+    Raises:
+        StateError: it cannot be used; with words.
+
+    """
+    if config.state.path is None:
+        return None, None
+    return Store.open(Path(config.state.path), clock.time())
 
 
 class _Server(uvicorn.Server):

@@ -163,7 +163,7 @@ def _latest_run(metrics: Metrics) -> tuple[Family[View], ...]:
         _gauge(
             f"{prefix}_end_timestamp_seconds",
             "When the latest run ended (CodeArts: end_time), in epoch seconds. Absent while it is under way.",
-            of_latest(lambda run: run.end),
+            of_latest(lambda run: run.end if run.status.final else None),
         ),
         _gauge(
             f"{prefix}_duration_seconds",
@@ -408,8 +408,8 @@ def _accounting() -> tuple[Family[View], ...]:
         ),
         counter(
             "ci_pipeline_runs_missed_total",
-            "Runs known to have existed whose end could not be learnt: begun and ended between two polls, or hidden by "
-            "a newer run and then unknown to the provider.",
+            "Runs known to have existed whose end could not be learnt, not even from the run list: deleted, too old, or "
+            "of a state without translation. Each is logged with its reason.",
             lambda view: view.tally.missed if view.tally else None,
         ),
         counter(
@@ -441,7 +441,9 @@ def _durations(
     def runs(view: V) -> Iterable[Sample]:
         kept = durations(view)
         return (
-            (Sample((status.value,), one, kept.created) for status, one in kept.runs.items()) if kept else ()
+            (Sample((status.value,), one, kept.runs_created) for status, one in kept.runs.items())
+            if kept
+            else ()
         )
 
     def stages(view: V) -> Iterable[Sample]:
@@ -449,7 +451,8 @@ def _durations(
         if kept is None:
             return ()
         return (
-            Sample((name, status.value), one, kept.created) for (name, status), one in kept.stages.items()
+            Sample((name, status.value), one, kept.stages_created)
+            for (name, status), one in kept.stages.items()
         )
 
     found: list[Family[V]] = []
@@ -496,8 +499,8 @@ def _pipeline(user_labels: tuple[str, ...]) -> tuple[Family[View], ...]:
         ),
         _gauge(
             "ci_pipeline_up",
-            "1 if the last poll that covered the pipeline was answered, 0 if it failed.",
-            lambda view: float(view.up),
+            "1 if the last poll that covered the pipeline was answered, 0 if it failed. Absent before the first.",
+            lambda view: None if view.up is None else float(view.up),
         ),
         _gauge(
             "ci_pipeline_has_run",

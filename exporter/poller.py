@@ -2,30 +2,27 @@
 
 `tick` is that unit. It is called by the scheduler and, in tests, by hand; it never starts or waits for itself. Ticks of
 a project do not overlap, so nothing is asked twice at once, and no answer overtakes a newer one. In a tick the budget
-serves in the order of the code: names, the refresh or the active poll, then details and hidden runs for the time that
-is left until the next tick.
+serves in the order of the code: names, the refresh or the active poll, then closer looks for the time that is left until
+the next tick. What was learnt is saved before it is shown.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-
-import msgspec
+from collections.abc import Awaitable, Callable, Sequence
 
 from exporter.api import Answer, Api, ApiError
+from exporter.archive import Archive
 from exporter.batching import Batches, Plan
 from exporter.board import Board
 from exporter.clock import Clock
 from exporter.config.schema import Poll
 from exporter.fault import Kind
+from exporter.looks import Looks
 from exporter.membership import Membership
-from exporter.model import Run
-from exporter.providers.base import Listing, Provider, Reading
+from exporter.providers.base import Listing, Provider
+from exporter.report import Outcome, Report
 from exporter.telemetry import Telemetry
-
-FAILURES = 3
-"""Chunks in a row that may fail before the rest of a poll is given up: then it is not the chunk."""
 
 PAGES = 1000
 """Pages of a list of pipelines that are read, at most."""
@@ -36,36 +33,10 @@ NAMES_INTERVAL = 3600.0
 PATIENCE = 60.0
 """Seconds for which a pipeline is not shown as long as its name may still be learnt."""
 
-_TOLD = 1000
 _EARLY = 0.01
 """How early a refresh may begin, in intervals: a timer by another clock need not hit its moment to the millisecond."""
 
-_HOPELESS = frozenset({Kind.CREDENTIALS, Kind.PROJECT, Kind.THROTTLED})
-
 _log = logging.getLogger("exporter.poller")
-
-
-class _Outcome(msgspec.Struct):
-    """How a poll goes."""
-
-    failed: int = 0
-    in_a_row: int = 0
-    over: bool = False
-    """Whether what is left would meet the same failure."""
-    faults: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
-    """By operation, code and error code: how often, and the first."""
-    refusals: dict[str, ApiError] = {}
-    """Why ids were refused alone."""
-
-    def note(self, error: ApiError, hopeless: frozenset[Kind] = _HOPELESS) -> None:
-        """A request failed, other than for its content."""
-        fault = error.fault
-        key = (error.operation, fault.code, fault.error_code)
-        count, first = self.faults.get(key, (0, error))
-        self.faults[key] = (count + 1, first)
-        self.failed += 1
-        self.in_a_row += 1
-        self.over = self.over or fault.kind in hopeless or self.in_a_row >= FAILURES
 
 
 def _nobody(_: int) -> None:
@@ -89,6 +60,7 @@ class Poller:
         discovery_interval: float | None,
         telemetry: Telemetry,
         clock: Clock,
+        archive: Archive,
         publish: Callable[[], Awaitable[None]],
     ) -> None:
         """`started` is when the first tick is due (monotonic); regular refreshes begin `offset` seconds after it.
@@ -101,6 +73,9 @@ class Poller:
         self._board = board
         self._membership = membership
         self._poll = poll
+        self._report = Report(project, provider.name, telemetry)
+        self._looks = Looks(provider, api, board, self._report, clock, concurrency=poll.concurrency)
+        self._archive = archive
         self._started = started
         self.offset = offset
         self._discovers = discovery_interval is not None
@@ -114,7 +89,6 @@ class Poller:
         self._slot: int | None = None
         self.up = False
         """Whether every request of the last refresh, and of any active poll since, was answered."""
-        self._told: set[str] = set()
         self.progress: Callable[[int], object] = _nobody
         """Called with the number of pipelines that were asked about or listed, as a poll goes on."""
         self._looking = False
@@ -141,7 +115,7 @@ class Poller:
         """
         refresh, ids = self._due()
         self._slot = self._present_slot()
-        outcome = _Outcome()
+        outcome = Outcome()
         started = self._clock.monotonic()
         if refresh:
             if self._listing_due():
@@ -154,6 +128,7 @@ class Poller:
             self._board.failed(ids)
         shown = self._settle_names()
         if refresh or ids:
+            await self._archive.keep(self._board)
             self._end_poll(outcome, len(ids), refresh=refresh, seconds=self._clock.monotonic() - started)
         if refresh or ids or shown:
             await self._publish()
@@ -162,10 +137,11 @@ class Poller:
         if not outcome.over:
             self._looking = True
             try:
-                looked = await self._look_closer(math.inf if once else self._next_tick())
+                looked = await self._looks.take(math.inf if once else self._next_tick())
             finally:
                 self._looking = False
             if looked:
+                await self._archive.keep(self._board)
                 self._watch()
                 await self._publish()
         if self._again:
@@ -173,7 +149,7 @@ class Poller:
             self._again = False
             await self.tick()
 
-    def _end_poll(self, outcome: _Outcome, asked: int, *, refresh: bool, seconds: float) -> None:
+    def _end_poll(self, outcome: Outcome, asked: int, *, refresh: bool, seconds: float) -> None:
         self.up = not outcome.failed and (refresh or self.up)
         self._telemetry.polled(
             self.project,
@@ -184,7 +160,7 @@ class Poller:
             now=self._clock.time(),
         )
         self._watch()
-        self._tell(outcome)
+        self._report.failures(outcome)
         _log.debug(
             "%s: asked about %d pipelines in %.2f s",
             "refresh" if refresh else "active poll",
@@ -220,7 +196,7 @@ class Poller:
             or self._clock.monotonic() - self._listed_at + early >= self._listing_interval
         )
 
-    async def _list(self, outcome: _Outcome) -> frozenset[str]:
+    async def _list(self, outcome: Outcome) -> frozenset[str]:
         """Read the whole list of pipelines; returns the ids that it told everything about that a batch would."""
         try:
             pages = await self._pages()
@@ -229,7 +205,7 @@ class Poller:
                 # Names alone are a convenience: nothing is down without them.
                 self._listed_at = self._clock.monotonic()
                 self._names_settled = True
-                self._warn("pipelines' names cannot be listed, their ids serve", error)
+                self._report.warn("pipelines' names cannot be listed, their ids serve", error)
                 return frozenset()
             outcome.note(error)
             if error.fault.kind in {Kind.PROJECT, Kind.CONTENT}:
@@ -245,7 +221,7 @@ class Poller:
         else:
             self._listed_at = self._clock.monotonic()
             self._names_settled = True
-        self._board.update(self._membership.pipelines())
+        self._board.update(self._membership.pipelines(), self._clock.monotonic(), self._clock.time())
         # A list that tells no run at all may be one that does not tell runs.
         tells = any(page.runs for page, _ in pages)
         members = frozenset(self._board.ids)
@@ -253,7 +229,7 @@ class Poller:
         for page, answer in pages:
             told = page.pipelines.keys() - page.untold if tells else page.runs.keys()
             ids = [identity for identity in told if identity in members and identity not in covered]
-            self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now)
+            self._report.missed(self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now))
             covered.update(ids)
         return frozenset(covered)
 
@@ -264,7 +240,7 @@ class Poller:
         while len(pages) < PAGES:
             answer = await self._api.send(self._provider.listing(offset, self._provider.page_size))
             page = self._provider.read_listing(answer.body, answer.now)
-            self._note_surprises(page)
+            self._report.surprises(page)
             # The end is an empty page: the total was seen to be wrong, and a cloud may give fewer rows than asked. A
             # page that says nothing new is one of a cloud that does not heed the offset.
             if not page.rows or (page.pipelines and seen.issuperset(page.pipelines)):
@@ -297,7 +273,7 @@ class Poller:
 
     # Refreshes and active polls
 
-    async def _ask(self, ids: Sequence[str], outcome: _Outcome, *, refresh: bool) -> None:
+    async def _ask(self, ids: Sequence[str], outcome: Outcome, *, refresh: bool) -> None:
         plan = self._batches.poll(ids, self._clock.monotonic())
         async with asyncio.TaskGroup() as group:
             under_way: set[asyncio.Task[None]] = set()
@@ -315,12 +291,12 @@ class Poller:
             outcome.failed += 1
         self._board.failed((*plan.unasked, *plan.refused_ids, *plan.skipped))
         for identity in plan.refused_ids:
-            self._warn(
+            self._report.warn(
                 f"pipeline {identity} is refused, and asked about rarely from now on",
                 outcome.refusals[identity],
             )
 
-    async def _ask_chunk(self, ids: Sequence[str], plan: Plan, outcome: _Outcome) -> None:
+    async def _ask_chunk(self, ids: Sequence[str], plan: Plan, outcome: Outcome) -> None:
         try:
             answer = await self._api.send(self._provider.batch(ids))
         except ApiError as error:
@@ -337,109 +313,16 @@ class Poller:
         self.progress(len(ids))
         outcome.in_a_row = 0
         batch = self._provider.read_batch(answer.body, ids, answer.now)
-        self._note_surprises(batch)
+        self._report.surprises(batch)
         told = [
             identity
             for identity in ids
             if identity in batch.runs or not (batch.incomplete or identity in batch.untold)
         ]
-        self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now)
+        self._report.missed(self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now))
         plan.accepted(ids)
 
-    # Details and hidden runs
-
-    async def _look_closer(self, deadline: float) -> bool:
-        """Look up hidden runs and ask for details, as long as there is time; says whether anything was asked."""
-        wanted = self._wanted()
-        outcome = _Outcome()
-        asked = 0
-
-        async def look() -> None:
-            nonlocal asked
-            for pipeline, run_id, of in wanted:
-                if outcome.over or self._clock.monotonic() >= deadline:
-                    break
-                asked += 1
-                await self._look(pipeline, run_id, of, outcome)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._poll.concurrency):
-                group.create_task(look())
-        self._tell(outcome)
-        return asked > 0
-
-    def _wanted(self) -> Iterator[tuple[str, str, Run | None]]:
-        """Pipeline and run to look up, and of a latest run how it is known: its details are for that."""
-        for pipeline, run_id in self._board.due_lookups(self._clock.monotonic()):
-            yield pipeline, run_id, None
-        for pipeline, run in self._board.wanted_details(self._clock.monotonic()):
-            yield pipeline, run.id, run
-
-    async def _look(self, pipeline: str, run_id: str, of: Run | None, outcome: _Outcome) -> None:
-        try:
-            answer = await self._api.send(self._provider.detail(pipeline, run_id))
-        except ApiError as error:
-            # A run that is refused for itself is gone; every other failure tells nothing of it.
-            if error.fault.kind is not Kind.CONTENT:
-                # What is refused of one pipeline may be allowed of the next.
-                outcome.note(error, hopeless=_HOPELESS - {Kind.PROJECT})
-                if of is None:
-                    self._board.postpone(pipeline, run_id, self._clock.monotonic())
-                else:
-                    self._board.detail_failed(pipeline, self._clock.monotonic())
-                return
-            run = None
-        else:
-            outcome.in_a_row = 0
-            detail = self._provider.read_detail(answer.body, pipeline, answer.now)
-            self._note_surprises(detail)
-            run = detail.run
-            # One that is not the run asked for tells nothing of it.
-            if of is None and (run is None or run.id != run_id):
-                self._board.postpone(pipeline, run_id, self._clock.monotonic())
-                return
-        if of is None:
-            self._board.looked_up(pipeline, run_id, run, self._clock.monotonic())
-        else:
-            self._board.detailed(pipeline, of, run)
-
-    # Surprises and failures
-
-    def _note_surprises(self, reading: Reading) -> None:
-        for reason, words in reading.rejected:
-            self._telemetry.rejected(self.project, reason)
-            self._tell_once(f"a record was rejected ({reason}): {words}")
-        for field, word in self._telemetry.unknown_words(self._provider.name, reading.words):
-            self._tell_once(f"{word!r} is no known {field}, shown as unknown")
-        if reading.misplaced:
-            self._tell_once(
-                "a stage starts outside its run, so start times of such stages are left out: is stage_time_zone right?",
-                f" (first seen at {reading.misplaced})",
-            )
-
-    def _tell_once(self, text: str, detail: str = "") -> None:
-        if text not in self._told and len(self._told) < _TOLD:
-            self._told.add(text)
-            _log.warning("%s%s", text, detail, extra={"project": self.project})
-
-    def _tell(self, outcome: _Outcome) -> None:
-        for count, error in outcome.faults.values():
-            self._warn(f"poll failed in {count} requests" if count > 1 else "poll failed", error)
-
-    def _warn(self, text: str, error: ApiError) -> None:
-        fault = error.fault
-        _log.warning(
-            "%s: %s",
-            text,
-            fault.message,
-            extra={
-                "project": self.project,
-                "operation": error.operation,
-                "code": fault.code,
-                "error_code": fault.error_code,
-                "request_id": fault.request_id,
-            },
-        )
+    # Between polls
 
     def skip(self) -> None:
         """A tick was due while the one before still ran: count it, if it would have asked anything."""

@@ -23,6 +23,7 @@ from prometheus_client import (
 from exporter import __version__
 from exporter.fault import Fault
 from exporter.providers.base import REJECTIONS
+from exporter.shard import Shard
 
 _CACHED = "Cached: set by polls, not by the scrape."
 _OTHER = "other"
@@ -37,7 +38,7 @@ POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 30
 class Telemetry:
     """The exporter's own metrics, in one registry."""
 
-    def __init__(self, *, created_series: bool = False) -> None:
+    def __init__(self, *, created_series: bool = False, shard: Shard | None = None) -> None:
         # prometheus-client keeps this as a switch of the process and reads it when a metric is exposed.
         if created_series:
             enable_created_metrics()
@@ -52,6 +53,24 @@ class Telemetry:
             "Version of the exporter and of the Python it runs on.",
             registry=registry,
         ).info({"version": __version__, "python": platform.python_version()})
+        if shard is not None:
+            Gauge(
+                "pipeline_exporter_shard_index",
+                "Which of the exporters that share one configuration this is, from 0.",
+                registry=registry,
+            ).set(shard.index)
+            Gauge(
+                "pipeline_exporter_shards",
+                "How many exporters share one configuration, each with its own part of the pipelines.",
+                registry=registry,
+            ).set(shard.total)
+        self._has_state = False
+        self._state_up = Gauge(
+            "pipeline_exporter_state_up",
+            "1 if the state was written when it was to be the last time, 0 if it could not be: nothing is counted until "
+            f"it can. Only with state.path. {_CACHED}",
+            registry=None,
+        )
         project = ["project"]
         self._project_up = Gauge(
             "pipeline_exporter_project_up",
@@ -98,7 +117,7 @@ class Telemetry:
         )
         self._pipelines = Gauge(
             "pipeline_exporter_pipelines",
-            "Pipelines of the project: configured and discovered.",
+            "Pipelines of the project that this exporter watches: configured and discovered.",
             project,
             registry=registry,
         )
@@ -177,6 +196,13 @@ class Telemetry:
         )
         self._error_codes: dict[str, set[str]] = {}
         self._words: set[tuple[str, str, str]] = set()
+
+    def state(self, *, up: bool) -> None:
+        """Whether the state could be written; it is shown from the first time on."""
+        if not self._has_state:
+            self._has_state = True
+            self.registry.register(self._state_up)
+        self._state_up.set(up)
 
     def start(self, project: str, provider: str, *, pipelines: int, interval: float, now: float) -> None:
         """Make a project's series exist, with what is true before its first poll."""

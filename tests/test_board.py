@@ -1,14 +1,17 @@
 """What is known of every pipeline: what answers and failures show, keep and withdraw."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
-from exporter.board import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, LOOKUP_LONGEST, Board, View
+from exporter.backfill import Asks
+from exporter.board import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, Board, Missed, View
 from exporter.config.schema import Metrics
-from exporter.ledger import HIDDEN, Series
+from exporter.ledger import Reach, Series
+from exporter.ledger.rules import DAY, HOUR, OPEN
+from exporter.memory import Past, Remembered
 from exporter.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.tally import Durations
 
@@ -36,29 +39,75 @@ def run(
 
 
 class Wall:
-    """A board, and a clock that goes on by fifteen seconds with every answer."""
+    """A board, and a clock that goes on by fifteen seconds with every answer; what is learnt is saved at once."""
 
-    def __init__(self, *answers: Run | None, ids: Sequence[str] = ("p",), **metrics: Any) -> None:
+    def __init__(
+        self,
+        *answers: Run | None,
+        ids: Sequence[str] = ("p",),
+        remembered: Mapping[str, Remembered] | None = None,
+        durations: Durations | None = None,
+        later: float = 0.0,
+        **metrics: Any,
+    ) -> None:
         self.ids = ids
+        self.asked = 1000.0
+        """The time by the monotonic clock."""
+        self.now = NOON + 600 + later
+        self.past = Past()
+        self.past.away = {identity: (one, None) for identity, one in (remembered or {}).items()}
+        self._metrics = metrics
         self.board = Board(
             [pipeline(identity) for identity in ids],
             Metrics.model_validate(metrics),
+            self.past,
             provider="codearts",
             project="payments",
             interval=60.0,
+            started=self.asked,
+            durations=durations,
         )
-        self.asked = 1000.0
-        """The time by the monotonic clock."""
-        self.now = NOON + 600
+        self.safe: dict[str, Remembered] = dict(remembered or {})
+        """What was saved of each pipeline."""
+        self.safe_durations = durations
         for answer in answers:
             self.sees(answer)
 
-    def sees(self, answer: Run | None, identity: str = "p", *, asked_ago: float = 0.0) -> None:
-        """Apply an answer, by default one that was asked for after all others."""
+    def sees(
+        self, answer: Run | None, identity: str = "p", *, asked_ago: float = 0.0, saved: bool = True
+    ) -> None:
+        """Apply an answer, by default one that was asked for after all others, and save what it taught."""
         self.asked += 15
         self.now += 15
         runs = {} if answer is None else {identity: answer}
         self.board.answered([identity], runs, asked=self.asked - asked_ago, now=self.now)
+        if saved:
+            self.saves()
+
+    def saves(self) -> None:
+        """What there is to remember is safe now."""
+        unsaved, durations = self.board.unsaved(), self.board.unsaved_durations()
+        self.safe |= unsaved
+        self.safe_durations = self.safe_durations if durations is None else durations
+        self.board.saved(unsaved)
+
+    def cannot_save(self) -> None:
+        """It is not."""
+        self.board.not_saved(self.board.unsaved(), self.asked)
+
+    def restarts(self, *, later: float = 0.0) -> "Wall":
+        """A new process that knows what was saved, some seconds later."""
+        return Wall(
+            ids=self.ids,
+            remembered=self.safe,
+            durations=self.safe_durations,
+            later=self.now + later - NOON - 600,
+            **self._metrics,
+        )
+
+    def watches(self, *pipelines: Pipeline) -> None:
+        """These are watched from now on."""
+        self.board.update(pipelines, self.asked, self.now)
 
     def fails(self, identity: str = "p") -> None:
         """A poll fails."""
@@ -70,14 +119,50 @@ class Wall:
         self.now += seconds
         return self.board.expire(self.asked, MAX_AGE)
 
-    def looks(self, *found: Run | None) -> None:
-        """Look up what is due: the oldest hidden run is found first."""
+    def looks(self, *found: Run | None) -> list[Missed]:
+        """Look up what is due, the oldest hidden run first; returns what is missed."""
+        missed = []
         for (identity, run_id), answer in zip(self.due(), found, strict=True):
-            self.board.looked_up(identity, run_id, answer, self.asked)
+            missed += self.finds(run_id, answer, identity)
+        return missed
+
+    def finds(self, run_id: str, answer: Run | None, identity: str = "p") -> list[Missed]:
+        """Look up a run; returns what is missed."""
+        missed = self.board.looked_up(identity, run_id, answer, clock=self.asked, now=self.now)
+        self.saves()
+        return missed
+
+    def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, saved: bool = True) -> list[Missed]:
+        """Read the run list; returns what is missed."""
+        missed = self.board.listed("p", rows, reach, clock=self.asked, now=self.now)
+        if saved:
+            self.saves()
+        return missed
+
+    def cannot_read(self) -> list[Missed]:
+        """The run list fails; returns what is missed."""
+        missed = self.board.not_listed("p", self.asked)
+        self.saves()
+        return missed
 
     def due(self) -> tuple[tuple[str, str], ...]:
         """Hidden runs to look up now."""
-        return self.board.due_lookups(self.asked)
+        return tuple((identity, run) for identity, asks in self.asks().items() for run in asks.runs)
+
+    def asks(self) -> dict[str, Asks]:
+        """What to ask for now of runs that are not the latest."""
+        return self.board.due(self.asked)
+
+    def counts(self, identity: str = "p") -> dict[str, int]:
+        """What the counters say, of those that are not 0."""
+        tally = self.view(identity).tally
+        assert tally is not None
+        found = {
+            **{status.value: count for status, count in tally.runs.items()},
+            **{f"{status.value} again": count for status, count in tally.retries.items()},
+            "missed": tally.missed,
+        }
+        return {name: count for name, count in found.items() if count}
 
     def wanted(self) -> list[str]:
         """The ids of runs whose details are asked for."""
@@ -531,7 +616,7 @@ def test_a_projects_histograms_begin_with_its_first_answer():
     project = wall.board.project_view()
     assert project is not None
     assert (project.provider, project.project) == ("codearts", "payments")
-    assert project.durations.created == wall.now
+    assert project.durations.runs_created == wall.now
 
 
 def test_stage_names_have_a_bound_in_each_scope():
@@ -560,7 +645,7 @@ def test_a_pipeline_that_joins_is_shown_from_its_first_poll_on():
     """Its counters begin then; those that were there keep theirs."""
     wall = Wall(run(1), run(2))
     before = wall.view()
-    wall.board.update([pipeline("q"), pipeline("p")])
+    wall.watches(pipeline("q"), pipeline("p"))
     assert wall.board.ids == ("q", "p")
     assert wall.board.views() == (before,)
     wall.sees(run(1), "q")
@@ -570,35 +655,53 @@ def test_a_pipeline_that_joins_is_shown_from_its_first_poll_on():
 
 
 def test_a_pipeline_that_leaves_is_shown_no_longer():
-    """Nor asked about; what still arrives about it changes nothing, and one that is back is new."""
+    """Nor asked about; what still arrives about it changes nothing."""
     wall = Wall(ids=("p", "q"), details="jobs")
     for answer in (run(1), run(2, Status.RUNNING), run(3, Status.RUNNING)):
         wall.sees(answer, "q")
     wall.waits(60)
     assert wall.due() == (("q", "run-2"),)
-    wall.board.update([pipeline("p")])
+    wall.watches(pipeline("p"))
     assert (wall.board.ids, wall.board.views(), wall.board.active(wall.now)) == (("p",), (), ())
-    assert (wall.due(), wall.wanted(), wall.board.unresolved) == ((), [], 0)
+    assert (wall.asks(), wall.wanted(), wall.board.unresolved) == ({}, [], 0)
     wall.board.failed(["q"])
-    wall.board.looked_up("q", "run-2", None, wall.asked)
-    wall.board.postpone("q", "run-2", wall.asked)
     wall.board.detailed("q", run(3), None)
     wall.board.detail_failed("q", wall.asked)
     assert wall.board.views() == ()
-    wall.board.update([pipeline("p"), pipeline("q")])
-    assert wall.board.views() == ()
-    wall.sees(run(3), "q")
-    view = wall.view("q")
-    assert view.tally is not None
-    assert view.tally.created == wall.now
-    assert sum(view.tally.runs.values()) == 0
+    assert wall.board.unsaved() == {}
+
+
+def test_a_pipeline_that_is_back_goes_on_where_it_was_left():
+    """With its counters, its failures in a row and its hidden runs; what came meanwhile is looked for."""
+    wall = Wall(run(1), run(2, Status.FAILED), run(3, Status.RUNNING), run(4, Status.RUNNING))
+    before = wall.view()
+    wall.watches()
+    assert set(wall.past.away) == {"p"}
+    wall.waits(HOUR)
+    wall.watches(pipeline())
+    assert wall.past.away == {}
+    view = wall.view()
+    assert (view.tally, view.finished, view.series) == (before.tally, before.finished, before.series)
+    assert (view.up, view.latest, view.active_starts) == (None, None, None)
+    wall.sees(run(7))
+    assert wall.counts() == {"failed": 1, "success": 1}
+    assert wall.asks() == {"p": Asks(listing=True)}
+    assert wall.board.unresolved == 4
+
+
+def test_a_pipeline_that_leaves_before_it_was_answered_leaves_nothing():
+    """There is nothing to remember."""
+    wall = Wall()
+    wall.fails()
+    wall.watches()
+    assert wall.past.away == {}
 
 
 def test_a_project_keeps_the_histograms_of_pipelines_that_left():
     """They never decrease."""
     wall = seen_to_end(run_histogram="project")
     before = wall.board.project_view()
-    wall.board.update([pipeline("p")])
+    wall.watches(pipeline("p"))
     assert wall.board.project_view() is before
 
 
@@ -607,7 +710,7 @@ def test_a_renamed_pipeline_keeps_what_is_known_of_it():
     wall = Wall(run(1), run(2, Status.RUNNING))
     before = wall.view()
     renamed = msgspec.structs.replace(pipeline(), name="new", labels=(("team", "pay"),), url="https://x")
-    wall.board.update([renamed])
+    wall.watches(renamed)
     assert wall.view() == msgspec.structs.replace(before, pipeline=renamed)
     wall.sees(run(2))
     assert wall.view().pipeline == renamed
@@ -618,7 +721,7 @@ def test_a_pipeline_is_renamed_before_its_first_poll():
     """It is shown under its new name at once."""
     wall = Wall()
     renamed = msgspec.structs.replace(pipeline(), name="new")
-    wall.board.update([renamed])
+    wall.watches(renamed)
     assert wall.board.views() == ()
     wall.fails()
     assert wall.view() == View(pipeline=renamed, up=False)
@@ -628,7 +731,7 @@ def test_an_update_that_changes_nothing_changes_no_view():
     """It need not be rendered again."""
     wall = Wall(run(1))
     before = wall.view()
-    wall.board.update([pipeline()])
+    wall.watches(pipeline())
     assert wall.view() is before
 
 
@@ -932,7 +1035,8 @@ def test_hidden_runs_are_active_until_they_are_learnt():
     assert wall.view().active_starts == (NOON + 2, NOON + 3, NOON + 4)
     assert wall.board.unresolved == 2
     wall.waits(60)
-    wall.looks(run(2, start=NOON + 2), None)
+    wall.finds("run-2", run(2, start=NOON + 2))
+    wall.finds("run-3", None)
     assert wall.view().active_starts == (NOON + 4,)
     assert wall.board.unresolved == 0
 
@@ -945,20 +1049,20 @@ def test_a_hidden_run_alone_does_not_make_its_pipeline_asked_more_often():
     assert wall.view().active_starts == (NOON + 2,)
 
 
-def test_a_hidden_run_is_looked_up_after_an_interval_and_ever_more_rarely():
-    """At most every quarter of an hour."""
+def test_a_hidden_run_is_looked_up_until_it_is_learnt():
+    """After an interval, whatever polls come in between; when the rest is due, its own tests tell."""
     wall = hides()
-    pauses = []
-    for _ in range(7):
-        waited = 0
-        while not wall.due():
-            wall.waits(15)
-            waited += 15
-        assert wall.due() == (("p", "run-2"),)
-        pauses.append(waited)
-        wall.looks(run(2, Status.RUNNING, start=NOON + 2))
-    assert pauses == [60, 120, 240, 480, 900, 900, 900]
-    assert LOOKUP_LONGEST == 900
+    for _ in range(3):
+        wall.sees(run(3, Status.RUNNING, start=NOON + 3))
+        assert wall.asks() == {}
+    wall.waits(15)
+    assert wall.asks() == {"p": Asks(runs=("run-2",))}
+    assert wall.looks(run(2, Status.RUNNING, start=NOON + 2)) == []
+    assert wall.asks() == {}
+    wall.waits(120)
+    wall.looks(run(2, start=NOON + 2))
+    wall.waits(DAY)
+    assert wall.asks() == {}
 
 
 def test_a_look_that_failed_is_put_off_like_one_that_taught_nothing():
@@ -972,23 +1076,6 @@ def test_a_look_that_failed_is_put_off_like_one_that_taught_nothing():
     wall.waits(1)
     assert wall.due() == (("p", "run-2"),)
     assert wall.view() is before
-
-
-def test_polls_do_not_put_off_a_look():
-    """However many come in between."""
-    wall = hides()
-    for _ in range(4):
-        wall.sees(run(3, Status.RUNNING, start=NOON + 3))
-    assert wall.due() == (("p", "run-2"),)
-
-
-def test_a_long_interval_does_not_put_off_a_look():
-    """A quarter of an hour is the most."""
-    board = Board([pipeline()], Metrics(), provider="codearts", project="payments", interval=7200.0)
-    for asked, number in enumerate((1, 2, 3)):
-        board.answered(["p"], {"p": run(number, Status.RUNNING)}, asked=asked, now=NOON)
-    assert board.due_lookups(LOOKUP_LONGEST) == ()
-    assert board.due_lookups(LOOKUP_LONGEST + 2) == (("p", "run-1"), ("p", "run-2"))
 
 
 def test_a_hidden_run_that_is_the_latest_again_is_not_looked_up():
@@ -1008,12 +1095,11 @@ def test_a_hidden_run_is_counted_once_when_it_is_learnt(scope):
     wall.waits(60)
     ended = run(2, start=NOON + 2, stages=[Stage("build", 0, Status.SUCCESS, NOON, 20.0)])
     wall.looks(ended)
-    wall.board.looked_up("p", "run-2", ended, wall.asked)
+    wall.finds("run-2", ended)
     wall.sees(run(3, Status.RUNNING, start=NOON + 3))
     view, project = wall.view(), wall.board.project_view()
-    assert view.tally is not None
     assert project is not None
-    assert (view.tally.runs[Status.SUCCESS], view.tally.missed) == (1, 0)
+    assert wall.counts() == {"success": 1}
     nothing: tuple[dict[str, int], dict[str, int]] = ({}, {})
     counted = {scope: ({"success": 1}, {"build": 1})}
     assert observations(view.durations) == counted.get("pipeline", nothing)
@@ -1021,15 +1107,13 @@ def test_a_hidden_run_is_counted_once_when_it_is_learnt(scope):
 
 
 def test_a_hidden_run_that_is_gone_is_missed_once():
-    """Its end cannot be learnt; no histogram has it."""
+    """Its end cannot be learnt; no histogram has it, and somebody is told why."""
     wall = hides()
     wall.waits(60)
-    wall.looks(None)
-    wall.board.looked_up("p", "run-2", None, wall.asked)
-    view = wall.view()
-    assert view.tally is not None
-    assert view.tally.missed == 1
-    assert observations(view.durations) == ({}, {})
+    assert wall.looks(None) == [Missed(pipeline(), 1, "the provider no longer knows it")]
+    assert wall.finds("run-2", None) == []
+    assert wall.counts() == {"missed": 1}
+    assert observations(wall.view().durations) == ({}, {})
 
 
 def test_a_look_that_finds_another_run_counts_nothing():
@@ -1060,9 +1144,7 @@ def test_hidden_runs_are_withdrawn_with_the_others_and_looked_up_all_the_same():
     assert wall.gauges() == GONE
     wall.looks(run(2, start=NOON + 2))
     assert wall.gauges() == GONE
-    view = wall.view()
-    assert view.tally is not None
-    assert view.tally.runs[Status.SUCCESS] == 1
+    assert wall.counts() == {"success": 1}
 
 
 def test_a_new_numbering_shows_no_finished_run_and_hides_none():
@@ -1074,15 +1156,403 @@ def test_a_new_numbering_shows_no_finished_run_and_hides_none():
     view = wall.view()
     assert (view.latest, view.finished, view.active_starts) == (fresh, None, (fresh.start,))
     assert view.series == Series(0, None, NOON + 50)
-    assert view.tally is not None
-    assert view.tally.missed == 2
+    assert wall.counts() == {"missed": 2}
     wall.waits(60)
-    assert (wall.due(), wall.board.unresolved) == ((), 0)
+    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
 
 
 def test_hidden_runs_have_a_bound_on_the_board_too():
-    """What is given up is looked for no longer; the oldest of the others come first."""
-    wall = hides(hidden=HIDDEN + 2)
+    """What is given up is looked for no longer."""
+    wall = hides(hidden=OPEN + 2)
+    assert wall.board.unresolved == OPEN
+    assert wall.counts() == {"missed": 2}
+    active = wall.view().active_starts
+    assert active is not None
+    assert min(start for start in active if start is not None) == NOON + 4
+
+
+# Numbers that were jumped over
+
+
+def test_numbers_that_were_jumped_over_are_asked_for_and_counted_when_the_list_tells_them():
+    """They are unresolved until then, not missed."""
+    wall = Wall(run(1), run(4))
+    assert (wall.asks(), wall.board.unresolved) == ({"p": Asks(listing=True)}, 2)
+    assert wall.counts() == {"success": 1}
+    assert [(gap.first, gap.last) for gap in wall.board.search("p", wall.now).gaps] == [(2, 3)]
+    assert wall.reads(run(4), run(3, Status.FAILED), run(2), run(1), reach=Reach.CUT) == []
+    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
+    assert wall.counts() == {"success": 2, "failed": 1}
+    assert wall.view().series == Series(0, None, NOON + 50)
+
+
+def test_what_the_run_list_tells_is_observed_in_either_scope():
+    """As what polls see."""
+    wall = Wall(run(1), run(3), stage_histogram="project")
+    wall.reads(run(2, stages=[Stage("build", 0, Status.SUCCESS, NOON, 20.0)]))
+    project = wall.board.project_view()
+    assert project is not None
+    assert observations(wall.view().durations) == ({"success": 2}, {})
+    assert observations(project.durations) == ({}, {"build": 1})
+
+
+def test_numbers_that_cannot_be_had_are_missed_and_told():
+    """Here since they are older than a week."""
+    wall = Wall(run(1), run(4))
+    assert wall.reads(run(4), reach=Reach.BOUND) == [
+        Missed(pipeline(), 2, "older than a week or than a thousand runs")
+    ]
+    assert wall.counts() == {"success": 1, "missed": 2}
+    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
+
+
+def test_numbers_are_missed_if_the_list_fails_for_a_day():
+    """A day of answers: a pipeline that is down as a whole misses nothing meanwhile."""
+    wall = Wall(run(1), run(4))
+    for _ in range(4):
+        assert wall.cannot_read() == []
+        wall.waits(DAY)
+    wall.sees(run(4))
+    assert wall.cannot_read() == [Missed(pipeline(), 2, "the run list could not be read for a day")]
+    assert wall.counts() == {"success": 1, "missed": 2}
+    wall.waits(DAY)
+    assert wall.asks() == {}
+
+
+def test_what_else_was_under_way_at_first_sight_is_asked_for():
+    """Once: the list tells it."""
+    wall = Wall(run(9, Status.RUNNING))
+    assert wall.asks() == {"p": Asks(listing=True)}
+    wall.reads(run(9, Status.RUNNING), run(8, Status.PAUSED), run(7))
+    assert wall.asks() == {}
+    assert wall.board.unresolved == 1
+    assert wall.view().finished == run(7)
     wall.waits(60)
-    assert [run_id for _, run_id in wall.due()] == [f"run-{number}" for number in range(4, HIDDEN + 4)]
-    assert wall.board.unresolved == HIDDEN
+    wall.looks(run(8))
+    assert wall.counts() == {"success": 1}
+
+
+def test_what_the_list_tells_of_a_pipeline_that_is_down_shows_no_answer():
+    """It is shown; whether it is up is what its last poll says."""
+    wall = Wall(run(1), run(3))
+    wall.fails()
+    wall.reads(run(2, Status.FAILED))
+    assert wall.view().up is False
+    assert wall.counts() == {"success": 1, "failed": 1}
+    wall.cannot_read()
+    assert wall.view().up is False
+
+
+def test_before_the_first_answer_nothing_is_asked_for_and_nothing_is_taken():
+    """There is nothing that is known to be unknown."""
+    wall = Wall()
+    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
+    assert wall.reads(run(1)) == wall.cannot_read() == wall.finds("run-1", run(1)) == []
+    wall.board.postpone("p", "run-1", wall.asked)
+    assert wall.board.search("p", wall.now).size == 0
+    assert (wall.board.views(), wall.board.unsaved()) == ((), {})
+
+
+# Saved, then shown
+
+
+def test_counters_are_shown_when_they_are_safe_and_gauges_at_once():
+    """What a crash would take back was never shown."""
+    wall = Wall(run(1), run_histogram="pipeline", stage_histogram="project")
+    before, project = wall.view(), wall.board.project_view()
+    wall.sees(run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]), saved=False)
+    view = wall.view()
+    assert (view.latest, view.finished) == (
+        run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]),
+        run(2, Status.FAILED),
+    )
+    assert view.series == Series(1, NOON + 50, NOON + 50)
+    assert (view.tally, view.durations) == (before.tally, before.durations)
+    assert wall.board.project_view() is project
+    wall.saves()
+    view, project = wall.view(), wall.board.project_view()
+    assert wall.counts() == {"failed": 1}
+    assert project is not None
+    assert (observations(view.durations), observations(project.durations)) == (
+        ({"failed": 1}, {}),
+        ({}, {"b": 1}),
+    )
+
+
+def test_a_first_answer_shows_counters_when_it_is_safe():
+    """The gauges before."""
+    wall = Wall()
+    wall.sees(run(1, Status.FAILED), saved=False)
+    view = wall.view()
+    assert (view.latest, view.finished) == (run(1, Status.FAILED), run(1, Status.FAILED))
+    assert (view.tally, view.durations, wall.board.project_view()) == (None, None, None)
+    wall.saves()
+    assert wall.counts() == {}
+    assert wall.board.project_view() is not None
+
+
+def test_what_looks_teach_is_counted_when_it_is_safe():
+    """From the run list, and of a single run."""
+    wall = Wall(run(1), run(2, Status.RUNNING), run(4))
+    wall.reads(run(3), reach=Reach.CUT, saved=False)
+    wall.board.looked_up("p", "run-2", run(2), clock=wall.asked, now=wall.now)
+    assert wall.counts() == {"success": 1}
+    assert wall.view().active_starts == ()
+    wall.saves()
+    assert wall.counts() == {"success": 3}
+
+
+def test_what_changes_nothing_need_not_be_saved():
+    """Nor what only a page shows."""
+    wall = Wall(run(1), run(2, Status.RUNNING))
+    for _ in range(3):
+        wall.sees(run(2, Status.RUNNING), saved=False)
+        wall.fails()
+        wall.waits(MAX_AGE + 1)
+    assert wall.board.unsaved() == {}
+    assert wall.board.unsaved_durations() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda wall: wall.sees(run(2), saved=False),
+        lambda wall: wall.sees(run(1, Status.PAUSED), saved=False),
+        lambda wall: wall.sees(run(1, Status.RUNNING, stages=[Stage("ask", 0, Status.PAUSED)]), saved=False),
+        lambda wall: wall.watches(msgspec.structs.replace(pipeline(), name="new")),
+    ],
+    ids=["an end", "a state", "a stage that waits", "a name"],
+)
+def test_what_a_restart_would_lose_is_to_be_saved(change):
+    """What is counted, since when something is so, and what a pipeline is called."""
+    wall = Wall(run(1, Status.RUNNING))
+    change(wall)
+    assert set(wall.board.unsaved()) == {"p"}
+    wall.saves()
+    assert wall.board.unsaved() == {}
+
+
+def test_a_name_that_is_not_known_is_not_remembered_as_one():
+    """A pipeline bears its id until it is."""
+    wall = Wall()
+    wall.watches(msgspec.structs.replace(pipeline(), name="p"))
+    wall.sees(run(1))
+    assert wall.safe["p"].memory.name == ""
+    wall.watches(pipeline())
+    wall.saves()
+    assert wall.safe["p"].memory.name == "name of p"
+
+
+def test_what_could_not_be_saved_is_accounted_again_with_the_next_answer():
+    """Nothing twice, nothing lost, in the histograms neither."""
+    wall = Wall(run(1), run_histogram="pipeline", stage_histogram="project")
+    ended = run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)])
+    for _ in range(3):
+        wall.sees(ended, saved=False)
+        wall.cannot_save()
+        assert wall.counts() == {}
+        assert wall.view().finished == run(2, Status.FAILED)
+    wall.sees(ended)
+    wall.sees(ended)
+    assert wall.counts() == {"failed": 1}
+    project = wall.board.project_view()
+    assert project is not None
+    assert observations(wall.view().durations) == ({"failed": 1}, {})
+    assert observations(project.durations) == ({}, {"b": 1})
+
+
+def test_runs_that_came_and_went_while_nothing_could_be_saved_are_learnt_afterwards():
+    """One was under way when the last was safe, others are numbers that were jumped over."""
+    wall = Wall(run(1), run(2, Status.RUNNING))
+    for number in (2, 3, 4, 5):
+        wall.sees(run(number), saved=False)
+        wall.cannot_save()
+        assert wall.asks() == {}
+    wall.sees(run(5))
+    assert wall.asks() == {"p": Asks(listing=True)}
+    wall.reads(run(5), run(4), run(3), run(2), run(1), reach=Reach.CUT)
+    assert wall.counts() == {"success": 4}
+    assert wall.board.unresolved == 0
+
+
+def test_looks_that_could_not_be_saved_are_taken_again():
+    """What they found is not known, so it is asked for."""
+    wall = hides()
+    wall.waits(60)
+    wall.board.looked_up("p", "run-2", run(2, start=NOON + 2), clock=wall.asked, now=wall.now)
+    wall.cannot_save()
+    assert wall.board.unresolved == 1
+    wall.waits(60)
+    wall.looks(run(2, start=NOON + 2))
+    assert wall.counts() == {"success": 1}
+
+
+def test_a_first_sight_that_could_not_be_saved_is_none():
+    """It counts from the first that could; nothing is asked for until then."""
+    wall = Wall()
+    wall.sees(run(1, Status.RUNNING), saved=False)
+    wall.cannot_save()
+    assert wall.asks() == {}
+    assert wall.view().active_starts == (NOON,)
+    wall.sees(run(1))
+    view = wall.view()
+    assert view.tally is not None
+    assert (view.tally.created, wall.counts()) == (wall.now, {})
+    wall.sees(run(2))
+    assert wall.counts() == {"success": 1}
+
+
+# What is remembered
+
+
+def test_a_restart_shows_what_stays_true_before_the_first_poll():
+    """Counters, histograms, the latest finished run and the failures in a row; nobody knows whether it is up."""
+    wall = Wall(run(1), run(2, Status.FAILED), run(3, Status.RUNNING), stage_histogram="project")
+    before, project = wall.view(), wall.board.project_view()
+    assert before.durations is not None
+    assert project is not None
+    again = wall.restarts(later=60)
+    view = again.view()
+    assert view == View(
+        pipeline=pipeline(),
+        finished=run(2, Status.FAILED),
+        series=Series(1, NOON + 50, NOON + 50),
+        tally=before.tally,
+        durations=before.durations,
+    )
+    assert again.board.project_view() == project
+    assert again.board.active(again.now) == ()
+    assert (again.board.unsaved(), again.board.unsaved_durations()) == ({}, None)
+
+
+def test_a_restart_counts_on():
+    """An end that came meanwhile, what was jumped over, what is hidden: as if nothing had been."""
+    wall = Wall(run(1), run(2), run(3, Status.RUNNING)).restarts(later=HOUR)
+    wall.sees(run(6))
+    assert wall.counts() == {"success": 2}
+    assert wall.board.unresolved == 3
+    assert wall.asks() == {"p": Asks(listing=True)}
+    wall.reads(*(run(number) for number in range(6, 0, -1)), reach=Reach.CUT)
+    assert wall.counts() == {"success": 5}
+
+
+def test_what_was_unknown_at_the_end_is_asked_for_after_a_restart():
+    """Before the first poll: gaps at once, hidden runs after an interval."""
+    gap = Wall(run(1), run(4)).restarts(later=HOUR)
+    assert gap.asks() == {"p": Asks(listing=True)}
+    gap.reads(run(3), run(2), reach=Reach.CUT)
+    assert gap.counts() == {"success": 3}
+    hidden = hides().restarts(later=HOUR)
+    assert (hidden.asks(), hidden.board.unresolved) == ({}, 1)
+    hidden.waits(60)
+    assert hidden.asks() == {"p": Asks(runs=("run-2",))}
+    hidden.looks(run(2, start=NOON + 2))
+    assert hidden.counts() == {"success": 1}
+    assert hidden.view().active_starts is None
+
+
+def test_a_first_poll_that_fails_after_a_restart_shows_a_pipeline_that_is_down():
+    """With what is remembered of it."""
+    wall = Wall(run(1, Status.FAILED)).restarts()
+    before = wall.view()
+    wall.fails()
+    assert wall.view() == msgspec.structs.replace(before, up=False)
+
+
+def test_what_is_remembered_grows_old_too():
+    """After max_age without an answer the gauges go; the counters stay, and the next answer brings all back."""
+    wall = Wall(run(1), run(2, Status.FAILED)).restarts(later=DAY)
+    before = wall.view()
+    assert not wall.waits(MAX_AGE)
+    assert wall.waits(1)
+    assert not wall.waits(1)
+    view = wall.view()
+    assert (view.finished, view.series) == (None, None)
+    assert (view.tally, view.durations) == (before.tally, before.durations)
+    wall.sees(run(2, Status.FAILED))
+    assert wall.view().finished == run(2, Status.FAILED)
+    assert wall.counts() == {"failed": 1}
+
+
+def test_a_status_is_since_its_first_sight_also_across_a_restart():
+    """Of the same run in the same state; another is a change."""
+    wall = Wall(run(1, Status.PAUSED))
+    first = wall.now
+    again = wall.restarts(later=HOUR)
+    again.sees(run(1, Status.PAUSED))
+    assert again.view().status_change == first
+    assert again.board.active(again.now) == ()
+    again = again.restarts(later=HOUR)
+    again.sees(run(1, Status.RUNNING))
+    assert again.view().status_change == again.now
+    other = wall.restarts(later=HOUR)
+    other.sees(run(2, Status.PAUSED))
+    assert other.view().status_change == other.now
+
+
+def test_a_held_stage_is_since_its_first_sight_also_across_a_restart():
+    """While its run and its state are the same."""
+    wall = Wall(run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED), Stage("b", 1, Status.PAUSED)]))
+    first = wall.now
+    again = wall.restarts(later=HOUR)
+    again.sees(run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED), Stage("b", 1, Status.WAITING)]))
+    assert again.view().stage_changes == (("a", 0, first), ("b", 1, again.now))
+    other = wall.restarts(later=HOUR)
+    other.sees(run(2, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED)]))
+    assert other.view().stage_changes == (("a", 0, other.now),)
+
+
+def test_absences_are_counted_anew_after_a_restart():
+    """After three answers without its run a pipeline is believed to be gone, with what was remembered of it."""
+    wall = Wall(run(1), run(2, Status.FAILED)).restarts()
+    before = wall.view()
+    for _ in range(ABSENCES - 1):
+        wall.sees(None)
+        view = wall.view()
+        assert (view.up, view.has_run, view.latest) == (True, False, None)
+        assert (view.finished, view.series) == (before.finished, before.series)
+    wall.sees(None)
+    assert wall.gauges() == GONE
+    assert wall.counts() == {"failed": 1}
+    wall.sees(run(2, Status.FAILED))
+    assert wall.view().finished == run(2, Status.FAILED)
+    assert wall.counts() == {"failed": 1}
+
+
+def test_a_pipeline_that_never_had_a_run_is_remembered_as_such():
+    """Every run of it is known to come, also across a restart."""
+    wall = Wall(None).restarts(later=HOUR)
+    view = wall.view()
+    assert (view.finished, view.series) == (None, Series())
+    for _ in range(ABSENCES + 1):
+        wall.sees(None)
+    assert wall.view().series == Series()
+    wall.sees(run(2))
+    assert wall.counts() == {"success": 1}
+    assert wall.board.unresolved == 1
+
+
+def test_a_projects_histograms_go_on_after_a_restart():
+    """Also if no pipeline of them is watched any more."""
+    wall = seen_to_end(run_histogram="project")
+    before = wall.board.project_view()
+    assert before is not None
+    again = wall.restarts(later=HOUR)
+    again.watches()
+    assert again.board.project_view() == before
+    again.watches(pipeline())
+    again.sees(run(4))
+    project = again.board.project_view()
+    assert project is not None
+    assert observations(project.durations)[0] == {"success": 3, "failed": 1}
+    assert project.durations.runs_created == before.durations.runs_created
+
+
+def test_details_are_asked_for_anew_after_a_restart():
+    """They are not remembered."""
+    wall = Wall(staged(), details="jobs")
+    wall.learns(detailed(staged()))
+    again = wall.restarts()
+    assert again.wanted() == []
+    again.sees(staged())
+    assert (again.wanted(), jobs_of(again)) == (["run-1"], [])

@@ -16,6 +16,7 @@ from exporter.assembly import Exporter, assemble
 from exporter.check import STAGES, expected_series, requests_per_refresh, requests_with_discovery
 from exporter.config.schema import Config
 from exporter.exposition import Format
+from exporter.shard import Shard
 from exporter.simulator import running
 from tests.support import PROJECT_ID, FakeClock, config, project
 
@@ -103,11 +104,11 @@ def stub() -> Iterator[tuple[Stub, str]]:
         yield cloud, url
 
 
-def page_after_the_course(cloud: Stub, settings: Config) -> str:
+def page_after_the_course(cloud: Stub, settings: Config, shard: Shard | None = None) -> str:
     """The page when every pipeline has gone the course."""
 
     async def polls() -> Exporter:
-        exporter = assemble(settings, cloud.clock)
+        exporter = assemble(settings, cloud.clock, shard=shard)
         for cloud.status, cloud.number in COURSE:
             await exporter.pollers[0].tick()
             cloud.clock.now += 60
@@ -176,4 +177,29 @@ def test_requests_with_discovery(interval, mean):
     settings = config(project(pipelines=[], discover={"interval": interval}))
     discovery = settings.projects[0].discovery
     assert discovery is not None
-    assert requests_with_discovery(settings, discovery, 1000, 100) == pytest.approx(mean)
+    assert requests_with_discovery(settings, discovery, 1000, 100, watched=1000) == pytest.approx(mean)
+
+
+def test_a_shard_that_discovers_lists_the_whole_project():
+    """It saves requests for the runs of its part only: a third of a thousand pipelines are 7 chunks."""
+    settings = config(project(pipelines=[]))
+    discovery = settings.projects[0].discovery
+    assert discovery is not None
+    assert requests_with_discovery(settings, discovery, 1000, 100, watched=334) == pytest.approx(
+        (9 * 7 + 11) / 10
+    )
+
+
+def test_a_shard_has_the_series_and_requests_of_its_part(stub):
+    """Counted on the page of each, which together have every pipeline."""
+    cloud, url = stub
+    settings = config(project(endpoint=url, pipelines=NAMED), poll={"chunk_size": 7})
+    pipelines = 0
+    for shard in (Shard(index, 3) for index in range(3)):
+        cloud.asked.clear()
+        page = page_after_the_course(cloud, settings, shard)
+        assert len(re.findall(r"^ci_pipeline_", page, re.MULTILINE)) == expected_series(settings, shard)
+        requests = requests_per_refresh(settings, settings.projects[0], shard)
+        assert cloud.asked == {"batch": requests * len(COURSE)}
+        pipelines += len(re.findall(r"^ci_pipeline_up", page, re.MULTILINE))
+    assert pipelines == len(NAMED)

@@ -13,9 +13,11 @@ from prometheus_client import Metric
 from exporter.board import Board, View
 from exporter.config.schema import Metrics, RunInfoLabel
 from exporter.fault import Fault, Kind
+from exporter.memory import Past
 from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
 from exporter.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
 from exporter.providers import connect
+from exporter.shard import Shard
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, config
 
@@ -61,7 +63,7 @@ CATALOGUE: dict[str, Family[Any]] = {
 @pytest.fixture(scope="module")
 def own():
     """The exporter's own families, after everything has happened to it that they tell."""
-    telemetry = Telemetry()
+    telemetry = Telemetry(shard=Shard(0, 3))
     telemetry.start("payments", "codearts", pipelines=1, interval=60, now=NOON)
     telemetry.polled("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
     telemetry.watched("payments", pipelines=2, refused=1, unresolved=3)
@@ -120,6 +122,7 @@ def test_every_family_has_its_row_and_every_row_its_family(own):
 def test_every_metric_that_the_document_speaks_of_is_exposed(own):
     """In prose and in examples too."""
     names = set(CATALOGUE) | {shown(family).name for family in own}
+    names |= {f"{family.name}_bucket" for family in CATALOGUE.values() if family.type is Type.HISTOGRAM}
     spoken = set(re.findall(r"\b(?:ci_pipeline|pipeline_exporter)_\w*[a-z]\b", DOCUMENT))
     assert {name for name in spoken if name not in names} <= {"ci_pipeline_latest"}
 
@@ -158,10 +161,16 @@ def test_the_words_of_the_vendor_are_those_that_the_document_gives():
 def view(*runs: Run | None, metrics: Metrics | None = None) -> View:
     """What is shown of a pipeline that had some runs."""
     one = Pipeline(provider="codearts", project="payments", id="p", name="checkout")
-    made = Board([one], metrics or Metrics(), provider="codearts", project="payments", interval=60.0)
+    made = board(one, metrics or Metrics())
     for asked, run in enumerate(runs):
         made.answered(["p"], {"p": run} if run else {}, asked=asked, now=NOON)
+    made.saved(made.ids)
     return made.views()[0]
+
+
+def board(one: Pipeline, metrics: Metrics) -> Board:
+    """A board of one pipeline of which nothing is remembered."""
+    return Board([one], metrics, Past(), provider="codearts", project="payments", interval=60.0, started=0.0)
 
 
 STEP = Step("mvn package", 3, "official_shell", Status.SUCCESS, 4.0)
@@ -330,6 +339,19 @@ def test_what_is_not_known_has_no_sample():
     assert found["ci_pipeline_up"][0].value == 0
 
 
+@pytest.mark.parametrize("status", RUN_STATUSES)
+def test_only_a_finished_run_has_an_end(status):
+    """The end that a run of unknown state is told with is not shown as one."""
+    told = msgspec.structs.replace(run(1, status), end=NOON + 150)
+    found = samples(View(pipeline=Pipeline("codearts", "payments", "p", "p"), up=True, latest=told))
+    times = [
+        sample.value
+        for name in ("end_timestamp_seconds", "duration_seconds")
+        for sample in found[f"ci_pipeline_latest_run_{name}"]
+    ]
+    assert times == ([NOON + 150, 50] if status.final else [])
+
+
 def test_a_status_is_one_series_in_ten():
     """Exactly one of them is 1, for every state; or only that one, if so configured."""
     for status in RUN_STATUSES:
@@ -416,10 +438,11 @@ def barely_told() -> View:
     detail = provider.read_detail(msgspec.json.encode(record), PIPELINE_ID, NOON).run
     assert detail is not None
     one = Pipeline(provider="codearts", project="payments", id=PIPELINE_ID, name=PIPELINE_ID)
-    board = Board([one], Metrics(details="steps"), provider="codearts", project="payments", interval=60.0)
-    board.answered([one.id], {one.id: latest}, asked=1, now=NOON)
-    board.detailed(one.id, latest, detail)
-    return board.views()[0]
+    made = board(one, Metrics(details="steps"))
+    made.answered([one.id], {one.id: latest}, asked=1, now=NOON)
+    made.detailed(one.id, latest, detail)
+    made.saved(made.ids)
+    return made.views()[0]
 
 
 def test_no_label_is_without_a_value():

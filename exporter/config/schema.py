@@ -57,11 +57,18 @@ class Metrics(Section):
     created_series: bool = False
 
 
+class State(Section):
+    """Where what is to survive a restart is kept."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+
+
 class Config(Section):
     """The whole configuration."""
 
     poll: Poll = Poll()
     metrics: Metrics = Metrics()
+    state: State = State()
     projects: tuple[AnyProject, ...] = Field(min_length=1)
 
     def effective(self) -> str:

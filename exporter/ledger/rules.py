@@ -1,316 +1,542 @@
-"""Every run accounted exactly once: a pure function from what was known and what was seen to what is known and counted.
+"""The rules of accounting, each in one place.
 
-It covers the runs that are seen as a pipeline's latest. One that a newer run hides before its end was seen is to be
-looked up; runs between two that were seen are known only by the gap that they leave. The rules, each at its place below:
+- Order: an answer overtaken by another is not handed in here; polls of a pipeline do not overlap.
+- First sight: the run found first lies outside, unless it is seen under way (`first_sight`). Then the run list is asked
+  once for others that were under way. A pipeline that had no run begins at 0.
+- Gap: numbers that were jumped over are wanted (`_advance`).
+- Filling: the run list is read until it has told all that is wanted, or far enough back (`Search`); nothing is concluded
+  from its order.
+- Absence: what two complete readings lack is void, and can be claimed for a week (`_absent`, `_claim`); what is known to
+  have existed and can no longer be learnt is missed, for good (`_miss`, `unread`).
+- Once: a run is counted when it is first seen final (`_end`).
+- Retry: a counted run that went on and ended again, or ended a second later than known, is counted as a retry only. The
+  same end again, or an earlier one, is an answer from before (`_end`).
+- Latest finished is the greatest number that ended (`_note`).
+- Back: a lower number is believed when two answers in a row agree. Under a known id it means that newer runs were
+  deleted; under an unknown one numbering began anew; then a number that bore another id needs no second answer
+  (`back`).
+- Restart: what was stored is what was known; the same rules apply.
 
-- Order: an answer asked for before the one last applied teaches nothing.
-- First sight: the run found first lies outside, unless it is seen under way; with it the numbering begins. A pipeline
-  that had no run then begins at 0.
-- Once: a run is counted when it is first seen final.
-- Retry: a counted run that went on and ended again, or ended a second later than known, is counted as a retry only.
-- Hidden: a run under way that another one follows stays open until it is looked up; it is missed if the provider no
-  longer knows it.
-- Gap: numbers that were jumped over are missed.
-- Back: a lower number is believed when two answers in a row agree, since an answer can be stale. Under a known id it
-  means that newer runs were deleted. Under an unknown one numbering began anew; then a number that bore another id
-  needs no second answer.
+"Now" is everywhere the answer's own clock, in epoch seconds.
 """
 
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, auto
 
 import msgspec
 
+from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State
 from exporter.model import Run, Status
 
-HIDDEN = 20
-"""Hidden runs kept to be looked up; beyond them the oldest is missed."""
-
 KEPT = 20
-"""Ended runs kept one by one, newest first; older ones live on only in what was carried from them."""
+"""Ended runs kept one by one; older ones live on only in what was carried from them."""
+
+KEPT_WHILE_WANTED = 1000
+"""Ended runs kept while one with a lower number is wanted, since its place is then still known."""
+
+OPEN = 100
+"""Open runs kept to be looked up; beyond them the oldest is missed."""
+
+VOID = 50
+"""Gaps kept of numbers that no run has."""
+
+RUNS = 1000
+"""Runs of a list that are read, at most."""
+
+HOUR = 3600.0
+DAY = 86_400.0
+WEEK = 7 * DAY
+
+APART = 600.0
+"""Seconds between two complete readings of the run list that both must lack a number."""
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """A run that ended, as it ended last."""
+class Outcome(msgspec.Struct, frozen=True):
+    """What an answer taught."""
 
-    id: str
-    number: int
-    status: Status
-    end: float | None
-
-
-class Active(msgspec.Struct, frozen=True):
-    """A run under way."""
-
-    id: str
-    number: int
-    start: float | None
-    reopened: bool
-    """Whether it was accounted before: it had ended, so that its next end is a retry's, or was given up."""
+    state: State
+    """The same object if nothing."""
+    events: tuple[Event, ...] = ()
+    believed: bool = True
+    """Whether the answer was believed; one that was not says nothing of which run is the latest."""
 
 
-class Series(msgspec.Struct, frozen=True):
-    """What ended runs amount to, in order of number: failures since the last success, and that success."""
+class Reach(Enum):
+    """How far back a reading of the run list got."""
 
-    failures: int = 0
-    broken_since: float | None = None
-    last_success: float | None = None
-
-    def after(self, run: Ended) -> "Series":
-        """The same with one more run. Canceled and ignored runs neither count nor end a series of failures."""
-        if run.status is Status.SUCCESS:
-            return Series(0, None, run.end if run.end is not None else self.last_success)
-        if run.status is Status.FAILED:
-            since = self.broken_since if self.failures else run.end
-            return Series(self.failures + 1, since, self.last_success)
-        return self
+    COMPLETE = auto()
+    """As far as what is wanted can lie."""
+    BOUND = auto()
+    """As far as is ever read: what lies before is given up."""
+    CUT = auto()
+    """Less far: what was not told may be there all the same."""
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a pipeline's runs. Numbers are those of its present epoch."""
+class Search(msgspec.Struct, frozen=True):
+    """What the run list is to be read for."""
 
-    asked: float
-    """When the last answer applied was asked for, by the monotonic clock."""
-    answered: float
-    """When the last answer came that fitted what was known, by the answer's own clock."""
-    high: int = 0
-    """The greatest number seen; where the provider gives none, how many runs were."""
-    numbered: bool = True
-    """Whether `high` is the provider's number, so that a greater one tells of a gap."""
-    active: Active | None = None
-    """The run under way, if the latest is."""
-    hidden: tuple[Active, ...] = ()
-    """Runs under way when last seen that are no longer the latest, oldest first: to be looked up."""
-    ended: tuple[Ended, ...] = ()
-    """The newest ended runs, by falling number."""
-    carried: Series = Series()
-    """What the ended runs amount to that are no longer kept."""
-    series: Series = Series()
-    """What all ended runs amount to."""
-    finished: Run | None = None
-    """The ended run with the greatest number, as it ended, without its stages."""
-    missed: tuple[str, ...] = ()
-    """The ids of runs that were given up, newest first: they are never counted later."""
-    strange: str = ""
-    """The id of the run under a lower number in the last answer, if there was one: twice is believed."""
-    doubtful: bool = False
-    """Whether the last answer was not believed, and so taught nothing."""
+    gaps: tuple[Gap, ...]
+    floor: float | None
+    """Nothing that is wanted started before; None if that is not known. Epoch seconds."""
+    bound: float
+    """What started before is given up. Epoch seconds."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers are wanted."""
+        return sum(gap.size for gap in self.gaps)
+
+    def found(self, runs: Iterable[Run]) -> bool:
+        """Whether these runs are all that is wanted."""
+        numbers = {run.number for run in runs if run.number is not None}
+        return sum(_within(self.gaps, number) is not None for number in numbers) == self.size
+
+    def reach(self, page: Sequence[Run]) -> Reach | None:
+        """How far a reading has got with this page; None if it is to go on."""
+        newest = max((run.start for run in page if run.start is not None), default=None)
+        if newest is None:
+            return None
+        if self.floor is not None and newest < self.floor:
+            return Reach.COMPLETE
+        return Reach.BOUND if newest < self.bound else None
 
 
-class Count(StrEnum):
-    """What an event is counted as."""
-
-    ENDED = "ended"
-    RETRIED = "retried"
-    MISSED = "missed"
-    RECOVERED = "recovered"
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to count."""
-
-    count: Count
-    run: Run | None = None
-    """The run that ended, or ended again."""
-    runs: int = 1
-    """How many runs were missed."""
-    seconds: float = 0.0
-    """How long it had been broken before it recovered."""
-
-
-def account(
-    state: State | None, run: Run | None, *, asked: float, now: float
-) -> tuple[State, tuple[Event, ...]]:
+def account(state: State | None, run: Run | None, *, now: float, answered: float) -> Outcome:
     """Apply one successful answer about a pipeline: its latest run, or that it has none.
 
-    `asked` is when the answer's request was sent (monotonic seconds), `now` the answer's own clock (epoch seconds).
-    Returns what is known now and what to count.
+    `answered` is when the last answer came that was believed, by its own clock.
     """
+    books = _Books(state or State(), now)
     if state is None:
-        return _first_sight(State(asked=asked, answered=now), run), ()
-    if asked < state.asked:
-        return state, ()
-    if run is None:
-        return msgspec.structs.replace(state, asked=asked, answered=now, strange="", doubtful=False), ()
-    run = _same_run(state, run)
-    number = _number(state, run)
-    known = _find(state, run.id)
-    familiar = known is not None or run.id in state.missed or _open(state, run.id) is not None
-    events: list[Event] = []
-    if number < state.high or (number == state.high and not familiar):
-        bore = {state.high, *(one.number for one in state.ended), *(one.number for one in _under_way(state))}
-        reused = not familiar and number in bore
+        books.first_sight(run)
+    elif run is None:
+        books.change(strange="")
+        books.turn_to("")
+    else:
+        run = books.same_run(run)
+        if not books.back(run, answered):
+            # Whether it is the latest is in doubt, not how it is.
+            books.see_known(run)
+            return books.outcome(believed=False)
+        books.show(run)
+    return books.outcome()
+
+
+def learn(state: State, identity: str, run: Run | None, *, now: float) -> Outcome:
+    """Apply what was looked up of an open run: how it is, or None if the provider no longer knows it."""
+    books = _Books(state, now)
+    one = books.find_open(identity)
+    if one is not None and run is None:
+        books.close(one)
+        books.miss(one, "the provider no longer knows it")
+    elif one is not None and run is not None and run.id == identity:
+        books.see(run, one.number)
+    return books.outcome()
+
+
+def search(state: State, *, now: float) -> Search:
+    """What to read the run list for."""
+    starts = [gap.after for gap in state.wanted]
+    known = [start - HOUR for start in starts if start is not None]
+    floor = min(known) if known and len(known) == len(starts) else None
+    return Search(state.wanted, floor, now - WEEK)
+
+
+def fill(state: State, runs: Iterable[Run], reach: Reach, *, now: float) -> Outcome:
+    """Apply what a reading of the run list told."""
+    books = _Books(state, now)
+    # In order of number, whatever the list's: a success ends the failures before it.
+    for run in sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0)):
+        books.find(run)
+    books.change(survey=0)
+    if reach is Reach.COMPLETE:
+        books.absent()
+    elif reach is Reach.BOUND:
+        books.miss_wanted(lambda _: True, "older than a week or than a thousand runs")
+    return books.outcome()
+
+
+def unread(state: State, *, now: float) -> Outcome:
+    """The run list could not be read: what it could not be read for since a day is missed."""
+    books = _Books(state, now)
+    books.miss_wanted(
+        lambda gap: now - max(gap.since, gap.absent or 0.0) >= DAY, "the run list could not be read for a day"
+    )
+    return books.outcome()
+
+
+class _Books:
+    """A pipeline's state while one answer is entered, and what is to be counted for it."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = state
+        self._now = now
+        self._events: list[Event] = []
+
+    def outcome(self, *, believed: bool = True) -> Outcome:
+        """What the answer taught."""
+        self._bound_open()
+        self._recover()
+        self._carry()
+        return Outcome(self.state, tuple(self._events), believed)
+
+    def change(self, **changes: object) -> None:
+        """Set fields of the state; what is no change leaves the object as it is."""
+        changed = {name: value for name, value in changes.items() if getattr(self.state, name) != value}
+        if changed:
+            self.state = msgspec.structs.replace(self.state, **changed)
+
+    # Whose run it is
+
+    def same_run(self, run: Run) -> Run:
+        """The run under the id by which it is known, where the provider gives its id at one time and not at another."""
+        known: tuple[Ended | Open, ...] = (*self.state.ended, *self.state.open)
+        for one in known:
+            if run.number == one.number and run.nameless != one.id.startswith("#"):
+                return msgspec.structs.replace(run, id=one.id)
+        return run
+
+    def find_open(self, identity: str) -> Open | None:
+        """The open run of that id."""
+        return next((one for one in self.state.open if one.id == identity), None)
+
+    def _find_ended(self, identity: str) -> Ended | None:
+        return next((one for one in self.state.ended if one.id == identity), None)
+
+    def _knows(self, identity: str) -> bool:
+        return (
+            self.find_open(identity) is not None
+            or self._find_ended(identity) is not None
+            or identity in self.state.missed
+        )
+
+    def _number(self, run: Run) -> int:
+        """A run's place in the order; one without a number stands behind all that are known, and makes no gap."""
+        if run.number is not None:
+            return run.number
+        known = self._find_ended(run.id) or self.find_open(run.id)
+        return known.number if known is not None else self.state.high + 1
+
+    # First sight
+
+    def first_sight(self, run: Run | None) -> None:
+        """The first answer, or the first of a new epoch: its run is counted only if its end is still to come."""
+        if run is None:
+            return
+        self.change(
+            high=run.number or self.state.high,
+            high_start=run.start,
+            numbered=run.number is not None,
+            latest=run.id,
+        )
+        if run.status.final:
+            self._note(run, self.state.high)
+        else:
+            self.see(run, self.state.high)
+            self.change(survey=run.number or 0)
+
+    # The latest run
+
+    def back(self, run: Run, answered: float) -> bool:
+        """Whether the answer is believed; if it tells that numbering began anew, an epoch begins."""
+        number, state = self._number(run), self.state
+        known = self._knows(run.id)
+        # What began before numbering did is of an older epoch, told by an answer from before.
+        elder = not known and run.start is not None and run.start < state.began
+        if not elder and (
+            number > state.high or (number == state.high and known) or (not known and self._claimable(number))
+        ):
+            return True
+        bore = {state.high, *(one.number for one in state.ended), *(one.number for one in state.open)}
+        reused = not known and not elder and number in bore
         if state.strange != run.id and not reused:
-            return msgspec.structs.replace(state, asked=asked, strange=run.id, doubtful=True), ()
-        if not familiar:
-            anew = state.answered
-            state = _give_up(_leave(state, run, events), events)
-            state = msgspec.structs.replace(
-                state,
-                asked=asked,
-                answered=now,
-                high=number - 1,
-                ended=(),
-                missed=(),
-                carried=state.series,
-                finished=None,
-                strange="",
-                doubtful=False,
+            self.change(strange=run.id)
+            return False
+        if not known:
+            self._begin_epoch(run, number, answered)
+        return True
+
+    def _begin_epoch(self, run: Run, number: int, answered: float) -> None:
+        why = "numbering began anew"
+        for one in self.state.open:
+            self.miss(one, why)
+        self.miss_wanted(lambda _: True, why)
+        begins_here = run.start is not None and run.start > answered
+        self.change(
+            high=number - 1,
+            high_start=None,
+            # What started before is of the old numbering, or its place in the new one is not known.
+            began=answered,
+            latest="",
+            open=(),
+            void=(),
+            ended=(),
+            recoveries=(),
+            carried=self.state.series,
+            carried_to=-1,
+            finished=None,
+        )
+        if not begins_here:
+            self.first_sight(run)
+
+    def show(self, run: Run) -> None:
+        """Apply what the latest run shows."""
+        number = self._number(run)
+        # Once believed, a lower number stays so until another run is shown: no end may hide behind a new doubt.
+        self.change(strange=run.id if number < self.state.high else "")
+        self.turn_to(run.id)
+        self._advance(run, number)
+        self.see(run, number)
+
+    def turn_to(self, identity: str) -> None:
+        """The latest run is this one: others that are open hide from now on."""
+        if identity == self.state.latest:
+            return
+        self.change(
+            latest=identity,
+            open=tuple(
+                msgspec.structs.replace(one, hidden=None if one.id == identity else one.hidden or self._now)
+                for one in self.state.open
+            ),
+        )
+        for one in self.state.hidden:
+            # Nobody can be asked about a run without an id, but the list may tell its number.
+            if one.id.startswith("#"):
+                self.close(one)
+                if not one.reopened:
+                    self._want(Gap(one.number, one.number, self._now, one.start))
+
+    def _advance(self, run: Run, number: int) -> None:
+        """Numbers between the greatest known and this one are wanted."""
+        high = self.state.high
+        if number <= high:
+            return
+        if self.state.numbered and number > high + 1:
+            self._want(Gap(high + 1, number - 1, self._now, self.state.high_start))
+        self.change(high=number, high_start=run.start, numbered=self.state.numbered or run.number is not None)
+
+    # One run, however it was learnt
+
+    def find(self, run: Run) -> None:
+        """A row of the run list: of a run that is open, ended, wanted or new."""
+        if run.start is not None and run.start < self.state.began:
+            return
+        run = self.same_run(run)
+        known = self._knows(run.id)
+        if run.number is None and not known:
+            return
+        number = self._number(run)
+        if known or number > self.state.high or self._claimable(number):
+            self._advance(run, number)
+            self.see(run, number)
+        elif number < self.state.survey:
+            if run.status.final:
+                self._note(run, number)
+            else:
+                self.see(run, number)
+
+    def see_known(self, run: Run) -> None:
+        """How a run is, if it is one that is known."""
+        if self._knows(run.id):
+            self.see(run, self._number(run))
+
+    def see(self, run: Run, number: int) -> None:
+        """How a run is that is to be accounted for, or was."""
+        one, ended = self.find_open(run.id), self._find_ended(run.id)
+        if one is None and ended is None:
+            self._claim(run, number)
+        if run.status.final:
+            if one is not None:
+                self.close(one)
+            self._end(run, number, reopened=one is not None and one.reopened)
+            return
+        missed = run.id in self.state.missed
+        unknown = run.status is Status.UNKNOWN
+        if missed and unknown:
+            return
+        now = self._now
+        hidden = None if run.id == self.state.latest else (one.hidden if one is not None else None) or now
+        end = run.end if unknown else None
+        end_since = None
+        if end is not None:
+            end_since = one.end_since if one is not None and one.end == end else now
+        reopened = one.reopened if one is not None else ended is not None or missed
+        seen = Open(run.id, number, run.start, reopened, hidden, end, end_since)
+        long_over = end_since is not None and now - end_since >= HOUR
+        if unknown and (long_over or (hidden is not None and now - hidden >= DAY)):
+            if one is not None:
+                self.close(one)
+            self.miss(seen, "its state has no translation")
+        elif one is None:
+            self.change(open=(*self.state.open, seen))
+        else:
+            self.change(open=tuple(seen if other is one else other for other in self.state.open))
+
+    def _bound_open(self) -> None:
+        """Keep no more open runs than can be looked up: the oldest is missed."""
+        for one in self.state.hidden[:-OPEN]:
+            self.close(one)
+            self.miss(one, "too many runs are open")
+
+    def close(self, one: Open) -> None:
+        """A run is open no longer."""
+        self.change(open=tuple(other for other in self.state.open if other.id != one.id))
+
+    def _end(self, run: Run, number: int, *, reopened: bool) -> None:
+        known = self._find_ended(run.id)
+        counted = True
+        if known is None:
+            counted = run.id not in self.state.missed
+            if counted:
+                self._events.append(Event(count=Count.RETRIED if reopened else Count.ENDED, run=run))
+        elif _told_before(known, run, reopened=reopened):
+            return
+        elif reopened or _later(known.end, run.end):
+            self._events.append(Event(count=Count.RETRIED, run=run))
+        else:
+            counted = False
+        if not self._has_place(number):
+            return
+        if counted and run.status is Status.SUCCESS:
+            if known is None and any(gap.first < number for gap in self.state.wanted):
+                self.change(recoveries=tuple(sorted({*self.state.recoveries, number})))
+            else:
+                self._recovered(self._broken(number), run.end)
+        self._note(run, number)
+
+    # Gaps
+
+    def _want(self, gap: Gap) -> None:
+        self.change(wanted=tuple(sorted((*self.state.wanted, gap), key=lambda one: one.first)))
+
+    def _claimable(self, number: int) -> bool:
+        if _within(self.state.wanted, number) is not None:
+            return True
+        gap = _within(self.state.void, number)
+        return gap is not None and (gap.missed or self._now - gap.since <= WEEK)
+
+    def _claim(self, run: Run, number: int) -> None:
+        """A number has a run: it is wanted no longer, and void no longer."""
+        if (gap := _within(self.state.wanted, number)) is not None:
+            self.change(wanted=_without(self.state.wanted, gap, number))
+        if (gap := _within(self.state.void, number)) is not None:
+            self.change(void=_without(self.state.void, gap, number))
+            if gap.missed:
+                self.change(missed=(run.id, *self.state.missed)[:KEPT])
+
+    def absent(self) -> None:
+        """The run list was read completely: what it lacks now and lacked before is void."""
+        now = self._now
+        void = [gap for gap in self.state.wanted if gap.absent is not None and now - gap.absent >= APART]
+        self.change(
+            wanted=tuple(
+                gap if gap.absent is not None else msgspec.structs.replace(gap, absent=now)
+                for gap in self.state.wanted
+                if gap not in void
             )
-            if run.start is None or run.start <= anew:
-                return _first_sight(state, run), tuple(events)
-    # Once believed, a lower number stays so until another run is shown: no end may hide behind a new doubt.
-    believed = run.id if number < state.high else ""
-    state = msgspec.structs.replace(state, asked=asked, answered=now, strange=believed, doubtful=False)
-    state = _leave(state, run, events)
-    if number > state.high:
-        if state.numbered and number > state.high + 1:
-            events.append(Event(count=Count.MISSED, runs=number - state.high - 1))
-        state = msgspec.structs.replace(state, high=number, numbered=state.numbered or run.number is not None)
-    if run.status.final:
-        reopened = state.active is not None and state.active.reopened
-        state = _end(msgspec.structs.replace(state, active=None), run, number, events, reopened=reopened)
-    else:
-        accounted = known is not None or run.id in state.missed
-        active = Active(run.id, number, run.start, reopened=accounted)
-        state = msgspec.structs.replace(state, active=active)
-    return state, tuple(events)
+        )
+        self._void(msgspec.structs.replace(gap, since=now) for gap in void)
 
+    def _void(self, gaps: Iterable[Gap]) -> None:
+        self.change(void=(*self.state.void, *gaps)[-VOID:])
 
-def learn(state: State, identity: str, run: Run | None) -> tuple[State, tuple[Event, ...]]:
-    """Apply what was looked up of a hidden run: how it is, or None if the provider no longer knows it."""
-    hidden = next((one for one in state.hidden if one.id == identity), None)
-    if hidden is None or (run is not None and not (run.status.final and run.id == identity)):
-        return state, ()
-    events: list[Event] = []
-    state = msgspec.structs.replace(state, hidden=tuple(one for one in state.hidden if one is not hidden))
-    if run is None:
-        return _miss(state, hidden, events), tuple(events)
-    return _end(state, run, hidden.number, events, reopened=hidden.reopened), tuple(events)
+    # What cannot be learnt
 
+    def miss_wanted(self, hopeless: Callable[[Gap], bool], why: str) -> None:
+        """Give up wanted numbers."""
+        gone = [gap for gap in self.state.wanted if hopeless(gap)]
+        if not gone:
+            return
+        self._events.append(Event(count=Count.MISSED, runs=sum(gap.size for gap in gone), why=why))
+        self.change(wanted=tuple(gap for gap in self.state.wanted if gap not in gone))
+        self._void(msgspec.structs.replace(gap, since=self._now, missed=True) for gap in gone)
 
-def _first_sight(state: State, run: Run | None) -> State:
-    """The first answer, or the first of a new numbering: its run is counted only if its end is still to come."""
-    if run is None:
-        return state
-    state = msgspec.structs.replace(state, high=run.number or state.high, numbered=run.number is not None)
-    if run.status.final:
-        return _note(state, run, state.high)
-    return msgspec.structs.replace(state, active=Active(run.id, state.high, run.start, reopened=False))
+    def miss(self, one: Open, why: str) -> None:
+        """Give up an open run; one that was accounted before is not missed."""
+        if not one.reopened:
+            self._events.append(Event(count=Count.MISSED, why=why))
+            self.change(missed=(one.id, *self.state.missed)[:KEPT])
 
+    # What ended runs amount to
 
-def _leave(state: State, run: Run, events: list[Event]) -> State:
-    """Hide the run under way if `run` is another; bring `run` back if it was hidden."""
-    back = next((one for one in state.hidden if one.id == run.id), None)
-    if back is None and (state.active is None or state.active.id == run.id):
-        return state
-    hidden = [one for one in (*state.hidden, state.active) if one is not None and one.id != run.id]
-    active = back or (state.active if state.active and state.active.id == run.id else None)
-    state = msgspec.structs.replace(state, active=active, hidden=tuple(hidden[-HIDDEN:]))
-    for one in hidden[:-HIDDEN]:
-        state = _miss(state, one, events)
-    return state
+    def _has_place(self, number: int) -> bool:
+        """Whether a run's place in the order is known: not among those that are no longer kept."""
+        return number > self.state.carried_to
 
+    def _note(self, run: Run, number: int) -> None:
+        """Keep how a run ended."""
+        if not self._has_place(number):
+            return
+        ended = Ended(run.id, number, run.status, run.end)
+        rest = [other for other in self.state.ended if other.id != run.id]
+        newest = sorted([*rest, ended], key=lambda one: one.number, reverse=True)
+        series = self.state.carried
+        for one in reversed(newest):
+            series = series.after(one)
+        finished = msgspec.structs.replace(run, stages=()) if newest[0] is ended else self.state.finished
+        self.change(ended=tuple(newest), series=series, finished=finished)
 
-def _give_up(state: State, events: list[Event]) -> State:
-    """Look for no hidden run any more."""
-    for one in state.hidden:
-        state = _miss(state, one, events)
-    return msgspec.structs.replace(state, hidden=())
+    def _carry(self) -> None:
+        """Keep no more ended runs than are needed."""
+        ended = list(self.state.ended)
+        lowest = self.state.wanted[0].first if self.state.wanted else None
+        carried, carried_to = self.state.carried, self.state.carried_to
+        while len(ended) > KEPT and (
+            lowest is None or ended[-1].number < lowest or len(ended) > KEPT_WHILE_WANTED
+        ):
+            carried_to = ended[-1].number
+            carried = carried.after(ended.pop())
+        self.change(ended=tuple(ended), carried=carried, carried_to=carried_to)
 
+    def _broken(self, number: int) -> Series:
+        """The failures that a success at a number ends; none if a later success was counted as ending them already."""
+        series = self.state.carried
+        for run in reversed(self.state.ended):
+            if run.number <= number:
+                series = series.after(run)
+            elif run.status is Status.FAILED or run.number in self.state.recoveries:
+                break
+            elif run.status is Status.SUCCESS:
+                return Series()
+        return series
 
-def _miss(state: State, gone: Active, events: list[Event]) -> State:
-    """Miss a run whose end can no longer be learnt; one that was accounted before is not missed."""
-    if gone.reopened:
-        return state
-    events.append(Event(count=Count.MISSED))
-    return msgspec.structs.replace(state, missed=(gone.id, *state.missed)[:KEPT])
-
-
-def _same_run(state: State, run: Run) -> Run:
-    """The run under the id by which it is known, where the provider gives its id at one time and not at another."""
-    under_way = [(one.id, one.number) for one in (*state.hidden, state.active) if one is not None]
-    for identity, number in (*((one.id, one.number) for one in state.ended), *under_way):
-        if run.number == number and run.nameless != identity.startswith("#"):
-            return msgspec.structs.replace(run, id=identity)
-    return run
-
-
-def _number(state: State, run: Run) -> int:
-    """A run's place in the order; one without a number stands behind all that are known, and makes no gap."""
-    if run.number is not None:
-        return run.number
-    known = _find(state, run.id) or _open(state, run.id)
-    return known.number if known is not None else state.high + 1
-
-
-def _find(state: State, identity: str) -> Ended | None:
-    return next((ended for ended in state.ended if ended.id == identity), None)
-
-
-def _under_way(state: State) -> tuple[Active, ...]:
-    return (*state.hidden, *((state.active,) if state.active else ()))
-
-
-def _open(state: State, identity: str) -> Active | None:
-    return next((one for one in _under_way(state) if one.id == identity), None)
-
-
-def _end(state: State, run: Run, number: int, events: list[Event], *, reopened: bool) -> State:
-    known = _find(state, run.id)
-    counted = True
-    if known is None:
-        counted = run.id not in state.missed
-        if counted:
-            events.append(Event(count=Count.RETRIED if reopened else Count.ENDED, run=run))
-        if len(state.ended) >= KEPT and number < state.ended[-1].number:
-            # Learnt so late that its place among those that are no longer kept is lost.
-            return state
-    elif reopened or _later(known.end, run.end):
-        events.append(Event(count=Count.RETRIED, run=run))
-    elif (known.status, known.end) == (run.status, run.end):
-        return state
-    else:
-        counted = False
-    broken = _broken(state, number)
-    if counted and run.status is Status.SUCCESS and broken.failures:
+    def _recovered(self, broken: Series, end: float | None) -> None:
+        if not broken.failures:
+            return
         since = broken.broken_since
-        seconds = max(0.0, run.end - since) if run.end is not None and since is not None else 0.0
-        events.append(Event(count=Count.RECOVERED, seconds=seconds))
-    return _note(state, run, number)
+        seconds = max(0.0, end - since) if end is not None and since is not None else 0.0
+        self._events.append(Event(count=Count.RECOVERED, seconds=seconds))
+
+    def _recover(self) -> None:
+        """Count the recoveries that waited for gaps before them to be filled."""
+        for number in self.state.recoveries:
+            if any(gap.first < number for gap in self.state.wanted):
+                break
+            self.change(recoveries=tuple(other for other in self.state.recoveries if other != number))
+            run = next((one for one in self.state.ended if one.number == number), None)
+            before = self.state.carried
+            for one in reversed(self.state.ended):
+                if one.number < number:
+                    before = before.after(one)
+            if run is not None and run.status is Status.SUCCESS:
+                self._recovered(before, run.end)
 
 
-def _broken(state: State, number: int) -> Series:
-    """The failures that a success at a number ends; none if a later success was counted as ending them already."""
-    series = state.carried
-    for run in reversed(state.ended):
-        if run.number <= number:
-            series = series.after(run)
-        elif run.status is Status.FAILED:
-            break
-        elif run.status is Status.SUCCESS:
-            return Series()
-    return series
+def _without(gaps: Sequence[Gap], gap: Gap, number: int) -> tuple[Gap, ...]:
+    return tuple(part for one in gaps for part in (one.without(number) if one is gap else (one,)))
+
+
+def _within(gaps: Iterable[Gap], number: int) -> Gap | None:
+    return next((gap for gap in gaps if gap.first <= number <= gap.last), None)
+
+
+def _told_before(known: Ended, run: Run, *, reopened: bool) -> bool:
+    """Whether an end says nothing new: the same again, or one from before the end that is known."""
+    if (known.status, known.end) == (run.status, run.end):
+        return known.end is not None or not reopened
+    return _later(run.end, known.end)
 
 
 def _later(known: float | None, now: float | None) -> bool:
     """Whether an end moved: an end that was absent and appears did not."""
     return known is not None and now is not None and now >= known + 1
-
-
-def _note(state: State, run: Run, number: int) -> State:
-    """Keep how a run ended."""
-    ended = Ended(run.id, number, run.status, run.end)
-    rest = [other for other in state.ended if other.id != run.id]
-    newest = sorted([*rest, ended], key=lambda one: one.number, reverse=True)
-    carried = state.carried
-    for old in reversed(newest[KEPT:]):
-        carried = carried.after(old)
-    finished = state.finished
-    if newest[0] is ended:
-        finished = msgspec.structs.replace(run, stages=())
-    series = carried
-    for kept in reversed(newest[:KEPT]):
-        series = series.after(kept)
-    return msgspec.structs.replace(
-        state, ended=tuple(newest[:KEPT]), carried=carried, series=series, finished=finished
-    )

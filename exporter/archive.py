@@ -1,0 +1,199 @@
+"""What is remembered across restarts: what boards know goes to the store after each poll, and comes back at the start.
+
+The order is: save, then show. What could not be saved was not accounted: the page keeps the counters that are safe, and
+the next poll tries again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from exporter.board import Board, bounds
+from exporter.clock import Clock
+from exporter.config.schema import Config
+from exporter.memory import (
+    Past,
+    Remembered,
+    UnreadableError,
+    read,
+    read_durations,
+    written,
+    written_durations,
+)
+from exporter.providers import AnyProject
+from exporter.shard import Shard
+from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, Store, Stored
+from exporter.tally import Durations
+from exporter.telemetry import Telemetry
+
+FORGET = 7 * 86_400.0
+"""Seconds for which a pipeline that left the configuration is remembered."""
+
+_log = logging.getLogger("exporter.archive")
+
+
+class Archive:
+    """The memory of all boards. Without a store it lasts as long as the process."""
+
+    def __init__(
+        self,
+        config: Config,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        store: Store | None = None,
+        stored: Stored | None = None,
+        shard: Shard | None = None,
+    ) -> None:
+        """`stored` is what the store held when it was opened."""
+        self._telemetry = telemetry
+        self._clock = clock
+        self._store = store
+        self._bounds = bounds(config.metrics)
+        self._pasts: dict[Key, Past] = {}
+        self._durations: dict[ProjectKey, Durations] = {}
+        self._keys = {project.name: _key(project) for project in config.projects}
+        self._forgotten: set[PipelineKey] = set()
+        """What is to be deleted with the next save."""
+        self._left: dict[PipelineKey, float] = {}
+        """Which pipelines the store has as left, and since when."""
+        self._failing = False
+        self._turn = asyncio.Lock()
+        if store is not None:
+            telemetry.state(up=True)
+        if stored is not None:
+            self._take(stored, shard)
+
+    def _take(self, stored: Stored, shard: Shard | None) -> None:
+        now = self._clock.time()
+        unreadable = 0
+        for key, row in stored.pipelines.items():
+            if row.left is not None:
+                self._left[key] = row.left
+            place = key.key
+            owned = shard is None or shard.owns(place.provider, place.scope, key.pipeline)
+            if not owned:
+                # At once: if it comes back, its runs were another shard's meanwhile.
+                self._forgotten.add(key)
+                continue
+            try:
+                remembered = read(row.data, self._bounds, now)
+            except UnreadableError:
+                unreadable += 1
+                self._forgotten.add(key)
+                continue
+            self._past(place).away[key.pipeline] = (remembered, row.left)
+        for project, data in stored.projects.items():
+            try:
+                self._durations[project] = read_durations(data, self._bounds, now)
+            except UnreadableError:
+                unreadable += 1
+        if unreadable:
+            _log.error("%d records of the state cannot be read: their counters begin anew", unreadable)
+
+    def _past(self, key: Key) -> Past:
+        return self._pasts.setdefault(key, Past())
+
+    def past(self, project: AnyProject) -> Past:
+        """What is remembered of the pipelines of a project that nobody watches."""
+        return self._past(_key(project))
+
+    def durations(self, project: AnyProject) -> Durations | None:
+        """What is remembered of a project's histograms."""
+        return self._durations.get(ProjectKey(_key(project), project.name))
+
+    def names(self, project: AnyProject) -> dict[str, str]:
+        """The names of the pipelines that were watched in a project when it was last saved, by id."""
+        away = self.past(project).away.items()
+        return {
+            identity: remembered.memory.name
+            for identity, (remembered, left) in away
+            if left is None and remembered.memory.name
+        }
+
+    def begin(self) -> None:
+        """All boards have taken what they watch: what nobody took is left from now on."""
+        now = self._clock.time()
+        for past in self._pasts.values():
+            past.away = {
+                pipeline: (remembered, now if left is None else left)
+                for pipeline, (remembered, left) in past.away.items()
+            }
+
+    async def keep(self, board: Board) -> None:
+        """Save what a board knows in one transaction, then have it shown."""
+        # One after the other: what is forgotten, left or back is of all boards.
+        async with self._turn:
+            await self._keep(board)
+
+    async def _keep(self, board: Board) -> None:
+        self._forget()
+        unsaved = board.unsaved()
+        if self._store is not None:
+            changes = self._changes(board, unsaved)
+            try:
+                await self._store.save(changes)
+            except SaveError as error:
+                board.not_saved(unsaved, self._clock.monotonic())
+                self._telemetry.state(up=False)
+                if not self._failing:
+                    _log.error("%s; nothing is counted until it can be", error)  # foreseen
+                self._failing = True
+                return
+            if self._failing:
+                _log.info("the state can be written again")
+            self._failing = False
+            self._telemetry.state(up=True)
+            self._forgotten -= set(changes.delete)
+            for key, left in changes.left.items():
+                if left is None:
+                    self._left.pop(key, None)
+                else:
+                    self._left[key] = left
+        board.saved(unsaved)
+
+    def _changes(self, board: Board, unsaved: Mapping[str, Remembered]) -> Changes:
+        key = self._keys[board.project]
+        durations = board.unsaved_durations()
+        return Changes(
+            delete=frozenset(self._forgotten),
+            pipelines={
+                PipelineKey(key, pipeline): written(remembered, self._bounds)
+                for pipeline, remembered in unsaved.items()
+            },
+            left=self._marks(),
+            projects={ProjectKey(key, board.project): written_durations(durations, self._bounds)}
+            if durations is not None
+            else {},
+        )
+
+    def _marks(self) -> dict[PipelineKey, float | None]:
+        """Pipelines that left, or are back, as the store does not have it yet."""
+        marks: dict[PipelineKey, float | None] = {}
+        for key, past in self._pasts.items():
+            for pipeline, (_, left) in past.away.items():
+                if self._left.get(PipelineKey(key, pipeline)) != left:
+                    marks[PipelineKey(key, pipeline)] = left
+        for one in self._left:
+            if one not in self._forgotten and one.pipeline not in self._past(one.key).away:
+                marks[one] = None
+        return marks
+
+    def _forget(self) -> None:
+        """Forget what was left long ago."""
+        now = self._clock.time()
+        for key, past in self._pasts.items():
+            for pipeline, (_, left) in list(past.away.items()):
+                if left is not None and left < now - FORGET:
+                    del past.away[pipeline]
+                    self._left.pop(PipelineKey(key, pipeline), None)
+                    self._forgotten.add(PipelineKey(key, pipeline))
+
+    async def close(self) -> None:
+        """Wait for what is being written, and let go of the state."""
+        if self._store is not None:
+            await self._store.close()
+
+
+def _key(project: AnyProject) -> Key:
+    return Key(project.provider, project.base_url, project.scope)

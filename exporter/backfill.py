@@ -1,0 +1,103 @@
+"""When to ask for the runs of a pipeline that no answer about its latest run will tell: one by one, or by the run list.
+
+One page of the list tells many runs, the details of a run tell one: so the list is read for gaps, for what was open at
+first sight, and where more than one run hides. What stays unknown is asked for again, later each time.
+"""
+
+import msgspec
+
+from exporter.ledger import APART, State
+
+LONGEST = 900.0
+"""Seconds between two looks for the same, at most; they grow from the poll's interval to that."""
+
+# The clocks of two answers are read to the second.
+_AGAIN = APART + 5
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    """When something is due, in monotonic seconds."""
+
+    due: float
+    pause: float
+    """What the next pause is doubled from, in seconds."""
+    alone: bool = False
+    """Whether the run list does not tell it, so that it has to be asked for by itself."""
+
+    def later(self, now: float) -> "_Turn":
+        pause = min(2 * self.pause, LONGEST)
+        return _Turn(now + pause, pause, self.alone)
+
+
+class Asks(msgspec.Struct, frozen=True):
+    """What to ask for now."""
+
+    listing: bool = False
+    """Whether to read the run list."""
+    runs: tuple[str, ...] = ()
+    """The ids of runs to look up one by one."""
+
+
+class Backfill:
+    """The looks for runs of one pipeline."""
+
+    def __init__(self, interval: float) -> None:
+        """The first pause is `interval` seconds."""
+        self._interval = min(interval, LONGEST)
+        self._hidden: dict[str, _Turn] = {}
+        self._listing: _Turn | None = None
+        self._failing = False
+        self._newest = 0
+        """The greatest number that was ever wanted."""
+
+    def follow(self, state: State, now: float) -> None:
+        """Look for what is unknown in this state from now on (monotonic seconds), and for nothing else."""
+        if state.hidden or self._hidden:
+            first = _Turn(now + self._interval, self._interval)
+            self._hidden = {one.id: self._hidden.get(one.id, first) for one in state.hidden}
+        newest = state.wanted[-1].last if state.wanted else 0
+        if not (state.wanted or state.survey):
+            self._listing = None
+        elif self._listing is None or (newest > self._newest and not self._failing):
+            # A new gap is most likely filled at once.
+            self._listing = _Turn(now, self._interval)
+        self._newest = max(self._newest, newest) if state.wanted else 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is looked for."""
+        return self._listing is None and not self._hidden
+
+    def due(self, now: float) -> Asks:
+        """What to ask for at `now`."""
+        hidden = tuple(run for run, turn in self._hidden.items() if turn.due <= now)
+        together = sum(not self._hidden[run].alone for run in hidden) > 1
+        if (self._listing is not None and self._listing.due <= now) or (together and not self._failing):
+            return Asks(listing=True)
+        return Asks(runs=hidden)
+
+    def listed(self, told: frozenset[str], state: State, now: float) -> None:
+        """The run list was read, and told these runs; `state` is what is known since."""
+        self._failing = False
+        for run, turn in self._hidden.items():
+            if run in told:
+                self._hidden[run] = turn.later(now)
+            elif turn.due <= now:
+                self._hidden[run] = _Turn(turn.due, turn.pause, alone=True)
+        if state.wanted:
+            # What a complete reading lacks is looked for once more; after a shorter one there is more to find.
+            lacking = all(gap.absent is not None for gap in state.wanted)
+            turn = self._listing or _Turn(now, self._interval)
+            self._listing = _Turn(now + _AGAIN, self._interval) if lacking else turn.later(now)
+        self.follow(state, now)
+
+    def not_listed(self, now: float) -> None:
+        """The run list could not be read."""
+        self._failing = True
+        self._listing = (self._listing or _Turn(now, self._interval)).later(now)
+
+    def looked_up(self, run: str, state: State, now: float) -> None:
+        """A run was looked up, or could not be; `state` is what is known since."""
+        if run in self._hidden:
+            self._hidden[run] = self._hidden[run].later(now)
+        self.follow(state, now)

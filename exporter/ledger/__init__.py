@@ -1,0 +1,37 @@
+"""Every run accounted exactly once: pure functions from what was known and what was seen to what is known and counted."""
+
+from exporter.ledger.rules import (
+    APART,
+    KEPT,
+    RUNS,
+    Outcome,
+    Reach,
+    Search,
+    account,
+    fill,
+    learn,
+    search,
+    unread,
+)
+from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State
+
+__all__ = [
+    "APART",
+    "KEPT",
+    "RUNS",
+    "Count",
+    "Ended",
+    "Event",
+    "Gap",
+    "Open",
+    "Outcome",
+    "Reach",
+    "Search",
+    "Series",
+    "State",
+    "account",
+    "fill",
+    "learn",
+    "search",
+    "unread",
+]

@@ -1,0 +1,106 @@
+"""What is told of the polls of a project: failures once a poll, surprises once, what was missed."""
+
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from exporter.api import ApiError
+from exporter.board import Missed
+from exporter.fault import Kind
+from exporter.providers.base import Reading
+from exporter.telemetry import Telemetry
+
+FAILURES = 3
+"""Requests in a row that may fail before the rest of a poll is given up: then it is not the request."""
+
+HOPELESS = frozenset({Kind.CREDENTIALS, Kind.PROJECT, Kind.THROTTLED})
+"""Faults that whatever else is asked would meet too."""
+
+_TOLD = 1000
+
+# One name for all that is told of polls, whichever part of them it comes from.
+_log = logging.getLogger("exporter.poller")
+
+
+class Outcome(msgspec.Struct):
+    """How a poll goes."""
+
+    failed: int = 0
+    in_a_row: int = 0
+    over: bool = False
+    """Whether what is left would meet the same failure."""
+    faults: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
+    """By operation, code and error code: how often, and the first."""
+    refusals: dict[str, ApiError] = {}
+    """Why ids were refused alone."""
+
+    def note(self, error: ApiError, hopeless: frozenset[Kind] = HOPELESS) -> None:
+        """A request failed, other than for its content."""
+        fault = error.fault
+        key = (error.operation, fault.code, fault.error_code)
+        count, first = self.faults.get(key, (0, error))
+        self.faults[key] = (count + 1, first)
+        self.failed += 1
+        self.in_a_row += 1
+        self.over = self.over or fault.kind in hopeless or self.in_a_row >= FAILURES
+
+
+class Report:
+    """Where the polls of one project are told."""
+
+    def __init__(self, project: str, provider: str, telemetry: Telemetry) -> None:
+        self._project = project
+        self._provider = provider
+        self._telemetry = telemetry
+        self._told: set[str] = set()
+
+    def surprises(self, reading: Reading) -> None:
+        """Count what surprises in an answer, and tell it the first time."""
+        for reason, words in reading.rejected:
+            self._telemetry.rejected(self._project, reason)
+            self._once(f"a record was rejected ({reason}): {words}")
+        for field, word in self._telemetry.unknown_words(self._provider, reading.words):
+            self._once(f"{word!r} is no known {field}, shown as unknown")
+        if reading.misplaced:
+            self._once(
+                "a stage starts outside its run, so start times of such stages are left out: is stage_time_zone right?",
+                f" (first seen at {reading.misplaced})",
+            )
+
+    def _once(self, text: str, detail: str = "") -> None:
+        if text not in self._told and len(self._told) < _TOLD:
+            self._told.add(text)
+            _log.warning("%s%s", text, detail, extra={"project": self._project})
+
+    def missed(self, missed: Iterable[Missed]) -> None:
+        """Tell that runs were given up."""
+        for one in missed:
+            _log.warning(
+                "%d runs of pipeline %s are missed: %s",
+                one.runs,
+                one.pipeline.id,
+                one.why,
+                extra={"project": self._project},
+            )
+
+    def failures(self, outcome: Outcome) -> None:
+        """Tell what failed in a poll, each kind once."""
+        for count, error in outcome.faults.values():
+            self.warn(f"poll failed in {count} requests" if count > 1 else "poll failed", error)
+
+    def warn(self, text: str, error: ApiError) -> None:
+        """Tell a failure."""
+        fault = error.fault
+        _log.warning(
+            "%s: %s",
+            text,
+            fault.message,
+            extra={
+                "project": self._project,
+                "operation": error.operation,
+                "code": fault.code,
+                "error_code": fault.error_code,
+                "request_id": fault.request_id,
+            },
+        )

@@ -1,0 +1,169 @@
+"""What the counters must be, reckoned from what was true and what the simulated cloud told; nothing of the ledger is used.
+
+A run lies inside if its number is above that of the first answer about its pipeline, or if it was under way then and
+that was told at once. Each run inside that was ever told to be over counts once, as the first such answer told it. One that was
+told, is told no more and never was told to be over is missed.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from exporter.board import ProjectView, View
+from exporter.model import Status
+from exporter.simulator import Story, Telling, Truth
+from exporter.tally import Bounds, Histogram
+
+FATES = {
+    "COMPLETED": Status.SUCCESS,
+    "FAILED": Status.FAILED,
+    "CANCELED": Status.CANCELED,
+    "IGNORED": Status.IGNORED,
+}
+
+
+@dataclass
+class Books:
+    """Counts and observations of pipelines."""
+
+    runs: Counter[Status] = field(default_factory=Counter)
+    missed: int = 0
+    strange: int = 0
+    """Those that may be missed by now."""
+    durations: dict[Status, list[float]] = field(default_factory=lambda: defaultdict(list))
+    stages: dict[tuple[str, Status], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass
+class Verdict:
+    """What an audit found; runs, all of them."""
+
+    true: int = 0
+    """Inside, and over."""
+    accounted: int = 0
+    missed: int = 0
+    unexplained: int = 0
+    """Missed, though the cloud would have told them."""
+    double: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+class Audit:
+    """The books of a story's pipelines since a moment, kept by somebody who was told the truth."""
+
+    def __init__(self, story: Story, started: float) -> None:
+        """`started` is the moment of the first answers."""
+        self._story = story
+        self._started = started
+        self._first = {}
+        for pipeline in story.world.pipelines:
+            latest = story.latest(pipeline.id, started)
+            self._first[pipeline.id] = latest.number if latest else 0
+
+    def certain(self, pipeline: str) -> bool:
+        """Whether its numbers rise with its starts since then: else rules of numbering apply that need no twin here."""
+        truths = self._story.truth(pipeline)
+        epochs = {truth.epoch for truth in truths if truth.deleted is None or truth.deleted > self._started}
+        late = any(
+            truth.number <= self._first[pipeline] and truth.states[0].start > self._started
+            for truth in truths
+        )
+        return len(epochs) <= 1 and not late
+
+    def _inside(self, truth: Truth, tellings: Sequence[Telling], pipeline: str) -> bool:
+        if truth.number > self._first[pipeline]:
+            return True
+        then = [state for state in truth.states if state.moment <= self._started]
+        told = tellings[0].moment <= self._started + 1 and not tellings[0].final
+        return bool(then) and then[-1].status not in FATES and told
+
+    def books(self, pipeline: str) -> Books:
+        """What is to be counted of a pipeline, once everything is learnt."""
+        books = Books()
+        told = self._story.told(pipeline)
+        for truth in self._story.truth(pipeline):
+            tellings = told.get(truth.id, ())
+            if not tellings or not self._inside(truth, tellings, pipeline):
+                continue
+            final = next((telling for telling in tellings if telling.final), None)
+            if final is None:
+                last = truth.states[-1]
+                if truth.deleted is not None:
+                    books.missed += 1
+                elif last.status not in _UNDER_WAY:
+                    # Given up once its end has stayed the same for an hour, or a newer run has hidden it for a day.
+                    books.missed += last.end is not None
+                    books.strange += last.end is None
+                continue
+            status = FATES[final.status]
+            books.runs[status] += 1
+            if final.end is not None and final.end >= final.start:
+                books.durations[status].append(final.end - final.start)
+            for name, stage, seconds in final.stages:
+                if stage in FATES and seconds is not None:
+                    books.stages[name, FATES[stage]].append(float(seconds))
+        return books
+
+    def check(self, views: Iterable[View], projects: Iterable[ProjectView], bounds: Bounds) -> Verdict:
+        """Compare everything with what is shown, where everything is learnt."""
+        verdict = Verdict()
+        stages: dict[tuple[str, Status], list[float]] = defaultdict(list)
+        for view in views:
+            pipeline = view.pipeline.id
+            assert view.tally is not None
+            assert view.durations is not None
+            books = self.books(pipeline)
+            accounted, expected = sum(view.tally.runs.values()), books.runs.total()
+            verdict.true += expected + books.missed
+            verdict.accounted += accounted
+            verdict.missed += view.tally.missed
+            verdict.double += max(0, accounted - expected)
+            if not self.certain(pipeline):
+                continue
+            verdict.unexplained += max(0, view.tally.missed - books.missed - books.strange)
+            fault = _difference(view, books, bounds)
+            if fault:
+                verdict.faults.append(f"pipeline {pipeline}: {fault}")
+            for key, observed in books.stages.items():
+                stages[key] += observed
+        for project in projects:
+            if not all(self.certain(view.pipeline.id) for view in views):
+                break
+            shown = dict(project.durations.stages)
+            if shown.keys() != stages.keys():
+                verdict.faults.append(f"stages {set(shown) ^ set(stages)}")
+            verdict.faults += [
+                f"stage {key}: {fault}"
+                for key in shown.keys() & stages.keys()
+                if (fault := _uneven(shown[key], stages[key], bounds.stages))
+            ]
+        return verdict
+
+
+_UNDER_WAY = {"RUNNING", "PAUSED", "SUSPEND", "INIT"}
+
+
+def _difference(view: View, books: Books, bounds: Bounds) -> str:
+    assert view.tally is not None
+    assert view.durations is not None
+    shown = {status: count for status, count in view.tally.runs.items() if count}
+    if shown != dict(books.runs):
+        return f"counted {shown}, told {dict(books.runs)}"
+    if not books.missed <= view.tally.missed <= books.missed + books.strange:
+        return f"missed {view.tally.missed}, told and gone {books.missed}"
+    for status, histogram in view.durations.runs.items():
+        fault = _uneven(histogram, books.durations[status], bounds.runs)
+        if fault:
+            return f"durations of {status}: {fault}"
+    return ""
+
+
+def _uneven(histogram: Histogram, observed: list[float], bounds: tuple[float, ...]) -> str:
+    places = Counter(bisect_left(bounds, value) for value in observed)
+    counts = tuple(places[place] for place in range(len(bounds) + 1))
+    if histogram.counts != counts:
+        return f"buckets {histogram.counts}, told {counts}"
+    if abs(histogram.sum - sum(observed)) > 1e-3 * max(1.0, len(observed)):
+        return f"sum {histogram.sum}, told {sum(observed)}"
+    return ""

@@ -1,0 +1,179 @@
+"""A long life in short time: simulated days of thousands of pipelines, every run of which is to be counted exactly once.
+
+    python -m tests.soak --pipelines 2000 --days 2
+
+The units of work themselves are called, on a clock that leaps from one to the next; the cloud answers on a real port.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+from exporter.assembly import Exporter, assemble
+from exporter.board import bounds
+from exporter.config.schema import Config
+from exporter.daemon import open_state
+from exporter.publisher import Publisher
+from exporter.simulator import CodeArts, Drama, Odds, Story, World, running
+from tests.audit import Audit, Verdict
+from tests.support import FakeClock
+
+HOUR, DAY = 3600.0, 86_400.0
+INTERVAL, ACTIVE = 60.0, 15.0
+
+
+class Life:
+    """An exporter on a simulated cloud, with one clock; the exporter may be stopped and begun anew."""
+
+    def __init__(self, config: Config, clock: FakeClock) -> None:
+        self._config = config
+        self._clock = clock
+        self._exporter: Exporter | None = None
+        self.requests = 0
+
+    @property
+    def exporter(self) -> Exporter:
+        """The exporter, begun if it is not."""
+        if self._exporter is None:
+            store, stored = open_state(self._config, self._clock)
+            self._exporter = assemble(self._config, self._clock, store=store, stored=stored)
+        return self._exporter
+
+    async def tick(self) -> None:
+        """What is due is done."""
+        for poller in self.exporter.pollers:
+            await poller.tick()
+
+    async def stop(self) -> None:
+        """Whatever is not in the state is lost."""
+        if self._exporter is not None:
+            for poller in self._exporter.pollers:
+                await poller.close()
+            await self._exporter.archive.close()
+            self._exporter = None
+
+    @property
+    def unresolved(self) -> int:
+        """Runs that are still to be learnt."""
+        return sum(board.unresolved for board in self.exporter.boards)
+
+
+def settings(cloud: CodeArts, url: str, state: Path | None) -> Config:
+    """A configuration that polls all pipelines of a cloud as fast as it likes."""
+    return Config.model_validate(
+        {
+            "poll": {"interval": f"{INTERVAL:.0f}s", "active_interval": f"{ACTIVE:.0f}s"},
+            "state": {"path": str(state)} if state else {},
+            "projects": [
+                {
+                    "name": "soak",
+                    "provider": "codearts",
+                    "endpoint": url,
+                    "project_id": cloud.world.project_id,
+                    "rate_limit": {"requests_per_second": 100_000, "burst": 100_000},
+                    "auth": {"method": "token", "token": cloud.credentials.token},
+                    "pipelines": [{"id": one.id, "name": one.name} for one in cloud.world.pipelines],
+                }
+            ],
+        }
+    )
+
+
+async def live(
+    life: Life,
+    clock: FakeClock,
+    drama: Drama,
+    audit: Callable[[], Audit],
+    config: Config,
+    *,
+    days: float,
+    restarts: float,
+    tell: Callable[[str], object],
+) -> Verdict:
+    """Play so many days, with `restarts` a day, then wait until all is learnt; returns what an audit finds."""
+    draw = Random(1)
+    begin = clock.now
+    auditor = audit()
+    told = time.monotonic()
+    while clock.now < begin + days * DAY:
+        drama.play(clock.now)
+        await life.tick()
+        clock.now += ACTIVE
+        if draw.random() < restarts * ACTIVE / DAY:
+            await life.stop()
+            clock.now += draw.uniform(1, 2 * HOUR)
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            tell(f"{(clock.now - begin) / HOUR:.1f} h, {life.unresolved} runs to be learnt")
+    # Nothing more happens; what is open stays so.
+    end = clock.now + 4 * HOUR
+    while clock.now < end:
+        await life.tick()
+        clock.now += INTERVAL
+    views = [view for board in life.exporter.boards for view in board.views()]
+    projects = [view for board in life.exporter.boards if (view := board.project_view()) is not None]
+    return auditor.check(views, projects, bounds(config.metrics))
+
+
+async def nothing(_: object) -> None:
+    """Publish no page."""
+
+
+def main() -> int:
+    """Run a soak; 0 if every run was counted exactly once."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pipelines", type=int, default=2000)
+    parser.add_argument("--days", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--restarts", type=float, default=6.0, help="a day")
+    parser.add_argument("--calm", action="store_true", help="runs begin and end, and nothing else happens")
+    flags = parser.parse_args()
+    world = World(seed=flags.seed, pipelines=flags.pipelines)
+    story = Story(world)
+    cloud = CodeArts(world, runs=story)
+    clock = FakeClock(world.start + DAY)
+    cloud.clock = clock.time
+    drama = Drama(story, flags.seed, Odds.none() if flags.calm else None)
+    drama.play(clock.now)
+    started = time.monotonic()
+    # A page a tick would cost more than all the rest, and nobody would look at it.
+    quiet = patch.object(Publisher, "publish", new=nothing)
+    with quiet, running(cloud.app) as url, tempfile.TemporaryDirectory() as directory:
+        config = settings(cloud, url, Path(directory) / "state.db")
+        life = Life(config, clock)
+
+        async def all_of_it() -> Verdict:
+            verdict = await live(
+                life,
+                clock,
+                drama,
+                lambda: Audit(story, clock.now),
+                config,
+                days=flags.days,
+                restarts=flags.restarts,
+                tell=lambda text: print(text, file=sys.stderr, flush=True),
+            )
+            print("unresolved", life.unresolved)
+            await life.stop()
+            return verdict
+
+        verdict = asyncio.run(all_of_it())
+    seconds = time.monotonic() - started
+    print(f"{flags.pipelines} pipelines, {flags.days:g} days in {seconds:.0f} s")
+    for name in ("true", "accounted", "missed", "unexplained", "double"):
+        print(f"{name:12}{getattr(verdict, name):10}")
+    for fault in verdict.faults[:20]:
+        print(fault)
+    return 1 if verdict.faults or verdict.double or verdict.unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

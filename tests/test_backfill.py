@@ -1,0 +1,369 @@
+"""When runs are asked for that no answer about the latest tells: soon, then ever more rarely, and never for nothing."""
+
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.backfill import LONGEST, Asks, Backfill
+from exporter.ledger import APART, Gap, Open, State
+from exporter.ledger.rules import DAY
+
+NOON = 1_700_000_000.0
+LISTING = Asks(listing=True)
+NOTHING = Asks()
+
+
+def unknown(*numbers: int, hidden: Iterable[str] = (), survey: int = 0, lacking: Iterable[int] = ()) -> State:
+    """A state in which these numbers are wanted and these runs hide; some numbers a complete reading lacked."""
+    absent = dict.fromkeys(lacking, NOON)
+    return State(
+        high=1000,
+        latest="latest",
+        wanted=tuple(Gap(number, number, NOON, absent=absent.get(number)) for number in sorted(numbers)),
+        open=tuple(Open(identity, 1, NOON, hidden=NOON) for identity in hidden),
+        survey=survey,
+    )
+
+
+class Asker:
+    """Looks for the runs of one pipeline, and a clock."""
+
+    def __init__(self, state: State, *, interval: float = 60.0) -> None:
+        self.now = 1000.0
+        self.backfill = Backfill(interval)
+        self.state = state
+        self.follows(state)
+
+    def follows(self, state: State) -> None:
+        """A poll taught this."""
+        self.state = state
+        self.backfill.follow(state, self.now)
+
+    def waits(self, seconds: float) -> None:
+        self.now += seconds
+
+    def asks(self) -> Asks:
+        return self.backfill.due(self.now)
+
+    def reads(self, state: State, *told: str) -> None:
+        """The list was read, and told these runs; this is what is known since."""
+        self.state = state
+        self.backfill.listed(frozenset(told), state, self.now)
+
+    def cannot_read(self) -> None:
+        """The list could not be read, which taught nothing."""
+        self.backfill.not_listed(self.now)
+        self.backfill.follow(self.state, self.now)
+
+    def looks(self, *runs: str, state: State | None = None) -> None:
+        """Runs were looked up, or could not be; this is what is known since."""
+        self.state = self.state if state is None else state
+        for run in runs:
+            self.backfill.looked_up(run, self.state, self.now)
+
+    def silence(self) -> float:
+        """Wait until something is to be asked for; returns how long that was, by a poll every five seconds."""
+        began = self.now
+        while self.asks() == NOTHING:
+            self.waits(5)
+            self.follows(self.state)
+            assert self.now - began < 10 * LONGEST, "never asks again"
+        return self.now - began
+
+
+# What is asked, and when first
+
+
+def test_nothing_is_asked_for_when_nothing_is_unknown():
+    """However long; the latest run under way is in the answers."""
+    asker = Asker(msgspec.structs.replace(unknown(), open=(Open("latest", 1000, NOON),)))
+    for _ in range(100):
+        assert (asker.asks(), asker.backfill.idle) == (NOTHING, True)
+        asker.waits(60)
+        asker.follows(asker.state)
+
+
+@pytest.mark.parametrize(
+    "state", [unknown(7), unknown(3, 4, 9), unknown(survey=9)], ids=["one", "more", "first sight"]
+)
+def test_a_gap_and_a_first_sight_are_asked_for_at_once(state):
+    """By the run list, one page of which most likely tells all."""
+    asker = Asker(unknown())
+    asker.follows(state)
+    assert (asker.asks(), asker.backfill.idle) == (LISTING, False)
+
+
+def test_what_is_known_is_asked_for_no_longer():
+    """However it became known."""
+    read = Asker(unknown(7, survey=9))
+    read.reads(unknown())
+    told = Asker(unknown(7, hidden=["a"]))
+    told.follows(unknown())
+    looked = Asker(unknown(hidden=["a"]))
+    looked.looks("a", state=unknown())
+    for asker in (read, told, looked):
+        assert asker.backfill.idle
+        asker.waits(2 * LONGEST)
+        assert asker.asks() == NOTHING
+
+
+def test_a_hidden_run_has_an_interval_to_end():
+    """Then its details are asked for, since one run is one request."""
+    asker = Asker(unknown(hidden=["a"]))
+    assert asker.silence() == 60
+    assert asker.asks() == Asks(runs=("a",))
+
+
+def test_two_hidden_runs_are_one_page():
+    """Of the list, instead of a request each."""
+    asker = Asker(unknown(hidden=["a", "b"]))
+    assert asker.silence() == 60
+    assert asker.asks() == LISTING
+
+
+def test_a_hidden_run_is_alone_while_others_are_not_due():
+    """The list is read for what is due together."""
+    asker = Asker(unknown(hidden=["a"]))
+    asker.waits(30)
+    asker.follows(unknown(hidden=["a", "b"]))
+    asker.waits(30)
+    assert asker.asks() == Asks(runs=("a",))
+
+
+def test_what_the_list_did_not_tell_is_asked_for_by_itself():
+    """At once, and from then on; what it told is put off."""
+    asker = Asker(unknown(hidden=["a", "b", "c", "d"]))
+    asker.waits(60)
+    asker.reads(asker.state, "a", "d", "e")
+    assert asker.asks() == Asks(runs=("b", "c"))
+    asker.looks("b", "c")
+    assert asker.silence() == 120
+    assert asker.asks() == LISTING
+    asker.reads(asker.state, "a", "d")
+    assert asker.asks() == Asks(runs=("b", "c"))
+
+
+def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
+    """Those that it tells need no request of their own; the others keep their turn."""
+    asker = Asker(unknown(7, hidden=["a", "b"]))
+    asker.waits(60)
+    assert asker.asks() == LISTING
+    asker.reads(unknown(hidden=["a", "b"]), "a")
+    assert asker.asks() == Asks(runs=("b",))
+    early = Asker(unknown(7, hidden=["a"]))
+    early.reads(unknown(hidden=["a"]))
+    assert early.silence() == 60
+    assert early.asks() == Asks(runs=("a",))
+
+
+def test_a_run_that_hides_again_has_an_interval_anew():
+    """While it was the latest it was in the answers."""
+    asker = Asker(unknown(hidden=["a"]))
+    asker.waits(50)
+    asker.follows(unknown())
+    asker.follows(unknown(hidden=["a"]))
+    assert asker.silence() == 60
+
+
+# How often
+
+
+def pauses(asker: Asker, count: int) -> list[float]:
+    """How long it is silent between asks that teach nothing."""
+    found = []
+    for _ in range(count):
+        found.append(asker.silence())
+        asks = asker.asks()
+        if asks.listing:
+            asker.reads(asker.state)
+        asker.looks(*asks.runs)
+    return found
+
+
+def test_pauses_double_from_the_interval_to_a_quarter_of_an_hour():
+    """For a hidden run as for a gap that is beyond what was read; polls neither hasten nor put off."""
+    assert pauses(Asker(unknown(hidden=["a"])), 7) == [60, 120, 240, 480, 900, 900, 900]
+    assert pauses(Asker(unknown(7)), 7) == [0, 120, 240, 480, 900, 900, 900]
+    assert pauses(Asker(unknown(hidden=["a"]), interval=10.0), 4) == [10, 20, 40, 80]
+
+
+def test_a_quarter_of_an_hour_is_the_most_also_with_a_long_interval():
+    """Runs are worth learning before they are forgotten."""
+    assert pauses(Asker(unknown(hidden=["a"]), interval=7200.0), 3) == [LONGEST] * 3
+    assert LONGEST == 900
+
+
+def test_a_new_gap_is_asked_for_at_once_while_an_old_one_waits():
+    """The numbers just given stand on the first page."""
+    asker = Asker(unknown(7))
+    pauses(asker, 5)
+    asker.waits(100)
+    asker.follows(unknown(7, 12))
+    assert asker.asks() == LISTING
+    asker.reads(unknown(7))
+    assert asker.silence() >= 120
+
+
+def test_a_gap_of_which_a_part_is_known_is_no_new_one():
+    """What is left of it waits for its turn."""
+    asker = Asker(unknown(7, 8, 9))
+    asker.reads(unknown(7, 9))
+    asker.follows(unknown(7))
+    assert asker.silence() == 120
+
+
+def test_a_number_that_a_complete_reading_lacked_is_looked_for_once_more():
+    """As soon as the second reading can tell that there is no such run, and not before."""
+    asker = Asker(unknown(7, 8))
+    asker.reads(unknown(7, 8, lacking=[7, 8]))
+    silence = asker.silence()
+    assert APART < silence <= APART + 10
+    asker.reads(unknown())
+    assert asker.backfill.idle
+
+
+def test_a_new_gap_beside_one_that_was_lacking_is_asked_for_at_once():
+    """And both once more afterwards."""
+    asker = Asker(unknown(7))
+    asker.reads(unknown(7, lacking=[7]))
+    asker.waits(60)
+    asker.follows(unknown(7, 12, lacking=[7]))
+    assert asker.asks() == LISTING
+    asker.reads(unknown(7, 12, lacking=[7, 12]))
+    assert APART < asker.silence() <= APART + 10
+
+
+def test_after_everything_was_known_pauses_begin_anew():
+    """The next trouble is another one."""
+    asker = Asker(unknown(7, hidden=["a"]))
+    pauses(asker, 8)
+    asker.follows(unknown())
+    asker.follows(unknown(9, hidden=["b"]))
+    assert asker.asks() == LISTING
+    asker.reads(unknown(hidden=["b"]))
+    assert asker.silence() == 60
+
+
+# While the list cannot be read
+
+
+def test_a_list_that_fails_is_asked_for_ever_more_rarely():
+    """Up to a quarter of an hour."""
+    asker = Asker(unknown(7))
+    found = []
+    for _ in range(6):
+        found.append(asker.silence())
+        assert asker.asks() == LISTING
+        asker.cannot_read()
+    assert found == [0, 120, 240, 480, 900, 900]
+
+
+def test_while_the_list_fails_new_gaps_do_not_ask_for_it_more_often():
+    """They would every time; when it can be read they do again."""
+    asker = Asker(unknown(7))
+    asker.cannot_read()
+    for number in range(8, 20):
+        asker.waits(5)
+        asker.follows(unknown(*range(7, number + 1)))
+        assert asker.asks() == NOTHING
+    assert asker.silence() == 60
+    asker.reads(unknown(7))
+    asker.follows(unknown(7, 30))
+    assert asker.asks() == LISTING
+
+
+def test_while_the_list_fails_hidden_runs_are_asked_for_one_by_one():
+    """They do not wait for it."""
+    asker = Asker(unknown(7, hidden=["a", "b"]))
+    asker.cannot_read()
+    asker.waits(60)
+    assert asker.asks() == Asks(runs=("a", "b"))
+    alone = Asker(unknown(hidden=["a", "b"]))
+    alone.waits(60)
+    assert alone.asks() == LISTING
+    alone.cannot_read()
+    assert alone.asks() == Asks(runs=("a", "b"))
+
+
+# The law
+
+
+states = st.builds(
+    lambda numbers, hidden, survey, lacking: unknown(
+        *numbers, hidden=hidden, survey=survey, lacking=numbers & lacking
+    ),
+    st.sets(st.integers(1, 6), max_size=3),
+    st.lists(st.sampled_from("abcd"), unique=True, max_size=3),
+    st.sampled_from([0, 0, 9]),
+    st.sets(st.integers(1, 6)),
+)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["poll", "answer", "fail"]),
+        states,
+        st.sets(st.sampled_from("abcd")),
+        st.floats(0, 1200),
+    ),
+    max_size=20,
+)
+
+
+@given(steps=steps, interval=st.sampled_from([5.0, 60.0, 3600.0]))
+def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps, interval):
+    """Within a quarter of an hour, however often it failed; the list only for what it can tell."""
+    asker = Asker(unknown(), interval=interval)
+    for what, state, told, seconds in steps:
+        asks = asker.asks()
+        if what == "poll" or asks == NOTHING:
+            asker.follows(state)
+        elif what == "fail":
+            if asks.listing:
+                asker.cannot_read()
+            asker.looks(*asks.runs)
+        elif asks.listing:
+            asker.reads(state, *told)
+        else:
+            asker.looks(*asks.runs, state=state)
+        asker.waits(seconds)
+        asks, known = asker.asks(), asker.state
+        hidden = {one.id for one in known.hidden}
+        assert set(asks.runs) <= hidden
+        assert not (asks.listing and asks.runs)
+        assert not asks.listing or known.wanted or known.survey or len(hidden) > 1
+        assert asker.backfill.idle is not bool(known.wanted or known.survey or hidden)
+        later = asker.backfill.due(asker.now + LONGEST)
+        assert asker.backfill.idle or later != NOTHING
+
+
+@given(
+    state=states.filter(lambda state: state.unresolved or state.survey),
+    broken=st.booleans(),
+    poll=st.floats(15, 60),
+)
+@settings(deadline=None, max_examples=30)
+def test_what_cannot_be_learnt_costs_few_requests_a_day(state, broken, poll):
+    """Some for each thing in the first hour, then four an hour, whether the list fails or tells nothing."""
+    asker = Asker(state)
+    asked = {"the list": 0, **dict.fromkeys((one.id for one in state.hidden), 0)}
+    end = asker.now + DAY
+    while asker.now < end:
+        asks = asker.asks()
+        if asks.listing:
+            asked["the list"] += 1
+            if broken:
+                asker.cannot_read()
+            else:
+                # One look at the list is enough for what was under way at first sight.
+                asker.reads(msgspec.structs.replace(asker.state, survey=0))
+        for run in asks.runs:
+            asked[run] += 1
+            asker.looks(run)
+        asker.waits(poll)
+        asker.follows(asker.state)
+    # A number that was just lacking is looked for after ten minutes: the ledger needs no more than two such readings.
+    assert all(count <= DAY / APART + 5 for count in asked.values()), asked
+    wanted = asker.state.wanted or asker.state.survey
+    assert all(count > 80 for name, count in asked.items() if wanted or name != "the list"), asked

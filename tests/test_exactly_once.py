@@ -1,0 +1,341 @@
+"""Every run is counted exactly once, whatever runs, clouds and machines do: the exporter whole, held to what was told.
+
+A story's runs are begun, ended, retried, deleted …; the cloud that tells them answers late, wrongly or not at all; the
+exporter is killed and begun anew. Whenever all is calm again, counters and histograms must be what was told, to the run.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from exporter.archive import Archive
+from exporter.board import Board, bounds
+from exporter.publisher import Publisher
+from exporter.simulator import CodeArts, Mischief, Status, Story, Tale, World, running
+from exporter.store import SaveError, Store
+from tests.audit import Audit
+from tests.soak import ACTIVE, Life, nothing, settings as configuration
+from tests.support import FakeClock
+
+FATES = (Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.IGNORED)
+LISTS = "ListPipelineRuns"
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+class Fate:
+    """When the exporter dies, or its disk is full."""
+
+    def __init__(self) -> None:
+        self.next = ""
+        self.kept = 0.0
+        """When what was told was last safe."""
+
+
+@dataclass
+class Port:
+    """A port on which one simulated cloud after the other answers."""
+
+    url: str
+    cloud: CodeArts | None = None
+
+
+@pytest.fixture(scope="module")
+def port():
+    """One for all stories: a server takes longer to start than a story takes."""
+    held = Port("")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if held.cloud is not None:
+            await held.cloud.app(scope, receive, send)
+
+    with running(app) as held.url:
+        yield held
+
+
+class Whole(RuleBasedStateMachine):
+    """Three pipelines, a cloud, an exporter, and one clock."""
+
+    port: Port
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = TemporaryDirectory()
+        world = World(pipelines=3)
+        self.story = Story(world)
+        self.clock = FakeClock(world.start + 1000.0)
+        self.cloud = CodeArts(world, clock=self.clock.time, runs=self.story)
+        self.port.cloud = self.cloud
+        self.config = configuration(self.cloud, self.port.url, Path(self.directory.name) / "state.db")
+        self.life = Life(self.config, self.clock)
+        self.runner = asyncio.Runner()
+        self.fate = Fate()
+        self.pipelines = [one.id for one in world.pipelines]
+        self.runs: list[Tale] = []
+
+    def teardown(self) -> None:
+        self.calm()
+        self.runner.run(self.life.stop())
+        self.runner.close()
+        self.directory.cleanup()
+
+    # The exporter
+
+    @initialize(statuses=st.lists(st.sampled_from([None, *FATES]), max_size=3))
+    def begins_to_look(self, statuses):
+        """There may be runs already, over or not; nothing of what is over is counted."""
+        for status in statuses:
+            run = self.begin(self.pipelines[0])
+            if status is not None:
+                self.story.end(run, self.clock.now + 5, status)
+            self.clock.now += 10
+        self.audit = Audit(self.story, self.clock.now)
+        self.fate.kept = self.clock.now
+        self.is_polled()
+
+    def is_polled(self) -> None:
+        """A tick; what was told and is not safe when the exporter dies was told to nobody."""
+        with dying(self.fate, self.clock, self.story):
+            try:
+                self.runner.run(self.life.tick())
+            except BaseExceptionGroup as group:
+                assert group.subgroup(KilledError), group
+                self.dies()
+            except KilledError:
+                self.dies()
+        self.clock.now += ACTIVE
+
+    def dies(self) -> None:
+        """The process is gone, and what it had not saved."""
+        self.story.untell(self.fate.kept)
+        self.restarts()
+
+    def counters(self) -> dict[str, Any]:
+        """What is shown of counters."""
+        exporter = self.life.exporter
+        return {
+            view.pipeline.id: (view.tally, view.durations and view.durations.runs_created)
+            for board in exporter.boards
+            for view in board.views()
+            if view.tally is not None
+        }
+
+    @rule()
+    def polls(self):
+        """An active poll, or a refresh."""
+        self.is_polled()
+
+    @rule(minutes=st.integers(1, 10))
+    def polls_are_late(self, minutes):
+        """Nothing is asked for a while."""
+        self.clock.now += 60 * minutes
+        self.is_polled()
+
+    @rule(when=st.sampled_from(["before", "after", "full"]))
+    def dies_at_the_next_save(self, when):
+        """Before or after what was learnt is safe; or the disk is full."""
+        self.fate.next = when
+
+    @rule(seconds=st.integers(0, 3600))
+    def restarts(self, seconds=0):
+        """The exporter is down for a while; before it has asked anything it shows the counters that were safe."""
+        shown = self.counters()
+        self.runner.run(self.life.stop())
+        self.clock.now += seconds
+        assert self.counters() == shown
+
+    # The cloud
+
+    @rule(mischief=st.sampled_from([None, None, Mischief.SERVER_ERROR, Mischief.CUT, Mischief.ERROR_OBJECT]))
+    def list_fails(self, mischief):
+        """The run list fails until it does not."""
+        self.cloud.mischief, self.cloud.mischief_only = mischief, LISTS
+
+    @rule(mischief=st.sampled_from([Mischief.BAD_GATEWAY, Mischief.HTML, Mischief.EMPTY]))
+    def a_poll_fails(self, mischief):
+        """Nothing is answered once."""
+        before = self.cloud.mischief, self.cloud.mischief_only
+        self.cloud.mischief, self.cloud.mischief_only = mischief, None
+        self.is_polled()
+        self.cloud.mischief, self.cloud.mischief_only = before
+
+    @rule(order=st.sampled_from(["asked", "ascending", "descending", "random"]))
+    def list_comes_in_another_order(self, order):
+        """Whatever was asked for."""
+        self.cloud.runs_order = order
+
+    @rule(seconds=st.sampled_from([0.0, 0.0, 20.0, 100.0]))
+    def answers_are_stale(self, seconds):
+        """Batches tell how it was."""
+        self.cloud.stale = seconds
+
+    # The runs
+
+    def begin(self, pipeline: str, **how: Any) -> Tale:
+        run = self.story.begin(pipeline, self.clock.now, **how)
+        self.runs.append(run)
+        return run
+
+    def some(self, data: Any, fits: Callable[[Tale], bool]) -> Tale | None:
+        found = [run for run in self.runs if self.story.exists(run) and fits(run)]
+        return data.draw(st.sampled_from(found)) if found else None
+
+    @rule(place=st.integers(0, 2), status=st.sampled_from([Status.RUNNING, Status.PAUSED]))
+    def begins(self, place, status):
+        """Whether or not the one before is over."""
+        self.clock.now += 1
+        self.begin(self.pipelines[place], status=status)
+
+    @rule(place=st.integers(0, 2), fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=25))
+    def many_pass(self, place, fates):
+        """Runs begin and end before anybody looks."""
+        for fate in fates:
+            self.clock.now += 2
+            run = self.begin(self.pipelines[place])
+            self.clock.now += 3
+            self.story.end(run, self.clock.now, fate)
+
+    @rule(place=st.integers(0, 2), count=st.integers(1, 3))
+    def numbers_are_skipped(self, place, count):
+        """No run will have them."""
+        self.story.skip(self.pipelines[place], count)
+
+    @rule(place=st.integers(0, 2))
+    def a_number_is_given_early(self, place):
+        """A run waits."""
+        self.story.reserve(self.pipelines[place])
+
+    @rule(data=st.data(), place=st.integers(0, 2))
+    def a_run_begins_with_its_early_number(self, data, place):
+        """After others with greater ones."""
+        waiting = sorted(self.story.reserved(self.pipelines[place]))
+        if waiting:
+            self.clock.now += 1
+            self.begin(self.pipelines[place], number=data.draw(st.sampled_from(waiting)))
+
+    @rule(data=st.data(), fate=st.sampled_from(FATES), told=st.sampled_from([True, True, True, False]))
+    def ends(self, data, fate, told):
+        """Its end may not be told."""
+        run = self.some(data, lambda run: not run.over)
+        if run is not None:
+            self.clock.now += 2
+            self.story.end(run, self.clock.now, fate, tell_end=told)
+
+    @rule(data=st.data())
+    def ends_in_an_unknown_word(self, data):
+        """That is its last."""
+        run = self.some(data, lambda run: not run.over)
+        if run is not None:
+            self.clock.now += 2
+            self.story.end(run, self.clock.now, Status.FAILED, word="TERMINATED_BY_MOON")
+
+    @rule(data=st.data())
+    def end_is_told(self, data):
+        """Late."""
+        run = self.some(data, lambda run: not run.turns[-1].told)
+        if run is not None:
+            self.story.tell(run, self.clock.now)
+
+    @rule(data=st.data())
+    def is_retried(self, data):
+        """The latest, or an old one; at once, or after everybody has looked."""
+        run = self.some(data, lambda run: run.over and run.turns[-1].word is None)
+        if run is not None:
+            self.clock.now += 2
+            self.story.retry(run, self.clock.now)
+
+    @rule(data=st.data())
+    def is_ignored(self, data):
+        """A failure that does not matter."""
+        run = self.some(
+            data, lambda run: run.turns[-1].status is Status.FAILED and run.turns[-1].word is None
+        )
+        if run is not None:
+            self.story.ignore(run, self.clock.now)
+
+    @rule(data=st.data())
+    def is_deleted(self, data):
+        """Over or not, the newest or not."""
+        run = self.some(data, lambda _: True)
+        if run is not None:
+            self.clock.now += 1
+            self.story.delete(run, self.clock.now)
+
+    # What must hold
+
+    @rule()
+    def calm(self):
+        """Nothing happens for long, everything answers: all is learnt, and all is counted as it was told."""
+        self.fate.next = ""
+        self.cloud.mischief = None
+        self.cloud.stale = 0.0
+        for _ in range(7):
+            self.is_polled()
+            self.clock.now += 930
+        exporter = self.life.exporter
+        views = [view for board in exporter.boards for view in board.views()]
+        projects = [view for board in exporter.boards if (view := board.project_view()) is not None]
+        assert len(views) == len(self.pipelines)
+        verdict = self.audit.check(views, projects, bounds(self.config.metrics))
+        assert verdict.faults == []
+        assert (verdict.double, verdict.unexplained) == (0, 0)
+        for board in exporter.boards:
+            for identity, remembered in ((one, board.remembered(one)) for one in board.ids):
+                assert not remembered.memory.state.wanted, identity
+
+
+@contextmanager
+def dying(fate: Fate, clock: FakeClock, story: Story):
+    """Let the exporter die at a save, or its disk be full."""
+    keep, save = Archive.keep, Store.save
+
+    async def fated(archive: Archive, board: Board) -> None:
+        clock.now += 0.01
+        when, fate.next = fate.next, ""
+        if when == "before":
+            raise KilledError
+        if when == "full":
+            with patch.object(Store, "save", full):
+                await keep(archive, board)
+            story.untell(fate.kept)
+            return
+        await keep(archive, board)
+        clock.now += 0.01
+        fate.kept = clock.now
+        if when == "after":
+            raise KilledError
+
+    async def full(_: Store, changes: object) -> None:
+        raise SaveError("the disk is full")
+
+    assert save is not full
+    with patch.object(Archive, "keep", fated), patch.object(Publisher, "publish", nothing):
+        yield
+
+
+@pytest.mark.parametrize(("lives", "steps"), [(150, 40), (40, 150)])
+def test_every_run_is_counted_exactly_once(port, lives, steps):
+    """Whatever happens to runs, clouds, disks and the exporter itself."""
+    machine = type("OnPort", (Whole,), {"port": port})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=lives, stateful_step_count=steps, deadline=None),
+    )
