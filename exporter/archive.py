@@ -68,12 +68,10 @@ class Archive:
         now = self._clock.time()
         unreadable = 0
         for key, row in stored.pipelines.items():
-            if row.left is not None:
-                self._left[key] = row.left
             place = key.key
             owned = shard is None or shard.owns(place.provider, place.scope, key.pipeline)
-            if not owned:
-                # At once: if it comes back, its runs were another shard's meanwhile.
+            if not owned or (row.left is not None and row.left < now - FORGET):
+                # What is not owned at once: if it comes back, its runs were another shard's meanwhile.
                 self._forgotten.add(key)
                 continue
             try:
@@ -83,6 +81,8 @@ class Archive:
                 self._forgotten.add(key)
                 continue
             self._past(place).away[key.pipeline] = (remembered, row.left)
+            if row.left is not None:
+                self._left[key] = row.left
         for project, data in stored.projects.items():
             try:
                 self._durations[project] = read_durations(data, self._bounds, now)
@@ -129,8 +129,8 @@ class Archive:
     async def _keep(self, board: Board) -> None:
         self._forget()
         unsaved = board.unsaved()
-        if self._store is not None:
-            changes = self._changes(board, unsaved)
+        # Without changes nothing is written, which tells nothing of whether it could be.
+        if self._store is not None and (changes := self._changes(board, unsaved)):
             try:
                 await self._store.save(changes)
             except SaveError as error:

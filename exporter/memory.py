@@ -115,13 +115,14 @@ def read(data: bytes, bounds: Bounds, now: float) -> Remembered:
     """
     try:
         found = _pipelines.decode(data)
+        durations = _read(found.durations, bounds, now)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableError(str(error)) from None
     memory = Memory(
         name=found.name,
         state=found.state,
         tally=found.tally,
-        durations=_read(found.durations, bounds, now),
+        durations=durations,
         run=found.run,
         status=found.status,
         change=found.change,

@@ -57,9 +57,11 @@ class Audit:
         self._story = story
         self._started = started
         self._first = {}
+        self._epoch = {}
         for pipeline in story.world.pipelines:
             latest = story.latest(pipeline.id, started)
             self._first[pipeline.id] = latest.number if latest else 0
+            self._epoch[pipeline.id] = latest.epoch if latest else 0
 
     def certain(self, pipeline: str) -> bool:
         """Whether its numbers rise with its starts since then: else rules of numbering apply that need no twin here."""
@@ -69,10 +71,16 @@ class Audit:
             truth.number <= self._first[pipeline] and truth.states[0].start > self._started
             for truth in truths
         )
-        return len(epochs) <= 1 and not late
+        # Without it an older run that nobody knows is the latest.
+        bared = any(truth.number <= self._first[pipeline] and truth.deleted for truth in truths)
+        return len(epochs) <= 1 and not late and not bared
 
     def _inside(self, truth: Truth, tellings: Sequence[Telling], pipeline: str) -> bool:
         if truth.number > self._first[pipeline]:
+            return True
+        # Of a later numbering, or of one that runs late, it may lie outside all the same: then this is too much, never
+        # too little.
+        if truth.epoch > self._epoch[pipeline] or truth.states[0].start > self._started:
             return True
         then = [state for state in truth.states if state.moment <= self._started]
         told = tellings[0].moment <= self._started + 1 and not tellings[0].final
@@ -118,7 +126,9 @@ class Audit:
             verdict.true += expected + books.missed
             verdict.accounted += accounted
             verdict.missed += view.tally.missed
-            verdict.double += max(0, accounted - expected)
+            if accounted > expected:
+                verdict.double += accounted - expected
+                verdict.faults.append(f"pipeline {pipeline}: counted {accounted}, told {expected}")
             if not self.certain(pipeline):
                 continue
             verdict.unexplained += max(0, view.tally.missed - books.missed - books.strange)

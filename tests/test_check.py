@@ -39,6 +39,7 @@ class Stub:
                 Route(f"{pipelines}/status", self._batch, methods=["POST"]),
                 Route(f"{pipelines}/list", self._list, methods=["POST"]),
                 Route(f"{pipelines}/{{pipeline_id}}/pipeline-runs/detail", self._detail),
+                Route(f"{pipelines}/{{pipeline_id}}/pipeline-runs/list", self._runs, methods=["POST"]),
             ]
         )
 
@@ -62,6 +63,10 @@ class Stub:
         return JSONResponse(
             {"offset": asked["offset"], "limit": asked["limit"], "total": len(IDS), "pipelines": rows}
         )
+
+    async def _runs(self, request: Request) -> JSONResponse:
+        self.asked["runs"] += 1
+        return JSONResponse({"total": 1, "pipeline_runs": [self._run(request.path_params["pipeline_id"])]})
 
     async def _detail(self, request: Request) -> JSONResponse:
         self.asked["detail"] += 1
@@ -145,12 +150,12 @@ def test_the_series_of_a_page_are_those_predicted(stub, metrics):
 
 
 def test_a_refresh_takes_the_requests_predicted(stub):
-    """Those listed with names take so many batches a refresh and nothing else."""
+    """Those listed with names take so many batches a refresh, and at first sight a run list for each that runs."""
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=NAMED), poll={"chunk_size": 7})
     page_after_the_course(cloud, settings)
     assert requests_per_refresh(settings, settings.projects[0]) == 5
-    assert cloud.asked == {"batch": 5 * len(COURSE)}
+    assert cloud.asked == {"batch": 5 * len(COURSE), "runs": len(IDS)}
 
 
 def test_details_take_one_request_for_each_change(stub):
@@ -166,7 +171,7 @@ def test_discovery_takes_the_requests_predicted(stub, interval, listings, batche
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=[], discover={"interval": interval}))
     page_after_the_course(cloud, settings)
-    assert cloud.asked == Counter({"list": 2 * listings, "batch": batches})
+    assert cloud.asked == Counter({"list": 2 * listings, "batch": batches, "runs": len(IDS)})
 
 
 @pytest.mark.parametrize(
@@ -200,6 +205,7 @@ def test_a_shard_has_the_series_and_requests_of_its_part(stub):
         page = page_after_the_course(cloud, settings, shard)
         assert len(re.findall(r"^ci_pipeline_", page, re.MULTILINE)) == expected_series(settings, shard)
         requests = requests_per_refresh(settings, settings.projects[0], shard)
-        assert cloud.asked == {"batch": requests * len(COURSE)}
-        pipelines += len(re.findall(r"^ci_pipeline_up", page, re.MULTILINE))
+        own = len(re.findall(r"^ci_pipeline_up", page, re.MULTILINE))
+        assert cloud.asked == {"batch": requests * len(COURSE), "runs": own}
+        pipelines += own
     assert pipelines == len(NAMED)

@@ -295,7 +295,7 @@ class Whole(RuleBasedStateMachine):
         projects = [view for board in exporter.boards if (view := board.project_view()) is not None]
         assert len(views) == len(self.pipelines)
         verdict = self.audit.check(views, projects, bounds(self.config.metrics))
-        assert verdict.faults == []
+        assert not verdict.faults, verdict.faults
         assert (verdict.double, verdict.unexplained) == (0, 0)
         for board in exporter.boards:
             for identity, remembered in ((one, board.remembered(one)) for one in board.ids):
