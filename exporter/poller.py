@@ -137,7 +137,7 @@ class Poller:
         if not outcome.over:
             self._looking = True
             try:
-                looked = await self._looks.take(math.inf if once else self._next_tick())
+                looked = await self._looks.take(math.inf if once else self._next_tick(), runs=not once)
             finally:
                 self._looking = False
             if looked:

@@ -10,6 +10,7 @@ import pytest
 from exporter.assembly import assemble
 from exporter.exposition import Format
 from exporter.simulator import CodeArts, Mischief, World, running
+from exporter.store import Store
 from tests.conftest import Cloud
 from tests.running import Samples
 from tests.support import FakeClock, config, project
@@ -334,3 +335,59 @@ def test_projects_do_not_wait_for_each_other(quiet_cloud):
     assert page.value("pipeline_exporter_project_up", project="one") == 1
     assert page.value("pipeline_exporter_project_up", project="two") == 0
     assert len(page.get("ci_pipeline_up", project="one")) == 15
+
+
+def test_what_else_was_under_way_at_first_sight_is_looked_for_once(quiet_cloud):
+    """A page of the run list for each pipeline that runs when it is first seen, after the refresh; none later."""
+    cloud = quiet_cloud
+    clock = FastClock(cloud.codearts.clock())
+    active = under_way(cloud, "RUNNING", "INIT", "QUEUED", "PAUSED", "SUSPEND")
+
+    async def poll():
+        async with exporter_on(config(cloud.project()), clock) as exporter:
+            told = []
+            for _ in range(3):
+                await exporter.pollers[0].tick()
+                told.append(requests_of(cloud, "ListPipelineRuns"))
+                clock.now += 60
+            return told
+
+    first, *later = asyncio.run(poll())
+    assert sorted(first) == sorted((identity,) for identity in active)
+    assert later == [[], []]
+
+
+def test_what_could_not_be_saved_is_on_no_page(quiet_cloud, tmp_path):
+    """The poll went well and shows what is; counters are there when they are safe."""
+    cloud = quiet_cloud
+    clock = FastClock(cloud.codearts.clock())
+    path, aside = tmp_path / "state.db", tmp_path / "aside.db"
+    store, stored = Store.open(path, clock.now)
+
+    def all_end():
+        cloud.codearts.rewrite = lambda records: [{**record, "status": "COMPLETED"} for record in records]
+        path.rename(aside)
+
+    def comes_back():
+        aside.rename(path)
+
+    async def poll():
+        exporter = assemble(config(cloud.project()), clock, store=store, stored=stored)
+        pages = []
+        for happens in (lambda: None, all_end, comes_back):
+            happens()
+            await exporter.pollers[0].tick()
+            pages.append(samples(exporter))
+            clock.now += 60
+        await exporter.pollers[0].close()
+        await exporter.archive.close()
+        return pages
+
+    pages = asyncio.run(poll())
+    assert [page.value("pipeline_exporter_state_up") for page in pages] == [1, 0, 1]
+    assert [page.value("pipeline_exporter_project_up") for page in pages] == [1, 1, 1]
+    counted = [sum(page.get("ci_pipeline_runs_total", status="success").values()) for page in pages]
+    active = len(under_way(cloud, "RUNNING", "INIT", "QUEUED", "PAUSED", "SUSPEND"))
+    assert counted == [0, 0, active]
+    assert len(pages[1].get("ci_pipeline_latest_run_status", status="running")) > 0
+    assert set(pages[1].get("ci_pipeline_latest_run_status", status="running").values()) == {0}

@@ -18,12 +18,13 @@ from starlette.routing import Route
 from exporter.assembly import assemble
 from exporter.check import report
 from exporter.exposition import Format
-from exporter.simulator import CodeArts, Mischief, World, running
+from exporter.simulator import CodeArts, Mischief, Status, Story, World, running
 from tests.conftest import Cloud
 from tests.running import Samples, command
 from tests.support import FakeClock, config
 
 BATCH, LIST, DETAIL = "BatchShowPipelinesLatestStatus", "ListPipelines", "ShowPipelineRunDetail"
+RUNS = "ListPipelineRuns"
 FREE = {"requests_per_second": 100_000, "burst": 10_000}
 
 
@@ -87,7 +88,14 @@ class TestDiscovery:
         """⌈N/page⌉ + 1 requests, the runs that they tell included."""
         small.codearts.page_limit = page
         requests, pages = small.play(config(small.cloud.project(pipelines=[], rate_limit=FREE)), 0)
-        assert requests == [Counter({LIST: math.ceil(130 / page) + 1})]
+        now = small.clock.now
+        world = small.codearts.world
+        under_way = sum(
+            run is not None and run.end is None
+            for run in (world.latest_run(one.id, now) for one in world.pipelines)
+        )
+        # Where the latest is under way the list of runs tells, once, what else is.
+        assert requests == [Counter({LIST: math.ceil(130 / page) + 1, RUNS: under_way})]
         assert names(pages[0]) == {one.id: one.name for one in small.codearts.world.pipelines}
         now = small.clock.now
         runs = [small.codearts.world.latest_run(one.id, now) for one in small.codearts.world.pipelines]
@@ -241,7 +249,7 @@ class TestDetails:
             settings = config(named, metrics={"details": "jobs"}, poll={"timeout": "60s"})
             requests, pages = play.play(settings, 0, 60, 75, 90, lambda: changed.update(ids[:7]), 105, 120)
         first, refresh, *active, last = requests
-        assert first == Counter({BATCH: 40, DETAIL: len(ids)})
+        assert first == Counter({BATCH: 40, DETAIL: len(ids), RUNS: 20})
         # Idle and unchanged: the refresh alone, then one batch of the twenty every quarter of a minute.
         assert refresh == Counter({BATCH: 40})
         assert active == [Counter({BATCH: 1}), Counter({BATCH: 1}), Counter({BATCH: 1, DETAIL: 7})]
@@ -505,33 +513,78 @@ class TestAccounting:
 
 
 class TestHiddenRuns:
-    """A run that a newer one hides is looked up until its end is known."""
+    """What no answer about the latest run tells is asked for."""
 
-    def test_it_is_counted_when_it_ends(self, small):
+    @pytest.fixture
+    def told(self):
+        """A cloud with one pipeline, whose runs a test tells."""
+        world = World(pipelines=1)
+        story = Story(world)
+        clock = FakeClock(world.start + 1000.0)
+        codearts = CodeArts(world, clock=clock.time, runs=story)
+        with running(codearts.app) as url:
+            yield story, world.pipelines[0].id, Stage(Cloud(codearts, url), clock)
+
+    def test_it_is_counted_when_it_ends(self, told):
         """Asked about at growing intervals, counted once."""
-        codearts = small.codearts
-        own = codearts.world.pipelines[3].id
-        real = codearts.world.latest_run(own, small.clock.now)
-        number = real.number
+        story, own, stage = told
+        first = story.begin(own, stage.clock.now)
 
-        def newer(records):
-            return [
-                {**record, "pipeline_run_id": "newer", "run_number": number + 1, "status": "COMPLETED"}
-                for record in records
-            ]
+        def hide():
+            story.begin(own, stage.clock.now + 10)
 
-        codearts.rewrite = lambda records: [
-            {**record, "status": "RUNNING", "end_time": None} for record in records
-        ]
-        settings = config(small.cloud.project(pipelines=[{"id": own, "name": "own"}]))
-        requests, pages = small.play(
-            settings, 0, lambda: setattr(codearts, "rewrite", newer), 60, 75, 120, 180
+        def end():
+            story.end(first, stage.clock.now, Status.FAILED)
+
+        requests, pages = stage.play(
+            config(stage.cloud.project()), 0, hide, 60, 75, 120, end, 180, 240, 300, 360
         )
-        assert pages[0].value("ci_pipeline_runs_active") == 1
-        assert pages[1].value("ci_pipeline_runs_active") == 1
-        assert pages[1].value("pipeline_exporter_runs_unresolved") == 1
-        assert [count[DETAIL] for count in requests] == [0, 0, 0, 1, 0]
-        assert pages[-1].value("ci_pipeline_runs_active") == 0
-        assert pages[-1].value("pipeline_exporter_runs_unresolved") == 0
-        assert sum(pages[-1].get("ci_pipeline_runs_total").values()) == 2
+        assert [count[DETAIL] for count in requests] == [0, 0, 0, 1, 0, 1, 0, 0]
+        assert [page.value("ci_pipeline_runs_active") for page in pages] == [1, 2, 2, 2, 2, 1, 1, 1]
+        assert [page.value("pipeline_exporter_runs_unresolved") for page in pages][-3:] == [0, 0, 0]
+        assert pages[-1].value("ci_pipeline_runs_total", status="failed") == 1
+        assert sum(pages[-1].get("ci_pipeline_runs_total").values()) == 1
         assert pages[-1].value("ci_pipeline_runs_missed_total") == 0
+
+    def test_a_gap_is_filled_in_the_same_tick(self, told):
+        """Runs shorter than a poll are counted with their durations, at one request for all of them."""
+        story, own, stage = told
+
+        def pass_by():
+            for fate in (Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.COMPLETED):
+                stage.clock.now += 5
+                run = story.begin(own, stage.clock.now)
+                stage.clock.now += 5
+                story.end(run, stage.clock.now, fate)
+
+        requests, pages = stage.play(config(stage.cloud.project()), 0, pass_by, 60)
+        assert requests[1] == Counter({BATCH: 1, RUNS: 1})
+        counted = {
+            dict(labels)["status"]: count for labels, count in pages[1].get("ci_pipeline_runs_total").items()
+        }
+        assert counted == {"success": 2, "failed": 1, "canceled": 1, "ignored": 0}
+        assert pages[1].value("ci_pipeline_run_duration_seconds_sum", status="success") == 10
+        assert pages[1].value("ci_pipeline_recoveries_total") == 1
+        assert pages[1].value("pipeline_exporter_runs_unresolved") == 0
+
+    def test_a_list_that_fails_delays_no_poll(self, told):
+        """Gaps wait, ever longer; once the list answers everything is counted."""
+        story, own, stage = told
+        stage.codearts.mischief, stage.codearts.mischief_only = Mischief.DENIED, RUNS
+
+        def pass_by():
+            for _ in range(2):
+                run = story.begin(own, stage.clock.now)
+                stage.clock.now += 5
+                story.end(run, stage.clock.now, Status.COMPLETED)
+
+        def mend():
+            stage.codearts.mischief = None
+
+        minutes = [60 * minute for minute in range(1, 12)]
+        requests, pages = stage.play(config(stage.cloud.project()), 0, pass_by, *minutes, mend, 1020, 1080)
+        assert [count[RUNS] for count in requests] == [0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]
+        assert [count[BATCH] for count in requests] == [1] * 14
+        assert pages[-2].value("ci_pipeline_runs_total", status="success") == 2
+        assert pages[-3].value("pipeline_exporter_runs_unresolved") == 1
+        assert {page.value("pipeline_exporter_project_up") for page in pages} == {1}
