@@ -175,7 +175,7 @@ class Archive:
                 if self._left.get(PipelineKey(key, pipeline)) != left:
                     marks[PipelineKey(key, pipeline)] = left
         for one in self._left:
-            if one not in self._forgotten and one.pipeline not in self._past(one.key).away:
+            if one.pipeline not in self._past(one.key).away:
                 marks[one] = None
         return marks
 

@@ -73,7 +73,7 @@ class Backfill:
         hidden = tuple(run for run, turn in self._hidden.items() if turn.due <= now)
         together = sum(not self._hidden[run].alone for run in hidden) > 1
         if (self._listing is not None and self._listing.due <= now) or (together and not self._failing):
-            return Asks(listing=True)
+            return Asks(listing=True, runs=tuple(run for run in hidden if self._hidden[run].alone))
         return Asks(runs=hidden)
 
     def listed(self, told: frozenset[str], state: State, now: float) -> None:

@@ -42,6 +42,11 @@ def report(config: Config, shard: Shard | None = None) -> str:
         )
     for project in config.projects:
         lines += _project(config, project, shard)
+    lines.append(
+        f"state: {config.state.path}"
+        if config.state.path
+        else "state: none, so that counters begin at 0 with each start (see state.path)"
+    )
     lines.append(f"series: {_expected(config, shard, discovery=finds)}")
     lines += [f"warning: {text}" for text in warnings(config, shard)]
     return "\n".join(lines)
@@ -93,7 +98,8 @@ def _project(config: Config, project: AnyProject, shard: Shard | None) -> Iterat
         yield f"  - for names that are not given: at the start and every hour, {listing}"
     if config.metrics.details != "none":
         yield "  - for metrics.details: 1 for each run that is new, or has changed since the poll before"
-    yield "  - for runs that a newer one hid between two polls: 1 for each"
+    yield "  - for runs that began and ended between two polls, or that a newer one hides: 1 for all of a pipeline's"
+    yield "  - for what else is under way at the first sight of a running pipeline: 1 for each"
 
 
 def _per_minute(requests: float, seconds: float) -> str:

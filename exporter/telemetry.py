@@ -67,8 +67,8 @@ class Telemetry:
         self._has_state = False
         self._state_up = Gauge(
             "pipeline_exporter_state_up",
-            "1 if the state was written when it was to be the last time, 0 if it could not be: nothing is counted until "
-            f"it can. Only with state.path. {_CACHED}",
+            "1 if the state could be written when it last had to be, 0 if not: then nothing is counted until it can. Only "
+            f"with state.path. {_CACHED}",
             registry=None,
         )
         project = ["project"]
@@ -129,7 +129,8 @@ class Telemetry:
         )
         self._unresolved = Gauge(
             "pipeline_exporter_runs_unresolved",
-            "Runs that were under way when a newer one hid them, and whose end is still to be learnt.",
+            "Runs known to exist whose end is still to be learnt: hidden by a newer one while they were under way, or "
+            "known by their number alone.",
             project,
             registry=registry,
         )

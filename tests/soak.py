@@ -25,7 +25,7 @@ from tests.audit import Audit, Verdict
 from tests.support import FakeClock
 
 HOUR, DAY = 3600.0, 86_400.0
-INTERVAL, ACTIVE = 60.0, 15.0
+INTERVAL, ACTIVE = 120.0, 30.0
 
 
 class Life:

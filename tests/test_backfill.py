@@ -134,16 +134,18 @@ def test_a_hidden_run_is_alone_while_others_are_not_due():
 
 
 def test_what_the_list_did_not_tell_is_asked_for_by_itself():
-    """At once, and from then on; what it told is put off."""
+    """At once, and from then on, whether the list is read or not; what it told is put off."""
     asker = Asker(unknown(hidden=["a", "b", "c", "d"]))
     asker.waits(60)
     asker.reads(asker.state, "a", "d", "e")
     assert asker.asks() == Asks(runs=("b", "c"))
     asker.looks("b", "c")
     assert asker.silence() == 120
-    assert asker.asks() == LISTING
+    assert asker.asks() == Asks(listing=True, runs=("b", "c"))
     asker.reads(asker.state, "a", "d")
-    assert asker.asks() == Asks(runs=("b", "c"))
+    asker.looks("b", "c")
+    assert asker.silence() == 240
+    assert asker.asks() == Asks(listing=True, runs=("b", "c"))
 
 
 def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
@@ -157,6 +159,14 @@ def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
     early.reads(unknown(hidden=["a"]))
     assert early.silence() == 60
     assert early.asks() == Asks(runs=("a",))
+
+
+def test_a_list_that_was_read_before_hidden_runs_were_due_says_nothing_of_them():
+    """They were most likely on it, but nobody asked: together they are a page when they are due."""
+    asker = Asker(unknown(7, hidden=["a", "b"]))
+    asker.reads(unknown(hidden=["a", "b"]))
+    assert asker.silence() == 60
+    assert asker.asks() == LISTING
 
 
 def test_a_run_that_hides_again_has_an_interval_anew():
@@ -215,6 +225,15 @@ def test_a_gap_of_which_a_part_is_known_is_no_new_one():
     assert asker.silence() == 120
 
 
+def test_a_gap_of_a_new_numbering_is_asked_for_at_once():
+    """Its numbers are lower than those of the old one."""
+    asker = Asker(unknown(500))
+    pauses(asker, 5)
+    asker.follows(unknown(survey=2))
+    asker.follows(unknown(3, survey=2))
+    assert asker.asks() == LISTING
+
+
 def test_a_number_that_a_complete_reading_lacked_is_looked_for_once_more():
     """As soon as the second reading can tell that there is no such run, and not before."""
     asker = Asker(unknown(7, 8))
@@ -234,6 +253,13 @@ def test_a_new_gap_beside_one_that_was_lacking_is_asked_for_at_once():
     assert asker.asks() == LISTING
     asker.reads(unknown(7, 12, lacking=[7, 12]))
     assert APART < asker.silence() <= APART + 10
+
+
+def test_beside_a_number_that_was_lacking_there_may_be_more_to_find():
+    """After a reading that did not reach the other it is read on, sooner than what was lacking needs."""
+    asker = Asker(unknown(7, 12))
+    asker.reads(unknown(7, 12, lacking=[7]))
+    assert asker.silence() == 120
 
 
 def test_after_everything_was_known_pauses_begin_anew():
@@ -323,15 +349,14 @@ def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps
             if asks.listing:
                 asker.cannot_read()
             asker.looks(*asks.runs)
-        elif asks.listing:
-            asker.reads(state, *told)
         else:
+            if asks.listing:
+                asker.reads(state, *told)
             asker.looks(*asks.runs, state=state)
         asker.waits(seconds)
         asks, known = asker.asks(), asker.state
         hidden = {one.id for one in known.hidden}
         assert set(asks.runs) <= hidden
-        assert not (asks.listing and asks.runs)
         assert not asks.listing or known.wanted or known.survey or len(hidden) > 1
         assert asker.backfill.idle is not bool(known.wanted or known.survey or hidden)
         later = asker.backfill.due(asker.now + LONGEST)

@@ -1451,6 +1451,16 @@ def test_what_was_unknown_at_the_end_is_asked_for_after_a_restart():
     assert hidden.view().active_starts is None
 
 
+def test_a_new_numbering_is_told_from_an_old_run_also_across_a_restart():
+    """What began after the last answer is counted, what began before lies outside."""
+    before = Wall(run(1), run(2))
+    for start, counted in ((before.now + 5, {"success": 1, "failed": 1}), (before.now - 5, {"success": 1})):
+        wall = before.restarts(later=60)
+        wall.sees(Run(id="fresh", number=1, status=Status.FAILED, start=start, end=before.now + 30))
+        assert wall.counts() == counted
+        assert wall.view().finished == wall.view().latest
+
+
 def test_a_first_poll_that_fails_after_a_restart_shows_a_pipeline_that_is_down():
     """With what is remembered of it."""
     wall = Wall(run(1, Status.FAILED)).restarts()

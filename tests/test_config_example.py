@@ -19,7 +19,7 @@ ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "an-access-key"}
 # Shown with a value, though the default is none: a project needs this or an endpoint; most list their pipelines.
 CHOSEN = {"region", "pipelines"}
 # Blocks that few need stand in comments, though they have defaults.
-OPTIONAL = {"tls", "insecure_skip_verify"}
+OPTIONAL = {"state", "tls", "insecure_skip_verify"}
 CERTIFICATE = Path(__file__).parent / "config" / "ca" / "good.pem"
 COMMENTED = re.compile(r"(?m)^( *)# ( *(?:- )?[a-z_]+:(?: .*)?)$")
 # Names of labels are the user's own.
@@ -92,6 +92,7 @@ def test_example_shows_the_defaults():
 
 def test_example_uncommented_loads(uncommented):
     """With every commented key taken in, the example is still valid: no unknown key hides in a comment."""
+    assert uncommented.state.path == "/var/lib/pipeline-exporter/state.db"
     payments, mobile, web, embedded, tools = uncommented.projects
     assert payments.endpoint == "https://pipeline.example.com"
     assert payments.auth.security_token.path == Path("/run/secrets/codearts/security-token")
@@ -119,7 +120,7 @@ def test_example_shows_the_defaults_of_what_is_commented(uncommented):
 def test_example_keeps_the_order_of_its_documentation():
     """Keys come in the order in which they are explained: what is asked for first, what few need last."""
     whole = yaml.safe_load(WHOLE)
-    assert list(whole) == ["poll", "metrics", "projects"]
+    assert list(whole) == ["poll", "metrics", "state", "projects"]
     assert list(whole["poll"]) == list(Poll.model_fields)
     assert list(whole["metrics"]) == list(Metrics.model_fields)
     assert list(whole["projects"][0]) == [

@@ -59,6 +59,7 @@ def test_defaults(read):
         "stage_duration_buckets": ("30s", "2m", "10m", "30m", "2h"),
         "created_series": False,
     }  # fmt: skip
+    assert config.state.path is None
     [project] = config.projects
     assert project.stage_time_zone == ZoneInfo("Asia/Shanghai")
     assert (project.rate_limit.requests_per_second, project.rate_limit.burst) == (10, 20)
@@ -90,6 +91,8 @@ def test_every_key(read):
           run_duration_buckets: [1m, 1h]
           stage_duration_buckets: [500ms]
           created_series: true
+        state:
+          path: /var/lib/pipeline-exporter/state.db
         projects:
           - name: payments
             provider: codearts
@@ -138,6 +141,7 @@ def test_every_key(read):
     assert config.metrics.stage_duration_buckets == (0.5,)
     assert config.metrics.details == "steps"
     assert config.metrics.created_series is True
+    assert config.state.path == "/var/lib/pipeline-exporter/state.db"
     [project] = config.projects
     assert (project.name, project.project_id) == ("payments", "p-1")
     assert project.base_url == "http://127.0.0.1:8080/clouds"
@@ -207,6 +211,8 @@ def test_keys_without_value_are_left_out(read):
           timeout: ~
           max_age: null
         metrics:
+        state:
+          path:
         projects:
           - name: payments
             provider: codearts
@@ -240,6 +246,7 @@ def test_keys_without_value_are_left_out(read):
     """)
     assert config.poll == read(MINIMAL).poll
     assert config.metrics == read(MINIMAL).metrics
+    assert config.state == read(MINIMAL).state
     [project] = config.projects
     assert project.base_url == ENDPOINTS["cn-north-4"]
     assert project.rate_limit.burst == 20
@@ -251,8 +258,9 @@ def test_keys_without_value_are_left_out(read):
 
 def test_empty_sections(read):
     """An empty mapping is a section with every default."""
-    config = read(f"poll: {{}}\nmetrics: {{}}\n{MINIMAL}    rate_limit: {{}}\n")
+    config = read(f"poll: {{}}\nmetrics: {{}}\nstate: {{}}\n{MINIMAL}    rate_limit: {{}}\n")
     assert config.poll.interval == 60.0
+    assert config.state.path is None
     assert config.projects[0].rate_limit.requests_per_second == 10
 
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes"
 SHARDED = DEPLOY / "kubernetes-sharded"
+LASTING = DEPLOY / "kubernetes-state"
 RULES = DEPLOY / "prometheus" / "rules" / "pipeline-exporter.yml"
 KUBERNETES = "1.34"
 PORT = 10047
@@ -31,7 +32,7 @@ RECOMMENDED_LABELS = {
 }
 # The contract's keys by the place they stand at; a list's items stand at the list's own place.
 CONFIG_KEYS = {
-    (): {"poll", "metrics", "projects"},
+    (): {"poll", "metrics", "state", "projects"},
     ("poll",): {"interval", "active_interval", "chunk_size", "concurrency", "timeout", "max_age"},
     ("metrics",): {
         "run_status_series",
@@ -43,6 +44,7 @@ CONFIG_KEYS = {
         "stage_duration_buckets",
         "created_series",
     },
+    ("state",): {"path"},
     ("projects",): {
         "name",
         "provider",
@@ -119,6 +121,13 @@ def sharded() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def lasting() -> list[dict[str, Any]]:
+    """Render the variant whose state outlives the pod."""
+    kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
+    return list(yaml.safe_load_all(run(kubectl, "kustomize", LASTING)))
+
+
+@pytest.fixture(scope="module")
 def plain() -> list[dict[str, Any]]:
     """Read the base's own files, for what does not need kustomize."""
     listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
@@ -170,7 +179,7 @@ def test_prometheus_takes_the_configuration_with_its_rules(promtool: str) -> Non
 
 
 def test_prometheus_takes_the_rules_without_a_warning(promtool: str) -> None:
-    assert "5 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
+    assert "6 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +211,35 @@ def test_metrics_in_the_rules_are_documented() -> None:
     documented = set(re.findall(r"\w+", docs.read_text()))
     assert used
     assert used <= documented, f"not in docs/metrics.md: {sorted(used - documented)}"
+
+
+def test_what_stands_in_comments_is_a_configuration(promtool: str, tmp_path: Path) -> None:
+    """Prometheus takes each other way to find the exporter; but not every promtool knows Kubernetes."""
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    prometheus = yaml.safe_load(text)
+    prometheus["rule_files"] = [str(RULES)]
+    commented = re.sub(r"^    # (?=  |\w+_configs:)", "    ", text, flags=re.MULTILINE)
+    (whole,) = yaml.safe_load(commented)["scrape_configs"]
+    assert whole.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+    assert {"static_configs", "dns_sd_configs", "relabel_configs"} <= set(whole)
+    prometheus["scrape_configs"] = [whole]
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump(prometheus))
+    run(promtool, "check", "config", file)
+
+
+def test_a_pod_is_known_by_a_name_that_lasts(sharded: list[dict[str, Any]]) -> None:
+    """Whatever replaces a pod goes on with its series: by a label of the Deployment, by the name of a numbered pod."""
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    found = re.search(
+        r"#   - source_labels: \[__meta_kubernetes_pod_name\]\n    #     regex: (.+)\n    #     target_label: instance\n",
+        text,
+    )
+    assert found
+    name = of_kind(sharded, "StatefulSet")["metadata"]["name"]
+    assert re.fullmatch(found[1], f"{name}-2")
+    assert not re.fullmatch(found[1], f"{name}-5d4f8c9b7-24567")
+    assert "target_label: pod" not in text
 
 
 def test_the_scraped_target_is_the_service(manifests: list[dict[str, Any]]) -> None:
@@ -266,7 +304,8 @@ def test_the_pod_meets_the_restricted_standard(pod: dict[str, Any], container: d
         "capabilities": {"drop": ["ALL"]},
     }
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-    assert {kind for volume in pod["volumes"] for kind in set(volume) - {"name"}} == {"configMap", "secret"}
+    kinds_of_volumes = {kind for volume in pod["volumes"] for kind in set(volume) - {"name"}}
+    assert kinds_of_volumes == {"configMap", "secret", "emptyDir"}
 
 
 def test_the_pod_cannot_talk_to_the_cluster(manifests: list[dict[str, Any]], pod: dict[str, Any]) -> None:
@@ -325,8 +364,21 @@ def test_config_and_secret_are_whole_directories(
     assert {mounts[name]: next(iter(set(volume) - {"name"})) for name, volume in volumes.items()} == {
         "/etc/pipeline-exporter": "configMap",
         "/run/secrets/codearts": "secret",
+        "/var/lib/pipeline-exporter": "emptyDir",
     }
-    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    written = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert written == ["/var/lib/pipeline-exporter"]
+
+
+def test_the_state_lies_on_the_volume_that_is_for_it(
+    config: dict[str, Any], container: dict[str, Any], dockerfile: list[tuple[str, str]]
+) -> None:
+    """In whichever variant, and in the image alone; the root file system cannot be written."""
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "state")
+    path = Path(config["state"]["path"])
+    assert str(path.parent) == mount["mountPath"]
+    assert ("RUN", f"install -d -o 65532 -g 65532 {path.parent}") in dockerfile
+    assert str(path.parent) in (DEPLOY / "README.md").read_text()
 
 
 def test_a_changed_config_rolls_the_pod(rendered: list[dict[str, Any]]) -> None:
@@ -397,18 +449,21 @@ def test_what_runs_in_a_numbered_pod_is_the_base(
 ) -> None:
     """But for the number of shards and the volume; configuration and account are the same as well."""
     template = copy.deepcopy(of_kind(sharded, "StatefulSet")["spec"]["template"])
+    base = copy.deepcopy(of_kind(rendered, "Deployment")["spec"]["template"])
     (container,) = template["spec"]["containers"]
     del container["args"]
-    state = container["volumeMounts"].pop()
-    assert template == of_kind(rendered, "Deployment")["spec"]["template"]
-    assert state == {"name": "state", "mountPath": "/var/lib/pipeline-exporter"}
+    assert volumes_without_state(base["spec"]) == template["spec"].pop("volumes")
+    del base["spec"]["volumes"]
+    assert template == base
     for kind in ("ConfigMap", "ServiceAccount"):
         assert of_kind(sharded, kind) == of_kind(rendered, kind)
 
 
 def test_each_shard_keeps_a_volume_of_its_own(sharded: list[dict[str, Any]]) -> None:
-    (claim,) = of_kind(sharded, "StatefulSet")["spec"]["volumeClaimTemplates"]
-    assert claim["metadata"] == {"name": "state"}
+    spec = of_kind(sharded, "StatefulSet")["spec"]
+    (claim,) = spec["volumeClaimTemplates"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert claim["metadata"]["name"] in {mount["name"] for mount in container["volumeMounts"]}
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
@@ -424,7 +479,49 @@ def test_each_shard_is_a_target_of_its_own(sharded: list[dict[str, Any]]) -> Non
     found = re.search(r"# dns_sd_configs:\n( +#   .*\n)+", text)
     assert found
     (discovery,) = yaml.safe_load(re.sub(r"^ +# ?|^# ", "", found[0], flags=re.MULTILINE))["dns_sd_configs"]
-    assert discovery == {"names": [service["metadata"]["name"]], "type": "A", "port": PORT}
+    (port,) = service["spec"]["ports"]
+    name = f"_{port['name']}._{port['protocol'].lower()}.{service['metadata']['name']}"
+    assert discovery == {"names": [name], "type": "SRV"}
+
+
+# Kubernetes, a state that lasts
+
+
+def volumes_without_state(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [volume for volume in spec["volumes"] if volume["name"] != "state"]
+
+
+def test_the_lasting_state_is_the_base_with_a_claim(
+    lasting: list[dict[str, Any]], rendered: list[dict[str, Any]]
+) -> None:
+    """Nothing else differs: least of all the strategy, by which no two pods have the volume at once."""
+    assert kinds(lasting) == sorted([*kinds(rendered), "PersistentVolumeClaim"])
+    for manifest in lasting:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    deployment = copy.deepcopy(of_kind(lasting, "Deployment"))
+    base = copy.deepcopy(of_kind(rendered, "Deployment"))
+    spec, base_spec = deployment["spec"]["template"]["spec"], base["spec"]["template"]["spec"]
+    claim = of_kind(lasting, "PersistentVolumeClaim")
+    state = {"name": "state", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+    assert state in spec["volumes"]
+    assert volumes_without_state(spec) == volumes_without_state(base_spec)
+    del spec["volumes"], base_spec["volumes"]
+    assert deployment == base
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    for kind in ("ConfigMap", "Service", "ServiceAccount"):
+        assert of_kind(lasting, kind) == of_kind(rendered, kind)
+
+
+def test_the_claim_bears_the_labels_of_the_rest(
+    lasting: list[dict[str, Any]], rendered: list[dict[str, Any]]
+) -> None:
+    """But for the version, which it outlives."""
+    claim = of_kind(lasting, "PersistentVolumeClaim")
+    labels = of_kind(rendered, "Service")["metadata"]["labels"]
+    assert claim["metadata"]["labels"] == {
+        name: value for name, value in labels.items() if name != "app.kubernetes.io/version"
+    }
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
 # Image

@@ -113,7 +113,8 @@ class Clouded:
         return Answer(body=body, now=self._clock.now, asked=self._clock.now, code="200")
 
     def _detail(self, run: str) -> Detail:
-        return Detail(run=self.details[run])
+        found = self.details[run]
+        return Detail(run=found, rejected=[] if found else [("unreadable", "the details")])
 
     def _list(self, pipeline: str, offset: str, limit: str) -> Runs:
         first = int(offset) if self.heeds_offset else 0
@@ -153,10 +154,11 @@ class Desk:
     def waits(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    def takes(self, *, seconds: float = math.inf) -> list[str]:
+    def takes(self, *, seconds: float = math.inf, runs: bool = True) -> list[str]:
         """Take looks for so long; returns what was asked."""
         self.cloud.asked = []
-        assert asyncio.run(self.looks.take(self.clock.now + seconds)) is bool(self.cloud.asked)
+        deadline = self.clock.now + seconds
+        assert asyncio.run(self.looks.take(deadline, runs=runs)) is bool(self.cloud.asked)
         self.board.saved(self.board.unsaved())
         return self.cloud.asked
 
@@ -332,6 +334,17 @@ def test_a_row_that_cannot_be_read_leaves_everything_open(caplog):
     assert (desk.counts(), desk.unresolved) == ({"success": 3}, 0)
 
 
+def test_a_page_of_which_nothing_can_be_read_is_passed_over():
+    """The next one may tell what is looked for."""
+    desk = Desk()
+    desk.sees(run(1), run(30))
+    desk.cloud.histories["p"] = back(30, 1)
+    desk.cloud.page = 10
+    desk.cloud.unreadable = {f"run-{number}" for number in range(21, 31)}
+    assert len(desk.takes()) == 4
+    assert (desk.counts(), desk.unresolved) == ({"success": 20}, 9)
+
+
 def test_runs_without_a_number_leave_everything_open():
     """They may be what is looked for."""
     desk = Desk()
@@ -390,6 +403,19 @@ def test_two_hidden_runs_are_one_page_of_the_list():
     assert desk.counts() == {"success": 1, "failed": 1}
 
 
+def test_one_that_the_list_does_not_tell_is_asked_about_beside_it():
+    """A page for the others, details for that one."""
+    desk = Desk()
+    desk.sees(run(1), *(run(number, RUNNING) for number in (2, 3, 4, 5)))
+    desk.waits(60)
+    desk.cloud.histories["p"] = [run(5, RUNNING), run(4, RUNNING), run(3, RUNNING), run(1)]
+    desk.cloud.details["run-2"] = run(2, RUNNING)
+    assert desk.takes() == ["runs of p from 0: 20"]
+    assert desk.takes() == ["run-2"]
+    desk.waits(120)
+    assert desk.takes() == ["runs of p from 0: 20", "run-2"]
+
+
 def test_a_hidden_run_that_is_refused_is_missed(caplog):
     """Nobody can learn its end any more; that is told."""
     desk = hides()
@@ -417,11 +443,12 @@ def test_another_failure_says_nothing_of_a_hidden_run(kind):
 
 
 @pytest.mark.parametrize("told", [None, run(7)], ids=["unreadable", "another run"])
-def test_details_that_are_not_those_of_the_run_say_nothing_of_it(told):
-    """It is asked about again, later."""
+def test_details_that_are_not_those_of_the_run_say_nothing_of_it(told, caplog):
+    """It is asked about again, later; what cannot be read is told."""
     desk = hides()
     desk.cloud.details["run-2"] = told
     assert desk.takes() == ["run-2"]
+    assert caplog.messages == ([] if told else ["a record was rejected (unreadable): the details"])
     assert (desk.counts(), desk.unresolved) == ({}, 1)
     assert desk.takes() == []
     desk.waits(120)
@@ -516,6 +543,26 @@ def test_a_failure_that_everything_would_meet_ends_the_looks(kind):
     assert desk.takes() == ["run-2"] * 2 + ["run-3"] * 3
 
 
+@pytest.mark.parametrize("operation", [LIST, DETAIL])
+@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.PROJECT, Kind.UNREADABLE])
+def test_failures_here_and_there_end_no_looks(operation, kind):
+    """What fails for one pipeline may be answered for the next."""
+    ids = [f"p{number}" for number in range(12)]
+    desk = Desk(*ids)
+    for identity in ids:
+        if operation is LIST:
+            desk.sees(run(1), run(3), pipeline=identity)
+        else:
+            desk.sees(run(1), run(2, RUNNING), run(3, RUNNING), pipeline=identity)
+        desk.cloud.histories[identity] = back(3, 1)
+    desk.waits(60)
+    desk.cloud.details["run-2"] = run(2)
+    failing = {identity for place, identity in enumerate(ids) if place % FAILURES}
+    desk.fails(operation, *failing, kind=kind)
+    assert len(desk.takes()) == len(ids)
+    assert desk.unresolved == len(failing)
+
+
 def test_a_cloud_that_is_down_is_not_asked_for_everything():
     """Some failures in a row are enough for now, and told as one."""
     desk = hides(*"pqrstu")
@@ -547,6 +594,7 @@ def test_details_that_were_refused_are_not_asked_for_again():
     desk.sees(run(1, FAILED), pipeline="q")
     desk.fails(DETAIL, "q")
     assert desk.takes() == ["run-1"]
+    assert desk.takes() == []
     desk.waits(60)
     assert desk.takes() == ["run-1"]
 
@@ -564,6 +612,16 @@ def test_runs_come_before_details():
     desk.cloud.histories["r"] = back(4, 1)
     desk.cloud.details = {f"run-{number}": run(number) for number in (1, 2, 3, 4)}
     assert desk.takes() == ["run-2", "runs of r from 0: 20", "run-1", "run-3", "run-4"]
+
+
+def test_where_nothing_is_counted_only_details_are_asked_for():
+    """Other runs are of no use there."""
+    desk = Desk("p", "q", details="jobs")
+    desk.sees(run(1), run(2, RUNNING), run(3))
+    desk.sees(run(1), run(4), pipeline="q")
+    desk.waits(60)
+    desk.cloud.details = {"run-3": run(3), "run-4": run(4)}
+    assert desk.takes(runs=False) == ["run-3", "run-4"]
 
 
 def test_looks_end_at_the_deadline_and_go_on_with_the_next():

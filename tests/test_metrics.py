@@ -64,6 +64,7 @@ CATALOGUE: dict[str, Family[Any]] = {
 def own():
     """The exporter's own families, after everything has happened to it that they tell."""
     telemetry = Telemetry(shard=Shard(0, 3))
+    telemetry.state(up=True)
     telemetry.start("payments", "codearts", pipelines=1, interval=60, now=NOON)
     telemetry.polled("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
     telemetry.watched("payments", pipelines=2, refused=1, unresolved=3)

@@ -16,12 +16,16 @@ FILES = [
 TREES = {file: ast.parse(file.read_text()) for file in FILES}
 DOCUMENT = " ".join((ROOT / "docs" / "troubleshooting.md").read_text().split())
 
+METRICS = (ROOT / "docs" / "metrics.md").read_text()
+
 LOGGING = {"warning", "error", "exception", "critical"}
 # What passes a text on to a log call, and what returns one.
-FORWARDING = {"_warn", "_tell_once"}
+FORWARDING = {"warn", "_once"}
 RETURNING = {"_doubt"}
-# Errors that end the program with their words.
-ENDING = {"ListenError", "SetupError"}
+# Errors that end the program with their words, or tell why nothing could be saved.
+ENDING = {"ListenError", "SetupError", "StateError", "SaveError"}
+# What gives runs up, with its reason as the last argument.
+GIVING_UP = {"miss", "miss_wanted"}
 LENGTH = 30
 """Characters of a message that are enough to find it by."""
 
@@ -80,6 +84,13 @@ def expressions(tree: ast.Module) -> Iterator[ast.expr]:
                     yield inner.value
 
 
+def refused_flags(tree: ast.Module) -> Iterator[ast.expr]:
+    """What is told of flags that mean nothing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and called(node) == "ValueError":
+            yield node.args[0]
+
+
 def distinctive(text: str) -> str:
     """The part of a message to find it by: its longest stretch in which nothing is filled in."""
     longest = max(re.split(r"_+(?=\W|$)|(?<=\W)_", text), key=len)
@@ -89,8 +100,8 @@ def distinctive(text: str) -> str:
 MESSAGES = sorted(
     {
         part
-        for tree in TREES.values()
-        for node in expressions(tree)
+        for file, tree in TREES.items()
+        for node in (*expressions(tree), *(refused_flags(tree) if file.stem == "shard" else ()))
         for text in texts(node)
         if re.search("[a-z]", part := distinctive(text))
     }
@@ -101,6 +112,34 @@ MESSAGES = sorted(
 def test_message_can_be_looked_up(message):
     """A distinctive part of each warning, and of each error that ends the program, stands in the document."""
     assert message in DOCUMENT
+
+
+def local_constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """What names stand for within functions."""
+    return {
+        node.targets[0].id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+
+def reasons() -> Iterator[str]:
+    for tree in TREES.values():
+        names = local_constants(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and called(node) in GIVING_UP:
+                last = node.args[-1]
+                yield from texts(names.get(last.id, last) if isinstance(last, ast.Name) else last)
+
+
+REASONS = sorted(set(reasons()))
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_reason_for_a_missed_run_can_be_looked_up(reason):
+    """What it means and what to do here, when it comes to that in the page of metrics."""
+    assert f"| `{reason}` |" in DOCUMENT
+    assert f"| `{reason}` |" in METRICS
 
 
 CODES = sorted(
@@ -131,5 +170,9 @@ def test_messages_are_found():
         "the provider lists no pipeline",  # by name
         "did the user lose a permissi",  # returned
         "cannot listen on",  # an error
+        "cannot keep the state in",  # another
+        "cannot be written",  # of a save
+        "does not end in the ordinal o",  # of a flag
     } <= set(MESSAGES)
+    assert len(REASONS) == 6
     assert {"refused", "timeout", "connect", "invalid"} <= set(CODES)

@@ -1,0 +1,1 @@
+"""What the exporter costs, measured; each file is a program of its own."""
