@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test format constraints clean
+.PHONY: demo test bench soak format constraints clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -14,6 +14,16 @@ test: .venv/development
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# What the state costs; figures of this machine stand in benchmarks/README.md.
+bench: .venv/runtime
+	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
+
+# What takes too long for each day: days of runs within minutes, and kills; each run is to be counted exactly once.
+soak: .venv/development
+	$(BIN)/python -m tests.soak --pipelines 2000 --days 1 --calm
+	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
+	$(BIN)/python -m tests.soak --kills 200
 
 format: .venv/development
 	$(BIN)/ruff check --fix

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from exporter.board import Board, bounds
+from exporter.board import Board, Missed, bounds
 from exporter.clock import Clock
 from exporter.config.schema import Config
 from exporter.memory import (
@@ -120,13 +120,13 @@ class Archive:
                 for pipeline, (remembered, left) in past.away.items()
             }
 
-    async def keep(self, board: Board) -> None:
-        """Save what a board knows in one transaction, then have it shown."""
+    async def keep(self, board: Board) -> list[Missed]:
+        """Save what a board knows in one transaction, then have it shown; returns what was missed."""
         # One after the other: what is forgotten, left or back is of all boards.
         async with self._turn:
-            await self._keep(board)
+            return await self._keep(board)
 
-    async def _keep(self, board: Board) -> None:
+    async def _keep(self, board: Board) -> list[Missed]:
         self._forget()
         unsaved = board.unsaved()
         # Without changes nothing is written, which tells nothing of whether it could be.
@@ -139,7 +139,7 @@ class Archive:
                 if not self._failing:
                     _log.error("%s; nothing is counted until it can be", error)  # foreseen
                 self._failing = True
-                return
+                return []
             if self._failing:
                 _log.info("the state can be written again")
             self._failing = False
@@ -150,7 +150,7 @@ class Archive:
                     self._left.pop(key, None)
                 else:
                     self._left[key] = left
-        board.saved(unsaved)
+        return board.saved(unsaved)
 
     def _changes(self, board: Board, unsaved: Mapping[str, Remembered]) -> Changes:
         key = self._keys[board.project]
@@ -187,7 +187,8 @@ class Archive:
                 if left is not None and left < now - FORGET:
                     del past.away[pipeline]
                     self._left.pop(PipelineKey(key, pipeline), None)
-                    self._forgotten.add(PipelineKey(key, pipeline))
+                    if self._store is not None:
+                        self._forgotten.add(PipelineKey(key, pipeline))
 
     async def close(self) -> None:
         """Wait for what is being written, and let go of the state."""

@@ -57,7 +57,7 @@ class Backfill:
             self._hidden = {one.id: self._hidden.get(one.id, first) for one in state.hidden}
         newest = state.wanted[-1].last if state.wanted else 0
         if not (state.wanted or state.survey):
-            self._listing = None
+            self._listing, self._failing = None, False
         elif self._listing is None or (newest > self._newest and not self._failing):
             # A new gap is most likely filled at once.
             self._listing = _Turn(now, self._interval)
@@ -91,10 +91,22 @@ class Backfill:
             self._listing = _Turn(now + _AGAIN, self._interval) if lacking else turn.later(now)
         self.follow(state, now)
 
-    def not_listed(self, now: float) -> None:
-        """The run list could not be read."""
+    def not_listed(self, state: State, now: float) -> None:
+        """The run list could not be read; `state` is what is known since."""
         self._failing = True
         self._listing = (self._listing or _Turn(now, self._interval)).later(now)
+        for run, turn in self._hidden.items():
+            if turn.due <= now:
+                self._hidden[run] = _Turn(turn.due, turn.pause, alone=True)
+        self.follow(state, now)
+
+    def not_saved(self, state: State, now: float) -> None:
+        """What was learnt is not safe, and `state` is what is known still: look for it again, but not at once."""
+        if state.wanted or state.survey:
+            self._listing = (self._listing or _Turn(now, self._interval)).later(now)
+            # No gap of it is new.
+            self._newest = max([self._newest, *(gap.last for gap in state.wanted)])
+        self.follow(state, now)
 
     def looked_up(self, run: str, state: State, now: float) -> None:
         """A run was looked up, or could not be; `state` is what is known since."""

@@ -123,7 +123,7 @@ class Entry:
         """What gauges are shown from."""
         self._notes = self._kept_notes = _Notes()
         self._kept_name = ""
-        self._answered = 0.0
+        self._answered = self._kept_answered = 0.0
         self._detail: Run | None = None
         self._detailed: Run | None = None
         self._detail_failures = 0
@@ -137,7 +137,7 @@ class Entry:
             self._shown = memory.state
             self._notes = self._kept_notes = _Notes(memory.run, memory.status, memory.change, memory.waiting)
             self._kept_name = memory.name
-            self._answered = remembered.answered
+            self._answered = self._kept_answered = remembered.answered
             self._backfill.follow(memory.state, now)
             self._show(up=None)
 
@@ -180,12 +180,13 @@ class Entry:
     def saved(self) -> None:
         """What was to be remembered is safe: it is shown."""
         self._kept, self._kept_notes, self._kept_name = self._books, self._notes, self._name
+        self._kept_answered = self._answered
         self._show(up=self._up)
 
     def not_saved(self, now: float) -> None:
         """It is not: nothing was accounted since, and the next answer is applied to what was known before."""
-        self._books = self._kept
-        self._backfill.follow(self._books.state if self._books is not None else State(), now)
+        self._books, self._answered = self._kept, self._kept_answered
+        self._backfill.not_saved(self._books.state if self._books is not None else State(), now)
 
     # Answers
 
@@ -270,9 +271,9 @@ class Entry:
         """How many runs are still to be learnt."""
         return self._books.state.unresolved if self._books is not None else 0
 
-    def search(self, now: float) -> Search:
-        """What to read the run list for at `now` (epoch seconds)."""
-        return search(self._books.state if self._books is not None else State(), now=now)
+    def search(self) -> Search:
+        """What to read the run list for."""
+        return search(self._books.state if self._books is not None else State(), now=self._answered)
 
     def listed(
         self, runs: Sequence[Run], reach: Reach, *, clock: float, now: float, observe: Observe
@@ -294,19 +295,21 @@ class Entry:
             return ()
         outcome = unread(books.state, now=self._answered)
         self._take(books, outcome, _observe_nothing)
-        self._backfill.not_listed(clock)
-        self._backfill.follow(outcome.state, clock)
+        self._backfill.not_listed(outcome.state, clock)
         self._show(up=self._up)
         return outcome.events
 
     def looked_up(
-        self, identity: str, run: Run | None, *, clock: float, now: float, observe: Observe
+        self, identity: str, run: Run | None, *, clock: float, now: float | None, observe: Observe
     ) -> tuple[Event, ...]:
-        """Apply what was looked up of a hidden run; None if the provider no longer knows it."""
+        """Apply what was looked up of a hidden run; None if the provider no longer knows it.
+
+        `now` is the answer's own clock, None where it told none.
+        """
         books = self._books
         if books is None:
             return ()
-        outcome = learn(books.state, identity, run, now=now)
+        outcome = learn(books.state, identity, run, now=self._answered if now is None else now)
         self._take(books, outcome, observe)
         self._backfill.looked_up(identity, outcome.state, clock)
         self._show(up=self._up)
@@ -452,6 +455,8 @@ class Board:
         self._durations = durations
         """The histograms that the pipelines share; None before the first answer."""
         self._view = self._project_view()
+        self._missed: list[Missed] = []
+        """What was missed since all was safe."""
         self._turn = 0
         self.held_back: frozenset[str] = frozenset()
         """The ids of pipelines that are not shown yet, since their name may still be learnt."""
@@ -503,18 +508,21 @@ class Board:
         kept = self._view.durations if self._view is not None else None
         return self._durations if self._durations is not kept else None
 
-    def saved(self, ids: Iterable[str]) -> None:
-        """What there was to remember is safe: it is shown."""
+    def saved(self, ids: Iterable[str]) -> list[Missed]:
+        """What there was to remember is safe: it is shown. Returns what was missed since the last time."""
         for identity in ids:
             self._entries[identity].saved()
         if self.unsaved_durations() is not None:
             self._view = self._project_view()
+        missed, self._missed = self._missed, []
+        return missed
 
     def not_saved(self, ids: Iterable[str], clock: float) -> None:
         """It is not: nothing was accounted since what is safe. `clock` is monotonic."""
         for identity in ids:
             self._entries[identity].not_saved(clock)
         self._durations = self._view.durations if self._view is not None else None
+        self._missed = []
 
     # Polls
 
@@ -527,29 +535,23 @@ class Board:
         """The ids of pipelines whose run is under way at `now` (epoch seconds)."""
         return tuple(identity for identity, entry in self._entries.items() if entry.active(now))
 
-    def answered(
-        self, ids: Iterable[str], runs: Mapping[str, Run], *, asked: float, now: float
-    ) -> list[Missed]:
+    def answered(self, ids: Iterable[str], runs: Mapping[str, Run], *, asked: float, now: float) -> None:
         """Apply a successful answer about `ids`: the latest run of those that have one."""
         if self._durations is None:
             self._durations = self._bounds.empty(now)
-        missed = []
         for identity in ids:
             events = self._entries[identity].answered(
                 runs.get(identity), asked=asked, now=now, bounds=self._bounds, observe=self._own
             )
-            missed += self._share(identity, events)
-        return missed
+            self._share(identity, events)
 
-    def _share(self, identity: str, events: Iterable[Event]) -> list[Missed]:
-        """Add what was counted of a pipeline to the histograms of the project; returns what was missed."""
-        missed = []
+    def _share(self, identity: str, events: Iterable[Event]) -> None:
+        """Add what was counted of a pipeline to the histograms of the project."""
         for event in events:
             if event.count is Count.ENDED and event.run is not None and self._durations is not None:
                 self._durations = self._shared(self._durations, event.run)
             elif event.count is Count.MISSED:
-                missed.append(Missed(self._entries[identity].pipeline, event.runs, event.why))
-        return missed
+                self._missed.append(Missed(self._entries[identity].pipeline, event.runs, event.why))
 
     def failed(self, ids: Iterable[str]) -> None:
         """A poll that covered `ids` failed."""
@@ -600,27 +602,25 @@ class Board:
         """How many runs are still to be learnt."""
         return sum(entry.unresolved for entry in self._entries.values())
 
-    def search(self, identity: str, now: float) -> Search:
-        """What to read a pipeline's run list for at `now` (epoch seconds)."""
-        return self._entries[identity].search(now)
+    def search(self, identity: str) -> Search:
+        """What to read a pipeline's run list for."""
+        return self._entries[identity].search()
 
-    def listed(
-        self, identity: str, runs: Sequence[Run], reach: Reach, *, clock: float, now: float
-    ) -> list[Missed]:
+    def listed(self, identity: str, runs: Sequence[Run], reach: Reach, *, clock: float, now: float) -> None:
         """Apply what a pipeline's run list told at `now` (its own clock); `clock` is monotonic."""
         events = self._entries[identity].listed(runs, reach, clock=clock, now=now, observe=self._own)
-        return self._share(identity, events)
+        self._share(identity, events)
 
-    def not_listed(self, identity: str, clock: float) -> list[Missed]:
+    def not_listed(self, identity: str, clock: float) -> None:
         """A pipeline's run list could not be read."""
-        return self._share(identity, self._entries[identity].not_listed(clock))
+        self._share(identity, self._entries[identity].not_listed(clock))
 
     def looked_up(
-        self, identity: str, run_id: str, run: Run | None, *, clock: float, now: float
-    ) -> list[Missed]:
-        """Apply what was looked up of a hidden run; None if the provider no longer knows it."""
+        self, identity: str, run_id: str, run: Run | None, *, clock: float, now: float | None
+    ) -> None:
+        """Apply what was looked up of a hidden run; None if the provider no longer knows it, and no clock with it."""
         entry = self._entries[identity]
-        return self._share(identity, entry.looked_up(run_id, run, clock=clock, now=now, observe=self._own))
+        self._share(identity, entry.looked_up(run_id, run, clock=clock, now=now, observe=self._own))
 
     def postpone(self, identity: str, run_id: str, clock: float) -> None:
         """A hidden run could not be looked up: again later."""

@@ -4,8 +4,9 @@ They never delay a poll by more than what is under way: whatever is not asked fo
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 
 from exporter.api import Answer, Api, ApiError
 from exporter.board import Board
@@ -21,6 +22,9 @@ _FEW = 10
 
 _SMALL = 20
 """Rows of a small page."""
+
+_PAGES = 30
+"""Pages of one list that are read at a time."""
 
 _Look = Callable[[Outcome], Awaitable[None]]
 
@@ -44,33 +48,36 @@ class Looks:
         Without `runs` only details are asked for: where nothing is counted, other runs are of no use.
         """
         due = self._due(runs=runs)
-        outcome = Outcome()
+        # What fails of the one may be had of the other.
+        outcomes = {True: Outcome(), False: Outcome()}
         taken = 0
 
         async def look() -> None:
             nonlocal taken
-            for one in due:
-                if outcome.over or self._clock.monotonic() >= deadline:
+            for of_list, one in due:
+                if self._clock.monotonic() >= deadline or any(one.hopeless for one in outcomes.values()):
                     break
-                taken += 1
-                await one(outcome)
+                if not outcomes[of_list].over:
+                    taken += 1
+                    await one(outcomes[of_list])
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):
                 group.create_task(look())
-        self._report.failures(outcome)
+        for outcome in outcomes.values():
+            self._report.failures(outcome)
         return taken > 0
 
-    def _due(self, *, runs: bool) -> Iterator[_Look]:
-        """Runs first: they are counted, details are only shown."""
+    def _due(self, *, runs: bool) -> Iterator[tuple[bool, _Look]]:
+        """Looks, and whether they are of a list. Runs first: they are counted, details are only shown."""
         found = self._board.due(self._clock.monotonic()) if runs else {}
         for pipeline, asks in found.items():
             if asks.listing:
-                yield partial(self._read_runs, pipeline)
+                yield True, partial(self._read_runs, pipeline)
             for run in asks.runs:
-                yield partial(self._look_up, pipeline, run)
+                yield False, partial(self._look_up, pipeline, run)
         for pipeline, latest in self._board.wanted_details(self._clock.monotonic()):
-            yield partial(self._ask_details, pipeline, latest)
+            yield False, partial(self._ask_details, pipeline, latest)
 
     async def _ask(self, pipeline: str, run: str, outcome: Outcome) -> tuple[Run | None, Answer] | ApiError:
         """The details of a run, None if they could not be read; or why there are none."""
@@ -93,14 +100,12 @@ class Looks:
             found, answer = result
             # One that is not the run asked for tells nothing of it.
             if found is not None and found.id == run:
-                missed = self._board.looked_up(pipeline, run, found, clock=clock, now=answer.now)
-                self._report.missed(missed)
+                self._board.looked_up(pipeline, run, found, clock=clock, now=answer.now)
             else:
                 self._board.postpone(pipeline, run, clock)
         elif result.fault.kind is Kind.CONTENT:
             # A run that is refused for itself is gone; every other failure tells nothing of it.
-            missed = self._board.looked_up(pipeline, run, None, clock=clock, now=self._clock.time())
-            self._report.missed(missed)
+            self._board.looked_up(pipeline, run, None, clock=clock, now=None)
         else:
             self._board.postpone(pipeline, run, clock)
 
@@ -115,29 +120,26 @@ class Looks:
 
     async def _read_runs(self, pipeline: str, outcome: Outcome) -> None:
         """Read the run list of a pipeline as far back as what is wanted can lie."""
-        search = self._board.search(pipeline, self._clock.time())
+        search = self._board.search(pipeline)
         limit = min(_SMALL if search.size <= _FEW else RUNS, self._provider.runs_page_size)
         found: dict[str, Run] = {}
-        offset = 0
-        whole = True
+        offset = pages = 0
+        fault: ApiError | None = None
+        whole = falling = True
         reach: Reach | None = None
         while reach is None:
             try:
                 answer = await self._api.send(self._provider.runs(pipeline, offset, limit))
             except ApiError as error:
-                if error.fault.kind is not Kind.CONTENT:
-                    outcome.note(error, hopeless=HOPELESS - {Kind.PROJECT})
-                if not found:
-                    self._report.missed(self._board.not_listed(pipeline, self._clock.monotonic()))
-                    return
-                reach = Reach.CUT
-                continue
+                fault = error
+                break
             outcome.in_a_row = 0
             page = self._provider.read_runs(answer.body, pipeline, answer.now)
             self._report.surprises(page)
-            whole = whole and not page.incomplete
             now = answer.now
-            offset += page.rows
+            whole = whole and not page.incomplete
+            falling = falling and _falling((*found.values(), *page.runs))
+            offset, pages = offset + page.rows, pages + 1
             if not page.rows:
                 reach = Reach.COMPLETE
             elif page.runs and found.keys() >= {run.id for run in page.runs}:
@@ -146,12 +148,22 @@ class Looks:
             else:
                 found |= {run.id: run for run in page.runs}
                 limit = self._provider.runs_page_size
-                if search.found(found.values()):
-                    # Nothing else was looked for as far back.
+                if search.found(found.values()) or pages >= _PAGES:
                     reach = Reach.CUT
-                else:
+                elif falling:
                     reach = search.reach(page.runs) or (Reach.BOUND if offset >= RUNS else None)
-        if reach is Reach.COMPLETE and not whole:
-            reach = Reach.CUT
         clock = self._clock.monotonic()
-        self._report.missed(self._board.listed(pipeline, list(found.values()), reach, clock=clock, now=now))
+        if fault is not None and fault.fault.kind is not Kind.CONTENT:
+            outcome.note(fault, hopeless=HOPELESS - {Kind.PROJECT})
+        if not pages:
+            self._board.not_listed(pipeline, clock)
+            return
+        if reach is None or not whole:
+            reach = Reach.CUT
+        self._board.listed(pipeline, list(found.values()), reach, clock=clock, now=now)
+
+
+def _falling(runs: Sequence[Run]) -> bool:
+    """Whether runs come by their start, newest first, as they were asked for."""
+    starts = [run.start for run in runs if run.start is not None]
+    return all(start >= following for start, following in pairwise(starts))

@@ -108,6 +108,8 @@ class Membership:
             ):
                 self._absences[identity] = 0
                 self._learn(identity, name)
+        # So many there were at least: a listing that shrank meanwhile is doubted too.
+        self._size = len(self._absences) or None
 
     def listed(self, found: Mapping[str, str]) -> str:
         """Apply a complete listing, names by id; returns why it is not believed, empty if it is."""

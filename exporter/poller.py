@@ -128,7 +128,7 @@ class Poller:
             self._board.failed(ids)
         shown = self._settle_names()
         if refresh or ids:
-            await self._archive.keep(self._board)
+            self._report.missed(await self._archive.keep(self._board))
             self._end_poll(outcome, len(ids), refresh=refresh, seconds=self._clock.monotonic() - started)
         if refresh or ids or shown:
             await self._publish()
@@ -141,7 +141,7 @@ class Poller:
             finally:
                 self._looking = False
             if looked:
-                await self._archive.keep(self._board)
+                self._report.missed(await self._archive.keep(self._board))
                 self._watch()
                 await self._publish()
         if self._again:
@@ -229,7 +229,7 @@ class Poller:
         for page, answer in pages:
             told = page.pipelines.keys() - page.untold if tells else page.runs.keys()
             ids = [identity for identity in told if identity in members and identity not in covered]
-            self._report.missed(self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now))
+            self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now)
             covered.update(ids)
         return frozenset(covered)
 
@@ -319,7 +319,7 @@ class Poller:
             for identity in ids
             if identity in batch.runs or not (batch.incomplete or identity in batch.untold)
         ]
-        self._report.missed(self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now))
+        self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now)
         plan.accepted(ids)
 
     # Between polls

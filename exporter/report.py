@@ -30,6 +30,8 @@ class Outcome(msgspec.Struct):
     in_a_row: int = 0
     over: bool = False
     """Whether what is left would meet the same failure."""
+    hopeless: bool = False
+    """Whether whatever else is asked would."""
     faults: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
     """By operation, code and error code: how often, and the first."""
     refusals: dict[str, ApiError] = {}
@@ -43,7 +45,8 @@ class Outcome(msgspec.Struct):
         self.faults[key] = (count + 1, first)
         self.failed += 1
         self.in_a_row += 1
-        self.over = self.over or fault.kind in hopeless or self.in_a_row >= FAILURES
+        self.hopeless = self.hopeless or fault.kind in hopeless
+        self.over = self.over or self.hopeless or self.in_a_row >= FAILURES
 
 
 class Report:

@@ -3,11 +3,12 @@
 import json
 import re
 import signal
+import sqlite3
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import accumulate
@@ -28,9 +29,6 @@ STAGE_BOUNDS = (0.5, 1.0)
 BACKLOG = 200
 """Runs to be learnt, above which a kill waits: a machine too slow for both would give up runs, as it ought to."""
 
-LONGEST = 2.0
-"""Seconds that a run lasts at most."""
-
 
 class Bustle:
     """Short runs in real time, some side by side, some over before anybody looks.
@@ -38,9 +36,11 @@ class Bustle:
     They come to pass when the cloud looks at its clock: in its own thread, and never while it answers.
     """
 
-    def __init__(self, pipelines: int, seed: int = 1) -> None:
+    def __init__(self, pipelines: int, seed: int = 1, *, longest: float = 2.0) -> None:
+        """`longest` is how many seconds a run lasts at most."""
         self.story = Story(World(seed=seed, pipelines=pipelines))
         self._draw = Random(f"{seed} bustle")
+        self._longest = longest
         self._next = self._until = 0.0
         self._played = 0.0
         self.cloud = CodeArts(self.story.world, clock=self._time, runs=self.story)
@@ -49,6 +49,11 @@ class Bustle:
     def ids(self) -> list[str]:
         """The ids of all pipelines."""
         return [pipeline.id for pipeline in self.story.world.pipelines]
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The cloud, to whom it is nothing strange that somebody who was killed hangs up."""
+        with suppress(ClientDisconnect):
+            await self.cloud.app(scope, receive, send)
 
     def begin(self) -> None:
         """From now on runs begin."""
@@ -72,7 +77,7 @@ class Bustle:
     def _play(self, moment: float) -> None:
         draw = self._draw
         run = self.story.begin(draw.choice(self.ids), moment)
-        length = draw.uniform(0, LONGEST if draw.random() < 0.3 else 0.2)
+        length = draw.uniform(0, self._longest * (1 if draw.random() < 0.3 else 0.1))
         # Told of no moment before it.
         self.story.end(run, moment + length, draw.choice([Status[word] for word in FATES]))
 
@@ -162,8 +167,9 @@ class Watch:
         self.faults: list[str] = []
         self._shown: dict[str, float] = {}
 
-    def look(self, page: str) -> bool:
-        """See a page; says whether it shows more than the one before."""
+    def look(self, process: Process) -> Samples:
+        """See the page of a process."""
+        page = process.get("/metrics").text
         self.pages += 1
         now = {series: float(value) for series, value in self._SERIES.findall(page)}
         self.faults += [
@@ -171,8 +177,8 @@ class Watch:
             for series, value in self._shown.items()
             if now.get(series, -1.0) < value
         ]
-        before, self._shown = self._shown, now
-        return before != now
+        self._shown = now
+        return Samples(page)
 
 
 def settings(cloud: CodeArts, url: str, state: Path) -> dict[str, Any]:
@@ -219,12 +225,27 @@ def settled(samples: Samples, bustle: Bustle) -> bool:
     )
 
 
+class Death(Enum):
+    """When an exporter is killed: a random while after some moment."""
+
+    STARTING = auto()
+    """After its start."""
+    ANYWHEN = auto()
+    """After it listens."""
+    SAVING = auto()
+    """After that, in the middle of a save: somebody else holds the state until it is dead."""
+
+
+DEATHS = (Death.ANYWHEN, Death.SAVING, Death.ANYWHEN, Death.STARTING)
+"""One after the other."""
+
+
 @dataclass
 class Count:
-    """What came of many kills; runs, but the first three."""
+    """What came of many kills; all but the first three are runs."""
 
     kills: int = 0
-    unheard: int = 0
+    deaf: int = 0
     """Of the kills, those before the exporter listened."""
     pages: int = 0
     true: int = 0
@@ -243,83 +264,61 @@ def kill_often(
     watch = Watch()
     draw = Random(seed)
     count = Count(kills=kills)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # Who is killed hangs up.
-        with suppress(ClientDisconnect):
-            await bustle.cloud.app(scope, receive, send)
-
-    with running(app) as url:
-        configuration = settings(bustle.cloud, url, directory / "state.db")
+    state = directory / "state.db"
+    with running(bustle.app) as url:
+        configuration = settings(bustle.cloud, url, state)
         # Before any run: what begins after the first sight is to be counted.
         process = begun(directory, configuration)
         try:
-            eventually(lambda: seen(process.samples(), pipelines), "the first sight")
+            eventually(lambda: seen(watch.look(process), pipelines), "the first sight")
             bustle.begin()
             for number in range(kills):
-                if number:
-                    process = begun(directory, configuration)
-                count.unheard += _live(process, watch, draw, _DEATHS[number % len(_DEATHS)])
-                process.kill()
-                _autopsy(process, count.faults)
+                listened = _die(process, watch, draw, DEATHS[number % len(DEATHS)], state)
+                count.deaf += not listened
                 tell(f"{number + 1} kills, {watch.pages} pages")
-            process = begun(directory, configuration)
-            _live(process, watch, draw, _Death.SINCE_LISTENING)
+                process = begun(directory, configuration)
+            _live(process, watch, draw)
             bustle.end()
-
-            def last() -> Samples | None:
-                page = process.get("/metrics").text
-                watch.look(page)
-                samples = Samples(page)
-                return samples if settled(samples, bustle) else None
-
-            samples = eventually(last, "all is learnt")
+            with suppress(AssertionError):
+                eventually(lambda: settled(watch.look(process), bustle), "all is learnt")
+            _compare(bustle, watch.look(process), count)
         finally:
             process.kill()
             process.wait()
-    _compare(bustle, samples, count)
     count.pages = watch.pages
     count.faults += watch.faults
     return count
 
 
-class _Death(Enum):
-    """When a life ends: a random while after some moment, or with some news."""
-
-    SINCE_START = auto()
-    SINCE_LISTENING = auto()
-    WITH_NEWS = auto()
-    """The moment that a page shows more: what is shown must be safe."""
-
-
-_DEATHS = (_Death.SINCE_LISTENING, _Death.WITH_NEWS, _Death.SINCE_LISTENING, _Death.SINCE_START)
-
-
-def _live(process: Process, watch: Watch, draw: Random, death: _Death) -> bool:
-    """Let it live until it is to die; says whether it never listened."""
-    if death is not _Death.SINCE_START:
-        process.address()
+def _live(process: Process, watch: Watch, draw: Random) -> None:
+    """Let it live for a random while after it listens, and look at its pages."""
+    process.address()
     end = time.monotonic() + draw.uniform(0.1, 1.5)
-    listens = False
     backlog = 0.0
     while (now := time.monotonic()) < end or (backlog > BACKLOG and now < end + PATIENCE):
-        listens = listens or any("listening" in line for line in process.log)
-        if listens:
-            page = process.get("/metrics").text
-            watch.look(page)
-            backlog = Samples(page).value("pipeline_exporter_runs_unresolved") or 0
+        backlog = watch.look(process).value("pipeline_exporter_runs_unresolved") or 0
         time.sleep(draw.uniform(0, 0.1))
-    if death is _Death.WITH_NEWS:
-        eventually(lambda: watch.look(process.get("/metrics").text), "news")
-    return not listens
 
 
-def _autopsy(process: Process, faults: list[str]) -> None:
-    """It died of the kill, and met nothing strange before; that a slow machine skips polls is nothing strange."""
-    code = process.wait()
+def _die(process: Process, watch: Watch, draw: Random, death: Death, state: Path) -> bool:
+    """Let it live, and kill it; says whether it had come to listen."""
+    with ExitStack() as held:
+        if death is Death.STARTING:
+            time.sleep(draw.uniform(0.1, 1.5))
+        else:
+            _live(process, watch, draw)
+        if death is Death.SAVING:
+            other = held.enter_context(closing(sqlite3.connect(state, isolation_level=None)))
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(draw.uniform(0, 0.5))
+            watch.look(process)
+        process.kill()
+        code = process.wait()
     if code != -signal.SIGKILL:
-        faults.append(f"ended by itself with {code}")
-    faults += [line.rstrip() for line in process.log if not re.search(r"level=(info|warning) ", line)]
+        watch.faults.append(f"ended by itself with {code}")
+    # That a slow machine skips polls is nothing strange.
+    watch.faults += [line.rstrip() for line in process.log if not re.search(r" level=(info|warning) ", line)]
+    return any("listening" in line for line in process.log)
 
 
 def _compare(bustle: Bustle, samples: Samples, count: Count) -> None:

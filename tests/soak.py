@@ -3,6 +3,9 @@
     python -m tests.soak --pipelines 2000 --days 2
 
 The units of work themselves are called, on a clock that leaps from one to the next; the cloud answers on a real port.
+Or in real time, the exporter a process that is killed again and again:
+
+    python -m tests.soak --kills 200
 """
 
 import argparse
@@ -22,6 +25,7 @@ from exporter.daemon import open_state
 from exporter.publisher import Publisher
 from exporter.simulator import CodeArts, Drama, Odds, Story, World, running
 from tests.audit import Audit, Verdict
+from tests.killing import kill_often
 from tests.support import FakeClock
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -125,6 +129,27 @@ async def nothing(_: object) -> None:
     """Publish no page."""
 
 
+def killed(kills: int, seed: int) -> int:
+    """Kill a process so often; 0 if every run was counted exactly once."""
+    started = time.monotonic()
+    told = started
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as directory:
+        count = kill_often(Path(directory), kills, seed=seed, tell=tell)
+    print(f"{kills} kills in {time.monotonic() - started:.0f} s")
+    for name in ("deaf", "pages", "true", "accounted", "missed", "lost", "double"):
+        print(f"{name:12}{getattr(count, name):10}")
+    for fault in count.faults[:20]:
+        print(fault)
+    return 1 if count.faults or count.missed or count.lost or count.double else 0
+
+
 def main() -> int:
     """Run a soak; 0 if every run was counted exactly once."""
     parser = argparse.ArgumentParser(
@@ -135,7 +160,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--restarts", type=float, default=6.0, help="a day")
     parser.add_argument("--calm", action="store_true", help="runs begin and end, and nothing else happens")
+    parser.add_argument("--kills", type=int, default=0, help="instead of days: kill a process so often")
     flags = parser.parse_args()
+    if flags.kills:
+        return killed(flags.kills, flags.seed)
     world = World(seed=flags.seed, pipelines=flags.pipelines)
     story = Story(world)
     cloud = CodeArts(world, runs=story)

@@ -55,8 +55,7 @@ class Asker:
 
     def cannot_read(self) -> None:
         """The list could not be read, which taught nothing."""
-        self.backfill.not_listed(self.now)
-        self.backfill.follow(self.state, self.now)
+        self.backfill.not_listed(self.state, self.now)
 
     def looks(self, *runs: str, state: State | None = None) -> None:
         """Runs were looked up, or could not be; this is what is known since."""
@@ -392,3 +391,17 @@ def test_what_cannot_be_learnt_costs_few_requests_a_day(state, broken, poll):
     assert all(count <= DAY / APART + 5 for count in asked.values()), asked
     wanted = asker.state.wanted or asker.state.survey
     assert all(count > 80 for name, count in asked.items() if wanted or name != "the list"), asked
+
+
+def test_after_one_failure_hidden_runs_are_pages_again():
+    """The list failed once, for runs that are long known; a day later others hide."""
+    asker = Asker(unknown(hidden=["a", "b"]))
+    asker.waits(60)
+    assert asker.asks() == LISTING
+    asker.cannot_read()
+    asker.looks("a", "b", state=unknown())
+    assert asker.backfill.idle
+    asker.waits(86_400)
+    asker.follows(unknown(hidden=list("cdefghij")))
+    asker.waits(60)
+    assert asker.asks() == LISTING

@@ -84,12 +84,12 @@ class Wall:
         if saved:
             self.saves()
 
-    def saves(self) -> None:
-        """What there is to remember is safe now."""
+    def saves(self) -> list[Missed]:
+        """What there is to remember is safe now; returns what was missed."""
         unsaved, durations = self.board.unsaved(), self.board.unsaved_durations()
         self.safe |= unsaved
         self.safe_durations = self.safe_durations if durations is None else durations
-        self.board.saved(unsaved)
+        return self.board.saved(unsaved)
 
     def cannot_save(self) -> None:
         """It is not."""
@@ -128,22 +128,18 @@ class Wall:
 
     def finds(self, run_id: str, answer: Run | None, identity: str = "p") -> list[Missed]:
         """Look up a run; returns what is missed."""
-        missed = self.board.looked_up(identity, run_id, answer, clock=self.asked, now=self.now)
-        self.saves()
-        return missed
+        self.board.looked_up(identity, run_id, answer, clock=self.asked, now=self.now)
+        return self.saves()
 
     def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, saved: bool = True) -> list[Missed]:
         """Read the run list; returns what is missed."""
-        missed = self.board.listed("p", rows, reach, clock=self.asked, now=self.now)
-        if saved:
-            self.saves()
-        return missed
+        self.board.listed("p", rows, reach, clock=self.asked, now=self.now)
+        return self.saves() if saved else []
 
     def cannot_read(self) -> list[Missed]:
         """The run list fails; returns what is missed."""
-        missed = self.board.not_listed("p", self.asked)
-        self.saves()
-        return missed
+        self.board.not_listed("p", self.asked)
+        return self.saves()
 
     def due(self) -> tuple[tuple[str, str], ...]:
         """Hidden runs to look up now."""
@@ -1179,7 +1175,7 @@ def test_numbers_that_were_jumped_over_are_asked_for_and_counted_when_the_list_t
     wall = Wall(run(1), run(4))
     assert (wall.asks(), wall.board.unresolved) == ({"p": Asks(listing=True)}, 2)
     assert wall.counts() == {"success": 1}
-    assert [(gap.first, gap.last) for gap in wall.board.search("p", wall.now).gaps] == [(2, 3)]
+    assert [(gap.first, gap.last) for gap in wall.board.search("p").gaps] == [(2, 3)]
     assert wall.reads(run(4), run(3, Status.FAILED), run(2), run(1), reach=Reach.CUT) == []
     assert (wall.asks(), wall.board.unresolved) == ({}, 0)
     assert wall.counts() == {"success": 2, "failed": 1}
@@ -1249,7 +1245,7 @@ def test_before_the_first_answer_nothing_is_asked_for_and_nothing_is_taken():
     assert (wall.asks(), wall.board.unresolved) == ({}, 0)
     assert wall.reads(run(1)) == wall.cannot_read() == wall.finds("run-1", run(1)) == []
     wall.board.postpone("p", "run-1", wall.asked)
-    assert wall.board.search("p", wall.now).size == 0
+    assert wall.board.search("p").size == 0
     assert (wall.board.views(), wall.board.unsaved()) == ((), {})
 
 
@@ -1566,3 +1562,37 @@ def test_details_are_asked_for_anew_after_a_restart():
     assert again.wanted() == []
     again.sees(staged())
     assert (again.wanted(), jobs_of(again)) == (["run-1"], [])
+
+
+def test_a_run_of_a_new_numbering_that_could_not_be_saved_is_counted_when_it_can():
+    """It began after the last answer that is safe."""
+    wall = Wall(run(1), run(2))
+    fresh = Run(id="fresh", number=1, status=Status.FAILED, start=wall.now + 5, end=wall.now + 9)
+    wall.sees(fresh, saved=False)
+    wall.cannot_save()
+    wall.sees(fresh)
+    assert wall.counts() == {"success": 1, "failed": 1}
+
+
+def test_while_nothing_can_be_saved_a_gap_is_not_asked_for_at_each_poll():
+    """What was learnt is lost each time, and costs a request."""
+    wall = Wall(run(1), run(4))
+    asked = 0
+    for _ in range(40):
+        if wall.asks():
+            asked += 1
+            wall.reads(run(4), run(3), run(2), saved=False)
+            wall.cannot_save()
+        wall.waits(15)
+    assert 1 < asked < 10
+
+
+def test_what_was_missed_is_told_when_it_is_safe():
+    """Once, however often it was tried to save it."""
+    wall = Wall(run(1), run(4))
+    for _ in range(3):
+        wall.reads(run(4), reach=Reach.BOUND, saved=False)
+        wall.cannot_save()
+    assert [(one.runs, one.why) for one in wall.reads(run(4), reach=Reach.BOUND)] == [
+        (2, "older than a week or than a thousand runs")
+    ]

@@ -22,7 +22,7 @@ from tests.killing import (
     settled,
     shown,
 )
-from tests.running import Samples, command, eventually, exporter
+from tests.running import command, eventually, exporter
 
 PIPELINES = 4
 
@@ -30,13 +30,13 @@ PIPELINES = 4
 @pytest.fixture
 def bustle():
     """A few pipelines, without runs at first."""
-    return Bustle(PIPELINES)
+    return Bustle(PIPELINES, longest=0.5)
 
 
 @pytest.fixture
 def url(bustle):
     """Where their cloud answers."""
-    with running(bustle.cloud.app) as url:
+    with running(bustle.app) as url:
         yield url
 
 
@@ -100,7 +100,7 @@ def test_stopped_in_the_middle_of_polls_it_goes_on_with_the_same_counters(tmp_pa
     """SIGTERM is a good end at any moment; the counters are back before the cloud has answered anything."""
     watch = Watch()
     with ExitStack() as cloud:
-        url = cloud.enter_context(running(bustle.cloud.app))
+        url = cloud.enter_context(running(bustle.app))
         port = int(url.rsplit(":", 1)[1])
         configuration = settings(bustle.cloud, url, state)
         process = begun(tmp_path, configuration)
@@ -108,10 +108,10 @@ def test_stopped_in_the_middle_of_polls_it_goes_on_with_the_same_counters(tmp_pa
         bustle.begin()
         for runs in (30, 60):
             eventually(lambda: counted(process.samples()) > runs, f"{runs} runs are counted")  # noqa: B023
-            watch.look(process.get("/metrics").text)
+            watch.look(process)
             assert process.stop(signal.SIGTERM) == 0
             process = begun(tmp_path, configuration)
-            watch.look(process.get("/metrics").text)
+            watch.look(process)
         bustle.end()
         before = learnt(process, bustle)
         assert process.stop(signal.SIGTERM) == 0
@@ -135,7 +135,7 @@ def test_stopped_in_the_middle_of_polls_it_goes_on_with_the_same_counters(tmp_pa
         assert counters(samples, bustle) == counters(before, bustle)
         assert set(samples.get("ci_pipeline_up").values()) == {0.0}
 
-        stack.enter_context(running(bustle.cloud.app, port=port))
+        stack.enter_context(running(bustle.app, port=port))
         eventually(lambda: sum(process.samples().get("ci_pipeline_up").values()) == PIPELINES, "it is back")
         assert counters(learnt(process, bustle), bustle) == counters(before, bustle)
 
@@ -186,19 +186,14 @@ def test_on_a_full_disk_nothing_is_counted_until_there_is_room(killed, tmp_path,
         eventually(lambda: counted(process.samples()) > 30, "runs are counted")
         fill_disk(process)
 
-        def samples():
-            page = process.get("/metrics").text
-            watch.look(page)
-            return Samples(page)
-
         def down():
-            found = samples()
+            found = watch.look(process)
             return found if found.value("pipeline_exporter_state_up") == 0 else None
 
         before = eventually(down, "the disk is full")
 
         def fresh():
-            found = samples()
+            found = watch.look(process)
             assert found.value("pipeline_exporter_state_up") == 0
             assert counters(found, bustle) == counters(before, bustle)
             return newest(found, bustle)
@@ -211,9 +206,9 @@ def test_on_a_full_disk_nothing_is_counted_until_there_is_room(killed, tmp_path,
             process.kill()
             assert process.wait() == -signal.SIGKILL
             process = processes.enter_context(exporter(tmp_path, configuration))
-            samples()
+            watch.look(process)
         else:
             fill_disk(process, full=False)
         is_all_that_was(learnt(process, bustle), bustle)
-        samples()
+        watch.look(process)
     assert not watch.faults

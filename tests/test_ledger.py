@@ -83,12 +83,14 @@ class Watcher:
         self.now = NOON
         self.answered = NOON
         self.believed = True
+        self.shown: Run | None = None
         for answer in answers:
             self.sees(answer)
 
     def sees(self, answer: Run | None, *, later: float = 15.0) -> list[tuple[Any, ...]]:
         """Apply an answer; returns what it counts."""
         self.now += later
+        self.shown = answer
         outcome = account(self.kept, answer, now=self.now, answered=self.answered)
         self.believed = outcome.believed
         if outcome.believed:
@@ -101,8 +103,10 @@ class Watcher:
         return self.takes(learn(self.state, identity, answer, now=self.now))
 
     def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, later: float = 0.0) -> list[tuple[Any, ...]]:
-        """Apply what the run list told; returns what it counts."""
+        """Apply what the run list told, the latest run in any case; returns what it counts."""
         self.now += later
+        if self.shown is not None and self.shown.id not in {row.id for row in rows}:
+            rows = (self.shown, *rows)
         return self.takes(fill(self.state, rows, reach, now=self.now))
 
     def cannot_read(self, *, later: float) -> list[tuple[Any, ...]]:
@@ -200,6 +204,15 @@ def test_what_was_open_at_first_sight_and_ended_before_the_list_was_read_lies_ou
     """It was never seen under way."""
     watcher = Watcher(run(9, RUNNING))
     assert watcher.reads(run(9, RUNNING), run(8)) == []
+
+
+def test_a_list_that_cannot_be_read_for_a_day_is_not_asked_for_what_was_open_at_first_sight():
+    """It lies outside then."""
+    watcher = Watcher(run(9, RUNNING))
+    assert watcher.cannot_read(later=DAY - 1) == []
+    assert watcher.state.survey
+    assert watcher.cannot_read(later=1) == []
+    assert not watcher.state.survey
 
 
 def test_after_a_first_sight_of_a_final_run_the_list_is_not_asked():
@@ -473,6 +486,24 @@ def test_a_reading_that_was_cut_proves_nothing():
             [],
         )
     assert watcher.wanted == [4]
+
+
+def test_a_list_without_the_latest_run_proves_nothing():
+    """Whoever may not see the runs gets an empty list, and no error."""
+    watcher = Watcher(run(3), run(6))
+    watcher.shown = None
+    for _ in range(3):
+        assert watcher.reads(later=APART) == []
+        assert watcher.reads(run(3), reach=Reach.BOUND, later=APART) == []
+    assert watcher.wanted == [4, 5]
+
+
+def test_where_a_pipeline_has_no_run_any_more_an_empty_list_proves_it():
+    """All were deleted."""
+    watcher = Watcher(run(3), run(6), None)
+    assert watcher.reads() == []
+    assert watcher.reads(later=APART) == []
+    assert watcher.wanted == []
 
 
 def void(watcher: Watcher) -> Watcher:

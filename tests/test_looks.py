@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -139,7 +140,7 @@ class Desk:
             interval=60.0,
             started=self.clock.now,
         )
-        report = Report("payments", "codearts", Telemetry())
+        report = self.report = Report("payments", "codearts", Telemetry())
         provider, api = cast("Provider", self.cloud), cast("Api", self.cloud)
         self.looks = Looks(provider, api, self.board, report, self.clock, concurrency=concurrency)
 
@@ -159,7 +160,7 @@ class Desk:
         self.cloud.asked = []
         deadline = self.clock.now + seconds
         assert asyncio.run(self.looks.take(deadline, runs=runs)) is bool(self.cloud.asked)
-        self.board.saved(self.board.unsaved())
+        self.report.missed(self.board.saved(self.board.unsaved()))
         return self.cloud.asked
 
     def fails(self, operation: str, *pipelines: str, kind: Kind = Kind.TRANSIENT) -> None:
@@ -788,3 +789,54 @@ def test_a_run_list_that_is_down_shows_in_its_own_numbers_only(stage):
         assert found.value("ci_pipeline_runs_total", pipeline_id=stage.pipeline, status="success") == counted
         assert found.value("ci_pipeline_runs_missed_total", pipeline_id=stage.pipeline) == 0
     assert last.value("pipeline_exporter_runs_unresolved") == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.PROJECT, Kind.UNREADABLE])
+def test_lists_that_fail_for_many_cost_only_themselves(kind):
+    """Where the run list is refused or broken as a whole, details are asked for all the same."""
+    ids = [f"p{number}" for number in range(10)]
+    desk = Desk(*ids, details="jobs")
+    for identity in ids:
+        desk.sees(run(1), run(3), pipeline=identity)
+    desk.cloud.details["run-3"] = run(3)
+    desk.fails(LIST, *ids, kind=kind)
+    assert desk.takes().count("run-3") == 10
+
+
+@pytest.mark.parametrize("order", ["ascending", "random"])
+def test_nothing_is_concluded_from_the_order_of_the_list(order):
+    """A page of old runs is no proof that newer ones have been told."""
+    desk = Desk()
+    desk.sees(run(500), run(504))
+    history = back(504, 1)
+    if order == "ascending":
+        history.reverse()
+    else:
+        random.Random(3).shuffle(history)
+    desk.cloud.histories["p"] = history
+    for _ in range(6):
+        desk.takes()
+        desk.waits(900)
+    assert desk.counts() == {"success": 4}
+
+
+def test_an_empty_list_of_a_pipeline_that_has_runs_concludes_nothing():
+    """Whoever may not see them gets one."""
+    desk = Desk()
+    desk.sees(run(1), run(4))
+    desk.cloud.histories["p"] = []
+    for _ in range(3):
+        desk.takes()
+        desk.waits(900)
+    assert desk.unresolved == 2
+
+
+def test_rows_that_cannot_be_read_are_not_missed_at_once():
+    """However many pages of them there are, a look costs a bounded number of requests."""
+    desk = Desk()
+    desk.sees(run(1), run(4))
+    desk.cloud.histories["p"] = back(4, 1)
+    desk.cloud.unreadable = {f"run-{number}" for number in range(5)}
+    desk.cloud.heeds_offset = False
+    assert len(desk.takes()) <= 30
+    assert desk.counts() == {"success": 1}

@@ -503,3 +503,12 @@ def test_a_pipeline_of_two_projects_has_one_owner_in_all_shards():
         second += names(other)
     assert first == ["id0"]
     assert sorted(second) == sorted(many(20).keys() - {"id0"})
+
+
+def test_a_listing_that_shrank_across_a_restart_is_doubted():
+    """What was watched before the start is evidence too."""
+    membership = Membership(config(project(pipelines=[])).projects[0], 0, Claims())
+    names = {f"{number:032x}": f"name {number}" for number in range(100)}
+    membership.recall(names)
+    assert membership.listed(dict(list(names.items())[:1]))
+    assert len(membership.pipelines()) == 100

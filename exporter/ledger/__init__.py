@@ -13,7 +13,7 @@ from exporter.ledger.rules import (
     search,
     unread,
 )
-from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State
+from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
 
 __all__ = [
     "APART",
@@ -29,6 +29,7 @@ __all__ = [
     "Search",
     "Series",
     "State",
+    "Survey",
     "account",
     "fill",
     "learn",

@@ -25,7 +25,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State
+from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
 from exporter.model import Run, Status
 
 KEPT = 20
@@ -92,7 +92,7 @@ class Search(msgspec.Struct, frozen=True):
         return sum(_within(self.gaps, number) is not None for number in numbers) == self.size
 
     def reach(self, page: Sequence[Run]) -> Reach | None:
-        """How far a reading has got with this page; None if it is to go on."""
+        """How far a reading has got with this page, where the newest start comes first; None if it is to go on."""
         newest = max((run.start for run in page if run.start is not None), default=None)
         if newest is None:
             return None
@@ -146,9 +146,13 @@ def fill(state: State, runs: Iterable[Run], reach: Reach, *, now: float) -> Outc
     """Apply what a reading of the run list told."""
     books = _Books(state, now)
     # In order of number, whatever the list's: a success ends the failures before it.
-    for run in sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0)):
+    told = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
+    for run in told:
         books.find(run)
-    books.change(survey=0)
+    books.change(survey=None)
+    if not books.tells_latest(told):
+        # Whoever may not see the runs gets an empty list, and no error.
+        reach = Reach.CUT
     if reach is Reach.COMPLETE:
         books.absent()
     elif reach is Reach.BOUND:
@@ -159,6 +163,8 @@ def fill(state: State, runs: Iterable[Run], reach: Reach, *, now: float) -> Outc
 def unread(state: State, *, now: float) -> Outcome:
     """The run list could not be read: what it could not be read for since a day is missed."""
     books = _Books(state, now)
+    if state.survey is not None and now - state.survey.since >= DAY:
+        books.change(survey=None)
     books.miss_wanted(
         lambda gap: now - max(gap.since, gap.absent or 0.0) >= DAY, "the run list could not be read for a day"
     )
@@ -233,7 +239,7 @@ class _Books:
             self._note(run, self.state.high)
         else:
             self.see(run, self.state.high)
-            self.change(survey=run.number or 0)
+            self.change(survey=Survey(run.number, self._now) if run.number is not None else None)
 
     # The latest run
 
@@ -329,11 +335,16 @@ class _Books:
         if known or number > self.state.high or self._claimable(number):
             self._advance(run, number)
             self.see(run, number)
-        elif number < self.state.survey:
+        elif self.state.survey is not None and number < self.state.survey.number:
             if run.status.final:
                 self._note(run, number)
             else:
                 self.see(run, number)
+
+    def tells_latest(self, runs: Iterable[Run]) -> bool:
+        """Whether the latest run is among these, as it is in any list that tells runs at all."""
+        latest = self.state.latest
+        return not latest or any(self.same_run(run).id == latest for run in runs)
 
     def see_known(self, run: Run) -> None:
         """How a run is, if it is one that is known."""

@@ -63,6 +63,15 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
             yield msgspec.structs.replace(self, first=number + 1)
 
 
+class Survey(msgspec.Struct, frozen=True, array_like=True):
+    """The run list is still to be asked once for what else was open at first sight."""
+
+    number: int
+    """The number at first sight: other runs of then have lower ones."""
+    since: float
+    """When that was, in epoch seconds."""
+
+
 class Series(msgspec.Struct, frozen=True, array_like=True):
     """What ended runs amount to, in order of number: failures since the last success, and that success."""
 
@@ -99,8 +108,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Numbers known to exist whose runs are still to be learnt, rising."""
     void: tuple[Gap, ...] = ()
     """Numbers that no run has, as far as the run list tells, and those that were missed; newest found last."""
-    survey: int = 0
-    """The number at first sight, while the run list is still to be asked once for what else was open then; else 0."""
+    survey: Survey | None = None
+    """None once that is known, or will not be."""
     ended: tuple[Ended, ...] = ()
     """The newest ended runs, by falling number."""
     carried: Series = Series()

@@ -1,0 +1,25 @@
+"""The benchmarks run, and their figures are of what they say; how good these are is not for a test to say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_state_can_be_measured(tmp_path):
+    """With few pipelines, in little time; it fails by itself if one of them does not come back."""
+    file = tmp_path / "results" / "state.json"
+    size = ("--pipelines", "20", "--changed", "2", "--polls", "3")
+    places = ("--directory", str(tmp_path), "--json", str(file))
+    command = (sys.executable, "-m", "benchmarks.state", *size, *places)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("20 pipelines, 2 of them changed at each of 3 polls; ")
+    figures = json.loads(file.read_text())
+    assert figures["pipelines"] == 20
+    transaction = figures["transaction"]
+    assert 0 < transaction["median"] <= transaction["p90"] <= transaction["most"]
+    assert 0 < figures["file"] <= figures["file_and_log"]
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
