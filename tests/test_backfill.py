@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.backfill import LONGEST, Asks, Backfill
-from exporter.ledger import APART, Gap, Open, State
+from exporter.ledger import APART, Gap, Open, State, Survey
 from exporter.ledger.rules import DAY
 
 NOON = 1_700_000_000.0
@@ -24,7 +24,7 @@ def unknown(*numbers: int, hidden: Iterable[str] = (), survey: int = 0, lacking:
         latest="latest",
         wanted=tuple(Gap(number, number, NOON, absent=absent.get(number)) for number in sorted(numbers)),
         open=tuple(Open(identity, 1, NOON, hidden=NOON) for identity in hidden),
-        survey=survey,
+        survey=Survey(survey, NOON) if survey else None,
     )
 
 

@@ -314,8 +314,7 @@ def test_an_answer_from_before_a_retry_is_no_other_retry(stale):
     watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300), run(2, end=NOON + 900))
     assert watcher.sees(stale) == []
     assert watcher.sees(run(2, end=NOON + 900)) == []
-    assert watcher.finished == "run-2"
-    assert watcher.state.finished.status is SUCCESS
+    assert watcher.state.finished == run(2, end=NOON + 900)
     assert watcher.state.open == ()
 
 
