@@ -141,6 +141,8 @@ async def run(
     server = _Server(web)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _log.info("listening", extra={"address": address_of(listener), "version": __version__})
+    # What is remembered is shown before the first poll has ended; polls need not wait for it.
+    remembered = asyncio.create_task(exporter.publisher.publish())
     scheduler = _Scheduler(exporter, config.poll, clock)
     scheduler.start()
     stopping = asyncio.create_task(stop.wait())
@@ -148,6 +150,7 @@ async def run(
     _log.info("stopping")
     stopping.cancel()
     await scheduler.stop()
+    await asyncio.wait({remembered})
     server.should_exit = True
     with contextlib.suppress(asyncio.CancelledError):
         await serving

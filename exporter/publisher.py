@@ -19,12 +19,8 @@ class Publisher:
         self.published = 0
         """How many pages there have been."""
         self._turn = asyncio.Lock()
-        self.page: Page = exposition.render(
-            [view for board in boards for view in board.views()],
-            [view for board in boards if (view := board.project_view()) is not None],
-            own_series(telemetry.registry),
-        )
-        """The last finished page; before the first poll has ended, one of what is remembered."""
+        self.page: Page = exposition.render((), (), own_series(telemetry.registry))
+        """The last finished page; before the first, one of the exporter's own series."""
 
     async def publish(self) -> None:
         """Return when the page shows what the boards show now, or something newer."""

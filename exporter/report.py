@@ -80,9 +80,9 @@ class Report:
         """Tell that runs were given up."""
         for one in missed:
             _log.warning(
-                "%d runs of pipeline %s are missed: %s",
-                one.runs,
+                "runs of pipeline %s are missed, %d of them: %s",
                 one.pipeline.id,
+                one.runs,
                 one.why,
                 extra={"project": self._project},
             )

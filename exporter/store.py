@@ -186,6 +186,8 @@ class Store:
         """
         # By one name, whichever links lead to it: the lock and what SQLite keeps stand beside the file itself.
         path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file():
+            raise StateError(f"cannot use the state {path}: it is not a regular file")
         with contextlib.ExitStack() as undo:
             lock = _lock(path)
             undo.callback(os.close, lock)
@@ -252,8 +254,6 @@ def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", S
 
     Who may read the files is left to the umask, as everywhere: they hold no secrets.
     """
-    if path.exists() and not path.is_file():
-        raise StateError(f"cannot use the state {path}: it is not a regular file")
     with contextlib.ExitStack() as undo:
         try:
             connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)

@@ -190,6 +190,10 @@ def test_a_file_that_is_not_there(tmp_path):
 
 PASSWORD = {"method": "password", "domain": "company", "username": "exporter", "password": "opensesame"}
 LISTING = "1 for each 100 pipelines of the project, and 1 to see the end"
+RUNS = (
+    "  - for runs that began and ended between two polls, or that a newer one hides: 1 for all of a pipeline's",
+    "  - for what else is under way at the first sight of a running pipeline: 1 for each",
+)
 
 
 class TestCheckConfig:
@@ -208,12 +212,13 @@ class TestCheckConfig:
             "  3 requests a refresh, 6 a minute; besides",
             "  - for running pipelines: every 15s, 1 for each 50 of them (up to 4 a minute)",
             f"  - for names that are not given: at the start and every hour, {LISTING}",
-            "  - for runs that a newer one hid between two polls: 1 for each",
+            *RUNS,
             "mobile (codearts, http://127.0.0.1:1): 1 pipeline",
             "  1 request a refresh, 2 a minute; besides",
             "  - for running pipelines: every 15s, 1 for each 50 of them (up to 4 a minute)",
             f"  - for names that are not given: at the start and every hour, {LISTING}",
-            "  - for runs that a newer one hid between two polls: 1 for each",
+            *RUNS,
+            "state: none, so that counters begin at 0 with each start (see state.path)",
             "series: about 10808 (reckoned with 5 stages, and runs that succeeded and failed)",
         ]
 
@@ -228,7 +233,8 @@ class TestCheckConfig:
             f"  but every 10m one lists the project instead: {LISTING}",
             "  with 1000 pipelines in the project, all of them watched: about 19.1 a minute; besides",
             "  - for running pipelines: every 15s, 1 for each 50 of them (up to 4 a minute)",
-            "  - for runs that a newer one hid between two polls: 1 for each",
+            *RUNS,
+            "state: none, so that counters begin at 0 with each start (see state.path)",
             "series: about 80, and about 88 for each pipeline discovered (reckoned with 5 stages, and runs that succeeded and failed)",
         ]
 

@@ -487,6 +487,13 @@ def test_a_reading_that_was_cut_proves_nothing():
     assert watcher.wanted == [4]
 
 
+def test_what_the_list_does_not_tell_for_a_day_is_missed():
+    """However often it is read, if never far enough."""
+    watcher = Watcher(run(3), run(6))
+    assert watcher.reads(reach=Reach.CUT, later=DAY - 20) == []
+    assert watcher.reads(reach=Reach.CUT, later=20) == [("missed", 2)]
+
+
 def test_a_list_without_the_latest_run_proves_nothing():
     """Whoever may not see the runs gets an empty list, and no error."""
     watcher = Watcher(run(3), run(6))

@@ -301,7 +301,7 @@ def test_a_thousand_runs_back_it_is_given_up(caplog):
     assert desk.takes() == [f"runs of p from {row}: 100" for row in range(0, 1000, 100)]
     assert desk.counts() == {"success": 1000, "missed": 3999}
     assert [record.getMessage() for record in caplog.records] == [
-        "3999 runs of pipeline p are missed: older than a week or than a thousand runs"
+        "runs of pipeline p are missed, 3999 of them: older than a week or than a thousand runs"
     ]
 
 
@@ -423,7 +423,7 @@ def test_a_hidden_run_that_is_refused_is_missed(caplog):
     desk.fails(DETAIL, "p", kind=Kind.CONTENT)
     assert desk.takes() == ["run-2"]
     assert (desk.counts(), desk.unresolved) == ({"missed": 1}, 0)
-    assert caplog.messages == ["1 runs of pipeline p are missed: the provider no longer knows it"]
+    assert caplog.messages == ["runs of pipeline p are missed, 1 of them: the provider no longer knows it"]
     desk.waits(DAY)
     assert desk.takes() == []
 
@@ -528,7 +528,9 @@ def test_what_a_list_could_not_tell_for_a_day_is_missed(caplog):
         assert desk.clock.now < began + 2 * DAY
     assert DAY <= desk.clock.now - began < DAY + 1800
     assert desk.counts() == {"success": 1, "missed": 1}
-    assert caplog.messages == ["1 runs of pipeline p are missed: the run list could not be read for a day"]
+    assert caplog.messages == [
+        "runs of pipeline p are missed, 1 of them: the run list could not be read for a day"
+    ]
     desk.waits(DAY)
     assert desk.takes() == []
 

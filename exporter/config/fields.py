@@ -284,6 +284,14 @@ class Discover(Section):
         return found
 
 
+def placed(path: str, info: ValidationInfo) -> str:
+    """The path of a file; a relative one begins at the folder of the configuration."""
+    if not path.isprintable():
+        raise ValueError("must be the path of a file")
+    directory = info.context.directory if isinstance(info.context, Context) else Path()
+    return str(directory / path)
+
+
 def _ca_file(value: object, info: ValidationInfo) -> Path:
     if not isinstance(value, str) or not value or not value.isprintable():
         raise ValueError("must be the path of a file")

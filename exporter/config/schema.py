@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from exporter.config.document import Document, Fault, key_text, read_document
 from exporter.config.document import Path as KeyPath
-from exporter.config.fields import Context, Duration, Section, increasing, without_twins
+from exporter.config.fields import Context, Duration, Section, increasing, placed, without_twins
 from exporter.providers import AnyProject
 
 Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
@@ -60,7 +60,7 @@ class Metrics(Section):
 class State(Section):
     """Where what is to survive a restart is kept."""
 
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: Annotated[str, Field(min_length=1), AfterValidator(placed)] | None = None
 
 
 class Config(Section):

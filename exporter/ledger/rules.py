@@ -157,6 +157,8 @@ def fill(state: State, runs: Iterable[Run], reach: Reach, *, now: float) -> Outc
         books.absent()
     elif reach is Reach.BOUND:
         books.miss_wanted(lambda _: True, "older than a week or than a thousand runs")
+    else:
+        books.miss_unread()
     return books.outcome()
 
 
@@ -165,9 +167,7 @@ def unread(state: State, *, now: float) -> Outcome:
     books = _Books(state, now)
     if state.survey is not None and now - state.survey.since >= DAY:
         books.change(survey=None)
-    books.miss_wanted(
-        lambda gap: now - max(gap.since, gap.absent or 0.0) >= DAY, "the run list could not be read for a day"
-    )
+    books.miss_unread()
     return books.outcome()
 
 
@@ -461,6 +461,13 @@ class _Books:
         self._events.append(Event(count=Count.MISSED, runs=sum(gap.size for gap in gone), why=why))
         self.change(wanted=tuple(gap for gap in self.state.wanted if gap not in gone))
         self._void(msgspec.structs.replace(gap, since=self._now, missed=True) for gap in gone)
+
+    def miss_unread(self) -> None:
+        """Give up what the run list was not read completely for since a day."""
+        self.miss_wanted(
+            lambda gap: self._now - max(gap.since, gap.absent or 0.0) >= DAY,
+            "the run list could not be read for a day",
+        )
 
     def miss(self, one: Open, why: str) -> None:
         """Give up an open run; one that was accounted before is not missed."""
