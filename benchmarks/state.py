@@ -231,6 +231,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     store_again, stored = open_state(config)
     moments.append(time.perf_counter())
     again = assemble(config, SystemClock(), store=store_again, stored=stored)
+    await again.publisher.publish()
     moments.append(time.perf_counter())
     shown = again.publisher.page.bodies[Format.TEXT].plain.count(b"\nci_pipeline_latest_finished_run_number{")
     if shown != pipelines:

@@ -166,12 +166,18 @@ class Watch:
         self.pages = 0
         self.faults: list[str] = []
         self._shown: dict[str, float] = {}
+        self._process: Process | None = None
+        """Whose page showed them."""
 
     def look(self, process: Process) -> Samples:
         """See the page of a process."""
         page = process.get("/metrics").text
         self.pages += 1
         now = {series: float(value) for series, value in self._SERIES.findall(page)}
+        if not now and process is not self._process:
+            # It has just begun, and what it remembers is still being rendered.
+            return Samples(page)
+        self._process = process
         self.faults += [
             f"page {self.pages}: {series} was {value}, is {now.get(series)}"
             for series, value in self._shown.items()

@@ -603,6 +603,8 @@ def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> N
         exporter = assemble(config(own), house.clock, {}, store=store, stored=stored)
         life = Life(exporter, house.clock)
         try:
+            # As the daemon does, before anything is asked.
+            await exporter.publisher.publish()
             for look in then:
                 look(life)
                 await exporter.pollers[0].tick()
