@@ -284,6 +284,8 @@ class Entry:
             return ()
         outcome = fill(books.state, runs, reach, now=now)
         self._take(books, outcome, observe)
+        # What it told is of the present numbering, whatever comes next.
+        self._answered = max(self._answered, now)
         self._backfill.listed(frozenset(run.id for run in runs), outcome.state, clock)
         self._show(up=self._up)
         return outcome.events

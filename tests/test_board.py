@@ -1596,3 +1596,19 @@ def test_what_was_missed_is_told_when_it_is_safe():
     assert [(one.runs, one.why) for one in wall.reads(run(4), reach=Reach.BOUND)] == [
         (2, "older than a week or than a thousand runs")
     ]
+
+
+def test_what_a_list_told_is_not_counted_again_in_a_new_numbering():
+    """Nor where answers about the latest run were in doubt when it was read."""
+    wall = Wall(run(3), run(6))
+    late = msgspec.structs.replace(run(1, Status.RUNNING, start=wall.now + 10), id="late")
+    newer = [run(number, start=wall.now + number - 6, end=wall.now + 9) for number in range(7, 10)]
+    wall.now += 30
+    wall.sees(late)
+    wall.reads(*newer, run(6), run(5), run(4))
+    assert wall.counts() == {"success": 6}
+    wall.sees(late)
+    tenth = run(10, start=wall.now + 1, end=wall.now + 2)
+    wall.sees(tenth)
+    wall.reads(tenth, *newer, run(6), run(5), run(4))
+    assert wall.counts() == {"success": 7}
