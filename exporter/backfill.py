@@ -4,6 +4,8 @@ One page of the list tells many runs, the details of a run tell one: so the list
 first sight, and where more than one run hides. What stays unknown is asked for again, later each time.
 """
 
+import math
+
 import msgspec
 
 from exporter.ledger import APART, State
@@ -64,9 +66,10 @@ class Backfill:
         self._newest = max(self._newest, newest) if state.wanted else 0
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is looked for."""
-        return self._listing is None and not self._hidden
+    def earliest(self) -> float:
+        """When the first of what is looked for is due, in monotonic seconds; never if there is nothing."""
+        turns = (*self._hidden.values(), *((self._listing,) if self._listing is not None else ()))
+        return min((turn.due for turn in turns), default=math.inf)
 
     def due(self, now: float) -> Asks:
         """What to ask for at `now`."""

@@ -262,9 +262,9 @@ class Entry:
         return self._backfill.due(now)
 
     @property
-    def settled(self) -> bool:
-        """Whether there is nothing more to ask for."""
-        return self._backfill.idle
+    def due_since(self) -> float:
+        """Since when there is something more to ask for, in monotonic seconds; infinite if there is nothing."""
+        return self._backfill.earliest
 
     @property
     def unresolved(self) -> int:
@@ -595,8 +595,13 @@ class Board:
     # What latest runs do not tell
 
     def due(self, now: float) -> dict[str, Asks]:
-        """What to ask for at `now` (monotonic seconds) of runs that are not the latest, by pipeline id."""
-        found = {identity: entry.due(now) for identity, entry in self._entries.items() if not entry.settled}
+        """What to ask for at `now` (monotonic seconds) of runs that are not the latest, by pipeline id.
+
+        Whoever has waited longest comes first.
+        """
+        due = ((entry.due_since, identity) for identity, entry in self._entries.items())
+        waiting = sorted(one for one in due if one[0] <= now)
+        found = {identity: self._entries[identity].due(now) for _, identity in waiting}
         return {identity: asks for identity, asks in found.items() if asks.listing or asks.runs}
 
     @property

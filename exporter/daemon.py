@@ -138,19 +138,18 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    scheduler = _Scheduler(exporter, config.poll, clock)
+    scheduler.start()
+    # What is remembered is on the first page that anybody gets: whoever asks meanwhile waits, the polls do not.
+    await exporter.publisher.publish()
     server = _Server(web)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _log.info("listening", extra={"address": address_of(listener), "version": __version__})
-    # What is remembered is shown before the first poll has ended; polls need not wait for it.
-    remembered = asyncio.create_task(exporter.publisher.publish())
-    scheduler = _Scheduler(exporter, config.poll, clock)
-    scheduler.start()
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     _log.info("stopping")
     stopping.cancel()
     await scheduler.stop()
-    await asyncio.wait({remembered})
     server.should_exit = True
     with contextlib.suppress(asyncio.CancelledError):
         await serving

@@ -174,9 +174,6 @@ class Watch:
         page = process.get("/metrics").text
         self.pages += 1
         now = {series: float(value) for series, value in self._SERIES.findall(page)}
-        if not now and process is not self._process:
-            # It has just begun, and what it remembers is still being rendered.
-            return Samples(page)
         self._process = process
         self.faults += [
             f"page {self.pages}: {series} was {value}, is {now.get(series)}"

@@ -1,5 +1,6 @@
 """When runs are asked for that no answer about the latest tells: soon, then ever more rarely, and never for nothing."""
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -42,6 +43,11 @@ class Asker:
         self.state = state
         self.backfill.follow(state, self.now)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing will ever be due."""
+        return self.backfill.earliest == math.inf
+
     def waits(self, seconds: float) -> None:
         self.now += seconds
 
@@ -80,7 +86,7 @@ def test_nothing_is_asked_for_when_nothing_is_unknown():
     """However long; the latest run under way is in the answers."""
     asker = Asker(msgspec.structs.replace(unknown(), open=(Open("latest", 1000, NOON),)))
     for _ in range(100):
-        assert (asker.asks(), asker.backfill.idle) == (NOTHING, True)
+        assert (asker.asks(), asker.idle) == (NOTHING, True)
         asker.waits(60)
         asker.follows(asker.state)
 
@@ -92,7 +98,7 @@ def test_a_gap_and_a_first_sight_are_asked_for_at_once(state):
     """By the run list, one page of which most likely tells all."""
     asker = Asker(unknown())
     asker.follows(state)
-    assert (asker.asks(), asker.backfill.idle) == (LISTING, False)
+    assert (asker.asks(), asker.idle) == (LISTING, False)
 
 
 def test_what_is_known_is_asked_for_no_longer():
@@ -104,7 +110,7 @@ def test_what_is_known_is_asked_for_no_longer():
     looked = Asker(unknown(hidden=["a"]))
     looked.looks("a", state=unknown())
     for asker in (read, told, looked):
-        assert asker.backfill.idle
+        assert asker.idle
         asker.waits(2 * LONGEST)
         assert asker.asks() == NOTHING
 
@@ -240,7 +246,7 @@ def test_a_number_that_a_complete_reading_lacked_is_looked_for_once_more():
     silence = asker.silence()
     assert APART < silence <= APART + 10
     asker.reads(unknown())
-    assert asker.backfill.idle
+    assert asker.idle
 
 
 def test_a_new_gap_beside_one_that_was_lacking_is_asked_for_at_once():
@@ -357,9 +363,9 @@ def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps
         hidden = {one.id for one in known.hidden}
         assert set(asks.runs) <= hidden
         assert not asks.listing or known.wanted or known.survey or len(hidden) > 1
-        assert asker.backfill.idle is not bool(known.wanted or known.survey or hidden)
+        assert asker.idle is not bool(known.wanted or known.survey or hidden)
         later = asker.backfill.due(asker.now + LONGEST)
-        assert asker.backfill.idle or later != NOTHING
+        assert asker.idle or later != NOTHING
 
 
 @given(
@@ -400,7 +406,7 @@ def test_after_one_failure_hidden_runs_are_pages_again():
     assert asker.asks() == LISTING
     asker.cannot_read()
     asker.looks("a", "b", state=unknown())
-    assert asker.backfill.idle
+    assert asker.idle
     asker.waits(86_400)
     asker.follows(unknown(hidden=list("cdefghij")))
     asker.waits(60)

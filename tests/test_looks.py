@@ -606,7 +606,7 @@ def test_details_that_were_refused_are_not_asked_for_again():
 
 
 def test_runs_come_before_details():
-    """They are counted; details are only shown."""
+    """They are counted, details are only shown; of runs whatever has been due for longest."""
     desk = Desk("p", "q", "r", details="jobs")
     desk.sees(run(1))
     desk.sees(run(1), run(2, RUNNING), run(3), pipeline="q")
@@ -614,7 +614,7 @@ def test_runs_come_before_details():
     desk.waits(60)
     desk.cloud.histories["r"] = back(4, 1)
     desk.cloud.details = {f"run-{number}": run(number) for number in (1, 2, 3, 4)}
-    assert desk.takes() == ["run-2", "runs of r from 0: 20", "run-1", "run-3", "run-4"]
+    assert desk.takes() == ["runs of r from 0: 20", "run-2", "run-1", "run-3", "run-4"]
 
 
 def test_where_nothing_is_counted_only_details_are_asked_for():
