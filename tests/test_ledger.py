@@ -883,6 +883,23 @@ def test_an_unknown_run_back_twice_that_began_after_the_last_good_answer_is_coun
     assert watcher.state.high == 2
 
 
+def test_what_began_before_the_numbering_fills_no_gap_of_it():
+    """Its numbers are others, though they are the same."""
+    watcher = Watcher(run(8), run(9))
+    fresh = run(2, identity="fresh", start=watcher.now + 5)
+    watcher.sees(fresh)
+    watcher.sees(fresh)
+    watcher.sees(run(5, identity="five", start=watcher.now + 1))
+    assert watcher.wanted == [3, 4]
+    elders = [run(4, start=NOON - 100), run(3, start=NOON - 200)]
+    sought = search(watcher.state, now=watcher.now)
+    assert not sought.found(elders)
+    assert sought.reach(elders) is Reach.COMPLETE
+    assert watcher.reads(*elders) == []
+    assert watcher.reads(*elders, later=APART) == []
+    assert watcher.wanted == []
+
+
 def test_the_last_good_answer_is_not_the_one_in_doubt():
     """The new run began before the answer that first showed it, of course."""
     watcher = Watcher(run(8), run(9))

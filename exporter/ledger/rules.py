@@ -80,6 +80,8 @@ class Search(msgspec.Struct, frozen=True):
     """Nothing that is wanted started before; None if that is not known. Epoch seconds."""
     bound: float
     """What started before is given up. Epoch seconds."""
+    began: float = 0.0
+    """What started before belongs to an older numbering. Epoch seconds."""
 
     @property
     def size(self) -> int:
@@ -88,7 +90,11 @@ class Search(msgspec.Struct, frozen=True):
 
     def found(self, runs: Iterable[Run]) -> bool:
         """Whether these runs are all that is wanted."""
-        numbers = {run.number for run in runs if run.number is not None}
+        numbers = {
+            run.number
+            for run in runs
+            if run.number is not None and (run.start is None or run.start >= self.began)
+        }
         return sum(_within(self.gaps, number) is not None for number in numbers) == self.size
 
     def reach(self, page: Sequence[Run]) -> Reach | None:
@@ -139,7 +145,9 @@ def search(state: State, *, now: float) -> Search:
     starts = [gap.after for gap in state.wanted]
     known = [start - HOUR for start in starts if start is not None]
     floor = min(known) if known and len(known) == len(starts) else None
-    return Search(state.wanted, floor, now - WEEK)
+    if state.began:
+        floor = max(floor or 0.0, state.began)
+    return Search(state.wanted, floor, now - WEEK, state.began)
 
 
 def fill(state: State, runs: Iterable[Run], reach: Reach, *, now: float) -> Outcome:
