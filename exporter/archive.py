@@ -137,7 +137,7 @@ class Archive:
                 board.not_saved(unsaved, self._clock.monotonic())
                 self._telemetry.state(up=False)
                 if not self._failing:
-                    _log.error("%s; nothing is counted until it can be", error)  # foreseen
+                    _log.error("%s; nothing is counted until it can be", error)
                 self._failing = True
                 return []
             if self._failing:

@@ -601,8 +601,7 @@ class Board:
         """
         due = ((entry.due_since, identity) for identity, entry in self._entries.items())
         waiting = sorted(one for one in due if one[0] <= now)
-        found = {identity: self._entries[identity].due(now) for _, identity in waiting}
-        return {identity: asks for identity, asks in found.items() if asks.listing or asks.runs}
+        return {identity: self._entries[identity].due(now) for _, identity in waiting}
 
     @property
     def unresolved(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from exporter.assembly import LOOPBACK, label_names
-from exporter.board import ProjectView, View
+from exporter.board import ProjectView, View, bounds
 from exporter.config.duration import format_duration
 from exporter.config.fields import Discover, PipelineEntry, Section
 from exporter.config.schema import Config
@@ -15,7 +15,7 @@ from exporter.metrics import Family, Type, V, catalogue
 from exporter.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.providers import AnyProject, connect
 from exporter.shard import Shard
-from exporter.tally import Bounds, Durations, Tally
+from exporter.tally import Durations, Tally
 
 MANY_SERIES = 300_000
 STAGES = 5
@@ -175,11 +175,11 @@ def _example_stages(status: Status) -> tuple[Stage, ...]:
 
 def _example_durations(config: Config) -> Durations:
     """Histograms in which success and failure of every stage were observed."""
-    bounds = Bounds(config.metrics.run_duration_buckets, config.metrics.stage_duration_buckets)
-    durations = bounds.empty(0.0)
+    buckets = bounds(config.metrics)
+    durations = buckets.empty(0.0)
     for status in (Status.SUCCESS, Status.FAILED):
         run = Run(id="", status=status, stages=_example_stages(status))
-        durations = bounds.observe_stages(durations, run, STAGES)
+        durations = buckets.observe_stages(durations, run, STAGES)
     return durations
 
 
