@@ -713,7 +713,7 @@ def test_serving_inside_a_running_loop_until_cancelled(cloud: CodeArts) -> None:
 
 def test_the_simulator_knows_nothing_of_the_exporter() -> None:
     """Else a mistake of the exporter could be repeated by what is meant to find it."""
-    for file in Path(exporter.simulator.__path__[0]).glob("*.py"):
+    for file in Path(exporter.simulator.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_bytes())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""Authentication: a request and a key in, the headers that prove it out. One file or folder a vendor; no sockets here.
+"""Authentication: a request and a key in, the headers that prove it out. One folder a vendor; no sockets here.
 
 A credential that must be fetched is fetched without I/O, too: an `Auth` describes the exchanges one after the other
 as a generator, and whoever drives it performs them.

@@ -5,6 +5,7 @@ import itertools
 import re
 import warnings
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _CA_LIMIT = 16 << 20
 _QUOTED = 100
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
 
 
 class Context:
@@ -75,6 +77,27 @@ def _duration(value: object) -> float:
 
 Duration = Annotated[float, PlainValidator(_duration), PlainSerializer(format_duration, return_type=str)]
 """Seconds, written as Prometheus writes durations."""
+
+
+def _moment(value: object) -> datetime:
+    text = value if isinstance(value, str) else str(value)
+    found = _DATE.fullmatch(text)
+    try:
+        if found:
+            moment = datetime.fromisoformat(text.upper())
+            # Beyond what UTC can tell there is no timestamp either.
+            return moment.astimezone(UTC) if found["time"] else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{text!r} is not a date (write 2027-01-31, or with time and zone 2027-01-31T12:00:00Z)")
+
+
+Moment = Annotated[
+    datetime,
+    PlainValidator(_moment),
+    PlainSerializer(lambda moment: moment.isoformat().replace("+00:00", "Z"), return_type=str),
+]
+"""A date (its first moment in UTC) or a date with time and zone, as RFC 3339 writes them."""
 
 
 class Section(BaseModel):

@@ -8,6 +8,7 @@ does to its pipelines, and remembers what was true and what was told. Nothing he
 from exporter.simulator.clock import Accelerated
 from exporter.simulator.codearts import CodeArts
 from exporter.simulator.drama import Drama, Odds
+from exporter.simulator.flow import Flow, FlowCredentials
 from exporter.simulator.gateway import Credentials
 from exporter.simulator.mischief import Mischief
 from exporter.simulator.reception import Call
@@ -23,6 +24,8 @@ __all__ = [
     "CodeArts",
     "Credentials",
     "Drama",
+    "Flow",
+    "FlowCredentials",
     "Mischief",
     "Odds",
     "State",

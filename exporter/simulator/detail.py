@@ -3,12 +3,13 @@
 Here, unlike in the batch, stage times are milliseconds.
 """
 
-from exporter.simulator.answers import Good, no_run
+from exporter.simulator.answers import Good
 from exporter.simulator.jobs import Job, Step, jobs
 from exporter.simulator.mischief import Record
 from exporter.simulator.project import Project
 from exporter.simulator.records import build_params, identity, milliseconds
 from exporter.simulator.runs import Run, Stage, Status
+from exporter.simulator.service import no_run
 from exporter.simulator.world import Pipeline, World
 
 _BROKEN = '{"errorMessage":"The build task failed: exit code 1","errorCode":"DEV-CODECI-35002"}'

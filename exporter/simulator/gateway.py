@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from exporter.simulator import signature
 
 MOST_SKEW = 15 * 60
-MOST_BODY = 12 * 2**20
 
 _BAD = "Incorrect IAM authentication information: "
 

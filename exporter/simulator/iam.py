@@ -13,10 +13,10 @@ from typing import Any
 
 from exporter.simulator import gateway
 from exporter.simulator.answers import DeclinedError, Good
+from exporter.simulator.codearts_switches import CodeArtsSwitches
 from exporter.simulator.gateway import Credentials
 from exporter.simulator.limits import Locks
 from exporter.simulator.records import identity
-from exporter.simulator.switches import Switches
 from exporter.simulator.world import World
 
 # Real tokens are signed messages of some thousand letters, which has broken clients that expect less.
@@ -42,7 +42,7 @@ class _Request:
 class Iam:
     """Issues tokens for the project of `world` and knows afterwards what they are worth."""
 
-    def __init__(self, world: World, switches: Switches, locks: Locks) -> None:
+    def __init__(self, world: World, switches: CodeArtsSwitches, locks: Locks) -> None:
         self._world = world
         self._switches = switches
         self._locks = locks

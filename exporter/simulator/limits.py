@@ -5,7 +5,7 @@ Both by the time they are told, so that a test can let a window or a lock pass w
 
 from collections import deque
 
-from exporter.simulator.switches import Switches
+from exporter.simulator.codearts_switches import CodeArtsSwitches
 
 
 class Throttle:
@@ -27,7 +27,7 @@ class Throttle:
 class Locks:
     """Who has given too many wrong secrets in a row, as `lock_after` and `lock_seconds` of the switches say."""
 
-    def __init__(self, switches: Switches) -> None:
+    def __init__(self, switches: CodeArtsSwitches) -> None:
         self._switches = switches
         self._wrong: dict[str, int] = {}
         self._until: dict[str, float] = {}

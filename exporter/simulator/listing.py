@@ -9,11 +9,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from exporter.simulator.answers import Good, unparsed
+from exporter.simulator.answers import Good
+from exporter.simulator.codearts_switches import CodeArtsSwitches
 from exporter.simulator.mischief import Record
 from exporter.simulator.project import Project
 from exporter.simulator.records import identity, list_record, milliseconds
 from exporter.simulator.runs import Run
+from exporter.simulator.service import unparsed
 from exporter.simulator.switches import Switches
 from exporter.simulator.world import Pipeline, World
 
@@ -29,7 +31,7 @@ _PIPELINE_KEYS: dict[str, Callable[[Pipeline], Any]] = {
 
 
 def pipelines(
-    project: Project, switches: Switches, project_id: str, body: dict[str, Any], now: float
+    project: Project, switches: CodeArtsSwitches, project_id: str, body: dict[str, Any], now: float
 ) -> Good:
     """Answer ListPipelines; `project_id` is that of the path. Raises `DeclinedError` for a body out of shape."""
     offset, limit = _window(body, switches.page_limit)

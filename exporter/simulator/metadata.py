@@ -11,10 +11,10 @@ from hmac import compare_digest
 
 from exporter.simulator import gateway
 from exporter.simulator.answers import DeclinedError, Good
+from exporter.simulator.codearts_switches import CodeArtsSwitches
 from exporter.simulator.gateway import Credentials
 from exporter.simulator.iam import moment_text
 from exporter.simulator.records import identity
-from exporter.simulator.switches import Switches
 
 OVERLAP = 600.0
 _PREFIX = "SIMULATED0TEMPORARY0"
@@ -40,7 +40,7 @@ class Key:
 class Metadata:
     """What answers at a machine's link-local address; keys are counted from `begun`, in Unix seconds."""
 
-    def __init__(self, switches: Switches, begun: float) -> None:
+    def __init__(self, switches: CodeArtsSwitches, begun: float) -> None:
         self._switches = switches
         self._begun = begun
         self._salt = secrets.token_hex(16)

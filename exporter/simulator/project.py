@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, overload
 
-from exporter.simulator.answers import mismatch, no_pipeline, no_project
 from exporter.simulator.runs import Run
 from exporter.simulator.switches import Switches
 from exporter.simulator.world import Pipeline, World
@@ -43,8 +42,14 @@ class Runs(Protocol):
     def latest_run(self, pipeline: Pipeline, now: float) -> Run | None:
         """Find the run with the latest start; None if the pipeline has not run."""
 
+    def latest_start(self, pipeline: Pipeline, now: float) -> float | None:
+        """Tell when the latest run started, for less than it costs to see it; None if the pipeline has not run."""
+
     def run(self, pipeline: Pipeline, run_id: str, now: float) -> Run | None:
         """Find a run by its id; None if there is none, or not yet, or no more."""
+
+    def numbered(self, pipeline: Pipeline, number: int, now: float) -> Run | None:
+        """Find a run by its number, of several the one with the latest start; None as above."""
 
     def history(self, pipeline: Pipeline, now: float) -> Sequence[Run]:
         """List all runs, oldest start first."""
@@ -63,10 +68,18 @@ class Destined:
         """Find the newest run."""
         return self._world.latest_run(pipeline.id, now)
 
+    def latest_start(self, pipeline: Pipeline, now: float) -> float | None:
+        """Tell when the newest run started."""
+        return self._world.latest_start(pipeline.id, now)
+
     def run(self, pipeline: Pipeline, run_id: str, now: float) -> Run | None:
         """Find a run by its id."""
         run = self._world.run(pipeline.id, self._world.number(run_id), now)
         return run if run is not None and run.id == run_id else None
+
+    def numbered(self, pipeline: Pipeline, number: int, now: float) -> Run | None:
+        """Find a run by its number."""
+        return self._world.run(pipeline.id, number, now)
 
     def history(self, pipeline: Pipeline, now: float) -> Sequence[Run]:
         """List all runs that have started; the order of their numbers is that of their starts."""
@@ -109,21 +122,6 @@ class Project:
         if pipeline is None or pipeline_id in self._switches.deleted:
             return None
         return self._named(pipeline)
-
-    def asked(self, project_id: str, pipeline_id: str) -> Pipeline:
-        """Find the pipeline that a request's path names; raises `DeclinedError` if it may not be had."""
-        self.admit(project_id)
-        if pipeline_id in self._switches.poison:
-            raise mismatch()
-        pipeline = self.pipeline(pipeline_id)
-        if pipeline is None:
-            raise no_pipeline()
-        return pipeline
-
-    def admit(self, project_id: str) -> None:
-        """Raise `DeclinedError` unless `project_id` is this project and the user a member of it."""
-        if project_id != self.world.project_id or self._switches.no_membership:
-            raise no_project()
 
     def _named(self, pipeline: Pipeline) -> Pipeline:
         name = self._switches.renamed.get(pipeline.id)

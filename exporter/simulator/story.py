@@ -208,12 +208,24 @@ class Story:
             line.shown = last, run
         return run
 
+    def latest_start(self, pipeline: Pipeline, now: float) -> float | None:
+        """Tell when the run with the latest start did start; None if there is none."""
+        tale = self.latest(pipeline.id, now)
+        return None if tale is None else tale.start
+
     def run(self, pipeline: Pipeline, run_id: str, now: float) -> Run | None:
         """Show a run as it stands at `now`; None if there is none, or not yet, or no more."""
         tale, now = self._tales.get(run_id), _moment(now)
         if tale is None or tale.pipeline.id != pipeline.id or not tale.exists(now):
             return None
         return tale.seen(self.world, now)
+
+    def numbered(self, pipeline: Pipeline, number: int, now: float) -> Run | None:
+        """Show the run of that number, of several the one with the latest start; None if there is none."""
+        now = _moment(now)
+        tales = reversed(self._lines[pipeline.id].tales)
+        tale = next((tale for tale in tales if tale.number == number and tale.exists(now)), None)
+        return None if tale is None else tale.seen(self.world, now)
 
     def history(self, pipeline: Pipeline, now: float) -> Sequence[Run]:
         """List all runs that exist at `now`, oldest start first."""

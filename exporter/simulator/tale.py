@@ -4,7 +4,7 @@ Only the turns that its state took are kept, and all of them, so that it can be 
 stages are acted upon by nobody: they follow from the turns, and never take back what they have shown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from exporter.simulator.runs import Course, Run, Status
@@ -35,7 +35,8 @@ class Turn:
 class Telling:
     """What an answer of `operation` told of a run at `moment`: its state, start and end, if they were told.
 
-    `stages` are (name, status, seconds from start to end) of each, the last None unless it has both times.
+    `stages` are (name, status, seconds from start to end) of each, the last None unless it has both times; there are
+    none if it told of none.
     """
 
     moment: float
@@ -113,14 +114,24 @@ class Tale:
         )
 
     def note(self, run: Run, operation: str, moment: float) -> None:
-        """Note what was told of it, unless that is what was told last."""
+        """Note what was told of it, unless that is what was told last; of stages that are left out it told nothing."""
         stages = tuple(
             (stage.name, stage.status, stage.end - stage.start if stage.start and stage.end else None)
             for stage in run.stages
         )
         telling = Telling(moment, operation, run.said, run.start, run.end, stages)
-        if not self.tellings or not telling.repeats(self.tellings[-1]):
+        known = self._known(telling)
+        if known is None or not telling.repeats(known):
             self.tellings = (*self.tellings, telling)
+
+    def _known(self, telling: Telling) -> Telling | None:
+        """Tell what was told last, with the stages that were told last if this one is of any; None if nothing was."""
+        if not self.tellings:
+            return None
+        last = self.tellings[-1]
+        if not telling.stages:
+            return replace(last, stages=())
+        return replace(last, stages=next((one.stages for one in reversed(self.tellings) if one.stages), ()))
 
 
 def _course(draw: Random, stages: tuple[tuple[str, int], ...], turns: tuple[Turn, ...]) -> Course:

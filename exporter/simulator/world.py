@@ -131,6 +131,19 @@ class World:
         # The newest period may not have reached its start yet; the one before it has.
         return run or self._seen(pipeline, pipeline.first, number - 1, now)
 
+    def latest_start(self, pipeline_id: str, now: float) -> float | None:
+        """Tell when the newest run started, for a fraction of what it costs to see it; None as above."""
+        pipeline = self._by_id.get(pipeline_id)
+        if pipeline is None or pipeline.first is None:
+            return None
+        number = int((now - pipeline.first) // pipeline.period) + 1
+        starts = (
+            self._start(pipeline, pipeline.first, earlier)[0]
+            for earlier in (number, number - 1)
+            if earlier > 0
+        )
+        return next((start for start in starts if start <= now), None)
+
     def run(self, pipeline_id: str, number: int, now: float) -> Run | None:
         """Show run `number` (counted from 1) as it stands at `now`; None if there is none, or not yet."""
         pipeline = self._by_id.get(pipeline_id)
@@ -173,12 +186,16 @@ class World:
     def _mask(self, drawn: bytes) -> int:
         return int.from_bytes(self._digest(f"mask {drawn.hex()}", 4))
 
+    def _start(self, pipeline: Pipeline, first: int, number: int) -> tuple[int, bytes]:
+        """Draw when a run starts; gives the lot as well, which decides all else."""
+        lot = self._digest(f"run {pipeline.index} {number}", 24)
+        wander = int.from_bytes(lot[16:]) / 2**64 * _WANDER
+        return first + int((number - 1 + wander) * pipeline.period), lot
+
     def _seen(self, pipeline: Pipeline, first: int, number: int, now: float) -> Run | None:
         if number < 1:
             return None
-        lot = self._digest(f"run {pipeline.index} {number}", 24)
-        wander = int.from_bytes(lot[16:]) / 2**64 * _WANDER
-        start = first + int((number - 1 + wander) * pipeline.period)
+        start, lot = self._start(pipeline, first, number)
         if now < start:
             return None
         draw = Random(int.from_bytes(lot))

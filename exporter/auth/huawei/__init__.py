@@ -1,7 +1,6 @@
 """Huawei Cloud: which settings there are for its credentials, and what proves the identity that they describe."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 from exporter.auth import Auth
@@ -15,9 +14,10 @@ from exporter.auth.huawei.sections import (
     PasswordSection,
     TokenSection,
 )
-from exporter.auth.huawei.signing import Keys, sign
+from exporter.auth.huawei.signing import sign
 from exporter.auth.huawei.static import Aksk, Token
 from exporter.auth.huawei.temporary import Metadata, Temporary
+from exporter.auth.keys import Keys
 
 __all__ = [
     "Aksk",
@@ -60,5 +60,4 @@ def authentication(
         case MetadataSection():
             return Temporary(Metadata(section.metadata_endpoint))
         case DefaultSection():
-            home = environment.get("HOME") or environment.get("USERPROFILE")
-            return Default(section, environment, Path(home) if home else None)
+            return Default(section, environment)

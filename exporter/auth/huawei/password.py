@@ -19,7 +19,7 @@ from exporter.auth.huawei.issuer import (
     unreadable,
 )
 from exporter.auth.huawei.sections import PasswordSection
-from exporter.auth.huawei.signing import known_as, readable
+from exporter.auth.keys import known_as, readable
 from exporter.config.secret import Secret, SecretError
 
 _LIFE = 24 * 3600.0

@@ -1,35 +1,10 @@
 """What can stand under `auth` of a CodeArts project, and what to say of what cannot."""
 
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, Field
 
-from exporter.config.fields import Identifier, SecretText, Section, check_url
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
-
-
-def _moment(value: object) -> datetime:
-    text = value if isinstance(value, str) else str(value)
-    found = _DATE.fullmatch(text)
-    try:
-        if found:
-            moment = datetime.fromisoformat(text.upper())
-            # Beyond what UTC can tell there is no timestamp either.
-            return moment.astimezone(UTC) if found["time"] else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError(f"{text!r} is not a date (write 2027-01-31, or with time and zone 2027-01-31T12:00:00Z)")
-
-
-Moment = Annotated[
-    datetime,
-    PlainValidator(_moment),
-    PlainSerializer(lambda moment: moment.isoformat().replace("+00:00", "Z"), return_type=str),
-]
-"""A date (its first moment in UTC) or a date with time and zone, as RFC 3339 writes them."""
+from exporter.config.fields import Identifier, Moment, SecretText, Section, check_url
 
 
 def _endpoint(value: str, example: str) -> str:

@@ -4,32 +4,14 @@ Sources: the API Request Signing Guide (https://support.huaweicloud.com/intl/en-
 and the vendor's SDK, whose behaviour the test vectors record where the guide is silent.
 """
 
-import hashlib
-import hmac
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
-import msgspec
-
-from exporter.auth import UNRESERVED, Outgoing, digest, query_string
-from exporter.config.secret import FileSecret, Secret, SecretError
+from exporter.auth import UNRESERVED, Outgoing
+from exporter.auth.canonical import canonical_hash, keyed_hash, signed_names
+from exporter.auth.keys import Keys
 
 ALGORITHM = "SDK-HMAC-SHA256"
-
-
-class Keys(msgspec.Struct, frozen=True):
-    """What signs."""
-
-    access_key: Secret
-    """No secret by itself, but it names whose secret the other is."""
-    secret_key: Secret
-    security_token: Secret | None = None
-    """Belongs to temporary keys, which are nothing without it."""
-
-    @property
-    def parts(self) -> tuple[Secret, ...]:
-        """The keys that there are."""
-        return tuple(key for key in (self.access_key, self.secret_key, self.security_token) if key)
 
 
 def signature(request: Outgoing, now: float, keys: Keys, iam_project_id: str | None) -> dict[str, str]:
@@ -59,39 +41,8 @@ def sign(request: Outgoing, headers: dict[str, str], *, access_key: str, secret_
     """
     signed = {"host": request.host}
     signed |= {name.lower(): value.strip() for name, value in headers.items() if "_" not in name}
-    names = ";".join(sorted(signed))
     # The slash at the end is part of the canonical form only; the request goes out without it.
     path = "/".join(quote(segment, safe=UNRESERVED) for segment in unquote(request.path).split("/"))
-    canonical = "\n".join(
-        (
-            request.method,
-            path if path.endswith("/") else f"{path}/",
-            query_string(request.query),
-            "".join(f"{name}:{signed[name]}\n" for name in sorted(signed)),
-            names,
-            hashlib.sha256(request.body).hexdigest(),
-        )
-    )
-    # An environment variable may hold bytes that are no text.
-    hashed = hashlib.sha256(canonical.encode(errors="surrogateescape")).hexdigest()
-    to_sign = f"{ALGORITHM}\n{signed['x-sdk-date']}\n{hashed}"
-    signed_digest = hmac.new(
-        secret_key.encode(errors="surrogateescape"), to_sign.encode(), hashlib.sha256
-    ).hexdigest()
-    return f"{ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signed_digest}"
-
-
-def known_as(secret: Secret) -> str:
-    """What tells a secret from others: its file, whatever that holds, or a digest of its value."""
-    return str(secret.path) if isinstance(secret, FileSecret) else digest(secret.reveal())
-
-
-def readable(*secrets: Secret | None) -> tuple[str, ...]:
-    """The values of those secrets that are there and can be read."""
-    values = []
-    for secret in secrets:
-        try:
-            values.append(secret.reveal() if secret else "")
-        except SecretError:
-            continue
-    return tuple(value for value in values if value)
+    hashed = canonical_hash(request, path if path.endswith("/") else f"{path}/", signed)
+    proof = keyed_hash(secret_key, f"{ALGORITHM}\n{signed['x-sdk-date']}\n{hashed}")
+    return f"{ALGORITHM} Access={access_key}, SignedHeaders={signed_names(signed)}, Signature={proof}"

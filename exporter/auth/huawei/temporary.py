@@ -22,7 +22,8 @@ from exporter.auth.huawei.issuer import (
     unasked,
     unreadable,
 )
-from exporter.auth.huawei.signing import Keys, readable, signature
+from exporter.auth.huawei.signing import signature
+from exporter.auth.keys import Keys, readable
 from exporter.config.fields import check_url
 from exporter.config.secret import FileSecret, Secret, SecretError
 
@@ -253,7 +254,7 @@ def _keys(reply: Reply, source: str) -> tuple[Keys, float | None]:
     if not (fits_header(access) and fits_header(secret) and fits_header(token)):
         raise unreadable(f"{source} answered without an access key, its secret and a security token")
     end = moment(_first(answer, "expires_at", "expiration", "expiresAt"))
-    return Keys(Secret(access), Secret(secret), Secret(token)), end
+    return Keys.of(access, secret, token), end
 
 
 def _first(answer: dict[str, Any], *names: str) -> Any:

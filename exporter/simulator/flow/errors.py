@@ -1,0 +1,152 @@
+"""Every way in which Flow says no, in the words of both generations of its API.
+
+The documented words are the vendor's; where nothing is documented, the nearest that is has been taken.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """An error: its usual HTTP status, its code, its text."""
+
+    status: int
+    code: str
+    text: str
+
+    def of_gateway(self, request_id: str, host: str) -> dict[str, Any]:
+        """Return the body in which the gateway of the signed generation says it."""
+        return {
+            "RequestId": request_id,
+            "Message": self.text,
+            "Recommend": f"https://api.example.com/troubleshoot?q={self.code}&product=devops",
+            "HostId": host,
+            "Code": self.code,
+        }
+
+    def in_envelope(self, request_id: str) -> dict[str, Any]:
+        """Return the body in which the service of the signed generation says it."""
+        return {
+            "requestId": request_id,
+            "success": False,
+            "errorCode": self.code,
+            "errorMessage": self.text,
+        }
+
+    def of_personal(self, request_id: str) -> dict[str, Any]:
+        """Return the body in which the personal generation says it."""
+        return {"errorCode": self.code, "errorMessage": self.text, "requestId": request_id}
+
+
+class Problem(enum.Enum):
+    """What is wrong with a request that has proved who it is from: how either generation says it."""
+
+    NOT_REGISTERED = (
+        No(
+            400,
+            "InvalidUser.NotFound",
+            "The user that is invoking the API service is not a registered user.",
+        ),
+        No(403, "Forbidden", "The user is not a registered user."),
+    )
+    NOT_A_MEMBER = (
+        No(
+            403,
+            "Forbidden.UserNotInCurrentOrganization",
+            "The user is not in the organization and is not authorized to perform the operation.",
+        ),
+        No(
+            403,
+            "Forbidden.InvalidUser.UserNotInCurrentOrganization",
+            "The user is not in the current organization.",
+        ),
+    )
+    NO_ORGANIZATION = (
+        No(404, "InvalidOrganization.NotFound", "The organization is not found."),
+        No(403, "Forbidden.InvalidOrganizationMember", "The user is not a member of the organization."),
+    )
+    NO_PIPELINE = (
+        No(404, "InvalidPipeline.NotFound", "The pipeline is not found."),
+        No(404, "NotFound", "Not Found"),
+    )
+    NO_RUN = (
+        No(404, "InvalidPipelineRun.NotFound", "The pipeline execution instance is not found."),
+        No(404, "NotFound", "Not Found"),
+    )
+    BAD_PARAMETER = (
+        No(400, "InvalidParam.ParamNotPresent", "The parameter is invalid."),
+        No(400, "BadRequest", "Bad Request"),
+    )
+    FORBIDDEN = (
+        No(403, "Forbidden.RAM", "User not authorized to operate on the specified resource."),
+        No(403, "Forbidden", "Forbidden"),
+    )
+    BROKEN = (
+        No(500, "InternalError", "The request processing has failed due to some unknown error."),
+        No(500, "InternalServerError", "Internal Server Error"),
+    )
+
+    @property
+    def signed(self) -> No:
+        """How the signed generation says it."""
+        return self.value[0]
+
+    @property
+    def personal(self) -> No:
+        """How the personal generation says it."""
+        return self.value[1]
+
+
+class ProblemError(Exception):
+    """Raised by what both generations share."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+# Of the gateway of the signed generation.
+NO_API = No(404, "InvalidApi.NotFound", "Specified api is not found, please check your url and method.")
+TOO_LARGE = No(413, "RequestEntityTooLarge", "The request body is too large.")
+INCOMPLETE = No(400, "IncompleteSignature", "The request signature does not conform to Aliyun standards.")
+BAD_VERSION = No(400, "InvalidVersion", "Specified parameter Version is not valid.")
+BAD_DATE = No(400, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted.")
+OLD_DATE = No(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
+NONCE_USED = No(400, "SignatureNonceUsed", "Specified signature nonce was used already.")
+UNKNOWN_KEY = No(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+NO_SECURITY_TOKEN = No(400, "MissingSecurityToken", "SecurityToken is mandatory for this action.")
+WRONG_SECURITY_TOKEN = No(
+    400,
+    "InvalidSecurityToken.MismatchWithAccessKey",
+    "Specified SecurityToken mismatch with the AccessKey.",
+)
+OLD_SECURITY_TOKEN = No(400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
+
+# Of the gateway of the personal generation.
+NO_PATH = No(404, "NotFound", "Not Found")
+NO_TOKEN = No(401, "Unauthorized", "Unauthorized")
+WRONG_TOKEN = No(401, "InvalidTokenError", "The token is invalid.")
+OLD_TOKEN = No(401, "ExpiredTokenError", "The token is expired.")
+TOO_MANY = No(429, "TooManyRequests", "Too many requests")
+
+
+def missing(parameter: str) -> No:
+    """Say that a header, by its name as a parameter, did not come."""
+    return No(400, f"Missing{parameter}", f"{parameter} is mandatory for this action.")
+
+
+def mismatch(string_to_sign: str, canonical: bytes) -> No:
+    """Say that the signature is not that of what came, and of what it would be."""
+    request = canonical.decode("utf-8", "replace")
+    text = (
+        "Specified signature is not matched with our calculation. "
+        f"server StringToSign is [{string_to_sign}], server CanonicalRequest is [{request}]"
+    )
+    return No(400, "SignatureDoesNotMatch", text)
+
+
+def throttled(code: str) -> No:
+    """Say that too much is asked, with one of the signed generation's codes for it."""
+    return No(400, code, "Request was denied due to user flow control.")

@@ -1,0 +1,241 @@
+"""What both generations of Flow's API do alike: they find the same things, and go wrong in the same ways.
+
+How a request proves who it is from, which paths and parameters it has, and what answers look like is each generation's
+own.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from exporter.simulator.answers import DeclinedError, Good
+from exporter.simulator.cloud import Tell
+from exporter.simulator.flow.credentials import FlowCredentials
+from exporter.simulator.flow.errors import No, Problem, ProblemError
+from exporter.simulator.flow.organization import Organization, PipelinesWanted, RunsWanted, milliseconds
+from exporter.simulator.flow.page import Page
+from exporter.simulator.flow.query import Query
+from exporter.simulator.flow.switches import FlowSwitches
+from exporter.simulator.flow.told import Told, brief
+from exporter.simulator.mischief import Mischief, Record
+from exporter.simulator.reception import Visit
+from exporter.simulator.runs import Run
+from exporter.simulator.world import Pipeline
+
+GET_RUN = "GetPipelineRun"
+LIST_RUNS = "ListPipelineRuns"
+GET_PIPELINE = "GetPipeline"
+LIST_PIPELINES = "ListPipelines"
+GET_LATEST_RUN = "GetLatestPipelineRun"
+
+P = TypeVar("P")
+
+_ENDS = ("absent", "null", "zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation: its path below that of the pipelines, asked for with GET, and what answers it."""
+
+    path: str
+    name: str
+    tell: Callable[[Request, Visit], Good]
+
+
+class Generation(ABC):
+    """One generation: `roots` are the paths of its pipelines, `until` how it spells the end of a window of runs.
+
+    `credentials` gives those of the moment; `wait` counts a request, and says how many seconds it should have waited,
+    if any.
+    """
+
+    roots: tuple[str, ...]
+    until: str
+
+    def __init__(
+        self,
+        organization: Organization,
+        switches: FlowSwitches,
+        credentials: Callable[[], FlowCredentials],
+        wait: Callable[[Visit], float | None],
+    ) -> None:
+        self._organization = organization
+        self._switches = switches
+        self._credentials = credentials
+        self._wait = wait
+
+    # -- the way to an operation
+
+    @abstractmethod
+    def operations(self) -> tuple[Operation, ...]:
+        """Tell what it publishes, exact paths before those with a run in the same place."""
+
+    def guard(self, request: Request, body: bytes, visit: Visit) -> Good | None:
+        """Say what is answered to whoever may not pass, or asks too often; None to everybody else."""
+        no = self._refusal(request, body, visit)
+        if no is not None:
+            return self.refused(no, request, visit)
+        wait = self._wait(visit)
+        if wait is None:
+            return None
+        busy = self.refused(self._busy(), request, visit)
+        headers = {"x-acs-retry-after": str(math.ceil(wait * 1000))} if self._switches.retry_after else {}
+        return Good(busy.value, busy.status, headers)
+
+    def answering(self, operation: Operation) -> Tell:
+        """Return what answers an operation, problems included."""
+
+        def answered(request: Request, _: bytes, visit: Visit) -> Good:
+            try:
+                return operation.tell(request, visit)
+            except ProblemError as error:
+                declined = self._declined(error.problem, request, visit)
+                raise DeclinedError(declined.status, declined.value) from None
+
+        return answered
+
+    def spoken(self, mischief: Mischief, request: Request, visit: Visit) -> Good | None:
+        """Say what a mischief is that consists of words; None of one that does not."""
+        broken = self._worded(Problem.BROKEN)
+        match mischief:
+            case Mischief.SERVER_ERROR:
+                return self.refused(broken, request, visit)
+            case Mischief.THROTTLED:
+                return self.refused(self._busy(), request, visit)
+            case Mischief.DENIED:
+                return self.refused(self._worded(Problem.FORBIDDEN), request, visit)
+            case Mischief.ERROR_OBJECT:
+                return Good(self._object(broken, visit))
+            case Mischief.NESTED_ERROR:
+                return Good({"error": {"code": broken.code, "message": broken.text}})
+            case _:
+                return None
+
+    @abstractmethod
+    def refused(self, no: No, request: Request, visit: Visit) -> Good:
+        """Say no as the gateway does."""
+
+    @abstractmethod
+    def _declined(self, problem: Problem, request: Request, visit: Visit) -> Good:
+        """Say what is wrong with a request as the service does."""
+
+    @abstractmethod
+    def _object(self, no: No, visit: Visit) -> Record:
+        """Say no in the service's body."""
+
+    @abstractmethod
+    def _worded(self, problem: Problem) -> No:
+        """Find the words for a problem."""
+
+    @abstractmethod
+    def _busy(self) -> No:
+        """Find the words for being asked too often."""
+
+    @abstractmethod
+    def _refusal(self, request: Request, body: bytes, visit: Visit) -> No | None:
+        """Say why a request proves nothing, or None if it proves who it is from."""
+
+    def _status(self, no: No) -> int:
+        return self._switches.statuses.get(no.code, no.status)
+
+    # -- the operations
+
+    def list_pipelines(self, request: Request, visit: Visit) -> Good:
+        """Answer ListPipelines."""
+        self._admit(request)
+        query = Query(request.query_params)
+        page = self._page(self._organization.pipelines(PipelinesWanted.of(query), visit.now), query)
+        if self._switches.empty_list_with_total:
+            page = replace(page, rows=())
+        return self._listed("pipelines", [self._pipeline_row(row) for row in page.rows], page, visit)
+
+    def get_pipeline(self, request: Request, visit: Visit) -> Good:
+        """Answer GetPipeline."""
+        return Good(self._one("pipeline", self._pipeline_record(self._asked(request)), visit))
+
+    def list_runs(self, request: Request, visit: Visit) -> Good:
+        """Answer ListPipelineRuns."""
+        pipeline = self._asked(request)
+        query = Query(request.query_params)
+        started = query.window("startTime", self.until)
+        wanted = RunsWanted(query.text("status"), query.number("triggerMode"), started)
+        page = self._page(self._organization.runs(pipeline, wanted, visit.now), query)
+        runs = [brief(run) for run in page.rows]
+        records = [self._run_row(pipeline, run, self._ended(run)) for run in runs]
+        return replace(self._listed("pipelineRuns", records, page, visit), runs=runs)
+
+    def get_run(self, request: Request, visit: Visit) -> Good:
+        """Answer GetPipelineRun."""
+        pipeline = self._asked(request)
+        return self._whole(
+            pipeline, self._organization.run(pipeline, request.path_params["run_id"], visit.now), visit
+        )
+
+    def get_latest_run(self, request: Request, visit: Visit) -> Good:
+        """Answer GetLatestPipelineRun."""
+        pipeline = self._asked(request)
+        told = self._organization.latest(pipeline, visit.now)
+        if told is not None:
+            return self._whole(pipeline, told, visit)
+        match self._switches.never_run:
+            case "404":
+                raise ProblemError(Problem.NO_RUN)
+            case "null":
+                return Good(None)
+            case _:
+                return Good("", plain=True)
+
+    def _whole(self, pipeline: Pipeline, told: Told, visit: Visit) -> Good:
+        created = milliseconds(told.run.start - self._switches.create_lead)
+        record = self._run_record(pipeline, told, created)
+        return Good(self._one("pipelineRun", record, visit), runs=(told.run,))
+
+    def _ended(self, run: Run) -> Record:
+        """Tell the end of a run in a list, be it one that is none."""
+        if run.end is not None:
+            return {"endTime": milliseconds(run.end)}
+        drawn = _ENDS[int(run.id[:4], 16) % len(_ENDS)]
+        form = drawn if self._switches.open_end == "mixed" else self._switches.open_end
+        return {} if form == "absent" else {"endTime": None if form == "null" else 0}
+
+    def _admit(self, request: Request) -> None:
+        self._organization.admit(request.path_params.get("organization_id"))
+
+    def _asked(self, request: Request) -> Pipeline:
+        """Find the pipeline that a request's path names."""
+        self._admit(request)
+        return self._organization.pipeline(request.path_params["pipeline_id"])
+
+    # -- what answers look like
+
+    @abstractmethod
+    def _page(self, rows: Sequence[P], query: Query) -> Page[P]:
+        """Cut the page that is asked for."""
+
+    @abstractmethod
+    def _listed(self, key: str, records: list[Record], page: Page[P], visit: Visit) -> Good:
+        """Answer with a page."""
+
+    @abstractmethod
+    def _one(self, key: str, record: Record, visit: Visit) -> Record:
+        """Answer with one thing."""
+
+    @abstractmethod
+    def _pipeline_row(self, pipeline: Pipeline) -> Record:
+        """Tell a pipeline as the list does."""
+
+    @abstractmethod
+    def _pipeline_record(self, pipeline: Pipeline) -> Record:
+        """Tell a pipeline by itself."""
+
+    @abstractmethod
+    def _run_row(self, pipeline: Pipeline, run: Run, ended: Record) -> Record:
+        """Tell a run as the list does, its end as `ended` has it."""
+
+    @abstractmethod
+    def _run_record(self, pipeline: Pipeline, told: Told, created: int) -> Record:
+        """Tell a run by itself; `created` is the moment of its record, in milliseconds."""

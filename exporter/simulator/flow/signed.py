@@ -1,0 +1,127 @@
+"""The signed generation, version 2021-06-25: every answer in an envelope, every page with the token of the next."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from exporter.simulator.answers import Good
+from exporter.simulator.flow import errors, signed_records
+from exporter.simulator.flow.credentials import FlowCredentials
+from exporter.simulator.flow.errors import No, Problem
+from exporter.simulator.flow.gate import Gate
+from exporter.simulator.flow.generation import (
+    GET_PIPELINE,
+    GET_RUN,
+    LIST_PIPELINES,
+    LIST_RUNS,
+    Generation,
+    Operation,
+)
+from exporter.simulator.flow.organization import Organization
+from exporter.simulator.flow.page import Page, by_token
+from exporter.simulator.flow.query import Query
+from exporter.simulator.flow.switches import FlowSwitches
+from exporter.simulator.flow.told import Told
+from exporter.simulator.mischief import Record
+from exporter.simulator.reception import Visit
+from exporter.simulator.runs import Run
+from exporter.simulator.world import Pipeline
+
+P = TypeVar("P")
+
+
+class Signed(Generation):
+    """Answers whoever has signed the request with the access key."""
+
+    roots = ("/organization/{organization_id}/pipelines",)
+    until = "endTime"
+
+    def __init__(
+        self,
+        organization: Organization,
+        switches: FlowSwitches,
+        credentials: Callable[[], FlowCredentials],
+        wait: Callable[[Visit], float | None],
+    ) -> None:
+        super().__init__(organization, switches, credentials, wait)
+        self._gate = Gate()
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Tell what it publishes; it has no way to ask for the latest run."""
+        return (
+            Operation("", LIST_PIPELINES, self.list_pipelines),
+            Operation("/{pipeline_id}", GET_PIPELINE, self.get_pipeline),
+            Operation("/{pipeline_id}/pipelineRuns", LIST_RUNS, self.list_runs),
+            Operation("/{pipeline_id}/pipelineRuns/{run_id}", GET_RUN, self.get_run),
+        )
+
+    def refused(self, no: No, request: Request, visit: Visit) -> Good:
+        """Say no as the gateway does."""
+        return Good(
+            no.of_gateway(visit.request_id, request.headers.get("host", "")),
+            self._status(no),
+        )
+
+    def _declined(self, problem: Problem, request: Request, visit: Visit) -> Good:
+        no, form = problem.signed, self._switches.error_form
+        if form == "gateway":
+            return self.refused(no, request, visit)
+        return Good(self._object(no, visit), 200 if form == "envelope" else self._status(no))
+
+    def _object(self, no: No, visit: Visit) -> Record:
+        return no.in_envelope(visit.request_id)
+
+    def _worded(self, problem: Problem) -> No:
+        return problem.signed
+
+    def _busy(self) -> No:
+        return errors.throttled(self._switches.throttle_code)
+
+    def _refusal(self, request: Request, body: bytes, visit: Visit) -> No | None:
+        credentials, expires = self._credentials(), self._switches.expires
+        no = self._gate.refusal(
+            credentials,
+            operation=visit.operation or "",
+            method=request.method,
+            raw_path=request.scope["raw_path"],
+            raw_query=request.scope["query_string"],
+            headers=dict(request.headers.raw),
+            body=body,
+            now=visit.now + self._switches.skew,
+        )
+        temporary = credentials.security_token is not None
+        if no is None and temporary and expires is not None and visit.now >= expires:
+            return errors.OLD_SECURITY_TOKEN
+        return no
+
+    def _page(self, rows: Sequence[P], query: Query) -> Page[P]:
+        return by_token(rows, query, self._switches.page_limit)
+
+    def _listed(self, key: str, records: list[Record], page: Page[P], visit: Visit) -> Good:
+        place: Record = {"totalCount": page.total}
+        if page.next_token is not None:
+            place["nextToken"] = page.next_token
+        elif self._switches.last_page != "absent":
+            place["nextToken"] = "" if self._switches.last_page == "empty" else None
+        return Good(self._envelope({key: records, **place}, visit))
+
+    def _one(self, key: str, record: Record, visit: Visit) -> Record:
+        return self._envelope({key: record}, visit)
+
+    def _envelope(self, payload: Record, visit: Visit) -> Record:
+        blank = self._switches.blank
+        request_id = {"requestId": visit.request_id}
+        return {**request_id, "errorMessage": blank, **payload, "success": True, "errorCode": blank}
+
+    def _pipeline_row(self, pipeline: Pipeline) -> Record:
+        return signed_records.pipeline_row(self._organization, pipeline)
+
+    def _pipeline_record(self, pipeline: Pipeline) -> Record:
+        return signed_records.pipeline_record(self._organization, pipeline)
+
+    def _run_row(self, pipeline: Pipeline, run: Run, ended: Record) -> Record:
+        return signed_records.run_row(self._organization, pipeline, run, ended)
+
+    def _run_record(self, pipeline: Pipeline, told: Told, created: int) -> Record:
+        return signed_records.run_record(self._organization, pipeline, told, created)
