@@ -1,7 +1,4 @@
-"""What the vendor's own SDK reads and signs; run by its own environment, with a task as JSON on standard input."""
-
-import json
-import sys
+"""What Huawei Cloud's own SDK reads and signs; run by its own environment."""
 
 from huaweicloudsdkcodeartspipeline.v2 import (
     BatchShowPipelinesLatestStatusRequest,
@@ -86,7 +83,3 @@ def sign(task):
         )
         signed.append(Signer(credentials).sign(sdk).header_params["Authorization"])
     return signed
-
-
-task = json.load(sys.stdin)
-json.dump({"read": read, "sign": sign}[task["do"]](task), sys.stdout)
