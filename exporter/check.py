@@ -1,27 +1,24 @@
 """What a configuration means: requests and series to expect, and what a user will want to know before they run it."""
 
-import math
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from exporter.assembly import LOOPBACK, label_names
 from exporter.board import ProjectView, View, bounds
 from exporter.config.duration import format_duration
-from exporter.config.fields import Discover, PipelineEntry, Section
+from exporter.config.fields import Section
 from exporter.config.schema import Config
 from exporter.config.secret import FileSecret, SecretError
+from exporter.cost import batched, owned, quiet_requests, requests
 from exporter.ledger import Series
 from exporter.metrics import Family, Type, V, catalogue
 from exporter.model import Job, Pipeline, Run, Stage, Status, Step
-from exporter.providers import AnyProject, connect
+from exporter.providers import AnyProject
 from exporter.shard import Shard
 from exporter.tally import Durations, Tally
 
 MANY_SERIES = 300_000
 STAGES = 5
-EXAMPLE = 1000
-"""Pipelines of a project, where their number is not known."""
-_ID_LENGTH = 32
 
 
 def report(config: Config, shard: Shard | None = None) -> str:
@@ -34,7 +31,7 @@ def report(config: Config, shard: Shard | None = None) -> str:
     watched = found if finds else _count(listed, "pipeline")
     lines = [f"{_count(len(config.projects), 'project')}, {watched}"]
     if shard is not None:
-        own = sum(len(_listed(project, shard)) for project in config.projects)
+        own = sum(len(owned(project, shard)) for project in config.projects)
         part = f"about 1/{shard.total} of those discovered"
         share = (f"{own} of those listed, and {part}" if listed else part) if finds else f"{own} of them"
         lines.append(
@@ -52,58 +49,14 @@ def report(config: Config, shard: Shard | None = None) -> str:
     return "\n".join(lines)
 
 
-def _listed(project: AnyProject, shard: Shard | None) -> tuple[PipelineEntry, ...]:
-    """The listed pipelines of a project, or those that a shard has of them."""
-    return tuple(
-        entry
-        for entry in project.pipelines
-        if shard is None or shard.owns(project.provider, project.scope, entry.id)
-    )
-
-
 def _project(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
-    poll = config.poll
-    own = _listed(project, shard)
-    listed = _count(len(own), "pipeline")
+    listed = _count(len(owned(project, shard)), "pipeline")
     if project.discovery:
         listed = f"{listed} and those discovered" if project.pipelines else "every pipeline discovered"
         if shard is not None:
             listed += " that are its own" if project.pipelines else " that is its own"
     yield f"{project.name} ({project.provider}, {project.base_url}): {listed}"
-    page = connect(project, {})[0].page_size
-    listing = f"1 for each {page} pipelines of the project, and 1 to see the end"
-    many = poll.chunk_size > 1
-    batch = f"1 for each {poll.chunk_size} pipelines" if many else "1 for each pipeline"
-    running = f"1 for each {poll.chunk_size} of them" if many else "1 for each"
-    refresh, often = format_duration(poll.interval), min(poll.active_interval, poll.interval)
-    if project.discovery is None:
-        requests = requests_per_refresh(config, project, shard)
-        noun = "request" if requests == 1 else "requests"
-        yield f"  {requests} {noun} a refresh, {_per_minute(requests, poll.interval)} a minute; besides"
-    else:
-        turn = _turn(config, project.discovery)
-        watched = math.ceil(EXAMPLE / shard.total) if shard else EXAMPLE
-        mean = requests_with_discovery(config, project.discovery, EXAMPLE, page, watched)
-        minute = _per_minute(mean, poll.interval)
-        some = f"about {watched} of them" if shard else "all of them"
-        if turn > 1:
-            yield f"  requests of a refresh, every {refresh}: {batch}"
-            yield f"  but every {format_duration(turn * poll.interval)} one lists the project instead: {listing}"
-        else:
-            yield f"  requests of a refresh, every {refresh}, which lists the project: {listing}"
-        yield f"  with {EXAMPLE} pipelines in the project, {some} watched: about {minute} a minute; besides"
-    most = _per_minute(1, often)
-    yield f"  - for running pipelines: every {format_duration(often)}, {running} (up to {most} a minute)"
-    if project.discovery is None and any(entry.name is None for entry in own):
-        yield f"  - for names that are not given: at the start and every hour, {listing}"
-    if config.metrics.details != "none":
-        yield "  - for metrics.details: 1 for each run that is new, or has changed since the poll before"
-    yield "  - for runs that began and ended between two polls, or that a newer one hides: 1 for all of a pipeline's"
-    yield "  - for what else is under way at the first sight of a running pipeline: 1 for each"
-
-
-def _per_minute(requests: float, seconds: float) -> str:
-    return f"{requests * 60 / seconds:.4g}"
+    yield from requests(config, project, shard)
 
 
 def _expected(config: Config, shard: Shard | None, *, discovery: bool) -> str:
@@ -118,28 +71,9 @@ def _expected(config: Config, shard: Shard | None, *, discovery: bool) -> str:
     )
 
 
-def requests_per_refresh(config: Config, project: AnyProject, shard: Shard | None = None) -> int:
-    """Requests that one pass over all listed pipelines of a project takes."""
-    return math.ceil(len(_listed(project, shard)) / config.poll.chunk_size)
-
-
-def requests_with_discovery(
-    config: Config, discovery: Discover, pipelines: int, page: int, watched: int
-) -> float:
-    """Requests that a refresh takes on the average where a project has so many pipelines, some of them watched."""
-    batches, listing = math.ceil(watched / config.poll.chunk_size), math.ceil(pipelines / page) + 1
-    turn = _turn(config, discovery)
-    return ((turn - 1) * batches + listing) / turn
-
-
-def _turn(config: Config, discovery: Discover) -> int:
-    """Of so many refreshes one lists the project, which tells the runs as well."""
-    return max(1, math.ceil(discovery.interval / config.poll.interval))
-
-
 def expected_series(config: Config, shard: Shard | None = None) -> int:
     """Series of listed pipelines and of projects, if every pipeline has `STAGES` stages, succeeded and failed."""
-    pipelines = sum(len(_listed(project, shard)) for project in config.projects)
+    pipelines = sum(len(owned(project, shard)) for project in config.projects)
     families = catalogue(config.metrics, label_names(config))
     project = ProjectView(provider="", project="", durations=_example_durations(config))
     shared = sum(_series(family, project) for family in families.projects)
@@ -205,11 +139,11 @@ def warnings(config: Config, shard: Shard | None = None) -> Iterator[str]:
 
 def _doubts(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
     limit, interval = project.rate_limit, config.poll.interval
-    needed = (requests_per_refresh(config, project, shard) - limit.burst) / limit.requests_per_second
+    needed = (quiet_requests(config, project, shard) - limit.burst) / limit.requests_per_second
     if needed > interval:
         yield (
             f"a refresh takes {needed:.0f} s under rate_limit, longer than poll.interval "
-            f"({format_duration(interval)}): raise one of them, or poll.chunk_size"
+            f"({format_duration(interval)}): raise one of them{', or poll.chunk_size' if batched(project) else ''}"
         )
     if project.discover and project.discover.interval < interval:
         yield (
@@ -220,15 +154,11 @@ def _doubts(config: Config, project: AnyProject, shard: Shard | None) -> Iterato
         yield "url_template has no {pipeline_id}: all pipelines will have the same url"
     if project.tls.insecure_skip_verify:
         yield "tls.insecure_skip_verify: whoever is in between can read the credentials; ca_file is the safe way"
-    for url in (project.base_url, getattr(project.auth, "iam_endpoint", None)):
-        parts = urlsplit(url or "")
+    for url in project.urls:
+        parts = urlsplit(url)
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             yield f"{url} is not encrypted: credentials go over the network in the clear"
-    odd = [entry.id for entry in project.pipelines if len(entry.id) != _ID_LENGTH]
-    if odd:
-        yield f"{odd[0]} is not {_ID_LENGTH} characters long, as pipeline ids are"
-    if len(project.project_id) != _ID_LENGTH:
-        yield f"project_id {project.project_id} is not {_ID_LENGTH} characters long, as project ids are"
+    yield from project.doubts()
     yield from _unreadable(project)
     yield from _unreadable(project.auth)
 

@@ -25,7 +25,7 @@ from exporter.config.fields import ProjectSection
 from exporter.config.schema import Config, ConfigError, load
 from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Format
-from exporter.membership import NO_MEMBER
+from exporter.membership import no_member
 from exporter.shard import SHARDS, Shard, chosen
 from exporter.store import StateError
 from exporter.transport import SetupError
@@ -35,8 +35,8 @@ _COMMANDS = {
     "check-config": "read FILE, tell every fault, and what it means: requests, series",
     "once": "poll everything once and print the metrics",
     "discover": "print what the provider lists, as pipelines: to paste",
-    "demo": "run on a simulated cloud, no account needed",
-    "simulate": "the simulated cloud alone; prints a configuration for it",
+    "demo": "run on simulated clouds, no account needed",
+    "simulate": "the simulated clouds alone; prints a configuration for them",
 }
 
 _SHARED = frozenset({"run", "check-config", "once"})
@@ -118,8 +118,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("log.level", "info", "debug, info, warning or error", _one_of(*logs.LEVELS))
     flag("log.format", "logfmt", "logfmt or json", _one_of(*logs.FORMATS))
     simulated = _whole(1, 100_000)
-    flag("simulate.pipelines", "200", "for demo and simulate: how many pipelines", simulated)
-    flag("simulate.seed", "1", "for demo and simulate: another seed, another cloud", simulated)
+    flag("simulate.pipelines", "200", "for demo and simulate: how many pipelines each cloud has", simulated)
+    flag("simulate.seed", "1", "for demo and simulate: another seed, other clouds", simulated)
     version = f"pipeline-exporter, version {__version__} (python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     return parser
@@ -241,7 +241,7 @@ async def _print_pipelines(config: Config) -> int:
             await poller.close()
         wanted = {identity: name for identity, name in found.items() if _takes(project, name)}
         if not found:
-            _log.error(NO_MEMBER, extra={"project": project.name})
+            _log.error(no_member(project), extra={"project": project.name})
             code = 1
         others = (
             f", {len(found) - len(wanted)} others do not match discover" if len(wanted) < len(found) else ""
@@ -262,14 +262,14 @@ def _takes(project: ProjectSection, name: str) -> bool:
 
 
 def _demo(flags: argparse.Namespace) -> int:
-    cloud = demo.cloud(seed=flags.simulate_seed, pipelines=flags.simulate_pipelines)
     listener = listen(flags.web_listen_address or "127.0.0.1:10047")
-    return asyncio.run(demo.run_demo(cloud, listener, flags.web_telemetry_path))
+    path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
+    return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
-    cloud = demo.cloud(seed=flags.simulate_seed, pipelines=flags.simulate_pipelines)
-    return asyncio.run(demo.simulate(cloud, listen(flags.web_listen_address or "127.0.0.1:10048")))
+    listener = listen(flags.web_listen_address or "127.0.0.1:10048")
+    return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
 
 
 _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -1,4 +1,4 @@
-"""`demo` and `simulate`: a simulated cloud, and the exporter on it."""
+"""`demo` and `simulate`: simulated clouds side by side, and the exporter on them."""
 
 import asyncio
 import contextlib
@@ -10,40 +10,53 @@ import yaml
 
 from exporter.config.schema import Config
 from exporter.daemon import address_of, listen, run
-from exporter.simulator import CodeArts, World, serve
-
-_PROJECT = "simulated"
+from exporter.simulator import CodeArts, Flow, World, serve, together
 
 
-def cloud(*, seed: int, pipelines: int) -> CodeArts:
-    """A simulated CodeArts cloud."""
-    return CodeArts(World(seed=seed, pipelines=pipelines))
+class Clouds:
+    """A simulated CodeArts cloud and a simulated Flow, each with one project."""
 
+    def __init__(self, *, seed: int, pipelines: int) -> None:
+        self._codearts = CodeArts(World(seed=seed, pipelines=pipelines))
+        self._flow = Flow(World(seed=seed + 1, pipelines=pipelines))
+        self.app = together(self._codearts, self._flow)
+        """What answers for both, on one port."""
 
-def configuration(simulated: CodeArts, url: str) -> dict[str, Any]:
-    """A configuration that polls a simulated cloud at `url`, as a file would have it."""
-    world = simulated.world
-    return {
-        "poll": {"interval": "15s", "active_interval": "5s"},
-        "projects": [
-            {
-                "name": _PROJECT,
-                "provider": "codearts",
-                "endpoint": url,
-                "project_id": world.project_id,
-                "auth": {
-                    "method": "aksk",
-                    "access_key": simulated.credentials.access_key,
-                    "secret_key": simulated.credentials.secret_key,
+    def configuration(self, url: str) -> dict[str, Any]:
+        """A configuration that polls both, where they answer at `url`, as a file would have it."""
+        common = {
+            "endpoint": url,
+            # Nobody counts requests here, and nobody likes to wait.
+            "rate_limit": {"requests_per_second": 200, "burst": 100},
+            "discover": {"interval": "1m"},
+        }
+        return {
+            "poll": {"interval": "15s", "active_interval": "5s"},
+            "projects": [
+                {
+                    "name": "simulated-codearts",
+                    "provider": "codearts",
+                    "project_id": self._codearts.world.project_id,
+                    "auth": {
+                        "method": "aksk",
+                        "access_key": self._codearts.credentials.access_key,
+                        "secret_key": self._codearts.credentials.secret_key,
+                    },
+                    **common,
                 },
-                "discover": {"interval": "1m"},
-            }
-        ],
-    }
+                {
+                    "name": "simulated-flow",
+                    "provider": "flow",
+                    "organization_id": self._flow.organization_id,
+                    "auth": {"method": "yunxiao_token", "token": self._flow.credentials.personal_token},
+                    **common,
+                },
+            ],
+        }
 
 
 _WELCOME = """
-  The exporter runs on a simulated CodeArts project with {pipelines} pipelines.
+  The exporter runs on a simulated CodeArts project and a simulated Flow organization of {pipelines} pipelines each.
 
   Page      http://{address}/
   Metrics   http://{address}{path}
@@ -61,14 +74,13 @@ _WELCOME = """
 """
 
 
-async def run_demo(simulated: CodeArts, listener: socket.socket, telemetry_path: str) -> int:
-    """Run a simulated cloud on a free port and the exporter on it, until SIGTERM or SIGINT."""
+async def run_demo(listener: socket.socket, telemetry_path: str, *, seed: int, pipelines: int) -> int:
+    """Run simulated clouds on a free port and the exporter on them, until SIGTERM or SIGINT."""
+    clouds = Clouds(seed=seed, pipelines=pipelines)
     port = listen("127.0.0.1:0")
-    config = Config.model_validate(configuration(simulated, f"http://{address_of(port)}"))
-    serving = asyncio.create_task(serve(simulated.app, port))
-    text = _WELCOME.format(
-        address=address_of(listener), path=telemetry_path, pipelines=len(simulated.world.pipelines)
-    )
+    config = Config.model_validate(clouds.configuration(f"http://{address_of(port)}"))
+    serving = asyncio.create_task(serve(clouds.app, port))
+    text = _WELCOME.format(address=address_of(listener), path=telemetry_path, pipelines=pipelines)
     print(text, flush=True)  # noqa: T201  # the command's output
     try:
         return await run(config, listener, telemetry_path)
@@ -78,13 +90,14 @@ async def run_demo(simulated: CodeArts, listener: socket.socket, telemetry_path:
             await serving
 
 
-async def simulate(simulated: CodeArts, listener: socket.socket) -> int:
-    """Run a simulated cloud until SIGTERM or SIGINT, after printing a configuration for it."""
+async def simulate(listener: socket.socket, *, seed: int, pipelines: int) -> int:
+    """Run simulated clouds until SIGTERM or SIGINT, after printing a configuration for them."""
+    clouds = Clouds(seed=seed, pipelines=pipelines)
     address = address_of(listener)
-    config = configuration(simulated, f"http://{address}")
-    print(f"# A simulated CodeArts cloud listens on http://{address}; this configuration polls it.")  # noqa: T201
+    config = clouds.configuration(f"http://{address}")
+    print(f"# Simulated clouds listen on http://{address}; this configuration polls them.")  # noqa: T201
     print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), flush=True)  # noqa: T201
-    serving = asyncio.create_task(serve(simulated.app, listener))
+    serving = asyncio.create_task(serve(clouds.app, listener))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)

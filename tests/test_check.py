@@ -13,8 +13,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from exporter.assembly import Exporter, assemble
-from exporter.check import STAGES, expected_series, requests_per_refresh, requests_with_discovery
+from exporter.check import STAGES, expected_series
 from exporter.config.schema import Config
+from exporter.cost import requests_per_refresh, requests_with_discovery
 from exporter.exposition import Format
 from exporter.shard import Shard
 from exporter.simulator import running

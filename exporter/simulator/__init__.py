@@ -16,6 +16,7 @@ from exporter.simulator.runs import Status
 from exporter.simulator.server import running, serve
 from exporter.simulator.story import State, Story, Truth
 from exporter.simulator.tale import Tale, Telling
+from exporter.simulator.together import together
 from exporter.simulator.world import World
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "World",
     "running",
     "serve",
+    "together",
 ]

@@ -17,7 +17,7 @@ from exporter.simulator.flow.credentials import FlowCredentials
 from exporter.simulator.flow.generation import Generation
 from exporter.simulator.flow.organization import Organization
 from exporter.simulator.flow.personal import ROOT, Personal
-from exporter.simulator.flow.signed import Signed
+from exporter.simulator.flow.signed import ORGANIZATION, Signed
 from exporter.simulator.flow.switches import FlowSwitches
 from exporter.simulator.mischief import Mischief
 from exporter.simulator.project import Runs
@@ -65,6 +65,10 @@ class Flow(Cloud, FlowSwitches):
                 for operation in generation.operations()
             )
         )
+
+    def answers(self, path: str) -> bool:
+        """Tell whether a path is one of Flow's, published or not."""
+        return path.startswith((ROOT, ORGANIZATION))
 
     def pipeline_id(self, pipeline_id: str) -> str:
         """Tell the id here of the pipeline that has the given one in the world; `KeyError` if there is none."""

@@ -30,11 +30,13 @@ from exporter.simulator.world import Pipeline
 
 P = TypeVar("P")
 
+ORGANIZATION = "/organization/"
+
 
 class Signed(Generation):
     """Answers whoever has signed the request with the access key."""
 
-    roots = ("/organization/{organization_id}/pipelines",)
+    roots = (f"{ORGANIZATION}{{organization_id}}/pipelines",)
     until = "endTime"
 
     def __init__(
