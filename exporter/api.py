@@ -5,9 +5,10 @@ import contextlib
 import logging
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import httpx
@@ -50,6 +51,8 @@ class Answer(msgspec.Struct, frozen=True):
     """When the request was sent, by our monotonic clock."""
     code: str
     """The HTTP status."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Keyed in lower case."""
 
 
 class ApiError(Exception):
@@ -320,7 +323,7 @@ class Api:
             date = _date(headers.get("date"))
             now = self._clock.time() if date is None else date
             fault_or_none = self._provider.fault(call, status, headers, body)
-            result = fault_or_none or Answer(body, now, started, str(status))
+            result = fault_or_none or Answer(body, now, started, str(status), headers)
         if isinstance(result, Fault):
             result = self._masked(result, secrets)
             self._telemetry.failed(self._project, self._provider.name, call.operation, result)

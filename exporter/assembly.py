@@ -19,6 +19,7 @@ from exporter.membership import Claims, Membership
 from exporter.metrics import catalogue
 from exporter.poller import Poller
 from exporter.providers import connect
+from exporter.providers.base import Sweeping
 from exporter.publisher import Publisher
 from exporter.shard import Shard
 from exporter.store import Store, Stored
@@ -58,6 +59,7 @@ def assemble(
     members = [Membership(project, place, claims, shard) for place, project in enumerate(config.projects)]
     for project, membership in zip(config.projects, members, strict=True):
         membership.recall(archive.names(project))
+    connections = [connect(project, environment) for project in config.projects]
     boards = tuple(
         Board(
             membership.pipelines(),
@@ -68,8 +70,9 @@ def assemble(
             interval=config.poll.interval,
             started=started,
             durations=archive.durations(project),
+            outlines=isinstance(provider, Sweeping),
         )
-        for project, membership in zip(config.projects, members, strict=True)
+        for project, membership, (provider, _, _) in zip(config.projects, members, connections, strict=True)
     )
     archive.begin()
     for project, board in zip(config.projects, boards, strict=True):
@@ -86,7 +89,7 @@ def assemble(
     credentials: dict[tuple[str, str], Credential] = {}
     pollers = []
     for place, (project, board) in enumerate(zip(config.projects, boards, strict=True)):
-        provider, auth, base_url = connect(project, environment)
+        provider, auth, base_url = connections[place]
         credential = credentials.setdefault(
             (base_url, auth.identity),
             Credential(auth, clock, config.poll.interval, bars.setdefault(base_url, Bars())),

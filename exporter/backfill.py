@@ -43,8 +43,12 @@ class Asks(msgspec.Struct, frozen=True):
 class Backfill:
     """The looks for runs of one pipeline."""
 
-    def __init__(self, interval: float) -> None:
-        """The first pause is `interval` seconds."""
+    def __init__(self, interval: float, *, list_first: bool = False) -> None:
+        """The first pause is `interval` seconds.
+
+        `list_first`: the list is read for a single hidden run, too, since its details do not tell all of it.
+        """
+        self._together = 1 if list_first else 2
         self._interval = min(interval, LONGEST)
         self._hidden: dict[str, _Turn] = {}
         self._listing: _Turn | None = None
@@ -74,7 +78,7 @@ class Backfill:
     def due(self, now: float) -> Asks:
         """What to ask for at `now`."""
         hidden = tuple(run for run, turn in self._hidden.items() if turn.due <= now)
-        together = sum(not self._hidden[run].alone for run in hidden) > 1
+        together = sum(not self._hidden[run].alone for run in hidden) >= self._together
         if (self._listing is not None and self._listing.due <= now) or (together and not self._failing):
             return Asks(listing=True, runs=tuple(run for run in hidden if self._hidden[run].alone))
         return Asks(runs=hidden)

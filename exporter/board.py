@@ -104,9 +104,15 @@ class Entry:
     """A pipeline's place on the board."""
 
     def __init__(
-        self, pipeline: Pipeline, *, interval: float, now: float, remembered: Remembered | None = None
+        self,
+        pipeline: Pipeline,
+        *,
+        interval: float,
+        now: float,
+        remembered: Remembered | None = None,
+        outlines: bool = False,
     ) -> None:
-        """`interval` is the poll's, `now` is monotonic; both in seconds."""
+        """`interval` is the poll's, `now` is monotonic; both in seconds. `outlines` as for `Board`."""
         self.pipeline = pipeline
         self.view: View | None = None
         """None until the first poll that covered it has ended, unless something is remembered of it."""
@@ -130,7 +136,9 @@ class Entry:
         self._detail_due = -math.inf
         self.detail_turn = 0
         """When its turn for details was last, among the pipelines of its board."""
-        self._backfill = Backfill(interval)
+        self._unsettled = False
+        """Whether an answer was lost, so that another is needed soon."""
+        self._backfill = Backfill(interval, list_first=outlines)
         if remembered is not None:
             memory = remembered.memory
             self._books = self._kept = _Books(memory.state, memory.tally, memory.durations)
@@ -186,6 +194,7 @@ class Entry:
     def not_saved(self, now: float) -> None:
         """It is not: nothing was accounted since, and the next answer is applied to what was known before."""
         self._books, self._answered = self._kept, self._kept_answered
+        self._unsettled = True
         self._backfill.not_saved(self._books.state if self._books is not None else State(), now)
 
     # Answers
@@ -204,7 +213,7 @@ class Entry:
         outcome = account(None if first else books.state, run, now=now, answered=self._answered)
         self._take(books, outcome, observe)
         self._asked = self._since = asked
-        self._expired = False
+        self._expired = self._unsettled = False
         self._absences = self._absences + 1 if run is None else 0
         if outcome.believed:
             self._answered = now
@@ -227,6 +236,35 @@ class Entry:
                     durations = observe(durations, event.run)
             self._books = _Books(outcome.state, books.tally.add(outcome.events), durations)
         self._shown = outcome.state
+
+    def unchanged(self, asked: float) -> None:
+        """A successful answer told that nothing has happened; its request was sent at `asked` (monotonic seconds)."""
+        if self._asked is None or asked < self._asked:
+            return
+        self._asked = self._since = asked
+        self._expired = False
+        self._show(up=True)
+
+    @property
+    def latest(self) -> Run | None:
+        """The latest run as the last answer told it."""
+        return self._latest
+
+    @property
+    def restless(self) -> bool:
+        """Whether something is known to go on, or was lost, so that it has to be asked about."""
+        return self._unsettled or (self._books is not None and bool(self._books.state.open))
+
+    def foresee(self, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float) -> frozenset[str]:
+        """The ids of the runs that would be counted if an answer told the latest run, if one is given, and the list these."""
+        state = self._state
+        events: tuple[Event, ...] = ()
+        if latest is not None:
+            shown = account(state, latest, now=now, answered=self._answered)
+            state, events = shown.state, shown.events
+        events += fill(state or State(), runs, reach, now=now).events
+        ended = (event.run for event in events if event.count is Count.ENDED)
+        return frozenset(run.id for run in ended if run is not None)
 
     # Details
 
@@ -273,7 +311,15 @@ class Entry:
 
     def search(self) -> Search:
         """What to read the run list for."""
-        return search(self._books.state if self._books is not None else State(), now=self._answered)
+        return search(self._state or State(), now=self._answered)
+
+    def search_after(self, latest: Run, now: float) -> Search:
+        """What to read the run list for once an answer, at `now` by its own clock, has told the latest run."""
+        return search(account(self._state, latest, now=now, answered=self._answered).state, now=now)
+
+    @property
+    def _state(self) -> State | None:
+        return self._books.state if self._books is not None else None
 
     def listed(
         self, runs: Sequence[Run], reach: Reach, *, clock: float, now: float, observe: Observe
@@ -442,15 +488,21 @@ class Board:
         interval: float,
         started: float,
         durations: Durations | None = None,
+        outlines: bool = False,
     ) -> None:
-        """`interval` is the poll's, `started` monotonic; both in seconds. `durations` are what is remembered of it."""
+        """`interval` is the poll's, `started` monotonic; both in seconds. `durations` are what is remembered of it.
+
+        `outlines`: what goes on inside a run, and nothing else, is told by its details alone; answers bring them along.
+        """
         self._entries: dict[str, Entry] = {}
         self._past = past
         self._provider = provider
         self.project = project
         """Its name in the configuration."""
         self._interval = interval
-        self._details = metrics.details != "none"
+        self._outlines = outlines
+        self.jobs = metrics.details != "none"
+        """Whether the jobs of latest runs are shown."""
         self._bounds = bounds(metrics)
         self._own = self._observer(metrics, "pipeline", STAGE_NAMES_OF_PIPELINE)
         self._shared = self._observer(metrics, "project", STAGE_NAMES_OF_PROJECT)
@@ -487,7 +539,13 @@ class Board:
             entry = before.pop(pipeline.id, None)
             if entry is None:
                 remembered = self._past.recall(pipeline.id)
-                entry = Entry(pipeline, interval=self._interval, now=clock, remembered=remembered)
+                entry = Entry(
+                    pipeline,
+                    interval=self._interval,
+                    now=clock,
+                    remembered=remembered,
+                    outlines=self._outlines,
+                )
             elif entry.pipeline != pipeline:
                 entry.renamed(pipeline)
             self._entries[pipeline.id] = entry
@@ -547,6 +605,26 @@ class Board:
             )
             self._share(identity, events)
 
+    def unchanged(self, ids: Iterable[str], *, asked: float) -> None:
+        """Apply a successful answer which told that nothing has happened in `ids`."""
+        for identity in ids:
+            self._entries[identity].unchanged(asked)
+
+    def latest(self, identity: str) -> Run | None:
+        """A pipeline's latest run as the last answer told it."""
+        return self._entries[identity].latest
+
+    @property
+    def restless(self) -> frozenset[str]:
+        """The ids of pipelines that have to be asked about, whatever else is known of them."""
+        return frozenset(identity for identity, entry in self._entries.items() if entry.restless)
+
+    def foresee(
+        self, identity: str, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float
+    ) -> frozenset[str]:
+        """The ids of the runs that would be counted if an answer told the latest run, if one is given, and the list these."""
+        return self._entries[identity].foresee(latest, runs, reach, now=now)
+
     def _share(self, identity: str, events: Iterable[Event]) -> None:
         """Add what was counted of a pipeline to the histograms of the project."""
         for event in events:
@@ -569,7 +647,7 @@ class Board:
 
     def wanted_details(self, now: float) -> tuple[tuple[str, Run], ...]:
         """Runs whose details are to be asked for, by pipeline id: those that are new or have changed."""
-        if not self._details:
+        if not self.jobs or self._outlines:
             return ()
         # Whoever has waited longest comes first: those that change often would else starve the others.
         turns = sorted(self._entries.items(), key=lambda item: item[1].detail_turn)
@@ -611,6 +689,10 @@ class Board:
     def search(self, identity: str) -> Search:
         """What to read a pipeline's run list for."""
         return self._entries[identity].search()
+
+    def search_after(self, identity: str, latest: Run, now: float) -> Search:
+        """What to read it for once an answer, at `now` by its own clock, has told the latest run."""
+        return self._entries[identity].search_after(latest, now)
 
     def listed(self, identity: str, runs: Sequence[Run], reach: Reach, *, clock: float, now: float) -> None:
         """Apply what a pipeline's run list told at `now` (its own clock); `clock` is monotonic."""

@@ -4,17 +4,17 @@ They never delay a poll by more than what is under way: whatever is not asked fo
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from itertools import pairwise
 
 from exporter.api import Answer, Api, ApiError
 from exporter.board import Board
 from exporter.clock import Clock
 from exporter.fault import Kind
+from exporter.inquiry.runlist import RunList, supposed
 from exporter.ledger import RUNS, Reach
 from exporter.model import Run
-from exporter.providers.base import Provider
+from exporter.providers.base import Provider, Sweeping
 from exporter.report import HOPELESS, Outcome, Report
 
 _FEW = 10
@@ -22,9 +22,6 @@ _FEW = 10
 
 _SMALL = 20
 """Rows of a small page."""
-
-_PAGES = 30
-"""Pages of one list that are read at a time."""
 
 _Look = Callable[[Outcome], Awaitable[None]]
 
@@ -36,6 +33,7 @@ class Looks:
         self, provider: Provider, api: Api, board: Board, report: Report, clock: Clock, *, concurrency: int
     ) -> None:
         self._provider = provider
+        self._outlines = isinstance(provider, Sweeping)
         self._api = api
         self._board = board
         self._report = report
@@ -122,48 +120,37 @@ class Looks:
         """Read the run list of a pipeline as far back as what is wanted can lie."""
         search = self._board.search(pipeline)
         limit = min(_SMALL if search.size <= _FEW else RUNS, self._provider.runs_page_size)
-        found: dict[str, Run] = {}
-        offset = pages = 0
-        fault: ApiError | None = None
-        whole = falling = True
+        runs = RunList(self._provider, self._api, self._report, pipeline)
         reach: Reach | None = None
-        while reach is None:
-            try:
-                answer = await self._api.send(self._provider.runs(pipeline, offset, limit))
-            except ApiError as error:
-                fault = error
-                break
-            outcome.in_a_row = 0
-            page = self._provider.read_runs(answer.body, pipeline, answer.now)
-            self._report.surprises(page)
-            now = answer.now
-            whole = whole and not page.incomplete
-            falling = falling and _falling((*found.values(), *page.runs))
-            offset, pages = offset + page.rows, pages + 1
-            if not page.rows:
-                reach = Reach.COMPLETE
-            elif page.runs and found.keys() >= {run.id for run in page.runs}:
-                # A cloud that does not heed the offset: what it does not tell cannot be known.
-                reach = Reach.CUT
-            else:
-                found |= {run.id: run for run in page.runs}
+        fault: ApiError | None = None
+        told: list[Run] | None = None
+        try:
+            while reach is None:
+                await runs.turn(limit)
+                outcome.in_a_row = 0
                 limit = self._provider.runs_page_size
-                if search.found(found.values()) or pages >= _PAGES:
-                    reach = Reach.CUT
-                elif falling:
-                    reach = search.reach(page.runs) or (Reach.BOUND if offset >= RUNS else None)
-        clock = self._clock.monotonic()
+                reach = runs.reach(search)
+        except ApiError as error:
+            fault = error
+        if runs.answer is not None:
+            told, reach = runs.runs, reach or Reach.CUT
+            if self._outlines:
+                try:
+                    told, reach = await self._completed(pipeline, runs, reach, runs.answer.now)
+                except ApiError as error:
+                    fault, told = error, None
         if fault is not None and fault.fault.kind is not Kind.CONTENT:
             outcome.note(fault, hopeless=HOPELESS - {Kind.PROJECT})
-        if not pages:
+        clock = self._clock.monotonic()
+        if runs.answer is None or told is None or reach is None:
             self._board.not_listed(pipeline, clock)
-            return
-        if reach is None or not whole:
-            reach = Reach.CUT
-        self._board.listed(pipeline, list(found.values()), reach, clock=clock, now=now)
+        else:
+            self._board.listed(pipeline, told, reach, clock=clock, now=runs.answer.now)
 
-
-def _falling(runs: Sequence[Run]) -> bool:
-    """Whether runs come by their start, newest first, as they were asked for."""
-    starts = [run.start for run in runs if run.start is not None]
-    return all(start >= following for start, following in pairwise(starts))
+    async def _completed(
+        self, pipeline: str, runs: RunList, reach: Reach, now: float
+    ) -> tuple[list[Run], Reach]:
+        """The runs that a list told, those to be counted with what only their details tell."""
+        counted = self._board.foresee(pipeline, None, supposed(runs.runs), reach, now=now)
+        told, complete = await runs.completed(counted, jobs=False)
+        return told, reach if complete else Reach.CUT

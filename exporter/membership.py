@@ -15,7 +15,14 @@ from exporter.model import Pipeline, label
 from exporter.providers import AnyProject
 from exporter.shard import Shard
 
-NO_MEMBER = "the provider lists no pipelines: most likely the user is no member of this project (or project_id is another's)"
+
+def no_member(project: AnyProject) -> str:
+    """What is most likely wrong where the provider lists no pipelines."""
+    return (
+        "the provider lists no pipelines: most likely the user is no member of this project "
+        f"(or {project.scope_key} is another's)"
+    )
+
 
 ABSENCES = 2
 AGREEING = 3
@@ -125,7 +132,7 @@ class Membership:
             self._doubted = self._doubted + 1 if frozenset(found) == self._doubtful else 1
             self._doubtful = frozenset(found)
             if self._doubted < AGREEING:
-                return _doubt(len(found), before)
+                return _doubt(self._project, len(found), before)
         self._doubted, self._doubtful = 0, None
         self._size = len(found)
         for identity, name in found.items():
@@ -178,7 +185,7 @@ class Membership:
         )
 
 
-def _doubt(found: int, before: int) -> str:
+def _doubt(project: AnyProject, found: int, before: int) -> str:
     if not found:
-        return NO_MEMBER
+        return no_member(project)
     return f"the provider lists {found} pipelines after {before}: did the user lose a permission?"

@@ -14,6 +14,7 @@ import msgspec
 from exporter.board import ProjectView, View
 from exporter.config.schema import Metrics, RunInfoLabel
 from exporter.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Job, Run, Stage, Status, Step
+from exporter.providers import fields
 from exporter.tally import Durations, Histogram
 
 V = TypeVar("V")
@@ -63,6 +64,14 @@ PIPELINE_LABELS = ("pipeline", "pipeline_id", "project", "provider")
 PROJECT_LABELS = ("project", "provider")
 
 _CACHED = "Cached, refreshed by polls."
+
+
+def _source(family: str) -> str:
+    """Where the providers tell a value, in words for a HELP."""
+    told = "; ".join(f"{name}: {field}" for name, field in fields(f"ci_pipeline_{family}").items())
+    return f"({told})"
+
+
 _SEQUENCE = ("stage_name", "stage_sequence")
 
 
@@ -145,24 +154,26 @@ def _latest_run(metrics: Metrics) -> tuple[Family[View], ...]:
         Family(
             name=f"{prefix}_status",
             type=Type.GAUGE,
-            help="State of the latest run (CodeArts: status): 1 for the one that it is in, 0 for the others. Absent "
-            f"until a run is known. {_CACHED}",
+            help=f"State of the latest run {_source('latest_run_status')}: 1 for the one that it is in, 0 for the "
+            f"others. Absent until a run is known. {_CACHED}",
             labels=("status",),
             samples=status,
         ),
         _gauge(
             f"{prefix}_number",
-            "Number of the latest run (CodeArts: run_number). Absent if the provider gives none.",
+            f"Number of the latest run {_source('latest_run_number')}. Absent if the provider gives none.",
             of_latest(lambda run: run.number),
         ),
         _gauge(
             f"{prefix}_start_timestamp_seconds",
-            "When the latest run started (CodeArts: start_time), in epoch seconds. Absent if not known.",
+            f"When the latest run started {_source('latest_run_start_timestamp_seconds')}, in epoch seconds. Absent if "
+            "not known.",
             of_latest(lambda run: run.start),
         ),
         _gauge(
             f"{prefix}_end_timestamp_seconds",
-            "When the latest run ended (CodeArts: end_time), in epoch seconds. Absent while it is under way.",
+            f"When the latest run ended {_source('latest_run_end_timestamp_seconds')}, in epoch seconds. Absent while it "
+            "is under way.",
             of_latest(lambda run: run.end if run.status.final else None),
         ),
         _gauge(
@@ -213,15 +224,15 @@ def _stages(metrics: Metrics) -> tuple[Family[View], ...]:
         Family(
             name=f"{prefix}_status",
             type=Type.GAUGE,
-            help="State of a stage of the latest run (CodeArts: stage_status_list.status): 1 for the one that it is "
+            help=f"State of a stage of the latest run {_source('latest_run_stage_status')}: 1 for the one that it is "
             f"in; with metrics.stage_status_series: all also 0 for the others. {_CACHED}",
             labels=(*_SEQUENCE, "status"),
             samples=status,
         ),
         family(
             f"{prefix}_start_timestamp_seconds",
-            "When a stage of the latest run started (CodeArts: stage_status_list.start_time, read in "
-            "stage_time_zone), in epoch seconds. Absent if it has not, or if that time cannot be right.",
+            f"When a stage of the latest run started {_source('latest_run_stage_start_timestamp_seconds')}, in epoch "
+            "seconds. Absent if it has not, or if that time cannot be right.",
             lambda stage: stage.start,
         ),
         family(
@@ -266,7 +277,7 @@ def _jobs() -> tuple[Family[View], ...]:
         Family(
             name=f"{prefix}_status",
             type=Type.GAUGE,
-            help="1, with the state of a job of the latest run as label (CodeArts run details: stages.jobs.status). "
+            help=f"1, with the state of a job of the latest run as label {_source('latest_run_job_status')}. "
             f"Absent until the run's details are known. {_CACHED}",
             labels=(*_JOB, "status"),
             samples=lambda view: (Sample((*at, job.status.value), 1.0) for at, job in _jobs_of(view)),
@@ -274,7 +285,7 @@ def _jobs() -> tuple[Family[View], ...]:
         Family(
             name=f"{prefix}_start_timestamp_seconds",
             type=Type.GAUGE,
-            help="When a job of the latest run started (CodeArts run details: stages.jobs.start_time), in epoch "
+            help=f"When a job of the latest run started {_source('latest_run_job_start_timestamp_seconds')}, in epoch "
             f"seconds. Absent if it has not. {_CACHED}",
             labels=_JOB,
             samples=lambda view: _values((at, job.start) for at, job in _jobs_of(view)),
@@ -296,8 +307,8 @@ def _steps() -> tuple[Family[View], ...]:
         Family(
             name=f"{prefix}_status",
             type=Type.GAUGE,
-            help="1, with the state of a step of the latest run as label (CodeArts run details: "
-            f"stages.jobs.steps.status). Absent until the run's details are known. {_CACHED}",
+            help=f"1, with the state of a step of the latest run as label {_source('latest_run_step_status')}. "
+            f"Absent until the run's details are known. {_CACHED}",
             labels=(*_STEP, "status"),
             samples=lambda view: (Sample((*at, step.status.value), 1.0) for at, step in _steps_of(view)),
         ),

@@ -9,18 +9,18 @@ the next tick. What was learnt is saved before it is shown.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from exporter.api import Answer, Api, ApiError
 from exporter.archive import Archive
-from exporter.batching import Batches, Plan
 from exporter.board import Board
 from exporter.clock import Clock
 from exporter.config.schema import Poll
 from exporter.fault import Kind
+from exporter.inquiry import inquiry
 from exporter.looks import Looks
 from exporter.membership import Membership
-from exporter.providers.base import Listing, Provider
+from exporter.providers.base import AnyProvider, Listing, Place
 from exporter.report import Outcome, Report
 from exporter.telemetry import Telemetry
 
@@ -29,6 +29,9 @@ PAGES = 1000
 
 NAMES_INTERVAL = 3600.0
 """Seconds between looks at the names of listed pipelines, where nothing is discovered."""
+
+MEANWHILE = 5.0
+"""Seconds between pages while the first refresh goes on."""
 
 PATIENCE = 60.0
 """Seconds for which a pipeline is not shown as long as its name may still be learnt."""
@@ -49,7 +52,7 @@ class Poller:
     def __init__(
         self,
         project: str,
-        provider: Provider,
+        provider: AnyProvider,
         api: Api,
         board: Board,
         membership: Membership,
@@ -82,11 +85,13 @@ class Poller:
         self._listing_interval = NAMES_INTERVAL if discovery_interval is None else discovery_interval
         self._listed_at: float | None = None
         self._names_settled = not (self._discovers or membership.wants_names)
-        self._batches = Batches(poll.chunk_size)
+        self._inquiry = inquiry(provider, api, board, self._report, clock, self, poll)
         self._telemetry = telemetry
         self._clock = clock
         self._publish = publish
         self._slot: int | None = None
+        self._shown = started
+        """When a page was last published while the first refresh went on."""
         self.up = False
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self.progress: Callable[[int], object] = _nobody
@@ -117,19 +122,20 @@ class Poller:
         self._slot = self._present_slot()
         outcome = Outcome()
         started = self._clock.monotonic()
+        asked = 0
         if refresh:
             if self._listing_due():
                 covered = await self._list(outcome)
                 ids = tuple(identity for identity in self._board.ids if identity not in covered)
             self._names_settled = self._names_settled or once
         if ids and not outcome.over:
-            await self._ask(ids, outcome, refresh=refresh)
+            asked = await self._inquiry.ask(ids, outcome, refresh=refresh)
         elif ids:
             self._board.failed(ids)
         shown = self._settle_names()
         if refresh or ids:
             self._report.missed(await self._archive.keep(self._board))
-            self._end_poll(outcome, len(ids), refresh=refresh, seconds=self._clock.monotonic() - started)
+            self._end_poll(outcome, asked, refresh=refresh, seconds=self._clock.monotonic() - started)
         if refresh or ids or shown:
             await self._publish()
         if refresh:
@@ -175,7 +181,7 @@ class Poller:
         self._telemetry.watched(
             self.project,
             pipelines=len(ids),
-            refused=sum(identity in self._batches.refusals for identity in ids),
+            refused=self._inquiry.refused(ids),
             unresolved=self._board.unresolved,
         )
 
@@ -236,19 +242,21 @@ class Poller:
     async def _pages(self) -> list[tuple[Listing, Answer]]:
         pages: list[tuple[Listing, Answer]] = []
         seen: set[str] = set()
-        offset = 0
+        place = Place()
         while len(pages) < PAGES:
-            answer = await self._api.send(self._provider.listing(offset, self._provider.page_size))
-            page = self._provider.read_listing(answer.body, answer.now)
+            answer = await self._api.send(self._provider.listing(place))
+            page = self._provider.read_listing(answer.body, answer.now, answer.headers)
             self._report.surprises(page)
-            # The end is an empty page: the total was seen to be wrong, and a cloud may give fewer rows than asked. A
-            # page that says nothing new is one of a cloud that does not heed the offset.
+            # Totals were seen to be wrong, and a cloud may give fewer rows than asked. A page that says nothing new is
+            # one of a cloud that does not heed where it is to begin.
             if not page.rows or (page.pipelines and seen.issuperset(page.pipelines)):
                 break
             seen.update(page.pipelines)
             pages.append((page, answer))
-            offset += page.rows
+            place = place.after(page)
             self.progress(page.rows)
+            if page.last:
+                break
         return pages
 
     async def discover(self) -> dict[str, str]:
@@ -271,56 +279,23 @@ class Poller:
         self._board.held_back = held_back
         return changed
 
-    # Refreshes and active polls
+    # Watching an inquiry
 
-    async def _ask(self, ids: Sequence[str], outcome: Outcome, *, refresh: bool) -> None:
-        plan = self._batches.poll(ids, self._clock.monotonic())
-        async with asyncio.TaskGroup() as group:
-            under_way: set[asyncio.Task[None]] = set()
-            while True:
-                while len(under_way) < self._poll.concurrency and not outcome.over and (chunk := plan.next()):
-                    under_way.add(group.create_task(self._ask_chunk(chunk, plan, outcome)))
-                if not under_way:
-                    break
-                _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-        # Of the few ids of an active poll one that is refused proves nothing: the next refresh tells.
-        if plan.unasked and not outcome.failed and refresh:
-            # The project refuses whatever it is asked, or more than may be found out in one poll.
-            for error in list(outcome.refusals.values())[-1:]:
-                outcome.note(error)
-            outcome.failed += 1
-        self._board.failed((*plan.unasked, *plan.refused_ids, *plan.skipped))
-        for identity in plan.refused_ids:
-            self._report.warn(
-                f"pipeline {identity} is refused, and asked about rarely from now on",
-                outcome.refusals[identity],
-            )
+    def asked(self, pipelines: int) -> None:
+        """So many more pipelines were asked about."""
+        self.progress(pipelines)
 
-    async def _ask_chunk(self, ids: Sequence[str], plan: Plan, outcome: Outcome) -> None:
-        try:
-            answer = await self._api.send(self._provider.batch(ids))
-        except ApiError as error:
-            if len(ids) == 1 or error.fault.kind is not Kind.CONTENT:
-                self.progress(len(ids))
-            if error.fault.kind is Kind.CONTENT:
-                plan.refused(ids, error.fault.error_code or error.fault.code)
-                outcome.refusals |= dict.fromkeys(ids, error)
-            else:
-                plan.failed(ids)
-                self._board.failed(ids)
-                outcome.note(error)
-            return
-        self.progress(len(ids))
-        outcome.in_a_row = 0
-        batch = self._provider.read_batch(answer.body, ids, answer.now)
-        self._report.surprises(batch)
-        told = [
-            identity
-            for identity in ids
-            if identity in batch.runs or not (batch.incomplete or identity in batch.untold)
-        ]
-        self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now)
-        plan.accepted(ids)
+    @property
+    def impatient(self) -> bool:
+        """Whether it is time to show what the first refresh has learnt so far."""
+        return not self.refreshed.is_set() and self._clock.monotonic() - self._shown >= MEANWHILE
+
+    async def show(self) -> None:
+        """Save what was learnt so far, and publish it."""
+        self._report.missed(await self._archive.keep(self._board))
+        self._watch()
+        await self._publish()
+        self._shown = self._clock.monotonic()
 
     # Between polls
 

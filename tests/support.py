@@ -3,7 +3,10 @@
 import asyncio
 from typing import Any
 
+from exporter.auth import Auth
 from exporter.config.schema import Config
+from exporter.providers import AnyProject, connect
+from exporter.providers.codearts import CodeArts
 
 PROJECT_ID = "54f90b75fc1447b1b65e8d3a9f77923d"
 PIPELINE_ID = "d19799d619424b2bb2625ec2d93ea087"
@@ -26,6 +29,13 @@ class FakeClock:
         self.slept.append(seconds)
         self.now += seconds
         await asyncio.sleep(0)
+
+
+def connected(project: AnyProject) -> tuple[CodeArts, Auth, str]:
+    """What speaks the language of a CodeArts project, what proves who asks, and where it listens."""
+    provider, auth, base_url = connect(project, {})
+    assert isinstance(provider, CodeArts)
+    return provider, auth, base_url
 
 
 def project(**changes: Any) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from exporter.api import Answer, Api, ApiError
 from exporter.budget import Budget
 from exporter.credential import Credential
 from exporter.fault import Kind
-from exporter.providers import Call, connect
+from exporter.providers import Call
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
 from exporter.telemetry import Telemetry
 from exporter.transport import Transport, tls_context
-from tests.support import PIPELINE_ID, FakeClock, config, project
+from tests.support import PIPELINE_ID, FakeClock, config, connected, project
 from tests.test_logs import configured
 
 TLS = tls_context()
@@ -104,7 +104,7 @@ async def speaking(
     """What a project says to a server, closed at the end."""
     clock = clock or FakeClock(NOW)
     telemetry = Telemetry()
-    provider, auth, base_url = connect(config(project(endpoint=url, **changes)).projects[0], {})
+    provider, auth, base_url = connected(config(project(endpoint=url, **changes)).projects[0])
     api = Api(
         "payments",
         provider,

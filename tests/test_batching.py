@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.batching import ASKED_AGAIN, FIRST_WAIT, KEPT, LONGEST_WAIT, RETRIED, Batches, Limit, Plan
+from exporter.inquiry.batching import (
+    ASKED_AGAIN,
+    FIRST_WAIT,
+    KEPT,
+    LONGEST_WAIT,
+    RETRIED,
+    Batches,
+    Limit,
+    Plan,
+)
 
 NOON = 1_700_000_000.0
 MINUTE = 60.0

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from exporter.config.schema import Config
 from exporter.fault import Fault, Kind
 from exporter.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
-from exporter.providers import Batch, Provider, connect
+from exporter.providers import Batch, connect
+from exporter.providers.base import Batching
 from exporter.providers.codearts import ENDPOINTS
 from tests.support import PIPELINE_ID, PROJECT_ID, config, project
 
@@ -24,8 +25,9 @@ START, END = 1_677_919_688, 1_677_919_811
 LOCAL = {"start_time": "2023-03-04 16:48:09", "end_time": "2023-03-04 16:50:11"}
 
 
-def provider(**changes: Any) -> Provider:
+def provider(**changes: Any) -> Batching:
     spoken, _, _ = connect(config(project(**changes)).projects[0], {})
+    assert isinstance(spoken, Batching)
     return spoken
 
 
@@ -57,15 +59,15 @@ def record(index: int = 0, **changes: Any) -> dict[str, Any]:
     }
 
 
-def read(*records: Any, to: Provider = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
+def read(*records: Any, to: Batching = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
     return read_bytes(json.dumps(records).encode(), to, asked, now)
 
 
-def read_bytes(body: bytes, to: Provider = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
+def read_bytes(body: bytes, to: Batching = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
     return to.read_batch(body, [pipeline_id(index) for index in range(asked)], now)
 
 
-def run_of(to: Provider = CODEARTS, now: float = NOW, **changes: Any) -> Run:
+def run_of(to: Batching = CODEARTS, now: float = NOW, **changes: Any) -> Run:
     """The run that is read out of a record alone in its answer."""
     batch = read(record(**changes), to=to, now=now)
     assert not batch.rejected

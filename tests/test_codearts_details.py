@@ -595,6 +595,7 @@ def test_a_spoilt_part_costs_no_other(path: Any, change: str, value: Any) -> Non
 def test_spoilt_text_costs_no_more_than_its_field(path: Any, literal: bytes) -> None:
     """Of bytes that are no text, half a character, and numbers that nobody can hold."""
     answer = json.dumps(spoilt(record(), path, "replace", "SPOILT")).encode().replace(b'"SPOILT"', literal)
+    assert CODEARTS.fault(CALL, 200, {}, answer) is None
     detail = read(answer)
     assert not detail.rejected
     assert detail.run is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.fault import Kind
 from exporter.model import LABEL_LENGTH, Run, Status
-from exporter.providers.base import Listing
+from exporter.providers.base import Listing, Place
 from tests.support import PROJECT_ID
 from tests.test_codearts import (
     CODEARTS,
@@ -26,7 +26,7 @@ from tests.test_codearts import (
 from tests.test_simulator import NOW as TODAY
 from tests.test_simulator import WORLD, Desk
 
-CALL = CODEARTS.listing(0, 100)
+CALL = CODEARTS.listing(Place())
 
 
 def row(index: int = 0, **changes: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def body(rows: Any, **envelope: Any) -> bytes:
 
 
 def read(*rows: Any) -> Listing:
-    return CODEARTS.read_listing(body(rows), NOW)
+    return CODEARTS.read_listing(body(rows), NOW, {})
 
 
 def run(index: int) -> Run:
@@ -65,7 +65,7 @@ def run(index: int) -> Run:
 @pytest.mark.parametrize("offset", [0, 100, 9_900])
 def test_the_request_names_its_project_twice_and_an_order_that_does_not_shift(offset: int) -> None:
     """In the path and in the body, since the path alone does not filter; by creation, since new ones come last then."""
-    call = CODEARTS.listing(offset, CODEARTS.page_size)
+    call = CODEARTS.listing(Place(rows=offset, pages=3))
     assert (call.operation, call.method) == ("ListPipelines", "POST")
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/list"
     assert dict(call.headers) == {"Content-Type": "application/json"}
@@ -85,11 +85,13 @@ def simulated() -> tuple[Desk, Any]:
 def pages(desk: Desk, spoken: Any) -> list[Listing]:
     """All pages, each beginning after the rows of those before, up to the empty one."""
     found: list[Listing] = []
+    place = Place()
     while not found or found[-1].rows:
-        call = spoken.listing(sum(page.rows for page in found), spoken.page_size)
+        call = spoken.listing(place)
         answer = desk.ask(call.method, call.path, content=call.body)
         assert spoken.fault(call, answer.status_code, {}, answer.content) is None
-        found.append(spoken.read_listing(answer.content, TODAY))
+        found.append(spoken.read_listing(answer.content, TODAY, {}))
+        place = place.after(found[-1])
     return found
 
 
@@ -239,7 +241,9 @@ def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) ->
         first[place] = "SPOILT"
     else:
         first["latest_run"][place] = "SPOILT"
-    listing = CODEARTS.read_listing(body([first, row(1)]).replace(b'"SPOILT"', literal), NOW)
+    page = body([first, row(1)]).replace(b'"SPOILT"', literal)
+    assert CODEARTS.fault(CALL, 200, {}, page) is None
+    listing = CODEARTS.read_listing(page, NOW, {})
     assert listing.rows == 2
     assert list(listing.pipelines) == [pipeline_id(0), pipeline_id(1)]
     assert listing.runs[pipeline_id(1)] == run(1)
@@ -251,14 +255,14 @@ def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) ->
 def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
     page = body([row()], **{key: odd})
     assert CODEARTS.fault(CALL, 200, {}, page) is None
-    assert list(CODEARTS.read_listing(page, NOW).runs) == [pipeline_id(0)]
+    assert list(CODEARTS.read_listing(page, NOW, {}).runs) == [pipeline_id(0)]
 
 
 def test_thousands_of_rows_are_read_in_no_time() -> None:
     """Even where none of them fits the documentation."""
     page = body([row(index, name=["odd"], latest_run=record(index, executor_id=[])) for index in range(3000)])
     started = time.process_time()
-    listing = CODEARTS.read_listing(page, NOW)
+    listing = CODEARTS.read_listing(page, NOW, {})
     assert time.process_time() - started < 3
     assert listing.rows == len(listing.runs) == 3000
 
@@ -282,7 +286,7 @@ def test_a_spoilt_row_costs_no_other(path: tuple[Any, ...], change: str, value: 
     rows[victim] = spoilt(rows[victim], path, change, value)
     page = body(rows)
     assert CODEARTS.fault(CALL, 200, {}, page) is None
-    listing = CODEARTS.read_listing(page, NOW)
+    listing = CODEARTS.read_listing(page, NOW, {})
     assert listing.rows == 3
     for index in {0, 1, 2} - {victim}:
         assert listing.pipelines[pipeline_id(index)] == f"pipeline-{index}"
@@ -311,7 +315,7 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
     fault = CODEARTS.fault(CALL, status, {}, answer)
     if fault is None:
         assert 200 <= status < 300
-        CODEARTS.read_listing(answer, NOW)
+        CODEARTS.read_listing(answer, NOW, {})
     else:
         assert fault.message or fault.error_code
 
@@ -324,7 +328,7 @@ def test_a_page_of_nothing_is_empty(pipelines: Any) -> None:
     """The end of the list, whatever total is claimed."""
     page = body(pipelines, total=400)
     assert CODEARTS.fault(CALL, 200, {}, page) is None
-    assert CODEARTS.read_listing(page, NOW) == Listing()
+    assert CODEARTS.read_listing(page, NOW, {}) == Listing()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.fault import Kind
 from exporter.model import LABEL_LENGTH, Run, Stage, Status, Trigger
-from exporter.providers import Provider
-from exporter.providers.base import Runs
+from exporter.providers.base import Batching, Place, Runs
 from tests.support import PIPELINE_ID, PROJECT_ID
 from tests.test_codearts import (
     CODEARTS,
@@ -29,7 +28,7 @@ from tests.test_codearts import (
 from tests.test_simulator import NEVER_RUN, RUNNING_PIPELINES, WORLD, Desk
 from tests.test_simulator import NOW as TODAY
 
-CALL = CODEARTS.runs(PIPELINE_ID, 0, 100)
+CALL = CODEARTS.runs(PIPELINE_ID, Place(), 100)
 OTHER = "f" * 32
 BUSY = min(RUNNING_PIPELINES, key=lambda pipeline: pipeline.period)
 
@@ -62,7 +61,7 @@ def body(rows: Any, **envelope: Any) -> bytes:
 
 
 def read(*rows: Any) -> Runs:
-    return CODEARTS.read_runs(body(rows), PIPELINE_ID, NOW)
+    return CODEARTS.read_runs(body(rows), PIPELINE_ID, NOW, {})
 
 
 # -- what is asked
@@ -71,7 +70,7 @@ def read(*rows: Any) -> Runs:
 @pytest.mark.parametrize(("offset", "limit"), [(0, 100), (100, 100), (9_900, 7)])
 def test_the_request_is_the_documented_one(offset: int, limit: int) -> None:
     """The newest first; the path names the project, for which the body has no field."""
-    call = CODEARTS.runs(PIPELINE_ID, offset, limit)
+    call = CODEARTS.runs(PIPELINE_ID, Place(rows=offset, pages=3), limit)
     assert (call.operation, call.method, call.query) == ("ListPipelineRuns", "POST", ())
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/{PIPELINE_ID}/pipeline-runs/list"
     assert dict(call.headers) == {"Content-Type": "application/json"}
@@ -84,21 +83,23 @@ def test_the_request_is_the_documented_one(offset: int, limit: int) -> None:
 
 
 def test_an_id_stays_in_its_place_of_the_path() -> None:
-    assert "/pipelines/a%2F..%3F/pipeline-runs/list" in CODEARTS.runs("a/..?", 0, 1).path
+    assert "/pipelines/a%2F..%3F/pipeline-runs/list" in CODEARTS.runs("a/..?", Place(), 1).path
 
 
-def simulated() -> tuple[Desk, Provider]:
+def simulated() -> tuple[Desk, Batching]:
     return Desk(), provider(project_id=WORLD.project_id)
 
 
-def pages(desk: Desk, spoken: Provider, pipeline: str, limit: int = 100) -> list[Runs]:
+def pages(desk: Desk, spoken: Batching, pipeline: str, limit: int = 100) -> list[Runs]:
     """All pages, each beginning after the rows of those before, up to the empty one."""
     found: list[Runs] = []
+    place = Place()
     while not found or found[-1].rows:
-        call = spoken.runs(pipeline, sum(page.rows for page in found), limit)
+        call = spoken.runs(pipeline, place, limit)
         answer = desk.ask(call.method, call.path, content=call.body)
         assert spoken.fault(call, answer.status_code, {}, answer.content) is None
-        found.append(spoken.read_runs(answer.content, pipeline, TODAY))
+        found.append(spoken.read_runs(answer.content, pipeline, TODAY, {}))
+        place = place.after(found[-1])
     return found
 
 
@@ -202,7 +203,7 @@ def test_a_run_without_id_goes_by_its_number() -> None:
 def test_ids_and_numbers_come_in_any_type() -> None:
     page = read(row(pipeline_run_id=4711, run_number="12"))
     assert [(one.id, one.number) for one in page.runs] == [("4711", 12)]
-    assert CODEARTS.read_runs(body([row(pipeline_id=12)]), "12", NOW).runs == [run()]
+    assert CODEARTS.read_runs(body([row(pipeline_id=12)]), "12", NOW, {}).runs == [run()]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -260,7 +261,8 @@ def test_every_row_is_counted() -> None:
 def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) -> None:
     """Neither its row nor another."""
     answer = body([row(0, **{place: "SPOILT"}), row(1)]).replace(b'"SPOILT"', literal)
-    page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW)
+    assert CODEARTS.fault(CALL, 200, {}, answer) is None
+    page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
     assert [one.number for one in page.runs] == [7, 8]
     assert page.runs[1] == run(1)
     assert not page.incomplete
@@ -275,14 +277,14 @@ def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
     for told in (whole, {name: value for name, value in whole.items() if name != key}):
         page = json.dumps(told).encode()
         assert CODEARTS.fault(CALL, 200, {}, page) is None
-        assert CODEARTS.read_runs(page, PIPELINE_ID, NOW).runs == [run()]
+        assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}).runs == [run()]
 
 
 def test_thousands_of_rows_are_read_in_no_time() -> None:
     """Even where none of them fits the documentation."""
     page = body([row(index, executor_id=[]) for index in range(3000)])
     started = time.process_time()
-    found = CODEARTS.read_runs(page, PIPELINE_ID, NOW)
+    found = CODEARTS.read_runs(page, PIPELINE_ID, NOW, {})
     assert time.process_time() - started < 3
     assert found.rows == len(found.runs) == 3000
 
@@ -312,7 +314,7 @@ def test_a_spoilt_row_costs_no_other(
     chance.shuffle(rows)
     answer = body(rows)
     assert CODEARTS.fault(CALL, 200, {}, answer) is None
-    page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW)
+    page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
     assert page.rows == count
     sound = [run(int(item["executor_id"].removeprefix("executor-"))) for item in rows if item is not victim]
     assert [one for one in page.runs if one in sound] == sound
@@ -350,7 +352,7 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
     fault = CODEARTS.fault(CALL, status, {}, answer)
     if fault is None:
         assert 200 <= status < 300
-        page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW)
+        page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
         assert len(page.runs) + len(page.rejected) == page.rows
     else:
         assert fault.message or fault.error_code
@@ -364,7 +366,7 @@ def test_a_page_of_nothing_is_empty(rows: Any) -> None:
     """The end of the list, whatever total is claimed."""
     page = body(rows, total=400)
     assert CODEARTS.fault(CALL, 200, {}, page) is None
-    assert CODEARTS.read_runs(page, PIPELINE_ID, NOW) == Runs()
+    assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}) == Runs()
 
 
 @pytest.mark.parametrize(
@@ -434,7 +436,7 @@ def test_a_pipeline_that_is_gone_is_not_found() -> None:
     """That is no empty page: its runs are not known to be none."""
     desk, spoken = simulated()
     desk.cloud.deleted = {BUSY.id}
-    call = spoken.runs(BUSY.id, 0, 10)
+    call = spoken.runs(BUSY.id, Place(), 10)
     answer = desk.ask(call.method, call.path, content=call.body)
     fault = spoken.fault(call, answer.status_code, {}, answer.content)
     assert fault is not None

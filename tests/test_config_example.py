@@ -93,7 +93,7 @@ def test_example_shows_the_defaults():
 def test_example_uncommented_loads(uncommented):
     """With every commented key taken in, the example is still valid: no unknown key hides in a comment."""
     assert uncommented.state.path == "/var/lib/pipeline-exporter/state.db"
-    payments, mobile, web, embedded, tools = uncommented.projects
+    payments, mobile, web, embedded, tools, apps, games, intranet = uncommented.projects
     assert payments.endpoint == "https://pipeline.example.com"
     assert payments.auth.security_token.path == Path("/run/secrets/codearts/security-token")
     assert payments.pipelines[1].name == "checkout-service"
@@ -105,11 +105,23 @@ def test_example_uncommented_loads(uncommented):
     assert web.discovery.labels_of("shop-api") == {"team": "web"}
     assert (embedded.auth.method, tools.auth.method) == ("metadata", "default")
     assert embedded.discovery.takes("anything")
+    assert (apps.auth.method, games.auth.method, intranet.auth.method) == ("yunxiao_token", "aksk", "default")
+    assert [(entry.id, entry.name) for entry in apps.pipelines] == [("12222", "checkout-app")]
+    assert apps.base_url == apps.model_copy(update={"endpoint": None}).base_url
+    assert apps.page("12222") == "https://flow.aliyun.com/pipelines/12222/current"
+    assert games.discovery.takes("anything")
+
+
+def test_example_raises_no_doubts(uncommented):
+    """What it shows looks like what the vendors have, and what it says of the editions is right."""
+    assert [words for project in uncommented.projects for words in project.doubts()] == []
 
 
 def test_example_shows_the_defaults_of_what_is_commented(uncommented):
     """A commented key that has a default shows it, too."""
     payments, *others = uncommented.projects
+    apps = next(project for project in others if project.provider == "flow")
+    assert (apps.edition, "edition" in apps.model_fields_set) == ("central", True)
     for section in (payments.discover, payments.tls, *(project.auth for project in others)):
         for name, field in type(section).model_fields.items():
             if not field.is_required() and field.default is not None:
@@ -126,6 +138,9 @@ def test_example_keeps_the_order_of_its_documentation():
     assert list(whole["projects"][0]) == [
         "name", "provider", "region", "endpoint", "project_id", "stage_time_zone", "rate_limit", "labels",
         "url_template", "auth", "pipelines", "discover", "tls", "proxy",
+    ]  # fmt: skip
+    assert list(whole["projects"][5]) == [
+        "name", "provider", "organization_id", "auth", "edition", "endpoint", "url_template", "pipelines",
     ]  # fmt: skip
 
 

@@ -172,6 +172,21 @@ FULL: dict[str, Any] = {
         )
     ],
 }
+FULL["projects"] += [
+    {
+        "name": "mobile",
+        "provider": "flow",
+        "organization_id": "o1",
+        "auth": auth,
+        "edition": edition,
+        "endpoint": "https://example.devops.aliyuncs.com",
+        "pipelines": ["12222", {"id": "12223", "name": "c", "labels": {"team": "payments"}}],
+    }
+    for edition, auth in (
+        ("region", {"method": "yunxiao_token", "token": "opensesame"}),
+        ("central", {"method": "aksk", "access_key": "opensesame", "secret_key": "opensesame"}),
+    )
+]
 KEYS = sorted(set(re.findall(r"\b[a-z_]+(?=:)", "\n".join(LINES))))
 VALUES = st.recursive(
     st.none()

@@ -18,11 +18,10 @@ from exporter.auth import Outgoing, Renewal
 from exporter.budget import Budget
 from exporter.credential import LONGEST_PAUSE, Credential
 from exporter.fault import Fault, Kind
-from exporter.providers import connect
 from exporter.simulator import CodeArts, Credentials, World, running
 from exporter.telemetry import Telemetry
 from exporter.transport import Transport, tls_context
-from tests.support import PIPELINE_ID, FakeClock, config, project
+from tests.support import PIPELINE_ID, FakeClock, config, connected, project
 from tests.test_api import Door, Reply, Speaker, hidden, http, opened, saying
 from tests.test_logs import configured
 
@@ -53,7 +52,7 @@ async def sharing(
     """Projects that share a credential, under these names (one if there are none), closed at the end."""
     clock = clock or FakeClock(NOW)
     telemetry = Telemetry()
-    provider, auth, base_url = connect(config(project(endpoint=url, **changes)).projects[0], {})
+    provider, auth, base_url = connected(config(project(endpoint=url, **changes)).projects[0])
     credential = Credential(auth, clock, INTERVAL)
     apis = [
         Api(

@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from exporter.ledger.rules import DAY, HOUR, WEEK
 from exporter.looks import Looks
 from exporter.memory import Past
 from exporter.model import Pipeline, Run, Status
-from exporter.providers.base import Call, Detail, Provider, Runs
+from exporter.providers.base import Call, Detail, Place, Provider, Runs
 from exporter.report import FAILURES, Report
 from exporter.simulator import CodeArts, Mischief, Story, World, running
 from exporter.simulator import Status as Fate
@@ -81,14 +81,14 @@ class Clouded:
         self.under_way = self.most_under_way = 0
         self._readings: list[Runs | Detail] = []
 
-    def runs(self, pipeline: str, offset: int, limit: int) -> Call:
-        window = (("offset", str(offset)), ("limit", str(limit)))
+    def runs(self, pipeline: str, place: Place, limit: int) -> Call:
+        window = (("offset", str(place.rows)), ("limit", str(limit)))
         return Call(operation=LIST, method="POST", path=pipeline, query=window)
 
     def detail(self, pipeline: str, run: str) -> Call:
         return Call(operation=DETAIL, method="GET", path=pipeline, query=(("run", run),))
 
-    def read_runs(self, body: bytes, _: str, __: float) -> Runs:
+    def read_runs(self, body: bytes, _: str, __: float, ___: Mapping[str, str]) -> Runs:
         return cast("Runs", self._readings[int(body)])
 
     def read_detail(self, body: bytes, _: str, __: float) -> Detail:

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from exporter.membership import ABSENCES, AGREEING, NO_MEMBER, Claims, Membership
+from exporter.membership import ABSENCES, AGREEING, Claims, Membership, no_member
 from exporter.model import LABEL_LENGTH, Pipeline
 from exporter.shard import Shard
 from tests.support import config, project
 
 DISCOVERS: dict[str, Any] = {"pipelines": [], "discover": {}}
+NO_MEMBER = no_member(config().projects[0])
 
 
 def members(**changes: Any) -> Membership:

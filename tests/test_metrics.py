@@ -19,7 +19,7 @@ from exporter.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage
 from exporter.providers import connect
 from exporter.shard import Shard
 from exporter.telemetry import Telemetry
-from tests.support import PIPELINE_ID, config
+from tests.support import PIPELINE_ID, config, connected
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 NOON = 1_700_000_000.0
@@ -137,26 +137,50 @@ def test_every_label_of_the_info_metrics_is_explained():
     assert [family.labels for family in info] == [get_args(RunInfoLabel)] * 2
 
 
-def test_the_words_of_the_vendor_are_those_that_the_document_gives():
-    """Row by row, as the provider reads them."""
-    project = config().projects[0]
-    provider = connect(project, {})[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", section("Words"), re.MULTILINE)
-    assert [status for status, _, _ in rows] == [status.value for status in Status]
-    for status, text, final in rows:
+def of_codearts(word: str) -> Run | None:
+    """A run of CodeArts and a stage of it, both in a state."""
+    record = {
+        "pipeline_id": PIPELINE_ID,
+        "pipeline_run_id": "r",
+        "status": word,
+        "stage_status_list": [{"name": "s", "status": word}],
+    }
+    provider = connected(config().projects[0])[0]
+    return provider.read_batch(msgspec.json.encode([record]), [PIPELINE_ID], NOON).runs[PIPELINE_ID]
+
+
+def of_flow(word: str) -> Run | None:
+    """The same of Flow."""
+    record = {
+        "pipelineId": 12,
+        "pipelineRunId": 1,
+        "status": word,
+        "stages": [{"name": "s", "stageInfo": {"name": "s", "status": word}}],
+    }
+    settings = config(
+        {
+            "name": "mobile",
+            "provider": "flow",
+            "organization_id": "5ebbc0228123212b59000000",
+            "auth": {"method": "yunxiao_token", "token": "t"},
+        }
+    )
+    provider = connect(settings.projects[0], {})[0]
+    return provider.read_detail(msgspec.json.encode(record), "12", NOON).run
+
+
+def test_the_words_of_the_vendors_are_those_that_the_document_gives():
+    """Row by row, as the providers read them."""
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \| (yes|no) \|$", section("Words"), re.MULTILINE)
+    assert [row[0] for row in rows] == [status.value for status in Status]
+    for status, codearts, flow, final in rows:
         assert Status(status).final is (final == "yes")
-        for word in re.findall(r"\b[A-Z][A-Z_]+\b", text):
-            stages = [{"name": "s", "status": word}]
-            record = {
-                "pipeline_id": PIPELINE_ID,
-                "pipeline_run_id": "r",
-                "status": word,
-                "stage_status_list": stages,
-            }
-            answer = provider.read_batch(msgspec.json.encode([record]), [PIPELINE_ID], NOON)
-            seen = answer.runs[PIPELINE_ID]
-            assert seen.stages[0].status.value == status
-            assert seen.status.value == (status if status != "skipped" else "unknown")
+        for text, seen in ((codearts, of_codearts), (flow, of_flow)):
+            for word in re.findall(r"\b[A-Z][A-Z_]+\b", text):
+                run = seen(word)
+                assert run is not None
+                assert run.stages[0].status.value == status
+                assert run.status.value == (status if status != "skipped" else "unknown")
 
 
 def view(*runs: Run | None, metrics: Metrics | None = None) -> View:
@@ -421,7 +445,7 @@ def nulls(fields: Iterable[str]) -> dict[str, None]:
 
 def barely_told() -> View:
     """What is shown of a pipeline of which the provider tells as little as can be read."""
-    provider = connect(config().projects[0], {})[0]
+    provider = connected(config().projects[0])[0]
     step = nulls(("name", "task", "status", "sequence", "start_time", "end_time"))
     job = {**step, "steps": [step]}
     stage = {**step, "jobs": [job]}

@@ -21,7 +21,7 @@ METRICS = (ROOT / "docs" / "metrics.md").read_text()
 LOGGING = {"warning", "error", "exception", "critical"}
 # What passes a text on to a log call, and what returns one.
 FORWARDING = {"warn", "_once"}
-RETURNING = {"_doubt"}
+RETURNING = {"_doubt", "no_member"}
 # Errors that end the program with their words, or tell why nothing could be saved.
 ENDING = {"ListenError", "SetupError", "StateError", "SaveError"}
 # What gives runs up, with its reason as the last argument.
@@ -167,7 +167,7 @@ def test_messages_are_found():
         "poll failed",  # forwarded
         "a record was rejected",  # forwarded, with something filled in
         "a poll was due while the one b",  # a log call
-        "the provider lists no pipeline",  # by name
+        "the provider lists no pipeline",  # returned by another name
         "did the user lose a permissi",  # returned
         "cannot listen on",  # an error
         "cannot keep the state in",  # another

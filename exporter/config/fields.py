@@ -4,10 +4,11 @@ import base64
 import itertools
 import re
 import warnings
-from collections.abc import Iterable
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -237,12 +238,19 @@ class PipelineEntry(Section):
     labels: Labels = {}
 
 
+P = TypeVar("P", bound=PipelineEntry)
+
+
 def _entry(value: object) -> object:
     if isinstance(value, str):
         return {"id": value}
     if not isinstance(value, dict | PipelineEntry):
         raise ValueError("must be an id, or a mapping with an id")  # noqa: TRY004  # pydantic collects ValueError
     return value
+
+
+Listed = Annotated[P, BeforeValidator(_entry)]
+"""A pipeline to watch, given as a mapping or by its id alone."""
 
 
 def _pattern(value: object) -> re.Pattern[str]:
@@ -399,8 +407,8 @@ def _proxy(value: Secret) -> Secret:
     return value
 
 
-class ProjectSection(Section):
-    """What every provider's project has."""
+class CommonSection(Section):
+    """The settings that every provider's project has."""
 
     name: str = Field(min_length=1, max_length=256)
     provider: str
@@ -409,12 +417,43 @@ class ProjectSection(Section):
     """For each of its pipelines; a pipeline's own win."""
     url_template: Annotated[str, AfterValidator(_template)] | None = None
     """Where a pipeline's page is, with `{project_id}` and `{pipeline_id}`."""
-    pipelines: tuple[Annotated[PipelineEntry, BeforeValidator(_entry)], ...] = ()
+    pipelines: tuple[Listed[PipelineEntry], ...] = ()
     discover: Discover | None = None
     tls: Tls = Tls()
     proxy: Annotated[SecretText, AfterValidator(_proxy)] | None = None
+
+
+class ProjectSection(CommonSection):
+    """A project of a provider: what others may know of it without knowing the provider."""
+
+    scope_key: ClassVar[str]
+    """The key of the vendor's id of the project."""
+
+    @property
+    @abstractmethod
+    def scope(self) -> str:
+        """What tells projects of a cloud apart: the vendor's id of the project, the same under any name."""
+
+    @property
+    @abstractmethod
+    def base_url(self) -> str:
+        """The URL below which the API's paths lie."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Every URL to which credentials travel."""
+        return (self.base_url,)
+
+    @abstractmethod
+    def doubts(self) -> Iterator[str]:
+        """What is allowed, and probably not meant."""
 
     @property
     def discovery(self) -> Discover | None:
         """What to discover: as configured, and everything where no pipeline is listed."""
         return self.discover or (None if self.pipelines else Discover())
+
+    def page(self, pipeline: str) -> str:
+        """The address of a pipeline's page; empty if nobody told how it is made."""
+        template = self.url_template or ""
+        return template.replace("{project_id}", self.scope).replace("{pipeline_id}", pipeline)

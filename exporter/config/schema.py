@@ -2,16 +2,24 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from exporter.config.document import Document, Fault, key_text, read_document
 from exporter.config.document import Path as KeyPath
-from exporter.config.fields import Context, Duration, Section, increasing, placed, without_twins
+from exporter.config.fields import (
+    CommonSection,
+    Context,
+    Duration,
+    Section,
+    increasing,
+    placed,
+    without_twins,
+)
 from exporter.providers import AnyProject
 
 Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
@@ -63,13 +71,18 @@ class State(Section):
     path: Annotated[str, Field(min_length=1), AfterValidator(placed)] | None = None
 
 
+def _of_a_provider(value: object) -> object:
+    # Of an empty tag pydantic tells which there are, of a missing one it does not.
+    return {**value, "provider": ""} if isinstance(value, dict) and not value.get("provider") else value
+
+
 class Config(Section):
     """The whole configuration."""
 
     poll: Poll = Poll()
     metrics: Metrics = Metrics()
     state: State = State()
-    projects: tuple[AnyProject, ...] = Field(min_length=1)
+    projects: tuple[Annotated[AnyProject, BeforeValidator(_of_a_provider)], ...] = Field(min_length=1)
 
     def effective(self) -> str:
         """The configuration in force as YAML, defaults filled in, every secret as `<secret>`."""
@@ -168,9 +181,28 @@ def _twins(document: Document) -> list[Fault]:
     return faults
 
 
+class _OfAnybody(CommonSection):
+    """A project of which nobody knows what else it should have."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _errors(error: ValidationError, document: Document, context: Context) -> Iterator[dict[str, Any]]:
+    """What pydantic finds, and of a project without a known provider what can be told all the same."""
+    for item in error.errors(include_url=False, include_input=False):
+        yield dict(item)
+        path, around = _locate(item["loc"], document)
+        if item["type"] == "union_tag_invalid" and path[:-1] == ("projects",):
+            try:
+                _OfAnybody.model_validate({**around[path[-1]], "provider": "-"}, context=context)
+            except ValidationError as others:
+                for other in others.errors(include_url=False, include_input=False):
+                    yield {**other, "loc": (*path, "-", *other["loc"])}
+
+
 def _faults(error: ValidationError, document: Document, context: Context) -> list[Fault]:
     faults = []
-    for item in error.errors(include_url=False, include_input=False):
+    for item in _errors(error, document, context):
         path, around = _locate(item["loc"], document)
         kind, details = item["type"], item.get("ctx", {})
         if (
@@ -195,17 +227,17 @@ def _faults(error: ValidationError, document: Document, context: Context) -> lis
 
 
 def _locate(location: tuple[int | str, ...], document: Document) -> tuple[KeyPath, Any]:
-    """The path in the document, without what pydantic adds: the tag of an `auth`, the `id` of an entry that is one."""
+    """The path in the document, without what pydantic adds: the tags of unions, the `id` of an entry that is one."""
     path: KeyPath = ()
     around: Any = None
     here: Any = document.root
-    tagged = False
+    tagged = 0
     for part in location:
         # A key that is wrong itself has `[key]` after it.
         if isinstance(here, str) or (part == "[key]" and not (isinstance(here, dict) and part in here)):
             break
-        if path[-1:] == ("auth",) and not tagged:
-            tagged = True
+        if len(path) > tagged and _is_tagged(path):
+            tagged = len(path)
             continue
         path = (*path, part)
         around = here
@@ -216,6 +248,11 @@ def _locate(location: tuple[int | str, ...], document: Document) -> tuple[KeyPat
         else:
             here = None
     return path, around
+
+
+def _is_tagged(path: KeyPath) -> bool:
+    """Whether what stands at a path is of one of several kinds: a project of a provider, an `auth` of a method."""
+    return path[:1] == ("projects",) and (len(path) == 2 or path[2:] == ("auth",))
 
 
 _TEXTS = {

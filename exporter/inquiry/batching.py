@@ -84,10 +84,13 @@ class Batches:
         self.hopeless = 0
         """Polls that were hopeless: each next one begins with another id, should it have been the ids after all."""
 
-    def poll(self, ids: Sequence[str], now: float) -> "Plan":
-        """The plan of one poll over these ids, at a time in seconds by any clock that is always the same."""
+    def poll(self, ids: Sequence[str], now: float, *, trusted: bool = False) -> "Plan":
+        """The plan of one poll over these ids, at a time in seconds by any clock that is always the same.
+
+        `trusted`: the cloud has just answered another question about the project, so that what it refuses is the ids.
+        """
         self.unprobed += 1
-        return Plan(self, ids, now)
+        return Plan(self, ids, now, trusted=trusted)
 
     @property
     def probe(self) -> int:
@@ -112,8 +115,9 @@ class Plan:
     Every id ends in one way: accepted, failed (both told by the caller), refused, unasked or skipped.
     """
 
-    def __init__(self, batches: Batches, ids: Sequence[str], now: float) -> None:
+    def __init__(self, batches: Batches, ids: Sequence[str], now: float, *, trusted: bool = False) -> None:
         self._batches = batches
+        self._trusted = trusted
         self._now = now
         self._ids = tuple(dict.fromkeys(ids))
         known = [identity for identity in self._ids if identity in batches.refusals]
@@ -161,9 +165,14 @@ class Plan:
         ended = self._heard.union(self.skipped, self._singled_out)
         return tuple(identity for identity in self._ids if identity not in ended)
 
+    @property
+    def _proven(self) -> bool:
+        """Whether the cloud is known to answer about the project, so that a refusal speaks of what was asked."""
+        return self._trusted or bool(self._accepted)
+
     def next(self) -> Sequence[str] | None:
         """The next chunk to send. None: nothing before another result, and if none is awaited, nothing any more."""
-        if self.hopeless or self._sent >= self._allowed or (self._under_way and not self._accepted):
+        if self.hopeless or self._sent >= self._allowed or (self._under_way and not self._proven):
             return None
         # Of chunks of a size that nothing proves yet in this poll, one is a doubt enough.
         unproven = self._under_way and self._largest < self._batches.limit.size
@@ -230,7 +239,7 @@ class Plan:
             self._refused.append(tuple(chunk))
             self._probe = 0  # one doubt at a time
             self._recut()
-        elif self._accepted:
+        elif self._proven:
             self._single_out(chunk[0])
         else:
             met = words in self._alone.values()

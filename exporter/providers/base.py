@@ -5,7 +5,7 @@ words of `exporter.model`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -48,11 +48,35 @@ class Batch(Reading, kw_only=True):
     """Whether there were such records that do not even name their pipeline, so that absence proves nothing."""
 
 
-class Listing(Reading, kw_only=True):
-    """What a page of the list of pipelines says."""
+class Place(msgspec.Struct, frozen=True):
+    """Where a page of a list begins, by whatever a cloud goes by."""
 
     rows: int = 0
-    """How many rows the page had, used or not: where the next one begins."""
+    """Rows of the pages before it."""
+    pages: int = 0
+    """How many pages those were."""
+    token: str = ""
+    """What the last of them told to ask on with."""
+
+    def after(self, page: "Page") -> "Place":
+        """Where the page after this one begins."""
+        return Place(self.rows + page.rows, self.pages + 1, page.token)
+
+
+class Page(Reading, kw_only=True):
+    """What any page of a list says."""
+
+    rows: int = 0
+    """How many rows the page had, used or not."""
+    token: str = ""
+    """What to ask for the next page with, where the cloud goes by that."""
+    last: bool = False
+    """Whether the cloud says that nothing follows. An empty page is the last in any case."""
+
+
+class Listing(Page, kw_only=True):
+    """What a page of the list of pipelines says."""
+
     pipelines: dict[str, str] = {}
     """The name of each pipeline of this project, by id."""
     runs: dict[str, Run] = {}
@@ -61,11 +85,23 @@ class Listing(Reading, kw_only=True):
     """Pipelines whose latest run could not be used: the page says nothing of it, not that there is none."""
 
 
-class Runs(Reading, kw_only=True):
+class Sweep(Page, kw_only=True):
+    """What a page of the list of those pipelines says whose last run fits a filter."""
+
+    pipelines: list[str] = []
+    """Their ids."""
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A span of time, in epoch seconds."""
+
+    since: float
+    until: float
+
+
+class Runs(Page, kw_only=True):
     """What a page of the list of a pipeline's runs says."""
 
-    rows: int = 0
-    """How many rows the page had, used or not: where the next one begins."""
     runs: list[Run] = []
     """The runs of the rows that could be used, in the page's order, each id once."""
     unread: int = 0
@@ -89,7 +125,7 @@ REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "dup
 
 
 class Provider(Protocol):
-    """One project of one cloud."""
+    """One project of one cloud. What `read_…` takes is the body of an answer, `headers` being keyed in lower case."""
 
     name: str
     page_size: int
@@ -97,26 +133,21 @@ class Provider(Protocol):
     runs_page_size: int
     """Rows to ask for at most in a page of runs."""
 
-    def batch(self, ids: Sequence[str]) -> Call:
-        """The request for the latest runs of some pipelines."""
+    def listing(self, place: Place) -> Call:
+        """The request for a page of the pipelines of the project."""
 
-    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
-        """Read the answer to `batch(ids)`; `now` is the answer's own clock, in epoch seconds."""
+    def read_listing(self, body: bytes, now: float, headers: Mapping[str, str]) -> Listing:
+        """Read the answer to `listing`; `now` is the answer's own clock, in epoch seconds, here and below."""
 
-    def listing(self, offset: int, limit: int) -> Call:
-        """The request for the pipelines of the project from a row on, oldest first."""
+    def runs(self, pipeline: str, place: Place, limit: int) -> Call:
+        """The request for a page of the runs of a pipeline, the one that started last first where that can be asked for.
 
-    def read_listing(self, body: bytes, now: float) -> Listing:
-        """Read the answer to `listing`."""
-
-    def runs(self, pipeline: str, offset: int, limit: int) -> Call:
-        """The request for the runs of a pipeline from a row on, the one that started last first.
-
-        A run that starts meanwhile moves the others on by a row, so that the next page may show one again.
+        A cloud that counts in pages gives all in one size, whatever the `limit`. A run that starts meanwhile moves the
+        others on by a row, so that the next page may show one again.
         """
 
-    def read_runs(self, body: bytes, pipeline: str, now: float) -> Runs:
-        """Read the answer to `runs` of a pipeline; `now` is the answer's own clock, in epoch seconds."""
+    def read_runs(self, body: bytes, pipeline: str, now: float, headers: Mapping[str, str]) -> Runs:
+        """Read the answer to `runs` of a pipeline."""
 
     def detail(self, pipeline: str, run: str) -> Call:
         """The request for the details of a run."""
@@ -127,5 +158,33 @@ class Provider(Protocol):
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
         """Why an answer is not a success, or None if it has the shape of the operation.
 
-        `headers` are keyed in lower case. Only the shape is judged: single records may still be unreadable.
+        Only the shape is judged: single records may still be unreadable.
         """
+
+
+@runtime_checkable
+class Batching(Provider, Protocol):
+    """A project of a cloud that tells the latest runs of many pipelines in one answer, stages included."""
+
+    def batch(self, ids: Sequence[str]) -> Call:
+        """The request for the latest runs of some pipelines."""
+
+    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
+        """Read the answer to `batch(ids)`."""
+
+
+@runtime_checkable
+class Sweeping(Provider, Protocol):
+    """A project of a cloud that tells of each pipeline alone, and which pipelines are worth asking about.
+
+    Its run lists are outlines: what goes on inside a run, its stages first of all, only its details tell.
+    """
+
+    def sweep(self, place: Place, executed: Window | None) -> Call:
+        """The request for a page of the pipelines whose last run began in a window; without one, whose last is under way."""
+
+    def read_sweep(self, body: bytes, headers: Mapping[str, str]) -> Sweep:
+        """Read the answer to `sweep`."""
+
+
+AnyProvider = Batching | Sweeping

@@ -2,17 +2,19 @@
 
 They share envelopes, throttling and the ways to say when to come back; what a refusal speaks of differs, and is judged
 by whoever asked. Sources: the error codes of API Gateway
-(https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html), the vendor's SDK
-(huaweicloudsdkcore exceptions/exception_handler.py) for the envelopes, and RFC 9110, section 10.2.3, for `Retry-After`.
+(https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html), and the vendor's SDK
+(huaweicloudsdkcore exceptions/exception_handler.py) for the envelopes.
 """
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
+
+from exporter.auth.reply import destination, retry_after
+
+__all__ = ["TELLING", "Refusal", "destination", "read_refusal"]
 
 _PAIRS = (("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message"))
 TELLING = frozenset({"error", "request_id", *(key for pair in _PAIRS for key in pair)})
@@ -20,7 +22,6 @@ TELLING = frozenset({"error", "request_id", *(key for pair in _PAIRS for key in 
 
 _THROTTLED = re.compile(r"(?:APIGW|APIG)\.0308|IAM\.0012")
 _WINDOW = re.compile(r"(?<!\d)(\d{1,4}) seconds|time:\s*(\d{1,4})\s*(second|minute|hour)", re.ASCII)
-_LONGEST_WAIT = 99_999.0
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -54,15 +55,6 @@ def read_refusal(status: int, headers: Mapping[str, str], answer: object) -> Ref
     )
 
 
-def destination(headers: Mapping[str, str]) -> str:
-    """Where a redirect leads, in words: the host and no more, for a path or query may bear a ticket."""
-    location = headers.get("location", "")
-    try:
-        return urlsplit(location).hostname or ("another path" if location else "nowhere")
-    except ValueError:
-        return "an address that is none"
-
-
 def _envelope(answer: dict[str, Any]) -> tuple[str, str]:
     """The first code there is and the words beside it, or else the first words."""
     inner = answer.get("error")
@@ -81,22 +73,10 @@ def _wait(status: int, headers: Mapping[str, str], message: str, *, throttled: b
     """What `Retry-After` says, else, of throttling, the window that the message names."""
     if not throttled and status != 503:
         return None
-    told = _retry_after(headers)
+    told = retry_after(headers)
     if told is not None:
-        return min(max(told, 0.0), _LONGEST_WAIT)
+        return told
     window = _WINDOW.search(message) if throttled else None
     if window is None:
         return None
     return float(window[1] or window[2]) * {"minute": 60, "hour": 3600}.get(window[3] or "", 1)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The header's seconds, or those from the answer's own date to the one that it names."""
-    told = headers.get("retry-after", "").strip()
-    if told.isdecimal():
-        return float(told)
-    try:
-        later, now = parsedate_to_datetime(told), parsedate_to_datetime(headers.get("date", ""))
-        return (later - now).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return None

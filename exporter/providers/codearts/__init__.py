@@ -7,24 +7,24 @@ import msgspec
 
 from exporter.auth.huawei import authentication
 from exporter.fault import Fault, Kind
-from exporter.model import LABEL_LENGTH, Run
-from exporter.providers.base import Batch, Call, Detail, Listing, Runs
+from exporter.model import Run
+from exporter.providers.base import Batch, Call, Detail, Listing, Place, Runs
 from exporter.providers.codearts.errors import read_fault
+from exporter.providers.codearts.fields import FIELDS, SERVICE
 from exporter.providers.codearts.project import ENDPOINTS, Project
 from exporter.providers.codearts.records import (
     DetailRecord,
     PipelineRecord,
     Reader,
     RunRecord,
-    UnusableError,
     age,
     decode,
-    outline,
     page,
-    text,
 )
+from exporter.providers.values import asked_for, fill, named
+from exporter.providers.wire import UnusableError, outline, text
 
-__all__ = ["ENDPOINTS", "CodeArts", "Project", "authentication"]
+__all__ = ["ENDPOINTS", "FIELDS", "SERVICE", "CodeArts", "Project", "authentication"]
 
 # Plain: a gateway was seen to refuse the type with a charset.
 _JSON = (("Content-Type", "application/json"),)
@@ -69,7 +69,7 @@ class CodeArts:
             try:
                 record = decode(raw, RunRecord)
                 pipeline = text(record.pipeline_id)
-                run = reader.run(record, _asked_for(pipeline, asked))
+                run = reader.run(record, asked_for(pipeline, asked))
             except UnusableError as error:
                 batch.rejected.append((error.reason, str(error)))
                 pipeline = pipeline or error.pipeline
@@ -88,13 +88,13 @@ class CodeArts:
         batch.untold = (batch.untold & asked) - batch.runs.keys()
         return batch
 
-    def listing(self, offset: int, limit: int) -> Call:
+    def listing(self, place: Place) -> Call:
         """ListPipelines, by creation: what is made meanwhile comes last, and pages do not shift."""
         body = {
             # In the body as well as in the path: the path alone was seen not to filter.
             "project_id": self._project_id,
-            "offset": offset,
-            "limit": limit,
+            "offset": place.rows,
+            "limit": self.page_size,
             "sort_key": "create_time",
             "sort_dir": "asc",
         }
@@ -106,7 +106,7 @@ class CodeArts:
             body=msgspec.json.encode(body),
         )
 
-    def read_listing(self, body: bytes, now: float) -> Listing:
+    def read_listing(self, body: bytes, now: float, _: Mapping[str, str]) -> Listing:
         """Rows of other projects are passed over; a row whose run cannot be read still names its pipeline."""
         listing = Listing()
         reader = Reader(self._zone, listing, now)
@@ -114,7 +114,7 @@ class CodeArts:
             listing.rows += 1
             try:
                 row = decode(raw, PipelineRecord)
-                pipeline = _named(text(row.pipeline_id))
+                pipeline = named(text(row.pipeline_id))
                 if text(row.project_id) not in {"", self._project_id}:
                     continue
                 listing.pipelines[pipeline] = text(row.name)
@@ -126,9 +126,9 @@ class CodeArts:
         listing.untold -= listing.runs.keys()
         return listing
 
-    def runs(self, pipeline: str, offset: int, limit: int) -> Call:
+    def runs(self, pipeline: str, place: Place, limit: int) -> Call:
         """ListPipelineRuns, by start."""
-        body = {"offset": offset, "limit": limit, "sort_key": "start_time", "sort_dir": "desc"}
+        body = {"offset": place.rows, "limit": limit, "sort_key": "start_time", "sort_dir": "desc"}
         return Call(
             operation="ListPipelineRuns",
             method="POST",
@@ -137,33 +137,16 @@ class CodeArts:
             body=msgspec.json.encode(body),
         )
 
-    def read_runs(self, body: bytes, pipeline: str, now: float) -> Runs:
-        """Each row is read alone; one that names no pipeline is of the one that was asked about.
+    def read_runs(self, body: bytes, pipeline: str, now: float, _: Mapping[str, str]) -> Runs:
+        """A row that names no pipeline is of the one that was asked about."""
+        found = Runs()
+        reader = Reader(self._zone, found, now)
 
-        Of rows with the same id the last is used. Where they tell different numbers, one of them was misread, and
-        it counts as unread.
-        """
-        page_of_runs = Runs()
-        reader = Reader(self._zone, page_of_runs, now)
-        found: dict[str, Run] = {}
-        for raw in page(body, "pipeline_runs"):
-            page_of_runs.rows += 1
-            try:
-                record = decode(raw, RunRecord)
-                run = reader.run(record, _asked_for(text(record.pipeline_id) or pipeline, {pipeline}))
-            except UnusableError as error:
-                page_of_runs.rejected.append((error.reason, str(error)))
-                # Another pipeline's row hides no run of this one.
-                page_of_runs.unread += error.reason != "not_requested" and error.pipeline in {"", pipeline}
-                continue
-            twin = found.get(run.id)
-            if twin is not None:
-                words = f"run {run.id[:64]} of pipeline {pipeline} stands twice in a page; the last is used"
-                page_of_runs.rejected.append(("duplicate", words))
-                page_of_runs.unread += twin.number != run.number
-            found[run.id] = run
-        page_of_runs.runs = list(found.values())
-        return page_of_runs
+        def read(raw: msgspec.Raw) -> Run:
+            record = decode(raw, RunRecord)
+            return reader.run(record, asked_for(text(record.pipeline_id) or pipeline, {pipeline}))
+
+        return fill(found, page(body, "pipeline_runs"), pipeline, read)
 
     def detail(self, pipeline: str, run: str) -> Call:
         """ShowPipelineRunDetail."""
@@ -204,17 +187,3 @@ class CodeArts:
 
     def _runs_of(self, pipeline: str) -> str:
         return f"{self._path}/{quote(pipeline, safe='')}/pipeline-runs"
-
-
-def _named(pipeline: str) -> str:
-    # What is longer than a label is no id: cut, it would be another pipeline's.
-    if not 0 < len(pipeline) <= LABEL_LENGTH:
-        raise UnusableError("no_pipeline_id", "a record that names no pipeline")
-    return pipeline
-
-
-def _asked_for(pipeline: str, asked: set[str]) -> str:
-    if _named(pipeline) not in asked:
-        words = f"a run of pipeline {pipeline[:64]}, which was not asked for"
-        raise UnusableError("not_requested", words)
-    return pipeline

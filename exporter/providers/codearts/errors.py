@@ -6,17 +6,12 @@ those of the pipeline service are not published: the ones here were seen in publ
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-import msgspec
-
-from exporter.auth.huawei.errors import TELLING, Refusal, destination, read_refusal
+from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
+from exporter.auth.reply import destination
 from exporter.fault import Fault, Kind
 from exporter.providers.base import Call
-from exporter.providers.codearts.records import outline
-
-_anything = msgspec.json.Decoder()
-_outlined = msgspec.json.Decoder(dict[str, msgspec.Raw])
+from exporter.providers.wire import parse
 
 
 def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
@@ -25,7 +20,7 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
     Success is a 2xx with a JSON object that has the key `needs` (with an array, if that is empty) and is no error
     envelope: the service sends its errors under 200 as well.
     """
-    answer, problem = _parse(body)
+    answer, problem = parse(body, TELLING)
     told = read_refusal(status, headers, answer)
     ok = 200 <= status < 300
     fits = isinstance(answer, dict) and needs in answer if needs else isinstance(answer, list)
@@ -51,35 +46,6 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
         request_id=told.request_id,
         wait=told.wait,
     )
-
-
-def _parse(body: bytes) -> tuple[Any, str]:
-    """The JSON value of a body, or words for what it is instead.
-
-    Of an array the outline only, of an object what an error is told by: what else is wrong costs only itself.
-    """
-    if not body.strip():
-        return None, "an empty body"
-    try:
-        match body.lstrip()[:1]:
-            case b"[":
-                return outline(body), ""
-            case b"{":
-                return {key: _told(key, raw) for key, raw in _outlined.decode(body).items()}, ""
-            case _:
-                return _anything.decode(body), ""
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        looks = "an HTML page" if b"<" in body.lstrip()[:1] else "no valid JSON"
-        return None, f"{looks} ({len(body)} bytes)"
-
-
-def _told(key: str, raw: msgspec.Raw) -> Any:
-    if key not in TELLING:
-        return raw
-    try:
-        return _anything.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 _OF_ONE_PIPELINE = {"ShowPipelineRunDetail", "ListPipelineRuns"}

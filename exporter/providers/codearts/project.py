@@ -1,6 +1,7 @@
 """A CodeArts project of the configuration, and where each region's pipelines are."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
@@ -24,6 +25,8 @@ ENDPOINTS = {
 }
 """Where each region's pipelines are, by region."""
 
+_ID_LENGTH = 32
+
 
 def _zone(value: object) -> ZoneInfo:
     try:
@@ -37,6 +40,7 @@ def _zone(value: object) -> ZoneInfo:
 class Project(ProjectSection):
     """A CodeArts project of the configuration."""
 
+    scope_key: ClassVar[str] = "project_id"
     provider: Literal["codearts"]
     endpoint: Endpoint | None = None
     region: str | None = Field(default=None, validate_default=True)
@@ -69,15 +73,25 @@ class Project(ProjectSection):
 
     @property
     def scope(self) -> str:
-        """What tells projects of a cloud apart: the vendor's id of the project, the same under any name."""
+        """The id of the project."""
         return self.project_id
-
-    def page(self, pipeline: str) -> str:
-        """The address of a pipeline's page; empty if nobody told how it is made."""
-        template = self.url_template or ""
-        return template.replace("{project_id}", self.project_id).replace("{pipeline_id}", pipeline)
 
     @property
     def base_url(self) -> str:
-        """The URL below which the API's paths lie."""
+        """The endpoint, be it the region's."""
         return self.endpoint or ENDPOINTS[str(self.region)]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """A password travels to IAM, too."""
+        if isinstance(self.auth, PasswordSection):
+            return self.base_url, self.auth.endpoint_in(self.region)
+        return (self.base_url,)
+
+    def doubts(self) -> Iterator[str]:
+        """Ids that do not look like the vendor's."""
+        odd = next((entry.id for entry in self.pipelines if len(entry.id) != _ID_LENGTH), None)
+        if odd is not None:
+            yield f"{odd} is not {_ID_LENGTH} characters long, as pipeline ids are"
+        if len(self.project_id) != _ID_LENGTH:
+            yield f"project_id {self.project_id} is not {_ID_LENGTH} characters long, as project ids are"

@@ -1,0 +1,43 @@
+"""How the latest runs of pipelines are asked for, with as few requests as their cloud allows.
+
+A cloud that tells many pipelines in one answer is asked in batches; one that tells each alone is asked for those first
+in which something has happened.
+"""
+
+from exporter.api import Api
+from exporter.board import Board
+from exporter.clock import Clock
+from exporter.config.schema import Poll
+from exporter.inquiry.base import Inquiry, Watcher
+from exporter.inquiry.batched import BatchInquiry
+from exporter.inquiry.sweeping import SweepInquiry
+from exporter.providers.base import AnyProvider, Sweeping
+from exporter.report import Report
+
+__all__ = ["BatchInquiry", "Inquiry", "SweepInquiry", "Watcher", "inquiry"]
+
+
+def inquiry(
+    provider: AnyProvider,
+    api: Api,
+    board: Board,
+    report: Report,
+    clock: Clock,
+    watcher: Watcher,
+    poll: Poll,
+) -> Inquiry:
+    """The way to ask a provider."""
+    if isinstance(provider, Sweeping):
+        return SweepInquiry(
+            provider,
+            api,
+            board,
+            report,
+            clock,
+            watcher,
+            interval=poll.interval,
+            concurrency=poll.concurrency,
+        )
+    return BatchInquiry(
+        provider, api, board, report, clock, watcher, chunk_size=poll.chunk_size, concurrency=poll.concurrency
+    )

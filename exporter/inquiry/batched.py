@@ -1,0 +1,45 @@
+"""Asking a cloud that tells the latest runs of many pipelines in one answer."""
+
+from collections.abc import Sequence
+
+from exporter.api import Api
+from exporter.board import Board
+from exporter.clock import Clock
+from exporter.inquiry.base import Inquiry, Watcher
+from exporter.providers.base import Batching
+from exporter.report import Outcome, Report
+
+
+class BatchInquiry(Inquiry):
+    """Every pipeline is asked about each time, as many in one request as the cloud takes."""
+
+    def __init__(
+        self,
+        provider: Batching,
+        api: Api,
+        board: Board,
+        report: Report,
+        clock: Clock,
+        watcher: Watcher,
+        *,
+        chunk_size: int,
+        concurrency: int,
+    ) -> None:
+        super().__init__(api, board, report, clock, watcher, chunk_size=chunk_size, concurrency=concurrency)
+        self._provider = provider
+
+    async def ask(self, ids: Sequence[str], outcome: Outcome, *, refresh: bool) -> int:
+        """Ask about all of them."""
+        await self._ask_all(ids, outcome, refresh=refresh)
+        return len(ids)
+
+    async def _ask_chunk(self, ids: Sequence[str]) -> None:
+        answer = await self._api.send(self._provider.batch(ids))
+        batch = self._provider.read_batch(answer.body, ids, answer.now)
+        self._report.surprises(batch)
+        told = [
+            identity
+            for identity in ids
+            if identity in batch.runs or not (batch.incomplete or identity in batch.untold)
+        ]
+        self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now)

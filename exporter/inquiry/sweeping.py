@@ -1,0 +1,231 @@
+"""Asking a cloud that tells of each pipeline alone: those first of all in which something has happened.
+
+A sweep asks three lists of the whole project, each a page or a few: which pipelines were started since the last sweep,
+which since a while before it, and in which a run is under way. Those are asked about by their run lists, and so is
+whatever is known to be under way. Of the others the sweep has told that nothing happened.
+
+A sweep can be wrong: a start may be listed late, and a run that is begun again keeps its start. So its longer window
+reaches back over the last ones, and each pipeline is asked directly once in an hour, too, spread out. What stands in
+the longer window alone, and is explained by the run that is known, is not asked for again.
+
+Where asking each pipeline directly costs fewer requests, there is no sweep.
+"""
+
+import math
+from collections.abc import Sequence
+from hashlib import sha256
+
+from exporter.api import Answer, Api, ApiError
+from exporter.board import Board
+from exporter.clock import Clock
+from exporter.fault import Kind
+from exporter.inquiry.base import Inquiry, Watcher
+from exporter.inquiry.runlist import RunList, is_outline, supposed
+from exporter.ledger import RUNS, Reach
+from exporter.model import Run
+from exporter.providers.base import Place, Sweeping, Window
+from exporter.report import Outcome, Report
+
+LISTS = 3
+"""Lists that a sweep asks for, a page of each at least."""
+
+DIRECTLY = 3600.0
+"""Seconds within which each pipeline is asked directly, whatever the sweeps tell."""
+
+OVERLAP = 2
+"""Intervals by which the window of a sweep reaches back before the one before it."""
+
+RECKONED = 3600.0
+"""Seconds after which a sweep that was found too dear is tried again."""
+
+_GRAIN = 5.0
+"""Seconds that a clock may be off, or a moment be rounded by."""
+
+_AHEAD = 3600.0
+"""Seconds by which a window ends in the future: whether it bounds starts or ends nobody says."""
+
+_SLACK = 60.0
+"""Seconds between what a sweep and what a run list may call the start of a run."""
+
+
+def requests_of_direct_asks(pipelines: int, interval: float) -> float:
+    """Requests of a refresh that ask pipelines directly although nothing has happened, on the average."""
+    # A pause is between half an hour and an hour, any of them as likely.
+    return pipelines * interval * 2 * math.log(2) / DIRECTLY
+
+
+def sweeps(pipelines: int, interval: float, pages: int = LISTS) -> bool:
+    """Whether sweeps of so many pages cost fewer requests than asking each pipeline in each refresh."""
+    return pages + requests_of_direct_asks(pipelines, interval) < pipelines
+
+
+class SweepInquiry(Inquiry):
+    """A sweep each time, and then those pipelines that it or the run that is known speaks for."""
+
+    def __init__(
+        self,
+        provider: Sweeping,
+        api: Api,
+        board: Board,
+        report: Report,
+        clock: Clock,
+        watcher: Watcher,
+        *,
+        interval: float,
+        concurrency: int,
+    ) -> None:
+        """`interval` is the poll's, in seconds."""
+        super().__init__(api, board, report, clock, watcher, chunk_size=1, concurrency=concurrency)
+        self._provider = provider
+        self._interval = interval
+        self._directly: dict[str, float] = {}
+        """When each pipeline is to be asked directly, in monotonic seconds; those that are not here at once."""
+        self._swept: float | None = None
+        """When what was last found out about all pipelines began to be asked for, in monotonic seconds."""
+        self._ahead = 0.0
+        """How far the provider's clock is ahead of ours, in seconds."""
+        self._pages = LISTS
+        """Requests that a sweep takes, as far as known."""
+        self._too_dear_until = -math.inf
+
+    async def ask(self, ids: Sequence[str], outcome: Outcome, *, refresh: bool) -> int:
+        """Ask about those that it is worth to ask about; the others are as they were."""
+        if not refresh:
+            await self._ask_all(ids, outcome, refresh=False)
+            return len(ids)
+        started = self._clock.monotonic()
+        watched = frozenset(ids)
+        self._directly = {one: due for one, due in self._directly.items() if one in watched}
+        asked = {one for one in ids if self._directly.get(one, -math.inf) <= started}
+        asked |= watched.intersection(self._board.restless.union(self._board.active(self._clock.time())))
+        told: set[str] | None = None
+        others = len(ids) - len(asked)
+        if self._swept is not None and others > self._pages and self._sweeping(len(ids), started):
+            told = await self._sweep(self._swept, most=others, outcome=outcome)
+        failing = outcome.failed > 0
+        if told is not None:
+            asked |= watched.intersection(told)
+            self._board.unchanged(watched - asked, asked=started)
+        elif failing:
+            self._board.failed(watched - asked)
+        else:
+            asked = set(ids)
+        if outcome.over:
+            self._board.failed(asked)
+            return 0
+        await self._ask_all(
+            [one for one in ids if one in asked], outcome, refresh=True, trusted=told is not None
+        )
+        if told is not None or not (failing or outcome.over):
+            self._swept = started
+        return len(asked)
+
+    # Sweeps
+
+    def _sweeping(self, pipelines: int, now: float) -> bool:
+        if now < self._too_dear_until:
+            return False
+        return sweeps(pipelines, self._interval, self._pages)
+
+    async def _sweep(self, since: float, *, most: int, outcome: Outcome) -> set[str] | None:
+        """The pipelines in which something may have happened since a moment (monotonic seconds).
+
+        None if that cannot be told, for it failed or takes more than `most` requests.
+        """
+        now = self._clock.time() + self._ahead
+        began, until = now - (self._clock.monotonic() - since) - _GRAIN, now + _AHEAD
+        longer = Window(began - OVERLAP * self._interval, until)
+        fresh: set[str] = set()
+        pages = 0
+        try:
+            for executed in (Window(began, until), None, longer):
+                place = Place()
+                while True:
+                    if pages >= most:
+                        # Each pipeline asked directly costs no more than that.
+                        self._too_dear_until = self._clock.monotonic() + RECKONED
+                        return None
+                    answer = await self._api.send(self._provider.sweep(place, executed))
+                    page = self._provider.read_sweep(answer.body, answer.headers)
+                    pages += 1
+                    outcome.in_a_row = 0
+                    self._report.surprises(page)
+                    found = (
+                        identity for identity in page.pipelines if self._speaks(identity, executed, longer)
+                    )
+                    fresh.update(found)
+                    place = place.after(page)
+                    if page.last or not page.rows:
+                        break
+                self._heard(answer)
+        except ApiError as error:
+            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT, Kind.UNREADABLE}:
+                # Whoever may not list pipelines may still ask about each.
+                self._too_dear_until = self._clock.monotonic() + RECKONED
+                self._report.warn("pipelines cannot be listed by what has happened, so each is asked", error)
+            else:
+                outcome.note(error)
+            return None
+        self._pages = pages
+        return fresh
+
+    def _speaks(self, identity: str, executed: Window | None, longer: Window) -> bool:
+        """Whether a row of a sweep speaks for asking about a pipeline."""
+        if identity not in self._directly:
+            return False
+        if executed is not longer:
+            return True
+        latest = self._board.latest(identity)
+        return latest is None or latest.start is None or latest.start < longer.since - _SLACK
+
+    # Pipelines
+
+    async def _ask_chunk(self, ids: Sequence[str]) -> None:
+        for identity in ids:
+            await self._ask_one(identity)
+
+    async def _ask_one(self, identity: str) -> None:
+        self._directly.pop(identity, None)
+        runs = RunList(self._provider, self._api, self._report, identity)
+        while not runs.newest_found:
+            await runs.turn(RUNS)
+        answer = runs.answer
+        if answer is None or not runs.telling:
+            return
+        self._heard(answer)
+        newest = max(runs.runs, key=lambda run: run.number or 0, default=None)
+        if newest is None:
+            self._board.answered([identity], {}, asked=answer.asked, now=answer.now)
+        else:
+            await self._tell(identity, runs, newest, answer)
+        self._directly[identity] = self._clock.monotonic() + self._pause(identity)
+
+    async def _tell(self, identity: str, runs: RunList, newest: Run, answer: Answer) -> None:
+        """Complete what is new of the runs of a pipeline, and tell it."""
+        reach = runs.reach(self._board.search_after(identity, newest, answer.now)) or Reach.CUT
+        first, *rows = supposed([newest, *runs.runs])
+        wanted = set(self._board.foresee(identity, first, rows, reach, now=answer.now))
+        known = self._board.latest(identity)
+        settled = known is not None and newest.status.final and is_outline(newest, known)
+        if not settled:
+            wanted.add(newest.id)
+        told, complete = await runs.completed(wanted, jobs=self._board.jobs)
+        latest = next(run for run in told if run.id == newest.id)
+        if known is not None and settled:
+            latest = known
+        self._board.answered([identity], {identity: latest}, asked=answer.asked, now=answer.now)
+        self._board.listed(
+            identity,
+            told,
+            reach if complete else Reach.CUT,
+            clock=self._clock.monotonic(),
+            now=answer.now,
+        )
+
+    def _heard(self, answer: Answer) -> None:
+        self._ahead = answer.now - self._clock.time()
+
+    def _pause(self, identity: str) -> float:
+        """Seconds until a pipeline is asked directly again: each another time, so that they spread out."""
+        drawn = int.from_bytes(sha256(identity.encode()).digest()[:4]) / 2**32
+        return max(DIRECTLY * (0.5 + 0.5 * drawn) - self._interval, 0.0)

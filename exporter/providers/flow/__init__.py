@@ -1,0 +1,110 @@
+"""Alibaba Cloud Yunxiao Flow: which requests to make, and what their answers say."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from exporter.auth.aliyun import authentication
+from exporter.fault import Fault, Kind
+from exporter.model import Run
+from exporter.providers.base import Call, Detail, Listing, Page, Place, Runs, Sweep, Window
+from exporter.providers.flow.dialects import GET_RUN, LIST_PIPELINES, LIST_RUNS, PAGE_SIZE, dialect_of
+from exporter.providers.flow.errors import read_fault
+from exporter.providers.flow.fields import FIELDS, SERVICE
+from exporter.providers.flow.project import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Project
+from exporter.providers.flow.records import DetailRecord, PipelineRecord, Reader, RunRecord, decode
+from exporter.providers.values import fill
+from exporter.providers.wire import UnusableError
+
+__all__ = ["FIELDS", "PERSONAL_ENDPOINT", "SERVICE", "SIGNED_ENDPOINT", "Flow", "Project", "authentication"]
+
+
+class Flow:
+    """A Flow organization, by either generation of the API."""
+
+    name = "flow"
+    page_size = PAGE_SIZE
+    """Rows to ask for in a page of pipelines."""
+    runs_page_size = PAGE_SIZE
+    """Rows to ask for in a page of runs."""
+
+    def __init__(self, project: Project) -> None:
+        self._dialect = dialect_of(project)
+
+    def listing(self, place: Place) -> Call:
+        """ListPipelines, in an order that nobody tells."""
+        return self._dialect.call(LIST_PIPELINES, query=self._dialect.page(place))
+
+    def read_listing(self, body: bytes, _: float, headers: Mapping[str, str]) -> Listing:
+        """Names alone: the list tells nothing of runs."""
+        listing = Listing()
+        listing.pipelines = self._names(body, headers, listing)
+        return listing
+
+    def sweep(self, place: Place, executed: Window | None) -> Call:
+        """ListPipelines with a filter, which is for the last run of each."""
+        if executed is None:
+            wanted: tuple[tuple[str, str], ...] = (("statusList", "RUNNING,WAITING"),)
+        else:
+            since, until = math.floor(executed.since * 1000), math.ceil(executed.until * 1000)
+            wanted = (("executeStartTime", str(since)), ("executeEndTime", str(until)))
+        return self._dialect.call(LIST_PIPELINES, query=(*self._dialect.page(place), *wanted))
+
+    def read_sweep(self, body: bytes, headers: Mapping[str, str]) -> Sweep:
+        """The rows are those of any list of pipelines: none tells what it fits the filter by."""
+        sweep = Sweep()
+        sweep.pipelines = list(self._names(body, headers, sweep))
+        return sweep
+
+    def runs(self, pipeline: str, place: Place, _: int) -> Call:
+        """ListPipelineRuns, which knows no order to ask for; it was seen to tell the newest first."""
+        return self._dialect.call(LIST_RUNS, pipeline, query=self._dialect.page(place))
+
+    def read_runs(self, body: bytes, pipeline: str, _: float, headers: Mapping[str, str]) -> Runs:
+        """A row that names no pipeline is of the one that was asked about."""
+        found = Runs()
+        reader = Reader(found)
+
+        def read(raw: msgspec.Raw) -> Run:
+            return reader.run(decode(raw, RunRecord), pipeline)
+
+        return fill(found, self._dialect.rows(LIST_RUNS, body, headers, found), pipeline, read)
+
+    def detail(self, pipeline: str, run: str) -> Call:
+        """GetPipelineRun."""
+        return self._dialect.call(GET_RUN, pipeline, run)
+
+    def read_detail(self, body: bytes, pipeline: str, _: float) -> Detail:
+        """A run, with its stages and their jobs."""
+        detail = Detail()
+        try:
+            record = decode(self._dialect.run(body), DetailRecord)
+            detail.run = Reader(detail).detail(record, pipeline)
+        except UnusableError as error:
+            detail.rejected.append((error.reason, str(error)))
+        return detail
+
+    def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
+        """Why an answer is not a success, or None if it has the shape of the operation."""
+        fault = read_fault(call, self._dialect, status, headers, body)
+        if fault is None and call.operation != GET_RUN:
+            try:
+                self._dialect.rows(call.operation, body, headers, Page())
+            except UnusableError as error:
+                # Not an empty page, which would be the end of the list.
+                words = f"{call.operation} answered a page that cannot be read: {error}"
+                return Fault(kind=Kind.UNREADABLE, code="invalid", message=words)
+        return fault
+
+    def _names(self, body: bytes, headers: Mapping[str, str], page: Page) -> dict[str, str]:
+        """The names of the pipelines of a page by their ids; each row is read alone."""
+        names: dict[str, str] = {}
+        for raw in self._dialect.rows(LIST_PIPELINES, body, headers, page):
+            page.rows += 1
+            try:
+                record = decode(raw, PipelineRecord)
+                names[record.identity] = record.title
+            except UnusableError as error:
+                page.rejected.append((error.reason, str(error)))
+        return names

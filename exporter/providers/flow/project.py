@@ -1,0 +1,111 @@
+"""A Flow organization of the configuration, and where each generation of the API listens.
+
+Source: https://help.aliyun.com/zh/yunxiao/developer-reference/service-access-point-domain for the API of personal
+tokens; for the signed one, whose service has one address for the whole world, the vendor's SDK.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from exporter.auth.aliyun import AuthSection, YunxiaoTokenSection
+from exporter.config.fields import Endpoint, Identifier, Listed, PipelineEntry, ProjectSection
+
+PERSONAL_ENDPOINT = "https://openapi-rdc.aliyuncs.com"
+"""Where the API of personal tokens listens, of the central edition."""
+
+SIGNED_ENDPOINT = "https://devops.cn-hangzhou.aliyuncs.com"
+"""Where the signed API listens, whatever the account's region."""
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_ID_LENGTHS = {"central": 24, "region": 32}
+_REGION_DOMAIN = ".devops.aliyuncs.com"
+
+
+def _number(value: str) -> str:
+    if not _NUMBER.fullmatch(value):
+        example = "12222 in https://flow.aliyun.com/pipelines/12222/current"
+        raise ValueError(f"{value!r} is not the id of a pipeline, which is a number ({example})")
+    return value
+
+
+class FlowPipelineEntry(PipelineEntry):
+    """A pipeline of Flow to watch."""
+
+    id: Annotated[str, AfterValidator(_number)]
+
+
+class Project(ProjectSection):
+    """A Flow organization of the configuration."""
+
+    scope_key: ClassVar[str] = "organization_id"
+    provider: Literal["flow"]
+    organization_id: Identifier
+    pipelines: tuple[Listed[FlowPipelineEntry], ...] = ()
+    auth: Annotated[AuthSection, Field(discriminator="method")]
+    edition: Literal["central", "region"] = "central"
+    """Of the API of personal tokens: that of everybody, or that of an organization with a domain of its own."""
+    endpoint: Endpoint | None = Field(default=None, validate_default=True)
+
+    @field_validator("edition", mode="after")
+    @classmethod
+    def _personal(cls, edition: str, info: ValidationInfo) -> str:
+        auth = info.data.get("auth")
+        if edition == "region" and auth is not None and not isinstance(auth, YunxiaoTokenSection):
+            raise ValueError(
+                "region is an edition of the API of personal tokens (use method: yunxiao_token, or leave edition out)"
+            )
+        return edition
+
+    @field_validator("endpoint", mode="after")
+    @classmethod
+    def _reachable(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
+        if endpoint is None and info.data.get("edition") == "region":
+            raise ValueError(
+                f"is missing (edition: region has a domain of its own: https://example{_REGION_DOMAIN})"
+            )
+        return endpoint
+
+    @property
+    def scope(self) -> str:
+        """The id of the organization."""
+        return self.organization_id
+
+    @property
+    def personal(self) -> bool:
+        """Whether the API of personal tokens is asked, and not the signed one."""
+        return isinstance(self.auth, YunxiaoTokenSection)
+
+    @property
+    def base_url(self) -> str:
+        """The endpoint, be it the vendor's own."""
+        return self.endpoint or (PERSONAL_ENDPOINT if self.personal else SIGNED_ENDPOINT)
+
+    def doubts(self) -> Iterator[str]:
+        """What looks like the other edition, or the other generation of the API."""
+        length, expected = len(self.organization_id), _ID_LENGTHS[self.edition]
+        if length != expected:
+            words = f"organization_id {self.organization_id} is not {expected} characters long"
+            hint = ": is edition right?" if length in _ID_LENGTHS.values() else ""
+            yield f"{words}, as those of the {self.edition} edition are{hint}"
+        listens = _listens_at(urlsplit(self.base_url).hostname or "")
+        if listens not in {"", self.edition if self.personal else "signed"}:
+            yield f"endpoint {self.endpoint} is where {_LISTENERS[listens]} listens"
+
+
+_LISTENERS = {
+    "signed": "the API of signed requests (method: aksk or default)",
+    "central": "the API of personal tokens (method: yunxiao_token, edition: central)",
+    "region": "a region's API of personal tokens (method: yunxiao_token, edition: region)",
+}
+
+
+def _listens_at(host: str) -> str:
+    """What is known to listen at a host of the vendor's; empty at any other."""
+    if host.endswith(_REGION_DOMAIN):
+        return "region"
+    known = {urlsplit(SIGNED_ENDPOINT).hostname: "signed", urlsplit(PERSONAL_ENDPOINT).hostname: "central"}
+    return known.get(host, "")
