@@ -208,6 +208,10 @@ class Entry:
         """
         if self._asked is not None and asked < self._asked:
             return ()
+        if run is not None and self._tells_nothing(run):
+            self._asked = self._since = asked
+            self._answered = now
+            return ()
         books = self._books or _Books(State(), Tally(created=now), bounds.empty(now))
         first = self._books is None
         outcome = account(None if first else books.state, run, now=now, answered=self._answered)
@@ -226,6 +230,15 @@ class Entry:
         self._backfill.follow(outcome.state, asked)
         self._show(up=True)
         return outcome.events
+
+    def _tells_nothing(self, run: Run) -> bool:
+        """Whether a run is what is known already, word for word, and nothing waits for time to pass."""
+        if run is not self._latest or not run.status.final or self._up is not True:
+            return False
+        state = self._state
+        if state is None or state.open or state.strange:
+            return False
+        return not (self._absences or self._expired or self._unsettled)
 
     def _take(self, books: _Books, outcome: Outcome, observe: Observe) -> None:
         """Enter what an answer taught."""

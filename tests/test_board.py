@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.backfill import Asks
 from exporter.board import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, Board, Missed, View
@@ -1612,3 +1614,39 @@ def test_what_a_list_told_is_not_counted_again_in_a_new_numbering():
     wall.sees(tenth)
     wall.reads(tenth, *newer, run(6), run(5), run(4))
     assert wall.counts() == {"success": 7}
+
+
+events = st.one_of(
+    st.tuples(st.just("sees"), st.integers(0, 4), st.sampled_from([0.0, 20.0])),
+    st.tuples(st.just("sees"), st.just(None), st.just(0.0)),
+    st.tuples(st.sampled_from(["fails", "cannot_save"])),
+    st.tuples(st.just("waits"), st.sampled_from([60.0, MAX_AGE + 1, HOUR, DAY])),
+)
+ANSWERS = [
+    run(1),
+    run(2, Status.FAILED, start=NOON + 100),
+    run(3, Status.RUNNING, start=NOON + 200),
+    run(3, start=NOON + 200),
+    run(4, Status.UNKNOWN, start=NOON + 300),
+]
+
+
+@given(st.lists(events, min_size=2, max_size=12))
+def test_the_same_answer_again_is_an_answer_like_any_other(happened):
+    """Whether it is the same object, which is known to tell nothing new, or only an equal one."""
+    same, equal = Wall(), Wall()
+    for what, *arguments in happened:
+        if what == "sees":
+            place, ago = arguments
+            answer = None if place is None else ANSWERS[place]
+            copy = None if answer is None else msgspec.structs.replace(answer)
+            same.sees(answer, asked_ago=ago, saved=False)
+            equal.sees(copy, asked_ago=ago, saved=False)
+            same.saves()
+            equal.saves()
+        else:
+            getattr(same, what)(*arguments)
+            getattr(equal, what)(*arguments)
+        assert same.board.views() == equal.board.views()
+        assert same.board.remembered("p") == equal.board.remembered("p")
+        assert same.board.due(same.asked) == equal.board.due(equal.asked)

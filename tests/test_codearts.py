@@ -336,6 +336,39 @@ def test_what_is_no_record_is_rejected_alone(others: list[Any], chance: random.R
     assert len(batch.rejected) == len(others)
 
 
+polled = st.lists(
+    st.builds(
+        record,
+        st.integers(0, 4),
+        status=st.sampled_from(["COMPLETED", "FAILED", "RUNNING", "TERMINATED"]),
+        run_number=st.integers(1, 3),
+        trigger_type=st.sampled_from(["Manual", "ByMoon"]),
+        start_time=st.sampled_from([START * 1000, (START - 86_400) * 1000]),
+        end_time=st.sampled_from([END * 1000, None]),
+    ),
+    max_size=6,
+)
+
+
+@given(st.lists(polled, min_size=1, max_size=6), st.booleans())
+def test_what_is_not_read_again_means_the_same(polls, rising):
+    """A provider that has seen records before reads them as one that has not, whatever came between."""
+    spoken = provider()
+    for turn, records in enumerate(polls + polls[:2]):
+        body = json.dumps(records).encode()
+        ids = [pipeline_id(index) for index in range(4)]
+        now = NOW + turn * rising
+        assert spoken.read_batch(body, ids, now) == provider().read_batch(body, ids, now)
+
+
+def test_a_record_that_comes_again_is_the_same_run():
+    """Byte for byte: then whoever has it knows that nothing changed."""
+    spoken = provider()
+    body = json.dumps([record()]).encode()
+    first, again = (spoken.read_batch(body, [pipeline_id(0)], NOW).runs[pipeline_id(0)] for _ in range(2))
+    assert first is again
+
+
 @given(st.permutations(range(6)))
 def test_the_order_of_an_answer_does_not_matter(order: list[int]) -> None:
     records = [record(index) for index in range(5)] + [record(3, run_number=99, pipeline_run_id="newer")]

@@ -21,6 +21,7 @@ from exporter.providers.codearts.records import (
     decode,
     page,
 )
+from exporter.providers.memo import Memo
 from exporter.providers.values import asked_for, fill, named
 from exporter.providers.wire import UnusableError, outline, text
 
@@ -48,6 +49,7 @@ class CodeArts:
         self._project_id = project.project_id
         self._path = f"/v5/{project.project_id}/api/pipelines"
         self._zone = project.stage_time_zone
+        self._memo = Memo()
 
     def batch(self, ids: Sequence[str]) -> Call:
         """BatchShowPipelinesLatestStatus."""
@@ -66,10 +68,18 @@ class CodeArts:
         asked = set(ids)
         for raw in outline(body):
             pipeline = ""
+            same = bytes(raw)
+            known = self._memo.recall(same)
             try:
-                record = decode(raw, RunRecord)
-                pipeline = text(record.pipeline_id)
-                run = reader.run(record, asked_for(pipeline, asked))
+                if known is not None:
+                    pipeline, run = asked_for(known[0], asked), known[1]
+                else:
+                    record = decode(raw, RunRecord)
+                    pipeline = text(record.pipeline_id)
+                    run = reader.run(record, asked_for(pipeline, asked))
+                    # What surprises is told each time.
+                    if not (batch.words or batch.misplaced):
+                        self._memo.keep(same, pipeline, run)
             except UnusableError as error:
                 batch.rejected.append((error.reason, str(error)))
                 pipeline = pipeline or error.pipeline
