@@ -76,7 +76,7 @@ class Poller:
         self._board = board
         self._membership = membership
         self._poll = poll
-        self._report = Report(project, provider.name, telemetry)
+        self._report = Report(project, provider.name, telemetry, zone_key=provider.zone_key)
         self._looks = Looks(provider, api, board, self._report, clock, concurrency=poll.concurrency)
         self._archive = archive
         self._started = started

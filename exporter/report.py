@@ -52,7 +52,9 @@ class Outcome(msgspec.Struct):
 class Report:
     """Where the polls of one project are told."""
 
-    def __init__(self, project: str, provider: str, telemetry: Telemetry) -> None:
+    def __init__(self, project: str, provider: str, telemetry: Telemetry, *, zone_key: str = "") -> None:
+        """`zone_key` is the provider's."""
+        self._zone_key = zone_key
         self._project = project
         self._provider = provider
         self._telemetry = telemetry
@@ -67,7 +69,8 @@ class Report:
             self._once(f"{word!r} is no known {field}, shown as unknown")
         if reading.misplaced:
             self._once(
-                "a stage starts outside its run, so start times of such stages are left out: is stage_time_zone right?",
+                "a stage starts outside its run, so start times of such stages are left out: "
+                f"is {self._zone_key} right?",
                 f" (first seen at {reading.misplaced})",
             )
 

@@ -1,6 +1,7 @@
 """The house stands as drawn: who may import whom, and which words stay where."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,24 @@ def test_every_room_is_drawn():
 def test_every_file_says_why_it_exists(path):
     """A newcomer finds the purpose of a file in its head."""
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+VENDORS = re.compile(
+    r"codearts|huawei|aliyun|alibaba|yunxiao|\biam\b|devpipe|apig|stage_time_zone|organization|"
+    # A word of a status in the vendors' spelling, in quotes; their fields and headers.
+    r"""["'](?-i:COMPLETED|FAILED|FAIL|CANCELED|IGNORED|SUSPEND|WAITING|RUNNING|INIT)["']|"""
+    r"(?<!_)run_number|pipeline_run_id|pipelineRunId|stage_status_list|x-auth|x-acs|x-sdk",
+    re.IGNORECASE,
+)
+# Where clouds are spoken to, and where they are made up.
+SPEAKING = {"providers", "auth", "simulator", "demo"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if room(path) not in SPEAKING],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_no_vendor_is_known_elsewhere(path):
+    """A cloud's words, fields, codes and keys stay with its provider: what comes behind it is the same for all."""
+    assert VENDORS.findall(path.read_text()) == []

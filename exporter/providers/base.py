@@ -132,6 +132,8 @@ class Provider(Protocol):
     """Rows to ask for in a page of pipelines."""
     runs_page_size: int
     """Rows to ask for at most in a page of runs."""
+    zone_key: str
+    """The key of the configuration that says how times without a zone are read; empty if there are none."""
 
     def listing(self, place: Place) -> Call:
         """The request for a page of the pipelines of the project."""

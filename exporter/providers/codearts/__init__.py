@@ -44,6 +44,7 @@ class CodeArts:
     """Rows to ask for in a page of pipelines; a cloud may give fewer."""
     runs_page_size = 100
     """Rows to ask for at most in a page of runs; a cloud may give fewer."""
+    zone_key = "stage_time_zone"
 
     def __init__(self, project: Project) -> None:
         self._project_id = project.project_id

@@ -28,6 +28,7 @@ class Flow:
     """Rows to ask for in a page of pipelines."""
     runs_page_size = PAGE_SIZE
     """Rows to ask for in a page of runs."""
+    zone_key = ""
 
     def __init__(self, project: Project) -> None:
         self._dialect = dialect_of(project)
