@@ -37,12 +37,12 @@ class Samples:
     """The samples of a page."""
 
     def __init__(self, text: str) -> None:
-        self._lines = text.splitlines(keepends=True)
+        self.lines = text.splitlines(keepends=True)
 
     def get(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
         """Values by labels, of the series that have at least these."""
         # Only what is asked for is parsed: a page has a hundred lines a pipeline.
-        lines = "".join(line for line in self._lines if line.startswith((f"{name}{{", f"{name} ")))
+        lines = "".join(line for line in self.lines if line.startswith((f"{name}{{", f"{name} ")))
         return {
             tuple(sorted(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(lines)
