@@ -260,8 +260,8 @@ def test_the_base_is_complete_and_holds_no_secret(rendered: list[dict[str, Any]]
 
 
 def test_kubernetes_takes_every_manifest(manifests: list[dict[str, Any]]) -> None:
-    example = yaml.safe_load((BASE / "secret.example.yaml").read_text())
-    for manifest in [*manifests, example]:
+    examples = yaml.safe_load_all((BASE / "secret.example.yaml").read_text())
+    for manifest in [*manifests, *examples]:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
@@ -364,6 +364,7 @@ def test_config_and_secret_are_whole_directories(
     assert {mounts[name]: next(iter(set(volume) - {"name"})) for name, volume in volumes.items()} == {
         "/etc/pipeline-exporter": "configMap",
         "/run/secrets/codearts": "secret",
+        "/run/secrets/flow": "secret",
         "/var/lib/pipeline-exporter": "emptyDir",
     }
     written = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
@@ -391,20 +392,30 @@ def test_a_changed_config_rolls_the_pod(rendered: list[dict[str, Any]]) -> None:
     assert config_map["data"] == {"config.yaml": (BASE / "config.yaml").read_text()}
 
 
-def test_the_secret_is_told_alike_everywhere(pod: dict[str, Any], config: dict[str, Any]) -> None:
-    """The pod's Secret, its shape in the example, the command in the README and the config's paths are one thing."""
-    example = yaml.safe_load((BASE / "secret.example.yaml").read_text())
-    (name,) = (volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume)
-    keys = set(example["stringData"])
+def test_the_secrets_are_told_alike_everywhere(pod: dict[str, Any]) -> None:
+    """The pod's Secrets, their shape in the example, the commands in the README and the config's paths are one thing."""
+    volumes = {volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume}
     readme = (DEPLOY / "README.md").read_text()
-    assert example["metadata"]["name"] == name
-    assert f"create secret generic {name} " in readme
-    assert set(re.findall(r"--from-file=(\w+)=", readme)) == keys
-    auth = config["projects"][0]["auth"]
-    assert {value for key, value in auth.items() if key.endswith("_file")} == {
-        f"/run/secrets/codearts/{key}" for key in keys
-    }
-    assert set(example["stringData"].values()) == {"REPLACE-ME"}
+    paths = set(re.findall(r"_file: (\S+)", (BASE / "config.yaml").read_text()))
+    told = set()
+    for example in yaml.safe_load_all((BASE / "secret.example.yaml").read_text()):
+        name, keys = example["metadata"]["name"], set(example["stringData"])
+        (command,) = re.findall(rf"create secret generic {name} (.*)", readme)
+        assert set(re.findall(r"--from-file=(\w+)=", command)) == keys
+        volume = volumes.pop(name)
+        told |= {f"/run/secrets/{volume}/{key}" for key in keys}
+        assert set(example["stringData"].values()) == {"REPLACE-ME"}
+    assert told == paths
+    assert volumes == {}
+
+
+def test_the_other_cloud_is_a_comment_away(tmp_path: Path) -> None:
+    """What stands there for it is a project that the exporter takes, once it is no comment any more."""
+    text = (BASE / "config.yaml").read_text()
+    file = tmp_path / "config.yaml"
+    file.write_text(re.sub(r"^  # (?=- name: example-flow|  )", "  ", text, flags=re.MULTILINE))
+    assert len(yaml.safe_load(file.read_text())["projects"]) == 2
+    run(sys.executable, "-m", "exporter", "check-config", file)
 
 
 def test_the_config_uses_known_keys_only(config: dict[str, Any]) -> None:
