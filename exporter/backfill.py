@@ -72,6 +72,8 @@ class Backfill:
     @property
     def earliest(self) -> float:
         """When the first of what is looked for is due, in monotonic seconds; never if there is nothing."""
+        if self._listing is None and not self._hidden:
+            return math.inf  # as for most pipelines, most of the time
         turns = (*self._hidden.values(), *((self._listing,) if self._listing is not None else ()))
         return min((turn.due for turn in turns), default=math.inf)
 

@@ -135,6 +135,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def unresolved(self) -> int:
         """How many runs are still to be learnt: wanted and hidden."""
+        if not self.open and not self.wanted:
+            return 0
         return sum(gap.size for gap in self.wanted) + len(self.hidden)
 
 
