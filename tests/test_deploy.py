@@ -394,7 +394,9 @@ def test_a_changed_config_rolls_the_pod(rendered: list[dict[str, Any]]) -> None:
 
 def test_the_secrets_are_told_alike_everywhere(pod: dict[str, Any]) -> None:
     """The pod's Secrets, their shape in the example, the commands in the README and the config's paths are one thing."""
-    volumes = {volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume}
+    volumes = {
+        volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume
+    }
     readme = (DEPLOY / "README.md").read_text()
     paths = set(re.findall(r"_file: (\S+)", (BASE / "config.yaml").read_text()))
     told = set()
