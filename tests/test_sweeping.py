@@ -415,6 +415,33 @@ class TestFailures:
         assert small.page().value("ci_pipeline_runs_total", pipeline_id=one, status="success") == 1
         assert small.page().value("ci_pipeline_up", pipeline_id=one) == 1
 
+    def test_a_pipeline_that_one_may_not_see_costs_itself(self, small: Stage):
+        """From the first refresh on; the others are shown, and the project is up."""
+        hidden = small.ids[0]
+        small.flow.forbidden = {hidden}
+
+        async def scene() -> None:
+            small.begin()
+            await small.tick()
+            await small.tick(INTERVAL)
+
+        small.play(scene)
+        assert small.page().value("pipeline_exporter_project_up") == 1
+        assert small.page().value("pipeline_exporter_pipelines_refused") == 1
+        assert len(small.page().get("ci_pipeline_latest_run_number")) == 7
+
+    def test_who_may_see_none_is_told_so_with_few_requests(self, small: Stage):
+        """It is the project that is refused: no pipeline is singled out."""
+        small.flow.forbidden = set(small.ids)
+
+        async def scene() -> list[Counter[str]]:
+            small.begin()
+            return [await small.tick(), await small.tick(INTERVAL)]
+
+        assert small.play(scene) == [{RUNS: 2}, {RUNS: 2}]
+        assert small.page().value("pipeline_exporter_project_up") == 0
+        assert small.page().value("pipeline_exporter_pipelines_refused") == 0
+
     def test_a_pipeline_that_is_no_more_is_singled_out(self, small: Stage):
         """The others are as they were, and the project is up."""
         gone = small.ids[0]

@@ -30,6 +30,9 @@ class Watcher(Protocol):
 class Inquiry(ABC):
     """Asks a cloud for the latest runs of the pipelines of one project, and tells the board."""
 
+    refusals = frozenset({Kind.CONTENT})
+    """Faults that may speak of the pipelines that were asked about."""
+
     def __init__(
         self,
         api: Api,
@@ -108,9 +111,10 @@ class Inquiry(ABC):
         try:
             await self._ask_chunk(ids)
         except ApiError as error:
-            if len(ids) == 1 or error.fault.kind is not Kind.CONTENT:
+            refused = error.fault.kind in self.refusals
+            if len(ids) == 1 or not refused:
                 self._watcher.asked(len(ids))
-            if error.fault.kind is Kind.CONTENT:
+            if refused:
                 plan.refused(ids, error.fault.error_code or error.fault.code)
                 outcome.refusals |= dict.fromkeys(ids, error)
             else:

@@ -62,6 +62,9 @@ def sweeps(pipelines: int, interval: float, pages: int = LISTS) -> bool:
 class SweepInquiry(Inquiry):
     """A sweep each time, and then those pipelines that it or the run that is known speaks for."""
 
+    # Each is asked by itself, so that whoever may not see one can see the next: if not, it is the project after all.
+    refusals = frozenset({Kind.CONTENT, Kind.PROJECT})
+
     def __init__(
         self,
         provider: Sweeping,
