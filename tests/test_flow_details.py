@@ -435,6 +435,8 @@ def test_a_stage_that_no_group_names_takes_a_place_that_is_left_over() -> None:
     listed = [stage(7, name="A"), stage(1, name="B"), stage(8, name="C"), stage(9, name="D")]
     groups = [["阶段名称"], ["Group1-Stage0"], ["gone"]]
     assert sequences(*listed, groups=groups) == [("A", 0), ("B", 1), ("C", 2), ("D", 3)]
+    listed = [stage(index, name=name) for index, name in enumerate("ABC")]
+    assert sequences(*listed, groups=["x", "y", "x"]) == [("A", 0), ("B", 1), ("C", 2)]
 
 
 @given(

@@ -82,6 +82,7 @@ def pages(desk: Desk) -> list[Listing]:
     found: list[Listing] = []
     place = Place()
     while not found or (found[-1].rows and not found[-1].last):
+        assert len(found) < 50
         found.append(desk.spoken.read_listing(*_answered(desk, place)))
         place = place.after(found[-1])
     return found
@@ -162,6 +163,7 @@ def swept(desk: Desk, window: Window | None) -> list[str]:
     found: list[str] = []
     place, sweep = Place(), Sweep(rows=1)
     while sweep.rows and not sweep.last:
+        assert place.pages < 50
         sweep = desk.spoken.read_sweep(*desk.answer(desk.spoken.sweep(place, window)))
         place = place.after(sweep)
         assert not sweep.rejected

@@ -129,6 +129,7 @@ def pages(desk: Desk, pipeline: str) -> list[Runs]:
     found: list[Runs] = []
     place = Place()
     while not found or (found[-1].rows and not found[-1].last):
+        assert len(found) < 50
         found.append(page_at(desk, pipeline, place))
         place = place.after(found[-1])
     return found
