@@ -5,10 +5,13 @@ What of a record must not be guessed at is each provider's to say.
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
+
+from exporter.auth.reply import destination
 
 Time = int | float | str | None
 Number = int | float | str | None
@@ -175,3 +178,16 @@ def text(value: object) -> str:
 
 def _printable(words: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in words)
+
+
+def misfit(operation: str, answer: object, problem: str) -> str:
+    """What to say of a success that is not the operation's answer; `problem` is what `parse` found wrong with it."""
+    got = problem or f"a JSON {'object' if isinstance(answer, dict) else 'value'} that is not its answer"
+    return f"{operation} answered {got}"
+
+
+def wordless(status: int, headers: Mapping[str, str], problem: str) -> str:
+    """What to say of a refusal that says nothing itself."""
+    if 300 <= status < 400:
+        return f"redirected to {destination(headers)}; redirects are not followed (is the endpoint right?)"
+    return f"HTTP {status} with {problem or 'no message'}"

@@ -8,10 +8,9 @@ import re
 from collections.abc import Mapping
 
 from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
-from exporter.auth.reply import destination
 from exporter.fault import Fault, Kind
 from exporter.providers.base import Call
-from exporter.providers.wire import parse
+from exporter.providers.wire import misfit, parse, wordless
 
 
 def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
@@ -32,17 +31,12 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
         of_the_path = told.code and told.code not in _NO_PROJECT and not _GATEWAY.match(told.code)
         kind = Kind.CONTENT if of_the_path else kind
     if ok and not told.code and not told.throttled:
-        kind, code = Kind.UNREADABLE, "invalid"
-        got = problem or f"a JSON {'object' if isinstance(answer, dict) else 'value'} that is not its answer"
-        message = f"{call.operation} answered {got}"
-    elif not message:
-        words = f"redirected to {destination(headers)}; redirects are not followed (is the endpoint right?)"
-        message = words if 300 <= status < 400 else f"HTTP {status} with {problem or 'no message'}"
+        kind, code, message = Kind.UNREADABLE, "invalid", misfit(call.operation, answer, problem)
     return Fault(
         kind=kind,
         code=code,
         error_code=told.code,
-        message=message,
+        message=message or wordless(status, headers, problem),
         request_id=told.request_id,
         wait=told.wait,
     )

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from exporter.auth.reply import LONGEST_WAIT, destination, retry_after
+from exporter.auth.reply import LONGEST_WAIT, retry_after
 from exporter.fault import Fault, Kind
 from exporter.providers.base import Call
 from exporter.providers.flow.dialects import LIST_PIPELINES, Dialect
-from exporter.providers.wire import parse
+from exporter.providers.wire import misfit, parse, wordless
 
 _CODES = ("errorCode", "Code", "code")
 _MESSAGES = ("errorMessage", "Message", "message", "errorDescription")
@@ -55,17 +55,12 @@ def read_fault(
         return None
     kind, code, message = _kind(call, status, told.code), str(status), told.message
     if ok and not told.code and told.success is not False:
-        kind, code = Kind.UNREADABLE, "invalid"
-        got = problem or f"a JSON {'object' if isinstance(answer, dict) else 'value'} that is not its answer"
-        message = f"{call.operation} answered {got}"
-    elif not message:
-        words = f"redirected to {destination(headers)}; redirects are not followed (is the endpoint right?)"
-        message = words if 300 <= status < 400 else f"HTTP {status} with {problem or 'no message'}"
+        kind, code, message = Kind.UNREADABLE, "invalid", misfit(call.operation, answer, problem)
     return Fault(
         kind=kind,
         code=code,
         error_code=told.code,
-        message=message,
+        message=message or wordless(status, headers, problem),
         request_id=told.request_id or headers.get("x-acs-request-id", ""),
         wait=_wait(headers) if kind is Kind.THROTTLED or status == 503 else None,
     )
