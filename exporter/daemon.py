@@ -129,7 +129,7 @@ async def run(
         return first or clock.monotonic() - started >= READY_ANYWAY
 
     web = application(
-        page=lambda: exporter.publisher.page,
+        body=exporter.publisher.body,
         ready=ready,
         effective_config=config.effective(),
         telemetry_path=telemetry_path,

@@ -1,34 +1,34 @@
 """The HTTP face: hands out finished bytes, computes nothing, and never waits for a cloud."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from exporter import __version__
-from exporter.exposition import Page
+from exporter.exposition import Body, Kind
 from exporter.negotiation import accepts_gzip, choose_format
 
 
 def application(
-    *, page: Callable[[], Page], ready: Callable[[], bool], effective_config: str, telemetry_path: str
+    *, body: Callable[[Kind], Awaitable[Body]], ready: Callable[[], bool], effective_config: str, telemetry_path: str
 ) -> Starlette:
     """The web application.
 
-    `page` gives the page in force; `ready` tells whether the first refreshes have ended; `effective_config` is the
+    `body` gives the page in force, of a kind; `ready` tells whether the first refreshes have ended; `effective_config` is the
     configuration with its secrets masked.
     """
 
     async def metrics(request: Request) -> Response:
-        form = choose_format(", ".join(request.headers.getlist("accept")))
-        body = page().bodies[form]
-        headers = {"Content-Type": form.value, "Vary": "Accept, Accept-Encoding"}
-        if accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))):
-            return Response(body.gzip, headers={**headers, "Content-Encoding": "gzip"})
-        return Response(body.plain, headers=headers)
+        kind = Kind(
+            choose_format(", ".join(request.headers.getlist("accept"))),
+            accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))),
+        )
+        return _PageResponse(kind, await body(kind))
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("Healthy\n")
@@ -56,6 +56,26 @@ def application(
     web = Starlette(routes=routes)
     web.router.redirect_slashes = False
     return web
+
+
+class _PageResponse(Response):
+    """A page, sent chunk by chunk as fast as the client reads; it stays the same though another is published meanwhile."""
+
+    def __init__(self, kind: Kind, body: Body) -> None:
+        headers = {"Content-Length": str(body.length), "Vary": "Accept, Accept-Encoding"}
+        if kind.gzip:
+            headers["Content-Encoding"] = "gzip"
+        super().__init__(headers=headers, media_type=kind.form.value)
+        self._chunks = body.chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        if scope["method"] != "HEAD":
+            for chunk in self._chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 _LANDING = """<!doctype html>

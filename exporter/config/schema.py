@@ -63,12 +63,20 @@ class State(Section):
     path: Annotated[str, Field(min_length=1), AfterValidator(placed)] | None = None
 
 
+class Limits(Section):
+    """What a page may grow to."""
+
+    max_series: int = Field(default=0, ge=0)
+    """Of one project, beside the exporter's own; 0 is no limit."""
+
+
 class Config(Section):
     """The whole configuration."""
 
     poll: Poll = Poll()
     metrics: Metrics = Metrics()
     state: State = State()
+    limits: Limits = Limits()
     projects: tuple[AnyProject, ...] = Field(min_length=1)
 
     def effective(self) -> str:
