@@ -3,7 +3,9 @@
 import asyncio
 from typing import Any
 
+from exporter.assembly import Exporter
 from exporter.config.schema import Config
+from exporter.exposition import Format, Kind
 
 PROJECT_ID = "54f90b75fc1447b1b65e8d3a9f77923d"
 PIPELINE_ID = "d19799d619424b2bb2625ec2d93ea087"
@@ -44,3 +46,8 @@ def project(**changes: Any) -> dict[str, Any]:
 def config(*projects: dict[str, Any], **sections: Any) -> Config:
     """A configuration of some projects (one if none is given) and sections."""
     return Config.model_validate({**sections, "projects": projects or (project(),)})
+
+
+def shown(exporter: Exporter) -> str:
+    """The page that was published last, as text."""
+    return b"".join(exporter.publisher.exposition.body(Kind(Format.TEXT, gzip=False)).chunks).decode()

@@ -200,7 +200,7 @@ class Shelf(Generic[V]):
 
     def part(self, column: Column[V], one: Shown[V] | None, labels: str) -> bytes:
         """The lines of a column for a view with these labels."""
-        if one is None or column.family.depth >= one.depth:
+        if one is None or column.depth >= one.depth:
             return b""
         name = column.family.name
         try:

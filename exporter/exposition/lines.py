@@ -8,6 +8,7 @@ lines of most families are the same in both: a `Column` is written once for all 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, StrEnum
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
@@ -29,6 +30,8 @@ class Format(StrEnum):
 _RUN_ID = "run_id"
 _EXEMPLAR_LENGTH = 128
 """Characters that the labels of an exemplar may have, names and values together; one more fails the scrape."""
+_WORDS = 256
+"""Sets of labels of a family that are kept as they are written."""
 _PLAIN = 1e6
 """Numbers from here on Go writes with an exponent, where Python does not."""
 
@@ -51,6 +54,7 @@ class Column(Generic[V]):
         self.family = family
         self.heads = heads
         self.part = part
+        self.depth = family.depth
         self._exemplars = Format.OPENMETRICS in heads
         # Labels are written in alphabetical order, as prometheus-client does. No family's label falls between those
         # of the identity, so each line is what comes before them, they themselves, and what comes after.
@@ -63,6 +67,8 @@ class Column(Generic[V]):
         self._later = [(name, place) for name, place in self._before if name > "le"]
         self._earlier = self._before[: len(self._before) - len(self._later)]
         self._bounds = [f'le="{floatToGoString(bound)}",' for bound in (*family.bounds, math.inf)]
+        # Most labels are of few words, and come again with every view.
+        self._around = lru_cache(_WORDS)(self._surround)
 
     def lines(self, view: V, identity: str) -> tuple[bytes, int]:
         """The lines of a view, and how many series stood twice in it; of each the last is written.
@@ -73,27 +79,28 @@ class Column(Generic[V]):
         """
         found: dict[tuple[str, ...], str] = {}
         count = 0
+        name = self.family.name
         for sample in self.family.samples(view):
             count += 1
-            found[sample.labels] = self._line(sample, identity)
+            given, value = sample.labels, sample.value
+            before, after = self._around(given)
+            lines = ""
+            if self.part is not Part.CREATED:
+                if isinstance(value, Histogram):
+                    lines = self._histogram(value, given, f"{before}{identity}{after}", f"{identity}{after}")
+                else:
+                    lines = f"{name}{{{before}{identity}{after}}} {number(value)}\n"
+            if self.part is not Part.VALUES and sample.created is not None:
+                lines += f"{_base(self.family)}_created{{{before}{identity}{after}}} {number(sample.created)}\n"
+            found[given] = lines
         return "".join(found.values()).encode(), count - len(found)
 
-    def _line(self, sample: Sample, identity: str) -> str:
-        given, value = sample.labels, sample.value
+    def _surround(self, given: tuple[str, ...]) -> tuple[str, str]:
+        """What stands before the labels of the identity, and what after them."""
         if len(given) != len(self.family.labels):
             raise ValueError(f"{given} for the labels {self.family.labels}")
         before = "".join([f"{_pair(name, given[place])}," for name, place in self._before])
-        after = "".join([f",{_pair(name, given[place])}" for name, place in self._after])
-        labels = f"{before}{identity}{after}"
-        lines = ""
-        if isinstance(value, Histogram):
-            if self.part is not Part.CREATED:
-                lines = self._histogram(value, given, labels, f"{identity}{after}")
-        elif self.part is not Part.CREATED:
-            lines = f"{self.family.name}{{{labels}}} {number(value)}\n"
-        if self.part is not Part.VALUES and sample.created is not None:
-            lines += f"{_base(self.family)}_created{{{labels}}} {number(sample.created)}\n"
-        return lines
+        return before, "".join([f",{_pair(name, given[place])}" for name, place in self._after])
 
     def _histogram(self, histogram: Histogram, given: Sequence[str], labels: str, tail: str) -> str:
         name = self.family.name

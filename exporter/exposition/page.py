@@ -202,5 +202,5 @@ class _Section(Generic[V]):
         labels = self._identity(view)
         for by_form in self._columns:
             for column in by_form[Format.OPENMETRICS]:
-                sizes[column.family.depth] += self.shelf.part(column, Shown(view), labels).count(b"\n")
+                sizes[column.depth] += self.shelf.part(column, Shown(view), labels).count(b"\n")
         return sizes
