@@ -27,6 +27,7 @@ import msgspec
 from exporter.assembly import Exporter, assemble
 from exporter.clock import SystemClock
 from exporter.config.schema import Config
+from exporter.exposition import Format, Kind
 from exporter.ledger import KEPT
 from exporter.model import Run, Stage, Status, Trigger
 from exporter.store import Changes, Store, Stored

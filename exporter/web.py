@@ -15,7 +15,11 @@ from exporter.negotiation import accepts_gzip, choose_format
 
 
 def application(
-    *, body: Callable[[Kind], Awaitable[Body]], ready: Callable[[], bool], effective_config: str, telemetry_path: str
+    *,
+    body: Callable[[Kind], Awaitable[Body]],
+    ready: Callable[[], bool],
+    effective_config: str,
+    telemetry_path: str,
 ) -> Starlette:
     """The web application.
 
@@ -68,7 +72,7 @@ class _PageResponse(Response):
         super().__init__(headers=headers, media_type=kind.form.value)
         self._chunks = body.chunks
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
         """Send it."""
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)

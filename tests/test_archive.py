@@ -629,7 +629,7 @@ def cloud() -> Iterator[Cloud]:
         yield Cloud(codearts, url)
 
 
-def names(life: Life) -> dict[str, str]:
+def shown_names(life: Life) -> dict[str, str]:
     """The names of what is shown, by id."""
     page = Samples(shown(life.exporter))
     return {dict(labels)["pipeline_id"]: dict(labels)["pipeline"] for labels in page.get("ci_pipeline_info")}
@@ -643,7 +643,7 @@ def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud
     ticks(house, own, nothing, nothing)
     cloud.codearts.mischief = Mischief.SERVER_ERROR
     seen = []
-    ticks(house, own, *[lambda life: seen.append(names(life))] * 2)
+    ticks(house, own, *[lambda life: seen.append(shown_names(life))] * 2)
     assert seen == [names, names]
 
 
@@ -654,10 +654,10 @@ def test_what_was_discovered_and_is_gone_leaves_as_ever(house, cloud):
     ticks(house, own, nothing, nothing)
     cloud.codearts.deleted.add(gone)
     seen = []
-    ticks(house, own, *[lambda life: seen.append(gone in names(life))] * 3)
+    ticks(house, own, *[lambda life: seen.append(gone in shown_names(life))] * 3)
     assert seen == [True, True, False]
     seen.clear()
-    ticks(house, own, *[lambda life: seen.append(gone in names(life))] * 2)
+    ticks(house, own, *[lambda life: seen.append(gone in shown_names(life))] * 2)
     assert seen == [False, False]
 
 
@@ -667,5 +667,7 @@ def test_what_is_excluded_since_is_not_back(house, cloud):
     ticks(house, cloud.project(pipelines=[]), nothing, nothing)
     own = cloud.project(pipelines=[], discover={"exclude": [first.name]})
     seen = []
-    ticks(house, own, lambda life: seen.append(names(life)), lambda life: seen.append(names(life)))
+    ticks(
+        house, own, lambda life: seen.append(shown_names(life)), lambda life: seen.append(shown_names(life))
+    )
     assert all(first.id not in names and second.id in names for names in seen)

@@ -41,7 +41,7 @@ MAY_IMPORT = {
         "api", "archive", "batching", "board", "clock", "config", "fault", "looks", "membership", "providers",
         "report", "telemetry",
     },
-    "publisher": {"board", "exposition", "telemetry"},
+    "publisher": {"board", "clock", "exposition", "telemetry"},
     "web": {"exposition", "negotiation"},
     "assembly": {
         "api", "archive", "board", "budget", "clock", "config", "credential", "exposition", "membership", "metrics",
@@ -72,6 +72,7 @@ OUTWARD = {
     "subprocess": set(),
     "sqlite3": {"store"},
     "fcntl": {"store"},
+    "isal": {"exposition"},
 }
 
 

@@ -6,7 +6,7 @@ compressed to. A view keeps its place: who leaves leaves it empty, who joins tak
 """
 
 from array import array
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from exporter.exposition.member import Deflated
 from exporter.metrics import DEPTHS
 
 V = TypeVar("V")
+
 
 class Block:
     """Bytes of a page, never changed."""

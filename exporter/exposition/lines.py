@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.metrics import Family, Sample, Type
+from exporter.metrics import Family, Type
 from exporter.tally import Exemplar, Histogram
 
 V = TypeVar("V")
@@ -48,7 +48,11 @@ class Column(Generic[V]):
     """The lines of a family in the formats that take them as they are, and the head that they have in each."""
 
     def __init__(
-        self, family: Family[V], labels: Sequence[str], heads: Mapping[Format, bytes], part: Part = Part.VALUES
+        self,
+        family: Family[V],
+        labels: Sequence[str],
+        heads: Mapping[Format, bytes],
+        part: Part = Part.VALUES,
     ) -> None:
         """`labels` are the names of the identity's."""
         self.family = family
@@ -91,7 +95,9 @@ class Column(Generic[V]):
                 else:
                     lines = f"{name}{{{before}{identity}{after}}} {number(value)}\n"
             if self.part is not Part.VALUES and sample.created is not None:
-                lines += f"{_base(self.family)}_created{{{before}{identity}{after}}} {number(sample.created)}\n"
+                lines += (
+                    f"{_base(self.family)}_created{{{before}{identity}{after}}} {number(sample.created)}\n"
+                )
             found[given] = lines
         return "".join(found.values()).encode(), count - len(found)
 
@@ -114,7 +120,10 @@ class Column(Generic[V]):
             lines.append(f"{start}{bound}{end} {number(total)}")
         if self._exemplars:
             lines = _with_exemplars(lines, histogram.exemplars)
-        lines += (f"{name}_count{{{labels}}} {number(total)}", f"{name}_sum{{{labels}}} {number(histogram.sum)}\n")
+        lines += (
+            f"{name}_count{{{labels}}} {number(total)}",
+            f"{name}_sum{{{labels}}} {number(histogram.sum)}\n",
+        )
         return "\n".join(lines)
 
 
@@ -128,7 +137,10 @@ def columns(
         return dict.fromkeys(Format, (both,))
     text, openmetrics = (
         Column(family, labels, {form: _head(family, form)}, part)
-        for form, part in ((Format.TEXT, Part.VALUES), (Format.OPENMETRICS, Part.BOTH if created else Part.VALUES))
+        for form, part in (
+            (Format.TEXT, Part.VALUES),
+            (Format.OPENMETRICS, Part.BOTH if created else Part.VALUES),
+        )
     )
     if not created:
         return {Format.TEXT: (text,), Format.OPENMETRICS: (openmetrics,)}

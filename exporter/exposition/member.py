@@ -7,9 +7,8 @@ read only the first of several. ISA-L compresses these pages ten times as fast a
 
 from collections.abc import Iterable, Iterator
 
-from isal import isal_zlib
-
 import msgspec
+from isal import isal_zlib
 
 _LEVEL = 1
 """Measured on pages: as small as zlib's level 4 makes them; level 0 leaves half as much again, level 2 costs more for nothing."""

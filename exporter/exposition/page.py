@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from exporter.board import ProjectView, View
 from exporter.exposition.blocks import Block, Faults, Shelf, Shown
-from exporter.exposition.lines import Column, Format, Part, columns, pairs
+from exporter.exposition.lines import Format, Part, columns, pairs
 from exporter.exposition.member import member
 from exporter.exposition.quota import Sizes, Sizing, allot
 from exporter.metrics import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
@@ -51,7 +51,8 @@ def own_series(registry: CollectorRegistry, form: Format) -> bytes:
     """The exporter's metrics about itself; few, so that prometheus-client renders them."""
     if form is Format.TEXT:
         return generate_text(registry)
-    return generate_openmetrics(registry).removesuffix(_EOF)
+    page: bytes = generate_openmetrics(registry)
+    return page.removesuffix(_EOF)
 
 
 class Exposition:
@@ -119,8 +120,8 @@ class Exposition:
             shared = [of_project.pop(project)] if project in of_project else []
             sizes = [size for _, size in shared] + [size for _, size in members]
             depths, self.withheld[project] = allot(sizes, self._max_series)
-            for (view, _), depth in zip(shared, depths, strict=False):
-                shown_projects.append(Shown(view, depth))
+            for (whole, _), depth in zip(shared, depths, strict=False):
+                shown_projects.append(Shown(whole, depth))
             for (view, _), depth in zip(members, depths[len(shared) :], strict=True):
                 shown_pipelines.append(Shown(view, depth))
         self._projects.shelf.update(shown_projects)
