@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.board import View
 from exporter.config.schema import Metrics
 from exporter.exposition import Body, Exposition, Format, Kind, own_series
+from exporter.exposition.blocks import Block
 from exporter.exposition.quota import allot
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
 from exporter.model import Run, Stage, Status
@@ -112,9 +113,9 @@ def test_only_the_blocks_of_families_that_changed_are_others():
     )
     views = [view(name) for name in "pqrs"]
     exposed.update(views, ())
-    before = exposed.body(TEXT).chunks
+    before = exposed.blocks(Format.TEXT)
     exposed.update([*views[:3], msgspec.structs.replace(views[3], status_change=1.0)], ())
-    after = exposed.body(TEXT).chunks
+    after = exposed.blocks(Format.TEXT)
     assert len(before) == 6  # for each family a head and two groups
     assert [one is other for one, other in zip(before, after, strict=True)] == [True] * 5 + [False]
 
@@ -123,7 +124,7 @@ def test_both_formats_share_their_blocks():
     """All but the heads, and what has exemplars."""
     exposed = exposition(counting()[0])
     exposed.update([view()], ())
-    text, openmetrics = (exposed.body(kind).chunks for kind in (TEXT, OPENMETRICS))
+    text, openmetrics = map(exposed.blocks, Format)
     assert text[1] is openmetrics[1]
 
 
@@ -166,7 +167,7 @@ class Changing(RuleBasedStateMachine):
         super().__init__()
         self.exposed = self.fresh()
         self.views: dict[str, View] = {}
-        self.before: dict[Kind, tuple[bytes, ...]] = {}
+        self.before: dict[Kind, list[Block]] = {}
         self.clean = False
 
     def fresh(self) -> Exposition:
@@ -203,10 +204,10 @@ class Changing(RuleBasedStateMachine):
             assert lines_by_family(page) == lines_by_family(anew)
             zipped = self.exposed.body(Kind(kind.form, gzip=True))
             assert one_member(zipped) == page
-            chunks = self.exposed.body(kind).chunks
+            blocks = self.exposed.blocks(kind.form)
             if self.clean and kind in self.before:
-                assert all(one is other for one, other in zip(self.before[kind], chunks, strict=True))
-            self.before[kind] = chunks
+                assert all(one is other for one, other in zip(self.before[kind], blocks, strict=True))
+            self.before[kind] = blocks
         self.clean = True
         assert self.exposed.faults.take() == {}
         # Places of those that left are taken again, and groups that became small are dissolved.
@@ -264,12 +265,24 @@ def test_a_block_that_has_not_changed_is_not_compressed_again():
     )
     one, two = view("p"), view("q")
     exposed.update([one, two], ())
-    before = exposed.body(ZIPPED).chunks
+    before = [block.deflated() for block in exposed.blocks(Format.TEXT)]
     exposed.update([one, view("q", up=False), view("r")], ())
-    after = exposed.body(ZIPPED).chunks
-    # A member's head, the family's, three groups, the end: the second group has the same lines.
-    assert [chunk in before for chunk in after] == [True, True, True, True, False, False]
-    assert [any(chunk is one for one in before) for chunk in after[:4]] == [True] * 4
+    after = [block.deflated() for block in exposed.blocks(Format.TEXT)]
+    # The second view is another, but has the same lines.
+    assert [known is block for known, block in zip(before, after, strict=False)] == [True] * 3
+    assert len(after) == 4
+
+
+@pytest.mark.parametrize("least", [0, 1, 4, 100])
+@given(chunks=st.lists(st.binary(max_size=6), max_size=12))
+def test_small_chunks_are_joined_and_large_ones_are_not_copied(chunks, least):
+    """A copy of what is large would cost its size in memory."""
+    body = Body.of(chunks, least)
+    assert whole(body) == b"".join(chunks)
+    large = [chunk for chunk in chunks if len(chunk) >= max(least, 2)]
+    assert {id(chunk) for chunk in large} <= {id(chunk) for chunk in body.chunks}
+    if least:
+        assert len(body.chunks) <= 2 * body.length // least + 1
 
 
 # Faults

@@ -24,6 +24,9 @@ V = TypeVar("V")
 GROUP = 1000
 """Views that share a block; benchmarks/README.md has what smaller ones cost."""
 
+# To hand a chunk to the server takes as long as to copy some 50 kB: small ones are joined. Compressed blocks all are.
+_LEAST = 64 * 1024
+_LEAST_ZIPPED = 256 * 1024
 _EOF = b"# EOF\n"
 
 
@@ -41,10 +44,29 @@ class Body(msgspec.Struct, frozen=True, gc=False):
     length: int
 
     @classmethod
-    def of(cls, chunks: Iterable[bytes]) -> "Body":
-        """A body of some chunks."""
-        kept = tuple(chunks)
+    def of(cls, chunks: Iterable[bytes], least: int = 0) -> "Body":
+        """A body of some chunks, of which those that are smaller than `least` are joined with one another."""
+        kept = tuple(_joined(chunks, least))
         return cls(kept, sum(map(len, kept)))
+
+
+def _joined(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        if len(chunk) < least and size < least:
+            waiting.append(chunk)
+            size += len(chunk)
+            continue
+        if waiting:
+            yield b"".join(waiting)
+        waiting, size = [], 0
+        if len(chunk) < least:
+            waiting, size = [chunk], len(chunk)
+        else:
+            yield chunk
+    if waiting:
+        yield b"".join(waiting)
 
 
 def own_series(registry: CollectorRegistry, form: Format) -> bytes:
@@ -129,10 +151,14 @@ class Exposition:
 
     def body(self, kind: Kind) -> Body:
         """The page of a kind."""
-        blocks = [block for block in self._blocks(kind.form) if block.data]
+        blocks = self.blocks(kind.form)
         if kind.gzip:
-            return Body.of(member(block.deflated() for block in blocks))
-        return Body.of(block.data for block in blocks)
+            return Body.of(member(block.deflated() for block in blocks), _LEAST_ZIPPED)
+        return Body.of((block.data for block in blocks), _LEAST)
+
+    def blocks(self, form: Format) -> list[Block]:
+        """What the page of a format is made of."""
+        return [block for block in self._blocks(form) if block.data]
 
     def keep(self, kinds: Collection[Kind]) -> None:
         """Forget what only pages of other kinds have."""
