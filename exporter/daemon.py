@@ -34,7 +34,7 @@ READY_ANYWAY = 60.0
 _STOP_SERVING = 3
 _STUCK = 60.0
 """Seconds after which a client is cut off that reads nothing of its answer."""
-_SWITCH = 0.0005
+SWITCH = 0.0005
 """Seconds that a thread may compute while another waits; Python's own 5 ms pass at each of the many sends of a scrape."""
 _TIDY = 3600.0
 """Seconds between two looks of the garbage collector at everything."""
@@ -127,7 +127,7 @@ async def run(
         StateError: the state cannot be used; with words.
 
     """
-    sys.setswitchinterval(_SWITCH)
+    sys.setswitchinterval(SWITCH)
     clock = clock or SystemClock()
     store, stored = open_state(config, clock)
     exporter = assemble(config, clock, shard=shard, store=store, stored=stored)
@@ -283,7 +283,7 @@ class _Scheduler:
             now = self._clock.monotonic()
             if now - tidied >= _TIDY and all(poller.refreshed.is_set() for poller in self._exporter.pollers):
                 tidied = now
-                _tidy()
+                tidy()
             before, ahead = ahead, self._clock.time() - now
             if before - ahead > _STEP:
                 _log.warning("the clock was set back; polls go on at once")
@@ -302,7 +302,7 @@ class _Scheduler:
         self._exporter.pollers[int(event.job_id)].skip()
 
 
-def _tidy() -> None:
+def tidy() -> None:
     """Spare the collector what lives as long as the process: it would look through all of it, and all would wait."""
     gc.unfreeze()
     gc.collect()
