@@ -27,7 +27,6 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
-    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.utils import floatToGoString
@@ -36,10 +35,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.state import Cloud, settings
+from exporter import process
 from exporter.assembly import assemble
 from exporter.board import View
 from exporter.clock import SystemClock
-from exporter.daemon import SWITCH, Server, listen, tidy
+from exporter.daemon import Server, listen
 from exporter.exposition import Format, Kind
 from exporter.metrics import PIPELINE_LABELS, Family, Type, catalogue
 from exporter.model import Status
@@ -173,7 +173,7 @@ class Bench:
             return Response(copies[request.url.path])
 
         web = application(
-            body=self.publisher.body, ready=lambda: True, effective_config="", telemetry_path="/metrics"
+            page=self.publisher.sending, ready=lambda: True, effective_config="", telemetry_path="/metrics"
         )
         web.router.routes.append(Route("/static/{name}", static))
         listener = listen("127.0.0.1:0")
@@ -220,8 +220,8 @@ def peak() -> int:
 async def scraped(port: int, clients: int, rounds: int, *requests: str) -> list[Spread]:
     """How long answers take, by what is asked for."""
     command = (sys.executable, "-m", "benchmarks.scraper", str(port), str(clients), str(rounds), *requests)
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    output, _ = await process.communicate()
+    scraper = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    output, _ = await scraper.communicate()
     found = json.loads(output)
     return [Spread.of(found[request]) for request in requests]
 
@@ -258,10 +258,10 @@ async def scraped_while_busy(bench: Bench, port: int, kind: Kind, rounds: int) -
 
 async def measure(pipelines: int) -> Figures:
     """Measure one size, in a fresh process."""
-    sys.setswitchinterval(SWITCH)
+    process.prepare()
     bare = resident()
     bench = Bench(pipelines)
-    tidy()
+    process.tidy()
     boards = resident() - bare
     await bench.publisher.publish()
     began = time.perf_counter()
@@ -340,10 +340,12 @@ def _family(family: Family[View], views: Sequence[View]) -> Metric:
         of = view.pipeline
         for sample in family.samples(view):
             values = (of.name, of.id, of.project, of.provider, *sample.labels)
-            if isinstance(sample.value, Histogram):
+            if isinstance(made, HistogramMetricFamily) and isinstance(sample.value, Histogram):
                 totals = [sum(sample.value.counts[: place + 1]) for place in range(len(bounds))]
                 made.add_metric(values, list(zip(bounds, totals, strict=True)), sample.value.sum)
-            else:
+            elif isinstance(made, GaugeMetricFamily | CounterMetricFamily) and isinstance(
+                sample.value, float | int
+            ):
                 made.add_metric(values, sample.value)
     return made
 
@@ -371,9 +373,13 @@ def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
         yield (
             f"memory {name}",
             f"{size / 1e6:.0f} MB",
-            f"{size / page:.2f} × the page (target {target}); {size / figures.pipelines / 1000:.1f} kB a pipeline",
+            f"{size / page:.2f} times the page (target {target}); {size / figures.pipelines / 1000:.1f} kB a pipeline",
         )
-    yield "memory of the boards, before any page", f"{memory.boards / 1e6:.0f} MB", f"{memory.boards / page:.2f} × the page"
+    yield (
+        "memory of the boards, before any page",
+        f"{memory.boards / 1e6:.0f} MB",
+        f"{memory.boards / page:.2f} times the page",
+    )
     yield "first request, until it has its page", milliseconds(figures.first), ""
     idle = {}
     for one in figures.scrapes:
@@ -383,25 +389,25 @@ def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
         yield (
             f"scrape, {kind}, {one.clients} at once: p50, p99",
             f"{milliseconds(one.page.p50)}, {milliseconds(one.page.p99)}",
-            f"{one.page.p50 / one.static.p50:.2f}, {one.page.p99 / one.static.p99:.2f} × the static response (target 1.5 for p50)",
+            f"{one.page.p50 / one.static.p50:.2f}, {one.page.p99 / one.static.p99:.2f} times the static response (target 1.5 for p50)",
         )
         if one.gzip and one.clients == 1 and figures.generate_latest:
             yield (
                 "generate_latest",
                 milliseconds(figures.generate_latest),
-                f"{figures.generate_latest / one.page.p50:.0f} × a gzip scrape (target 200)",
+                f"{figures.generate_latest / one.page.p50:.0f} times a gzip scrape (target 200)",
             )
     for busy in figures.busy:
         yield (
             f"scrape, {'gzip' if busy.gzip else 'plain'}, while {busy.publications} pages are published: p50, p99",
             f"{milliseconds(busy.page.p50)}, {milliseconds(busy.page.p99)}",
-            f"p99 {busy.page.p99 / idle[busy.gzip]:.2f} × the idle p50 (target 3); longest stall {milliseconds(busy.stall)}",
+            f"p99 {busy.page.p99 / idle[busy.gzip]:.2f} times the idle p50 (target 3); longest stall {milliseconds(busy.stall)}",
         )
-    for one in figures.publications:
+    for each in figures.publications:
         yield (
-            f"publication, {one.changed:.0%} changed",
-            f"{milliseconds(one.cpu)} CPU, {milliseconds(one.seconds)}",
-            f"longest stall {milliseconds(one.stall)}",
+            f"publication, {each.changed:.0%} changed",
+            f"{milliseconds(each.cpu)} CPU, {milliseconds(each.seconds)}",
+            f"longest stall {milliseconds(each.stall)}",
         )
 
 
@@ -412,7 +418,7 @@ def report(found: Sequence[Figures]) -> str:
         lines += ["", f"{figures.pipelines} pipelines", "", "| what | | |", "|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in rows(figures)]
     if len(found) > 1:
-        costs = {
+        costs: dict[str, list[float]] = {
             "page": [one.plain for one in found],
             "memory at rest": [one.memory.rest for one in found],
             "memory at its peak": [one.memory.peak for one in found],
@@ -447,7 +453,7 @@ def main() -> int:
     found = []
     for size in flags.sizes:
         command = (sys.executable, "-m", "benchmarks.pages", "--alone", str(size))
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this program itself
         found.append(msgspec.json.decode(done.stdout, type=Figures))
     sys.stdout.write(f"{report(found)}\n")
     if flags.json:

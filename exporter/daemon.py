@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import math
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from apscheduler.triggers.base import BaseTrigger
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exporter import __version__
+from exporter import __version__, process
 from exporter.assembly import Exporter, assemble
 from exporter.clock import Clock, SystemClock
 from exporter.config.schema import Config, Poll
@@ -34,8 +32,6 @@ READY_ANYWAY = 60.0
 _STOP_SERVING = 3
 _STUCK = 60.0
 """Seconds after which a client is cut off that reads nothing of its answer."""
-SWITCH = 0.0005
-"""Seconds that a thread may compute while another waits; Python's own 5 ms pass at each of the many sends of a scrape."""
 _TIDY = 3600.0
 """Seconds between two looks of the garbage collector at everything."""
 _EXPIRY_CHECKS = 4
@@ -127,7 +123,7 @@ async def run(
         StateError: the state cannot be used; with words.
 
     """
-    sys.setswitchinterval(SWITCH)
+    process.prepare()
     clock = clock or SystemClock()
     store, stored = open_state(config, clock)
     exporter = assemble(config, clock, shard=shard, store=store, stored=stored)
@@ -138,7 +134,7 @@ async def run(
         return first or clock.monotonic() - started >= READY_ANYWAY
 
     web = application(
-        body=exporter.publisher.body,
+        page=exporter.publisher.sending,
         ready=ready,
         effective_config=config.effective(),
         telemetry_path=telemetry_path,
@@ -283,7 +279,7 @@ class _Scheduler:
             now = self._clock.monotonic()
             if now - tidied >= _TIDY and all(poller.refreshed.is_set() for poller in self._exporter.pollers):
                 tidied = now
-                tidy()
+                process.tidy()
             before, ahead = ahead, self._clock.time() - now
             if before - ahead > _STEP:
                 _log.warning("the clock was set back; polls go on at once")
@@ -300,13 +296,6 @@ class _Scheduler:
 
     def _skipped(self, event: JobSubmissionEvent) -> None:
         self._exporter.pollers[int(event.job_id)].skip()
-
-
-def tidy() -> None:
-    """Spare the collector what lives as long as the process: it would look through all of it, and all would wait."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 async def guarded_tick(poller: Poller, *, once: bool = False) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from exporter.board import Board, ProjectView, View
@@ -13,6 +15,9 @@ from exporter.telemetry import Telemetry
 
 FORGET = 600.0
 """Seconds after which a kind of page that nobody asks for is made no longer."""
+
+PATIENCE = 1.0
+"""Seconds that a publication may wait in all for pages to be sent."""
 
 T = TypeVar("T")
 
@@ -39,6 +44,12 @@ class Publisher:
         self._page: Mapping[Kind, Body] = {}
         """The last finished page; before the first publication, one of the exporter's own series."""
         self._turn = asyncio.Lock()
+        self._sending = 0
+        self._calm = threading.Event()
+        """Whether no page is being sent."""
+        self._calm.set()
+        self._patience = 0.0
+        exposition.pause = self._give_way
         # One for all: whatever is broken off at the end, no two render at once.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
 
@@ -51,6 +62,19 @@ class Publisher:
                     body = await self._apart(lambda: self.exposition.body(kind))
                     self._page = {**self._page, kind: body}
         return self._page[kind]
+
+    @asynccontextmanager
+    async def sending(self, kind: Kind) -> AsyncIterator[Body]:
+        """The page in force, to be sent; meanwhile no other is rendered, since that would take as long again from it."""
+        body = await self.body(kind)
+        self._sending += 1
+        self._calm.clear()
+        try:
+            yield body
+        finally:
+            self._sending -= 1
+            if not self._sending:
+                self._calm.set()
 
     async def publish(self) -> None:
         """Return when the page shows what the boards show now, or something newer."""
@@ -79,7 +103,15 @@ class Publisher:
             self._telemetry.withheld(board.project, withheld)
         return {kind: self.exposition.body(kind) for kind in kinds}
 
+    def _give_way(self) -> None:
+        """Wait, in the thread that renders, while a page is sent; but not for clients that read slowly."""
+        if self._patience > 0 and not self._calm.is_set():
+            began = self._clock.monotonic()
+            self._calm.wait(self._patience)
+            self._patience -= self._clock.monotonic() - began
+
     async def _apart(self, work: Callable[[], T]) -> T:
+        self._patience = PATIENCE
         done = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         for family, fault in self.exposition.faults.take().items():
             self._telemetry.not_rendered(family, fault.times)

@@ -1,7 +1,8 @@
 """The HTTP face: hands out finished bytes, computes nothing, and never waits for a cloud."""
 
 import html
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,15 +17,15 @@ from exporter.negotiation import accepts_gzip, choose_format
 
 def application(
     *,
-    body: Callable[[Kind], Awaitable[Body]],
+    page: Callable[[Kind], AbstractAsyncContextManager[Body]],
     ready: Callable[[], bool],
     effective_config: str,
     telemetry_path: str,
 ) -> Starlette:
     """The web application.
 
-    `body` gives the page in force, of a kind; `ready` tells whether the first refreshes have ended; `effective_config` is the
-    configuration with its secrets masked.
+    `page` gives the page in force of a kind, for as long as it is sent; `ready` tells whether the first refreshes have
+    ended; `effective_config` is the configuration with its secrets masked.
     """
 
     async def metrics(request: Request) -> Response:
@@ -32,7 +33,7 @@ def application(
             choose_format(", ".join(request.headers.getlist("accept"))),
             accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))),
         )
-        return _PageResponse(kind, await body(kind))
+        return _PageResponse(kind, page)
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("Healthy\n")
@@ -65,20 +66,23 @@ def application(
 class _PageResponse(Response):
     """A page, sent chunk by chunk as fast as the client reads; it stays the same though another is published meanwhile."""
 
-    def __init__(self, kind: Kind, body: Body) -> None:
-        headers = {"Content-Length": str(body.length), "Vary": "Accept, Accept-Encoding"}
-        if kind.gzip:
-            headers["Content-Encoding"] = "gzip"
-        super().__init__(headers=headers, media_type=kind.form.value)
-        self._chunks = body.chunks
+    def __init__(self, kind: Kind, page: Callable[[Kind], AbstractAsyncContextManager[Body]]) -> None:
+        super().__init__(media_type=kind.form.value)
+        self._kind = kind
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
         """Send it."""
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        await send(start)
-        if scope["method"] != "HEAD":
-            for chunk in self._chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with self._page(self._kind) as body:
+            self.headers["Content-Length"] = str(body.length)
+            self.headers["Vary"] = "Accept, Accept-Encoding"
+            if self._kind.gzip:
+                self.headers["Content-Encoding"] = "gzip"
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            if scope["method"] != "HEAD":
+                for chunk in body.chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

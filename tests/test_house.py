@@ -48,7 +48,8 @@ MAY_IMPORT = {
         "poller", "providers", "publisher", "shard", "store", "telemetry", "transport",
     },
     "check": {"assembly", "board", "config", "ledger", "metrics", "model", "providers", "shard", "tally"},
-    "daemon": {"assembly", "clock", "config", "poller", "shard", "store", "web"},
+    "process": set(),
+    "daemon": {"assembly", "clock", "config", "poller", "process", "shard", "store", "web"},
     "simulator": set(),
     "demo": {"config", "daemon", "simulator"},
     "cli": {
@@ -73,6 +74,7 @@ OUTWARD = {
     "sqlite3": {"store"},
     "fcntl": {"store"},
     "isal": {"exposition"},
+    "ctypes": {"process"},
 }
 
 

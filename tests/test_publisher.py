@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from starlette.types import Message
 
+from exporter import publisher as publisher_module
 from exporter.assembly import Exporter, assemble
 from exporter.board import View
+from exporter.clock import Clock, SystemClock
 from exporter.config.schema import Metrics
 from exporter.exposition import Body, Exposition, Format, Kind, own_series
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
@@ -21,10 +25,10 @@ TEXT, OPENMETRICS = (Kind(form, gzip=False) for form in Format)
 ZIPPED = Kind(Format.OPENMETRICS, gzip=True)
 
 
-def exporter(clock: FakeClock | None = None, **sections: object) -> Exporter:
+def exporter(clock: Clock | None = None, **sections: object) -> Exporter:
     """An exporter of one pipeline, at rest."""
     named = project(pipelines=[{"id": PIPELINE_ID, "name": "checkout"}])
-    return assemble(config(named, **sections), clock or FakeClock())
+    return assemble(config(named, **sections), clock or SystemClock())
 
 
 def answer(exporter: Exporter, number: int) -> None:
@@ -125,6 +129,30 @@ def test_what_nobody_asks_for_is_no_longer_made(rendered):
     asyncio.run(ask())
 
 
+def test_rendering_gives_way_to_a_page_that_is_sent(monkeypatch):
+    """For as long as that takes, and not for ever: a client that does not read holds up no publication."""
+    one = exporter()
+
+    async def ask() -> None:
+        publisher = one.publisher
+        await publisher.body(TEXT)
+        answer(one, 1)
+        async with publisher.sending(TEXT) as body:
+            publishing = asyncio.create_task(publisher.publish())
+            await asyncio.sleep(0.05)
+            assert not publishing.done()
+        await publishing
+        assert numbers(body) == []
+        assert numbers(await publisher.body(TEXT)) == ["1.0"]
+        monkeypatch.setattr(publisher_module, "PATIENCE", 0.01)
+        answer(one, 2)
+        async with publisher.sending(TEXT), asyncio.timeout(10):
+            await publisher.publish()
+        assert numbers(await publisher.body(TEXT)) == ["2.0"]
+
+    asyncio.run(ask())
+
+
 def test_a_fault_is_told_once_and_counted(caplog):
     """The page goes on without the family; the log asks for a report, and does so once."""
 
@@ -178,8 +206,9 @@ async def sent(body: Body, method: str = "GET", **headers: str) -> list[Message]
     pages = [body]
     messages: list[Message] = []
 
-    async def page(_: Kind) -> Body:
-        return pages[-1]
+    @asynccontextmanager
+    async def page(_: Kind) -> AsyncIterator[Body]:
+        yield pages[-1]
 
     async def send(message: Message) -> None:
         messages.append(message)
@@ -188,7 +217,7 @@ async def sent(body: Body, method: str = "GET", **headers: str) -> list[Message]
     async def receive() -> Message:
         raise NotImplementedError
 
-    web = application(body=page, ready=lambda: True, effective_config="", telemetry_path="/metrics")
+    web = application(page=page, ready=lambda: True, effective_config="", telemetry_path="/metrics")
     given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": "/metrics", "headers": given, "query_string": b""}
     await web(scope, receive, send)

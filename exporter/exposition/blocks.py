@@ -119,12 +119,21 @@ class Shelf(Generic[V]):
     """All views of a kind, in groups."""
 
     def __init__(
-        self, key: Callable[[V], Hashable], identity: Callable[[V], str], faults: Faults, size: int
+        self,
+        key: Callable[[V], Hashable],
+        identity: Callable[[V], str],
+        faults: Faults,
+        pause: Callable[[], None],
+        size: int,
     ) -> None:
-        """`key` tells the views apart, `identity` is their labels; `size` is how many views share a block."""
+        """`key` tells the views apart, `identity` is their labels; `size` is how many views share a block.
+
+        `pause` is called before each block that is rendered.
+        """
         self._key = key
         self._identity = identity
         self._faults = faults
+        self._pause = pause
         self._size = size
         self._groups: list[_Group[V]] = []
         self._where: dict[Hashable, tuple[_Group[V], int]] = {}
@@ -161,6 +170,7 @@ class Shelf(Generic[V]):
             if missing:
                 rows = [(one, self._labels(one)) for one in group.places]
                 for column in missing:
+                    self._pause()
                     group.blocks[column] = Block.of([self.part(column, one, labels) for one, labels in rows])
 
     def keep(self, columns: Collection[Column[V]]) -> None:
@@ -217,6 +227,7 @@ class Shelf(Generic[V]):
         """Render what has changed in a group."""
         rows = [(place, some[place], self._labels(some[place])) for place in sorted(some)]
         for column, block in group.blocks.items():
+            self._pause()
             parts = [(place, self.part(column, one, labels)) for place, one, labels in rows]
             group.blocks[column] = block.changed(parts)
 

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from exporter.board import ProjectView, View
 from exporter.exposition.blocks import Block, Faults, Shelf, Shown
 from exporter.exposition.lines import Format, Part, columns, pairs
-from exporter.exposition.member import member
+from exporter.exposition.member import Deflated, member
 from exporter.exposition.quota import Sizes, Sizing, allot
 from exporter.metrics import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
 
@@ -91,6 +91,8 @@ class Exposition:
     ) -> None:
         """`own` gives the exporter's metrics about itself; `max_series` is for each project, 0 is no limit."""
         self.faults = Faults()
+        self.pause: Callable[[], None] = _go_on
+        """Called again and again while something is rendered, which takes no longer than milliseconds in between."""
         self.withheld: dict[str, int] = {}
         """How many series of each project are not shown because of the limit."""
         self._max_series = max_series
@@ -103,6 +105,7 @@ class Exposition:
             lambda view: (view.project, view.provider),
             lambda view: (view.project, view.provider),
             self.faults,
+            self._pause,
             created_series=created_series,
             group=group,
         )
@@ -117,6 +120,7 @@ class Exposition:
                 view.pipeline.provider,
             ),
             self.faults,
+            self._pause,
             created_series=created_series,
             group=group,
         )
@@ -153,8 +157,16 @@ class Exposition:
         """The page of a kind."""
         blocks = self.blocks(kind.form)
         if kind.gzip:
-            return Body.of(member(block.deflated() for block in blocks), _LEAST_ZIPPED)
+            return Body.of(member(self._deflated(blocks)), _LEAST_ZIPPED)
         return Body.of((block.data for block in blocks), _LEAST)
+
+    def _pause(self) -> None:
+        self.pause()
+
+    def _deflated(self, blocks: Iterable[Block]) -> Iterator[Deflated]:
+        for block in blocks:
+            self.pause()
+            yield block.deflated()
 
     def blocks(self, form: Format) -> list[Block]:
         """What the page of a format is made of."""
@@ -177,6 +189,10 @@ class Exposition:
             yield self._eof
 
 
+def _go_on() -> None:
+    """Do not wait."""
+
+
 def _place(view: View) -> tuple[str, str]:
     return view.pipeline.project, view.pipeline.id
 
@@ -191,6 +207,7 @@ class _Section(Generic[V]):
         key: Callable[[V], Hashable],
         identity: Callable[[V], Sequence[str]],
         faults: Faults,
+        pause: Callable[[], None],
         *,
         created_series: bool,
         group: int,
@@ -204,7 +221,7 @@ class _Section(Generic[V]):
             for form, head in column.heads.items()
         }
         self._identity: Callable[[V], str] = lambda view: pairs(labels, identity(view))
-        self.shelf = Shelf(key, self._identity, faults, group)
+        self.shelf = Shelf(key, self._identity, faults, pause, group)
         self.sizing = Sizing(key, self._sizes)
 
     def blocks(self, form: Format) -> Iterator[Block]:
