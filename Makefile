@@ -15,8 +15,9 @@ test: .venv/development
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# What the state costs; figures of this machine stand in benchmarks/README.md.
+# What pages and the state cost; figures of one machine stand in benchmarks/README.md.
 bench: .venv/runtime
+	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
 # What takes too long for each day: days of runs within minutes, and kills; each run is to be counted exactly once.

@@ -14,7 +14,7 @@ from exporter.clock import Clock
 from exporter.config.fields import ProjectSection, Tls
 from exporter.config.schema import Config
 from exporter.credential import Bars, Credential
-from exporter.exposition import Exposition
+from exporter.exposition import Exposition, own_series
 from exporter.membership import Claims, Membership
 from exporter.metrics import catalogue
 from exporter.poller import Poller
@@ -51,7 +51,10 @@ def assemble(
     telemetry = Telemetry(created_series=config.metrics.created_series, shard=shard)
     started = clock.monotonic()
     exposition = Exposition(
-        catalogue(config.metrics, label_names(config)), created_series=config.metrics.created_series
+        catalogue(config.metrics, label_names(config)),
+        lambda form: own_series(telemetry.registry, form),
+        created_series=config.metrics.created_series,
+        max_series=config.limits.max_series,
     )
     archive = Archive(config, telemetry, clock, store=store, stored=stored, shard=shard)
     claims = Claims()
@@ -83,7 +86,7 @@ def assemble(
             interval=config.poll.interval,
             now=clock.time(),
         )
-    publisher = Publisher(boards, exposition, telemetry)
+    publisher = Publisher(boards, exposition, telemetry, clock)
     tls: dict[Tls, Transport] = {}
     bars: dict[str, Bars] = {}
     credentials: dict[tuple[str, str], Credential] = {}

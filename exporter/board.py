@@ -39,7 +39,7 @@ HELD_ACTIVE = 3600.0
 """Seconds for which a run that waits for somebody is polled as one under way."""
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
+class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a page shows of a pipeline; what is None or empty has no sample."""
 
     pipeline: Pipeline
@@ -61,7 +61,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     durations: Durations | None = None
 
 
-class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a page shows of a project: the histograms that its pipelines share."""
 
     provider: str
@@ -81,7 +81,7 @@ Observe = Callable[[Durations, Run], Durations]
 """Adds a run that was counted to histograms."""
 
 
-class _Books(msgspec.Struct, frozen=True):
+class _Books(msgspec.Struct, frozen=True, gc=False):
     """What is accounted of a pipeline."""
 
     state: State
@@ -89,7 +89,7 @@ class _Books(msgspec.Struct, frozen=True):
     durations: Durations
 
 
-class _Notes(msgspec.Struct, frozen=True):
+class _Notes(msgspec.Struct, frozen=True, gc=False):
     """What else is remembered of a pipeline."""
 
     run: str = ""

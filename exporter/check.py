@@ -45,6 +45,8 @@ def report(config: Config, shard: Shard | None = None) -> str:
         else "state: none, so that counters begin at 0 with each start (see state.path)"
     )
     lines.append(f"series: {_expected(config, shard, discovery=finds)}")
+    if config.limits.max_series:
+        lines.append(f"limits.max_series: of each project at most {config.limits.max_series} are shown")
     lines += [f"warning: {text}" for text in warnings(config, shard)]
     return "\n".join(lines)
 

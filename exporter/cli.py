@@ -24,7 +24,7 @@ from exporter.clock import SystemClock
 from exporter.config.fields import ProjectSection
 from exporter.config.schema import Config, ConfigError, load
 from exporter.daemon import ListenError, guarded_tick, listen, run
-from exporter.exposition import Format
+from exporter.exposition import Body, Format, Kind
 from exporter.membership import no_member
 from exporter.shard import SHARDS, Shard, chosen
 from exporter.store import StateError
@@ -193,13 +193,13 @@ def _check_config(flags: argparse.Namespace) -> int:
 
 def _once(flags: argparse.Namespace) -> int:
     config = _config(flags)
-    exporter = asyncio.run(_poll_once(config, flags.shard))
+    exporter, page = asyncio.run(_poll_once(config, flags.shard))
     # Expositions are UTF-8, whatever the terminal's encoding.
-    sys.stdout.buffer.write(exporter.publisher.page.bodies[Format.TEXT].plain)
+    sys.stdout.buffer.writelines(page.chunks)
     return 0 if all(poller.up for poller in exporter.pollers) else 1
 
 
-async def _poll_once(config: Config, shard: Shard | None) -> Exporter:
+async def _poll_once(config: Config, shard: Shard | None) -> tuple[Exporter, Body]:
     exporter = assemble(config, SystemClock(), shard=shard)
     total = sum(len(board.ids) for board in exporter.boards)
     with _progress_bar(None if any(project.discovery for project in config.projects) else total) as bar:
@@ -208,9 +208,10 @@ async def _poll_once(config: Config, shard: Shard | None) -> Exporter:
                 poller.progress = bar.update
                 polls.create_task(guarded_tick(poller, once=True))
     await exporter.publisher.publish()
+    page = await exporter.publisher.body(Kind(Format.TEXT, gzip=False))
     for poller in exporter.pollers:
         await poller.close()
-    return exporter
+    return exporter, page
 
 
 def _progress_bar(total: int | None) -> "tqdm[Never]":

@@ -17,7 +17,7 @@ from apscheduler.triggers.base import BaseTrigger
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exporter import __version__
+from exporter import __version__, process
 from exporter.assembly import Exporter, assemble
 from exporter.clock import Clock, SystemClock
 from exporter.config.schema import Config, Poll
@@ -30,6 +30,10 @@ READY_ANYWAY = 60.0
 """Seconds after which the exporter is ready even if a first refresh has not ended."""
 
 _STOP_SERVING = 3
+_STUCK = 60.0
+"""Seconds after which a client is cut off that reads nothing of its answer."""
+_TIDY = 3600.0
+"""Seconds between two looks of the garbage collector at everything."""
 _EXPIRY_CHECKS = 4
 """Checks for values that are too old in a `poll.max_age`."""
 _HEARTBEAT = 15.0
@@ -119,6 +123,7 @@ async def run(
         StateError: the state cannot be used; with words.
 
     """
+    process.prepare()
     clock = clock or SystemClock()
     store, stored = open_state(config, clock)
     exporter = assemble(config, clock, shard=shard, store=store, stored=stored)
@@ -129,7 +134,7 @@ async def run(
         return first or clock.monotonic() - started >= READY_ANYWAY
 
     web = application(
-        page=lambda: exporter.publisher.page,
+        page=exporter.publisher.sending,
         ready=ready,
         effective_config=config.effective(),
         telemetry_path=telemetry_path,
@@ -142,7 +147,7 @@ async def run(
     scheduler.start()
     # What is remembered is on the first page that anybody gets: whoever asks meanwhile waits, the polls do not.
     await exporter.publisher.publish()
-    server = _Server(web)
+    server = Server(web)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _log.info("listening", extra={"address": address_of(listener), "version": __version__})
     stopping = asyncio.create_task(stop.wait())
@@ -171,7 +176,7 @@ def open_state(config: Config, clock: Clock) -> tuple[Store, Stored] | tuple[Non
     return Store.open(Path(config.state.path), clock.time())
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn, with the signals left to the daemon."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -191,6 +196,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
         yield
 
 
@@ -200,6 +206,16 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.loop.call_later(_FIRST_REQUEST, self._close_if_silent)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read, but not for ever."""
+        super().pause_writing()
+        self._stuck = self.loop.call_later(_STUCK, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It goes on."""
+        super().resume_writing()
+        self._stuck.cancel()
 
     def _close_if_silent(self) -> None:
         begun: object = self.cycle
@@ -257,9 +273,13 @@ class _Scheduler:
         publisher = self._exporter.publisher
         ahead = self._clock.time() - self._clock.monotonic()
         pages, shown = publisher.published, self._clock.monotonic()
+        tidied = -math.inf
         while True:
             await self._clock.sleep(check)
             now = self._clock.monotonic()
+            if now - tidied >= _TIDY and all(poller.refreshed.is_set() for poller in self._exporter.pollers):
+                tidied = now
+                process.tidy()
             before, ahead = ahead, self._clock.time() - now
             if before - ahead > _STEP:
                 _log.warning("the clock was set back; polls go on at once")

@@ -12,7 +12,7 @@ from exporter.model import Status
 from exporter.tally import Bounds, Durations, Histogram, Tally
 
 
-class Waiting(msgspec.Struct, frozen=True, array_like=True):
+class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A stage that waits for somebody."""
 
     name: str

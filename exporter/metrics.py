@@ -22,7 +22,7 @@ V = TypeVar("V")
 Value = float | Histogram
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """One series of a family: the values of its further labels, and its value."""
 
     labels: tuple[str, ...]
@@ -38,6 +38,11 @@ class Type(StrEnum):
     COUNTER = "counter"
     HISTOGRAM = "histogram"
     INFO = "info"
+
+
+_DEEPER = ("stage_name", "job_name", "step_name")
+DEPTHS = 1 + len(_DEEPER)
+"""How many depths there are."""
 
 
 class Family(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
@@ -57,6 +62,11 @@ class Family(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
     def unit(self) -> str:
         """The unit in the name, if it has one."""
         return "seconds" if self.name.removesuffix("_total").endswith("_seconds") else ""
+
+    @property
+    def depth(self) -> int:
+        """How deep it looks: 0 for runs, 1 for stages, 2 for jobs, 3 for steps."""
+        return sum(label in self.labels for label in _DEEPER)
 
 
 # In alphabetical order, in which prometheus-client writes labels.

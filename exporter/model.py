@@ -78,7 +78,7 @@ class Trigger(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Pipeline(msgspec.Struct, frozen=True):
+class Pipeline(msgspec.Struct, frozen=True, gc=False):
     """A pipeline as the exporter names it: the identity of every series that it owns."""
 
     provider: str
@@ -92,7 +92,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     """The user's own labels, without prefix."""
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One step of a job; (name, sequence) is unique in its job."""
 
     name: str
@@ -103,7 +103,7 @@ class Step(msgspec.Struct, frozen=True):
     duration: float | None = None
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, gc=False):
     """One job of a stage; (name, sequence) is unique in its stage."""
 
     name: str
@@ -115,7 +115,7 @@ class Job(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = ()
 
 
-class Stage(msgspec.Struct, frozen=True):
+class Stage(msgspec.Struct, frozen=True, gc=False):
     """One stage of a run; (name, sequence) is unique in its run."""
 
     name: str
@@ -128,7 +128,7 @@ class Stage(msgspec.Struct, frozen=True):
     """Known only from the run's details."""
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One run of a pipeline. A retry keeps the id, so id and a final status do not make it immutable."""
 
     id: str

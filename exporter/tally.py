@@ -27,7 +27,7 @@ class Exemplar(msgspec.Struct, frozen=True, gc=False):
     """When that run ended, in epoch seconds."""
 
 
-class Histogram(msgspec.Struct, frozen=True):
+class Histogram(msgspec.Struct, frozen=True, gc=False):
     """Observations by bucket, not cumulative; the last bucket has no bound."""
 
     counts: tuple[int, ...]
@@ -63,7 +63,7 @@ RunHistograms = Mapping[Status, Histogram]
 StageHistograms = Mapping[tuple[str, Status], Histogram]
 
 
-class Durations(msgspec.Struct, frozen=True, kw_only=True):
+class Durations(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The histograms of one pipeline, or of one project."""
 
     runs_created: float
@@ -76,7 +76,7 @@ class Durations(msgspec.Struct, frozen=True, kw_only=True):
     """By stage name and status."""
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
+class Tally(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The counters of one pipeline."""
 
     created: float

@@ -195,6 +195,19 @@ class Telemetry:
             ["provider", "field", "word"],
             registry=registry,
         )
+        self._withheld = Gauge(
+            "pipeline_exporter_series_withheld",
+            f"Series of the project that are not exposed because of limits.max_series. {_CACHED}",
+            project,
+            registry=registry,
+        )
+        self._not_rendered = Counter(
+            "pipeline_exporter_render_failures_total",
+            "Times that a family of metrics could not be written for a pipeline, or would have had a series twice: a "
+            "fault of this program, told in the log. It costs that family of that pipeline, not the page.",
+            ["family"],
+            registry=registry,
+        )
         self._error_codes: dict[str, set[str]] = {}
         self._words: set[tuple[str, str, str]] = set()
 
@@ -212,7 +225,7 @@ class Telemetry:
         self._poll_interval.labels(project).set(interval)
         self._pipelines.labels(project).set(pipelines)
         self._poll_duration.labels(project)
-        for gauge in (self._refused, self._unresolved):
+        for gauge in (self._refused, self._unresolved, self._withheld):
             gauge.labels(project)
         for counter in (self._polls_skipped, self._retries, self._throttled):
             counter.labels(project)
@@ -235,6 +248,14 @@ class Telemetry:
         self._pipelines.labels(project).set(pipelines)
         self._refused.labels(project).set(refused)
         self._unresolved.labels(project).set(unresolved)
+
+    def withheld(self, project: str, series: int) -> None:
+        """How many series of a project a page does not show."""
+        self._withheld.labels(project).set(series)
+
+    def not_rendered(self, family: str, times: int) -> None:
+        """A family could not be written for some pipelines."""
+        self._not_rendered.labels(family).inc(times)
 
     def credentials(self, project: str, *, valid: bool) -> None:
         """The provider has judged the credentials."""

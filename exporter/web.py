@@ -2,33 +2,38 @@
 
 import html
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from exporter import __version__
-from exporter.exposition import Page
+from exporter.exposition import Body, Kind
 from exporter.negotiation import accepts_gzip, choose_format
 
 
 def application(
-    *, page: Callable[[], Page], ready: Callable[[], bool], effective_config: str, telemetry_path: str
+    *,
+    page: Callable[[Kind], AbstractAsyncContextManager[Body]],
+    ready: Callable[[], bool],
+    effective_config: str,
+    telemetry_path: str,
 ) -> Starlette:
     """The web application.
 
-    `page` gives the page in force; `ready` tells whether the first refreshes have ended; `effective_config` is the
-    configuration with its secrets masked.
+    `page` gives the page in force of a kind, for as long as it is sent; `ready` tells whether the first refreshes have
+    ended; `effective_config` is the configuration with its secrets masked.
     """
 
     async def metrics(request: Request) -> Response:
-        form = choose_format(", ".join(request.headers.getlist("accept")))
-        body = page().bodies[form]
-        headers = {"Content-Type": form.value, "Vary": "Accept, Accept-Encoding"}
-        if accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))):
-            return Response(body.gzip, headers={**headers, "Content-Encoding": "gzip"})
-        return Response(body.plain, headers=headers)
+        kind = Kind(
+            choose_format(", ".join(request.headers.getlist("accept"))),
+            accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))),
+        )
+        return _PageResponse(kind, page)
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("Healthy\n")
@@ -56,6 +61,29 @@ def application(
     web = Starlette(routes=routes)
     web.router.redirect_slashes = False
     return web
+
+
+class _PageResponse(Response):
+    """A page, sent chunk by chunk as fast as the client reads; it stays the same though another is published meanwhile."""
+
+    def __init__(self, kind: Kind, page: Callable[[Kind], AbstractAsyncContextManager[Body]]) -> None:
+        super().__init__(media_type=kind.form.value)
+        self._kind = kind
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
+        """Send it."""
+        async with self._page(self._kind) as body:
+            self.headers["Content-Length"] = str(body.length)
+            self.headers["Vary"] = "Accept, Accept-Encoding"
+            if self._kind.gzip:
+                self.headers["Content-Encoding"] = "gzip"
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            if scope["method"] != "HEAD":
+                for chunk in body.chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 _LANDING = """<!doctype html>

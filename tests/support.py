@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any
 
+from exporter.assembly import Exporter
 from exporter.auth import Auth
 from exporter.config.schema import Config
+from exporter.exposition import Format, Kind
 from exporter.providers import AnyProject, connect
 from exporter.providers.codearts import CodeArts
 
@@ -54,3 +56,8 @@ def project(**changes: Any) -> dict[str, Any]:
 def config(*projects: dict[str, Any], **sections: Any) -> Config:
     """A configuration of some projects (one if none is given) and sections."""
     return Config.model_validate({**sections, "projects": projects or (project(),)})
+
+
+def shown(exporter: Exporter) -> str:
+    """The page that was published last, as text."""
+    return b"".join(exporter.publisher.exposition.body(Kind(Format.TEXT, gzip=False)).chunks).decode()

@@ -11,14 +11,13 @@ import pytest
 from exporter.archive import FORGET
 from exporter.assembly import Exporter, assemble
 from exporter.board import Board, View
-from exporter.exposition import Format
 from exporter.model import Run, Stage, Status
 from exporter.shard import Shard
 from exporter.simulator import CodeArts, Mischief, World, running
 from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, Store, Stored
 from tests.conftest import Cloud
 from tests.running import Samples
-from tests.support import PROJECT_ID, FakeClock, config, project
+from tests.support import PROJECT_ID, FakeClock, config, project, shown
 
 NOON = 1_700_000_000.0
 DAY = 86_400.0
@@ -87,7 +86,7 @@ class Life:
     def page(self) -> Samples:
         """The page as it would be now."""
         asyncio.run(self.exporter.publisher.publish())
-        return Samples(self.exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+        return Samples(shown(self.exporter))
 
 
 class House:
@@ -630,9 +629,9 @@ def cloud() -> Iterator[Cloud]:
         yield Cloud(codearts, url)
 
 
-def shown(life: Life) -> dict[str, str]:
+def shown_names(life: Life) -> dict[str, str]:
     """The names of what is shown, by id."""
-    page = Samples(life.exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+    page = Samples(shown(life.exporter))
     return {dict(labels)["pipeline_id"]: dict(labels)["pipeline"] for labels in page.get("ci_pipeline_info")}
 
 
@@ -644,7 +643,7 @@ def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud
     ticks(house, own, nothing, nothing)
     cloud.codearts.mischief = Mischief.SERVER_ERROR
     seen = []
-    ticks(house, own, *[lambda life: seen.append(shown(life))] * 2)
+    ticks(house, own, *[lambda life: seen.append(shown_names(life))] * 2)
     assert seen == [names, names]
 
 
@@ -655,10 +654,10 @@ def test_what_was_discovered_and_is_gone_leaves_as_ever(house, cloud):
     ticks(house, own, nothing, nothing)
     cloud.codearts.deleted.add(gone)
     seen = []
-    ticks(house, own, *[lambda life: seen.append(gone in shown(life))] * 3)
+    ticks(house, own, *[lambda life: seen.append(gone in shown_names(life))] * 3)
     assert seen == [True, True, False]
     seen.clear()
-    ticks(house, own, *[lambda life: seen.append(gone in shown(life))] * 2)
+    ticks(house, own, *[lambda life: seen.append(gone in shown_names(life))] * 2)
     assert seen == [False, False]
 
 
@@ -668,5 +667,7 @@ def test_what_is_excluded_since_is_not_back(house, cloud):
     ticks(house, cloud.project(pipelines=[]), nothing, nothing)
     own = cloud.project(pipelines=[], discover={"exclude": [first.name]})
     seen = []
-    ticks(house, own, lambda life: seen.append(shown(life)), lambda life: seen.append(shown(life)))
+    ticks(
+        house, own, lambda life: seen.append(shown_names(life)), lambda life: seen.append(shown_names(life))
+    )
     assert all(first.id not in names and second.id in names for names in seen)

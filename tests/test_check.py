@@ -16,10 +16,9 @@ from exporter.assembly import Exporter, assemble
 from exporter.check import STAGES, expected_series
 from exporter.config.schema import Config
 from exporter.cost import requests_per_refresh, requests_with_discovery
-from exporter.exposition import Format
 from exporter.shard import Shard
 from exporter.simulator import running
-from tests.support import PROJECT_ID, FakeClock, config, project
+from tests.support import PROJECT_ID, FakeClock, config, project, shown
 
 COURSE = [("RUNNING", 1), ("COMPLETED", 1), ("FAILED", 2), ("COMPLETED", 3)]
 """Status and number of the latest run, poll by poll: a success and a failure are seen, and all ends well."""
@@ -121,7 +120,7 @@ def page_after_the_course(cloud: Stub, settings: Config, shard: Shard | None = N
         await exporter.pollers[0].close()
         return exporter
 
-    return asyncio.run(polls()).publisher.page.bodies[Format.TEXT].plain.decode()
+    return shown(asyncio.run(polls()))
 
 
 NAMED = [{"id": identity, "name": "a name"} for identity in IDS]

@@ -8,6 +8,8 @@ import time
 
 from exporter import daemon
 from exporter.clock import SystemClock
+from exporter.exposition import Body
+from exporter.publisher import Publisher
 from tests.support import config
 
 
@@ -59,6 +61,37 @@ def test_a_client_without_a_whole_request_is_sent_away(cloud, monkeypatch):
                 while not (await whole.readline()).startswith(b"HTTP/1.1 200"):
                     pass
             for stream in (idle, writer, asking):
+                stream.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
+    """It would hold a page in memory for as long as it likes; one that reads slowly is waited for."""
+    monkeypatch.setattr(daemon, "_STUCK", 0.5)
+    page = Body.of([b"x" * 1_000_000] * 40)
+
+    async def body(*_):
+        return page
+
+    monkeypatch.setattr(Publisher, "body", body)
+
+    async def scenario():
+        async with running_daemon(config(cloud.project())) as port:
+            (stuck, idle), (slow, reading) = [
+                await asyncio.open_connection("127.0.0.1", port, limit=1 << 16) for _ in range(2)
+            ]
+            for writer in (idle, reading):
+                writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+            got = 0
+            async with asyncio.timeout(20):
+                while some := await slow.read(1 << 20):
+                    got += len(some)
+                    await asyncio.sleep(0.01)
+            assert got > page.length
+            with contextlib.suppress(ConnectionResetError):
+                assert len(await stuck.read()) < page.length
+            for stream in (idle, reading):
                 stream.close()
 
     asyncio.run(scenario())

@@ -1,9 +1,7 @@
 """Pages are those that prometheus-client would write, valid in both formats, and rendered no oftener than needed."""
 
-import gzip
 import shutil
 import subprocess
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -29,112 +27,27 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.board import Board, ProjectView, View
 from exporter.config.schema import Metrics
-from exporter.exposition import Exposition, Format, own_series
-from exporter.ledger import Series
+from exporter.exposition import Exposition, Format
 from exporter.memory import Past
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
-from exporter.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
-from exporter.tally import Durations, Exemplar, Histogram, Tally
+from exporter.model import Pipeline, Run, Stage, Status, Trigger
+from exporter.tally import Exemplar, Histogram
+from tests.views import (
+    USER_LABELS,
+    VARIANTS,
+    counting,
+    exposition,
+    identity,
+    nothing,
+    pipeline,
+    render,
+    series,
+    worlds,
+)
 
 V = TypeVar("V")
 
 GOLDEN = Path(__file__).parent / "golden"
-NOTHING = dict.fromkeys(Format, b"")
-VARIANTS = (
-    Metrics(),
-    Metrics(run_status_series="current", stage_status_series="all", created_series=True, details="jobs"),
-    Metrics(run_histogram="project", stage_histogram="pipeline", created_series=True),
-    Metrics(
-        run_histogram="off",
-        stage_histogram="off",
-        details="steps",
-        run_info_labels=(
-            "url", "tag", "run_id", "commit", "executor", "event", "merge_id", "source_branch", "branch", "trigger",
-        ),
-    ),
-)  # fmt: skip
-USER_LABELS = ("team", "a", "zzz")
-
-
-def pipeline(identity: str = "p") -> Pipeline:
-    return Pipeline(provider="codearts", project="payments", id=identity, name="checkout")
-
-
-# Arbitrary views
-
-nasty = st.sampled_from(
-    ['"', "\\", "\n", '\\"', "\\n", "\\\\n", "{", "}", ",", "=", " ", "#", "\r", "\u2028", "\0"]
-)
-texts = st.one_of(
-    st.lists(nasty, max_size=4).map("".join), st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-)
-floats = st.one_of(
-    st.floats(),
-    st.sampled_from(
-        [0.0, -0.0, float("nan"), float("inf"), 5e-324, 1.7e308, 1e6, 1e7, 123456789.25, 1e16, 1e21]
-    ),
-)
-amounts = st.one_of(st.floats(min_value=0, allow_infinity=False), st.integers(0, 10**6).map(float))
-counts = st.integers(0, 2**60)
-statuses = st.sampled_from(Status)
-steps = st.builds(
-    Step,
-    name=texts,
-    sequence=st.integers(0, 3),
-    task=texts,
-    status=statuses,
-    duration=st.none() | floats,
-)
-jobs = st.builds(
-    Job,
-    name=texts,
-    sequence=st.integers(0, 3),
-    status=statuses,
-    start=st.none() | floats,
-    duration=st.none() | floats,
-    steps=st.lists(steps, max_size=2, unique_by=lambda step: (step.name, step.sequence)).map(tuple),
-)
-stages = st.builds(
-    Stage,
-    name=texts,
-    sequence=st.integers(0, 3),
-    status=statuses,
-    start=st.none() | floats,
-    duration=st.none() | floats,
-    jobs=st.lists(jobs, max_size=2, unique_by=lambda job: (job.name, job.sequence)).map(tuple),
-)
-runs = st.builds(
-    Run,
-    id=texts,
-    number=st.none() | st.integers(1, 2**53),
-    status=st.sampled_from(RUN_STATUSES),
-    start=st.none() | floats,
-    end=st.none() | floats,
-    trigger=st.sampled_from(Trigger),
-    branch=texts,
-    commit=texts,
-    url=texts,
-    stages=st.lists(stages, max_size=3, unique_by=lambda stage: (stage.name, stage.sequence)).map(tuple),
-)
-
-
-# Names and values of an exemplar may have 128 characters, `run_id` has six of them.
-exemplars = st.builds(
-    Exemplar,
-    run=texts | texts.map(lambda text: text.ljust(122, "é")) | texts.map(lambda text: text.ljust(123, "é")),
-    value=amounts,
-    at=st.none() | st.floats(0.001, 1e14),
-)
-
-
-def histograms(bounds: tuple[float, ...]) -> st.SearchStrategy[Histogram]:
-    buckets = len(bounds) + 1
-    return st.builds(
-        Histogram,
-        st.tuples(*[st.integers(0, 2**40)] * buckets),
-        amounts,
-        st.just(()) | st.tuples(*[st.none() | exemplars] * buckets),
-    )
 
 
 def client_exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
@@ -142,74 +55,6 @@ def client_exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
     if exemplar is None or len(exemplar.run) > 122 or '"' in exemplar.run:
         return None
     return ClientExemplar({"run_id": exemplar.run}, exemplar.value, exemplar.at)
-
-
-def durations(metrics: Metrics) -> st.SearchStrategy[Durations]:
-    return st.builds(
-        Durations,
-        runs_created=amounts,
-        stages_created=amounts,
-        runs=st.dictionaries(st.sampled_from(ENDS), histograms(metrics.run_duration_buckets), max_size=2),
-        stages=st.dictionaries(
-            st.tuples(texts, statuses), histograms(metrics.stage_duration_buckets), max_size=2
-        ),
-    )
-
-
-tallies = st.builds(
-    Tally,
-    created=amounts,
-    runs=st.dictionaries(st.sampled_from(ENDS), counts),
-    retries=st.dictionaries(st.sampled_from(ENDS), counts),
-    missed=counts,
-    recoveries=counts,
-    recovery_seconds=amounts,
-)
-
-
-def views(metrics: Metrics) -> st.SearchStrategy[View]:
-    pipelines = st.builds(
-        Pipeline,
-        provider=texts,
-        project=texts,
-        id=texts,
-        name=texts,
-        url=texts,
-        labels=st.dictionaries(st.sampled_from(USER_LABELS), texts).map(lambda labels: tuple(labels.items())),
-    )
-    return st.builds(
-        View,
-        pipeline=pipelines,
-        up=st.booleans(),
-        has_run=st.none() | st.booleans(),
-        latest=st.none() | runs,
-        status_change=st.none() | floats,
-        stage_changes=st.lists(
-            st.tuples(texts, st.integers(0, 3), floats), max_size=2, unique_by=lambda change: change[:2]
-        ).map(tuple),
-        finished=st.none() | runs,
-        series=st.none() | st.builds(Series, counts, st.none() | floats, st.none() | floats),
-        active_starts=st.none() | st.lists(st.none() | floats, max_size=2).map(tuple),
-        tally=st.none() | tallies,
-        durations=st.none() | durations(metrics),
-    )
-
-
-def identity(view: View) -> tuple[str, ...]:
-    return (view.pipeline.name, view.pipeline.id, view.pipeline.project, view.pipeline.provider)
-
-
-World = tuple[Metrics, list[View], list[ProjectView]]
-
-
-def worlds(metrics: Metrics) -> st.SearchStrategy[World]:
-    """Views of pipelines and projects, no two alike."""
-    project_views = st.builds(ProjectView, provider=texts, project=texts, durations=durations(metrics))
-    return st.tuples(
-        st.just(metrics),
-        st.lists(views(metrics), max_size=3, unique_by=identity),
-        st.lists(project_views, max_size=2, unique_by=lambda view: (view.project, view.provider)),
-    )
 
 
 # What prometheus-client would write
@@ -307,11 +152,6 @@ def client_bodies(
     return {Format.TEXT: generate_text(registry), Format.OPENMETRICS: generate_openmetrics(registry)}
 
 
-def series(body: bytes) -> list[bytes]:
-    """What each sample line names."""
-    return [line.rpartition(b" ")[0] for line in body.split(b"\n") if line and not line.startswith(b"#")]
-
-
 def exemplars_of(families: Iterable[Metric]) -> list[ClientExemplar]:
     """All exemplars, in the order of the page."""
     return [sample.exemplar for family in families for sample in family.samples if sample.exemplar]
@@ -328,13 +168,15 @@ def test_pages_are_those_of_prometheus_client(world):
     """Line by line, in both formats, whatever is in a view; both parse, and no series stands twice."""
     metrics, pipelines, projects = world
     families = catalogue(metrics, USER_LABELS)
-    page = Exposition(families, created_series=metrics.created_series).render(pipelines, projects, NOTHING)
+    exposed = Exposition(families, nothing, created_series=metrics.created_series, group=2)
+    page = render(exposed, pipelines, projects)
+    assert exposed.faults.take() == {}
     expected = client_bodies(families, pipelines, projects, created=metrics.created_series)
-    for form, body in page.bodies.items():
-        assert body.plain.split(b"\n") == expected[form].split(b"\n")
-        assert len(set(series(body.plain))) == len(series(body.plain))
-    text = list(parse_text(page.bodies[Format.TEXT].plain.decode()))
-    openmetrics = list(parse_openmetrics(page.bodies[Format.OPENMETRICS].plain.decode()))
+    for form, body in page.items():
+        assert body.split(b"\n") == expected[form].split(b"\n")
+        assert len(set(series(body))) == len(series(body))
+    text = list(parse_text(page[Format.TEXT].decode()))
+    openmetrics = list(parse_openmetrics(page[Format.OPENMETRICS].decode()))
     shown = [identity(view) for view in pipelines]
     for parsed in (text, openmetrics):
         samples = [
@@ -349,74 +191,6 @@ def test_pages_are_those_of_prometheus_client(world):
     assert exemplars_of(text) == []
 
 
-# The page
-
-
-def counting(
-    *, labels: tuple[str, ...] = (), sample_labels: tuple[str, ...] | None = None
-) -> tuple[Family[View], list[str]]:
-    """A family that notes the views it is asked about."""
-    asked: list[str] = []
-
-    def samples(view: View) -> tuple[Sample, ...]:
-        asked.append(view.pipeline.id)
-        return (Sample(labels if sample_labels is None else sample_labels, 1.0),)
-
-    return Family[View](name="a", type=Type.GAUGE, help="A.", labels=labels, samples=samples), asked
-
-
-def exposition(*families: Family[View]) -> Exposition:
-    return Exposition(Catalogue(pipelines=families, projects=()), created_series=False)
-
-
-def test_a_view_that_has_not_changed_is_not_rendered_again():
-    """Its bytes are kept for as long as the view is the same object."""
-    family, asked = counting()
-    exposed = exposition(family)
-    one, two = (View(pipeline=pipeline(name), up=True) for name in "pq")
-    first = exposed.render([one, two], (), NOTHING)
-    assert asked == ["p", "q"]
-    assert exposed.render([one, two], (), NOTHING) == first
-    assert asked == ["p", "q"]
-    exposed.render([msgspec.structs.replace(one, up=False), two], (), NOTHING)
-    assert asked == ["p", "q", "p"]
-
-
-def test_a_view_that_leaves_disappears():
-    """And is rendered anew when it comes back."""
-    family, asked = counting()
-    exposed = exposition(family)
-    one, two = (View(pipeline=pipeline(name), up=True) for name in "pq")
-    exposed.render([one, two], (), NOTHING)
-    left = exposed.render([two], (), NOTHING)
-    for body in left.bodies.values():
-        assert b'pipeline_id="q"' in body.plain
-        assert b'pipeline_id="p"' not in body.plain
-    exposed.render([one, two], (), NOTHING)
-    assert asked == ["p", "q", "p"]
-
-
-def test_families_are_grouped_however_many_views_there_are():
-    """All lines of a family stand together, below its head, in the order of the views."""
-    families = [msgspec.structs.replace(counting()[0], name=name) for name in ("b", "a")]
-    page = exposition(*families).render(
-        [View(pipeline=pipeline(name), up=True) for name in "qp"], (), NOTHING
-    )
-    lines = page.bodies[Format.TEXT].plain.decode().splitlines()
-    assert [line.partition("{")[0] for line in lines] == [
-        "# HELP b A.", "# TYPE b gauge", "b", "b", "# HELP a A.", "# TYPE a gauge", "a", "a",
-    ]  # fmt: skip
-    assert ['pipeline_id="q"' in line for line in lines[2:4]] == [True, False]
-
-
-@pytest.mark.parametrize("values", [(), ("x", "y")])
-def test_a_sample_with_the_wrong_number_of_labels_is_an_error(values):
-    """It would be dropped or mixed up in silence."""
-    family, _ = counting(labels=("branch",), sample_labels=values)
-    with pytest.raises(ValueError, match=r"^a: .*branch"):
-        exposition(family).render([View(pipeline=pipeline(), up=True)], (), NOTHING)
-
-
 def test_a_label_that_falls_between_those_of_the_identity_is_an_error():
     """Labels are in alphabetical order; which it would break."""
     family, _ = counting(labels=("pipeline_kind",))
@@ -429,9 +203,8 @@ def test_a_help_is_escaped_as_prometheus_client_does():
     family = msgspec.structs.replace(counting()[0], help='A "quoted" \\ and\nbroken help.')
     families = Catalogue(pipelines=(family,), projects=())
     views = [View(pipeline=pipeline(), up=True)]
-    page = Exposition(families, created_series=False).render(views, (), NOTHING)
-    expected = client_bodies(families, views, (), created=False)
-    assert {form: body.plain for form, body in page.bodies.items()} == expected
+    page = render(Exposition(families, nothing, created_series=False), views)
+    assert page == client_bodies(families, views, (), created=False)
 
 
 def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
@@ -443,8 +216,8 @@ def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
         bounds=(60.0,),
         samples=lambda _: (Sample((), Histogram((1, 0), 50.0, (exemplar, None))),),
     )
-    page = exposition(family).render([View(pipeline=pipeline(), up=True)], (), NOTHING)
-    lines = {form: body.plain.decode().splitlines() for form, body in page.bodies.items()}
+    page = render(exposition(family), [View(pipeline=pipeline(), up=True)])
+    lines = {form: body.decode().splitlines() for form, body in page.items()}
     return {form: next(line for line in found if 'le="60.0"' in line) for form, found in lines.items()}
 
 
@@ -464,46 +237,6 @@ def test_an_exemplar_stands_in_openmetrics_if_it_can_be_read_there(exemplar, sho
     lines = bucket_lines(exemplar)
     assert lines[Format.TEXT].endswith("} 1.0")
     assert lines[Format.OPENMETRICS] == lines[Format.TEXT] + shown
-
-
-def test_the_compressed_page_is_one_member():
-    """Some clients silently read only the first of several."""
-    for body in (
-        Exposition(catalogue(Metrics()), created_series=False).render(*seed(), NOTHING).bodies.values()
-    ):
-        member = zlib.decompressobj(wbits=31)
-        assert member.decompress(body.gzip) == body.plain
-        assert member.eof
-        assert member.unused_data == b""
-        assert gzip.decompress(body.gzip) == body.plain
-
-
-def test_the_same_page_has_the_same_bytes():
-    """No time of rendering is in it."""
-    first, second = (
-        Exposition(catalogue(Metrics()), created_series=False).render(*seed(), NOTHING) for _ in range(2)
-    )
-    assert first == second
-
-
-def test_a_page_of_nothing_is_valid():
-    """Before the first poll has ended, and where nothing is configured to be shown."""
-    for families in (catalogue(Metrics()), Catalogue(pipelines=(), projects=())):
-        page = Exposition(families, created_series=False).render((), (), NOTHING)
-        assert series(page.bodies[Format.TEXT].plain) == []
-        assert page.bodies[Format.OPENMETRICS].plain.endswith(b"# EOF\n")
-        list(parse_text(page.bodies[Format.TEXT].plain.decode()))
-        list(parse_openmetrics(page.bodies[Format.OPENMETRICS].plain.decode()))
-
-
-def test_the_exporters_own_series_come_with_each_page():
-    """First, and in the format of the page; the end is marked once."""
-    registry = CollectorRegistry()
-    Gauge("mine", "Mine.", registry=registry)
-    page = exposition(counting()[0]).render([View(pipeline=pipeline(), up=True)], (), own_series(registry))
-    for form, body in page.bodies.items():
-        assert series(body.plain)[0] == b"mine"
-        assert body.plain.count(b"# EOF") == (form is Format.OPENMETRICS)
 
 
 # Golden pages
@@ -582,9 +315,8 @@ def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
 )
 def test_the_seed_gives_the_golden_page(form, file):
     """Names, labels, values and words, to the byte: what changes here changes somebody's dashboard."""
-    exposed = Exposition(catalogue(Metrics(), ["team"]), created_series=False)
-    body = exposed.render(*seed(), NOTHING).bodies[form]
-    assert body.plain.decode() == (GOLDEN / file).read_text(encoding="utf-8")
+    exposed = Exposition(catalogue(Metrics(), ["team"]), nothing, created_series=False)
+    assert render(exposed, *seed())[form].decode() == (GOLDEN / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "api", "archive", "board", "clock", "config", "fault", "inquiry", "looks", "membership", "providers",
         "report", "telemetry",
     },
-    "publisher": {"board", "exposition", "telemetry"},
+    "publisher": {"board", "clock", "exposition", "telemetry"},
     "web": {"exposition", "negotiation"},
     "assembly": {
         "api", "archive", "board", "budget", "clock", "config", "credential", "exposition", "membership", "metrics",
@@ -50,7 +50,8 @@ MAY_IMPORT = {
     },
     "cost": {"config", "inquiry", "providers", "shard"},
     "check": {"assembly", "board", "config", "cost", "ledger", "metrics", "model", "providers", "shard", "tally"},
-    "daemon": {"assembly", "clock", "config", "poller", "shard", "store", "web"},
+    "process": set(),
+    "daemon": {"assembly", "clock", "config", "poller", "process", "shard", "store", "web"},
     "simulator": set(),
     "demo": {"config", "daemon", "simulator"},
     "cli": {
@@ -74,6 +75,8 @@ OUTWARD = {
     "subprocess": set(),
     "sqlite3": {"store"},
     "fcntl": {"store"},
+    "isal": {"exposition"},
+    "ctypes": {"process"},
 }
 
 

@@ -15,7 +15,6 @@ from exporter.api import Answer, Api, ApiError
 from exporter.assembly import assemble
 from exporter.board import Board, View
 from exporter.config.schema import Metrics
-from exporter.exposition import Format
 from exporter.fault import Fault, Kind
 from exporter.ledger import APART
 from exporter.ledger.rules import DAY, HOUR, WEEK
@@ -29,7 +28,7 @@ from exporter.simulator import Status as Fate
 from exporter.telemetry import Telemetry
 from tests.conftest import Cloud
 from tests.running import Samples
-from tests.support import FakeClock, config
+from tests.support import FakeClock, config, shown
 
 NOON = 1_700_000_000.0
 LIST, DETAIL = "ListPipelineRuns", "ShowPipelineRunDetail"
@@ -680,7 +679,7 @@ class Stage:
         try:
             yield (
                 exporter.pollers[0],
-                lambda: Samples(exporter.publisher.page.bodies[Format.TEXT].plain.decode()),
+                lambda: Samples(shown(exporter)),
             )
         finally:
             await exporter.pollers[0].close()

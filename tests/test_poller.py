@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from exporter.assembly import assemble
-from exporter.exposition import Format
 from exporter.simulator import CodeArts, Mischief, World, running
 from exporter.store import Store
 from tests.conftest import Cloud
 from tests.running import Samples
-from tests.support import FakeClock, config, project
+from tests.support import FakeClock, config, project, shown
 
 
 class FastClock(FakeClock):
@@ -36,7 +35,7 @@ async def exporter_on(configuration, clock):
 
 
 def samples(exporter):
-    return Samples(exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+    return Samples(shown(exporter))
 
 
 def requests_of(cloud, operation="BatchShowPipelinesLatestStatus"):
@@ -80,7 +79,7 @@ def test_ten_thousand_pipelines():
         async def poll():
             async with exporter_on(config(own), FastClock()) as exporter:
                 await exporter.pollers[0].tick()
-                return exporter.publisher.page.bodies[Format.TEXT].plain.decode()
+                return shown(exporter)
 
         page = asyncio.run(poll())
         assert len(codearts.requests) == 200

@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.assembly import assemble
-from exporter.exposition import Format
 from exporter.shard import Shard, chosen
 from tests.running import Process, Samples, command, eventually, exporter
-from tests.support import FakeClock, config
+from tests.support import FakeClock, config, shown
 
 PIPELINES = [f"{number:032x}" for number in range(4000)]
 SIGMAS = 5
@@ -137,7 +136,7 @@ def page_of(settings: dict[str, Any], shard: Shard) -> Samples:
         for poller in exporter.pollers:
             await poller.tick()
             await poller.close()
-        return exporter.publisher.page.bodies[Format.TEXT].plain
+        return shown(exporter).encode()
 
     return Samples(asyncio.run(poll()).decode())
 

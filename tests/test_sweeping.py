@@ -13,11 +13,10 @@ import pytest
 
 from exporter.assembly import Exporter, assemble
 from exporter.check import report
-from exporter.exposition import Format
 from exporter.inquiry.sweeping import DIRECTLY, LISTS, RECKONED, sweeps
 from exporter.simulator import Flow, Mischief, Status, Story, World, running
 from tests.running import Samples
-from tests.support import FakeClock, config
+from tests.support import FakeClock, config, shown
 
 LIST, RUNS, DETAIL = "ListPipelines", "ListPipelineRuns", "GetPipelineRun"
 FREE = {"requests_per_second": 100_000, "burst": 100_000}
@@ -87,7 +86,7 @@ class Stage:
     def page(self) -> Samples:
         """The page in force."""
         assert self.exporter is not None
-        return Samples(self.exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+        return Samples(shown(self.exporter))
 
     def play(self, scene: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a scene to its end, and close what it opened."""

@@ -9,10 +9,9 @@ import pytest
 import yaml
 
 from exporter.assembly import Exporter, assemble
-from exporter.exposition import Format
 from exporter.simulator import CodeArts, Flow, FlowCredentials, Mischief, World, running, together
 from tests.running import Samples, command
-from tests.support import FakeClock, config
+from tests.support import FakeClock, config, shown
 
 FREE = {"requests_per_second": 100_000, "burst": 100_000}
 
@@ -68,7 +67,7 @@ class Pair:
 
 
 def page(exporter: Exporter) -> Samples:
-    return Samples(exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+    return Samples(shown(exporter))
 
 
 @pytest.fixture

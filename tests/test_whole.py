@@ -17,11 +17,10 @@ from starlette.routing import Route
 
 from exporter.assembly import assemble
 from exporter.check import report
-from exporter.exposition import Format
 from exporter.simulator import CodeArts, Mischief, Status, Story, World, running
 from tests.conftest import Cloud
 from tests.running import Samples, command
-from tests.support import FakeClock, config
+from tests.support import FakeClock, config, shown
 
 BATCH, LIST, DETAIL = "BatchShowPipelinesLatestStatus", "ListPipelines", "ShowPipelineRunDetail"
 RUNS = "ListPipelineRuns"
@@ -54,7 +53,7 @@ class Stage:
                 self.codearts.requests.clear()
                 await asyncio.gather(*(poller.tick() for poller in exporter.pollers))
                 requests.append(Counter(call.operation for call in self.codearts.requests))
-                pages.append(Samples(exporter.publisher.page.bodies[Format.TEXT].plain.decode()))
+                pages.append(Samples(shown(exporter)))
             for poller in exporter.pollers:
                 await poller.close()
             return requests, pages
@@ -211,7 +210,7 @@ def test_details_that_end_a_little_late_cost_no_poll(small):
         poller.skip()
         await tick
         await poller.close()
-        return Samples(exporter.publisher.page.bodies[Format.TEXT].plain.decode())
+        return Samples(shown(exporter))
 
     page = asyncio.run(scenario())
     assert page.value("pipeline_exporter_polls_skipped_total") == 0

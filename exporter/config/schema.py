@@ -71,6 +71,13 @@ class State(Section):
     path: Annotated[str, Field(min_length=1), AfterValidator(placed)] | None = None
 
 
+class Limits(Section):
+    """What a page may grow to."""
+
+    max_series: int = Field(default=0, ge=0)
+    """Of one project, beside the exporter's own; 0 is no limit."""
+
+
 def _of_a_provider(value: object) -> object:
     # Of an empty tag pydantic tells which there are, of a missing one it does not.
     return {**value, "provider": ""} if isinstance(value, dict) and not value.get("provider") else value
@@ -82,6 +89,7 @@ class Config(Section):
     poll: Poll = Poll()
     metrics: Metrics = Metrics()
     state: State = State()
+    limits: Limits = Limits()
     projects: tuple[Annotated[AnyProject, BeforeValidator(_of_a_provider)], ...] = Field(min_length=1)
 
     def effective(self) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from exporter.model import Run, Status
 
 
-class Ended(msgspec.Struct, frozen=True, array_like=True):
+class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run that ended, as it ended last."""
 
     id: str
@@ -20,7 +20,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True):
     end: float | None
 
 
-class Open(msgspec.Struct, frozen=True, array_like=True):
+class Open(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run that was seen unfinished and is not known to have ended."""
 
     id: str
@@ -36,7 +36,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True):
     """Since when that end is told, in epoch seconds."""
 
 
-class Gap(msgspec.Struct, frozen=True, array_like=True):
+class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Consecutive numbers of which no run is known."""
 
     first: int
@@ -63,7 +63,7 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
             yield msgspec.structs.replace(self, first=number + 1)
 
 
-class Survey(msgspec.Struct, frozen=True, array_like=True):
+class Survey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The run list is still to be asked once for what else was open at first sight."""
 
     number: int
@@ -72,7 +72,7 @@ class Survey(msgspec.Struct, frozen=True, array_like=True):
     """When that was, in epoch seconds."""
 
 
-class Series(msgspec.Struct, frozen=True, array_like=True):
+class Series(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What ended runs amount to, in order of number: failures since the last success, and that success."""
 
     failures: int = 0
@@ -89,7 +89,7 @@ class Series(msgspec.Struct, frozen=True, array_like=True):
         return self
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is known of a pipeline's runs. Numbers are those of its present epoch: the time since numbering began."""
 
     high: int = 0

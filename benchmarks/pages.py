@@ -1,0 +1,466 @@
+"""What pages cost: scrapes, publications, memory; each beside something that does the same in the simplest way.
+
+    python -m benchmarks.pages --sizes 1000 10000 20000
+
+Each size is measured in a process of its own. Boards are told answers as polls tell them, and pages are published and
+served as the daemon does it; clients are a process of their own (`benchmarks.scraper`). Every time is measured together
+with what it is compared to, so that ratios hold where times do not.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.utils import floatToGoString
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from benchmarks.state import Cloud, settings
+from exporter import process
+from exporter.assembly import assemble
+from exporter.board import View
+from exporter.clock import SystemClock
+from exporter.daemon import Server, listen
+from exporter.exposition import Format, Kind
+from exporter.metrics import PIPELINE_LABELS, Family, Type, catalogue
+from exporter.model import Status
+from exporter.tally import Histogram
+from exporter.web import application
+
+SIZES = (1_000, 10_000, 20_000)
+ORACLE = 10_000
+"""Pipelines up to which prometheus-client is measured too: it takes a gigabyte of memory for them."""
+CLIENTS = 20
+CHUNK = 50
+"""Pipelines in an answer."""
+PAUSE = 0.005
+"""Seconds between two answers."""
+
+PLAIN, ZIPPED = (Kind(Format.OPENMETRICS, gzip=gzip) for gzip in (False, True))
+"""Prometheus asks for the second."""
+ASKED = {
+    PLAIN: "/metrics\nAccept: application/openmetrics-text",
+    ZIPPED: "/metrics\nAccept: application/openmetrics-text\nAccept-Encoding: gzip",
+}
+STATIC = {PLAIN: "/static/plain", ZIPPED: "/static/gzip"}
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """How long the same took, several times; seconds."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: Iterable[float]) -> "Spread":
+        """The spread of some measurements."""
+        rising = sorted(seconds)
+        p50, p99 = (rising[math.ceil(share * len(rising)) - 1] for share in (0.5, 0.99))
+        return cls(p50, p99)
+
+
+class Scrapes(msgspec.Struct, frozen=True, kw_only=True):
+    """Scrapes of one kind by some clients at once."""
+
+    gzip: bool
+    clients: int
+    page: Spread
+    static: Spread
+    """The same bytes, as a static response of the same server."""
+
+
+class Busy(msgspec.Struct, frozen=True, kw_only=True):
+    """Scrapes by one client while boards are told answers and pages are published all the time."""
+
+    gzip: bool
+    page: Spread
+    publications: int
+    stall: float
+    """The longest time that the event loop did nothing else."""
+
+
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page costs of which a share has changed; OpenMetrics with gzip is asked for."""
+
+    changed: float
+    cpu: float
+    seconds: float
+    stall: float
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes resident above the bare process."""
+
+    boards: int
+    """Before any page."""
+    rest: int
+    """With pages of one format, plain and with gzip, after publications of all shares."""
+    peak: int
+    """Ever until then."""
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured at one size."""
+
+    pipelines: int
+    series: int
+    plain: int
+    """Bytes of a page."""
+    gzip: int
+    first: float
+    """Seconds until who asks first has its page."""
+    publications: list[Publication]
+    memory: Memory
+    scrapes: list[Scrapes]
+    busy: list[Busy]
+    generate_latest: float | None
+    """Seconds that prometheus-client takes for a page of the same samples."""
+
+
+class Bench:
+    """An exporter with its boards, and the HTTP server on it."""
+
+    def __init__(self, pipelines: int) -> None:
+        self.cloud = Cloud(pipelines)
+        self.exporter = assemble(settings(self.cloud, Path("unused")), SystemClock())
+        (self.board,) = self.exporter.boards
+        self.publisher = self.exporter.publisher
+        self.tell(self.cloud.ids)
+        for status in (Status.FAILED, Status.SUCCESS, None):
+            self.cloud.go_on(self.cloud.ids, status)
+            self.tell(self.cloud.ids)
+
+    def tell(self, ids: Sequence[str]) -> None:
+        """Tell the board the latest runs of some pipelines, and that they are safe."""
+        self.board.answered(ids, self.cloud.latest, asked=self.cloud.now, now=self.cloud.now)
+        self.board.saved(ids)
+
+    async def refresh(self, share: float) -> None:
+        """All are asked about, of which a share has a new run; then a page is published."""
+        ids = self.cloud.ids
+        self.cloud.go_on(self.cloud.some(round(share * len(ids))))
+        for start in range(0, len(ids), CHUNK):
+            self.tell(ids[start : start + CHUNK])
+            await asyncio.sleep(PAUSE)
+        await self.publisher.publish()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        """The port that pages are served on, and copies of the present ones as static responses."""
+        bytes_of = {kind: b"".join((await self.publisher.body(kind)).chunks) for kind in ASKED}
+        copies = {STATIC[kind]: copy for kind, copy in bytes_of.items()}
+
+        async def static(request: Request) -> Response:
+            return Response(copies[request.url.path])
+
+        web = application(
+            page=self.publisher.sending, ready=lambda: True, effective_config="", telemetry_path="/metrics"
+        )
+        web.router.routes.append(Route("/static/{name}", static))
+        listener = listen("127.0.0.1:0")
+        server = Server(web)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await task
+
+
+class Stall:
+    """Finds the longest time that the event loop did nothing else."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator["Stall"]:
+        """Look all the time."""
+        task = asyncio.create_task(self._look())
+        await asyncio.sleep(0)
+        yield self
+        task.cancel()
+
+    async def _look(self) -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.0005)
+            now = time.perf_counter()
+            self.longest, last = max(self.longest, now - last), now
+
+
+def resident() -> int:
+    """Bytes that the process has in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> int:
+    """The most that it ever had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+async def scraped(port: int, clients: int, rounds: int, *requests: str) -> list[Spread]:
+    """How long answers take, by what is asked for."""
+    command = (sys.executable, "-m", "benchmarks.scraper", str(port), str(clients), str(rounds), *requests)
+    scraper = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    output, _ = await scraper.communicate()
+    found = json.loads(output)
+    return [Spread.of(found[request]) for request in requests]
+
+
+async def published(bench: Bench, share: float) -> Publication:
+    """What a publication costs; what boards are told is not part of it."""
+    some = bench.cloud.some(round(share * len(bench.cloud.ids)))
+    bench.cloud.go_on(some)
+    bench.tell(some)
+    async with Stall().watching() as stall:
+        began, cpu = time.perf_counter(), time.process_time()
+        await bench.publisher.publish()
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        await asyncio.sleep(0.002)
+    return Publication(changed=share, cpu=cpu, seconds=seconds, stall=stall.longest)
+
+
+async def scraped_while_busy(bench: Bench, port: int, kind: Kind, rounds: int) -> Busy:
+    """Scrapes by one client while pages are published, 1 % of them changed each time."""
+    before = bench.publisher.published
+
+    async def polls() -> None:
+        while True:
+            await bench.refresh(0.01)
+
+    async with Stall().watching() as stall:
+        polling = asyncio.create_task(polls())
+        (page,) = await scraped(port, 1, rounds, ASKED[kind])
+        polling.cancel()
+        await asyncio.wait({polling})
+    publications = bench.publisher.published - before
+    return Busy(gzip=kind.gzip, page=page, publications=publications, stall=stall.longest)
+
+
+async def measure(pipelines: int) -> Figures:
+    """Measure one size, in a fresh process."""
+    process.prepare()
+    bare = resident()
+    bench = Bench(pipelines)
+    process.tidy()
+    boards = resident() - bare
+    await bench.publisher.publish()
+    began = time.perf_counter()
+    zipped = (await bench.publisher.body(ZIPPED)).length
+    first = time.perf_counter() - began
+    publications = [await published(bench, share) for share in (0.0, 0.01, 0.01, 0.01, 1.0, 0.0)]
+    plain = await bench.publisher.body(PLAIN)
+    series = sum(line.startswith(b"ci_") for chunk in plain.chunks for line in chunk.splitlines())
+    length = plain.length
+    del plain
+    for share in (0.01, 1.0, 0.01):
+        await published(bench, share)
+    memory = Memory(boards=boards, rest=resident() - bare, peak=peak() - bare)
+    scrapes, busy = [], []
+    rounds = max(5, min(200, 1_000_000 // pipelines))
+    async with bench.serving() as port:
+        for clients in (1, CLIENTS):
+            for kind in (ZIPPED, PLAIN):
+                some = rounds if clients == 1 else max(2, rounds // (10 if kind.gzip else 50))
+                page, static = await scraped(port, clients, some, ASKED[kind], STATIC[kind])
+                scrapes.append(Scrapes(gzip=kind.gzip, clients=clients, page=page, static=static))
+        for kind in (ZIPPED, PLAIN):
+            # Long enough for several publications.
+            some = 5 * rounds if kind.gzip else rounds
+            busy.append(await scraped_while_busy(bench, port, kind, some))
+    return Figures(
+        pipelines=pipelines,
+        series=series,
+        plain=length,
+        gzip=zipped,
+        first=first,
+        publications=publications,
+        memory=memory,
+        scrapes=scrapes,
+        busy=busy,
+        generate_latest=oracle(bench.board.views()) if pipelines <= ORACLE else None,
+    )
+
+
+# prometheus-client
+
+
+class _Made:
+    """A collector of families that are made already."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def oracle(views: Sequence[View]) -> float:
+    """Seconds that prometheus-client takes for a page of these views."""
+    metrics = settings(Cloud(1), Path("unused")).metrics
+    registry = CollectorRegistry()
+    registry.register(_Made([_family(family, views) for family in catalogue(metrics).pipelines]))
+    gc.freeze()
+    began = time.perf_counter()
+    generate_latest(registry)
+    return time.perf_counter() - began
+
+
+def _family(family: Family[View], views: Sequence[View]) -> Metric:
+    names = (*PIPELINE_LABELS, *family.labels)
+    made: Metric
+    match family.type:
+        case Type.GAUGE | Type.INFO:
+            made = GaugeMetricFamily(family.name, family.help, labels=names)
+        case Type.COUNTER:
+            made = CounterMetricFamily(family.name, family.help, labels=names)
+        case Type.HISTOGRAM:
+            made = HistogramMetricFamily(family.name, family.help, labels=names)
+    bounds = [floatToGoString(bound) for bound in (*family.bounds, math.inf)]
+    for view in views:
+        of = view.pipeline
+        for sample in family.samples(view):
+            values = (of.name, of.id, of.project, of.provider, *sample.labels)
+            if isinstance(made, HistogramMetricFamily) and isinstance(sample.value, Histogram):
+                totals = [sum(sample.value.counts[: place + 1]) for place in range(len(bounds))]
+                made.add_metric(values, list(zip(bounds, totals, strict=True)), sample.value.sum)
+            elif isinstance(made, GaugeMetricFamily | CounterMetricFamily) and isinstance(
+                sample.value, float | int
+            ):
+                made.add_metric(values, sample.value)
+    return made
+
+
+# What is printed
+
+
+def exponent(figures: Sequence[Figures], costs: Sequence[float]) -> float:
+    """How cost grows from the first size to the last: 1 is linear."""
+    return math.log(costs[-1] / costs[0]) / math.log(figures[-1].pipelines / figures[0].pipelines)
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as people read them."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
+    """What was measured, its value, and what it is compared to."""
+    memory, page = figures.memory, figures.plain
+    yield "series", f"{figures.series}", f"{figures.series / figures.pipelines:.0f} a pipeline"
+    yield "page", f"{page / 1e6:.1f} MB", f"{page / figures.pipelines:.0f} B a pipeline"
+    yield "page, gzip", f"{figures.gzip / 1e6:.2f} MB", f"{page / figures.gzip:.1f} times smaller"
+    for name, size, target in (("at rest", memory.rest, 2.5), ("at its peak", memory.peak, 4.0)):
+        yield (
+            f"memory {name}",
+            f"{size / 1e6:.0f} MB",
+            f"{size / page:.2f} times the page (target {target}); {size / figures.pipelines / 1000:.1f} kB a pipeline",
+        )
+    yield (
+        "memory of the boards, before any page",
+        f"{memory.boards / 1e6:.0f} MB",
+        f"{memory.boards / page:.2f} times the page",
+    )
+    yield "first request, until it has its page", milliseconds(figures.first), ""
+    idle = {}
+    for one in figures.scrapes:
+        kind = "gzip" if one.gzip else "plain"
+        if one.clients == 1:
+            idle[one.gzip] = one.page.p50
+        yield (
+            f"scrape, {kind}, {one.clients} at once: p50, p99",
+            f"{milliseconds(one.page.p50)}, {milliseconds(one.page.p99)}",
+            f"{one.page.p50 / one.static.p50:.2f}, {one.page.p99 / one.static.p99:.2f} times the static response (target 1.5 for p50)",
+        )
+        if one.gzip and one.clients == 1 and figures.generate_latest:
+            yield (
+                "generate_latest",
+                milliseconds(figures.generate_latest),
+                f"{figures.generate_latest / one.page.p50:.0f} times a gzip scrape (target 200)",
+            )
+    for busy in figures.busy:
+        yield (
+            f"scrape, {'gzip' if busy.gzip else 'plain'}, while {busy.publications} pages are published: p50, p99",
+            f"{milliseconds(busy.page.p50)}, {milliseconds(busy.page.p99)}",
+            f"p99 {busy.page.p99 / idle[busy.gzip]:.2f} times the idle p50 (target 3); longest stall {milliseconds(busy.stall)}",
+        )
+    for each in figures.publications:
+        yield (
+            f"publication, {each.changed:.0%} changed",
+            f"{milliseconds(each.cpu)} CPU, {milliseconds(each.seconds)}",
+            f"longest stall {milliseconds(each.stall)}",
+        )
+
+
+def report(found: Sequence[Figures]) -> str:
+    """The figures for people."""
+    lines = [f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"]
+    for figures in found:
+        lines += ["", f"{figures.pipelines} pipelines", "", "| what | | |", "|---|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows(figures)]
+    if len(found) > 1:
+        costs: dict[str, list[float]] = {
+            "page": [one.plain for one in found],
+            "memory at rest": [one.memory.rest for one in found],
+            "memory at its peak": [one.memory.peak for one in found],
+            "first request": [one.first for one in found],
+            "publication, 100 % changed": [one.publications[4].cpu for one in found],
+            "publication, 1 % changed": [min(two.cpu for two in one.publications[1:4]) for one in found],
+            **{
+                f"scrape, {'gzip' if found[0].scrapes[place].gzip else 'plain'}": [
+                    one.scrapes[place].page.p50 for one in found
+                ]
+                for place in (0, 1)
+            },
+        }
+        lines += ["", f"growth from {found[0].pipelines} to {found[-1].pipelines} pipelines (target 1.1)", ""]
+        lines += ["| cost | exponent |", "|---|---|"]
+        lines += [f"| {name} | {exponent(found, some):.2f} |" for name, some in costs.items()]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="how many pipelines")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.alone:
+        sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(measure(flags.alone))))
+        return 0
+    found = []
+    for size in flags.sizes:
+        command = (sys.executable, "-m", "benchmarks.pages", "--alone", str(size))
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this program itself
+        found.append(msgspec.json.decode(done.stdout, type=Figures))
+    sys.stdout.write(f"{report(found)}\n")
+    if flags.json:
+        flags.json.parent.mkdir(parents=True, exist_ok=True)
+        flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
