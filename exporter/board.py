@@ -116,8 +116,8 @@ class Entry:
         self.pipeline = pipeline
         self.view: View | None = None
         """None until the first poll that covered it has ended, unless something is remembered of it."""
-        self._since = now
-        """When what is shown was answered, or taken from memory."""
+        self.since = now
+        """When what is shown was answered, or taken from memory, in monotonic seconds."""
         self._asked: float | None = None
         self._expired = False
         self._absences = 0
@@ -208,15 +208,11 @@ class Entry:
         """
         if self._asked is not None and asked < self._asked:
             return ()
-        if run is not None and self._tells_nothing(run):
-            self._asked = self._since = asked
-            self._answered = now
-            return ()
         books = self._books or _Books(State(), Tally(created=now), bounds.empty(now))
         first = self._books is None
         outcome = account(None if first else books.state, run, now=now, answered=self._answered)
         self._take(books, outcome, observe)
-        self._asked = self._since = asked
+        self._asked = self.since = asked
         self._expired = self._unsettled = False
         self._absences = self._absences + 1 if run is None else 0
         if outcome.believed:
@@ -231,14 +227,24 @@ class Entry:
         self._show(up=True)
         return outcome.events
 
-    def _tells_nothing(self, run: Run) -> bool:
-        """Whether a run is what is known already, word for word, and nothing waits for time to pass."""
-        if run is not self._latest or not run.status.final or self._up is not True:
-            return False
-        state = self._state
-        if state is None or state.open or state.strange:
-            return False
-        return not (self._absences or self._expired or self._unsettled)
+    def told_again(self, asked: float, now: float) -> None:
+        """An answer tells word for word what is known of a pipeline that is not busy; times as for `answered`."""
+        if self._asked is None or asked >= self._asked:
+            self._asked = self.since = asked
+            self._answered = now
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to it than what the last answer told: something goes on, is sought, failed, or is unsaved."""
+        state, latest = self._state, self._latest
+        if state is None or self._up is not True or self._expired or self._unsettled:
+            return True
+        if state.open or state.wanted or state.strange or self._backfill.earliest < math.inf:
+            return True
+        if latest is not None and not latest.status.final:
+            return True
+        # One that had a run, in this process or before, and has none now: it counts how often.
+        return (bool(self._notes.run) and self._absences > 0) or self.unsaved
 
     def _take(self, books: _Books, outcome: Outcome, observe: Observe) -> None:
         """Enter what an answer taught."""
@@ -254,7 +260,7 @@ class Entry:
         """A successful answer told that nothing has happened; its request was sent at `asked` (monotonic seconds)."""
         if self._asked is None or asked < self._asked:
             return
-        self._asked = self._since = asked
+        self._asked = self.since = asked
         self._expired = False
         self._show(up=True)
 
@@ -389,7 +395,7 @@ class Entry:
 
     def expire(self, now: float, max_age: float) -> bool:
         """Withdraw what was last answered more than `max_age` seconds before `now` (monotonic); whether it was."""
-        if self._shown is None or self._expired or now - self._since <= max_age:
+        if self._shown is None or self._expired or now - self.since <= max_age:
             return False
         self._expired = True
         self._show(up=self._up)
@@ -508,6 +514,8 @@ class Board:
         `outlines`: what goes on inside a run, and nothing else, is told by its details alone; answers bring them along.
         """
         self._entries: dict[str, Entry] = {}
+        self._busy: dict[str, Entry] = {}
+        """Those that are busy: most are not, most of the time."""
         self._past = past
         self._provider = provider
         self.project = project
@@ -564,12 +572,22 @@ class Board:
             self._entries[pipeline.id] = entry
         for identity, entry in before.items():
             self._past.leave(identity, entry.remembered(), now)
+        self._busy = {identity: entry for identity, entry in self._entries.items() if entry.busy}
+
+    def _look_at(self, identity: str) -> Entry:
+        """A pipeline's place, which is busy until it is looked at again by `_settle`."""
+        entry = self._busy[identity] = self._entries[identity]
+        return entry
+
+    def _settle(self) -> None:
+        """Sort out who is busy no more."""
+        self._busy = {identity: entry for identity, entry in self._busy.items() if entry.busy}
 
     # What is remembered
 
     def unsaved(self) -> dict[str, Remembered]:
         """What there is to remember, by pipeline id, beyond what is safe."""
-        found = {identity: entry.remembered() for identity, entry in self._entries.items() if entry.unsaved}
+        found = {identity: entry.remembered() for identity, entry in self._busy.items() if entry.unsaved}
         return {identity: remembered for identity, remembered in found.items() if remembered is not None}
 
     def remembered(self, identity: str) -> Remembered | None:
@@ -584,7 +602,8 @@ class Board:
     def saved(self, ids: Iterable[str]) -> list[Missed]:
         """What there was to remember is safe: it is shown. Returns what was missed since the last time."""
         for identity in ids:
-            self._entries[identity].saved()
+            self._look_at(identity).saved()
+        self._settle()
         if self.unsaved_durations() is not None:
             self._view = self._project_view()
         missed, self._missed = self._missed, []
@@ -593,7 +612,7 @@ class Board:
     def not_saved(self, ids: Iterable[str], clock: float) -> None:
         """It is not: nothing was accounted since what is safe. `clock` is monotonic."""
         for identity in ids:
-            self._entries[identity].not_saved(clock)
+            self._look_at(identity).not_saved(clock)
         self._durations = self._view.durations if self._view is not None else None
         self._missed = []
 
@@ -606,22 +625,27 @@ class Board:
 
     def active(self, now: float) -> tuple[str, ...]:
         """The ids of pipelines whose run is under way at `now` (epoch seconds)."""
-        return tuple(identity for identity, entry in self._entries.items() if entry.active(now))
+        return tuple(identity for identity, entry in self._busy.items() if entry.active(now))
 
     def answered(self, ids: Iterable[str], runs: Mapping[str, Run], *, asked: float, now: float) -> None:
         """Apply a successful answer about `ids`: the latest run of those that have one."""
         if self._durations is None:
             self._durations = self._bounds.empty(now)
         for identity in ids:
-            events = self._entries[identity].answered(
-                runs.get(identity), asked=asked, now=now, bounds=self._bounds, observe=self._own
+            run, entry = runs.get(identity), self._entries[identity]
+            if run is entry.latest and identity not in self._busy:
+                entry.told_again(asked, now)
+                continue
+            events = self._look_at(identity).answered(
+                run, asked=asked, now=now, bounds=self._bounds, observe=self._own
             )
             self._share(identity, events)
 
     def unchanged(self, ids: Iterable[str], *, asked: float) -> None:
         """Apply a successful answer which told that nothing has happened in `ids`."""
         for identity in ids:
-            self._entries[identity].unchanged(asked)
+            self._look_at(identity).unchanged(asked)
+        self._settle()
 
     def latest(self, identity: str) -> Run | None:
         """A pipeline's latest run as the last answer told it."""
@@ -630,7 +654,7 @@ class Board:
     @property
     def restless(self) -> frozenset[str]:
         """The ids of pipelines that have to be asked about, whatever else is known of them."""
-        return frozenset(identity for identity, entry in self._entries.items() if entry.restless)
+        return frozenset(identity for identity, entry in self._busy.items() if entry.restless)
 
     def foresee(
         self, identity: str, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float
@@ -650,11 +674,12 @@ class Board:
         """A poll that covered `ids` failed."""
         for identity in ids:
             if identity in self._entries:
-                self._entries[identity].failed()
+                self._look_at(identity).failed()
 
     def expire(self, now: float, max_age: float) -> bool:
         """Withdraw what was last answered more than `max_age` seconds before `now` (monotonic); whether any was."""
-        return sum(entry.expire(now, max_age) for entry in self._entries.values()) > 0
+        old = [identity for identity, entry in self._entries.items() if now - entry.since > max_age]
+        return sum(self._look_at(identity).expire(now, max_age) for identity in old) > 0
 
     # Details
 
@@ -690,14 +715,14 @@ class Board:
 
         Whoever has waited longest comes first.
         """
-        due = ((entry.due_since, identity) for identity, entry in self._entries.items())
+        due = ((entry.due_since, identity) for identity, entry in self._busy.items())
         waiting = sorted(one for one in due if one[0] <= now)
         return {identity: self._entries[identity].due(now) for _, identity in waiting}
 
     @property
     def unresolved(self) -> int:
         """How many runs are still to be learnt."""
-        return sum(entry.unresolved for entry in self._entries.values())
+        return sum(entry.unresolved for entry in self._busy.values())
 
     def search(self, identity: str) -> Search:
         """What to read a pipeline's run list for."""
@@ -709,23 +734,23 @@ class Board:
 
     def listed(self, identity: str, runs: Sequence[Run], reach: Reach, *, clock: float, now: float) -> None:
         """Apply what a pipeline's run list told at `now` (its own clock); `clock` is monotonic."""
-        events = self._entries[identity].listed(runs, reach, clock=clock, now=now, observe=self._own)
+        events = self._look_at(identity).listed(runs, reach, clock=clock, now=now, observe=self._own)
         self._share(identity, events)
 
     def not_listed(self, identity: str, clock: float) -> None:
         """A pipeline's run list could not be read."""
-        self._share(identity, self._entries[identity].not_listed(clock))
+        self._share(identity, self._look_at(identity).not_listed(clock))
 
     def looked_up(
         self, identity: str, run_id: str, run: Run | None, *, clock: float, now: float | None
     ) -> None:
         """Apply what was looked up of a hidden run; None if the provider no longer knows it, and no clock with it."""
-        entry = self._entries[identity]
+        entry = self._look_at(identity)
         self._share(identity, entry.looked_up(run_id, run, clock=clock, now=now, observe=self._own))
 
     def postpone(self, identity: str, run_id: str, clock: float) -> None:
         """A hidden run could not be looked up: again later."""
-        self._entries[identity].postpone(run_id, clock)
+        self._look_at(identity).postpone(run_id, clock)
 
     # What is shown
 

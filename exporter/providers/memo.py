@@ -1,14 +1,17 @@
-"""What records of the last polls meant: most pipelines idle, and their records come again byte by byte."""
+"""What answers and records of the last polls meant: most pipelines idle, and what is told of them comes again byte by byte."""
 
 from exporter.model import Run
+from exporter.providers.base import Batch
 
 _KEPT = 200_000
+_KEPT_ANSWERS = 20_000
 
 
 class Memo:
-    """The runs of records that were read before, by their bytes; the newest record of each pipeline."""
+    """The batches of answers that were read before, by their requests; the runs of records, the newest of each pipeline."""
 
     def __init__(self) -> None:
+        self._answers: dict[bytes, tuple[bytes, Batch]] = {}
         self._runs: dict[bytes, tuple[str, Run]] = {}
         self._records: dict[str, bytes] = {}
 
@@ -25,3 +28,14 @@ class Memo:
         self._runs.pop(self._records.get(pipeline, b""), None)
         self._records[pipeline] = record
         self._runs[record] = (pipeline, run)
+
+    def recall_answer(self, request: bytes, answer: bytes) -> Batch | None:
+        """What an answer to a request says; None if its last one was another."""
+        known = self._answers.get(request)
+        return known[1] if known is not None and known[0] == answer else None
+
+    def keep_answer(self, request: bytes, answer: bytes, batch: Batch) -> None:
+        """Remember what an answer says, in the place of the last one to the same request."""
+        if len(self._answers) >= _KEPT_ANSWERS:
+            self._answers.clear()
+        self._answers[request] = (answer, batch)

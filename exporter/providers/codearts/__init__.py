@@ -36,6 +36,13 @@ _ROWS = {"ListPipelines": "pipelines", "ListPipelineRuns": "pipeline_runs"}
 _NEEDS = {"BatchShowPipelinesLatestStatus": "", "ShowPipelineRunDetail": "status", **_ROWS}
 
 
+_OK = 200
+
+
+def _ids(ids: Sequence[str]) -> bytes:
+    return msgspec.json.encode(list(ids))
+
+
 class CodeArts:
     """A CodeArts project."""
 
@@ -59,12 +66,15 @@ class CodeArts:
             method="POST",
             path=f"{self._path}/status",
             headers=_JSON,
-            body=msgspec.json.encode(list(ids)),
+            body=_ids(ids),
         )
 
     def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
         """Each record is read alone: what is wrong with one costs that one."""
-        batch = Batch()
+        request = _ids(ids)
+        batch = self._memo.recall_answer(request, body) or Batch()
+        if batch.runs:
+            return batch
         reader = Reader(self._zone, batch, now)
         asked = set(ids)
         for raw in outline(body):
@@ -97,6 +107,8 @@ class CodeArts:
                     continue
             batch.runs[pipeline] = run
         batch.untold = (batch.untold & asked) - batch.runs.keys()
+        if batch.runs and not (batch.rejected or batch.words or batch.misplaced):
+            self._memo.keep_answer(request, body, batch)
         return batch
 
     def listing(self, place: Place) -> Call:
@@ -181,6 +193,8 @@ class CodeArts:
 
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
         """Why an answer is not a success, or None if it has the shape of the operation."""
+        if status == _OK and self._memo.recall_answer(call.body, body) is not None:
+            return None
         fault = read_fault(call, _NEEDS[call.operation], status, headers, body)
         if fault is None and call.operation in _ROWS:
             try:
