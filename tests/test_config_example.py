@@ -120,7 +120,7 @@ def test_example_shows_the_defaults_of_what_is_commented(uncommented):
 def test_example_keeps_the_order_of_its_documentation():
     """Keys come in the order in which they are explained: what is asked for first, what few need last."""
     whole = yaml.safe_load(WHOLE)
-    assert list(whole) == ["poll", "metrics", "state", "projects"]
+    assert list(whole) == ["poll", "metrics", "state", "limits", "projects"]
     assert list(whole["poll"]) == list(Poll.model_fields)
     assert list(whole["metrics"]) == list(Metrics.model_fields)
     assert list(whole["projects"][0]) == [
