@@ -8,7 +8,7 @@ import sys
 _SWITCH = 0.0005
 """Seconds that a thread may compute while another waits; Python's 5 ms would pass at each of the many sends of a scrape."""
 _M_MMAP_THRESHOLD = -3
-_MAPPED = 128 * 1024
+_MAPPED = 64 * 1024
 """Bytes from which on memory goes back to the system as soon as it is freed."""
 
 

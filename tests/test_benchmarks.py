@@ -23,3 +23,21 @@ def test_the_state_can_be_measured(tmp_path):
     assert 0 < transaction["median"] <= transaction["p90"] <= transaction["most"]
     assert 0 < figures["file"] <= figures["file_and_log"]
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_pages_can_be_measured(tmp_path):
+    """With few pipelines; what is compared is of the same bytes, and publications go on while others scrape."""
+    file = tmp_path / "pages.json"
+    command = (sys.executable, "-m", "benchmarks.pages", "--sizes", "20", "40", "--json", str(file))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\n| publication, 1 % changed | " in done.stdout
+    for size, figures in zip((20, 40), json.loads(file.read_text()), strict=True):
+        assert figures["pipelines"] == size
+        assert figures["series"] > 75 * size
+        assert figures["gzip"] < figures["plain"] / 5
+        assert 0 < figures["memory"]["boards"] < figures["memory"]["rest"] <= figures["memory"]["peak"]
+        assert [(one["gzip"], one["clients"]) for one in figures["scrapes"]] == [
+            (True, 1), (False, 1), (True, 20), (False, 20),
+        ]  # fmt: skip
+        assert all(one["publications"] > 1 for one in figures["busy"])

@@ -222,6 +222,11 @@ class TestCheckConfig:
             "series: about 10808 (reckoned with 5 stages, and runs that succeeded and failed)",
         ]
 
+    def test_what_a_limit_means(self, write):
+        """It is told, since it decides what the page shows."""
+        _, output, _ = command("check-config", write(project(), limits={"max_series": 1000}))
+        assert "\nlimits.max_series: of each project at most 1000 are shown\n" in output
+
     def test_what_discovery_means(self, write):
         """How many there will be is not known: it tells what each takes, and an example."""
         code, output, errors = command("check-config", write(project(pipelines=[])))

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.board import View
+from exporter.board import ProjectView, View, bounds
 from exporter.config.schema import Metrics
 from exporter.exposition import Body, Exposition, Format, Kind, own_series
 from exporter.exposition.blocks import Block
@@ -38,11 +38,10 @@ def view(name: str = "p", **shown: object) -> View:
     return View(pipeline=pipeline(name), **{"up": True, **shown})  # type: ignore[arg-type]
 
 
-def stages(count: int) -> Run:
+def stages(count: int, duration: float | None = None) -> Run:
     """A run of so many stages."""
-    return Run(
-        id="r", status=Status.RUNNING, stages=tuple(Stage(f"s{n}", n, Status.SUCCESS) for n in range(count))
-    )
+    found = (Stage(f"s{place}", place, Status.SUCCESS, duration=duration) for place in range(count))
+    return Run(id="r", status=Status.RUNNING, stages=tuple(found))
 
 
 # What has not changed
@@ -420,3 +419,28 @@ def test_a_limit_is_for_each_project_alone():
     assert render(exposed, [*reversed(crowd), other]) == first
     more = render(exposed, [*crowd[2:], other])[Format.TEXT]
     assert len(series(more)) == 12 + 2
+
+
+def shared(count: int) -> ProjectView:
+    """The histograms that the pipelines of a project share, of so many stages."""
+    buckets = bounds(Metrics())
+    durations = buckets.observe_stages(buckets.empty(0.0), stages(count, duration=1.0), count)
+    return ProjectView(provider="codearts", project="payments", durations=durations)
+
+
+def test_what_a_project_shares_is_withheld_last_of_its_kind():
+    """The histogram of stages goes with the stages, after those of pipelines; and has no need of any pipeline."""
+    view_, whole = view(latest=stages(2)), shared(1)
+    everything = len(series(render(limited(0), [view_], [whole])[Format.TEXT]))
+    for less, left in ((0, (2, 8)), (1, (0, 8)), (2, (0, 8)), (3, (0, 0))):
+        exposed = limited(everything - less)
+        lines = [line.partition(b"{")[0] for line in series(render(exposed, [view_], [whole])[Format.TEXT])]
+        found = (
+            sum(name == b"ci_pipeline_latest_run_stage_status" for name in lines),
+            sum(name.startswith(b"ci_pipeline_stage_duration_seconds") for name in lines),
+        )
+        assert found == left
+        assert exposed.withheld["payments"] == everything - len(lines)
+    alone = limited(8)
+    assert len(series(render(alone, [], [whole])[Format.TEXT])) == 8
+    assert alone.withheld == {"payments": 0}

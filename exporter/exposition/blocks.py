@@ -1,4 +1,4 @@
-"""Blocks: the lines of one column for some thousand views, kept as bytes and put together anew from what changed.
+"""Blocks: the lines of one column for some hundred views, kept as bytes and put together anew from what changed.
 
 A block knows how long the part of each view is, so that a new one is made of slices of the old and of what was rendered
 anew; nothing is kept of a view beside. A block whose bytes would be the same stays the same object, with what it was

@@ -1,0 +1,51 @@
+"""What the process is told at its start: it holds, and costs nothing that is needed."""
+
+import gc
+import sys
+import weakref
+
+import pytest
+
+from exporter import process
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    interval = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(interval)
+    gc.unfreeze()
+
+
+class Knot:
+    """Garbage that only the collector finds."""
+
+    def __init__(self):
+        self.self = self
+
+
+def test_threads_switch_soon():
+    """A scrape waits for the renderer at each of its many sends."""
+    process.prepare()
+    assert sys.getswitchinterval() < 0.001
+
+
+def test_a_c_library_without_the_call_is_left_as_it_is(monkeypatch):
+    """Such as musl's, or macOS's."""
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    process.prepare()
+
+
+def test_what_lives_long_is_spared_and_garbage_is_not():
+    """Also what was spared before it became garbage."""
+    knot = Knot()
+    gone = weakref.ref(knot)
+    process.tidy()
+    spared = gc.get_freeze_count()
+    assert spared > 10_000
+    assert len(gc.get_objects()) < 10_000
+    del knot
+    gc.collect()
+    assert gone() is not None
+    process.tidy()
+    assert gone() is None
