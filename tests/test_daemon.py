@@ -5,6 +5,7 @@ import itertools
 import re
 import signal
 import socket
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -114,7 +115,8 @@ class TestTheCloudIsGone:
 
     def test_values_stay_until_they_are_too_old_and_come_back(self, tmp_path):
         """`up` falls at once, values stay until max_age and then go; when the cloud is back so are they."""
-        codearts = CodeArts(World(pipelines=30))
+        now = time.time()
+        codearts = CodeArts(World(pipelines=30), clock=lambda: now)
         with ExitStack() as stack:
             url = stack.enter_context(running(codearts.app))
             port = int(url.rsplit(":", 1)[1])
