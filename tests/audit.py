@@ -1,14 +1,15 @@
 """What the counters must be, reckoned from what was true and what the simulated cloud told; nothing of the ledger is used.
 
-A run lies inside if its number is above that of the first answer about its pipeline, or if it was under way then and
+A run lies inside if its number is above that of the first answer about its pipeline, or if both were under way then and
 that was told at once. Each run inside that was ever told to be over counts once, as the first such answer told it. One that was
 told, is told no more and never was told to be over is missed.
 """
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from exporter.board import ProjectView, View
 from exporter.model import Status
@@ -31,6 +32,10 @@ class Books:
     missed: int = 0
     strange: int = 0
     """Those that may be missed by now."""
+    retries: int = 0
+    """How often runs that were over went on, and were over again."""
+    under_way: int = 0
+    """Runs that exist and are not over, as far as any cloud could tell."""
     durations: dict[Status, list[float]] = field(default_factory=lambda: defaultdict(list))
     stages: dict[tuple[str, Status], list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -52,16 +57,27 @@ class Verdict:
 class Audit:
     """The books of a story's pipelines since a moment, kept by somebody who was told the truth."""
 
-    def __init__(self, story: Story, started: float) -> None:
-        """`started` is the moment of the first answers."""
+    def __init__(self, story: Story, started: float, ids: Mapping[str, str] | None = None) -> None:
+        """`started` is the moment of the first answers.
+
+        `ids` are the story's ids of pipelines by those of a cloud that has others. The latest run there is the one with the
+        greatest number, since its runs have no other id.
+        """
         self._story = story
         self._started = started
+        self._ids = ids
         self._first = {}
         self._epoch = {}
+        self._under_way = {}
         for pipeline in story.world.pipelines:
             latest = story.latest(pipeline.id, started)
             self._first[pipeline.id] = latest.number if latest else 0
             self._epoch[pipeline.id] = latest.epoch if latest else 0
+            run = story.latest_run(pipeline, started)
+            if ids is not None:
+                run = max(story.history(pipeline, started), key=lambda run: run.number, default=None)
+                self._first[pipeline.id] = run.number if run else 0
+            self._under_way[pipeline.id] = run is not None and run.said not in FATES
 
     def certain(self, pipeline: str) -> bool:
         """Whether its numbers rise with its starts since then: else rules of numbering apply that need no twin here."""
@@ -82,6 +98,8 @@ class Audit:
         # too little.
         if truth.epoch > self._epoch[pipeline] or truth.states[0].start > self._started:
             return True
+        if not self._under_way[pipeline]:
+            return False
         then = [state for state in truth.states if state.moment <= self._started]
         told = tellings[0].moment <= self._started + 1 and not tellings[0].final
         return bool(then) and then[-1].status not in FATES and told
@@ -91,6 +109,8 @@ class Audit:
         books = Books()
         told = self._story.told(pipeline)
         for truth in self._story.truth(pipeline):
+            books.retries += _retries(truth)
+            books.under_way += truth.deleted is None and truth.states[-1].status not in FATES
             tellings = told.get(truth.id, ())
             if not tellings or not self._inside(truth, tellings, pipeline):
                 continue
@@ -117,8 +137,9 @@ class Audit:
         """Compare everything with what is shown, where everything is learnt."""
         verdict = Verdict()
         stages: dict[tuple[str, Status], list[float]] = defaultdict(list)
+        certain = True
         for view in views:
-            pipeline = view.pipeline.id
+            pipeline = view.pipeline.id if self._ids is None else self._ids[view.pipeline.id]
             assert view.tally is not None
             assert view.durations is not None
             books = self.books(pipeline)
@@ -130,6 +151,7 @@ class Audit:
                 verdict.double += accounted - expected
                 verdict.faults.append(f"pipeline {pipeline}: counted {accounted}, told {expected}")
             if not self.certain(pipeline):
+                certain = False
                 continue
             verdict.unexplained += max(0, view.tally.missed - books.missed - books.strange)
             fault = _difference(view, books, bounds)
@@ -138,7 +160,7 @@ class Audit:
             for key, observed in books.stages.items():
                 stages[key] += observed
         for project in projects:
-            if not all(self.certain(view.pipeline.id) for view in views):
+            if not certain:
                 break
             shown = dict(project.durations.stages)
             if shown.keys() != stages.keys():
@@ -154,6 +176,11 @@ class Audit:
 _UNDER_WAY = {"RUNNING", "PAUSED", "SUSPEND", "INIT"}
 
 
+def _retries(truth: Truth) -> int:
+    over = [state.status not in _UNDER_WAY for state in truth.states]
+    return sum(now and not before for before, now in pairwise(over)) - (True in over)
+
+
 def _difference(view: View, books: Books, bounds: Bounds) -> str:
     assert view.tally is not None
     assert view.durations is not None
@@ -162,6 +189,10 @@ def _difference(view: View, books: Books, bounds: Bounds) -> str:
         return f"counted {shown}, told {dict(books.runs)}"
     if not books.missed <= view.tally.missed <= books.missed + books.strange:
         return f"missed {view.tally.missed}, told and gone {books.missed}"
+    if sum(view.tally.retries.values()) > books.retries:
+        return f"retries {dict(view.tally.retries)}, truly {books.retries}"
+    if view.active_starts is not None and len(view.active_starts) > books.under_way:
+        return f"under way {view.active_starts}, truly {books.under_way}"
     for status, histogram in view.durations.runs.items():
         fault = _uneven(histogram, books.durations[status], bounds.runs)
         if fault:

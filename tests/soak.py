@@ -1,6 +1,7 @@
 """A long life in short time: simulated days of thousands of pipelines, every run of which is to be counted exactly once.
 
     python -m tests.soak --pipelines 2000 --days 2
+    python -m tests.soak --pipelines 300 --days 1 --cloud flow
 
 The units of work themselves are called, on a clock that leaps from one to the next; the cloud answers on a real port.
 Or in real time, the exporter a process that is killed again and again:
@@ -13,9 +14,12 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 from exporter.assembly import Exporter, assemble
@@ -23,9 +27,10 @@ from exporter.board import bounds
 from exporter.config.schema import Config
 from exporter.daemon import open_state
 from exporter.publisher import Publisher
-from exporter.simulator import CodeArts, Drama, Odds, Story, World, running
+from exporter.simulator import CodeArts, Drama, Flow, Odds, Story, World, running
 from tests.audit import Audit, Verdict
 from tests.killing import kill_often
+from tests.outlines import Outlined
 from tests.support import FakeClock
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -33,10 +38,14 @@ INTERVAL, ACTIVE = 120.0, 30.0
 
 
 class Life:
-    """An exporter on a simulated cloud, with one clock; the exporter may be stopped and begun anew."""
+    """An exporter on a simulated cloud, with one clock; the exporter may be stopped and begun anew.
 
-    def __init__(self, config: Config, clock: FakeClock) -> None:
-        self._config = config
+    Each time it begins with the next of some configurations of the same project.
+    """
+
+    def __init__(self, configs: Sequence[Config], clock: FakeClock, story: Story) -> None:
+        self._story = story
+        self._configs = cycle(configs)
         self._clock = clock
         self._exporter: Exporter | None = None
         self.requests = 0
@@ -45,14 +54,17 @@ class Life:
     def exporter(self) -> Exporter:
         """The exporter, begun if it is not."""
         if self._exporter is None:
-            store, stored = open_state(self._config, self._clock)
-            self._exporter = assemble(self._config, self._clock, store=store, stored=stored)
+            config = next(self._configs)
+            store, stored = open_state(config, self._clock)
+            self._exporter = assemble(config, self._clock, store=store, stored=stored)
         return self._exporter
 
     async def tick(self) -> None:
         """What is due is done."""
         for poller in self.exporter.pollers:
             await poller.tick()
+        if isinstance(self._story, Outlined):
+            self._story.settle()
 
     async def stop(self) -> None:
         """Whatever is not in the state is lost."""
@@ -68,25 +80,70 @@ class Life:
         return sum(board.unresolved for board in self.exporter.boards)
 
 
-def settings(cloud: CodeArts, url: str, state: Path | None) -> Config:
-    """A configuration that polls all pipelines of a cloud as fast as it likes."""
-    return Config.model_validate(
-        {
-            "poll": {"interval": f"{INTERVAL:.0f}s", "active_interval": f"{ACTIVE:.0f}s"},
-            "state": {"path": str(state)} if state else {},
-            "projects": [
-                {
-                    "name": "soak",
-                    "provider": "codearts",
-                    "endpoint": url,
-                    "project_id": cloud.world.project_id,
-                    "rate_limit": {"requests_per_second": 100_000, "burst": 100_000},
-                    "auth": {"method": "token", "token": cloud.credentials.token},
-                    "pipelines": [{"id": one.id, "name": one.name} for one in cloud.world.pipelines],
-                }
-            ],
+def settings(cloud: CodeArts | Flow, url: str, state: Path | None, *, concurrency: int = 4) -> list[Config]:
+    """Configurations that poll all pipelines of a cloud as fast as they like: of Flow, one for each generation."""
+    return [
+        Config.model_validate(
+            {
+                "poll": {
+                    "interval": f"{INTERVAL:.0f}s",
+                    "active_interval": f"{ACTIVE:.0f}s",
+                    "concurrency": concurrency,
+                },
+                "state": {"path": str(state)} if state else {},
+                "projects": [
+                    {
+                        "name": "soak",
+                        "endpoint": url,
+                        "rate_limit": {"requests_per_second": 100_000, "burst": 100_000},
+                        **project,
+                    }
+                ],
+            }
+        )
+        for project in projects(cloud)
+    ]
+
+
+def begun(name: str, world: World, clock: FakeClock) -> tuple[Story, CodeArts | Flow]:
+    """The cloud of that name on a world, and the story that it tells."""
+    if name == "codearts":
+        story = Story(world)
+        return story, CodeArts(world, clock=clock.time, runs=story)
+    outlined = Outlined(world)
+    outlined.cloud = Flow(world, clock=clock.time, runs=outlined)
+    return outlined, outlined.cloud
+
+
+def projects(cloud: CodeArts | Flow) -> Iterator[dict[str, Any]]:
+    """What a cloud has of its own in projects that poll all of its pipelines."""
+    pipelines = cloud.world.pipelines
+    if isinstance(cloud, CodeArts):
+        yield {
+            "provider": "codearts",
+            "project_id": cloud.world.project_id,
+            "auth": {"method": "token", "token": cloud.credentials.token},
+            "pipelines": [{"id": one.id, "name": one.name} for one in pipelines],
         }
-    )
+        return
+    keys = cloud.credentials
+    for auth in (
+        {"method": "yunxiao_token", "token": keys.personal_token},
+        {"method": "aksk", "access_key": keys.access_key, "secret_key": keys.secret_key},
+    ):
+        yield {
+            "provider": "flow",
+            "organization_id": cloud.organization_id,
+            "auth": auth,
+            "pipelines": [{"id": cloud.pipeline_id(one.id), "name": one.name} for one in pipelines],
+        }
+
+
+def ids(cloud: CodeArts | Flow) -> dict[str, str] | None:
+    """The story's ids of pipelines by those of a cloud that has others."""
+    if isinstance(cloud, CodeArts):
+        return None
+    return {cloud.pipeline_id(one.id): one.id for one in cloud.world.pipelines}
 
 
 async def live(
@@ -155,6 +212,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--cloud", choices=("codearts", "flow"), default="codearts")
     parser.add_argument("--pipelines", type=int, default=2000)
     parser.add_argument("--days", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -165,26 +223,28 @@ def main() -> int:
     if flags.kills:
         return killed(flags.kills, flags.seed)
     world = World(seed=flags.seed, pipelines=flags.pipelines)
-    story = Story(world)
-    cloud = CodeArts(world, runs=story)
     clock = FakeClock(world.start + DAY)
-    cloud.clock = clock.time
-    drama = Drama(story, flags.seed, Odds.none() if flags.calm else None)
+    odds = Odds.none() if flags.calm else Odds()
+    if flags.cloud == "flow":
+        # Its runs have no other id than their number, which never begins anew.
+        odds = replace(odds, reset=0.0, recreated=0.0)
+    story, cloud = begun(flags.cloud, world, clock)
+    drama = Drama(story, flags.seed, odds)
     drama.play(clock.now)
     started = time.monotonic()
     # A page a tick would cost more than all the rest, and nobody would look at it.
     quiet = patch.object(Publisher, "publish", new=nothing)
     with quiet, running(cloud.app) as url, tempfile.TemporaryDirectory() as directory:
-        config = settings(cloud, url, Path(directory) / "state.db")
-        life = Life(config, clock)
+        configs = settings(cloud, url, Path(directory) / "state.db")
+        life = Life(configs, clock, story)
 
         async def all_of_it() -> Verdict:
             verdict = await live(
                 life,
                 clock,
                 drama,
-                lambda: Audit(story, clock.now),
-                config,
+                lambda: Audit(story, clock.now, ids(cloud)),
+                configs[0],
                 days=flags.days,
                 restarts=flags.restarts,
                 tell=lambda text: print(text, file=sys.stderr, flush=True),

@@ -344,9 +344,77 @@ class TestTruth:
         assert small.page().value("ci_pipeline_runs_total", pipeline_id=one, status="success") == 1
         assert small.page().get("pipeline_exporter_unknown_words_total") == {}
 
+    def test_states_that_no_list_tells_make_nothing_old_new(self, small):
+        """What was over at first sight stays outside, and what is counted stays over."""
+        small.flow.run_status = False
+        one = small.id_of(small.ids[0])
+        for _ in range(3):
+            small.run(small.ids[0], 3.0, Status.FAILED)
+            small.clock.now += 5
+        latest = small.run(small.ids[0], None)
+        small.clock.now += 5
+
+        async def scene() -> None:
+            small.begin()
+            await small.tick()
+            for _ in range(3):
+                await small.tick(INTERVAL)
+                assert small.page().value("ci_pipeline_runs_active", pipeline_id=one) == 1
+            small.story.end(latest, small.clock.now + 1, Status.COMPLETED)
+            small.clock.now += 2
+            small.run(small.ids[0], 3.0)
+            for _ in range(3):
+                await small.tick(INTERVAL)
+                assert small.page().value("ci_pipeline_runs_active", pipeline_id=one) == 0
+
+        small.play(scene)
+        assert small.page().value("ci_pipeline_runs_total", pipeline_id=one, status="success") == 2
+        assert small.page().value("ci_pipeline_runs_total", pipeline_id=one, status="failed") == 0
+        assert sum(small.page().get("ci_pipeline_run_retries_total", pipeline_id=one).values()) == 0
+
+    @pytest.mark.parametrize("states", [True, False])
+    def test_a_gap_of_many_pages_is_filled_while_a_run_goes_on(self, small, states):
+        """However often the pipeline is asked about for that run's sake."""
+        small.flow.run_status = states
+        one = small.id_of(small.ids[0])
+
+        async def scene() -> None:
+            small.begin()
+            await small.tick()
+            small.run(small.ids[0], None)
+            await small.tick(INTERVAL)
+            for _ in range(120):
+                small.clock.now += 5
+                small.run(small.ids[0], 2.0)
+            for _ in range(3):
+                await small.tick(INTERVAL)
+
+        small.play(scene)
+        assert small.page().value("ci_pipeline_runs_total", pipeline_id=one, status="success") == 120
+        assert small.page().value("pipeline_exporter_runs_unresolved") == 1
+
 
 class TestFailures:
     """What fails costs itself."""
+
+    def test_whom_a_broken_off_refresh_left_out_the_next_one_asks(self, small):
+        """Although the next sweep has no word of them but what their last known runs explain."""
+
+        async def scene() -> None:
+            small.begin()
+            await small.tick()
+            for mischief in (None, Mischief.BAD_GATEWAY):
+                for pipeline in small.ids:
+                    small.run(pipeline, 2.0)
+                small.clock.now += 5
+                small.flow.mischief, small.flow.mischief_only = mischief, RUNS
+                await small.tick(INTERVAL)
+            small.flow.mischief = None
+            await small.tick(INTERVAL)
+
+        small.play(scene)
+        counted = small.page().get("ci_pipeline_runs_total", status="success")
+        assert set(counted.values()) == {2.0}
 
     def test_a_failed_sweep_leaves_nothing_out(self, small: Stage):
         """Pipelines that were not asked are not up; the next sweep covers what the failed one would have."""

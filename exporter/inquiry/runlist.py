@@ -101,19 +101,25 @@ class RunList:
     async def completed(self, ids: Container[str], *, jobs: bool) -> tuple[list[Run], bool]:
         """The runs found, those of `ids` with what their details tell; and whether those are all that were found.
 
-        Where there are more of `ids` than one reading may complete, the others are left out, oldest first. Jobs are
-        kept if `jobs` says so.
+        Where the list does not tell a state, the details of the newest run do, and of those that may be under way; any
+        other run of which it is not told is left out. Where there are more runs than one reading may complete, the others
+        are left out, oldest first. Jobs are kept if `jobs` says so.
 
         Raises:
             ApiError: details could not be had this time.
 
         """
-        wanted = [run for run in self._found.values() if run.id in ids]
-        wanted.sort(key=lambda run: run.number or 0, reverse=True)
+        found = sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True)
+        wanted = [
+            run
+            for run in found
+            if run.id in ids or (run.status is Status.UNKNOWN and (run.end is None or run is found[0]))
+        ]
         details = {run.id: await self._complete(run, jobs=jobs) for run in wanted[:COMPLETED]}
         left_out = {run.id for run in wanted[COMPLETED:]}
         runs = [details.get(run.id, run) for run in self._found.values() if run.id not in left_out]
-        return runs, not left_out
+        told = [run for run in runs if run.id in details or run.status is not Status.UNKNOWN]
+        return told, not left_out
 
     async def _complete(self, run: Run, *, jobs: bool) -> Run:
         try:

@@ -116,9 +116,12 @@ class SweepInquiry(Inquiry):
         if outcome.over:
             self._board.failed(asked)
             return 0
-        await self._ask_all(
+        plan = await self._ask_all(
             [one for one in ids if one in asked], outcome, refresh=True, trusted=told is not None
         )
+        for identity in plan.unasked:
+            # The next sweep need not speak for it again.
+            self._directly.pop(identity, None)
         if told is not None or not (failing or outcome.over):
             self._swept = started
         return len(asked)
@@ -200,12 +203,16 @@ class SweepInquiry(Inquiry):
         if newest is None:
             self._board.answered([identity], {}, asked=answer.asked, now=answer.now)
         else:
-            await self._tell(identity, runs, newest, answer)
+            # As far back as numbers are wanted: whoever asks again and again leaves closer looks no turn.
+            search = self._board.search_after(identity, newest, answer.now)
+            while runs.reach(search) is None:
+                await runs.turn(RUNS)
+            reach = runs.reach(search) or Reach.CUT
+            await self._tell(identity, runs, reach, newest, runs.answer or answer)
         self._directly[identity] = self._clock.monotonic() + self._pause(identity)
 
-    async def _tell(self, identity: str, runs: RunList, newest: Run, answer: Answer) -> None:
+    async def _tell(self, identity: str, runs: RunList, reach: Reach, newest: Run, answer: Answer) -> None:
         """Complete what is new of the runs of a pipeline, and tell it."""
-        reach = runs.reach(self._board.search_after(identity, newest, answer.now)) or Reach.CUT
         first, *rows = supposed([newest, *runs.runs])
         wanted = set(self._board.foresee(identity, first, rows, reach, now=answer.now))
         known = self._board.latest(identity)

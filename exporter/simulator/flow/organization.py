@@ -127,13 +127,13 @@ class Organization:
         run = self._project.runs.numbered(pipeline, whole(run_id), now)
         if run is None:
             raise ProblemError(Problem.NO_RUN)
-        return in_full(pipeline, run, now)
+        return in_full(pipeline, run, now, self._switches.end_lag)
 
     def latest(self, pipeline: Pipeline, now: float) -> Told | None:
         """Find the latest run; None if the pipeline has not run."""
         now -= self._switches.stale
         run = self._project.runs.latest_run(pipeline, now)
-        return None if run is None else in_full(pipeline, run, now)
+        return None if run is None else in_full(pipeline, run, now, self._switches.end_lag)
 
     def runs(self, pipeline: Pipeline, wanted: RunsWanted, now: float) -> Sequence[Run]:
         """List runs, the one that started last first unless the switches say otherwise; they are not yet told."""

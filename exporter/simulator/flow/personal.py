@@ -5,6 +5,7 @@ organization's own.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -25,6 +26,7 @@ from exporter.simulator.flow.generation import (
 from exporter.simulator.flow.page import Page, by_number
 from exporter.simulator.flow.query import Query
 from exporter.simulator.flow.told import Told
+from exporter.simulator.flow.words import UNTOLD
 from exporter.simulator.mischief import Record
 from exporter.simulator.reception import Visit
 from exporter.simulator.runs import Run
@@ -94,6 +96,9 @@ class Personal(Generation):
     def _run_row(self, pipeline: Pipeline, run: Run, ended: Record) -> Record:
         status = self._switches.run_status
         return personal_records.run_row(self._organization, pipeline, run, ended, status=status)
+
+    def _outline(self, run: Run) -> Run:
+        return run if self._switches.run_status else replace(run, word=UNTOLD)
 
     def _run_record(self, pipeline: Pipeline, told: Told, created: int) -> Record:
         return personal_records.run_record(self._organization, pipeline, told, created)

@@ -37,6 +37,7 @@ class FlowSwitches(Switches):
     - `open_end`: how the list of runs tells an end that is none; "mixed" is each of the three, by the run.
     - `never_run`: how the latest run is told of a pipeline that has none: 404, or 200 with null or without a body.
     - `create_lead`: seconds by which a run is created before the list has it start.
+    - `end_lag`: seconds by which the list has a run end after its last stage.
     """
 
     page_limit: int = 30
@@ -54,3 +55,4 @@ class FlowSwitches(Switches):
     open_end: Literal["mixed", "absent", "null", "zero"] = "mixed"
     never_run: Literal["404", "null", "empty"] = "404"
     create_lead: int = 0
+    end_lag: int = 0

@@ -63,9 +63,9 @@ def brief(run: Run) -> Run:
     )
 
 
-def in_full(pipeline: Pipeline, run: Run, now: float) -> Told:
-    """Tell a run with all its parts, as it stands at `now`."""
-    stages = tuple(_stages(pipeline, run, now))
+def in_full(pipeline: Pipeline, run: Run, now: float, end_lag: int = 0) -> Told:
+    """Tell a run with all its parts, as it stands at `now`; it ends `end_lag` seconds after the last of them."""
+    stages = tuple(_earlier(stage, run.course.end, end_lag) for stage in _stages(pipeline, run, now))
     told = replace(brief(run), stages=tuple(stage.stage for stage in stages))
     moments = [told.start, told.end]
     for stage in told.stages:
@@ -86,6 +86,20 @@ def _stages(pipeline: Pipeline, run: Run, now: float) -> Iterator[ToldStage]:
             apart = _apart(plan.aside, run)
             seen = replace(apart.course.seen(now)[0], name=plan.name(place, plan.aside.name))
             yield _stage(pipeline, run, place, seen, jobs(plan.aside.pipeline, apart, 0, now), now)
+
+
+def _earlier(told: ToldStage, end: int, lag: int) -> ToldStage:
+    """Let what ended with the run have ended so many seconds before it."""
+    if not lag:
+        return told
+    jobs = tuple(replace(one, job=_cut(one.job, end, lag)) for one in told.jobs)
+    return replace(told, stage=_cut(told.stage, end, lag), jobs=jobs)
+
+
+def _cut(part: P, end: int, lag: int) -> P:
+    if part.end != end or part.start is None:
+        return part
+    return replace(part, end=max(part.start, end - lag))
 
 
 def _apart(aside: Aside, run: Run) -> Run:

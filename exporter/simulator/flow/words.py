@@ -29,6 +29,9 @@ _SAME = {
 # trigger for is told as one of those that would not occur else.
 _TRIGGERS = {"Manual": 1, "Scheduler": 2, "Push": 3, "MR": 3, "Issue": 4, "Note": 5, "CreateTag": 6}
 
+UNTOLD = "(untold)"
+"""What stands for the state of a run in the books of what was told, where a list told none."""
+
 
 def known(status: Status) -> Status:
     """Return the state that Flow takes a state for."""
