@@ -118,7 +118,7 @@ def test_counters_are_shown_while_a_poll_hangs(cloud, monkeypatch):
     """A page comes at least every so often, whatever the polls do."""
     monkeypatch.setattr(daemon, "_HEARTBEAT", 0.2)
     cloud.codearts.latency = 3.0
-    pages = []
+    pages: list[bytes] = []
 
     async def scenario():
         async with running_daemon(config(cloud.project())) as port:
