@@ -15,8 +15,9 @@ test: .venv/development
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# What pages and the state cost; figures of one machine stand in benchmarks/README.md.
-bench: .venv/runtime
+# What polls, pages and the state cost; figures of one machine stand in benchmarks/README.md.
+bench: .venv/development
+	@$(BIN)/python -m benchmarks.polls --json benchmarks/results/polls.json
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 

@@ -41,3 +41,20 @@ def test_pages_can_be_measured(tmp_path):
             (True, 1), (False, 1), (True, 20), (False, 20),
         ]  # fmt: skip
         assert all(one["publications"] > 1 for one in figures["busy"])
+
+
+def test_polls_can_be_measured(tmp_path):
+    """With few pipelines; refreshes with and without HTTP, of which nothing, some or all is new."""
+    file = tmp_path / "polls.json"
+    size = ("--pipelines", "100", "200", "--turns", "1")
+    command = (sys.executable, "-m", "benchmarks.polls", *size, "--json", str(file))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "a refresh with nothing changed, with HTTP, grows by the power of " in done.stdout
+    for size_of, figures in zip((100, 200), json.loads(file.read_text())["figures"], strict=True):
+        assert figures["pipelines"] == size_of
+        assert figures["answers"] > 1000 * size_of
+        assert [(one["changed"], one["http"]) for one in figures["refreshes"]] == [
+            (changed, http) for http in (False, True) for changed in ("nothing", "1 %", "all")
+        ]
+        assert all(one["seconds"] > 0 and one["loads"] > 0 for one in figures["refreshes"])
