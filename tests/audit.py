@@ -120,9 +120,11 @@ class Audit:
                 if truth.deleted is not None:
                     books.missed += 1
                 elif last.status not in _UNDER_WAY:
-                    # Given up once its end has stayed the same for an hour, or a newer run has hidden it for a day.
-                    books.missed += last.end is not None
-                    books.strange += last.end is None
+                    # Given up once its end has stayed the same for an hour, or a newer run has hidden it for a day. Where
+                    # lists are outlines the end of one that is far back need not be told.
+                    certainly = last.end is not None and self._ids is None
+                    books.missed += certainly
+                    books.strange += not certainly
                 continue
             status = FATES[final.status]
             books.runs[status] += 1
