@@ -31,7 +31,7 @@ class Clouds:
             "discover": {"interval": "1m"},
         }
         return {
-            "poll": {"interval": "15s", "active_interval": "5s"},
+            "poll": {"interval": "20s", "active_interval": "10s"},
             "projects": [
                 {
                     "name": "simulated-codearts",
