@@ -65,7 +65,7 @@ class Publisher:
 
     @asynccontextmanager
     async def sending(self, kind: Kind) -> AsyncIterator[Body]:
-        """The page in force, to be sent; meanwhile no other is rendered, since that would take as long again from it."""
+        """The page in force, while it is sent: rendering gives way to it."""
         body = await self.body(kind)
         self._sending += 1
         self._calm.clear()
@@ -91,7 +91,10 @@ class Publisher:
             self._asked = {kind: at for kind, at in self._asked.items() if at >= since}
             kinds = tuple(self._asked)
             self.published += 1
-            self._page = await self._apart(lambda: self._render(pipelines, projects, kinds))
+            page = await self._apart(lambda: self._render(pipelines, projects, kinds))
+            gone = [chunk for body in self._page.values() for chunk in body.chunks]
+            self._page = page
+            self._thread.submit(self._let_go, gone)
 
     def _render(
         self, pipelines: Sequence[View], projects: Sequence[ProjectView], kinds: Collection[Kind]
@@ -109,6 +112,13 @@ class Publisher:
             began = self._clock.monotonic()
             self._calm.wait(self._patience)
             self._patience -= self._clock.monotonic() - began
+
+    def _let_go(self, chunks: list[bytes]) -> None:
+        """Free a page when it has been sent, and bit by bit: at once it would be a pause of tens of milliseconds."""
+        self._patience = PATIENCE
+        self._give_way()
+        while chunks:
+            chunks.pop()
 
     async def _apart(self, work: Callable[[], T]) -> T:
         self._patience = PATIENCE

@@ -1,5 +1,6 @@
 """The HTTP face: hands out finished bytes, computes nothing, and never waits for a cloud."""
 
+import asyncio
 import html
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -81,10 +82,19 @@ class _PageResponse(Response):
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             await send(start)
             if scope["method"] != "HEAD":
+                sent = 0
                 for chunk in body.chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    sent += len(chunk)
+                    if sent >= _TURN:
+                        # A client that reads as fast as this is written would have the server for itself.
+                        await asyncio.sleep(0)
+                        sent = 0
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+
+_TURN = 1 << 20
+"""Bytes after which it is the turn of others."""
 
 _LANDING = """<!doctype html>
 <html lang="en">
