@@ -87,16 +87,20 @@ class Audit:
             truth.number <= self._first[pipeline] and truth.states[0].start > self._started
             for truth in truths
         )
-        # Without it an older run that nobody knows is the latest.
-        bared = any(truth.number <= self._first[pipeline] and truth.deleted for truth in truths)
-        return len(epochs) <= 1 and not late and not bared
+        return len(epochs) <= 1 and not late and not self._bared(pipeline)
 
-    def _inside(self, truth: Truth, tellings: Sequence[Telling], pipeline: str) -> bool:
+    def _bared(self, pipeline: str) -> bool:
+        """Whether the first run was deleted, so that an older one that nobody knew was the latest."""
+        truths = self._story.truth(pipeline)
+        return any(truth.number <= self._first[pipeline] and truth.deleted for truth in truths)
+
+    def _inside(self, truth: Truth, tellings: Sequence[Telling], pipeline: str, *, bared: bool) -> bool:
         if truth.number > self._first[pipeline]:
             return True
-        # Of a later numbering, or of one that runs late, it may lie outside all the same: then this is too much, never
-        # too little.
-        if truth.epoch > self._epoch[pipeline] or truth.states[0].start > self._started:
+        # Of a later numbering, or one that runs late or comes to light, it may lie outside all the same: then this is too
+        # much, never too little.
+        late = truth.epoch > self._epoch[pipeline] or truth.states[0].start > self._started
+        if late or (bared and not all(telling.final for telling in tellings)):
             return True
         if not self._under_way[pipeline]:
             return False
@@ -108,11 +112,12 @@ class Audit:
         """What is to be counted of a pipeline, once everything is learnt."""
         books = Books()
         told = self._story.told(pipeline)
+        bared = self._bared(pipeline)
         for truth in self._story.truth(pipeline):
             books.retries += _retries(truth)
             books.under_way += truth.deleted is None and truth.states[-1].status not in FATES
             tellings = told.get(truth.id, ())
-            if not tellings or not self._inside(truth, tellings, pipeline):
+            if not tellings or not self._inside(truth, tellings, pipeline, bared=bared):
                 continue
             final = next((telling for telling in tellings if telling.final), None)
             if final is None:
