@@ -417,12 +417,23 @@ def dying(fate: Fate, clock: FakeClock, story: Story):
         yield
 
 
-@pytest.mark.parametrize("whole", [Whole, WholeFlow])
-@pytest.mark.parametrize(("lives", "steps"), [(250, 25), (60, 110)])
-def test_every_run_is_counted_exactly_once(port, whole, lives, steps):
+# Lives of Flow are the same each time: its lists, details and sweeps fail apart from each other in so many ways that the
+# search for the least one that fails would take longer than all other tests.
+@pytest.mark.parametrize(
+    ("whole", "lives", "steps", "same"),
+    [
+        (Whole, 250, 25, False),
+        (Whole, 60, 110, False),
+        (WholeFlow, 100, 25, True),
+        (WholeFlow, 25, 110, True),
+    ],
+)
+def test_every_run_is_counted_exactly_once(port, whole, lives, steps, same):
     """Whatever happens to runs, clouds, disks and the exporter itself."""
     machine = type("OnPort", (whole,), {"port": port})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=lives, stateful_step_count=steps, deadline=None),
+        settings=settings(
+            max_examples=lives, stateful_step_count=steps, deadline=None, derandomize=same, database=None
+        ),
     )
