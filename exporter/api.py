@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -34,6 +35,9 @@ _UNREADABLE = "secret"
 _LAST_DATE = 2.0**32
 _USER_AGENT = f"pipeline-exporter/{__version__}"
 _MESSAGE_LENGTH = 300
+
+# Most requests go to one URL, and reading it takes as long as everything else that is done for a request here.
+_parsed = lru_cache(16)(httpx.URL)
 
 _SIGNATURE = re.compile(r"(?<=signature=)[0-9a-f]+", re.IGNORECASE)
 _ECHO = re.compile("canonical_?request", re.IGNORECASE)
@@ -367,7 +371,7 @@ class Api:
         }
         query = query_string(call.query)
         url = f"{self._origin}{outgoing.path}" + (f"?{query}" if query else "")
-        return httpx.Request(call.method, url, headers=headers, content=call.body)
+        return httpx.Request(call.method, _parsed(url), headers=headers, content=call.body)
 
     def _fields(self, operation: str, fault: Fault) -> dict[str, str]:
         return {
@@ -414,6 +418,8 @@ def _masked(words: str, secrets: Iterable[str]) -> str:
     return words if len(words) <= _MESSAGE_LENGTH else f"{words[:_MESSAGE_LENGTH]}…"
 
 
+# All answers of a second tell the same.
+@lru_cache(16)
 def _date(text: str | None) -> float | None:
     if text is None:
         return None

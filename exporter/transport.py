@@ -1,8 +1,11 @@
 """The only outward socket: connections, total time limits, bounded bodies; foreign exceptions stop here.
 
 httpx has no total time limit, and a task cancelled while it waits for a connection leaks its place in the pool (as of
-httpcore 1.0.9). So a request that runs out of time is cancelled only together with its client: a new one takes over,
-and the old one is closed once nothing else uses it.
+httpcore 1.0.9). So a request that runs out of time is cancelled only together with all connections: new ones take over,
+and the old ones are closed once nothing else uses them.
+
+Of httpx its transports are used, not its client: redirects are not followed and cookies not kept anyway, and to see to
+that takes it a sixth of a request's CPU. What is left to do is to find the proxy.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import msgspec
@@ -63,17 +67,53 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
     return context
 
 
-class Connections:
-    """The HTTP client in use, and those that still end a request before they are closed."""
+class _Pool:
+    """Connections to whatever host, directly or by a proxy, that are closed together."""
 
-    def __init__(self, timeout: float, connections: int, transport: Transport) -> None:
-        self._timeout = timeout
+    def __init__(self, connections: int, transport: Transport) -> None:
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE
         )
         self._transport = transport
-        self._client: httpx.AsyncClient | None = None
-        self._users: dict[httpx.AsyncClient, int] = {}
+        self._usual = {} if transport.near or transport.proxy else getproxies()
+        """The proxies of the environment, by the scheme of what is asked for."""
+        self._ways: dict[str, httpx.AsyncHTTPTransport] = {}
+        """By the URL of the proxy; without one under an empty string."""
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; its answer's body is yet to be read, and closed."""
+        proxy = self._proxy(request.url)
+        if proxy not in self._ways:
+            self._ways[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._transport.tls, proxy=proxy or None, limits=self._limits
+            )
+        # Without time limits of its own: the one on the whole is less than each of them would be.
+        return await self._ways[proxy].handle_async_request(request)
+
+    def _proxy(self, url: httpx.URL) -> str:
+        """The URL of the proxy for a URL; empty for none."""
+        if self._transport.proxy is not None:
+            return self._transport.proxy.reveal()
+        proxy = self._usual.get(url.scheme) or self._usual.get("all", "")
+        if not proxy or proxy_bypass(url.netloc.decode()):
+            return ""
+        return proxy if "://" in proxy else f"http://{proxy}"
+
+    async def close(self) -> None:
+        """Close them."""
+        for way in self._ways.values():
+            await way.aclose()
+
+
+class Connections:
+    """The connections in use, and those that still end a request before they are closed."""
+
+    def __init__(self, timeout: float, connections: int, transport: Transport) -> None:
+        self._timeout = timeout
+        self._connections = connections
+        self._transport = transport
+        self._pool: _Pool | None = None
+        self._users: dict[_Pool, int] = {}
 
     async def exchange(self, request: httpx.Request) -> Received | Fault:
         """Send a request as it stands; a fault if no whole answer comes in time."""
@@ -106,8 +146,8 @@ class Connections:
             return Fault(kind=Kind.TRANSIENT, code="connect", message=message)
 
     async def _read(self, request: httpx.Request) -> Received:
-        async with self._use() as client:
-            response = await client.send(request, stream=True)
+        async with self._use() as pool:
+            response = await pool.send(request)
             try:
                 body = await _body(response)
             except (_RefusedError, _CutError):
@@ -128,38 +168,32 @@ class Connections:
             exchange.exception()
 
     @contextlib.asynccontextmanager
-    async def _use(self) -> AsyncIterator[httpx.AsyncClient]:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                timeout=self._timeout,
-                limits=self._limits,
-                verify=self._transport.tls,
-                proxy=self._transport.proxy.reveal() if self._transport.proxy else None,
-                trust_env=not self._transport.near,
-            )
-        client = self._client
-        self._users[client] = self._users.get(client, 0) + 1
+    async def _use(self) -> AsyncIterator[_Pool]:
+        if self._pool is None:
+            self._pool = _Pool(self._connections, self._transport)
+        pool = self._pool
+        self._users[pool] = self._users.get(pool, 0) + 1
         try:
-            yield client
+            yield pool
         finally:
-            self._users[client] -= 1
-            if client is not self._client and not self._users[client]:
-                del self._users[client]
-                await client.aclose()
+            self._users[pool] -= 1
+            if pool is not self._pool and not self._users[pool]:
+                del self._users[pool]
+                await pool.close()
 
     async def _retire(self) -> None:
-        """Let the next request start with a new client; the old one is closed once nothing uses it."""
-        client, self._client = self._client, None
-        if client is not None and not self._users.get(client):
-            self._users.pop(client, None)
-            await client.aclose()
+        """Let the next request start with new connections; the old ones are closed once nothing uses them."""
+        pool, self._pool = self._pool, None
+        if pool is not None and not self._users.get(pool):
+            self._users.pop(pool, None)
+            await pool.close()
 
     async def close(self) -> None:
         """Close every connection."""
-        self._client = None
+        self._pool = None
         # A request still under way counts itself out afterwards.
-        for client in tuple(self._users):
-            await client.aclose()
+        for pool in tuple(self._users):
+            await pool.close()
 
 
 class _RefusedError(Exception):
