@@ -15,9 +15,10 @@ test: .venv/development
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# What polls, pages and the state cost; figures of one machine stand in benchmarks/README.md.
+# What polls, pages and the state cost; figures of one machine stand in benchmarks/README.md. JSON_EXPORTER=path of a
+# binary of json_exporter compares with it.
 bench: .venv/development
-	@$(BIN)/python -m benchmarks.polls --json benchmarks/results/polls.json
+	@$(BIN)/python -m benchmarks.polls --json benchmarks/results/polls.json $(addprefix --json-exporter ,$(JSON_EXPORTER))
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
@@ -25,6 +26,7 @@ bench: .venv/development
 soak: .venv/development
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1 --calm
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
+	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 1
 	$(BIN)/python -m tests.soak --kills 200
 
 format: .venv/development

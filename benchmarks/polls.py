@@ -4,7 +4,8 @@
 
 An exporter is put together as the daemon does it, one page of OpenMetrics and gzip being asked for, and ticked on a clock
 that leaps. Answers are made up in the vendor's shape. Once they are handed over without HTTP, once a server in a process
-of its own gives them. Both sides are measured in turns, so that the ratios hold on a noisy machine.
+of its own gives them. Both sides are measured in turns, so that the ratios hold on a noisy machine. With
+`--json-exporter` a binary of json_exporter asks the same server.
 """
 
 import argparse
@@ -34,6 +35,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks import json_exporter
+from benchmarks.json_exporter import Peer
 from exporter.api import Answer, Api
 from exporter.assembly import assemble
 from exporter.config.schema import Config
@@ -80,7 +83,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the plain page."""
     start: float
     """CPU seconds from nothing to the first complete page, HTTP aside."""
+    first_page: float
+    """Seconds from the first request to the first complete page, by the clock, with HTTP."""
     refreshes: tuple[Refresh, ...]
+    peer: Peer | None
+    """What json_exporter takes, where it was given."""
 
 
 class Clock:
@@ -202,22 +209,39 @@ def settings(cloud: Cloud, url: str) -> Config:
     )
 
 
-def measured(pipelines: int, turns: int) -> Figures:
-    """Measure with so many pipelines."""
+def measured(pipelines: int, turns: int, binary: Path | None) -> Figures:
+    """Measure with so many pipelines; `binary` is json_exporter's."""
     cloud = Cloud(pipelines)
     refreshes: list[Refresh] = []
     with served(pipelines) as url:
         for http in (False, True):
             found, start, page = asyncio.run(refreshed(cloud, url, turns, http=http))
             refreshes += found
-            if not http:
-                first, size = start, page
-    answers = sum(map(len, answers_of(cloud)))
-    return Figures(pipelines=pipelines, answers=answers, page=size, start=first, refreshes=tuple(refreshes))
+            if http:
+                first_page = start.seconds
+            else:
+                first, size = start.cpu, page
+        peer = json_exporter.measured(binary, url, chunks(cloud), turns) if binary else None
+    return Figures(
+        pipelines=pipelines,
+        answers=sum(map(len, answers_of(cloud))),
+        page=size,
+        start=first,
+        first_page=first_page,
+        refreshes=tuple(refreshes),
+        peer=peer,
+    )
 
 
-async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[list[Refresh], float, int]:
-    """Refreshes of every kind, the CPU seconds of the first page, and its size."""
+class Start(msgspec.Struct, frozen=True):
+    """What it takes from the first request to the first complete page."""
+
+    cpu: float
+    seconds: float
+
+
+async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[list[Refresh], Start, int]:
+    """Refreshes of every kind, the start, and the size of the first page."""
     clock = Clock()
     exporter = assemble(settings(cloud, url), clock)
     await exporter.publisher.body(PAGE)
@@ -228,9 +252,9 @@ async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[
     else:
         handed.start()
     try:
-        began = time.process_time()
+        began, cpu_before = time.perf_counter(), time.process_time()
         await exporter.pollers[0].tick()
-        start = time.process_time() - began
+        start = Start(time.process_time() - cpu_before, time.perf_counter() - began)
         page = (await exporter.publisher.body(Kind(Format.OPENMETRICS, gzip=False))).length
         # From here on only the page that Prometheus asks for.
         clock.now += 10 * INTERVAL
@@ -357,7 +381,17 @@ def report(figures: Sequence[Figures]) -> Iterator[str]:
                 f"{'' if target is None else f'{target:g}'} |"
             )
     for one in figures:
-        yield f"{one.pipelines:,} pipelines: {one.start:.2f} CPU seconds to the first page, HTTP aside"
+        yield (
+            f"{one.pipelines:,} pipelines: {one.start:.2f} CPU seconds to the first page, HTTP aside; "
+            f"with it {one.first_page:.2f} s"
+        )
+        if one.peer:
+            ours = next(each for each in one.refreshes if each.http)
+            yield (
+                f"{one.pipelines:,} pipelines: json_exporter takes {one.peer.cpu:.2f} CPU seconds and "
+                f"{one.peer.seconds:.2f} s for each scrape of all, {one.peer.cpu / ours.seconds:.1f} times a refresh "
+                f"with nothing changed; {one.peer.series:,} series, {one.peer.resident / 1e6:.0f} MB in memory"
+            )
     for what, exponent in exponents(figures):
         yield f"{what} grows by the power of {exponent:.2f} (at most {STEEPEST:g} is asked for)"
 
@@ -382,8 +416,9 @@ def main() -> int:
     parser.add_argument("--pipelines", type=int, nargs="+", default=[1000, 10_000, 20_000])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--json-exporter", type=Path, metavar="BINARY", help="compare with json_exporter")
     flags = parser.parse_args()
-    figures = [measured(pipelines, flags.turns) for pipelines in flags.pipelines]
+    figures = [measured(pipelines, flags.turns, flags.json_exporter) for pipelines in flags.pipelines]
     sys.stdout.writelines(f"{line}\n" for line in report(figures))
     if flags.json:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

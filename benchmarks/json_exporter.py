@@ -1,0 +1,119 @@
+"""The general way to the same answers: json_exporter, which asks, reads and renders anew at every scrape.
+
+https://github.com/prometheus-community/json_exporter, of which a binary has to be given. It is configured as well as its
+language allows: a probe for each 50 pipelines, whose ids are a parameter of the probe. It can tell numbers and times of
+runs and, as labels, their states; stages only without the pipeline that they are of, so they are left out.
+"""
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import msgspec
+import yaml
+
+_STATUS = {
+    "name": "ci_pipeline_run_status",
+    "type": "object",
+    "path": "{ [*] }",
+    "labels": {"pipeline_id": "{ .pipeline_id }", "status": "{ .status }"},
+    "values": {"info": "1"},
+}
+_NUMBERS = {
+    "name": "ci_pipeline_run",
+    "type": "object",
+    "path": "{ [*] }",
+    "labels": {"pipeline_id": "{ .pipeline_id }"},
+    "values": {
+        "number": "{ .run_number }",
+        "start_time_milliseconds": "{ .start_time }",
+        "end_time_milliseconds": "{ .end_time }",
+    },
+}
+_START = 10.0
+"""Seconds that it may take to start."""
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """What scrapes of all pipelines cost, each of which asks the cloud about all of them; medians."""
+
+    cpu: float
+    """CPU seconds."""
+    seconds: float
+    """One probe after the other, from its request to the end of its page."""
+    series: int
+    resident: int
+    """Bytes in memory afterwards."""
+
+
+def measured(binary: Path, url: str, chunks: Sequence[Sequence[str]], turns: int) -> Peer:
+    """Let it probe a cloud's batches, all in each turn."""
+    configuration = {
+        "modules": {
+            "codearts": {
+                "headers": {"X-Auth-Token": "t", "Content-Type": "application/json"},
+                "body": {"content": "{{ .ids | first }}", "templatize": True},
+                "metrics": [_STATUS, _NUMBERS],
+            }
+        }
+    }
+    target = f"{url}/v5/54f90b75fc1447b1b65e8d3a9f77923d/api/pipelines/status"
+    probes = [{"module": "codearts", "target": target, "ids": json.dumps(list(ids))} for ids in chunks]
+    cpu, seconds = [], []
+    with (
+        _running(binary, configuration) as (process, address),
+        httpx.Client(trust_env=False, timeout=60, base_url=address) as client,
+    ):
+        for _ in range(turns):
+            before, began = _cpu(process), time.perf_counter()
+            pages = [client.get("/probe", params=probe).raise_for_status().content for probe in probes]
+            seconds.append(time.perf_counter() - began)
+            cpu.append(_cpu(process) - before)
+        resident = int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    series = sum(line.startswith(b"ci_") for page in pages for line in page.splitlines())
+    return Peer(statistics.median(cpu), statistics.median(seconds), series, resident)
+
+
+@contextmanager
+def _running(binary: Path, configuration: object) -> Iterator[tuple[int, str]]:
+    """Its process id and its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "config.yml"
+        file.write_text(yaml.safe_dump(configuration))
+        command = (binary, f"--config.file={file}", f"--web.listen-address={address}", "--log.level=error")
+        with subprocess.Popen(command) as process:  # noqa: S603  # given by whoever measures
+            try:
+                _wait(f"http://{address}/")
+                yield process.pid, f"http://{address}"
+            finally:
+                process.terminate()
+
+
+def _wait(url: str) -> None:
+    """Return once it answers."""
+    end = time.monotonic() + _START
+    while True:
+        try:
+            httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _cpu(process: int) -> float:
+    """CPU seconds that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
