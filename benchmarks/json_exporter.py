@@ -20,6 +20,8 @@ import httpx
 import msgspec
 import yaml
 
+from benchmarks.machine import resident
+
 _STATUS = {
     "name": "ci_pipeline_run_status",
     "type": "object",
@@ -77,9 +79,9 @@ def measured(binary: Path, url: str, chunks: Sequence[Sequence[str]], turns: int
             pages = [client.get("/probe", params=probe).raise_for_status().content for probe in probes]
             seconds.append(time.perf_counter() - began)
             cpu.append(_cpu(process) - before)
-        resident = int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        memory = resident(process)
     series = sum(line.startswith(b"ci_") for page in pages for line in page.splitlines())
-    return Peer(statistics.median(cpu), statistics.median(seconds), series, resident)
+    return Peer(statistics.median(cpu), statistics.median(seconds), series, memory)
 
 
 @contextmanager

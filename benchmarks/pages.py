@@ -13,7 +13,6 @@ import contextlib
 import gc
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -34,13 +33,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.figures import Busy, Figures, Memory, Publication, Scrapes, Spread, report
+from benchmarks.machine import peak, resident, unit
 from benchmarks.state import Cloud, settings
 from exporter import process
 from exporter.assembly import assemble
 from exporter.board import View
 from exporter.clock import SystemClock
 from exporter.daemon import Server, listen
-from exporter.exposition import Format, Kind
+from exporter.exposition import Format, Variant
 from exporter.metrics import PIPELINE_LABELS, Family, Type, catalogue
 from exporter.model import Status
 from exporter.tally import Histogram
@@ -55,7 +55,7 @@ CHUNK = 50
 PAUSE = 0.001
 """Seconds between two answers."""
 
-PLAIN, ZIPPED = (Kind(Format.OPENMETRICS, gzip=gzip) for gzip in (False, True))
+PLAIN, ZIPPED = (Variant(Format.OPENMETRICS, gzip=gzip) for gzip in (False, True))
 """Prometheus asks for the second."""
 ASKED = {
     PLAIN: "/metrics\nAccept: application/openmetrics-text",
@@ -101,8 +101,8 @@ class Bench:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
         """The port that pages are served on, and copies of the present ones as static responses."""
-        bytes_of = {kind: b"".join((await self.publisher.body(kind)).chunks) for kind in ASKED}
-        copies = {STATIC[kind]: copy for kind, copy in bytes_of.items()}
+        bytes_of = {variant: b"".join((await self.publisher.body(variant)).chunks) for variant in ASKED}
+        copies = {STATIC[variant]: copy for variant, copy in bytes_of.items()}
 
         async def static(request: Request) -> Response:
             return Response(copies[request.url.path])
@@ -141,30 +141,6 @@ class Stall:
             self.longest, last = max(self.longest, now - last), now
 
 
-def unit() -> float:
-    """CPU seconds of a piece of work that is always the same, and of the kind that rendering is."""
-
-    def once() -> float:
-        began = time.process_time()
-        "".join(
-            [f'ci_pipeline_up{{pipeline="{number}"}} {number / 7!r}\n' for number in range(20_000)]
-        ).encode()
-        return time.process_time() - began
-
-    return min(once() for _ in range(3))
-
-
-def resident() -> int:
-    """Bytes that the process has in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak() -> int:
-    """The most that it ever had."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
 async def scraped(port: int, clients: int, rounds: int, *requests: str) -> list[Spread]:
     """How long answers take, by what is asked for."""
     command = (sys.executable, "-m", "benchmarks.scraper", str(port), str(clients), str(rounds), *requests)
@@ -187,7 +163,7 @@ async def published(bench: Bench, share: float) -> Publication:
     return Publication(changed=share, cpu=cpu, unit=fixed, seconds=seconds, stall=stall.longest)
 
 
-async def scraped_while_busy(bench: Bench, port: int, kind: Kind, rounds: int) -> Busy:
+async def scraped_while_busy(bench: Bench, port: int, variant: Variant, rounds: int) -> Busy:
     """Scrapes by one client while pages are published, 1 % of them changed each time."""
     before = bench.publisher.published
 
@@ -197,11 +173,11 @@ async def scraped_while_busy(bench: Bench, port: int, kind: Kind, rounds: int) -
 
     async with Stall().watching() as stall:
         polling = asyncio.create_task(polls())
-        (page,) = await scraped(port, 1, rounds, ASKED[kind])
+        (page,) = await scraped(port, 1, rounds, ASKED[variant])
         polling.cancel()
         await asyncio.wait({polling})
     publications = bench.publisher.published - before
-    return Busy(gzip=kind.gzip, page=page, publications=publications, stall=stall.longest)
+    return Busy(gzip=variant.gzip, page=page, publications=publications, stall=stall.longest)
 
 
 async def measure(pipelines: int) -> Figures:
@@ -227,17 +203,17 @@ async def measure(pipelines: int) -> Figures:
     rounds = max(5, min(200, 1_000_000 // pipelines))
     async with bench.serving() as port:
         for clients in (1, CLIENTS):
-            for kind in (ZIPPED, PLAIN):
-                if clients > 1 and not kind.gzip and pipelines > ORACLE:
+            for variant in (ZIPPED, PLAIN):
+                if clients > 1 and not variant.gzip and pipelines > ORACLE:
                     # Static responses take as much memory as there are clients.
                     continue
-                some = rounds if clients == 1 else max(2, rounds // (10 if kind.gzip else 50))
-                page, static = await scraped(port, clients, some, ASKED[kind], STATIC[kind])
-                scrapes.append(Scrapes(gzip=kind.gzip, clients=clients, page=page, static=static))
-        for kind in (ZIPPED, PLAIN):
+                some = rounds if clients == 1 else max(2, rounds // (10 if variant.gzip else 50))
+                page, static = await scraped(port, clients, some, ASKED[variant], STATIC[variant])
+                scrapes.append(Scrapes(gzip=variant.gzip, clients=clients, page=page, static=static))
+        for variant in (ZIPPED, PLAIN):
             # Long enough for several publications.
-            some = 10 * rounds if kind.gzip else rounds
-            busy.append(await scraped_while_busy(bench, port, kind, some))
+            some = 10 * rounds if variant.gzip else rounds
+            busy.append(await scraped_while_busy(bench, port, variant, some))
     return Figures(
         pipelines=pipelines,
         series=series,

@@ -17,6 +17,7 @@ import os
 import platform
 import socket
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,10 +38,12 @@ from starlette.routing import Route
 
 from benchmarks import json_exporter
 from benchmarks.json_exporter import Peer
+from benchmarks.machine import forget_peak, peak, resident, unit
+from exporter import process
 from exporter.api import Answer, Api
 from exporter.assembly import assemble
 from exporter.config.schema import Config
-from exporter.exposition import Format, Kind
+from exporter.exposition import Format, Variant
 from exporter.providers.base import Call
 from exporter.simulator import serve
 
@@ -48,13 +51,16 @@ STAGES = ("checkout", "build", "test", "package", "deploy")
 INTERVAL = 60.0
 NOW = 1_700_000_000.0
 SHARES = {"nothing": 0.0, "1 %": 0.01, "all": 1.0}
-PAGE = Kind(Format.OPENMETRICS, gzip=True)
+PAGE = Variant(Format.OPENMETRICS, gzip=True)
 
 TARGETS = {("nothing", False): 1.0, ("nothing", True): 6.0, ("1 %", False): 9.0}
 """How many times `orjson.loads` a refresh may cost at 10,000 pipelines, by what changed and whether HTTP is counted."""
 
 STEEPEST = 1.1
 """The greatest exponent by which costs may grow."""
+
+REST, PEAK = 2.5, 4.0
+"""How many times the plain page an exporter may have in memory."""
 
 
 class Refresh(msgspec.Struct, frozen=True):
@@ -66,11 +72,22 @@ class Refresh(msgspec.Struct, frozen=True):
     """Of one refresh, the median: asking, accounting, rendering, compressing."""
     loads: float
     """Of `orjson.loads` on the same answers, the median."""
+    unit: float
+    """Of a fixed work, the median."""
 
     @property
     def ratio(self) -> float:
         """Times `orjson.loads`."""
         return self.seconds / self.loads
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Bytes that a whole exporter has in memory, beyond what the process had before."""
+
+    rest: int
+    """After refreshes in which nothing changed."""
+    peak: int
+    """The most there ever was, refreshes in which all changed included."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +100,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the plain page."""
     start: float
     """CPU seconds from nothing to the first complete page, HTTP aside."""
+    unit: float
+    """CPU seconds of a fixed work just after that."""
     first_page: float
     """Seconds from the first request to the first complete page, by the clock, with HTTP."""
     refreshes: tuple[Refresh, ...]
+    memory: Memory
+    """Without HTTP."""
     peer: Peer | None
     """What json_exporter takes, where it was given."""
 
@@ -215,20 +236,23 @@ def measured(pipelines: int, turns: int, binary: Path | None) -> Figures:
     refreshes: list[Refresh] = []
     with served(pipelines) as url:
         for http in (False, True):
-            found, start, page = asyncio.run(refreshed(cloud, url, turns, http=http))
+            found, start, used = asyncio.run(refreshed(cloud, url, turns, http=http))
             refreshes += found
             if http:
                 first_page = start.seconds
             else:
-                first, size = start.cpu, page
+                # In this order, so that what is measured is not what the other has left.
+                first, page, memory = start, start.page, used
         peer = json_exporter.measured(binary, url, chunks(cloud), turns) if binary else None
     return Figures(
         pipelines=pipelines,
         answers=sum(map(len, answers_of(cloud))),
-        page=size,
-        start=first,
+        page=page,
+        start=first.cpu,
+        unit=first.unit,
         first_page=first_page,
         refreshes=tuple(refreshes),
+        memory=memory,
         peer=peer,
     )
 
@@ -238,10 +262,18 @@ class Start(msgspec.Struct, frozen=True):
 
     cpu: float
     seconds: float
+    unit: float
+    """CPU seconds of a fixed work just afterwards."""
+    page: int
+    """Bytes of the page."""
 
 
-async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[list[Refresh], Start, int]:
-    """Refreshes of every kind, the start, and the size of the first page."""
+async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[list[Refresh], Start, Memory]:
+    """Refreshes of every kind, the start, and the memory that is taken."""
+    answers_of(cloud)
+    process.tidy()
+    forget_peak()
+    before = resident()
     clock = Clock()
     exporter = assemble(settings(cloud, url), clock)
     await exporter.publisher.body(PAGE)
@@ -254,14 +286,12 @@ async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[
     try:
         began, cpu_before = time.perf_counter(), time.process_time()
         await exporter.pollers[0].tick()
-        start = Start(time.process_time() - cpu_before, time.perf_counter() - began)
-        page = (await exporter.publisher.body(Kind(Format.OPENMETRICS, gzip=False))).length
-        # From here on only the page that Prometheus asks for.
-        clock.now += 10 * INTERVAL
-        await exporter.publisher.body(PAGE)
-        await exporter.pollers[0].tick()
+        used, seconds = time.process_time() - cpu_before, time.perf_counter() - began
+        page = sum(len(block.data) for block in exporter.publisher.exposition.blocks(PAGE.form))
+        start = Start(used, seconds, unit(), page)
+        process.tidy()
         for name, share in SHARES.items():
-            ours, theirs = [], []
+            ours, theirs, units = [], [], []
             for _ in range(turns):
                 clock.now += INTERVAL
                 if share:
@@ -276,14 +306,17 @@ async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[
                 began = time.process_time()
                 await exporter.pollers[0].tick()
                 ours.append(time.process_time() - began)
+                units.append(unit())
             if not exporter.pollers[0].up:
                 raise RuntimeError("a poll failed")
-            found.append(Refresh(name, http, statistics.median(ours), statistics.median(theirs)))
+            found.append(Refresh(name, http, *map(statistics.median, (ours, theirs, units))))
+            if not share:
+                rest = resident() - before
     finally:
         if not http:
             handed.stop()
         await exporter.pollers[0].close()
-    return found, start, page
+    return found, start, Memory(rest, peak() - before)
 
 
 def load(bodies: Sequence[bytes]) -> None:
@@ -385,6 +418,11 @@ def report(figures: Sequence[Figures]) -> Iterator[str]:
             f"{one.pipelines:,} pipelines: {one.start:.2f} CPU seconds to the first page, HTTP aside; "
             f"with it {one.first_page:.2f} s"
         )
+        yield (
+            f"{one.pipelines:,} pipelines: {one.memory.rest / 1e6:.0f} MB in memory at rest, "
+            f"{one.memory.rest / one.page:.2f} times the page (target {REST:g}), {one.memory.peak / 1e6:.0f} MB at the "
+            f"peak, {one.memory.peak / one.page:.2f} times (target {PEAK:g})"
+        )
         if one.peer:
             ours = next(each for each in one.refreshes if each.http)
             yield (
@@ -397,15 +435,15 @@ def report(figures: Sequence[Figures]) -> Iterator[str]:
 
 
 def exponents(figures: Sequence[Figures]) -> Iterator[tuple[str, float]]:
-    """By which power each cost grows from the least to the greatest number of pipelines."""
+    """By which power each cost grows from the least to the greatest number of pipelines, in pieces of a fixed work."""
     if len(figures) < 2:
         return
     least, most = figures[0], figures[-1]
     times = math.log(most.pipelines / least.pipelines)
     for first, last in zip(least.refreshes, most.refreshes, strict=True):
         name = f"a refresh with {first.changed} changed, {'with' if first.http else 'without'} HTTP,"
-        yield name, math.log(last.seconds / first.seconds) / times
-    yield "the start", math.log(most.start / least.start) / times
+        yield name, math.log(last.seconds / last.unit / (first.seconds / first.unit)) / times
+    yield "the start", math.log(most.start / most.unit / (least.start / least.unit)) / times
 
 
 def main() -> int:
@@ -417,8 +455,22 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--json-exporter", type=Path, metavar="BINARY", help="compare with json_exporter")
+    parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
-    figures = [measured(pipelines, flags.turns, flags.json_exporter) for pipelines in flags.pipelines]
+    if flags.alone:
+        process.prepare()
+        one = measured(flags.alone, flags.turns, flags.json_exporter)
+        sys.stdout.buffer.write(msgspec.json.encode(one))
+        return 0
+    figures = []
+    for pipelines in flags.pipelines:
+        # In a process of its own: memory that another has left would not be counted.
+        command = [sys.executable, "-m", "benchmarks.polls"]
+        command += ["--alone", str(pipelines), "--turns", str(flags.turns)]
+        if flags.json_exporter:
+            command += ["--json-exporter", str(flags.json_exporter)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this program itself
+        figures.append(msgspec.json.decode(done.stdout, type=Figures))
     sys.stdout.writelines(f"{line}\n" for line in report(figures))
     if flags.json:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ import msgspec
 from exporter.assembly import Exporter, assemble
 from exporter.clock import SystemClock
 from exporter.config.schema import Config
-from exporter.exposition import Format, Kind
+from exporter.exposition import Format, Variant
 from exporter.ledger import KEPT
 from exporter.model import Run, Stage, Status, Trigger
 from exporter.store import Changes, Store, Stored
@@ -232,7 +232,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     moments.append(time.perf_counter())
     again = assemble(config, SystemClock(), store=store_again, stored=stored)
     await again.publisher.publish()
-    page = await again.publisher.body(Kind(Format.TEXT, gzip=False))
+    page = await again.publisher.body(Variant(Format.TEXT, gzip=False))
     moments.append(time.perf_counter())
     shown = b"".join(page.chunks).count(b"\nci_pipeline_latest_finished_run_number{")
     if shown != pipelines:

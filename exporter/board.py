@@ -440,8 +440,7 @@ class Entry:
         return _Notes(run.id, run.status, change, waiting)
 
     def _show(self, *, up: bool | None) -> None:
-        gone = bool(self._notes.run) and self._absences >= ABSENCES
-        kept, state = self._kept, self._shown
+        kept, state, latest = self._kept, self._shown, self._latest
         view = View(
             pipeline=self.pipeline,
             up=up,
@@ -449,24 +448,24 @@ class Entry:
             durations=kept.durations if kept is not None else None,
         )
         if state is not None and not self._expired:
-            view = msgspec.structs.replace(view, finished=state.finished, series=state.series)
-            if gone:
-                view = msgspec.structs.replace(view, finished=None, series=None)
-            elif self._asked is not None:
-                view = msgspec.structs.replace(
-                    view,
-                    latest=_with_detail(self._latest, self._detail),
-                    status_change=self._notes.change if self._latest is not None else None,
-                    stage_changes=tuple((one.name, one.sequence, one.since) for one in self._notes.waiting)
-                    if self._latest is not None
-                    else (),
-                    active_starts=tuple(one.start for one in state.open),
-                )
-            if self._asked is not None:
-                has_run = self._latest is not None and not self._absences
-                view = msgspec.structs.replace(view, has_run=has_run)
+            gone = bool(self._notes.run) and self._absences >= ABSENCES
+            answered = self._asked is not None
+            told = answered and not gone
+            view = msgspec.structs.replace(
+                view,
+                has_run=latest is not None and not self._absences if answered else None,
+                finished=None if gone else state.finished,
+                series=None if gone else state.series,
+                latest=_with_detail(latest, self._detail) if told else None,
+                status_change=self._notes.change if told and latest is not None else None,
+                stage_changes=self._stage_changes() if told and latest is not None else (),
+                active_starts=tuple([one.start for one in state.open]) if told else None,
+            )
         if view != self.view:
             self.view = view
+
+    def _stage_changes(self) -> tuple[tuple[str, int, float], ...]:
+        return tuple([(one.name, one.sequence, one.since) for one in self._notes.waiting])
 
 
 def _observe_nothing(durations: Durations, _: Run) -> Durations:

@@ -24,7 +24,7 @@ from exporter.clock import SystemClock
 from exporter.config.fields import ProjectSection
 from exporter.config.schema import Config, ConfigError, load
 from exporter.daemon import ListenError, guarded_tick, listen, run
-from exporter.exposition import Body, Format, Kind
+from exporter.exposition import Body, Format, Variant
 from exporter.membership import no_member
 from exporter.shard import SHARDS, Shard, chosen
 from exporter.store import StateError
@@ -208,7 +208,7 @@ async def _poll_once(config: Config, shard: Shard | None) -> tuple[Exporter, Bod
                 poller.progress = bar.update
                 polls.create_task(guarded_tick(poller, once=True))
     await exporter.publisher.publish()
-    page = await exporter.publisher.body(Kind(Format.TEXT, gzip=False))
+    page = await exporter.publisher.body(Variant(Format.TEXT, gzip=False))
     for poller in exporter.pollers:
         await poller.close()
     return exporter, page

@@ -158,6 +158,7 @@ async def run(
     server.should_exit = True
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+    exporter.publisher.close()
     for poller in exporter.pollers:
         await poller.close()
     await exporter.archive.close()

@@ -37,9 +37,10 @@ def choose_format(accept: str) -> Format:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether the client takes gzip: named, or by `*`, with a q-value above 0."""
+    """Whether the client takes gzip: named, or by `*`, with a q-value above 0 and not below that of `identity`."""
     weights = {name: weight for name, _, weight in _ranges(accept_encoding)}
-    return weights.get("gzip", weights.get("*", 0.0)) > 0
+    gzip = weights.get("gzip", weights.get("*", 0.0))
+    return gzip > 0 and gzip >= weights.get("identity", 0.0)
 
 
 def _ranges(header: str) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -1,4 +1,4 @@
-"""The page in force: rendered after a poll, off the event loop, and swapped whole, in the kinds that are asked for."""
+"""The page in force: rendered after a poll, off the event loop, and swapped whole, in the variants that are asked for."""
 
 import asyncio
 import logging
@@ -10,18 +10,22 @@ from typing import TypeVar
 
 from exporter.board import Board, ProjectView, View
 from exporter.clock import Clock
-from exporter.exposition import Body, Exposition, Kind
+from exporter.exposition import Body, Exposition, Variant
 from exporter.telemetry import Telemetry
 
 FORGET = 600.0
-"""Seconds after which a kind of page that nobody asks for is made no longer."""
+"""Seconds after which a variant of page that nobody asks for is made no longer."""
 
-PATIENCE = 1.0
-"""Seconds that a publication may wait in all for pages to be sent."""
+REST = 4
+"""How many times as long as it has worked rendering rests while a page is sent."""
 
 T = TypeVar("T")
 
 _log = logging.getLogger("exporter.publisher")
+
+
+class ClosedError(Exception):
+    """The publisher was closed while it rendered."""
 
 
 class Publisher:
@@ -38,35 +42,37 @@ class Publisher:
         self._clock = clock
         self._wanted = False
         self._told: set[str] = set()
-        """Families that a fault was logged of."""
-        self._asked: dict[Kind, float] = {}
-        """When a kind was last asked for, in monotonic seconds."""
-        self._page: Mapping[Kind, Body] = {}
+        """Families that a failure was logged of."""
+        self._asked: dict[Variant, float] = {}
+        """When a variant was last asked for, in monotonic seconds."""
+        self._page: Mapping[Variant, Body] = {}
         """The last finished page; before the first publication, one of the exporter's own series."""
         self._turn = asyncio.Lock()
         self._sending = 0
         self._calm = threading.Event()
         """Whether no page is being sent."""
         self._calm.set()
-        self._patience = 0.0
+        self._rested = 0.0
+        """When the thread last rested, or began; in monotonic seconds."""
+        self._closed = False
         exposition.pause = self._give_way
         # One for all: whatever is broken off at the end, no two render at once.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
 
-    async def body(self, kind: Kind) -> Body:
-        """The page in force; who is the first to ask for a kind waits until it is made, with all who ask meanwhile."""
-        self._asked[kind] = self._clock.monotonic()
-        if kind not in self._page:
+    async def body(self, variant: Variant) -> Body:
+        """The page in force; who is the first to ask for a variant waits until it is made, with all who ask meanwhile."""
+        self._asked[variant] = self._clock.monotonic()
+        if variant not in self._page:
             async with self._turn:
-                if kind not in self._page:
-                    body = await self._apart(lambda: self.exposition.body(kind))
-                    self._page = {**self._page, kind: body}
-        return self._page[kind]
+                if variant not in self._page:
+                    body = await self._apart(lambda: self.exposition.body(variant))
+                    self._page = {**self._page, variant: body}
+        return self._page[variant]
 
     @asynccontextmanager
-    async def sending(self, kind: Kind) -> AsyncIterator[Body]:
+    async def sending(self, variant: Variant) -> AsyncIterator[Body]:
         """The page in force, while it is sent: rendering gives way to it."""
-        body = await self.body(kind)
+        body = await self.body(variant)
         self._sending += 1
         self._calm.clear()
         try:
@@ -88,44 +94,66 @@ class Publisher:
             pipelines = [view for board in self._boards for view in board.views()]
             projects = [view for board in self._boards if (view := board.project_view()) is not None]
             since = self._clock.monotonic() - FORGET
-            self._asked = {kind: at for kind, at in self._asked.items() if at >= since}
-            kinds = tuple(self._asked)
-            self.published += 1
-            page = await self._apart(lambda: self._render(pipelines, projects, kinds))
+            self._asked = {variant: at for variant, at in self._asked.items() if at >= since}
+            variants = tuple(self._asked)
+            try:
+                page = await self._apart(lambda: self._render(pipelines, projects, variants))
+            except BaseException:
+                # Who waits for the turn relies on this one.
+                self._wanted = True
+                raise
             gone = [chunk for body in self._page.values() for chunk in body.chunks]
             self._page = page
+            self.published += 1
             self._thread.submit(self._let_go, gone)
 
+    def close(self) -> None:
+        """Render no more; what is under way is broken off."""
+        self._closed = True
+        self._calm.set()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     def _render(
-        self, pipelines: Sequence[View], projects: Sequence[ProjectView], kinds: Collection[Kind]
-    ) -> Mapping[Kind, Body]:
-        self.exposition.keep(kinds)
+        self, pipelines: Sequence[View], projects: Sequence[ProjectView], variants: Collection[Variant]
+    ) -> Mapping[Variant, Body]:
+        self.exposition.keep(variants)
         self.exposition.update(pipelines, projects)
         for board in self._boards:
             withheld = self.exposition.withheld.get(board.project, 0)
             self._telemetry.withheld(board.project, withheld)
-        return {kind: self.exposition.body(kind) for kind in kinds}
+        return {variant: self.exposition.body(variant) for variant in variants}
 
     def _give_way(self) -> None:
-        """Wait, in the thread that renders, while a page is sent; but not for clients that read slowly."""
-        if self._patience > 0 and not self._calm.is_set():
-            began = self._clock.monotonic()
-            self._calm.wait(self._patience)
-            self._patience -= self._clock.monotonic() - began
+        """Rest for a while, in the thread that renders, if a page is sent.
+
+        Not until it has been sent, since clients may read slowly, or come without a pause.
+
+        Raises:
+            ClosedError: nobody waits for what is rendered any more.
+
+        """
+        if self._closed:
+            raise ClosedError
+        if not self._calm.is_set():
+            self._calm.wait(REST * (self._clock.monotonic() - self._rested))
+        self._rested = self._clock.monotonic()
 
     def _let_go(self, chunks: list[bytes]) -> None:
         """Free a page when it has been sent, and bit by bit: at once it would be a pause of tens of milliseconds."""
-        self._patience = PATIENCE
-        self._give_way()
+        self._rested = self._clock.monotonic()
         while chunks:
+            self._give_way()
             chunks.pop()
 
     async def _apart(self, work: Callable[[], T]) -> T:
-        self._patience = PATIENCE
-        done = await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        for family, fault in self.exposition.faults.take().items():
-            self._telemetry.not_rendered(family, fault.times)
+        done = await asyncio.get_running_loop().run_in_executor(self._thread, self._begin, work)
+        for family, failure in self.exposition.failures.take().items():
+            self._telemetry.not_rendered(family, failure.times)
             if family not in self._told:
                 self._told.add(family)
-                _log.error("a page lacks some of %s: %s; please report this", family, fault.words)
+                _log.error("a page lacks some of %s: %s; please report this", family, failure.words)
         return done
+
+    def _begin(self, work: Callable[[], T]) -> T:
+        self._rested = self._clock.monotonic()
+        return work()

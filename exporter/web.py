@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -12,29 +13,34 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from exporter import __version__
-from exporter.exposition import Body, Kind
+from exporter.exposition import Body, Variant
 from exporter.negotiation import accepts_gzip, choose_format
+
+_TURN = 1 << 20
+"""Bytes after which it is the turn of others."""
+
+_log = logging.getLogger("exporter.web")
 
 
 def application(
     *,
-    page: Callable[[Kind], AbstractAsyncContextManager[Body]],
+    page: Callable[[Variant], AbstractAsyncContextManager[Body]],
     ready: Callable[[], bool],
     effective_config: str,
     telemetry_path: str,
 ) -> Starlette:
     """The web application.
 
-    `page` gives the page in force of a kind, for as long as it is sent; `ready` tells whether the first refreshes have
+    `page` gives the page in force of a variant, for as long as it is sent; `ready` tells whether the first refreshes have
     ended; `effective_config` is the configuration with its secrets masked.
     """
 
     async def metrics(request: Request) -> Response:
-        kind = Kind(
+        variant = Variant(
             choose_format(", ".join(request.headers.getlist("accept"))),
             accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))),
         )
-        return _PageResponse(kind, page)
+        return _PageResponse(variant, page)
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("Healthy\n")
@@ -67,17 +73,27 @@ def application(
 class _PageResponse(Response):
     """A page, sent chunk by chunk as fast as the client reads; it stays the same though another is published meanwhile."""
 
-    def __init__(self, kind: Kind, page: Callable[[Kind], AbstractAsyncContextManager[Body]]) -> None:
-        super().__init__(media_type=kind.form.value)
-        self._kind = kind
+    def __init__(
+        self, variant: Variant, page: Callable[[Variant], AbstractAsyncContextManager[Body]]
+    ) -> None:
+        super().__init__(media_type=variant.form.value)
+        self._variant = variant
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
         """Send it."""
-        async with self._page(self._kind) as body:
+        try:
+            await self._send(scope, send)
+        except Exception:
+            # The server's own words are silenced, since they tell of every client that leaves early.
+            _log.exception("a scrape failed; please report this")
+            raise
+
+    async def _send(self, scope: Scope, send: Send) -> None:
+        async with self._page(self._variant) as body:
             self.headers["Content-Length"] = str(body.length)
             self.headers["Vary"] = "Accept, Accept-Encoding"
-            if self._kind.gzip:
+            if self._variant.gzip:
                 self.headers["Content-Encoding"] = "gzip"
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             await send(start)
@@ -92,9 +108,6 @@ class _PageResponse(Response):
                         sent = 0
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-
-_TURN = 1 << 20
-"""Bytes after which it is the turn of others."""
 
 _LANDING = """<!doctype html>
 <html lang="en">
@@ -121,7 +134,7 @@ body {{ background: #16181d; color: #ddd; }} small, dd {{ color: #aaa; }} a {{ c
 <dt><a href="{metrics}">{metrics}</a></dt><dd>what Prometheus scrapes</dd>
 <dt><a href="/config">/config</a></dt><dd>the configuration in force, secrets masked</dd>
 <dt><a href="/-/healthy">/-/healthy</a></dt><dd>200 while the process lives</dd>
-<dt><a href="/-/ready">/-/ready</a></dt><dd>200 once every project was asked for the first time</dd>
+<dt><a href="/-/ready">/-/ready</a></dt><dd>200 once every project was asked for the first time, well or not</dd>
 </dl>
 </body>
 </html>

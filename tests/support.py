@@ -6,7 +6,7 @@ from typing import Any
 from exporter.assembly import Exporter
 from exporter.auth import Auth
 from exporter.config.schema import Config
-from exporter.exposition import Format, Kind
+from exporter.exposition import Format, Variant
 from exporter.providers import AnyProject, connect
 from exporter.providers.codearts import CodeArts
 
@@ -60,4 +60,4 @@ def config(*projects: dict[str, Any], **sections: Any) -> Config:
 
 def shown(exporter: Exporter) -> str:
     """The page that was published last, as text."""
-    return b"".join(exporter.publisher.exposition.body(Kind(Format.TEXT, gzip=False)).chunks).decode()
+    return b"".join(exporter.publisher.exposition.body(Variant(Format.TEXT, gzip=False)).chunks).decode()

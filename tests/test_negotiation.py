@@ -138,13 +138,17 @@ def test_the_higher_weight_wins_then_the_first_then_the_named(accept, expected):
         ("GZIP", True),
         ("gzip;q=1.0", True),
         ("gzip;q=0.001", True),
-        ("gzip ; q = 0.5 , identity", True),
+        ("gzip ; q = 0.5 , identity ; q = 0.5", True),
+        ("gzip, identity", True),
+        ("gzip;q=0.5, identity;q=0.4", True),
         ("*", True),
         ("*;q=0.1", True),
         ("*;q=0, gzip", True),
         ("", False),
         ("identity", False),
         ("br, deflate", False),
+        ("gzip;q=0.5, identity", False),
+        ("*;q=0.5, identity;q=0.6", False),
         ("gzip;q=0", False),
         ("gzip;q=0.0", False),
         ("gzip;q=0, *", False),
@@ -159,7 +163,7 @@ def test_the_higher_weight_wins_then_the_first_then_the_named(accept, expected):
     ids=lambda value: repr(value)[:40],
 )
 def test_gzip_is_for_those_who_take_it(accept_encoding, expected):
-    """Named with a weight above zero, or by `*`; what names gzip outdoes what does not."""
+    """Named with a weight above zero, or by `*`; what names gzip outdoes what does not. Nobody who prefers it plain."""
     assert accepts_gzip(accept_encoding) is expected
 
 

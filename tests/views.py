@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exporter.board import ProjectView, View
 from exporter.config.schema import Metrics
-from exporter.exposition import Exposition, Format, Kind
+from exporter.exposition import Exposition, Format, Variant
 from exporter.ledger import Series
 from exporter.metrics import Catalogue, Family, Sample, Type
 from exporter.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
@@ -199,7 +199,7 @@ def render(
 ) -> dict[Format, bytes]:
     """The page of these views, in both formats."""
     exposed.update(pipelines, projects)
-    return {form: b"".join(exposed.body(Kind(form, gzip=False)).chunks) for form in Format}
+    return {form: b"".join(exposed.body(Variant(form, gzip=False)).chunks) for form in Format}
 
 
 def counting(

@@ -220,7 +220,15 @@ def _label_name(name: str) -> str:
     return name
 
 
-Labels = dict[Annotated[str, AfterValidator(_label_name)], str]
+def _label_value(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{value!r} is no text that UTF-8 can tell") from None
+    return value
+
+
+Labels = dict[Annotated[str, AfterValidator(_label_name)], Annotated[str, AfterValidator(_label_value)]]
 
 
 class RateLimit(Section):

@@ -6,7 +6,7 @@ compressed to. A view keeps its place: who leaves leaves it empty, who joins tak
 """
 
 from array import array
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -16,7 +16,11 @@ from exporter.exposition.lines import Column
 from exporter.exposition.member import Deflated
 from exporter.metrics import DEPTHS
 
+T = TypeVar("T")
 V = TypeVar("V")
+
+_STRIDE = 256
+"""Views that are looked at in less than a millisecond."""
 
 
 class Block:
@@ -77,7 +81,7 @@ class Shown(msgspec.Struct, Generic[V], frozen=True, gc=False):
     """Families that look less deep are shown."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True):
     """What went wrong in rendering a family."""
 
     times: int
@@ -85,18 +89,18 @@ class Fault(msgspec.Struct, frozen=True):
     """What it was the last time."""
 
 
-class Faults:
+class Failures:
     """What went wrong in rendering, by family: it cost itself only."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Fault] = {}
+        self._found: dict[str, Failure] = {}
 
     def add(self, family: str, words: str, times: int = 1) -> None:
         """Something went wrong."""
         before = self._found.get(family)
-        self._found[family] = Fault(times + (before.times if before else 0), words)
+        self._found[family] = Failure(times + (before.times if before else 0), words)
 
-    def take(self) -> dict[str, Fault]:
+    def take(self) -> dict[str, Failure]:
         """What went wrong since the last time."""
         found, self._found = self._found, {}
         return found
@@ -122,7 +126,7 @@ class Shelf(Generic[V]):
         self,
         key: Callable[[V], Hashable],
         identity: Callable[[V], str],
-        faults: Faults,
+        failures: Failures,
         pause: Callable[[], None],
         size: int,
     ) -> None:
@@ -132,7 +136,7 @@ class Shelf(Generic[V]):
         """
         self._key = key
         self._identity = identity
-        self._faults = faults
+        self._failures = failures
         self._pause = pause
         self._size = size
         self._groups: list[_Group[V]] = []
@@ -140,7 +144,7 @@ class Shelf(Generic[V]):
 
     def update(self, shown: Iterable[Shown[V]]) -> None:
         """Take over what is to be shown; of several with one key the last is."""
-        wanted = {self._key(one.view): one for one in shown}
+        wanted = {self._key(one.view): one for one in self._by_and_by(shown)}
         changes: dict[_Group[V], dict[int, Shown[V] | None]] = {}
         for key in self._where.keys() - wanted.keys():
             group, place = self._where.pop(key)
@@ -149,15 +153,28 @@ class Shelf(Generic[V]):
             changes.setdefault(group, {})[place] = None
         if changes:
             self._merge()
-        for key, one in wanted.items():
+        for key, one in self._by_and_by(wanted.items()):
             group, place = self._where.get(key) or self._join(key)
             known = group.places[place]
             if known is None or known.view is not one.view or known.depth != one.depth:
                 group.places[place] = one
                 changes.setdefault(group, {})[place] = one
-        for group in self._groups:
-            if group in changes:
-                self._render(group, changes[group])
+        try:
+            for group in self._groups:
+                if group in changes:
+                    self._render(group, changes[group])
+        except BaseException:
+            # Their lines are not those of their views any more, and nothing would tell the next time.
+            for group in changes:
+                group.blocks.clear()
+            raise
+
+    def _by_and_by(self, many: Iterable[T]) -> Iterator[T]:
+        """The same, with pauses."""
+        for count, one in enumerate(many):
+            if not count % _STRIDE:
+                self._pause()
+            yield one
 
     def blocks(self, column: Column[V]) -> list[Block]:
         """The blocks of a column that is kept."""
@@ -171,18 +188,15 @@ class Shelf(Generic[V]):
                 rows = [(one, self._labels(one)) for one in group.places]
                 for column in missing:
                     self._pause()
-                    group.blocks[column] = Block.of([self.part(column, one, labels) for one, labels in rows])
+                    group.blocks[column] = Block.of([self._part(column, one, labels) for one, labels in rows])
 
-    def keep(self, columns: Collection[Column[V]]) -> None:
-        """Forget the blocks of other columns."""
+    def keep(self, columns: Collection[Column[V]], deflated: Collection[Column[V]]) -> None:
+        """Forget the blocks of other columns than these, and what blocks are compressed to of others than the `deflated`."""
         for group in self._groups:
             group.blocks = {column: block for column, block in group.blocks.items() if column in columns}
-
-    def forget_deflated(self) -> None:
-        """Forget what blocks are compressed to."""
-        for group in self._groups:
-            for block in group.blocks.values():
-                block.forget_deflated()
+            for column, block in group.blocks.items():
+                if column not in deflated:
+                    block.forget_deflated()
 
     def _join(self, key: Hashable) -> tuple[_Group[V], int]:
         """Find a place for one view more."""
@@ -209,7 +223,7 @@ class Shelf(Generic[V]):
                 if one is not None:
                     del self._where[self._key(one.view)]
 
-    def part(self, column: Column[V], one: Shown[V] | None, labels: str) -> bytes:
+    def _part(self, column: Column[V], one: Shown[V] | None, labels: str) -> bytes:
         """The lines of a column for a view with these labels."""
         if one is None or column.depth >= one.depth:
             return b""
@@ -217,10 +231,10 @@ class Shelf(Generic[V]):
         try:
             lines, twice = column.lines(one.view, labels)
         except Exception as error:  # noqa: BLE001  # whatever it is, the other families are to be shown
-            self._faults.add(name, f"{type(error).__name__}: {error}")
+            self._failures.add(name, f"{type(error).__name__}: {error}")
             return b""
         if twice:
-            self._faults.add(name, f"a series twice, of {labels}", twice)
+            self._failures.add(name, f"a series twice, of {labels}", twice)
         return lines
 
     def _render(self, group: _Group[V], some: Mapping[int, Shown[V] | None]) -> None:
@@ -228,7 +242,7 @@ class Shelf(Generic[V]):
         rows = [(place, some[place], self._labels(some[place])) for place in sorted(some)]
         for column, block in group.blocks.items():
             self._pause()
-            parts = [(place, self.part(column, one, labels)) for place, one, labels in rows]
+            parts = [(place, self._part(column, one, labels)) for place, one, labels in rows]
             group.blocks[column] = block.changed(parts)
 
     def _labels(self, one: Shown[V] | None) -> str:

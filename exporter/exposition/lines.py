@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, StrEnum
 from functools import lru_cache
-from itertools import zip_longest
 from typing import Generic, TypeVar
 
 from prometheus_client.utils import floatToGoString
@@ -30,13 +29,14 @@ class Format(StrEnum):
 _RUN_ID = "run_id"
 _EXEMPLAR_LENGTH = 128
 """Characters that the labels of an exemplar may have, names and values together; one more fails the scrape."""
+_UNREADABLE = frozenset('"\\')
 _WORDS = 256
 """Sets of labels of a family that are kept as they are written."""
 _PLAIN = 1e6
 """Numbers from here on Go writes with an exponent, where Python does not."""
 
 
-class Part(Enum):
+class Content(Enum):
     """What a column has of its family."""
 
     VALUES = 1
@@ -52,12 +52,12 @@ class Column(Generic[V]):
         family: Family[V],
         labels: Sequence[str],
         heads: Mapping[Format, bytes],
-        part: Part = Part.VALUES,
+        content: Content = Content.VALUES,
     ) -> None:
         """`labels` are the names of the identity's."""
         self.family = family
         self.heads = heads
-        self.part = part
+        self.content = content
         self.depth = family.depth
         self._exemplars = Format.OPENMETRICS in heads
         # Labels are written in alphabetical order, as prometheus-client does. No family's label falls between those
@@ -89,17 +89,31 @@ class Column(Generic[V]):
             given, value = sample.labels, sample.value
             before, after = self._around(given)
             lines = ""
-            if self.part is not Part.CREATED:
+            if self.content is not Content.CREATED:
                 if isinstance(value, Histogram):
                     lines = self._histogram(value, given, f"{before}{identity}{after}", f"{identity}{after}")
                 else:
                     lines = f"{name}{{{before}{identity}{after}}} {number(value)}\n"
-            if self.part is not Part.VALUES and sample.created is not None:
+            if self.content is not Content.VALUES and sample.created is not None:
                 lines += (
                     f"{_base(self.family)}_created{{{before}{identity}{after}}} {number(sample.created)}\n"
                 )
             found[given] = lines
         return "".join(found.values()).encode(), count - len(found)
+
+    def series(self, view: V) -> int:
+        """How many series a view has, without writing them.
+
+        Raises:
+            Exception: whatever the family's own function raises.
+
+        """
+        found: dict[tuple[str, ...], int] = {}
+        for sample in self.family.samples(view):
+            values = len(self._bounds) + 2 if isinstance(sample.value, Histogram) else 1
+            created = self.content is not Content.VALUES and sample.created is not None
+            found[sample.labels] = values + created
+        return sum(found.values())
 
     def _surround(self, given: tuple[str, ...]) -> tuple[str, str]:
         """What stands before the labels of the identity, and what after them."""
@@ -118,7 +132,7 @@ class Column(Generic[V]):
         for bound, count in zip(self._bounds, histogram.counts, strict=True):
             total += count
             lines.append(f"{start}{bound}{end} {number(total)}")
-        if self._exemplars:
+        if self._exemplars and histogram.exemplars:
             lines = _with_exemplars(lines, histogram.exemplars)
         lines += (
             f"{name}_count{{{labels}}} {number(total)}",
@@ -136,10 +150,10 @@ def columns(
         both = Column(family, labels, {form: _head(family, form) for form in Format})
         return dict.fromkeys(Format, (both,))
     text, openmetrics = (
-        Column(family, labels, {form: _head(family, form)}, part)
-        for form, part in (
-            (Format.TEXT, Part.VALUES),
-            (Format.OPENMETRICS, Part.BOTH if created else Part.VALUES),
+        Column(family, labels, {form: _head(family, form)}, content)
+        for form, content in (
+            (Format.TEXT, Content.VALUES),
+            (Format.OPENMETRICS, Content.BOTH if created else Content.VALUES),
         )
     )
     if not created:
@@ -147,7 +161,7 @@ def columns(
     name = f"{_base(family)}_created"
     head = f"# HELP {name} {_escape_help(family.help)}\n# TYPE {name} gauge\n".encode()
     # Text 0.0.4 takes them as a family of their own only.
-    apart = Column(family, labels, {Format.TEXT: head}, Part.CREATED)
+    apart = Column(family, labels, {Format.TEXT: head}, Content.CREATED)
     return {Format.TEXT: (text, apart), Format.OPENMETRICS: (openmetrics,)}
 
 
@@ -182,7 +196,7 @@ def number(value: float) -> str:
 def _with_exemplars(lines: Sequence[str], exemplars: Sequence[Exemplar | None]) -> list[str]:
     """A histogram's buckets with their exemplars."""
     shown = []
-    for line, exemplar in zip_longest(lines, exemplars):
+    for line, exemplar in zip(lines, exemplars, strict=True):
         if exemplar is None or not _readable(exemplar.run):
             shown.append(line)
             continue
@@ -192,8 +206,12 @@ def _with_exemplars(lines: Sequence[str], exemplars: Sequence[Exemplar | None]) 
 
 
 def _readable(run: str) -> bool:
-    """Whether a run's id may stand in an exemplar: prometheus-client, which others read pages with, takes no quote."""
-    return len(_RUN_ID) + len(run) <= _EXEMPLAR_LENGTH and '"' not in run
+    """Whether a run's id may stand in an exemplar.
+
+    There a NUL fails the whole scrape of Prometheus, which keeps a backslash as it is escaped, and prometheus-client, which
+    others read pages with, takes no quote (as of 2.42 and 0.26).
+    """
+    return len(_RUN_ID) + len(run) <= _EXEMPLAR_LENGTH and run.isprintable() and not _UNREADABLE & set(run)
 
 
 def _pair(name: str, value: str) -> str:

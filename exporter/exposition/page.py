@@ -1,8 +1,9 @@
-"""Pages: what is known, in the kinds that somebody asks for, as tuples of bytes of which the next page keeps the most.
+"""Pages: what is known, in the variants that somebody asks for, as tuples of bytes of which the next page keeps the most.
 
 A page is the exporter's own series, then family by family its head and its blocks.
 """
 
+import contextlib
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,8 +13,8 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter.board import ProjectView, View
-from exporter.exposition.blocks import Block, Faults, Shelf, Shown
-from exporter.exposition.lines import Format, Part, columns, pairs
+from exporter.exposition.blocks import Block, Failures, Shelf, Shown
+from exporter.exposition.lines import Content, Format, columns, pairs
 from exporter.exposition.member import Deflated, member
 from exporter.exposition.quota import Sizes, Sizing, allot
 from exporter.metrics import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
@@ -23,13 +24,13 @@ V = TypeVar("V")
 GROUP = 500
 """Views that share a block: from 100 to 5,000 a publication costs the same, but the longest step of it grows with them."""
 
-# To hand a chunk to the server takes as long as to copy some 50 kB: small ones are joined. Compressed blocks all are.
+# To hand a chunk to the server takes as long as to copy some 50 kB: small ones are joined, as most compressed ones are.
 _LEAST = 64 * 1024
 _LEAST_ZIPPED = 256 * 1024
 _EOF = b"# EOF\n"
 
 
-class Kind(NamedTuple):
+class Variant(NamedTuple):
     """What somebody asks for."""
 
     form: Format
@@ -37,7 +38,7 @@ class Kind(NamedTuple):
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """A finished page of one kind."""
+    """A finished page of one variant."""
 
     chunks: tuple[bytes, ...]
     length: int
@@ -89,7 +90,7 @@ class Exposition:
         group: int = GROUP,
     ) -> None:
         """`own` gives the exporter's metrics about itself; `max_series` is for each project, 0 is no limit."""
-        self.faults = Faults()
+        self.failures = Failures()
         self.pause: Callable[[], None] = _go_on
         """Called again and again while something is rendered, which takes no longer than milliseconds in between."""
         self.withheld: dict[str, int] = {}
@@ -103,7 +104,7 @@ class Exposition:
             PROJECT_LABELS,
             lambda view: (view.project, view.provider),
             lambda view: (view.project, view.provider),
-            self.faults,
+            self.failures,
             self._pause,
             created_series=created_series,
             group=group,
@@ -118,7 +119,7 @@ class Exposition:
                 view.pipeline.project,
                 view.pipeline.provider,
             ),
-            self.faults,
+            self.failures,
             self._pause,
             created_series=created_series,
             group=group,
@@ -153,10 +154,10 @@ class Exposition:
         self._projects.shelf.update(shown_projects)
         self._pipelines.shelf.update(shown_pipelines)
 
-    def body(self, kind: Kind) -> Body:
-        """The page of a kind."""
-        blocks = self.blocks(kind.form)
-        if kind.gzip:
+    def body(self, variant: Variant) -> Body:
+        """The page of a variant."""
+        blocks = self.blocks(variant.form)
+        if variant.gzip:
             return Body.of(member(self._deflated(blocks)), _LEAST_ZIPPED)
         return Body.of((block.data for block in blocks), _LEAST)
 
@@ -172,12 +173,12 @@ class Exposition:
         """What the page of a format is made of."""
         return [block for block in self._blocks(form) if block.data]
 
-    def keep(self, kinds: Collection[Kind]) -> None:
-        """Forget what only pages of other kinds have."""
-        forms = {kind.form for kind in kinds}
-        zipped = any(kind.gzip for kind in kinds)
+    def keep(self, variants: Collection[Variant]) -> None:
+        """Forget what only pages of other variants have."""
+        forms = {variant.form for variant in variants}
+        zipped = {variant.form for variant in variants if variant.gzip}
         for section in (self._projects, self._pipelines):
-            section.keep(forms, gzip=zipped)
+            section.keep(forms, zipped)
 
     def _blocks(self, form: Format) -> Iterator[Block]:
         if form not in self._own_blocks:
@@ -202,7 +203,7 @@ class _Section(Generic[V]):
         labels: Sequence[str],
         key: Callable[[V], Hashable],
         identity: Callable[[V], Sequence[str]],
-        faults: Faults,
+        failures: Failures,
         pause: Callable[[], None],
         *,
         created_series: bool,
@@ -216,9 +217,8 @@ class _Section(Generic[V]):
             for column in some
             for form, head in column.heads.items()
         }
-        self._identity: Callable[[V], str] = lambda view: pairs(labels, identity(view))
-        self.shelf = Shelf(key, self._identity, faults, pause, group)
-        self.sizing = Sizing(key, self._sizes)
+        self.shelf = Shelf(key, lambda view: pairs(labels, identity(view)), failures, pause, group)
+        self.sizing = Sizing(key, self._sizes, pause)
 
     def blocks(self, form: Format) -> Iterator[Block]:
         """The families, one after the other, each with its head."""
@@ -226,21 +226,24 @@ class _Section(Generic[V]):
         for by_form in self._columns:
             for column in by_form[form]:
                 blocks = self.shelf.blocks(column)
-                if column.part is not Part.CREATED or any(block.data for block in blocks):
+                if column.content is not Content.CREATED or any(block.data for block in blocks):
                     yield self._heads[column, form]
                 yield from blocks
 
-    def keep(self, forms: Collection[Format], *, gzip: bool) -> None:
-        """Forget what other pages have."""
-        self.shelf.keep({column for by_form in self._columns for form in forms for column in by_form[form]})
-        if not gzip:
-            self.shelf.forget_deflated()
+    def keep(self, forms: Collection[Format], zipped: Collection[Format]) -> None:
+        """Forget what is in no page of these formats, and what it is compressed to if it is in none of the `zipped`."""
+        kept, deflated = (
+            {column for by_form in self._columns for form in some for column in by_form[form]}
+            for some in (forms, zipped)
+        )
+        self.shelf.keep(kept, deflated)
 
     def _sizes(self, view: V) -> Sizes:
         """How many series a view has, by depth."""
         sizes = [0] * DEPTHS
-        labels = self._identity(view)
         for by_form in self._columns:
             for column in by_form[Format.OPENMETRICS]:
-                sizes[column.depth] += self.shelf.part(column, Shown(view), labels).count(b"\n")
+                # What cannot be written is told when it is tried.
+                with contextlib.suppress(Exception):
+                    sizes[column.depth] += column.series(view)
         return sizes

@@ -1,7 +1,8 @@
 """How much of a project is shown where `limits.max_series` does not allow all: deterministic, and steady between pages.
 
 Steps go first, then jobs, then stages, then pipelines; and of each those of pipelines with the greatest ids, so that a
-project that grows by a few series loses a few, and the same ones on every page.
+project that grows by a few series loses a few, and the same ones on every page. What the pipelines of a project share is
+one piece, and comes first.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -18,15 +19,20 @@ Sizes = Sequence[int]
 class Sizing(Generic[V]):
     """Counts the series of views, each once for as long as it is the same object."""
 
-    def __init__(self, key: Callable[[V], Hashable], count: Callable[[V], Sizes]) -> None:
+    def __init__(
+        self, key: Callable[[V], Hashable], count: Callable[[V], Sizes], pause: Callable[[], None]
+    ) -> None:
+        """`pause` is called before each view."""
         self._key = key
         self._count = count
+        self._pause = pause
         self._known: dict[Hashable, tuple[V, Sizes]] = {}
 
     def sizes(self, views: Iterable[V]) -> list[tuple[V, Sizes]]:
         """The views and their sizes."""
         before, self._known = self._known, {}
         for view in views:
+            self._pause()
             key = self._key(view)
             known = before.get(key)
             self._known[key] = known if known is not None and known[0] is view else (view, self._count(view))
