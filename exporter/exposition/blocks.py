@@ -144,8 +144,21 @@ class Shelf(Generic[V]):
 
     def update(self, shown: Iterable[Shown[V]]) -> None:
         """Take over what is to be shown; of several with one key the last is."""
-        wanted = {self._key(one.view): one for one in self._by_and_by(shown)}
         changes: dict[_Group[V], dict[int, Shown[V] | None]] = {}
+        try:
+            self._sort(shown, changes)
+            for group in self._groups:
+                if group in changes:
+                    self._render(group, changes[group])
+        except BaseException:
+            # Their lines are not those of their views any more, and nothing would tell the next time.
+            for group in changes:
+                group.blocks.clear()
+            raise
+
+    def _sort(self, shown: Iterable[Shown[V]], changes: dict[_Group[V], dict[int, Shown[V] | None]]) -> None:
+        """Put each view to its place, and enter into `changes` the places that have another one now."""
+        wanted = {self._key(one.view): one for one in self._by_and_by(shown)}
         for key in self._where.keys() - wanted.keys():
             group, place = self._where.pop(key)
             group.places[place] = None
@@ -159,15 +172,6 @@ class Shelf(Generic[V]):
             if known is None or known.view is not one.view or known.depth != one.depth:
                 group.places[place] = one
                 changes.setdefault(group, {})[place] = one
-        try:
-            for group in self._groups:
-                if group in changes:
-                    self._render(group, changes[group])
-        except BaseException:
-            # Their lines are not those of their views any more, and nothing would tell the next time.
-            for group in changes:
-                group.blocks.clear()
-            raise
 
     def _by_and_by(self, many: Iterable[T]) -> Iterator[T]:
         """The same, with pauses."""
