@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from exporter.config.schema import load
+from exporter.config.schema import ConfigError, load
 from exporter.config.secret import MASK
 from exporter.providers.codearts import ENDPOINTS
 
@@ -195,6 +195,20 @@ def test_names_and_labels_stay_text(read, text):
     assert project.pipelines[0].name == plain
     assert project.pipelines[0].labels == {"team": plain}
     assert project.auth.token.reveal() == plain
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        r'    labels: {team: "\ud800"}',
+        r'    discover: {labels: [{match: a, labels: {team: "\ud800"}}]}',
+        r'    pipelines: [{id: a, labels: {team: "\ud800"}}]',
+    ],
+)
+def test_a_label_that_no_page_could_show(read, more):
+    """Half a character is text to YAML, but to no page: it is refused, since it would cost each series that has it."""
+    with pytest.raises(ConfigError, match=r"labels\.team: '\\ud800' is no text that UTF-8 can tell$"):
+        read(MINIMAL.replace(f"    pipelines: {PIPELINES}\n", "") + more)
 
 
 @pytest.mark.parametrize("word", ["true", "True", "yes", "on", "1"])

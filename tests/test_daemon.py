@@ -351,7 +351,13 @@ class TestHttp:
     def test_head_has_the_headers_of_get(self, process, path):
         got, head = process.get(path), process.request("HEAD", path)
         assert (head.status_code, head.content) == (200, b"")
-        assert head.headers["content-type"] == got.headers["content-type"]
+        names = ["content-type", "content-encoding", "vary"]
+        if path != "/metrics":  # of which another may have been published in between
+            names.append("content-length")
+        assert {name: head.headers.get(name) for name in names} == {
+            name: got.headers.get(name) for name in names
+        }
+        assert int(head.headers["content-length"]) > 0
 
     @pytest.mark.parametrize("path", ["/metrics", "/", "/config", "/-/healthy", "/-/ready"])
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

@@ -1,12 +1,14 @@
-"""Pages cost what has changed: blocks stay the same objects, gzip stays one member, and a fault costs itself only."""
+"""Pages cost what has changed: blocks stay the same objects, gzip stays one member, and a failure costs itself only."""
 
+import contextlib
 import gzip
+import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client import CollectorRegistry, Gauge
@@ -15,15 +17,30 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.board import ProjectView, View, bounds
 from exporter.config.schema import Metrics
-from exporter.exposition import Body, Exposition, Format, Kind, own_series
+from exporter.exposition import Body, Exposition, Format, Variant, own_series
 from exporter.exposition.blocks import Block
+from exporter.exposition.lines import columns, pairs
+from exporter.exposition.member import Deflated, member
 from exporter.exposition.quota import allot
-from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
+from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family, Sample, Type, catalogue
 from exporter.model import Run, Stage, Status
-from tests.views import counting, exposition, nothing, pipeline, render, series
+from exporter.tally import Histogram
+from tests.views import (
+    USER_LABELS,
+    VARIANTS,
+    counting,
+    exposition,
+    identity,
+    nothing,
+    pipeline,
+    render,
+    series,
+    worlds,
+)
 
-TEXT, OPENMETRICS = (Kind(form, gzip=False) for form in Format)
-ZIPPED = Kind(Format.TEXT, gzip=True)
+TEXT, OPENMETRICS = (Variant(form, gzip=False) for form in Format)
+ZIPPED = Variant(Format.TEXT, gzip=True)
+OPENMETRICS_ZIPPED = Variant(Format.OPENMETRICS, gzip=True)
 
 
 def whole(body: Body) -> bytes:
@@ -98,18 +115,27 @@ def test_families_are_grouped_however_many_views_there_are():
     assert ['pipeline_id="q"' in line for line in lines[2:4]] == [True, False]
 
 
-def test_only_the_blocks_of_families_that_changed_are_others():
-    """Of two families that show the same view, one alone shows the change; of two groups, one alone has it."""
-    up, number = (
+def up_and_since(max_series: int = 0) -> Exposition:
+    """Two families that show different things of a view, in groups of two."""
+    families = [
         Family[View](name=name, type=Type.GAUGE, help="A.", samples=samples)
         for name, samples in (
             ("up", lambda view: (Sample((), float(bool(view.up))),)),
             ("since", lambda view: (Sample((), view.status_change or 0.0),)),
         )
+    ]
+    return Exposition(
+        Catalogue(pipelines=tuple(families), projects=()),
+        nothing,
+        created_series=False,
+        max_series=max_series,
+        group=2,
     )
-    exposed = Exposition(
-        Catalogue(pipelines=(up, number), projects=()), nothing, created_series=False, group=2
-    )
+
+
+def test_only_the_blocks_of_families_that_changed_are_others():
+    """Of two families that show the same view, one alone shows the change; of two groups, one alone has it."""
+    exposed = up_and_since()
     views = [view(name) for name in "pqrs"]
     exposed.update(views, ())
     before = exposed.blocks(Format.TEXT)
@@ -166,7 +192,7 @@ class Changing(RuleBasedStateMachine):
         super().__init__()
         self.exposed = self.fresh()
         self.views: dict[str, View] = {}
-        self.before: dict[Kind, list[Block]] = {}
+        self.before: dict[Variant, list[Block]] = {}
         self.clean = False
 
     def fresh(self) -> Exposition:
@@ -186,10 +212,10 @@ class Changing(RuleBasedStateMachine):
             del self.views[name]
         self.clean = False
 
-    @rule(kinds=st.lists(st.sampled_from([TEXT, OPENMETRICS, ZIPPED]), unique=True))
-    def forget(self, kinds: list[Kind]) -> None:
-        """Nobody asks for some kinds any more."""
-        self.exposed.keep(kinds)
+    @rule(variants=st.lists(st.sampled_from([TEXT, OPENMETRICS, ZIPPED]), unique=True))
+    def forget(self, variants: list[Variant]) -> None:
+        """Nobody asks for some variants any more."""
+        self.exposed.keep(variants)
         self.before = {}
 
     @invariant()
@@ -198,17 +224,17 @@ class Changing(RuleBasedStateMachine):
         fresh = self.fresh()
         for exposed in (fresh, self.exposed):
             exposed.update(list(self.views.values()), ())
-        for kind in (TEXT, OPENMETRICS):
-            page, anew = (whole(exposed.body(kind)) for exposed in (self.exposed, fresh))
+        for variant in (TEXT, OPENMETRICS):
+            page, anew = (whole(exposed.body(variant)) for exposed in (self.exposed, fresh))
             assert lines_by_family(page) == lines_by_family(anew)
-            zipped = self.exposed.body(Kind(kind.form, gzip=True))
+            zipped = self.exposed.body(Variant(variant.form, gzip=True))
             assert one_member(zipped) == page
-            blocks = self.exposed.blocks(kind.form)
-            if self.clean and kind in self.before:
-                assert all(one is other for one, other in zip(self.before[kind], blocks, strict=True))
-            self.before[kind] = blocks
+            blocks = self.exposed.blocks(variant.form)
+            if self.clean and variant in self.before:
+                assert all(one is other for one, other in zip(self.before[variant], blocks, strict=True))
+            self.before[variant] = blocks
         self.clean = True
-        assert self.exposed.faults.take() == {}
+        assert self.exposed.failures.take() == {}
         # Places of those that left are taken again, and groups that became small are dissolved.
         groups = [group.views for group in self.exposed._pipelines.shelf._groups]
         assert sum(groups) == len(self.views)
@@ -227,6 +253,82 @@ def lines_by_family(page: bytes) -> list[list[str]]:
 
 Changing.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 TestChanging = Changing.TestCase
+
+
+class BrokenOffError(Exception):
+    """Whoever renders is to stop."""
+
+
+def broken_off(after: int) -> Callable[[], None]:
+    """What breaks off at the pause after so many."""
+    left = iter(range(after))
+
+    def pause() -> None:
+        if next(left, None) is None:
+            raise BrokenOffError
+
+    return pause
+
+
+some_views = st.dictionaries(st.sampled_from("pqrstu"), st.booleans())
+MANY = dict.fromkeys(map(str, range(600)), True)
+
+
+@given(before=some_views, after=some_views, pauses=st.integers(0, 20), limit=st.sampled_from([0, 5]))
+@example(before=dict.fromkeys("pq", True), after={"q": True, "p": False}, pauses=2, limit=0)
+@example(before=dict.fromkeys("pqrs", True), after=dict.fromkeys("pqr", True), pauses=1, limit=0)
+@example(before=MANY, after=dict.fromkeys(MANY, False), pauses=4, limit=0)
+def test_an_update_that_is_broken_off_leaves_nothing_stale(before, after, pauses, limit):
+    """Wherever that is: the next one shows what a page made from nothing does, though it brings nothing new."""
+    known, views = ([view(name, up=up) for name, up in some.items()] for some in (before, after))
+    exposed, fresh = up_and_since(limit), up_and_since(limit)
+    render(exposed, known)
+    go_on, exposed.pause = exposed.pause, broken_off(pauses)
+    with contextlib.suppress(BrokenOffError):
+        exposed.update(views, ())
+    exposed.pause = go_on
+    page, anew = (render(one, views)[Format.TEXT] for one in (exposed, fresh))
+    assert lines_by_family(page) == lines_by_family(anew)
+    assert exposed.withheld == fresh.withheld
+
+
+# Pauses
+
+
+def steps(exposed: Exposition, asked: list[str], work: Callable[[], object]) -> list[int]:
+    """How many views were asked about between the pauses of some work."""
+    found = [0]
+    asked.clear()
+
+    def pause() -> None:
+        found.append(len(asked))
+        asked.clear()
+
+    go_on, exposed.pause = exposed.pause, pause
+    work()
+    exposed.pause = go_on
+    return [*found, len(asked)]
+
+
+def test_between_pauses_no_more_than_a_block_is_made():
+    """Whether it is rendered for the first time, changed, or compressed: a page of any size takes short steps."""
+    family, asked = counting()
+    families = (family, msgspec.structs.replace(family, name="b"))
+    exposed = Exposition(Catalogue(pipelines=families, projects=()), nothing, created_series=False, group=2)
+    exposed.update([view(name) for name in "pqrs"], ())
+    assert max(steps(exposed, asked, lambda: exposed.body(TEXT))) == 2
+    others = [view(name, up=False) for name in "pqrs"]
+    assert max(steps(exposed, asked, lambda: exposed.update(others, ()))) == 2
+    assert len(steps(exposed, asked, lambda: exposed.body(ZIPPED))) > len(exposed.blocks(Format.TEXT)) == 6
+
+
+def test_views_that_have_not_changed_are_looked_through_with_pauses():
+    """There may be very many of them."""
+    family, asked = counting()
+    exposed = exposition(family)
+    views = [view(str(number)) for number in range(2000)]
+    exposed.update(views, ())
+    assert len(steps(exposed, asked, lambda: exposed.update(views, ()))) > 8
 
 
 # gzip
@@ -257,6 +359,54 @@ def test_the_compressed_page_is_one_member(own):
         assert one_member(exposed.body(ZIPPED)) == whole(exposed.body(TEXT))
 
 
+large = st.builds(
+    lambda some, length: (some * length)[:length],
+    st.binary(min_size=1, max_size=4),
+    st.integers(65_537, 150_000),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=100) | large, max_size=4))
+@example([])
+@example([b"a", b"b" * 70_000, b"", b"c"])
+def test_blocks_of_any_length_make_one_member(blocks):
+    """Each counts with all of its length, in the length and in the checksum that are combined from theirs."""
+    assert one_member(Body.of(member(map(Deflated.of, blocks)))) == b"".join(blocks)
+
+
+def zipped_anew(variants: Sequence[Variant]) -> dict[str, bool]:
+    """Which blocks must be compressed anew, after nobody asks for other variants any more."""
+    apart = Family[View](
+        name="h",
+        type=Type.HISTOGRAM,
+        help="H.",
+        bounds=(60.0,),
+        samples=lambda _: (Sample((), Histogram((1, 0), 50.0)),),
+    )
+    exposed = exposition(counting()[0], apart)
+    exposed.update([view()], ())
+    found = [exposed.blocks(form) for form in Format]
+    blocks = {"both": found[0][1], "text": found[0][3], "openmetrics": found[1][3]}
+    before = {name: block.deflated() for name, block in blocks.items()}
+    exposed.keep(variants)
+    return {name: block.deflated() is not before[name] for name, block in blocks.items()}
+
+
+@pytest.mark.parametrize(
+    ("variants", "anew"),
+    [
+        ([TEXT, OPENMETRICS], ["both", "text", "openmetrics"]),
+        ([TEXT, OPENMETRICS, ZIPPED], ["openmetrics"]),
+        ([TEXT, OPENMETRICS_ZIPPED], ["text"]),
+        ([ZIPPED, OPENMETRICS_ZIPPED], []),
+    ],
+)
+def test_what_nobody_asks_for_as_gzip_is_not_kept_compressed(variants, anew):
+    """Of each format by itself; what both have is kept for either."""
+    assert [name for name, again in zipped_anew(variants).items() if again] == anew
+
+
 def test_a_block_that_has_not_changed_is_not_compressed_again():
     """It keeps what it was compressed to, until nobody asks for gzip."""
     exposed = Exposition(
@@ -284,7 +434,18 @@ def test_small_chunks_are_joined_and_large_ones_are_not_copied(chunks, least):
         assert len(body.chunks) <= 2 * body.length // least + 1
 
 
-# Faults
+@pytest.mark.parametrize(("length", "plain", "zipped"), [(0, 1, 1), (100_000, 2, 1), (300_000, 2, 3)])
+def test_a_page_of_small_blocks_is_one_chunk(length, plain, zipped):
+    """To hand each to the server would cost more than to copy them; what is large is handed over as it is."""
+    noise = random.Random(0).randbytes(length)
+    families = tuple(msgspec.structs.replace(counting()[0], name=name) for name in "abc")
+    exposed = Exposition(Catalogue(pipelines=families, projects=()), lambda _: noise, created_series=False)
+    exposed.update([view()], ())
+    assert len(exposed.body(TEXT).chunks) == plain
+    assert len(exposed.body(ZIPPED).chunks) == zipped
+
+
+# Failures
 
 
 def broken(**attributes: object) -> Family[View]:
@@ -302,10 +463,10 @@ def test_a_sample_with_the_wrong_number_of_labels_costs_itself(values):
     exposed = exposition(broken(labels=("branch",), sample_labels=values), counting()[0])
     page = render(exposed, [view("p"), view("q")])[Format.TEXT]
     assert [line.partition(b"{")[0] for line in series(page)] == [b"a", b"a"]
-    fault = exposed.faults.take()["broken"]
-    assert fault.times == 1
-    assert fault.words.startswith("ValueError: (")
-    assert exposed.faults.take() == {}
+    failure = exposed.failures.take()["broken"]
+    assert failure.times == 1
+    assert failure.words.startswith("ValueError: (")
+    assert exposed.failures.take() == {}
 
 
 def test_a_family_that_fails_costs_itself():
@@ -317,7 +478,7 @@ def test_a_family_that_fails_costs_itself():
     failing = Family[View](name="b", type=Type.GAUGE, help="B.", samples=samples)
     exposed = exposition(failing, counting()[0])
     assert len(series(render(exposed, [view("p"), view("q")])[Format.OPENMETRICS])) == 3
-    assert exposed.faults.take()["b"].words == "ZeroDivisionError: division by zero"
+    assert exposed.failures.take()["b"].words == "ZeroDivisionError: division by zero"
 
 
 def test_of_a_series_that_stands_twice_the_last_is_shown():
@@ -332,7 +493,7 @@ def test_of_a_series_that_stands_twice_the_last_is_shown():
     exposed = exposition(twice)
     lines = render(exposed, [view()])[Format.TEXT].decode().splitlines()[2:]
     assert [line.rpartition(" ")[2] for line in lines] == ["3.0", "2.0"]
-    assert exposed.faults.take()["b"].times == 1
+    assert exposed.failures.take()["b"].times == 1
 
 
 def test_of_two_views_of_a_pipeline_the_last_is_shown():
@@ -370,6 +531,25 @@ def test_a_higher_limit_shows_no_less(sizes, limit):
     assert less[1] >= more[1]
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(VARIANTS).flatmap(worlds), st.booleans())
+def test_as_many_series_are_counted_as_lines_are_written(world, created_series):
+    """Whatever is in a view: the limit counts without writing. What it counts is a page of OpenMetrics."""
+    metrics, pipelines, projects = world
+    families = catalogue(metrics, USER_LABELS)
+
+    def agree(family, labels, views):
+        for column in columns(family, labels, created_series=created_series)[Format.OPENMETRICS]:
+            for one, values in views:
+                lines, twice = column.lines(one, pairs(labels, values))
+                assert (column.series(one), twice) == (lines.count(b"\n"), 0)
+
+    for family in families.pipelines:
+        agree(family, PIPELINE_LABELS, [(one, identity(one)) for one in pipelines])
+    for shared_family in families.projects:
+        agree(shared_family, PROJECT_LABELS, [(one, (one.project, one.provider)) for one in projects])
+
+
 def names(page: bytes, pipeline_id: str) -> set[str]:
     """The names of a pipeline's series."""
     lines = (line.decode() for line in series(page))
@@ -378,6 +558,45 @@ def names(page: bytes, pipeline_id: str) -> set[str]:
 
 def limited(limit: int) -> Exposition:
     return Exposition(catalogue(Metrics()), nothing, created_series=False, max_series=limit)
+
+
+def within(limit: int, *families: Family[View]) -> Exposition:
+    """Families of pipelines, within a limit."""
+    shown = Catalogue(pipelines=families, projects=())
+    return Exposition(shown, nothing, created_series=False, max_series=limit)
+
+
+def test_a_view_is_counted_once_for_as_long_as_it_is_the_same():
+    """And not for nothing: between two that are counted, others may have their turn."""
+    family, asked = counting()
+    exposed = within(10, family)
+    views = [view(name) for name in "pqr"]
+    assert max(steps(exposed, asked, lambda: exposed.update(views, ()))) == 1
+    asked.clear()
+    exposed.update(views[::-1], ())
+    exposed.update([views[0], view("q", up=False), views[2]], ())
+    assert asked == ["q"]
+
+
+def test_a_series_that_stands_twice_is_counted_once():
+    """As often as it is shown."""
+    twice = counting()[0]
+    once = twice.samples
+    exposed = within(1, msgspec.structs.replace(twice, samples=lambda view: (*once(view), *once(view))))
+    assert len(series(render(exposed, [view()])[Format.TEXT])) == 1
+    assert exposed.withheld == {"payments": 0}
+
+
+def test_what_cannot_be_counted_costs_itself():
+    """It is told when it is to be shown, and once only."""
+
+    def samples(_: View) -> Sequence[Sample]:
+        raise LookupError("no such thing")
+
+    exposed = within(1, msgspec.structs.replace(counting()[0], name="b", samples=samples), counting()[0])
+    assert len(series(render(exposed, [view()])[Format.TEXT])) == 1
+    assert exposed.withheld == {"payments": 0}
+    assert exposed.failures.take()["b"].times == 1
 
 
 def test_stages_go_before_pipelines():

@@ -30,6 +30,22 @@ def test_threads_switch_soon():
     assert sys.getswitchinterval() < 0.001
 
 
+def test_what_is_freed_of_large_memory_goes_back(monkeypatch):
+    """From 64 KiB on, as mallopt(3) is told: -3 is M_MMAP_THRESHOLD. It would rise with what is freed."""
+    told = []
+
+    class Library:
+        def __init__(self, name):
+            assert name is None  # what the interpreter itself is linked to
+
+        def mallopt(self, option, value):
+            told.append((option, value))
+
+    monkeypatch.setattr("ctypes.CDLL", Library)
+    process.prepare()
+    assert told == [(-3, 65536)]
+
+
 def test_a_c_library_without_the_call_is_left_as_it_is(monkeypatch):
     """Such as musl's, or macOS's."""
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())

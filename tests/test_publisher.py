@@ -2,27 +2,31 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.types import Message
 
-from exporter import publisher as publisher_module
 from exporter.assembly import Exporter, assemble
-from exporter.board import View
+from exporter.board import ProjectView, View
 from exporter.clock import Clock, SystemClock
 from exporter.config.schema import Metrics
-from exporter.exposition import Body, Exposition, Format, Kind, own_series
+from exporter.exposition import Body, Exposition, Format, Variant, own_series
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
 from exporter.model import Run, Status
-from exporter.publisher import FORGET, Publisher
+from exporter.publisher import FORGET, REST, ClosedError, Publisher
 from exporter.telemetry import Telemetry
 from exporter.web import application
 from tests.support import PIPELINE_ID, FakeClock, config, project
+from tests.views import counting
 
-TEXT, OPENMETRICS = (Kind(form, gzip=False) for form in Format)
-ZIPPED = Kind(Format.OPENMETRICS, gzip=True)
+TEXT, OPENMETRICS = (Variant(form, gzip=False) for form in Format)
+ZIPPED = Variant(Format.OPENMETRICS, gzip=True)
 
 
 def exporter(clock: Clock | None = None, **sections: object) -> Exporter:
@@ -37,6 +41,27 @@ def answer(exporter: Exporter, number: int) -> None:
     exporter.boards[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, asked=float(number), now=float(number))
 
 
+def publisher_of(one: Exporter, clock: Clock, *families: Family[View]) -> Publisher:
+    """A publisher of what an exporter knows, in these families."""
+    telemetry = Telemetry()
+    exposition = Exposition(
+        Catalogue(pipelines=families, projects=()),
+        lambda form: own_series(telemetry.registry, form),
+        created_series=False,
+    )
+    return Publisher(one.boards, exposition, telemetry, clock)
+
+
+def family(name: str, work: Callable[[], None]) -> Family[View]:
+    """A family that does some work for each pipeline."""
+
+    def samples(_: View) -> tuple[Sample, ...]:
+        work()
+        return (Sample((), 1.0),)
+
+    return Family[View](name=name, type=Type.GAUGE, help="A.", samples=samples)
+
+
 def numbers(body: Body) -> list[str]:
     """The numbers of latest runs on a page."""
     lines = b"".join(body.chunks).decode().splitlines()
@@ -45,16 +70,16 @@ def numbers(body: Body) -> list[str]:
 
 @pytest.fixture
 def rendered(monkeypatch):
-    """The kinds of page that are put together, in their order."""
-    made: list[Kind] = []
+    """The variants of page that are put together, in their order."""
+    made: list[Variant] = []
 
-    def watch(exporter: Exporter) -> list[Kind]:
+    def watch(exporter: Exporter) -> list[Variant]:
         exposition = exporter.publisher.exposition
         body = exposition.body
 
-        def noted(kind: Kind) -> Body:
-            made.append(kind)
-            return body(kind)
+        def noted(variant: Variant) -> Body:
+            made.append(variant)
+            return body(variant)
 
         monkeypatch.setattr(exposition, "body", noted)
         return made
@@ -63,7 +88,7 @@ def rendered(monkeypatch):
 
 
 def test_who_asks_first_waits_and_all_others_with_it(rendered):
-    """A kind is made once, however many ask for it at once; and later it is there."""
+    """A variant is made once, however many ask for it at once; and later it is there."""
     one = exporter()
     made = rendered(one)
 
@@ -129,28 +154,180 @@ def test_what_nobody_asks_for_is_no_longer_made(rendered):
     asyncio.run(ask())
 
 
-def test_rendering_gives_way_to_a_page_that_is_sent(monkeypatch):
-    """For as long as that takes, and not for ever: a client that does not read holds up no publication."""
+async def changed(one: Exporter, number: int) -> list[str]:
+    """The numbers on the page in force after a change and its publication."""
+    answer(one, number)
+    await one.publisher.publish()
+    return numbers(await one.publisher.body(TEXT))
+
+
+@pytest.fixture
+def updates(monkeypatch):
+    """How often a page is rendered; the first so many times it fails."""
+    times: list[int] = []
+
+    def watch(exporter: Exporter, failing: int = 0) -> list[int]:
+        exposition = exporter.publisher.exposition
+        update = exposition.update
+
+        def noted(pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
+            times.append(len(pipelines))
+            if len(times) <= failing:
+                raise LookupError("no such thing")
+            update(pipelines, projects)
+
+        monkeypatch.setattr(exposition, "update", noted)
+        return times
+
+    return watch
+
+
+def test_publications_that_are_asked_for_meanwhile_are_one(updates):
+    """Each returns when its change is on the page; those that wait for the one under way share the next."""
     one = exporter()
+    times = updates(one)
+
+    async def ask() -> None:
+        await one.publisher.body(TEXT)
+        assert await asyncio.gather(*[changed(one, number) for number in (1, 2, 3)]) == [
+            ["1.0"],
+            ["3.0"],
+            ["3.0"],
+        ]
+
+    asyncio.run(ask())
+    assert len(times) == one.publisher.published == 2
+
+
+def test_a_publication_that_fails_leaves_its_changes_to_the_next(updates):
+    """To those, too, that waited for their turn together with it; only pages that there were are counted."""
+    one = exporter()
+    times = updates(one, failing=1)
+
+    async def ask() -> None:
+        asking = one.publisher.body(TEXT)  # which has the turn
+        publishing = [changed(one, number) for number in (1, 2, 3)]
+        _, failed, *rest = await asyncio.gather(asking, *publishing, return_exceptions=True)
+        assert isinstance(failed, LookupError)
+        assert rest == [["3.0"], ["3.0"]]
+
+    asyncio.run(ask())
+    assert len(times) == 2
+    assert one.publisher.published == 1
+
+
+def test_what_nobody_asks_for_is_no_longer_rendered():
+    """Not even what a page would be made of."""
+    clock = FakeClock()
+    one = exporter(clock)
+    shown, asked = counting()
+    publisher = publisher_of(one, clock, shown)
+
+    async def ask() -> None:
+        await publisher.body(TEXT)
+        for number, since in ((1, 0.0), (2, FORGET), (3, 1.0)):
+            clock.now += since
+            answer(one, number)
+            await publisher.publish()
+
+    asyncio.run(ask())
+    assert len(asked) == 2
+
+
+def test_rendering_rests_while_a_page_is_sent():
+    """Four times as long as it has worked, and no longer: a client that does not read holds up no publication."""
+    clock = FakeClock()
+    one = exporter(clock)
+
+    def work() -> None:
+        clock.now += 1 / 64
+
+    publisher = publisher_of(one, clock, family("a", work), family("b", work))
+
+    async def ask() -> None:
+        await publisher.body(TEXT)
+        answer(one, 1)
+        async with publisher.sending(TEXT), asyncio.timeout(10):
+            began = time.monotonic()
+            await publisher.publish()
+            assert time.monotonic() - began >= REST / 64
+
+    asyncio.run(ask())
+
+
+def test_rendering_goes_on_when_the_page_has_been_sent():
+    """However long it would have rested."""
+    clock = FakeClock()
+    one = exporter(clock)
+
+    async def ask() -> None:
+        loop, working = asyncio.get_running_loop(), asyncio.Event()
+
+        def work() -> None:
+            clock.now += 1000
+            loop.call_soon_threadsafe(working.set)
+
+        with closing(publisher_of(one, clock, family("a", work), family("b", work))) as publisher:
+            await publisher.body(TEXT)
+            answer(one, 1)
+            async with asyncio.timeout(10):
+                async with publisher.sending(TEXT):
+                    publishing = asyncio.create_task(publisher.publish())
+                    await working.wait()
+                await publishing
+
+    asyncio.run(ask())
+
+
+def test_the_time_between_publications_is_no_work():
+    """The next one does not begin with a rest of four times as long."""
+    clock = FakeClock()
+    one = exporter(clock)
 
     async def ask() -> None:
         publisher = one.publisher
-        await publisher.body(TEXT)
-        answer(one, 1)
-        async with publisher.sending(TEXT) as body:
-            publishing = asyncio.create_task(publisher.publish())
-            await asyncio.sleep(0.05)
-            assert not publishing.done()
-        await publishing
-        assert numbers(body) == []
-        assert numbers(await publisher.body(TEXT)) == ["1.0"]
-        monkeypatch.setattr(publisher_module, "PATIENCE", 0.01)
-        answer(one, 2)
-        async with publisher.sending(TEXT), asyncio.timeout(10):
-            await publisher.publish()
-        assert numbers(await publisher.body(TEXT)) == ["2.0"]
+        for number in (1, 2):
+            await publisher.body(TEXT)
+            answer(one, number)
+            clock.now += 1000
+            async with publisher.sending(TEXT), asyncio.timeout(10):
+                await publisher.publish()
 
     asyncio.run(ask())
+
+
+def test_closing_breaks_off_what_is_rendered():
+    """Before the next block; and the thread ends."""
+    one = exporter()
+    second, asked = counting()
+    closed = threading.Event()
+    threads: list[threading.Thread] = []
+
+    async def ask() -> None:
+        loop, working = asyncio.get_running_loop(), asyncio.Event()
+
+        def work() -> None:
+            threads.append(threading.current_thread())
+            loop.call_soon_threadsafe(working.set)
+            closed.wait(10)
+
+        publisher = publisher_of(one, SystemClock(), family("first", work), second)
+        await publisher.body(TEXT)
+        answer(one, 1)
+        publishing = asyncio.create_task(publisher.publish())
+        async with asyncio.timeout(10):
+            await working.wait()
+        publisher.close()
+        closed.set()
+        with pytest.raises(ClosedError):
+            await publishing
+        assert publisher.published == 0
+
+    asyncio.run(ask())
+    assert asked == []
+    [thread] = threads
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_fault_is_told_once_and_counted(caplog):
@@ -160,10 +337,8 @@ def test_a_fault_is_told_once_and_counted(caplog):
         raise LookupError("no such thing")
 
     failing = Family[View](name="ci_broken", type=Type.GAUGE, help="B.", samples=samples)
-    whole, telemetry = exporter(), Telemetry()
-    families = Catalogue(pipelines=(failing, *catalogue(Metrics()).pipelines), projects=())
-    exposition = Exposition(families, lambda form: own_series(telemetry.registry, form), created_series=False)
-    publisher = Publisher(whole.boards, exposition, telemetry, FakeClock())
+    whole = exporter()
+    publisher = publisher_of(whole, FakeClock(), failing, *catalogue(Metrics()).pipelines)
 
     async def ask() -> Body:
         for number in (1, 2):
@@ -201,13 +376,21 @@ def test_what_the_limit_withholds_is_on_the_page():
     assert withheld(1) == [f'pipeline_exporter_series_withheld{{project="payments"}} {len(shown)}.0']
 
 
-async def sent(body: Body, method: str = "GET", **headers: str) -> list[Message]:
+Headers = Sequence[tuple[str, str]]
+
+
+def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> Starlette:
+    """A web application of these pages."""
+    return application(page=page, ready=lambda: True, effective_config="", telemetry_path="/metrics")
+
+
+async def sent(body: Body, method: str = "GET", headers: Headers = ()) -> list[Message]:
     """What is sent to a client that asks for a page; `body` is in force until it has its beginning."""
     pages = [body]
     messages: list[Message] = []
 
     @asynccontextmanager
-    async def page(_: Kind) -> AsyncIterator[Body]:
+    async def page(_: Variant) -> AsyncIterator[Body]:
         yield pages[-1]
 
     async def send(message: Message) -> None:
@@ -217,10 +400,9 @@ async def sent(body: Body, method: str = "GET", **headers: str) -> list[Message]
     async def receive() -> Message:
         raise NotImplementedError
 
-    web = application(page=page, ready=lambda: True, effective_config="", telemetry_path="/metrics")
-    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    given = [(name.encode(), value.encode()) for name, value in headers]
     scope = {"type": "http", "method": method, "path": "/metrics", "headers": given, "query_string": b""}
-    await web(scope, receive, send)
+    await pages_of(page)(scope, receive, send)
     return messages
 
 
@@ -232,22 +414,53 @@ def test_a_scrape_gets_one_page_though_another_is_published_meanwhile():
     assert [message["more_body"] for message in rest] == [True, True, False]
 
 
+OPENMETRICS_RANGE = ("accept", "application/openmetrics-text")
+
+
 @pytest.mark.parametrize(
-    ("accept", "coding", "kind"),
+    ("headers", "variant"),
     [
-        ("application/json", "identity;q=0", TEXT),
-        ("application/openmetrics-text", "gzip", ZIPPED),
+        ([("accept", "application/json"), ("accept-encoding", "identity;q=0")], TEXT),
+        ([OPENMETRICS_RANGE, ("accept-encoding", "gzip")], ZIPPED),
+        (
+            [
+                ("accept", "text/html"),
+                OPENMETRICS_RANGE,
+                ("accept-encoding", "br"),
+                ("accept-encoding", "gzip"),
+            ],
+            ZIPPED,
+        ),
     ],
+    ids=["nothing that there is", "what there is", "over several lines"],
 )
-def test_head_tells_what_get_would_send(accept, coding, kind):
+def test_head_tells_what_get_would_send(headers, variant):
     """The same headers, the length with them, and no body; whatever is asked for, it is never refused."""
     body = Body.of([b"a" * 10, b"b" * 5])
-    got, *_ = asyncio.run(sent(body, accept=accept, accept_encoding=coding))
-    head, *rest = asyncio.run(sent(body, "HEAD", accept=accept, accept_encoding=coding))
+    got, *_ = asyncio.run(sent(body, headers=headers))
+    head, *rest = asyncio.run(sent(body, "HEAD", headers))
     assert head == got
     assert head["status"] == 200
-    headers = dict(head["headers"])
-    assert headers[b"content-length"] == b"15"
-    assert headers[b"content-type"] == kind.form.value.encode()
-    assert (headers.get(b"content-encoding") == b"gzip") is kind.gzip
+    told = dict(head["headers"])
+    assert told[b"content-length"] == b"15"
+    assert told[b"content-type"] == variant.form.value.encode()
+    assert (told.get(b"content-encoding") == b"gzip") is variant.gzip
+    assert told[b"vary"] == b"Accept, Accept-Encoding"
     assert [message["body"] for message in rest] == [b""]
+
+
+def test_a_scrape_that_fails_is_told(caplog):
+    """As a fault of this program, once, with the trace; the client gets an answer all the same."""
+
+    def page(_: Variant) -> AbstractAsyncContextManager[Body]:
+        raise LookupError("no such page")
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(pages_of(page), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.get("http://exporter/metrics")
+
+    with caplog.at_level(logging.ERROR):
+        assert asyncio.run(ask()).status_code == 500
+    assert [record.getMessage() for record in caplog.records] == ["a scrape failed; please report this"]
+    assert "LookupError: no such page" in caplog.text
