@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import itertools
 import random
 import zlib
 from collections.abc import Callable, Sequence
@@ -274,6 +275,7 @@ some_views = st.dictionaries(st.sampled_from("pqrstu"), st.booleans())
 MANY = dict.fromkeys(map(str, range(600)), True)
 
 
+@settings(deadline=None)
 @given(before=some_views, after=some_views, pauses=st.integers(0, 20), limit=st.sampled_from([0, 5]))
 @example(before=dict.fromkeys("pq", True), after={"q": True, "p": False}, pauses=2, limit=0)
 @example(before=dict.fromkeys("pqrs", True), after=dict.fromkeys("pqr", True), pauses=1, limit=0)
@@ -319,7 +321,8 @@ def test_between_pauses_no_more_than_a_block_is_made():
     assert max(steps(exposed, asked, lambda: exposed.body(TEXT))) == 2
     others = [view(name, up=False) for name in "pqrs"]
     assert max(steps(exposed, asked, lambda: exposed.update(others, ()))) == 2
-    assert len(steps(exposed, asked, lambda: exposed.body(ZIPPED))) > len(exposed.blocks(Format.TEXT)) == 6
+    pauses = len(steps(exposed, asked, lambda: exposed.body(ZIPPED))) - 2
+    assert pauses >= len(exposed.blocks(Format.TEXT)) == 6
 
 
 def test_views_that_have_not_changed_are_looked_through_with_pauses():
@@ -534,13 +537,13 @@ def test_a_higher_limit_shows_no_less(sizes, limit):
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(VARIANTS).flatmap(worlds), st.booleans())
 def test_as_many_series_are_counted_as_lines_are_written(world, created_series):
-    """Whatever is in a view: the limit counts without writing. What it counts is a page of OpenMetrics."""
+    """Whatever is in a view: the limit counts without writing."""
     metrics, pipelines, projects = world
     families = catalogue(metrics, USER_LABELS)
 
     def agree(family, labels, views):
-        for column in columns(family, labels, created_series=created_series)[Format.OPENMETRICS]:
-            for one, values in views:
+        for some in columns(family, labels, created_series=created_series).values():
+            for column, (one, values) in itertools.product(some, views):
                 lines, twice = column.lines(one, pairs(labels, values))
                 assert (column.series(one), twice) == (lines.count(b"\n"), 0)
 

@@ -110,9 +110,11 @@ class Column(Generic[V]):
         """
         found: dict[tuple[str, ...], int] = {}
         for sample in self.family.samples(view):
-            values = len(self._bounds) + 2 if isinstance(sample.value, Histogram) else 1
-            created = self.content is not Content.VALUES and sample.created is not None
-            found[sample.labels] = values + created
+            found[sample.labels] = 0
+            if self.content is not Content.CREATED:
+                found[sample.labels] += len(self._bounds) + 2 if isinstance(sample.value, Histogram) else 1
+            if self.content is not Content.VALUES and sample.created is not None:
+                found[sample.labels] += 1
         return sum(found.values())
 
     def _surround(self, given: tuple[str, ...]) -> tuple[str, str]:
