@@ -7,6 +7,31 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+PEER = """#!{python}
+import http.server, json, sys, urllib.parse, urllib.request, yaml
+flags = dict(flag.split("=", 1) for flag in sys.argv[1:])
+module = yaml.safe_load(open(flags["--config.file"]))["modules"]["codearts"]
+assert module["body"] == {{"content": "{{{{ .ids | first }}}}", "templatize": True}}
+
+class Probe(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        page = b""
+        if path == "/probe":
+            asked = dict(urllib.parse.parse_qsl(query))
+            request = urllib.request.Request(asked["target"], asked["ids"].encode(), module["headers"])
+            records = json.load(urllib.request.urlopen(request))
+            assert [record["pipeline_id"] for record in records] == json.loads(asked["ids"])
+            page = b"# TYPE ci_x gauge\\n" + b"ci_x 1\\n" * len(records)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(page)
+
+host, port = flags["--web.listen-address"].split(":")
+http.server.HTTPServer((host, int(port)), Probe).serve_forever()
+"""
+"""Stands for json_exporter: tells one series of each pipeline."""
+
 
 def test_the_state_can_be_measured(tmp_path):
     """With few pipelines, in little time; it fails by itself if one of them does not come back."""
@@ -44,10 +69,14 @@ def test_pages_can_be_measured(tmp_path):
 
 
 def test_polls_can_be_measured(tmp_path):
-    """With few pipelines; refreshes with and without HTTP, of which nothing, some or all is new."""
+    """With few pipelines; refreshes with and without HTTP, of which nothing, some or all is new. And a peer is asked."""
     file = tmp_path / "polls.json"
+    peer = tmp_path / "peer"
+    peer.write_text(PEER.format(python=sys.executable))
+    peer.chmod(0o755)
     size = ("--pipelines", "100", "200", "--turns", "1")
-    command = (sys.executable, "-m", "benchmarks.polls", *size, "--json", str(file))
+    wanted = ("--json", str(file), "--json-exporter", str(peer))
+    command = (sys.executable, "-m", "benchmarks.polls", *size, *wanted)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "a refresh with nothing changed, with HTTP, grows by the power of " in done.stdout
@@ -58,3 +87,6 @@ def test_polls_can_be_measured(tmp_path):
             (changed, http) for http in (False, True) for changed in ("nothing", "1 %", "all")
         ]
         assert all(one["seconds"] > 0 and one["loads"] > 0 for one in figures["refreshes"])
+        assert 0 < figures["memory"]["rest"] <= figures["memory"]["peak"]
+        assert figures["peer"]["series"] == size_of
+        assert figures["peer"]["seconds"] > 0 < figures["peer"]["resident"]
