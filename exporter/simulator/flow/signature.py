@@ -6,35 +6,14 @@ agrees with itself is not. The published worked example and the vendor's SDK are
 
 import hashlib
 import hmac
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from exporter.simulator.authorization import reader
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 
-_AUTHORIZATION = re.compile(
-    rf"{ALGORITHM} Credential=(?P<key>[^,\s]+), ?SignedHeaders=(?P<headers>[^,\s]+), ?"
-    r"Signature=(?P<signature>[0-9a-f]{64})"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Authorization:
-    """The parts of an `Authorization` header; header names lower-case and sorted, as the rules want them."""
-
-    access_key: str
-    signed_headers: tuple[str, ...]
-    signature: str
-
-
-def parse(header: str) -> Authorization | None:
-    """Read an `Authorization` header; None if it is of another scheme or malformed."""
-    found = _AUTHORIZATION.fullmatch(header)
-    if found is None:
-        return None
-    names = tuple(sorted(found["headers"].lower().split(";")))
-    return Authorization(found["key"], names, found["signature"])
+parse = reader(ALGORITHM, "Credential")
 
 
 def canonical_request(
