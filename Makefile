@@ -26,7 +26,7 @@ bench: .venv/development
 soak: .venv/development
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1 --calm
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
-	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 1
+	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 0.5
 	$(BIN)/python -m tests.soak --kills 200
 
 format: .venv/development
