@@ -56,8 +56,8 @@ class Peer(msgspec.Struct, frozen=True):
     """Bytes in memory afterwards."""
 
 
-def measured(binary: Path, url: str, chunks: Sequence[Sequence[str]], turns: int) -> Peer:
-    """Let it probe a cloud's batches, all in each turn."""
+def measured(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: int) -> Peer:
+    """Let it probe the batches that a URL gives, all in each turn."""
     configuration = {
         "modules": {
             "codearts": {
@@ -67,7 +67,6 @@ def measured(binary: Path, url: str, chunks: Sequence[Sequence[str]], turns: int
             }
         }
     }
-    target = f"{url}/v5/54f90b75fc1447b1b65e8d3a9f77923d/api/pipelines/status"
     probes = [{"module": "codearts", "target": target, "ids": json.dumps(list(ids))} for ids in chunks]
     cpu, seconds = [], []
     with (

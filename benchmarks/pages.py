@@ -33,7 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.figures import Busy, Figures, Memory, Publication, Scrapes, Spread, report
-from benchmarks.machine import peak, resident, unit
+from benchmarks.machine import apart, peak, resident, unit
 from benchmarks.state import Cloud, settings
 from exporter import process
 from exporter.assembly import assemble
@@ -289,11 +289,7 @@ def main() -> int:
     if flags.alone:
         sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(measure(flags.alone))))
         return 0
-    found = []
-    for size in flags.sizes:
-        command = (sys.executable, "-m", "benchmarks.pages", "--alone", str(size))
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this program itself
-        found.append(msgspec.json.decode(done.stdout, type=Figures))
+    found = [apart("benchmarks.pages", size, Figures) for size in flags.sizes]
     sys.stdout.write(f"{report(found)}\n")
     if flags.json:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,6 @@ import os
 import platform
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,7 @@ from starlette.routing import Route
 
 from benchmarks import json_exporter
 from benchmarks.json_exporter import Peer
-from benchmarks.machine import forget_peak, peak, resident, unit
+from benchmarks.machine import apart, forget_peak, peak, resident, unit
 from exporter import process
 from exporter.api import Answer, Api
 from exporter.assembly import assemble
@@ -48,6 +47,7 @@ from exporter.providers.base import Call
 from exporter.simulator import serve
 
 STAGES = ("checkout", "build", "test", "package", "deploy")
+PROJECT = "54f90b75fc1447b1b65e8d3a9f77923d"
 INTERVAL = 60.0
 NOW = 1_700_000_000.0
 SHARES = {"nothing": 0.0, "1 %": 0.01, "all": 1.0}
@@ -220,7 +220,7 @@ def settings(cloud: Cloud, url: str) -> Config:
                     "name": "bench",
                     "provider": "codearts",
                     "endpoint": url,
-                    "project_id": "54f90b75fc1447b1b65e8d3a9f77923d",
+                    "project_id": PROJECT,
                     "rate_limit": {"requests_per_second": 100_000, "burst": 100_000},
                     "auth": {"method": "token", "token": "t"},
                     "pipelines": [{"id": one, "name": f"pipeline {one[:8]}"} for one in cloud.ids],
@@ -242,12 +242,13 @@ def measured(pipelines: int, turns: int, binary: Path | None) -> Figures:
                 first_page = start.seconds
             else:
                 # In this order, so that what is measured is not what the other has left.
-                first, page, memory = start, start.page, used
-        peer = json_exporter.measured(binary, url, chunks(cloud), turns) if binary else None
+                first, memory = start, used
+        target = f"{url}/v5/{PROJECT}/api/pipelines/status"
+        peer = json_exporter.measured(binary, target, chunks(cloud), turns) if binary else None
     return Figures(
         pipelines=pipelines,
         answers=sum(map(len, answers_of(cloud))),
-        page=page,
+        page=first.page,
         start=first.cpu,
         unit=first.unit,
         first_page=first_page,
@@ -462,15 +463,10 @@ def main() -> int:
         one = measured(flags.alone, flags.turns, flags.json_exporter)
         sys.stdout.buffer.write(msgspec.json.encode(one))
         return 0
-    figures = []
-    for pipelines in flags.pipelines:
-        # In a process of its own: memory that another has left would not be counted.
-        command = [sys.executable, "-m", "benchmarks.polls"]
-        command += ["--alone", str(pipelines), "--turns", str(flags.turns)]
-        if flags.json_exporter:
-            command += ["--json-exporter", str(flags.json_exporter)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this program itself
-        figures.append(msgspec.json.decode(done.stdout, type=Figures))
+    same = ["--turns", str(flags.turns)]
+    if flags.json_exporter:
+        same += ["--json-exporter", str(flags.json_exporter)]
+    figures = [apart("benchmarks.polls", pipelines, Figures, *same) for pipelines in flags.pipelines]
     sys.stdout.writelines(f"{line}\n" for line in report(figures))
     if flags.json:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from exporter.board import Board, ProjectView, View
@@ -105,7 +106,7 @@ class Publisher:
             gone = [chunk for body in self._page.values() for chunk in body.chunks]
             self._page = page
             self.published += 1
-            self._thread.submit(self._let_go, gone)
+            self._thread.submit(self._begin, partial(self._let_go, gone))
 
     def close(self) -> None:
         """Render no more; what is under way is broken off."""
@@ -140,7 +141,6 @@ class Publisher:
 
     def _let_go(self, chunks: list[bytes]) -> None:
         """Free a page when it has been sent, and bit by bit: at once it would be a pause of tens of milliseconds."""
-        self._rested = self._clock.monotonic()
         while chunks:
             self._give_way()
             chunks.pop()

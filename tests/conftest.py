@@ -31,6 +31,14 @@ class Cloud:
 
 
 @pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy in the environment, whatever the machine has."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
 def cloud() -> Iterator[Cloud]:
     """A small cloud."""
     codearts = CodeArts(World(pipelines=30))

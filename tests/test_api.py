@@ -40,11 +40,7 @@ TOKEN = "a-token-that-nobody-may-see"  # that of tests.support.project
 OPERATION = {"provider": "codearts", "project": "payments", "operation": "BatchShowPipelinesLatestStatus"}
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 class Speaker:

@@ -18,11 +18,7 @@ ELSEWHERE = "http://cloud.invalid/v5/pipelines?page=1"
 """A host that no name server knows: an answer is one of the proxy."""
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 @contextlib.asynccontextmanager
