@@ -83,6 +83,11 @@ class Process:
         with stream:
             lines.extend(stream)
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
     def open_files(self) -> int:
         """How many file descriptors the process holds."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
