@@ -15,12 +15,12 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter import __version__, process
 from exporter.assembly import Exporter, assemble
 from exporter.clock import Clock, SystemClock
 from exporter.config.schema import Config, Poll
+from exporter.connections import KEEP_ALIVE, Connection, Connections, connection_limit
 from exporter.poller import Poller
 from exporter.shard import Shard
 from exporter.store import Store, Stored
@@ -30,21 +30,17 @@ READY_ANYWAY = 60.0
 """Seconds after which the exporter is ready even if a first refresh has not ended."""
 
 _STOP_SERVING = 3
-_STUCK = 60.0
-"""Seconds after which a client is cut off that reads nothing of its answer."""
+_BACKLOG = 2048
+"""Connections that the system holds until they are accepted: a client that it turns away tries again after a second."""
 _TIDY = 3600.0
 """Seconds between two looks of the garbage collector at everything."""
 _EXPIRY_CHECKS = 4
 """Checks for values that are too old in a `poll.max_age`."""
 _HEARTBEAT = 15.0
 """Seconds between pages at the most."""
-_FIRST_REQUEST = 10.0
-"""Seconds in which a client must have sent a whole request."""
 _STEP = 1.0
 """Seconds by which the wall clock must fall behind to have been set back."""
 _GRAIN = 0.001
-# Longer than the usual scrape intervals, so that a scraper keeps its connection.
-_KEEP_ALIVE = 130
 
 _log = logging.getLogger("exporter.daemon")
 
@@ -88,13 +84,13 @@ def listen(address: str) -> socket.socket:
     try:
         if host:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, int(port)), family=family, backlog=128)
+            listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
         elif socket.has_dualstack_ipv6():
             listener = socket.create_server(
-                ("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
+                ("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
             )
         else:
-            listener = socket.create_server(("", int(port)), backlog=128)
+            listener = socket.create_server(("", int(port)), backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ListenError(f"cannot listen on {address}: {words}") from None
@@ -139,6 +135,8 @@ async def run(
         effective_config=config.effective(),
         telemetry_path=telemetry_path,
     )
+    # Before polls begin: the descriptors that are open now are not free for clients.
+    server = Server(web)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -147,7 +145,6 @@ async def run(
     scheduler.start()
     # What is remembered is on the first page that anybody gets: whoever asks meanwhile waits, the polls do not.
     await exporter.publisher.publish()
-    server = Server(web)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _log.info("listening", extra={"address": address_of(listener), "version": __version__})
     stopping = asyncio.create_task(stop.wait())
@@ -178,50 +175,46 @@ def open_state(config: Config, clock: Clock) -> tuple[Store, Stored] | tuple[Non
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with the signals left to the daemon."""
+    """uvicorn with limits of connections, and with the signals left to the daemon."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_keep_alive=int(KEEP_ALIVE),
                 timeout_graceful_shutdown=_STOP_SERVING,
             )
         )
+
+        self._connections = Connections(connection_limit())
+        self._accepting: list[asyncio.Task[None]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        await super().startup(sockets=[])
+        for listener in sockets or []:
+            accepting = self._connections.accept(listener, self._connection)
+            self._accepting.append(asyncio.create_task(accepting))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, then close what is open."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    def _connection(self) -> Connection:
+        return Connection(self._connections, self.config, self.server_state, {})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
-
-
-class _Connection(H11Protocol):
-    """A connection that is closed if no whole request comes over it in time; uvicorn would keep it for ever."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self.loop.call_later(_FIRST_REQUEST, self._close_if_silent)
-
-    def pause_writing(self) -> None:
-        """Wait for the client to read, but not for ever."""
-        super().pause_writing()
-        self._stuck = self.loop.call_later(_STUCK, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """It goes on."""
-        super().resume_writing()
-        self._stuck.cancel()
-
-    def _close_if_silent(self) -> None:
-        begun: object = self.cycle
-        if begun is None and not self.transport.is_closing():
-            self.transport.close()
 
 
 class _Scheduler:

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 
-from exporter import daemon
+from exporter import connections, daemon
 from exporter.clock import SystemClock
 from exporter.exposition import Body
 from exporter.publisher import Publisher
@@ -42,7 +43,7 @@ async def until(condition):
 
 def test_a_client_without_a_whole_request_is_sent_away(cloud, monkeypatch):
     """Half a request, or none, holds a connection for a limited time; others are served meanwhile."""
-    monkeypatch.setattr(daemon, "_FIRST_REQUEST", 0.3)
+    monkeypatch.setattr(connections, "_REQUEST", 0.3)
 
     async def scenario():
         async with running_daemon(config(cloud.project())) as port:
@@ -68,7 +69,7 @@ def test_a_client_without_a_whole_request_is_sent_away(cloud, monkeypatch):
 
 def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
     """It would hold a page in memory for as long as it likes; one that reads slowly is waited for."""
-    monkeypatch.setattr(daemon, "_STUCK", 0.5)
+    monkeypatch.setattr(connections, "_STUCK", 0.5)
     page = Body.of([b"x" * 1_000_000] * 40)
 
     async def body(*_):
@@ -93,6 +94,88 @@ def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
                 assert len(await stuck.read()) < page.length
             for stream in (idle, reading):
                 stream.close()
+
+    asyncio.run(scenario())
+
+
+def test_client_that_reads_too_slowly_is_closed(cloud, monkeypatch):
+    """Some progress now and then is not enough: a page has to be read within a time."""
+    monkeypatch.setattr(connections, "_RESPONSE", 1.0)
+    page = Body.of([b"x" * 1_000_000] * 40)
+
+    async def body(*_):
+        return page
+
+    monkeypatch.setattr(Publisher, "body", body)
+
+    async def scenario():
+        async with running_daemon(config(cloud.project())) as port:
+            slow, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            got = 0
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionResetError):
+                    while some := await slow.read(1 << 16):
+                        got += len(some)
+                        await asyncio.sleep(0.05)
+            assert 0 < got < page.length
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_client_that_leaves_the_end_of_a_response_unread_is_closed(cloud, monkeypatch):
+    """The server has sent all it has, and waits for the client before it closes the connection: not forever."""
+    monkeypatch.setattr(connections, "_STUCK", 0.5)
+    opened: list[connections.Connection] = []
+    made = connections.Connection.connection_made
+
+    def connection_made(self, transport):
+        # Kept by uvicorn or asyncio until the client has read it.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        opened.append(self)
+        made(self, transport)
+
+    monkeypatch.setattr(connections.Connection, "connection_made", connection_made)
+    page = Body.of([b"x" * 50_000])
+
+    async def body(*_):
+        return page
+
+    monkeypatch.setattr(Publisher, "body", body)
+
+    async def scenario():
+        async with running_daemon(config(cloud.project())) as port:
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            await loop.sock_sendall(client, b"GET /metrics HTTP/1.0\r\n\r\n")
+            await until(lambda: opened and opened[0].cycle and opened[0].cycle.response_complete)
+            transport = opened[0].transport
+            assert transport.get_write_buffer_size() > 0
+            await until(lambda: transport.get_write_buffer_size() == 0)
+            client.close()
+
+    asyncio.run(scenario())
+
+
+def test_body_that_comes_after_the_response_leaves_the_connection_usable(cloud, monkeypatch):
+    """The deadline of that request does not end a connection that idles after it."""
+    monkeypatch.setattr(connections, "_REQUEST", 0.5)
+
+    async def scenario():
+        async with running_daemon(config(cloud.project())) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 405")
+            await reader.readuntil(b"Method Not Allowed")
+            writer.write(b"body")
+            await asyncio.sleep(1)
+            writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            writer.close()
 
     asyncio.run(scenario())
 

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     },
     "publisher": {"board", "clock", "exposition", "telemetry"},
     "web": {"exposition", "negotiation"},
+    "connections": set(),
     "assembly": {
         "api", "archive", "board", "budget", "clock", "config", "credential", "exposition", "membership", "metrics",
         "poller", "providers", "publisher", "shard", "store", "telemetry", "transport",
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "cost": {"config", "inquiry", "providers", "shard"},
     "check": {"assembly", "board", "config", "cost", "ledger", "metrics", "model", "providers", "shard", "tally"},
     "process": set(),
-    "daemon": {"assembly", "clock", "config", "poller", "process", "shard", "store", "web"},
+    "daemon": {"assembly", "clock", "config", "connections", "poller", "process", "shard", "store", "web"},
     "simulator": set(),
     "demo": {"config", "daemon", "simulator"},
     "cli": {
@@ -66,8 +67,8 @@ MAY_IMPORT = {
 OUTWARD = {
     "httpx": {"api", "transport"},
     "ssl": {"transport"},
-    "socket": {"daemon", "demo", "simulator"},
-    "uvicorn": {"daemon", "simulator"},
+    "socket": {"connections", "daemon", "demo", "simulator"},
+    "uvicorn": {"connections", "daemon", "simulator"},
     "starlette": {"web", "daemon", "simulator"},
     "apscheduler": {"daemon"},
     "prometheus_client": {"telemetry", "exposition"},

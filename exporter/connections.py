@@ -1,0 +1,270 @@
+"""Limits of client connections: how many there are, and how long a request, a response or idleness may last.
+
+uvicorn has no limit for slow requests or slow readers, and asyncio accepts connections until descriptors run out, then
+logs each failure. This module replaces the accept loop and adds deadlines to uvicorn's connections.
+"""
+
+import asyncio
+import errno
+import logging
+import math
+import resource
+import socket
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import h11
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+KEEP_ALIVE = 130.0
+"""Seconds that an idle connection is kept: longer than the usual scrape intervals, so that scrapers reuse it."""
+
+_MOST = 512
+_FEWEST = 4
+_REQUEST = 10.0
+"""Seconds in which a request must arrive completely."""
+_RESPONSE = 300.0
+"""Seconds in which a client must read its response completely."""
+_STUCK = 60.0
+"""Seconds in which a client must read some of its response, or the rest of one after which the connection closes."""
+_BATCH = 4
+"""Connections accepted before the event loop turns; more would exceed the limit before others are closed."""
+_RETRY = 0.1
+"""Seconds until the next attempt to accept where descriptors or memory have run out."""
+_LOG_INTERVAL = 3600.0
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_log = logging.getLogger("exporter.connections")
+
+
+def connection_limit() -> int:
+    """Return how many connections leave descriptors for polls and the state: half of them, less those open now."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return _MOST
+    return max(_FEWEST, min(_MOST, descriptors // 2 - len(list(Path("/dev/fd").iterdir()))))
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    REQUEST = "the rest of a request"
+    IDLE = "another request"
+    RESPONSE = "the client to read its response, or the response itself"
+    CLOSE = "the client to read what was sent before the connection closed"
+
+
+def _seconds(phase: Phase) -> float:
+    """Return how long a connection may stay in a phase."""
+    match phase:
+        case Phase.REQUEST:
+            return _REQUEST
+        case Phase.IDLE:
+            return KEEP_ALIVE
+        case Phase.RESPONSE:
+            return _RESPONSE
+        case Phase.CLOSE:
+            return _STUCK
+
+
+class Connections:
+    """The open connections of the server, at most `limit`: a further one takes the place of the longest idle one."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        # Both in the order of the last progress: a whole request or response, never a part of a request.
+        self._waiting: dict[Connection, None] = {}
+        self._responding: dict[Connection, None] = {}
+        self._logged: dict[str, float] = {}
+
+    def add(self, connection: "Connection") -> None:
+        """Count a new connection; close another where there are too many."""
+        while len(self._waiting) + len(self._responding) >= self.limit:
+            self._warn("too many connections, closing the longest idle ones")
+            self.close_one()
+        self._waiting[connection] = None
+
+    def waits(self, connection: "Connection") -> None:
+        """Note that a connection has no response to send."""
+        if connection in self._responding:
+            del self._responding[connection]
+            self._waiting[connection] = None
+
+    def progresses(self, connection: "Connection") -> None:
+        """Note that the client has sent a whole request, or has read some of the response."""
+        self.remove(connection)
+        self._responding[connection] = None
+
+    def remove(self, connection: "Connection") -> None:
+        """Forget a connection that is closed."""
+        self._waiting.pop(connection, None)
+        self._responding.pop(connection, None)
+
+    def close_one(self) -> None:
+        """Close the longest idle connection; if all have responses to send, the one that stands still the longest."""
+        for connection in self._waiting or self._responding:
+            # One whose client still reads is not idle.
+            if not connection.transport.get_write_buffer_size():
+                break
+        else:
+            connection = next(iter(self._waiting or self._responding))
+        self.remove(connection)
+        connection.abort()
+
+    async def accept(self, listener: socket.socket, protocol: Callable[[], "Connection"]) -> None:
+        """Accept connections until cancelled."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        while True:
+            accepted: list[socket.socket] = []
+            error: OSError | None = None
+            try:
+                accepted.append((await loop.sock_accept(listener))[0])
+                while len(accepted) < _BATCH:
+                    accepted.append(listener.accept()[0])
+            except OSError as failure:
+                # Most often there is no further one at the moment.
+                error = failure
+            # A connection that breaks meanwhile must not end this loop.
+            connecting = (loop.connect_accepted_socket(protocol, connection) for connection in accepted)
+            await asyncio.gather(*connecting, return_exceptions=True)
+            if error is not None and error.errno in _EXHAUSTED:
+                self._warn("cannot accept connections, closing the longest idle ones", error=error.strerror)
+                if self._waiting or self._responding:
+                    self.close_one()
+                await asyncio.sleep(_RETRY)
+
+    def _warn(self, message: str, **fields: str | None) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._logged.get(message, -math.inf) >= _LOG_INTERVAL:
+            self._logged[message] = now
+            _log.warning(message, extra={"limit": self.limit, **fields})
+
+
+class Connection(H11Protocol):
+    """A connection of uvicorn with a deadline for whatever it waits for."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self.conn = _Framing(h11.SERVER)
+        self.app = self._unless_closing(self.app)
+        self._counted = connections
+        self._phase: Phase | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Count the connection and wait for its first request."""
+        super().connection_made(transport)
+        self._counted.add(self)
+        self._follow()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._counted.remove(self)
+        for timer in (self._deadline, self._stuck):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read more of a request."""
+        super().data_received(data)
+        self._follow()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._follow()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read, but not forever."""
+        super().pause_writing()
+        self._stuck = self.loop.call_later(_STUCK, self.abort)
+
+    def resume_writing(self) -> None:
+        """Continue the response."""
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+        if self._phase is Phase.RESPONSE:
+            self._counted.progresses(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse the request and close the connection, in the middle of a response without a word."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application may still answer the request whose body is invalid.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the connection at once, whether or not the client has read its response."""
+        if self.cycle is not None:
+            # Sends that follow before the event loop turns would be logged by asyncio.
+            self.cycle.disconnected = True
+        self.transport.abort()
+
+    def _unless_closing(self, app: ASGI3Application) -> ASGI3Application:
+        """Return the application with what it sends dropped once its client has left: asyncio logs such writes."""
+
+        async def guarded(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            async def send_if_open(message: ASGISendEvent) -> None:
+                if not self.transport.is_closing():
+                    await send(message)
+
+            await app(scope, receive, send_if_open)
+
+        return guarded
+
+    def _follow(self) -> None:
+        """Set the deadline of the phase that has begun."""
+        phase = self._current()
+        if phase is self._phase:
+            return
+        self._phase = phase
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(_seconds(phase), self.abort)
+        if phase is Phase.RESPONSE:
+            self._counted.progresses(self)
+        else:
+            self._counted.waits(self)
+
+    def _current(self) -> Phase:
+        if self.transport.is_closing():
+            return Phase.CLOSE
+        state = self.conn.their_state
+        if state is h11.SEND_BODY:
+            return Phase.REQUEST
+        if state is not h11.IDLE:
+            return Phase.RESPONSE
+        began: object = self.cycle
+        return Phase.REQUEST if began is None or self.conn.trailing_data[0] else Phase.IDLE
+
+
+class _Framing(h11.Connection):
+    """An HTTP connection that refuses requests whose length is ambiguous, as a proxy might have read it otherwise."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = {name for name, _ in event.headers}
+            if b"transfer-encoding" in names and b"content-length" in names:
+                raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+        return event
