@@ -158,8 +158,7 @@ class Connection(H11Protocol):
         app_state: dict[str, Any],
     ) -> None:
         super().__init__(config, server_state, app_state)
-        self.conn = _Framing(h11.SERVER)
-        self.app = self._unless_closing(self.app)
+        self.app = self._guarded(self.app)
         self._counted = connections
         self._phase: Phase | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -220,15 +219,21 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True
         self.transport.abort()
 
-    def _unless_closing(self, app: ASGI3Application) -> ASGI3Application:
-        """Return the application with what it sends dropped once its client has left: asyncio logs such writes."""
+    def _guarded(self, app: ASGI3Application) -> ASGI3Application:
+        """Return the application without requests of ambiguous length, and without sends to clients that have left."""
 
         async def guarded(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
             async def send_if_open(message: ASGISendEvent) -> None:
+                # asyncio would log it.
                 if not self.transport.is_closing():
                     await send(message)
 
-            await app(scope, receive, send_if_open)
+            names = {name for name, _ in self.headers}
+            if b"content-length" in names and b"transfer-encoding" in names:
+                # A proxy may have read it otherwise, so what follows may come from another client.
+                await _refuse(send_if_open)
+            else:
+                await app(scope, receive, send_if_open)
 
         return guarded
 
@@ -258,13 +263,8 @@ class Connection(H11Protocol):
         return Phase.REQUEST if began is None or self.conn.trailing_data[0] else Phase.IDLE
 
 
-class _Framing(h11.Connection):
-    """An HTTP connection that refuses requests whose length is ambiguous, as a proxy might have read it otherwise."""
-
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            names = {name for name, _ in event.headers}
-            if b"transfer-encoding" in names and b"content-length" in names:
-                raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
-        return event
+async def _refuse(send: ASGISendCallable) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    body = b"Both Content-Length and Transfer-Encoding: send one of them\n"
+    await send({"type": "http.response.body", "body": body, "more_body": False})

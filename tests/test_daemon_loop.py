@@ -69,7 +69,7 @@ def test_a_client_without_a_whole_request_is_sent_away(cloud, monkeypatch):
 
 def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
     """It would hold a page in memory for as long as it likes; one that reads slowly is waited for."""
-    monkeypatch.setattr(connections, "_STUCK", 0.5)
+    monkeypatch.setattr(connections, "_STUCK", 2.0)
     page = Body.of([b"x" * 1_000_000] * 40)
 
     async def body(*_):
