@@ -148,7 +148,7 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """A connection of uvicorn with a deadline for whatever it waits for."""
+    """A connection of uvicorn with a deadline for each phase."""
 
     def __init__(
         self,

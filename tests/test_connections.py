@@ -201,7 +201,7 @@ DRIPS = {
 
 
 def test_requests_that_drip_have_ten_seconds(process):
-    """Each of 300 clients is closed ten seconds after it began a request, whatever it sends meanwhile."""
+    """Each of 300 clients is closed ten seconds after it began a request, although it keeps sending."""
     with HealthProbe(process) as probe, clients(process, 300) as slow:
         for client, (before, begin) in zip(slow, itertools.cycle(DRIPS.values()), strict=False):
             if before:
