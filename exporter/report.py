@@ -95,6 +95,13 @@ class Report:
         for count, error in outcome.faults.values():
             self.warn(f"poll failed in {count} requests" if count > 1 else "poll failed", error)
 
+    def unreadable(self, pipeline: str) -> None:
+        """Log that a pipeline is singled out since its answers cannot be read."""
+        _log.warning(
+            "cannot read the answers about a pipeline, polling it alone",
+            extra={"project": self._project, "pipeline_id": pipeline},
+        )
+
     def warn(self, text: str, error: ApiError) -> None:
         """Tell a failure."""
         fault = error.fault

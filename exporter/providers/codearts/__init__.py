@@ -22,7 +22,7 @@ from exporter.providers.codearts.records import (
     page,
 )
 from exporter.providers.memo import Memo
-from exporter.providers.values import asked_for, fill, named
+from exporter.providers.values import asked_for, fill, is_id, named
 from exporter.providers.wire import UnusableError, outline, text
 
 __all__ = ["ENDPOINTS", "FIELDS", "SERVICE", "CodeArts", "Project", "authentication"]
@@ -94,7 +94,7 @@ class CodeArts:
             except UnusableError as error:
                 batch.rejected.append((error.reason, str(error)))
                 pipeline = pipeline or error.pipeline
-                if pipeline:
+                if is_id(pipeline):
                     batch.untold.add(pipeline)
                 else:
                     batch.incomplete = True
