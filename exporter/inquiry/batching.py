@@ -71,7 +71,7 @@ class Refusal(msgspec.Struct, frozen=True):
     """An id that was refused alone, or could not be read alone, while others were accepted."""
 
     again: float
-    """When it may be asked about again; of an unreadable one, when it last was."""
+    """When it may be asked about again."""
     wait: float
     """How long that was, in seconds; 0 of an unreadable one."""
 
@@ -145,12 +145,16 @@ class Plan:
         self._batches = batches
         self._trusted = trusted
         self._now = now
-        self._ids = tuple(dict.fromkeys(ids))
+        wanted = dict.fromkeys(ids)
+        self._ids = tuple(wanted)
         known = [identity for identity in self._ids if identity in batches.refusals]
         due = [identity for identity in known if batches.refusals[identity].again <= now]
         due.sort(key=lambda identity: batches.refusals[identity].again)
-        self._unreadable = [identity for identity in due if batches.refusals[identity].unreadable and refresh]
-        self._unreadable = self._unreadable[:ASKED_AGAIN]
+        # The one polled longest ago comes first.
+        unreadable = [identity for identity, refusal in batches.refusals.items() if refusal.unreadable]
+        self._unreadable = [identity for identity in unreadable if identity in wanted and refresh][
+            :ASKED_AGAIN
+        ]
         """Ids singled out by earlier polls since their answers could not be read, to be polled alone."""
         self._again = [identity for identity in due if not batches.refusals[identity].unreadable]
         self._again = self._unreadable + self._again[:ASKED_AGAIN]
