@@ -34,6 +34,8 @@ class Outcome(msgspec.Struct):
     """Whether whatever else is asked would."""
     faults: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
     """By operation, code and error code: how often, and the first."""
+    covered: bool = False
+    """Whether a list has already reported the latest runs of pipelines in this poll."""
     refusals: dict[str, ApiError] = {}
     """Why ids were refused alone."""
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from exporter.assembly import assemble
+from exporter.providers.rows import LONGEST, readable_rows
 from exporter.simulator import CodeArts, Flow, World, running
 from tests.conftest import Cloud
 from tests.running import Samples, eventually, exporter
@@ -16,7 +17,7 @@ BATCH, RUNS = "BatchShowPipelinesLatestStatus", "ListPipelineRuns"
 VALUES = {
     "nan": b"NaN",
     "infinity": b"-Infinity",
-    "nested": b"[" * 100_000 + b"]" * 100_000,
+    "nested": b"[" * 10_000 + b"]" * 10_000,
     "unquoted": b"word",
 }
 OVERLONG = "overlong_id"
@@ -225,3 +226,57 @@ def test_bad_record_of_a_run_list_affects_its_pipeline_only(tmp_path):
             eventually(settled, "the pipeline is singled out, the project is up")
             flow.bad_records = {}
             eventually(lambda: ups(process.samples()) == dict.fromkeys(ids, 1.0), "the recovery")
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_bad_row_of_a_listing_keeps_no_pipeline_from_joining_and_makes_none_leave(kind):
+    """CodeArts, discovered: the row is rejected, what is watched stays, and the project is up."""
+    codearts = CodeArts(World(pipelines=130))
+    clock = FakeClock(codearts.world.start + 20 * 86400.0)
+    codearts.clock = clock.time
+    ids = [one.id for one in codearts.world.pipelines]
+    late, bad = ids[7], ids[3]
+    codearts.deleted.add(late)
+
+    def change():
+        codearts.deleted.clear()
+        codearts.bad_records = {bad: VALUES[kind]}
+
+    with running(codearts.app) as url:
+        own = Cloud(codearts, url).project(pipelines=[], discover={"interval": "60s"})
+        _, pages = play(codearts, config(own), clock, 0, change, *range(4))
+    assert late not in ups(pages[0])
+    for page in pages[1:]:
+        assert set(ups(page)) == set(ids)
+    assert pages[-1].value("pipeline_exporter_project_up") == 1
+    assert pages[-1].value("pipeline_exporter_rejected_records_total", reason="unreadable") > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'[{"a":1},{"b":[NaN]},"x"]', b'[{"a":1},null,"x"]'),
+        (
+            b'{"n":2,"rows":[{"a":",]}\\""} , -Infinity],"o":{"p":1}}',
+            b'{"n":2,"rows":[{"a":",]}\\""} ,null],"o":{"p":1}}',
+        ),
+        (b"[1," + VALUES["nested"] + b"]", b"[1,null]"),
+        (b'[{"a":"\\ud800"},NaN]', b'[{"a":"\\ud800"},null]'),
+        (b"[1,2", b"[1,2"),
+        (b"<html>", b"<html>"),
+        (b"", b""),
+    ],
+)
+def test_only_rows_that_cannot_be_read_are_replaced(body, expected):
+    assert readable_rows(body) == expected
+
+
+@pytest.mark.parametrize(
+    "unit", [b"[", b"{},", b"NaN,", b'\\"', b'"', b"[[],", b"{"], ids=lambda unit: unit.decode()
+)
+def test_search_for_rows_is_bounded(unit):
+    """Whatever a page is made of; a longer one is not searched."""
+    body = b"[NaN," + unit * (LONGEST // len(unit) - 5)
+    started = time.process_time()
+    readable_rows(body)
+    assert time.process_time() - started < 1

@@ -30,7 +30,7 @@ class BatchInquiry(Inquiry):
 
     async def ask(self, ids: Sequence[str], outcome: Outcome, *, refresh: bool) -> int:
         """Ask about all of them."""
-        await self._ask_all(ids, outcome, refresh=refresh)
+        await self._ask_all(ids, outcome, refresh=refresh, trusted=outcome.covered)
         return len(ids)
 
     async def _ask_chunk(self, ids: Sequence[str]) -> frozenset[str]:
