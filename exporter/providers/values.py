@@ -52,8 +52,8 @@ class Values:
         """
         if value is None or value == "":
             return None
-        # `int` takes digits of other scripts, underscores and spaces as well.
-        fits = not isinstance(value, str) or _DIGITS.fullmatch(value)
+        # `int` takes digits of other scripts and underscores as well.
+        fits = not isinstance(value, str) or _DIGITS.fullmatch(value.strip())
         try:
             number = int(value) if fits else -1
         except (ValueError, OverflowError):
