@@ -118,8 +118,11 @@ class Membership:
         # So many there were at least: a listing that shrank meanwhile is doubted too.
         self._size = len(self._absences) or None
 
-    def listed(self, found: Mapping[str, str]) -> str:
-        """Apply a complete listing, names by id; returns why it is not believed, empty if it is."""
+    def listed(self, found: Mapping[str, str], *, complete: bool = True) -> str:
+        """Apply a listing, names by id; returns why it is not believed, empty if it is.
+
+        `complete`: it has no rows that could not be read, so that what it lacks is gone.
+        """
         for identity, name in found.items():
             if name and (identity in self._configured or identity in self._absences):
                 self._learn(identity, name)
@@ -146,7 +149,7 @@ class Membership:
                     self._learn(identity, known)
             elif identity in self._absences:
                 self._leave(identity)
-        for identity in [identity for identity in self._absences if identity not in found]:
+        for identity in [identity for identity in self._absences if complete and identity not in found]:
             self._absences[identity] += 1
             if self._absences[identity] >= ABSENCES:
                 self._leave(identity)

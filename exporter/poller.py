@@ -220,7 +220,8 @@ class Poller:
                 outcome.over = False
             return frozenset()
         found = {identity: name for page, _ in pages for identity, name in page.pipelines.items()}
-        doubt = self._membership.listed(found)
+        complete = not any(page.incomplete for page, _ in pages)
+        doubt = self._membership.listed(found, complete=complete)
         if doubt:
             outcome.failed += 1
             _log.warning(doubt, extra={"project": self.project})
@@ -237,6 +238,7 @@ class Poller:
             ids = [identity for identity in told if identity in members and identity not in covered]
             self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now)
             covered.update(ids)
+        outcome.covered = bool(covered)
         return frozenset(covered)
 
     async def _pages(self) -> list[tuple[Listing, Answer]]:

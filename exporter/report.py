@@ -34,6 +34,8 @@ class Outcome(msgspec.Struct):
     """Whether whatever else is asked would."""
     faults: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
     """By operation, code and error code: how often, and the first."""
+    covered: bool = False
+    """Whether a list has already reported the latest runs of pipelines in this poll."""
     refusals: dict[str, ApiError] = {}
     """Why ids were refused alone."""
 
@@ -94,6 +96,13 @@ class Report:
         """Tell what failed in a poll, each kind once."""
         for count, error in outcome.faults.values():
             self.warn(f"poll failed in {count} requests" if count > 1 else "poll failed", error)
+
+    def unreadable(self, pipeline: str) -> None:
+        """Log that a pipeline is singled out since its answers cannot be read."""
+        _log.warning(
+            "cannot read the answers about a pipeline, polling it alone",
+            extra={"project": self._project, "pipeline_id": pipeline},
+        )
 
     def warn(self, text: str, error: ApiError) -> None:
         """Tell a failure."""

@@ -123,7 +123,7 @@ class Telemetry:
         )
         self._refused = Gauge(
             "pipeline_exporter_pipelines_refused",
-            "Pipelines that the provider refuses when asked about them alone; they are asked about rarely.",
+            "Pipelines left out of batches: refused when asked about alone, or with answers that cannot be read.",
             project,
             registry=registry,
         )

@@ -36,9 +36,20 @@ class Cloud(msgspec.Struct):
     failing: float = 0.0
     everything: bool = False
     """Whether it refuses everything."""
+    unreadable: set[str] = set()
+    """Ids that no answer can be read with."""
+    nameless: set[str] = set()
+    """Ids whose record names none, so that the answer leaves open of which of the `silent` ids it is."""
+    silent: set[str] = set()
+    """Ids that never ran: there is no record of them."""
 
     def refuses(self, chunk: Sequence[str]) -> bool:
         return self.everything or len(chunk) > self.limit or any(each in self.poison for each in chunk)
+
+    def unclear(self, chunk: Sequence[str]) -> list[str]:
+        if self.nameless.isdisjoint(chunk):
+            return []
+        return [each for each in chunk if each in self.nameless | self.silent]
 
 
 class Outcome(msgspec.Struct):
@@ -48,6 +59,8 @@ class Outcome(msgspec.Struct):
     sent: list[tuple[str, ...]] = []
     accepted: list[str] = []
     failed: list[str] = []
+    unread: list[str] = []
+    """Ids that were not accepted for what could not be read, refused or failed later or not."""
 
     @property
     def sizes(self) -> list[int]:
@@ -85,9 +98,14 @@ def poll(
             plan.failed(chunk)
         elif cloud.refuses(chunk):
             plan.refused(chunk, WORDS)
+        elif not cloud.unreadable.isdisjoint(chunk):
+            if not plan.unreadable(chunk, "invalid") or len(chunk) == 1:
+                outcome.unread += chunk
         else:
-            outcome.accepted += chunk
-            plan.accepted(chunk)
+            unclear = cloud.unclear(chunk)
+            outcome.accepted += [each for each in chunk if each not in unclear]
+            outcome.unread += unclear
+            plan.accepted(chunk, unclear)
 
 
 def extra(chunk_size: int) -> float:
@@ -431,6 +449,94 @@ def test_the_only_id_of_a_poll_is_not_singled_out():
     outcome = poll(batches, ["a"], Cloud(poison={"a"}))
     assert outcome.plan.hopeless
     assert outcome.plan.unasked == ("a",)
+    assert not batches.refusals
+
+
+@given(
+    chunk_size=st.integers(2, 70),
+    count=st.integers(30, 400),
+    limit=st.sampled_from([10_000, 30]),
+    silent=st.sampled_from([0.0, 0.2, 0.9]),
+    concurrency=st.integers(1, 12),
+    nameless=st.booleans(),
+    dice=DICE,
+)
+@settings(deadline=None, max_examples=100)
+def test_unreadable_id_is_singled_out_by_the_second_poll(
+    chunk_size: int,
+    count: int,
+    limit: int,
+    silent: float,
+    concurrency: int,
+    nameless: bool,
+    dice: random.Random,
+) -> None:
+    """From the third on all others are accepted at one request more; it is accepted in the poll after it is readable."""
+    ids = names(count)
+    quiet = {name for name in ids if dice.random() < silent}
+    batches = Batches(chunk_size)
+    for _ in range(10):
+        poll(batches, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
+    bad = {dice.choice(ids)}
+    cloud = Cloud(
+        limit,
+        silent=quiet - bad,
+        nameless=bad if nameless else set(),
+        unreadable=set() if nameless else bad,
+    )
+    size = batches.limit.size
+    for number in range(6):
+        outcome = poll(batches, ids, cloud, concurrency=concurrency, dice=dice)
+        assert len(outcome.sent) - math.ceil(count / size) <= extra(chunk_size)
+        if number:
+            assert set(outcome.accepted) == set(ids) - bad
+            assert batches.doubtful == set()
+            assert set(batches.refusals) == bad
+        if number > 1:
+            assert [chunk for chunk in outcome.sent if bad.intersection(chunk)] == [tuple(bad)]
+            # One more, beside those of a chunk that tries more than the limit.
+            assert len(outcome.sent) <= math.ceil(count / size) + 1 + 3 * (limit < chunk_size)
+            assert outcome.plan.refused_ids == outcome.plan.unasked == outcome.plan.skipped == ()
+    healed = poll(batches, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
+    assert set(healed.accepted) == set(ids)
+    assert not batches.refusals
+
+
+def test_unreadable_ids_are_polled_alone_in_turn_and_in_refreshes_only():
+    """Two a refresh whatever there are; refused ones that are due come in addition."""
+    ids = names(100)
+    batches = Batches(50)
+    poll(batches, ids, Cloud(poison={"p1"}))
+    cloud = Cloud(unreadable={"p9", "p3", "p77"}, poison={"p1"})
+    for number in range(4):
+        poll(batches, ids, cloud, NOON + number)
+    assert set(batches.refusals) == {"p1", "p3", "p9", "p77"}
+    rounds = [poll(batches, ids, cloud, NOON + number) for number in range(4, 7)]
+    for outcome in rounds:
+        assert sorted(outcome.sizes) == [1, 1, 46, 50]
+    alone = Counter(chunk[0] for outcome in rounds for chunk in outcome.sent if len(chunk) == 1)
+    assert alone == {"p3": 2, "p9": 2, "p77": 2}
+    assert sorted(poll(batches, ids, cloud, NOON + FIRST_WAIT).sizes) == [1, 1, 1, 46, 50]
+    plan = batches.poll(ids, NOON, refresh=False)
+    assert set(plan.skipped) == {"p1", "p3", "p9", "p77"}
+
+
+def test_answer_that_is_unreadable_once_is_a_failure():
+    """What is read in between makes it the first time again."""
+    ids = names(10)
+    batches = Batches(50)
+    for _ in range(3):
+        assert not poll(batches, ids, Cloud(unreadable={"p3"})).plan.refused_ids
+        assert poll(batches, ids, Cloud()).sent == [tuple(ids)]
+
+
+def test_cloud_whose_answers_are_all_unreadable_singles_out_no_id():
+    batches = Batches(50)
+    ids = names(200)
+    for number in range(4):
+        outcome = poll(batches, ids, Cloud(unreadable=set(ids)))
+        assert outcome.plan.hopeless is (number > 0)
+        assert len(outcome.sent) <= math.log2(50) + 4
     assert not batches.refusals
 
 

@@ -587,7 +587,12 @@ def test_run_number_zero_is_none(value: Any) -> None:
     assert not batch.words
 
 
-@pytest.mark.parametrize("value", [-1, "-7", 2.5, 0.5, 1e300, "two", "2.0", 1 << 53, "9" * 30, "9" * 5000])
+FOREIGN = ["٣", "３", "1３", "௩", "𝟛", "³", "1_000", "+3"]  # noqa: RUF001  # digits that `int` would take, most of them
+
+
+@pytest.mark.parametrize(
+    "value", [-1, "-7", 2.5, 0.5, 1e300, "two", "2.0", 1 << 53, "9" * 30, "9" * 5000, *FOREIGN]
+)
 def test_a_run_number_that_is_none_is_told_and_absent(value: Any) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number is None
@@ -803,7 +808,19 @@ def test_a_pipeline_whose_record_cannot_be_used_is_untold(changes: dict[str, Any
     assert (batch.untold, batch.incomplete) == ({pipeline_id(0)}, False)
 
 
-@pytest.mark.parametrize("item", [None, 7, [], {}, record(pipeline_id=None), record(pipeline_id=["x"])])
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        7,
+        [],
+        {},
+        record(pipeline_id=None),
+        record(pipeline_id=["x"]),
+        record(pipeline_id="x" * 257),
+        record(pipeline_id="x" * 257, status=["x"]),
+    ],
+)
 def test_a_record_that_names_no_pipeline_leaves_all_untold(item: Any) -> None:
     """It may be of any pipeline, so that no absence proves anything."""
     batch = read(item, record(1))

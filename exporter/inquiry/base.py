@@ -64,8 +64,10 @@ class Inquiry(ABC):
         """
 
     @abstractmethod
-    async def _ask_chunk(self, ids: Sequence[str]) -> None:
+    async def _ask_chunk(self, ids: Sequence[str]) -> frozenset[str]:
         """Ask about a chunk of pipelines, and tell the board what is answered.
+
+        Returns the ids of which the answer leaves open whether it says anything.
 
         Raises:
             ApiError: there was no answer.
@@ -76,7 +78,7 @@ class Inquiry(ABC):
         self, ids: Sequence[str], outcome: Outcome, *, refresh: bool, trusted: bool = False
     ) -> Plan:
         """Ask about every one of these pipelines; `trusted`: the cloud has answered about the project just now."""
-        plan = self._batches.poll(ids, self._clock.monotonic(), trusted=trusted)
+        plan = self._batches.poll(ids, self._clock.monotonic(), trusted=trusted, refresh=refresh)
         async with asyncio.TaskGroup() as group:
             under_way: set[asyncio.Task[None]] = set()
             while True:
@@ -100,28 +102,37 @@ class Inquiry(ABC):
             outcome.failed += 1
         self._board.failed((*plan.unasked, *plan.refused_ids, *plan.skipped))
         for identity in plan.refused_ids:
-            self._report.warn(
-                f"pipeline {identity} is refused, and asked about rarely from now on",
-                outcome.refusals[identity],
-            )
+            if self._batches.refusals[identity].unreadable:
+                self._report.unreadable(identity)
+            else:
+                self._report.warn(
+                    f"pipeline {identity} is refused, and asked about rarely from now on",
+                    outcome.refusals[identity],
+                )
         return plan
 
     async def _follow(self, ids: Sequence[str], plan: Plan, outcome: Outcome) -> None:
         """Ask about a chunk, and tell the plan what became of it."""
         try:
-            await self._ask_chunk(ids)
+            unclear = await self._ask_chunk(ids)
         except ApiError as error:
+            code = error.fault.error_code or error.fault.code
             refused = error.fault.kind in self.refusals
-            if len(ids) == 1 or not refused:
-                self._watcher.asked(len(ids))
             if refused:
-                plan.refused(ids, error.fault.error_code or error.fault.code)
-                outcome.refusals |= dict.fromkeys(ids, error)
+                plan.refused(ids, code)
+            elif error.fault.kind is Kind.UNREADABLE:
+                refused = plan.unreadable(ids, code)
             else:
                 plan.failed(ids)
+            if len(ids) == 1 or not refused:
+                self._watcher.asked(len(ids))
                 self._board.failed(ids)
+            if refused:
+                outcome.refusals |= dict.fromkeys(ids, error)
+            else:
                 outcome.note(error)
             return
         self._watcher.asked(len(ids))
         outcome.in_a_row = 0
-        plan.accepted(ids)
+        self._board.failed(unclear)
+        plan.accepted(ids, unclear)

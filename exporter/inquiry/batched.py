@@ -30,16 +30,16 @@ class BatchInquiry(Inquiry):
 
     async def ask(self, ids: Sequence[str], outcome: Outcome, *, refresh: bool) -> int:
         """Ask about all of them."""
-        await self._ask_all(ids, outcome, refresh=refresh)
+        await self._ask_all(ids, outcome, refresh=refresh, trusted=outcome.covered)
         return len(ids)
 
-    async def _ask_chunk(self, ids: Sequence[str]) -> None:
+    async def _ask_chunk(self, ids: Sequence[str]) -> frozenset[str]:
         answer = await self._api.send(self._provider.batch(ids))
         batch = self._provider.read_batch(answer.body, ids, answer.now)
         self._report.surprises(batch)
-        told = [
-            identity
-            for identity in ids
-            if identity in batch.runs or not (batch.incomplete or identity in batch.untold)
-        ]
+        silent = [identity for identity in ids if identity not in batch.runs and identity not in batch.untold]
+        unclear = frozenset(silent if batch.incomplete else ())
+        told = [identity for identity in ids if identity not in batch.untold and identity not in unclear]
         self._board.answered(told, batch.runs, asked=answer.asked, now=answer.now)
+        self._board.failed(batch.untold)
+        return unclear

@@ -17,11 +17,15 @@ the smallest first, and nothing new is begun meanwhile: spread over many, the re
 Until something is accepted, chunks go one by one and only first halves are followed: so the way is short to an id that
 is taken, or to two that are refused alone in the same words. Then the project is at fault: the poll is hopeless.
 
+An answer that cannot be read, or that leaves open which of some ids it is silent about, says as little of any one id.
+Once, it is a failure. The second time in a row its ids are halved like a refused chunk; one that is singled out like
+this is polled alone in each refresh, a few at most, so that it is back as soon as its answer can be read.
+
 Here it is decided only: the caller sends what `Plan.next` gives and tells the plan what became of it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -29,7 +33,7 @@ FIRST_WAIT = 3600.0
 LONGEST_WAIT = 86400.0
 """Seconds until an id that was singled out is asked about again; each further refusal doubles them."""
 ASKED_AGAIN = 2
-"""How many such ids one poll asks about, each alone."""
+"""How many such ids one poll asks about, each alone; in a refresh so many unreadable ones in addition."""
 KEPT = 10_000
 """How many such ids are remembered."""
 RETRIED = 20
@@ -64,12 +68,17 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An id that was refused alone while others were accepted."""
+    """An id that was refused alone, or could not be read alone, while others were accepted."""
 
     again: float
     """When it may be asked about again."""
     wait: float
-    """How long that was, in seconds."""
+    """How long that was, in seconds; 0 of an unreadable one."""
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether its answer could not be read, so that each refresh polls it."""
+        return self.wait == 0
 
 
 class Batches:
@@ -79,18 +88,21 @@ class Batches:
         self.limit = Limit(chunk_size, chunk_size + 1, chunk_size)
         self.refusals: dict[str, Refusal] = {}
         """The ids singled out, the one refused longest ago first."""
+        self.doubtful: set[str] = set()
+        """Ids of answers that could not be read the last time, not singled out."""
         self.unprobed = 0
         """Polls since a size above the limit was last tried."""
         self.hopeless = 0
         """Polls that were hopeless: each next one begins with another id, should it have been the ids after all."""
 
-    def poll(self, ids: Sequence[str], now: float, *, trusted: bool = False) -> "Plan":
+    def poll(self, ids: Sequence[str], now: float, *, trusted: bool = False, refresh: bool = True) -> "Plan":
         """The plan of one poll over these ids, at a time in seconds by any clock that is always the same.
 
         `trusted`: the cloud has just answered another question about the project, so that what it refuses is the ids.
+        Only a `refresh` polls unreadable ids again.
         """
         self.unprobed += 1
-        return Plan(self, ids, now, trusted=trusted)
+        return Plan(self, ids, now, trusted=trusted, refresh=refresh)
 
     @property
     def probe(self) -> int:
@@ -100,30 +112,55 @@ class Batches:
             return min(limit.too_large, limit.most)
         return limit.middle
 
-    def single_out(self, identity: str, now: float) -> None:
-        """Leave an id out for a while, twice as long as the last time."""
+    def single_out(self, identity: str, now: float, *, unreadable: bool = False) -> None:
+        """Leave an id out for a while, twice as long as the last time; an `unreadable` one is polled alone meanwhile."""
         before = self.refusals.pop(identity, None)
-        wait = min(2 * before.wait, LONGEST_WAIT) if before else FIRST_WAIT
+        wait = 0.0
+        if not unreadable:
+            wait = min(2 * before.wait, LONGEST_WAIT) if before and before.wait else FIRST_WAIT
         self.refusals[identity] = Refusal(now + wait, wait)
+        self.doubtful.discard(identity)
         if len(self.refusals) > KEPT:
             del self.refusals[next(iter(self.refusals))]
+
+    def doubt(self, ids: Sequence[str]) -> bool:
+        """Note that the answer about these ids cannot be read; says whether one of them was in such an answer before."""
+        again = not self.doubtful.isdisjoint(ids)
+        if len(self.doubtful) > KEPT:
+            self.doubtful.clear()  # ids that are no longer asked about
+        self.doubtful.update(ids)
+        return again
 
 
 class Plan:
     """One poll: gives chunks to send, is told what became of each, and says how each id ended.
 
-    Every id ends in one way: accepted, failed (both told by the caller), refused, unasked or skipped.
+    Every id ends in one way: accepted, failed (both told by the caller), refused, unasked or skipped. What cannot be read
+    has failed, or is refused once it is singled out.
     """
 
-    def __init__(self, batches: Batches, ids: Sequence[str], now: float, *, trusted: bool = False) -> None:
+    def __init__(
+        self, batches: Batches, ids: Sequence[str], now: float, *, trusted: bool, refresh: bool
+    ) -> None:
         self._batches = batches
         self._trusted = trusted
         self._now = now
-        self._ids = tuple(dict.fromkeys(ids))
+        wanted = dict.fromkeys(ids)
+        self._ids = tuple(wanted)
         known = [identity for identity in self._ids if identity in batches.refusals]
         due = [identity for identity in known if batches.refusals[identity].again <= now]
         due.sort(key=lambda identity: batches.refusals[identity].again)
-        self._again = due[:ASKED_AGAIN]
+        # The one polled longest ago comes first.
+        unreadable = [identity for identity, refusal in batches.refusals.items() if refusal.unreadable]
+        self._unreadable = [identity for identity in unreadable if identity in wanted and refresh][
+            :ASKED_AGAIN
+        ]
+        """Ids singled out by earlier polls since their answers could not be read, to be polled alone."""
+        self._again = [identity for identity in due if not batches.refusals[identity].unreadable]
+        self._again = self._unreadable + self._again[:ASKED_AGAIN]
+        for identity in self._unreadable:
+            # The next refresh polls others, if there are more.
+            batches.single_out(identity, now, unreadable=True)
         self.skipped = tuple(identity for identity in known if identity not in self._again)
         """Ids that were refused before and whose time has not come."""
         self.hopeless = False
@@ -145,12 +182,14 @@ class Plan:
         self._under_way = 0
         self._probe = batches.probe
         self._heard: set[str] = set()
-        """Ids that were accepted or have failed."""
+        """Ids that were accepted or have failed; what could not be read has failed."""
         self._accepted: set[str] = set()
         self._largest = 0
         """The size of the largest chunk accepted."""
         self._alone: dict[str, str] = {}
         """Ids refused alone, each with the refusal's words, while nothing has been accepted."""
+        self._unread: set[str] = set()
+        """Of those ids and of the ones singled out, those whose answer could not be read."""
         self._doubted: list[Sequence[str]] = []
         """Refused chunks of more than one id: too large, or with a refused id in them."""
 
@@ -209,18 +248,23 @@ class Plan:
             self._batches.unprobed = 0
         return chunk
 
-    def accepted(self, chunk: Sequence[str]) -> None:
-        """The cloud answered about this chunk."""
+    def accepted(self, chunk: Sequence[str], unclear: Collection[str] = ()) -> None:
+        """The cloud answered about this chunk, but so that what it says of the ids in `unclear` cannot be read."""
         self._back(chunk)
-        self._heard.update(chunk)
-        self._accepted.update(chunk)
+        clear = [identity for identity in chunk if identity not in unclear]
+        self._heard.update(clear)
+        self._accepted.update(clear)
         self._largest = max(self._largest, len(chunk))
         self._batches.limit = self._batches.limit.taken(len(chunk))
-        for identity in chunk:
+        self._batches.doubtful.difference_update(clear)
+        for identity in clear:
             self._batches.refusals.pop(identity, None)
-        for identity in self._alone:
-            self._single_out(identity)
-        self._alone.clear()
+        if self._accepted:
+            for identity in self._alone:
+                self._single_out(identity)
+            self._alone.clear()
+        if unclear and not self._unread_again(tuple(unclear), ""):
+            self._heard.update(unclear)
         for doubted in [each for each in self._doubted if self._accepted.issuperset(each)]:
             self._doubted.remove(doubted)
             self._batches.limit = self._batches.limit.refused(len(doubted))
@@ -231,12 +275,36 @@ class Plan:
         self._back(chunk)
         self._heard.update(chunk)
 
+    def unreadable(self, chunk: Sequence[str], words: str) -> bool:
+        """The answer about this chunk cannot be read; says whether that is due to its ids and no failure of the poll."""
+        self._back(chunk)
+        if len(chunk) > 1 and not self._batches.doubtful.isdisjoint(chunk):
+            self._doubted.append(chunk)
+        due_to_ids = self._unread_again(tuple(chunk), words)
+        if not due_to_ids:
+            self._heard.update(chunk)
+        return due_to_ids or chunk[0] in self._unreadable
+
+    def _unread_again(self, ids: tuple[str, ...], words: str) -> bool:
+        """Find out whose answer it is that could not be read, if it is the second time; says whether it is."""
+        if ids[0] in self._unreadable or not self._batches.doubt(ids):
+            return False
+        if len(ids) == 1:
+            self._unread.update(ids)
+        self._take_apart(ids, words)
+        return True
+
     def refused(self, chunk: Sequence[str], words: str) -> None:
         """The cloud refused this chunk for its content; `words` is the vendor's code, the same for the same refusal."""
         self._back(chunk)
         if len(chunk) > 1:
             self._doubted.append(chunk)
-            self._refused.append(tuple(chunk))
+        self._take_apart(tuple(chunk), words)
+
+    def _take_apart(self, chunk: tuple[str, ...], words: str) -> None:
+        """Halve a refused chunk, or single out its only id."""
+        if len(chunk) > 1:
+            self._refused.append(chunk)
             self._probe = 0  # one doubt at a time
             self._recut()
         elif self._proven:
@@ -271,4 +339,4 @@ class Plan:
 
     def _single_out(self, identity: str) -> None:
         self._singled_out.append(identity)
-        self._batches.single_out(identity, self._now)
+        self._batches.single_out(identity, self._now, unreadable=identity in self._unread)

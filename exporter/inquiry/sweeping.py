@@ -186,9 +186,10 @@ class SweepInquiry(Inquiry):
 
     # Pipelines
 
-    async def _ask_chunk(self, ids: Sequence[str]) -> None:
+    async def _ask_chunk(self, ids: Sequence[str]) -> frozenset[str]:
         for identity in ids:
             await self._ask_one(identity)
+        return frozenset()
 
     async def _ask_one(self, identity: str) -> None:
         self._directly.pop(identity, None)
@@ -197,6 +198,7 @@ class SweepInquiry(Inquiry):
             await runs.turn(RUNS)
         answer = runs.answer
         if answer is None or not runs.telling:
+            self._board.failed([identity])
             return
         self._heard(answer)
         newest = max(runs.runs, key=lambda run: run.number or 0, default=None)

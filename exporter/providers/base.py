@@ -83,6 +83,8 @@ class Listing(Page, kw_only=True):
     """The latest run of each that has one, by pipeline id."""
     untold: set[str] = set()
     """Pipelines whose latest run could not be used: the page says nothing of it, not that there is none."""
+    incomplete: bool = False
+    """Whether it has rows whose pipeline could not be read, so that absence proves nothing."""
 
 
 class Sweep(Page, kw_only=True):

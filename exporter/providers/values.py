@@ -15,7 +15,7 @@ from exporter.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.base import Reading, Runs
 from exporter.providers.wire import Number, Text, Time, UnusableError, text
 
-_DIGITS = re.compile(r"-?\d{1,19}")
+_DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
 class Timed(Protocol):
@@ -52,8 +52,10 @@ class Values:
         """
         if value is None or value == "":
             return None
+        # `int` takes digits of other scripts and underscores as well.
+        fits = not isinstance(value, str) or _DIGITS.fullmatch(value.strip())
         try:
-            number = int(value)
+            number = int(value) if fits else -1
         except (ValueError, OverflowError):
             number = -1
         if isinstance(value, float) and value != number:
@@ -103,6 +105,12 @@ def _shape(words: str) -> str:
     return re.sub(r"\d", "0", words[:64])
 
 
+def is_id(pipeline: str) -> bool:
+    """Whether a text can be the id of a pipeline."""
+    # What is longer than a label is no id: cut, it would be another pipeline's.
+    return 0 < len(pipeline) <= LABEL_LENGTH
+
+
 def named(pipeline: str) -> str:
     """The id of a pipeline.
 
@@ -110,8 +118,7 @@ def named(pipeline: str) -> str:
         UnusableError: it is none.
 
     """
-    # What is longer than a label is no id: cut, it would be another pipeline's.
-    if not 0 < len(pipeline) <= LABEL_LENGTH:
+    if not is_id(pipeline):
         raise UnusableError("no_pipeline_id", "a record that names no pipeline")
     return pipeline
 

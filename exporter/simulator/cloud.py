@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from exporter.simulator.answers import DeclinedError, Good
 from exporter.simulator.limits import Throttle
-from exporter.simulator.mischief import Mischief, answer
+from exporter.simulator.mischief import Mischief, answer, with_bad_records
 from exporter.simulator.project import Project, Runs
 from exporter.simulator.reception import Book, Call, Reception, Visit
 from exporter.simulator.switches import Switches
@@ -78,6 +78,10 @@ class Cloud(Switches, ABC):
     def _spoken(self, mischief: Mischief, request: Request, visit: Visit) -> Good | None:
         """Say what a mischief is that consists of the vendor's words; None of one that does not."""
 
+    def pipeline_id(self, pipeline_id: str) -> str:
+        """Return the id here of the pipeline that has the given one in the world."""
+        return pipeline_id
+
     def _run_asked_for(self, request: Request) -> str | None:
         """Tell the run that a request asks for, if it asks for one."""
         return request.path_params.get("run_id")
@@ -128,12 +132,23 @@ class Cloud(Switches, ABC):
         mischief = self.mischief if self.mischief_only in {None, operation} else None
         if mischief is None:
             self._project.runs.witness(good.runs, operation, visit.now)
-            return good.response()
+            return self._with_bad_records(good.response())
         if mischief is Mischief.GARBLED:
             # The first run is lost, the others can still be read.
             self._project.runs.witness(good.runs[1:], operation, visit.now)
         spoken = self._spoken(mischief, request, visit)
         return answer(mischief, good.value) if spoken is None else spoken.response()
+
+    def _with_bad_records(self, response: Response) -> Response:
+        """Put the bytes of `bad_records` into the records of an answer."""
+        if self.bad_records:
+            ids = {pipeline: self.pipeline_id(pipeline) for pipeline in self.bad_records}
+            body = with_bad_records(
+                bytes(response.body), {ids[one]: value for one, value in self.bad_records.items()}
+            )
+            response.headers["Content-Length"] = str(len(body))
+            response.body = body
+        return response
 
     def _wait(self, visit: Visit) -> float | None:
         """Count a request that could prove who it is from; None if it may pass, else the seconds it should wait."""

@@ -8,7 +8,8 @@ whatever the operation. Those that consist of a vendor's words are worded by its
 import asyncio
 import enum
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -97,6 +98,14 @@ async def _drip() -> AsyncIterator[bytes]:
     while True:
         await asyncio.sleep(DRIP_SECONDS)
         yield b" "
+
+
+def with_bad_records(body: bytes, values: Mapping[str, bytes]) -> bytes:
+    """Return a body in which the records of some pipelines, by id, have these bytes as the value of one more field."""
+    for pipeline, value in values.items():
+        name = rb'"(?:pipeline_id|pipelineId)":"?%b\b' % re.escape(pipeline.encode())
+        body = re.sub(name, rb'"spoilt":%b,\g<0>' % value.replace(b"\\", rb"\\"), body)
+    return body
 
 
 def _garbled(body: bytes) -> bytes:

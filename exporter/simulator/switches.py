@@ -32,6 +32,7 @@ class Switches:
     The service:
 
     - `page_limit`: the largest page of a list; larger limits come back cut to it.
+    - `bad_records`: by pipeline, bytes that each of its records has as the value of one more field, JSON or not.
     - `poison`: pipelines that spoil whatever request names them.
     - `no_membership`: the user is no member of the project: CodeArts shows an empty list, and elsewhere no such
       project; Flow says so.
@@ -50,6 +51,7 @@ class Switches:
     throttle: tuple[int, float] | None = None
     retry_after: bool = False
     page_limit: int = 100
+    bad_records: dict[str, bytes] = field(default_factory=dict)
     poison: set[str] = field(default_factory=set)
     no_membership: bool = False
     empty_list_with_total: bool = False

@@ -22,7 +22,8 @@ from exporter.providers.codearts.records import (
     page,
 )
 from exporter.providers.memo import Memo
-from exporter.providers.values import asked_for, fill, named
+from exporter.providers.rows import readable_rows
+from exporter.providers.values import asked_for, fill, is_id, named
 from exporter.providers.wire import UnusableError, outline, text
 
 __all__ = ["ENDPOINTS", "FIELDS", "SERVICE", "CodeArts", "Project", "authentication"]
@@ -94,7 +95,7 @@ class CodeArts:
             except UnusableError as error:
                 batch.rejected.append((error.reason, str(error)))
                 pipeline = pipeline or error.pipeline
-                if pipeline:
+                if is_id(pipeline):
                     batch.untold.add(pipeline)
                 else:
                     batch.incomplete = True
@@ -133,8 +134,9 @@ class CodeArts:
         """Rows of other projects are passed over; a row whose run cannot be read still names its pipeline."""
         listing = Listing()
         reader = Reader(self._zone, listing, now)
-        for raw in page(body, "pipelines"):
+        for raw in page(readable_rows(body), "pipelines"):
             listing.rows += 1
+            pipeline = ""
             try:
                 row = decode(raw, PipelineRecord)
                 pipeline = named(text(row.pipeline_id))
@@ -146,6 +148,7 @@ class CodeArts:
                     listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)
             except UnusableError as error:
                 listing.rejected.append((error.reason, str(error)))
+                listing.incomplete = listing.incomplete or not pipeline
         listing.untold -= listing.runs.keys()
         return listing
 
@@ -195,6 +198,8 @@ class CodeArts:
         """Why an answer is not a success, or None if it has the shape of the operation."""
         if status == _OK and self._memo.recall_answer(call.body, body) is not None:
             return None
+        if call.operation == "ListPipelines":
+            body = readable_rows(body)
         fault = read_fault(call, _NEEDS[call.operation], status, headers, body)
         if fault is None and call.operation in _ROWS:
             try:

@@ -14,6 +14,7 @@ from exporter.providers.flow.errors import read_fault
 from exporter.providers.flow.fields import FIELDS, SERVICE
 from exporter.providers.flow.project import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Project
 from exporter.providers.flow.records import DetailRecord, PipelineRecord, Reader, RunRecord, decode
+from exporter.providers.rows import readable_rows
 from exporter.providers.values import fill
 from exporter.providers.wire import UnusableError
 
@@ -41,6 +42,7 @@ class Flow:
         """Names alone: the list tells nothing of runs."""
         listing = Listing()
         listing.pipelines = self._names(body, headers, listing)
+        listing.incomplete = len(listing.pipelines) < listing.rows
         return listing
 
     def sweep(self, place: Place, executed: Window | None) -> Call:
@@ -88,6 +90,8 @@ class Flow:
 
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
         """Why an answer is not a success, or None if it has the shape of the operation."""
+        if call.operation == LIST_PIPELINES:
+            body = readable_rows(body)
         fault = read_fault(call, self._dialect, status, headers, body)
         if fault is None and call.operation != GET_RUN:
             try:
@@ -101,7 +105,7 @@ class Flow:
     def _names(self, body: bytes, headers: Mapping[str, str], page: Page) -> dict[str, str]:
         """The names of the pipelines of a page by their ids; each row is read alone."""
         names: dict[str, str] = {}
-        for raw in self._dialect.rows(LIST_PIPELINES, body, headers, page):
+        for raw in self._dialect.rows(LIST_PIPELINES, readable_rows(body), headers, page):
             page.rows += 1
             try:
                 record = decode(raw, PipelineRecord)

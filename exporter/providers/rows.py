@@ -1,0 +1,53 @@
+"""Keep one row that no JSON reader takes from costing the other rows of its page."""
+
+import re
+
+from exporter.providers.wire import UNREADABLE, outline
+
+LONGEST = 1 << 18
+"""Bytes of a page that is searched for its rows; a hundred rows take half of that."""
+TOKENS = 1 << 16
+"""Strings and brackets that are looked at one by one, so that the search is over in a fraction of a second."""
+MOST = 1000
+"""Rows that are looked at one by one; no cloud gives more than a hundred."""
+
+# A string that does not end takes the rest, else each quotation mark in it would be tried again.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
+
+
+def readable_rows(body: bytes) -> bytes:
+    """Return a page with null in the place of each row that no JSON reader takes, such as one with `NaN` in it.
+
+    Rows are the items of an array, or of the arrays that are members of an object.
+    """
+    if _is_readable(body) or len(body) > LONGEST:
+        return body
+    level = 1 if body.lstrip()[:1] == b"[" else 2
+    parts: list[bytes] = []
+    copied = begin = depth = rows = 0
+    in_rows = False
+    for count, token in enumerate(_TOKEN.finditer(body)):
+        if count == TOKENS or rows > MOST:
+            return body
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+            if depth == level:
+                in_rows, begin = mark == b"[", token.end()
+        elif mark in b"]},":
+            if depth == level and in_rows:
+                rows += 1
+                row = body[begin : token.start()]
+                if row.strip() and not _is_readable(row):
+                    parts += [body[copied:begin], b"null"]
+                    copied = token.start()
+                begin = token.end()
+            depth -= mark != b","
+    return b"".join((*parts, body[copied:]))
+
+
+def _is_readable(value: bytes) -> bool:
+    try:
+        return len(outline(b"[%b]" % value)) == 1
+    except UNREADABLE:
+        return False
