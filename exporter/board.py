@@ -5,7 +5,7 @@ whoever renders it can keep what it rendered for as long as the view stays the s
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -187,6 +187,10 @@ class Entry:
         self._books, self._answered = self._kept, self._kept_answered
         self._unsettled = True
         self._backfill.not_saved(self._books.state if self._books is not None else State(), now)
+
+    def saves_again(self) -> None:
+        """A save of the board worked: look at once for what was put off while none did."""
+        self._backfill.saves_again()
 
     # Answers
 
@@ -613,10 +617,13 @@ class Board:
         """The shared histograms, if they are others than those that are safe."""
         return self._durations if self._durations is not self.committed_durations else None
 
-    def saved(self, ids: Iterable[str]) -> list[Missed]:
+    def saved(self, ids: Collection[str]) -> list[Missed]:
         """What there was to remember is safe: it is shown. Returns what was missed since the last time."""
         for identity in ids:
             self._look_at(identity).saved()
+        if ids:
+            for entry in self._busy.values():
+                entry.saves_again()
         self._settle()
         if self.unsaved_durations() is not None:
             self._view = self._project_view()
