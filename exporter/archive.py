@@ -1,7 +1,8 @@
 """What is remembered across restarts: what boards know goes to the store after each poll, and comes back at the start.
 
 The order is: save, then show. What could not be saved was not accounted: the page keeps the counters that are safe, and
-the next poll tries again.
+the next poll tries again. A save that was not finished in time counts as one that failed, but may be written later:
+so the next save that works restores each row of it to what is accounted.
 """
 
 import asyncio
@@ -22,7 +23,16 @@ from exporter.memory import (
 )
 from exporter.providers import AnyProject
 from exporter.shard import Shard
-from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, Store, Stored
+from exporter.store import (
+    Changes,
+    Key,
+    PipelineKey,
+    ProjectKey,
+    SaveError,
+    SaveTimeoutError,
+    Store,
+    Stored,
+)
 from exporter.tally import Durations
 from exporter.telemetry import Telemetry
 
@@ -57,6 +67,8 @@ class Archive:
         """What is to be deleted with the next save."""
         self._left: dict[PipelineKey, float] = {}
         """Which pipelines the store has as left, and since when."""
+        self._uncertain = Changes()
+        """What is accounted of the rows that an unfinished save may have replaced."""
         self._failing = False
         self._turn = asyncio.Lock()
         if store is not None:
@@ -129,28 +141,40 @@ class Archive:
     async def _keep(self, board: Board) -> list[Missed]:
         self._forget()
         unsaved = board.unsaved()
-        # Without changes nothing is written, which tells nothing of whether it could be.
-        if self._store is not None and (changes := self._changes(board, unsaved)):
-            try:
-                await self._store.save(changes)
-            except SaveError as error:
-                board.not_saved(unsaved, self._clock.monotonic())
-                self._telemetry.state(up=False)
-                if not self._failing:
-                    _log.error("%s; nothing is counted until it can be", error)
-                self._failing = True
-                return []
-            if self._failing:
-                _log.info("the state can be written again")
-            self._failing = False
-            self._telemetry.state(up=True)
-            self._forgotten -= set(changes.delete)
-            for key, left in changes.left.items():
-                if left is None:
-                    self._left.pop(key, None)
-                else:
-                    self._left[key] = left
+        if self._store is not None and not await self._save(self._store, board, unsaved):
+            board.not_saved(unsaved, self._clock.monotonic())
+            return []
         return board.saved(unsaved)
+
+    async def _save(self, store: Store, board: Board, unsaved: Mapping[str, Remembered]) -> bool:
+        """Save what is new of a board; returns whether all of it is safe."""
+        own = self._changes(board, unsaved)
+        changes = _merged(self._uncertain, own)
+        if not changes:
+            # Nothing is written, which does not show whether it could be.
+            return True
+        try:
+            await store.save(changes)
+        except SaveError as error:
+            if isinstance(error, SaveTimeoutError):
+                self._uncertain = _merged(self._uncertain, self._accounted(board, own))
+            self._telemetry.state(up=False)
+            if not self._failing:
+                _log.error("%s; nothing is counted until it can be", error)
+            self._failing = True
+            return False
+        if self._failing:
+            _log.info("the state can be written again")
+        self._failing = False
+        self._telemetry.state(up=True)
+        self._uncertain = Changes()
+        self._forgotten -= set(changes.delete)
+        for key, left in changes.left.items():
+            if left is None:
+                self._left.pop(key, None)
+            else:
+                self._left[key] = left
+        return True
 
     def _changes(self, board: Board, unsaved: Mapping[str, Remembered]) -> Changes:
         key = self._keys[board.project]
@@ -165,6 +189,17 @@ class Archive:
             projects={ProjectKey(key, board.project): written_durations(durations, self._bounds)}
             if durations is not None
             else {},
+        )
+
+    def _accounted(self, board: Board, changes: Changes) -> Changes:
+        """What is accounted of the rows that changes of this board replace; deletions are repeated by the next save."""
+        committed = {key: board.committed(key.pipeline) for key in changes.pipelines}
+        durations = board.committed_durations or self._bounds.empty(self._clock.time())
+        return Changes(
+            delete=frozenset(key for key, one in committed.items() if one is None),
+            pipelines={key: written(one, self._bounds) for key, one in committed.items() if one is not None},
+            left={key: self._left.get(key) for key in changes.left},
+            projects={key: written_durations(durations, self._bounds) for key in changes.projects},
         )
 
     def _marks(self) -> dict[PipelineKey, float | None]:
@@ -194,6 +229,18 @@ class Archive:
         """Wait for what is being written, and let go of the state."""
         if self._store is not None:
             await self._store.close()
+
+
+def _merged(first: Changes, then: Changes) -> Changes:
+    """Both as one; where they differ about a row, the second holds."""
+    if not first:
+        return then
+    return Changes(
+        delete=frozenset((*first.delete, *then.delete)),
+        pipelines={**first.pipelines, **then.pipelines},
+        left={**first.left, **then.left},
+        projects={**first.projects, **then.projects},
+    )
 
 
 def _key(project: AnyProject) -> Key:

@@ -55,6 +55,8 @@ class Backfill:
         self._failing = False
         self._newest = 0
         """The greatest number that was ever wanted."""
+        self._lost = False
+        """Whether something was learnt and could not be saved."""
 
     def follow(self, state: State, now: float) -> None:
         """Look for what is unknown in this state from now on (monotonic seconds), and for nothing else."""
@@ -111,11 +113,23 @@ class Backfill:
 
     def not_saved(self, state: State, now: float) -> None:
         """What was learnt is not safe, and `state` is what is known still: look for it again, but not at once."""
+        self._lost = True
         if state.wanted or state.survey:
             self._listing = (self._listing or _Turn(now, self._interval)).later(now)
             # No gap of it is new.
             self._newest = max([self._newest, *(gap.last for gap in state.wanted)])
         self.follow(state, now)
+
+    def saves_again(self) -> None:
+        """Saves work again: look at once for what was put off while they did not."""
+        if not self._lost:
+            return
+        self._lost = False
+        self._hidden = {
+            run: _Turn(-math.inf, self._interval, turn.alone) for run, turn in self._hidden.items()
+        }
+        if self._listing is not None and not self._failing:
+            self._listing = _Turn(-math.inf, self._interval)
 
     def looked_up(self, run: str, state: State, now: float) -> None:
         """A run was looked up, or could not be; `state` is what is known since."""

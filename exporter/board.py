@@ -5,7 +5,7 @@ whoever renders it can keep what it rendered for as long as the view stays the s
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -170,20 +170,11 @@ class Entry:
 
     def remembered(self) -> Remembered | None:
         """What is to be remembered; None before the first sight."""
-        if self._books is None:
-            return None
-        notes = self._notes
-        memory = Memory(
-            name=self._name,
-            state=self._books.state,
-            tally=self._books.tally,
-            durations=self._books.durations,
-            run=notes.run,
-            status=notes.status,
-            change=notes.change,
-            waiting=notes.waiting,
-        )
-        return Remembered(memory, self._answered)
+        return _remembered(self._books, self._notes, self._name, self._answered)
+
+    def committed(self) -> Remembered | None:
+        """What is safe; None if nothing is."""
+        return _remembered(self._kept, self._kept_notes, self._kept_name, self._kept_answered)
 
     def saved(self) -> None:
         """What was to be remembered is safe: it is shown."""
@@ -196,6 +187,10 @@ class Entry:
         self._books, self._answered = self._kept, self._kept_answered
         self._unsettled = True
         self._backfill.not_saved(self._books.state if self._books is not None else State(), now)
+
+    def saves_again(self) -> None:
+        """A save of the board worked: look at once for what was put off while none did."""
+        self._backfill.saves_again()
 
     # Answers
 
@@ -468,6 +463,22 @@ class Entry:
         return tuple([(one.name, one.sequence, one.since) for one in self._notes.waiting])
 
 
+def _remembered(books: _Books | None, notes: _Notes, name: str, answered: float) -> Remembered | None:
+    if books is None:
+        return None
+    memory = Memory(
+        name=name,
+        state=books.state,
+        tally=books.tally,
+        durations=books.durations,
+        run=notes.run,
+        status=notes.status,
+        change=notes.change,
+        waiting=notes.waiting,
+    )
+    return Remembered(memory, answered)
+
+
 def _observe_nothing(durations: Durations, _: Run) -> Durations:
     return durations
 
@@ -593,15 +604,26 @@ class Board:
         """What is to be remembered of a pipeline; None before its first sight."""
         return self._entries[identity].remembered()
 
+    def committed(self, identity: str) -> Remembered | None:
+        """What is safe of a pipeline; None if nothing is."""
+        return self._entries[identity].committed()
+
+    @property
+    def committed_durations(self) -> Durations | None:
+        """The shared histograms that are safe; None if none are."""
+        return self._view.durations if self._view is not None else None
+
     def unsaved_durations(self) -> Durations | None:
         """The shared histograms, if they are others than those that are safe."""
-        kept = self._view.durations if self._view is not None else None
-        return self._durations if self._durations is not kept else None
+        return self._durations if self._durations is not self.committed_durations else None
 
-    def saved(self, ids: Iterable[str]) -> list[Missed]:
+    def saved(self, ids: Collection[str]) -> list[Missed]:
         """What there was to remember is safe: it is shown. Returns what was missed since the last time."""
         for identity in ids:
             self._look_at(identity).saved()
+        if ids:
+            for entry in self._busy.values():
+                entry.saves_again()
         self._settle()
         if self.unsaved_durations() is not None:
             self._view = self._project_view()
@@ -612,7 +634,7 @@ class Board:
         """It is not: nothing was accounted since what is safe. `clock` is monotonic."""
         for identity in ids:
             self._look_at(identity).not_saved(clock)
-        self._durations = self._view.durations if self._view is not None else None
+        self._durations = self.committed_durations
         self._missed = []
 
     # Polls

@@ -3,8 +3,11 @@
 What is saved together is there together, also after a kill or a power cut at any instant: a save is one transaction,
 on the disk when it returns. SQLite blocks, so it has a thread of its own. What the bytes mean is not known here.
 
+A disk may hang: calls are waited for with a time limit, and the thread does not keep the process from ending.
+
 A file that is no state of ours, or is damaged, is kept under another name, and a new one is begun: an exporter without
-its past is worth more than none. Where files cannot be kept at all, it is worth more to say so.
+its past is worth more than none. Where files cannot be kept at all, it is worth more to say so. The state of a newer
+release is neither read nor touched.
 """
 
 import asyncio
@@ -14,19 +17,31 @@ import itertools
 import logging
 import os
 import sqlite3
+import stat
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from exporter.worker import Worker
+
 WAL_LIMIT = 512 * 1024
 """Bytes of the write-ahead log beyond which a save empties it into the database."""
 
 PATIENCE = 1.0
 """Seconds to wait for another program's lock on the database: `sqlite3` in a shell, a backup."""
+
+OPEN_TIMEOUT = 60.0
+"""Seconds to wait for the state to be opened and read."""
+
+SAVE_TIMEOUT = 10.0
+"""Seconds to wait for a save."""
+
+CLOSE_TIMEOUT = 4.0
+"""Seconds to wait at the end for what is being written: SIGTERM ends the process within ten in all."""
 
 APPLICATION = 0x43495045
 """What marks a SQLite file as ours: "CIPE", in its header."""
@@ -63,8 +78,11 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+_MODE = 0o600
+"""Permissions of the state and of what is beside it: branches and commits are in it."""
+
 _LOGS = ("-wal", "-journal")
-"""What SQLite keeps of a database beside it. Its `-shm` is no more than a table of contents, made anew when missing."""
+"""What SQLite keeps of a database beside it. Its `-shm` is an index of the log, which SQLite rebuilds when it is missing."""
 
 _OUTSIDE = {
     sqlite3.SQLITE_PERM,
@@ -156,6 +174,10 @@ class SaveError(Exception):
     """Changes could not be written, and none of them was; the next save may succeed. With words."""
 
 
+class SaveTimeoutError(SaveError):
+    """A save is not finished, and may still be written later; until then no other one can begin."""
+
+
 class _StrangeError(Exception):
     """The file holds no state that can be used, for a reason that ends the sentence "the state is …"."""
 
@@ -168,10 +190,12 @@ class _StrangeError(Exception):
 class Store:
     """The state in a file, which is this process's alone until it is closed."""
 
-    def __init__(self, lock: int, thread: ThreadPoolExecutor, database: "_Database") -> None:
+    def __init__(self, lock: int, worker: Worker, database: "_Database") -> None:
         self._lock = lock
-        self._thread = thread
+        self._worker = worker
         self._database = database
+        self._unfinished: Future[None] | None = None
+        """The save that was not finished in time."""
         self._closing: Future[None] | None = None
 
     @classmethod
@@ -181,21 +205,21 @@ class Store:
         What is there and cannot be read as a state is kept under a name with the moment `now` (epoch seconds).
 
         Raises:
-            StateError: another process has it, its directory is missing, it cannot be read or written.
+            StateError: another process has it, its directory is missing, it cannot be read or written, or not in time.
 
         """
-        # By one name, whichever links lead to it: the lock and what SQLite keeps stand beside the file itself.
-        path = Path(os.path.realpath(path))
-        if path.exists() and not path.is_file():
-            raise StateError(f"cannot use the state {path}: it is not a regular file")
-        with contextlib.ExitStack() as undo:
-            lock = _lock(path)
-            undo.callback(os.close, lock)
-            thread = ThreadPoolExecutor(1, "store")
-            undo.callback(thread.shutdown)
-            database, stored = thread.submit(_open, path, now).result()
-            undo.pop_all()
-        return cls(lock, thread, database), stored
+        worker = Worker("store")
+        try:
+            lock, database, stored = worker.submit(lambda: _open_locked(path, now)).result(OPEN_TIMEOUT)
+        except TimeoutError:
+            worker.stop()
+            raise StateError(
+                f"cannot use the state {path}: not opened within {OPEN_TIMEOUT:.0f} s, the disk may hang"
+            ) from None
+        except BaseException:
+            worker.stop()
+            raise
+        return cls(lock, worker, database), stored
 
     async def save(self, changes: Changes) -> None:
         """Return when all changes are on the disk; without any, at once and without touching it.
@@ -203,26 +227,69 @@ class Store:
         Cancelled, it leaves all or none of them written: `close` waits for what has begun.
 
         Raises:
+            SaveTimeoutError: they were not written in time: either all are written later, or none.
             SaveError: none was written.
 
         """
-        if changes:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.write, changes)
+        if not changes:
+            return
+        words = f"the state {self._database.path} cannot be written: not finished within {SAVE_TIMEOUT:.0f} s, the disk may hang"
+        if self._unfinished is not None and not self._unfinished.done():
+            raise SaveError(words)
+        saving = self._worker.submit(lambda: self._database.write(changes))
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(saving), SAVE_TIMEOUT)
+        except TimeoutError:
+            self._unfinished = saving
+            raise SaveTimeoutError(words) from None
 
     async def close(self) -> None:
-        """Wait for what is being written, then let go of the file. It may be called again, or cancelled."""
+        """Wait a while for what is being written, then let go of the file. It may be called again, or cancelled.
+
+        If it is not written by then, the process may end all the same: as after a kill, all of it is in the file or none.
+        """
         if self._closing is None:
-            self._closing = self._thread.submit(self._close)
-            # Without waiting: what is in the queue is done all the same.
-            self._thread.shutdown(wait=False)
+            self._closing = self._worker.submit(self._close)
+            self._worker.stop()
         # Waited for, not awaited: a cancellation of ours must not take the work out of the queue.
-        await asyncio.wait({asyncio.wrap_future(self._closing)})
+        _, open_still = await asyncio.wait({asyncio.wrap_future(self._closing)}, timeout=CLOSE_TIMEOUT)
+        if open_still:
+            _log.warning("state not closed in time, ending without waiting")
 
     def _close(self) -> None:
         try:
             self._database.close()
         finally:
             os.close(self._lock)
+
+
+def _open_locked(path: Path, now: float) -> tuple[int, "_Database", Stored]:
+    """The descriptor of the lock, the database and what it holds."""
+    # By one name, whichever symbolic links lead to it: the lock and what SQLite keeps stand beside the file itself.
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise StateError(f"cannot use the state {path}: it is not a regular file")
+    lock = _lock(path)
+    try:
+        _check_links(path)
+        database, stored = _open(path, now)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock, database, stored
+
+
+def _check_links(path: Path) -> None:
+    """Refuse a file with several names (hard links).
+
+    Lock and log have the name of the database: under another name another process would find neither, and spoil the file.
+    """
+    links = path.stat().st_nlink if path.exists() else 1
+    if links > 1:
+        raise StateError(
+            f"cannot use the state {path}: the file has {links} names (hard links), and its lock and log belong to one: "
+            "remove the others, or copy the file instead"
+        )
 
 
 def _lock(path: Path) -> int:
@@ -233,7 +300,7 @@ def _lock(path: Path) -> int:
     """
     file = path.with_name(f"{path.name}.lock")
     try:
-        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     except OSError as error:
         raise StateError(f"cannot keep the state in {path.parent}: {error.strerror}") from None
     try:
@@ -246,19 +313,32 @@ def _lock(path: Path) -> int:
     except OSError as error:
         os.close(lock)
         raise StateError(f"cannot lock the state by {file}: {error.strerror}") from None
+    _restrict(file)
     return lock
 
 
-def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", Stored]:
-    """The database at a path and what it holds; a new one if what is there is none of ours.
+def _restrict(file: Path) -> None:
+    """Take a file's permissions from all but its owner. A file that is missing is left so."""
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & ~_MODE:
+            file.chmod(mode & _MODE)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # Another user's, or of a file system without permissions: it can be used, if it can be written.
+        _log.warning("cannot restrict the permissions of %s: %s", file, error.strerror)
 
-    Who may read the files is left to the umask, as everywhere: they hold no secrets.
-    """
+
+def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", Stored]:
+    """The database at a path and what it holds; a new one if what is there is none of ours."""
+    _check_version_untouched(path)
     with contextlib.ExitStack() as undo:
         try:
+            _create(path)
             connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             undo.callback(connection.close)
-            _adopt(connection)
+            _adopt(connection, path)
             stored = _load(connection)
             database = _Database(connection, path)
         except (sqlite3.Error, UnicodeDecodeError, MemoryError, _StrangeError) as error:
@@ -280,6 +360,31 @@ def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", S
             undo.pop_all()
             return database, stored
     return _open(path, now, anew=True)
+
+
+def _create(path: Path) -> None:
+    """Make an empty file that its owner alone may read and write, if there is none; SQLite gives its mode to the others."""
+    # What is in the way is for SQLite to say.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
+
+
+def _check_version_untouched(path: Path) -> None:
+    """Refuse a newer release's state before it is opened for writing: its log would be emptied into it, also to close it."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection,
+    ):
+        _check_version(connection, path)
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    version = _number(connection, "PRAGMA user_version")
+    if version > len(MIGRATIONS) and _number(connection, "PRAGMA application_id") == APPLICATION:
+        raise StateError(
+            f"the state {path} has format version {version}, written by a newer release, and this release supports "
+            f"version {len(MIGRATIONS)}: run the newer release, or give another state.path"
+        )
 
 
 def _strange(error: Exception, path: Path) -> _StrangeError | None:
@@ -313,18 +418,16 @@ def _set_aside(path: Path, word: str, now: float) -> Path:
     return path.rename(aside)
 
 
-def _adopt(connection: sqlite3.Connection) -> None:
+def _adopt(connection: sqlite3.Connection, path: Path) -> None:
     """Look whether a database is ours and whole, and bring it to the newest version; nothing else is written to."""
     version = _number(connection, "PRAGMA user_version")
     if not _number(connection, "SELECT count(*) FROM sqlite_master"):
         version = 0
     elif _number(connection, "PRAGMA application_id") != APPLICATION:
         raise _StrangeError("foreign", "another program's database")
-    elif version > len(MIGRATIONS):
-        reason = (
-            f"of version {version}, written by a newer exporter (this one knows version {len(MIGRATIONS)})"
-        )
-        raise _StrangeError("newer", reason)
+    _check_version(connection, path)
+    for end in ("", "-shm", *_LOGS):
+        _restrict(Path(f"{path}{end}"))
     ((found, *_),) = connection.execute("PRAGMA integrity_check(1)")
     if found != "ok":
         raise _StrangeError("corrupt", f"damaged ({_one_line(found)})")
@@ -371,7 +474,7 @@ class _Database:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
-        self._path = path
+        self.path = path
         self._wal = Path(f"{path}-wal")
         self._file = _identity(path)
         self._stuck = False
@@ -383,15 +486,15 @@ class _Database:
         on a file that is another one now: only what changes is written, so the rest would be missing from it.
         """
         try:
-            if _identity(self._path) != self._file:
+            if _identity(self.path) != self._file:
                 raise SaveError(
-                    f"the state {self._path} was deleted or replaced while in use: put it back, or restart"
+                    f"the state {self.path} was deleted or replaced while in use: put it back, or restart"
                 )
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 _apply(self._connection, changes)
         except sqlite3.Error as error:
-            raise SaveError(f"the state {self._path} cannot be written: {error}") from None
+            raise SaveError(f"the state {self.path} cannot be written: {error}") from None
         self._empty_wal()
 
     def _empty_wal(self) -> None:

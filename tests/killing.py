@@ -36,11 +36,12 @@ class Bustle:
     They come to pass when the cloud looks at its clock: in its own thread, and never while it answers.
     """
 
-    def __init__(self, pipelines: int, seed: int = 1, *, longest: float = 2.0) -> None:
-        """`longest` is how many seconds a run lasts at most."""
+    def __init__(self, pipelines: int, seed: int = 1, *, longest: float = 2.0, swarm: float = 0.005) -> None:
+        """`longest` is how many seconds a run lasts at most, `swarm` how many are between two of a swarm at most."""
         self.story = Story(World(seed=seed, pipelines=pipelines))
         self._draw = Random(f"{seed} bustle")
         self._longest = longest
+        self._swarm = swarm
         self._next = self._until = 0.0
         self._played = 0.0
         self.cloud = CodeArts(self.story.world, clock=self._time, runs=self.story)
@@ -70,7 +71,7 @@ class Bustle:
         while self._next < min(now, self._until):
             self._play(self._next)
             # They come in swarms.
-            self._next += self._draw.uniform(0, 0.005 if self._draw.random() < 0.9 else 0.3)
+            self._next += self._draw.uniform(0, self._swarm if self._draw.random() < 0.9 else 0.3)
         self._played = now
         return now
 

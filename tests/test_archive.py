@@ -1,20 +1,23 @@
 """What is remembered across restarts: saved, then shown; nothing is lost that counts, and nothing is kept for ever."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from exporter.archive import FORGET
 from exporter.assembly import Exporter, assemble
 from exporter.board import Board, View
-from exporter.model import Run, Stage, Status
+from exporter.ledger import Reach
+from exporter.model import Pipeline, Run, Stage, Status
 from exporter.shard import Shard
 from exporter.simulator import CodeArts, Mischief, World, running
-from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, Store, Stored
+from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, SaveTimeoutError, Store, Stored
 from tests.conftest import Cloud
 from tests.running import Samples
 from tests.support import PROJECT_ID, FakeClock, config, project, shown
@@ -48,6 +51,11 @@ class Life:
     def __init__(self, exporter: Exporter, clock: FakeClock) -> None:
         self.exporter = exporter
         self._clock = clock
+
+    @property
+    def now(self) -> float:
+        """Its clock, for both kinds of time."""
+        return self._clock.now
 
     def board(self, identity: str) -> Board:
         """The board that watches a pipeline."""
@@ -408,6 +416,103 @@ def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
         full = False
         life.sees(ALPHA, run(2))
         assert life.counts(ALPHA) == {"success": 1}
+
+
+# Saves that are not finished in time
+
+
+@contextmanager
+def late(monkeypatch: pytest.MonkeyPatch, *, written: bool = True) -> Iterator[None]:
+    """A disk on which each save counts as failed, and is written all the same, if `written`."""
+    save = Store.save
+
+    async def unfinished(store: Store, changes: Changes) -> None:
+        if written:
+            await save(store, changes)
+        raise SaveTimeoutError("the disk hangs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", unfinished)
+        yield
+
+
+STAGE = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
+OBSERVED = "ci_pipeline_stage_duration_seconds_count"
+
+
+def lists(life: Life, identity: str, *runs: Run) -> None:
+    """The run list is read, and saved."""
+    board = life.board(identity)
+    board.listed(identity, runs, Reach.COMPLETE, clock=life.now, now=life.now)
+    life.keeps(board)
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["written late", "failed late"])
+def test_rows_of_unfinished_save_are_restored_by_next_save(written, house, monkeypatch):
+    """Otherwise the file had a run in its pipeline's counters that the histogram of its project, saved later, lacks."""
+    listed = (run(3), run(2, Status.SUCCESS, STAGE), run(1))
+    with house.life(listing(ALPHA, BETA)) as life:
+        life.sees(ALPHA, run(1), run(3))
+        life.sees(BETA, run(1))
+        with late(monkeypatch, written=written):
+            lists(life, ALPHA, *listed)
+            assert life.page().value("pipeline_exporter_state_up") == 0
+        assert life.counts(ALPHA) == {"success": 1}
+        life.sees(BETA, run(2, Status.SUCCESS, STAGE))
+        page = life.page()
+        assert (page.value("pipeline_exporter_state_up"), page.value(OBSERVED, stage_name="build")) == (1, 1)
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert (life.counts(ALPHA), life.counts(BETA)) == ({"success": 1}, {"success": 1})
+        lists(life, ALPHA, *listed)
+        assert (life.counts(ALPHA), life.page().value(OBSERVED, stage_name="build")) == ({"success": 2}, 2)
+
+
+def test_exporter_killed_after_late_save_has_it_once(house, monkeypatch):
+    """Before any other save: the file is ahead of what was shown, which no counter shows."""
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1))
+        with late(monkeypatch):
+            life.sees(ALPHA, run(2, Status.SUCCESS, STAGE))
+            assert life.counts(ALPHA) == {}
+    with house.life(listing(ALPHA)) as life:
+        assert (life.counts(ALPHA), life.page().value(OBSERVED, stage_name="build")) == ({"success": 1}, 1)
+        life.sees(ALPHA, run(2, Status.SUCCESS, STAGE))
+        assert (life.counts(ALPHA), life.page().value(OBSERVED, stage_name="build")) == ({"success": 1}, 1)
+
+
+def in_file(house: House) -> set[str]:
+    """The ids of pipelines in the file of a running exporter."""
+    with closing(sqlite3.connect(house.path)) as other:
+        return {identity for (identity,) in other.execute("SELECT pipeline FROM pipeline")}
+
+
+def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
+    """Also by that of another project; then the pipeline is new again, as the page has it."""
+    with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
+        with late(monkeypatch):
+            life.sees(ALPHA, run(1))
+        assert in_file(house) == {ALPHA}
+        life.sees(BETA, run(1))
+        assert in_file(house) == {BETA}
+        life.sees(ALPHA, run(5))
+        assert life.counts(ALPHA) == {}
+    assert house.keeps() == {ALPHA, BETA}
+
+
+def test_pipeline_that_left_and_is_back_around_late_save_is_not_marked_as_left(house, monkeypatch):
+    """The mark of the late save would make it forgotten a week later, though it is watched."""
+    with house.life(listing(ALPHA, BETA)) as life:
+        for identity in (ALPHA, BETA):
+            life.sees(identity, run(1))
+    with house.life(listing(ALPHA)) as life:
+        board = life.board(ALPHA)
+        (own,) = [view.pipeline for view in board.views()]
+        with late(monkeypatch):
+            life.sees(ALPHA, run(2))
+        back = Pipeline(**{**msgspec.structs.asdict(own), "id": BETA, "name": NAMES[BETA]})
+        board.update([own, back], house.clock.now, house.clock.now)
+        life.sees(ALPHA, run(2))
+    assert house.left(BETA) is None
 
 
 # Records that cannot be read

@@ -1589,6 +1589,23 @@ def test_while_nothing_can_be_saved_a_gap_is_not_asked_for_at_each_poll():
     assert 1 < asked < 10
 
 
+def test_what_was_put_off_while_nothing_could_be_saved_is_due_with_the_first_save():
+    """The pauses grew with each failure, to a quarter of an hour at most; they are not waited for."""
+    wall = Wall(run(1), run(4))
+    for _ in range(200):
+        if wall.asks():
+            wall.reads(run(4), run(3), run(2), saved=False)
+            wall.cannot_save()
+        wall.waits(15)
+    wall.waits(-15)
+    assert wall.asks() == {}
+    wall.sees(run(5), saved=False)
+    wall.cannot_save()
+    assert wall.asks() == {}
+    wall.sees(run(5))
+    assert wall.asks() == {"p": Asks(listing=True)}
+
+
 def test_what_was_missed_is_told_when_it_is_safe():
     """Once, however often it was tried to save it."""
     wall = Wall(run(1), run(4))

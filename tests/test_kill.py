@@ -1,9 +1,11 @@
 """Exporters that are killed, stopped, doubled and starved of disk in the middle of their work: none loses what it counted."""
 
+import json
 import resource
 import signal
 import socket
-from contextlib import ExitStack
+import sqlite3
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -156,6 +158,45 @@ def test_a_second_exporter_on_the_same_state_ends_and_the_first_goes_on(tmp_path
         assert "Traceback" not in words
         bustle.end()
         is_all_that_was(learnt(process, bustle), bustle)
+
+
+def refused(tmp_path, configuration):
+    """What an exporter says that ends with exit code 1 before it listens."""
+    file = tmp_path / "refused.yaml"
+    file.write_text(json.dumps(configuration))
+    address = ("--web.listen-address", "127.0.0.1:0")
+    code, output, message = command("run", "--config.file", str(file), *address)
+    assert (code, output) == (1, "")
+    assert "Traceback" not in message
+    return message
+
+
+def test_hard_link_to_the_state_of_a_running_exporter_is_refused(tmp_path, bustle, url, state):
+    """Two exporters on one file would spoil it; the first continues. Others cannot read what it writes."""
+    with exporter(tmp_path, settings(bustle.cloud, url, state)) as process:
+        first_sight(process)
+        assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("state.db*")} == {0o600}
+        link = tmp_path / "link.db"
+        link.hardlink_to(state)
+        message = refused(tmp_path, settings(bustle.cloud, url, link))
+        assert f"cannot use the state {link}: the file has 2 names (hard links)" in message
+        bustle.begin()
+        eventually(lambda: counted(process.samples()) > 10, "runs are counted")
+        bustle.end()
+        is_all_that_was(learnt(process, bustle), bustle)
+
+
+def test_state_of_a_newer_format_ends_the_exporter_and_is_left_untouched(tmp_path, bustle, url, state):
+    """Both versions and the remedy are in the message."""
+    with exporter(tmp_path, settings(bustle.cloud, url, state)) as process:
+        first_sight(process)
+    with closing(sqlite3.connect(state, isolation_level=None)) as newer:
+        newer.execute("PRAGMA user_version = 7")
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("state.db*")}
+    message = refused(tmp_path, settings(bustle.cloud, url, state))
+    assert f"the state {state} has format version 7" in message
+    assert "this release supports version 1: run the newer release, or give another state.path" in message
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("state.db*")} == before
 
 
 def test_a_state_that_is_garbage_is_kept_aside_and_counting_begins_anew(tmp_path, bustle, url, state):

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from exporter import store as module
-from exporter.store import Changes, Key, PipelineKey, ProjectKey, Row, SaveError, StateError, Store, Stored
+from exporter.store import (
+    Changes,
+    Key,
+    PipelineKey,
+    ProjectKey,
+    Row,
+    SaveError,
+    SaveTimeoutError,
+    StateError,
+    Store,
+    Stored,
+)
 
 NOON = 1_700_000_000.0
 STAMP = "2023-11-14T221320Z"
@@ -68,7 +80,7 @@ def refusal(path: Path) -> str:
 
 def sql(store: Store, text: str) -> None:
     """Let a store's own connection do something."""
-    store._thread.submit(lambda: store._database._connection.execute(text).close()).result()
+    store._worker.submit(lambda: store._database._connection.execute(text).close()).result()
 
 
 def size(path: Path) -> int:
@@ -350,6 +362,7 @@ def test_a_file_that_is_not_writable_is_told(mode, directory):
     path = directory / "state.db"
     held(path)
     path.chmod(0o444)
+    Path(f"{path}.lock").chmod(0o666)
     before = path.read_bytes()
     with another_user(directory, mode):
         words = refusal(path)
@@ -442,11 +455,6 @@ STRANGE = {
         "damaged (database disk image is malformed)",
     ),
     "of another program": (foreign, "foreign", "another program's database"),
-    "of a newer version": (
-        lambda path: change(path, "PRAGMA user_version = 7"),
-        "newer",
-        "of version 7, written by a newer exporter (this one knows version 1)",
-    ),
     "with another table of the same name": (
         lambda path: change(path, "DROP TABLE pipeline; CREATE TABLE pipeline (id, name)"),
         "corrupt",
@@ -499,12 +507,7 @@ def test_what_is_no_state_of_ours_is_kept_told_and_a_new_one_begun(case, filled,
 
 
 def test_what_is_kept_is_kept_as_it_was(filled):
-    """A state of a newer version can be renamed back, another program's database is whole with its log."""
-    change(filled, "PRAGMA user_version = 7")
-    held(filled)
-    aside = Path(f"{filled}.newer-{STAMP}")
-    change(aside, "PRAGMA user_version = 1")
-    assert held(aside)[0][BUILD] == Row(b"one")
+    """Another program's database is whole with its log."""
     foreign(filled)
     held(filled)
     with contextlib.closing(sqlite3.connect(f"{filled}.foreign-{STAMP}")) as other:
@@ -534,12 +537,20 @@ def test_what_is_kept_is_never_overwritten(filled, caplog):
 def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool:
     """Open a damaged file, and save; says whether it was kept aside, and fails if neither that nor its keys are there."""
     path.write_bytes(content)
+    if (
+        content[68:72] == module.APPLICATION.to_bytes(4, "big")
+        and content[60] < 128
+        and content[60:64] > b"\0\0\0\1"
+    ):
+        assert "written by a newer release" in refusal(path)
+        assert path.read_bytes() == content
+        return False
     with opened(path) as (store, stored):
         begun_anew = not stored.pipelines
         assert begun_anew or stored.pipelines.keys() == rows.keys()
         save(store, pipelines=rows)
     assert held(path)[0].keys() == rows.keys()
-    aside = Path(f"{path}.corrupt-{STAMP}"), Path(f"{path}.foreign-{STAMP}"), Path(f"{path}.newer-{STAMP}")
+    aside = Path(f"{path}.corrupt-{STAMP}"), Path(f"{path}.foreign-{STAMP}")
     kept = [file for file in aside if file.exists()]
     assert len(kept) == (begun_anew and content != b"")
     for file in kept:
@@ -611,6 +622,104 @@ def test_an_update_that_fails_changes_nothing(filled, monkeypatch, caplog):
     (record,) = caplog.records
     assert "damaged (no such table: nonsense)" in record.getMessage()
     assert held(Path(f"{filled}.corrupt-{STAMP}"))[0][BUILD] == Row(b"one")
+
+
+@pytest.mark.parametrize("crashed", [False, True], ids=["closed", "crashed"])
+def test_state_of_newer_format_is_refused_and_left_untouched(crashed, filled, caplog):
+    """An older release that renamed or read it would lose counts; what a crash left in the log stays there, too."""
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as newer:
+        newer.execute("PRAGMA user_version = 7")
+        newer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        newer.execute("CREATE TABLE branch (name)")
+        live = {end: Path(f"{filled}{end}").read_bytes() for end in ("", "-wal")}
+    if crashed:
+        for end, content in live.items():
+            Path(f"{filled}{end}").write_bytes(content)
+    filled.chmod(0o640)
+    before = {file.name: file.read_bytes() for file in filled.parent.iterdir()}
+    assert refusal(filled) == (
+        f"the state {filled} has format version 7, written by a newer release, and this release supports version 1: "
+        "run the newer release, or give another state.path"
+    )
+    assert {file.name: file.read_bytes() for file in filled.parent.iterdir()} == before
+    assert filled.stat().st_mode & 0o777 == 0o640
+    assert not caplog.records
+
+
+def test_newer_format_that_stands_in_the_log_alone_is_refused(filled):
+    """The release that wrote it was killed before it emptied its log."""
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as newer:
+        newer.execute("PRAGMA user_version = 7")
+        live = {end: Path(f"{filled}{end}").read_bytes() for end in ("", "-wal")}
+    for end, content in live.items():
+        Path(f"{filled}{end}").write_bytes(content)
+    assert "has format version 7" in refusal(filled)
+    change(filled, "PRAGMA user_version = 1")
+    assert held(filled)[0][BUILD] == Row(b"one")
+
+
+# Permissions and names
+
+
+def modes(path: Path) -> dict[str, int]:
+    """The permissions of a state and of all files beside it."""
+    return {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+
+
+def test_state_and_its_sidecar_files_are_readable_by_their_owner_only(path):
+    """Whatever the umask says: branches and commits are in them."""
+    before = os.umask(0)
+    try:
+        with opened(path) as (store, _):
+            save(store, pipelines={BUILD: b"one"})
+            assert modes(path) == dict.fromkeys(
+                ["state.db", "state.db-wal", "state.db-shm", "state.db.lock"], 0o600
+            )
+    finally:
+        os.umask(before)
+
+
+def test_permissions_of_existing_files_are_tightened(filled):
+    """Also of what a crash left; but a file that its owner may not write is not made writable."""
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
+        other.execute("PRAGMA user_version = 1")
+        for name in modes(filled):
+            (filled.parent / name).chmod(0o664)
+        with opened(filled):
+            assert set(modes(filled).values()) == {0o600}
+            assert len(modes(filled)) == 4
+    filled.chmod(0o444)
+    with opened(filled):
+        assert modes(filled)["state.db"] == 0o400
+
+
+def test_file_of_another_owner_is_used_with_a_warning(directory, caplog):
+    """A volume may give access by group; only the owner can change permissions."""
+    path = directory / "state.db"
+    held(path)
+    for file in directory.iterdir():
+        file.chmod(0o666)
+    with another_user(directory, 0o777):
+        assert held(path) == ({}, {})
+    files = [f"{path}.lock", str(path)]
+    assert caplog.messages == [
+        f"cannot restrict the permissions of {file}: Operation not permitted" for file in files
+    ]
+
+
+def test_state_with_several_names_is_refused(filled, tmp_path):
+    """By either, since neither finds the lock and the log that belong to the other."""
+    other = tmp_path / "other.db"
+    with opened(filled) as (store, _):
+        os.link(filled, other)
+        assert refusal(other) == (
+            f"cannot use the state {other}: the file has 2 names (hard links), and its lock and log belong to one: "
+            "remove the others, or copy the file instead"
+        )
+        save(store, pipelines={BUILD: b"more"})
+    assert "the file has 2 names" in refusal(filled)
+    other.unlink()
+    assert held(filled)[0][BUILD] == Row(b"more")
 
 
 # What cannot be written
@@ -810,6 +919,62 @@ def test_a_save_that_is_cancelled_is_written_whole_or_not_at_all(filled, monkeyp
     assert held(filled)[0] == {BUILD: Row(b"more", NOON), DEPLOY: Row(b"two")}
 
 
+def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled, monkeypatch):
+    """Until it has ended no other one begins; then saves work again."""
+    monkeypatch.setattr(module, "SAVE_TIMEOUT", 0.05)
+
+    async def main():
+        async with busy(filled, monkeypatch) as store:
+            with pytest.raises(SaveTimeoutError, match="not finished within 0 s, the disk may hang"):
+                await store.save(Changes(pipelines={BUILD: b"late"}))
+            for _ in range(3):
+                with pytest.raises(SaveError, match="the disk may hang") as error:
+                    await store.save(Changes(pipelines={DEPLOY: b"never"}))
+                assert not isinstance(error.value, SaveTimeoutError)
+        monkeypatch.setattr(module, "SAVE_TIMEOUT", 30.0)
+        await asyncio.wait_for(asyncio.to_thread(store._unfinished.result), 30)
+        await store.save(Changes(projects={PAYMENTS: b"more"}))
+        await store.close()
+
+    asyncio.run(main())
+    assert held(filled) == ({BUILD: Row(b"late"), DEPLOY: Row(b"two")}, {PAYMENTS: b"more"})
+
+
+def test_closing_does_not_wait_for_ever_for_what_is_being_written(filled, monkeypatch, caplog):
+    """A disk that hangs does not keep the process."""
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.05)
+
+    async def main():
+        async with busy(filled, monkeypatch) as store:
+            saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
+            await begun(saving)
+            await store.close()
+            assert not saving.done()
+        await saving
+        await asyncio.to_thread(store._closing.result)
+
+    asyncio.run(main())
+    assert caplog.messages == ["state not closed in time, ending without waiting"]
+    assert held(filled)[0][BUILD] == Row(b"more")
+
+
+def test_state_that_is_not_opened_in_time_is_refused(filled, monkeypatch):
+    """A disk that hangs at the start ends in a message, not in silence."""
+    release = threading.Event()
+    load = module._load
+
+    def hanging(connection: sqlite3.Connection) -> Stored:
+        release.wait()
+        return load(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_load", hanging)
+        patch.setattr(module, "OPEN_TIMEOUT", 0.05)
+        words = refusal(filled)
+        release.set()
+    assert words == f"cannot use the state {filled}: not opened within 0 s, the disk may hang"
+
+
 def test_saves_from_everywhere_are_made_one_after_the_other(path):
     """Projects poll at the same time."""
 
@@ -958,7 +1123,7 @@ class Kept(RuleBasedStateMachine):
             self.copy()
             connection.execute("ROLLBACK")
 
-        self.store._thread.submit(half).result()
+        self.store._worker.submit(half).result()
         assert self.reborn() == self.model
 
     @rule(place=st.floats(0, 1, exclude_max=True), cut=st.booleans())

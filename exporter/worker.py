@@ -1,0 +1,48 @@
+"""A thread for calls that block, and that may never return."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Worker:
+    """Run calls one after the other in a daemon thread.
+
+    The interpreter waits for the threads of a `ThreadPoolExecutor` when it ends, so a call that hangs in the kernel,
+    such as fsync on a disk that does not answer, would keep the process from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Run a call after those submitted before it."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = call()
+            except BaseException as error:  # noqa: BLE001  # belongs to the one who waits for the result
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._calls.put(run)
+        return future
+
+    def stop(self) -> None:
+        """End the thread after the calls submitted so far, without waiting for it."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        for run in iter(self._calls.get, None):
+            run()
+            # A result may be large: it is not kept until the next call.
+            del run
