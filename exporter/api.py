@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -149,7 +149,7 @@ class Api:
     async def _in_turn(self, call: Call, *, last: bool = False) -> tuple[Answer | Fault, bool]:
         """Send a request when its turn comes; says also whether it was refused and there is another proof now."""
         credential = self._credential
-        async with self._waited_for(credential.turn()):
+        async with credential.turn(self.activity.withheld):
             obstacle = await self._obstacle()
             if obstacle is not None:
                 return obstacle, False
@@ -197,14 +197,6 @@ class Api:
         with self.activity.withheld():
             await self._budget.take()
 
-    @contextlib.asynccontextmanager
-    async def _waited_for(self, context: contextlib.AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
-        """Enter a context that requests of other projects may hold; nothing may be sent until then."""
-        async with contextlib.AsyncExitStack() as stack:
-            with self.activity.withheld():
-                await stack.enter_async_context(context)
-            yield
-
     def _judge(self, sent: "_Sent") -> None:
         """What an outcome other than a refusal says of the credential."""
         result = sent.result
@@ -241,7 +233,9 @@ class Api:
         auth = credential.auth
         if refused is None and credential.renewing.locked() and self._usable():
             return None  # what there is serves until somebody else has renewed it
-        async with self._waited_for(credential.renewing):
+        with self.activity.withheld():
+            await credential.renewing.acquire()
+        try:
             asked_with = auth.fingerprint()
             if refused is not None and (asked_with != refused or credential.barred() is not None):
                 return None  # somebody else was refused too, and has renewed it, or could not
@@ -259,6 +253,8 @@ class Api:
             credential.renewed()
             self._telemetry.credentials_expire(self._project, auth.expiry_renewal, auth.expires())
             return None
+        finally:
+            credential.renewing.release()
 
     def _renewal_failed(self, asked_with: str, fault: Fault, *, usable: bool) -> Fault | None:
         if fault.code != _UNREADABLE:  # else nobody was asked
