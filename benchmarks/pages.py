@@ -108,7 +108,11 @@ class Bench:
             return Response(copies[request.url.path])
 
         web = application(
-            page=self.publisher.sending, ready=lambda: True, effective_config="", telemetry_path="/metrics"
+            page=self.publisher.sending,
+            problem=lambda: "",
+            ready=lambda: True,
+            effective_config="",
+            telemetry_path="/metrics",
         )
         web.router.routes.append(Route("/static/{name}", static))
         listener = listen("127.0.0.1:0")

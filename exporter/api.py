@@ -22,6 +22,7 @@ from exporter.clock import Clock
 from exporter.config.secret import MASK, SecretError
 from exporter.credential import Credential
 from exporter.fault import Fault, Kind
+from exporter.health import Activity
 from exporter.providers.base import Call, Provider
 from exporter.telemetry import Telemetry
 from exporter.transport import Connections, Transport
@@ -94,6 +95,7 @@ class Api:
         standard = {"http": 80, "https": 443}[url.scheme]
         self._host = url.netloc.removesuffix(f":{standard}")
         self._prefix = url.path
+        self.activity = Activity(clock)
         self._budget = budget
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = timeout
@@ -122,7 +124,8 @@ class Api:
             _log.debug(
                 "retrying in %.1f s: %s", pause, result.message, extra=self._fields(call.operation, result)
             )
-            await self._clock.sleep(pause)
+            with self.activity.withheld():
+                await self._clock.sleep(pause)
         raise AssertionError  # the last attempt returns or raises
 
     def _pause(self, fault: Fault, attempt: int) -> float | None:
@@ -146,7 +149,7 @@ class Api:
     async def _in_turn(self, call: Call, *, last: bool = False) -> tuple[Answer | Fault, bool]:
         """Send a request when its turn comes; says also whether it was refused and there is another proof now."""
         credential = self._credential
-        async with credential.turn():
+        async with credential.turn(self.activity.withheld):
             obstacle = await self._obstacle()
             if obstacle is not None:
                 return obstacle, False
@@ -170,10 +173,11 @@ class Api:
         while True:
             fault = credential.barred() or await self._wait_out() or await self._renew()
             if fault is not None:
+                self.activity.blocked()
                 if fault.kind is Kind.CREDENTIALS and fault.code != _UNREADABLE:
                     self._telemetry.credentials(self._project, valid=False)
                 return fault
-            await self._budget.take()
+            await self._take()
             if credential.paused <= 0 and credential.barred() is None:
                 return None
             # Ordered while this waited for the budget; what it took is lost, so that the budget holds.
@@ -184,8 +188,14 @@ class Api:
             if wait > self._timeout:
                 words = f"not asked: the provider ordered a pause, {wait:.0f} s of which are left"
                 return Fault(kind=Kind.THROTTLED, code="paused", message=words, wait=wait)
-            await self._clock.sleep(wait)
+            with self.activity.withheld():
+                await self._clock.sleep(wait)
         return None
+
+    async def _take(self) -> None:
+        """Wait until the budget allows one more request."""
+        with self.activity.withheld():
+            await self._budget.take()
 
     def _judge(self, sent: "_Sent") -> None:
         """What an outcome other than a refusal says of the credential."""
@@ -223,7 +233,9 @@ class Api:
         auth = credential.auth
         if refused is None and credential.renewing.locked() and self._usable():
             return None  # what there is serves until somebody else has renewed it
-        async with credential.renewing:
+        with self.activity.withheld():
+            await credential.renewing.acquire()
+        try:
             asked_with = auth.fingerprint()
             if refused is not None and (asked_with != refused or credential.barred() is not None):
                 return None  # somebody else was refused too, and has renewed it, or could not
@@ -241,6 +253,8 @@ class Api:
             credential.renewed()
             self._telemetry.credentials_expire(self._project, auth.expiry_renewal, auth.expires())
             return None
+        finally:
+            credential.renewing.release()
 
     def _renewal_failed(self, asked_with: str, fault: Fault, *, usable: bool) -> Fault | None:
         if fault.code != _UNREADABLE:  # else nobody was asked
@@ -278,12 +292,13 @@ class Api:
                     exchange = renewal.send(reply)
 
     async def _exchange_with_issuer(self, exchange: Exchange) -> Reply | Fault:
-        await self._budget.take()
+        await self._take()
         started = self._clock.monotonic()
         headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "gzip", **dict(exchange.headers)}
         request = httpx.Request(exchange.method, exchange.url, headers=headers, content=exchange.body)
         connections = self._near if exchange.near else self._cloud
-        outcome = await connections.exchange(request)
+        with self.activity.request():
+            outcome = await connections.exchange(request)
         seconds = self._clock.monotonic() - started
         if isinstance(outcome, Fault):
             fault = self._masked(outcome)
@@ -313,11 +328,13 @@ class Api:
             secrets = auth.secrets()
         except SecretError as error:
             # Nothing was sent, so no request is counted; the failure is.
+            self.activity.blocked()
             fault = Fault(kind=Kind.CREDENTIALS, code=_UNREADABLE, message=str(error))
             self._telemetry.failed(self._project, self._provider.name, call.operation, fault)
             return _Sent(fault, fingerprint, skew, None)
         self._telemetry.credentials_expire(self._project, auth.expiry_renewal, auth.expires())
-        outcome = await self._cloud.exchange(request)
+        with self.activity.request():
+            outcome = await self._cloud.exchange(request)
         date = None
         result: Answer | Fault
         if isinstance(outcome, Fault):

@@ -8,7 +8,8 @@ pause holds for every project that shares the credential.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 
 import msgspec
 
@@ -102,11 +103,15 @@ class Credential:
         return self._accepted is not None and self._accepted == self.auth.fingerprint()
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Hold a place to send from: with others once the credential is accepted, alone before."""
+    async def turn(self, waiting: Callable[[], AbstractContextManager[None]]) -> AsyncIterator[None]:
+        """Hold a place to send from: with others once the credential is accepted, alone before.
+
+        `waiting` gives a context that encloses the wait for the place.
+        """
         async with contextlib.AsyncExitStack() as stack:
             if not self.accepted():
-                await stack.enter_async_context(self._bars.alone(self.auth.fingerprint()))
+                with waiting():
+                    await stack.enter_async_context(self._bars.alone(self.auth.fingerprint()))
                 if self.accepted():
                     # Whoever went first has settled it.
                     await stack.aclose()

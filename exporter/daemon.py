@@ -7,20 +7,21 @@ import math
 import signal
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import uvicorn
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_SUBMITTED, JobSubmissionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from starlette.types import ASGIApp
 
 from exporter import __version__, process
 from exporter.assembly import Exporter, assemble
-from exporter.clock import Clock, SystemClock
+from exporter.clock import Clock, MonotonicZone, SystemClock, watch
 from exporter.config.schema import Config, Poll
 from exporter.connections import KEEP_ALIVE, Connection, Connections, connection_limit
+from exporter.health import Health
 from exporter.poller import Poller
 from exporter.shard import Shard
 from exporter.store import Store, Stored
@@ -38,8 +39,6 @@ _EXPIRY_CHECKS = 4
 """Checks for values that are too old in a `poll.max_age`."""
 _HEARTBEAT = 15.0
 """Seconds between pages at the most."""
-_STEP = 1.0
-"""Seconds by which the wall clock must fall behind to have been set back."""
 _GRAIN = 0.001
 
 _log = logging.getLogger("exporter.daemon")
@@ -57,7 +56,7 @@ class PollTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
     """
 
     def __init__(self, start: datetime, poll: Poll, offset: float) -> None:
-        self._start = start.timestamp()
+        self._start = start
         self._rasters = ((offset, poll.interval), (0.0, min(poll.active_interval, poll.interval)))
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
@@ -65,11 +64,11 @@ class PollTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
         if previous_fire_time is None:
             return now
         # A moment is told in microseconds: a grain more keeps one from being found twice.
-        since = max(now, previous_fire_time).timestamp() - self._start + _GRAIN
+        since = (max(now, previous_fire_time) - self._start).total_seconds() + _GRAIN
         after = min(
             offset + period * (math.floor((since - offset) / period) + 1) for offset, period in self._rasters
         )
-        return datetime.fromtimestamp(self._start + after, UTC)
+        return self._start + timedelta(seconds=after)
 
 
 def listen(address: str) -> socket.socket:
@@ -129,8 +128,10 @@ async def run(
         first = all(poller.refreshed.is_set() for poller in exporter.pollers)
         return first or clock.monotonic() - started >= READY_ANYWAY
 
+    health = Health({poller.project: poller.activity for poller in exporter.pollers}, config.poll.interval)
     web = application(
         page=exporter.publisher.sending,
+        problem=health.problem,
         ready=ready,
         effective_config=config.effective(),
         telemetry_path=telemetry_path,
@@ -227,22 +228,28 @@ class _Scheduler:
         self._under_way: set[asyncio.Task[None]] = set()
         # The grace time of a second would drop what is late; what is late several times is due once.
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        self._scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=defaults)
+        self._zone = MonotonicZone(clock)
+        self._scheduler = AsyncIOScheduler(timezone=self._zone, job_defaults=defaults)
 
     def start(self) -> None:
+        self._scheduler.add_listener(self._fired, EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_listener(self._skipped, EVENT_JOB_MAX_INSTANCES)
-        now = datetime.now(UTC)
+        now = datetime.now(self._zone)
         for index, poller in enumerate(self._exporter.pollers):
             trigger = PollTrigger(now, self._poll, poller.offset)
             self._scheduler.add_job(self._tick, trigger, [poller], id=str(index))
         self._scheduler.start()
-        self._watch = asyncio.create_task(self._watchdog())
+        self._watches = {
+            asyncio.create_task(self._watchdog()),
+            asyncio.create_task(watch(self._clock)),
+        }
 
     async def stop(self) -> None:
         """Break off what is under way and wait until it has ended."""
         self._scheduler.pause()
-        self._under_way.add(self._watch)
-        self._watch.add_done_callback(self._under_way.discard)
+        for one in self._watches:
+            self._under_way.add(one)
+            one.add_done_callback(self._under_way.discard)
         while self._under_way:
             for task in self._under_way:
                 task.cancel()
@@ -259,13 +266,9 @@ class _Scheduler:
             self._under_way.discard(task)
 
     async def _watchdog(self) -> None:
-        """Withdraw what is too old, show what counters did during long polls, and mend a clock that stepped back.
-
-        By the monotonic clock: APScheduler goes by the wall clock and stands still while that is behind.
-        """
+        """Withdraw what is too old, and show what counters did during long polls."""
         check = min(self._poll.max_age / _EXPIRY_CHECKS, _HEARTBEAT)
         publisher = self._exporter.publisher
-        ahead = self._clock.time() - self._clock.monotonic()
         pages, shown = publisher.published, self._clock.monotonic()
         tidied = -math.inf
         while True:
@@ -274,11 +277,6 @@ class _Scheduler:
             if now - tidied >= _TIDY and all(poller.refreshed.is_set() for poller in self._exporter.pollers):
                 tidied = now
                 process.tidy()
-            before, ahead = ahead, self._clock.time() - now
-            if before - ahead > _STEP:
-                _log.warning("the clock was set back; polls go on at once")
-                for job in self._scheduler.get_jobs():
-                    job.modify(next_run_time=datetime.now(UTC))
             if publisher.published != pages:
                 pages, shown = publisher.published, now
             try:
@@ -287,6 +285,9 @@ class _Scheduler:
                     await publisher.publish()
             except Exception:  # noqa: BLE001  # the next round is worth trying all the same
                 _log.exception("the page could not be renewed; please report this")
+
+    def _fired(self, event: JobSubmissionEvent) -> None:
+        self._exporter.pollers[int(event.job_id)].activity.fired()
 
     def _skipped(self, event: JobSubmissionEvent) -> None:
         self._exporter.pollers[int(event.job_id)].skip()

@@ -73,6 +73,7 @@ class Poller:
         self.project = project
         self._provider = provider
         self._api = api
+        self.activity = api.activity
         self._board = board
         self._membership = membership
         self._poll = poll
@@ -118,6 +119,14 @@ class Poller:
 
         `once`: there will be no other tick, so nothing is left for later.
         """
+        with self.activity.poll():
+            await self._poll_due(once=once)
+            while self._again:
+                # What was under way at the last moment ended a little late: that is no poll that ran into the next.
+                self._again = False
+                await self._poll_due()
+
+    async def _poll_due(self, *, once: bool = False) -> None:
         refresh, ids = self._due()
         self._slot = self._present_slot()
         outcome = Outcome()
@@ -150,10 +159,6 @@ class Poller:
                 self._report.missed(await self._archive.keep(self._board))
                 self._watch()
                 await self._publish()
-        if self._again:
-            # What was under way at the last moment ended a little late: that is no poll that ran into the next.
-            self._again = False
-            await self.tick()
 
     def _end_poll(self, outcome: Outcome, asked: int, *, refresh: bool, seconds: float) -> None:
         self.up = not outcome.failed and (refresh or self.up)

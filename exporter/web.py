@@ -25,13 +25,15 @@ _log = logging.getLogger("exporter.web")
 def application(
     *,
     page: Callable[[Variant], AbstractAsyncContextManager[Body]],
+    problem: Callable[[], str],
     ready: Callable[[], bool],
     effective_config: str,
     telemetry_path: str,
 ) -> Starlette:
     """The web application.
 
-    `page` gives the page in force of a variant, for as long as it is sent; `ready` tells whether the first refreshes have
+    `page` gives the page in force of a variant, for as long as it is sent; `problem` returns why the exporter is
+    unhealthy, or an empty string; `ready` tells whether the first refreshes have
     ended; `effective_config` is the configuration with its secrets masked.
     """
 
@@ -43,6 +45,9 @@ def application(
         return _PageResponse(variant, page)
 
     async def healthy(_: Request) -> Response:
+        reason = problem()
+        if reason:
+            return PlainTextResponse(f"Unhealthy: {reason}", status_code=503)
         return PlainTextResponse("Healthy\n")
 
     async def readiness(_: Request) -> Response:
@@ -133,7 +138,7 @@ body {{ background: #16181d; color: #ddd; }} small, dd {{ color: #aaa; }} a {{ c
 <dl>
 <dt><a href="{metrics}">{metrics}</a></dt><dd>what Prometheus scrapes</dd>
 <dt><a href="/config">/config</a></dt><dd>the configuration in force, secrets masked</dd>
-<dt><a href="/-/healthy">/-/healthy</a></dt><dd>200 while the process lives</dd>
+<dt><a href="/-/healthy">/-/healthy</a></dt><dd>200 while polls make progress, otherwise 503 with the reason</dd>
 <dt><a href="/-/ready">/-/ready</a></dt><dd>200 once every project was asked for the first time, well or not</dd>
 </dl>
 </body>

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import time
+
+import httpx
 
 from exporter import connections, daemon
 from exporter.clock import SystemClock
@@ -15,12 +18,12 @@ from tests.support import config
 
 
 class SetClock(SystemClock):
-    """The system's clock, whose wall time can be set back."""
+    """The system's clocks, of which the monotonic one can be set forward."""
 
-    back = 0.0
+    ahead = 0.0
 
-    def time(self):
-        return time.time() - self.back
+    def monotonic(self):
+        return time.monotonic() + self.ahead
 
 
 @contextlib.asynccontextmanager
@@ -180,19 +183,26 @@ def test_body_that_comes_after_the_response_leaves_the_connection_usable(cloud, 
     asyncio.run(scenario())
 
 
-def test_a_clock_that_is_set_back_is_noticed(cloud, caplog):
-    """The scheduler goes by the wall clock and would wait until it has caught up: it is told to go on."""
+def test_stuck_request_turns_health_to_503_until_it_ends(cloud):
+    """Without regard to `poll.timeout`."""
     clock = SetClock()
 
+    async def health(port):
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://127.0.0.1:{port}/-/healthy")
+            return answer.status_code, answer.text
+
     async def scenario():
-        settings = config(
-            cloud.project(), poll={"interval": "1h", "active_interval": "1h", "max_age": "400ms"}
-        )
-        async with running_daemon(settings, clock):
-            await until(lambda: cloud.codearts.requests)
-            cloud.codearts.requests.clear()
-            clock.back = 3600.0
-            await until(lambda: "the clock was set back" in caplog.text)
+        cloud.codearts.latency = 3600.0
+        async with running_daemon(config(cloud.project(), poll={"timeout": "1h"}), clock) as port:
+            await until(lambda: cloud.codearts.under_way)
+            assert await health(port) == (200, "Healthy\n")
+            clock.ahead = 590.0
+            assert (await health(port))[0] == 200
+            clock.ahead = 700.0
+            status, text = await health(port)
+            assert status == 503
+            assert re.fullmatch(r"Unhealthy: project payments: a request has been running for 70\d s\n", text)
 
     asyncio.run(scenario())
 

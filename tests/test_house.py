@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "model": set(),
     "fault": set(),
     "clock": set(),
+    "health": {"clock"},
     "logs": set(),
     "config": {"providers", "model"},
     "auth": {"config", "fault"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "metrics": {"model", "board", "tally", "config", "providers"},
     "exposition": {"board", "metrics", "tally"},
     "negotiation": {"exposition"},
-    "api": {"auth", "budget", "clock", "config", "credential", "fault", "providers", "telemetry", "transport"},
+    "api": {"auth", "budget", "clock", "config", "credential", "fault", "health", "providers", "telemetry", "transport"},
     "transport": {"config", "fault"},
     "worker": set(),
     "store": {"worker"},
@@ -53,7 +54,9 @@ MAY_IMPORT = {
     "cost": {"config", "inquiry", "providers", "shard"},
     "check": {"assembly", "board", "config", "cost", "ledger", "metrics", "model", "providers", "shard", "tally"},
     "process": set(),
-    "daemon": {"assembly", "clock", "config", "connections", "poller", "process", "shard", "store", "web"},
+    "daemon": {
+        "assembly", "clock", "config", "connections", "health", "poller", "process", "shard", "store", "web",
+    },
     "simulator": set(),
     "demo": {"config", "daemon", "simulator"},
     "cli": {

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from collections import Counter
 from contextlib import asynccontextmanager
 
@@ -256,6 +257,36 @@ def test_what_was_due_while_a_poll_ran_is_counted(quiet_cloud):
             return counts
 
     assert asyncio.run(poll()) == [0, 1]
+
+
+def test_ticks_due_during_follow_ups_run_in_a_loop(cloud, monkeypatch):
+    """Under a lasting backlog of follow-ups each tick leads to the next; the stack must not grow with them."""
+    cloud.codearts.rewrite = lambda _: []
+    ticks = 0
+
+    async def poll():
+        async with exporter_on(config(cloud.project()), FastClock()) as exporter:
+            (poller,) = exporter.pollers
+            await poller.tick()
+
+            async def backlog(*_, **__):
+                nonlocal ticks
+                ticks += 1
+                if ticks < 5000:
+                    poller.skip()
+                await asyncio.sleep(0)
+                return False
+
+            monkeypatch.setattr(poller._looks, "take", backlog)
+            limit = sys.getrecursionlimit()
+            sys.setrecursionlimit(200)
+            try:
+                await poller.tick()
+            finally:
+                sys.setrecursionlimit(limit)
+
+    asyncio.run(poll())
+    assert ticks == 5000
 
 
 def test_nothing_under_way_is_no_poll_and_no_skip(cloud):

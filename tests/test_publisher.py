@@ -381,7 +381,9 @@ Headers = Sequence[tuple[str, str]]
 
 def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> Starlette:
     """A web application of these pages."""
-    return application(page=page, ready=lambda: True, effective_config="", telemetry_path="/metrics")
+    return application(
+        page=page, problem=lambda: "", ready=lambda: True, effective_config="", telemetry_path="/metrics"
+    )
 
 
 async def sent(body: Body, method: str = "GET", headers: Headers = ()) -> list[Message]:

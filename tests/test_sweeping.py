@@ -247,6 +247,19 @@ class TestTruth:
         stages = small.page().get(name, pipeline_id=one, status="success")
         assert set(stages.values()) == {12.0}
 
+    def test_a_step_of_the_wall_clock_hides_no_run(self, small: Stage, monkeypatch: pytest.MonkeyPatch):
+        """The window of a sweep goes by the provider's clock and the time since its last answer."""
+        time = small.clock.time
+
+        async def scene() -> Counter[str]:
+            small.begin()
+            await small.tick()
+            small.run(small.ids[3])
+            monkeypatch.setattr(small.clock, "time", lambda: time() + 86_400.0)
+            return await small.tick(INTERVAL)
+
+        assert small.play(scene) == {LIST: LISTS, RUNS: 1, DETAIL: 1}
+
     @pytest.mark.parametrize("order", ["ascending", "random"])
     def test_the_latest_run_is_the_one_with_the_greatest_number(self, small: Stage, order):
         """Whatever order the list has, and on whichever page."""

@@ -85,8 +85,8 @@ class SweepInquiry(Inquiry):
         """When each pipeline is to be asked directly, in monotonic seconds; those that are not here at once."""
         self._swept: float | None = None
         """When what was last found out about all pipelines began to be asked for, in monotonic seconds."""
-        self._ahead = 0.0
-        """How far the provider's clock is ahead of ours, in seconds."""
+        self._ahead = clock.time() - clock.monotonic()
+        """How far the provider's clock is ahead of our monotonic one, in seconds: a step of the wall clock moves no window."""
         self._pages = LISTS
         """Requests that a sweep takes, as far as known."""
         self._too_dear_until = -math.inf
@@ -138,7 +138,7 @@ class SweepInquiry(Inquiry):
 
         None if that cannot be told, for it failed or takes more than `most` requests.
         """
-        now = self._clock.time() + self._ahead
+        now = self._clock.monotonic() + self._ahead
         began, until = now - (self._clock.monotonic() - since) - _GRAIN, now + _AHEAD
         longer = Window(began - OVERLAP * self._interval, until)
         fresh: set[str] = set()
@@ -235,7 +235,7 @@ class SweepInquiry(Inquiry):
         )
 
     def _heard(self, answer: Answer) -> None:
-        self._ahead = answer.now - self._clock.time()
+        self._ahead = answer.now - self._clock.monotonic()
 
     def _pause(self, identity: str) -> float:
         """Seconds until a pipeline is asked directly again: each another time, so that they spread out."""
