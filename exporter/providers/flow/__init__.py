@@ -7,7 +7,7 @@ import msgspec
 
 from exporter.auth.aliyun import authentication
 from exporter.fault import Fault, Kind
-from exporter.model import Run
+from exporter.model import Run, label
 from exporter.providers.base import Call, Detail, Listing, Page, Place, Runs, Sweep, Window
 from exporter.providers.flow.dialects import GET_RUN, LIST_PIPELINES, LIST_RUNS, PAGE_SIZE, dialect_of
 from exporter.providers.flow.errors import read_fault
@@ -83,7 +83,7 @@ class Flow:
             record = decode(self._dialect.run(body), DetailRecord)
             detail.run = Reader(detail).detail(record, pipeline)
         except UnusableError as error:
-            detail.rejected.append((error.reason, str(error)))
+            detail.reject(error.reason, str(error))
         return detail
 
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
@@ -105,7 +105,7 @@ class Flow:
             page.rows += 1
             try:
                 record = decode(raw, PipelineRecord)
-                names[record.identity] = record.title
+                names[record.identity] = label(record.title)
             except UnusableError as error:
-                page.rejected.append((error.reason, str(error)))
+                page.reject(error.reason, str(error))
         return names
