@@ -105,7 +105,7 @@ class Api:
         self._jitter = jitter
         self._cloud = Connections(timeout, concurrency, transport)
         # Whoever hands out temporary keys sits on this machine or beside it, never behind a proxy.
-        self._near = Connections(timeout, 1, Transport(tls=transport.tls, near=True))
+        self._near = Connections(timeout, 1, Transport(tls=transport.tls, near=True, bodies=transport.bodies))
 
     async def send(self, call: Call) -> Answer:
         """Send a request, again if what failed may pass.

@@ -11,7 +11,17 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-FIELDS = ("project", "operation", "code", "error_code", "request_id", "address", "version")
+FIELDS = (
+    "project",
+    "operation",
+    "code",
+    "error_code",
+    "request_id",
+    "address",
+    "version",
+    "pipelines",
+    "limit",
+)
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("logfmt", "json")

@@ -15,7 +15,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -259,8 +259,7 @@ async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     # gzip in gzip unpacks a few bytes to gigabytes in one step.
     if coding not in {"", "identity", "gzip"}:
         raise _RefusedError(f"an answer in the coding {coding[:64]!r}, which was not asked for, is not read")
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
+    stream = cast("httpx.AsyncByteStream", response.stream)
     if coding != "gzip":
         async for chunk in stream:
             yield chunk

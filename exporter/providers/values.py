@@ -15,8 +15,8 @@ from exporter.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.base import Reading, Runs
 from exporter.providers.wire import Number, Text, Time, UnusableError, text
 
-_WORD_LENGTH = 64
-"""Characters kept of a word without translation."""
+_WORD_LENGTH = 1024
+"""Characters kept of a word without translation; logs and labels cut it further."""
 _DIGITS = re.compile(r"-?\d{1,19}")
 
 

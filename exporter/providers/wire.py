@@ -107,7 +107,7 @@ class _Fitting:
 
     def _part(self, raw: msgspec.Raw, kind: Any) -> Any:
         """A value if it fits; else of a list those items, of a record those fields that do; None of anything else."""
-        self._left -= 1
+        self._take(1)
         record, item = _inside(kind)
         first = bytes(memoryview(raw)[:1])
         if record is not None and first != b"{":
@@ -121,12 +121,16 @@ class _Fitting:
                 return self.record(raw, record)
             if item is not None and first == b"[":
                 items = _records.decode(raw)
-                if len(items) > self._left:
-                    raise UnusableError("unreadable", "too many values of another type than is documented")
+                self._take(len(items))
                 return [self._part(one, item) for one in items]
         except UNREADABLE:
             pass
         return None
+
+    def _take(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise UnusableError("unreadable", "too many values of another type than is documented")
 
 
 @cache

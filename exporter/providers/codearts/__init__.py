@@ -7,7 +7,7 @@ import msgspec
 
 from exporter.auth.huawei import authentication
 from exporter.fault import Fault, Kind
-from exporter.model import Run, label
+from exporter.model import Run
 from exporter.providers.base import Batch, Call, Detail, Listing, Place, Reading, Runs
 from exporter.providers.codearts.errors import read_fault
 from exporter.providers.codearts.fields import FIELDS, SERVICE
@@ -159,7 +159,7 @@ class CodeArts:
                 pipeline = named(text(row.pipeline_id))
                 if text(row.project_id) not in {"", self._project_id}:
                     continue
-                listing.pipelines[pipeline] = label(text(row.name))
+                listing.pipelines[pipeline] = text(row.name)
                 if bytes(row.latest_run) not in {b"null", b"{}"}:
                     listing.untold.add(pipeline)
                     listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)

@@ -17,7 +17,17 @@ import msgspec
 from exporter.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label
 from exporter.providers.base import Reading
 from exporter.providers.values import Values, elapsed
-from exporter.providers.wire import PIPELINE_ROWS, ROWS, Number, Records, Text, Time, UnusableError, rows, text
+from exporter.providers.wire import (
+    PIPELINE_ROWS,
+    ROWS,
+    Number,
+    Records,
+    Text,
+    Time,
+    UnusableError,
+    rows,
+    text,
+)
 
 # The vendor's words. A run may bear any word of a stage but those for "skipped", which is no state of a run.
 STATUSES = {

@@ -7,7 +7,7 @@ import msgspec
 
 from exporter.auth.aliyun import authentication
 from exporter.fault import Fault, Kind
-from exporter.model import Run, label
+from exporter.model import Run
 from exporter.providers.base import Call, Detail, Listing, Page, Place, Runs, Sweep, Window
 from exporter.providers.flow.dialects import GET_RUN, LIST_PIPELINES, LIST_RUNS, PAGE_SIZE, dialect_of
 from exporter.providers.flow.errors import read_fault
@@ -105,7 +105,7 @@ class Flow:
             page.rows += 1
             try:
                 record = decode(raw, PipelineRecord)
-                names[record.identity] = label(record.title)
+                names[record.identity] = record.title
             except UnusableError as error:
                 page.reject(error.reason, str(error))
         return names

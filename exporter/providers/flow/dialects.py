@@ -102,7 +102,7 @@ class Personal(Dialect):
             return isinstance(answer, dict) and "pipelineRunId" in answer
         return isinstance(answer, list)
 
-    def rows(self, operation: str, body: bytes, headers: Mapping[str, str], page: Page) -> list[msgspec.Raw]: 
+    def rows(self, operation: str, body: bytes, headers: Mapping[str, str], page: Page) -> list[msgspec.Raw]:
         """The rows; whether pages follow stands in the headers, if anywhere."""
         page.last = _is_last(headers)
         return rows(body, _most(operation))
