@@ -37,8 +37,7 @@ class RawCloud:
                 method, path, _ = line.decode().split(" ", 2)
                 length = int(parse_headers(reader).get("content-length", "0"))
                 answer = self.reply(method, path, reader.read(length))
-                for part in (answer,) if isinstance(answer, bytes) else answer:
-                    writer.write(part)
+                writer.writelines((answer,) if isinstance(answer, bytes) else answer)
                 writer.flush()
                 self.requests.append(f"{method} {path}")
         except OSError:
