@@ -9,7 +9,7 @@ were alone; only then it leaves what is another's to that one.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from exporter.config.fields import PipelineEntry
 from exporter.model import Pipeline, label
@@ -114,12 +114,17 @@ class Membership:
         """How many discovered pipelines of this shard may be watched in addition to the configured ones."""
         return self.limit - sum(1 for identity in self._configured if self._owns(identity))
 
-    def may_watch(self, identity: str, name: str) -> bool:
-        """Whether a listed pipeline is one to watch, as far as this shard can say before the list is complete."""
-        if identity not in self._configured:
-            discovery = self._project.discovery
-            if discovery is None or not discovery.takes(name or self._names.get(identity, "")):
-                return False
+    def selects(self, identity: str, name: str) -> bool:
+        """Whether a listed pipeline is one to discover, by its name."""
+        discovery = self._project.discovery
+        if discovery is None or identity in self._configured:
+            return False
+        return discovery.takes(name or self._names.get(identity, ""))
+
+    def may_watch(self, identity: str, *, selected: bool) -> bool:
+        """Whether a listed pipeline is one to watch, as far as is known before the list is complete."""
+        if not selected and identity not in self._configured:
+            return False
         # Not by `_owns`, which remembers its answer also for the many that are not watched.
         project = self._project
         return self._shard is None or self._shard.owns(project.provider, project.scope, identity)
@@ -164,8 +169,11 @@ class Membership:
         # So many there were at least: a listing that shrank meanwhile is doubted too.
         self._size = len(self._absences) or None
 
-    def listed(self, found: Mapping[str, str]) -> str:
-        """Apply a complete listing, names by id; returns why it is not believed, empty if it is."""
+    def listed(self, found: Mapping[str, str], selected: Collection[str] | None = None) -> str:
+        """Apply a complete listing, names by id; returns why it is not believed, empty if it is.
+
+        `selected` are those of its ids that `selects` says yes to, where that was asked page by page.
+        """
         for identity, name in found.items():
             if name and (identity in self._configured or identity in self._absences):
                 self._learn(identity, name)
@@ -186,18 +194,15 @@ class Membership:
             self._absences[identity] += 1
             if self._absences[identity] >= ABSENCES:
                 self._leave(identity)
-        wanted = {
-            identity
-            for identity, name in found.items()
-            if identity not in self._configured
-            and discovery.takes(name or self._names.get(identity, ""))
-            and self._claims.free(self._key(identity), self._place)
-        }
+        if selected is None:
+            selected = [identity for identity, name in found.items() if self.selects(identity, name)]
+        wanted = {identity for identity in selected if self._claims.free(self._key(identity), self._place)}
         beyond = self._beyond(wanted.union(self._absences.keys() & missing), self._room)
         self.surplus = self._configured_surplus + len(beyond)
         wanted -= beyond
-        for identity, name in found.items():
-            if identity in wanted and self._claims.take(self._key(identity), self._place, discovered=True):
+        for identity in [one for one in found if one in wanted]:
+            name = found[identity]
+            if self._claims.take(self._key(identity), self._place, discovered=True):
                 self._absences[identity] = 0
                 if name:
                     self._learn(identity, name)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -59,11 +60,9 @@ class _Listed(msgspec.Struct, frozen=True):
     now: float
 
     @classmethod
-    def of(cls, page: Listing, answer: Answer, membership: Membership) -> "_Listed":
+    def of(cls, page: Listing, answer: Answer, membership: Membership, chosen: AbstractSet[str]) -> "_Listed":
         """Of a page, and of neither its other rows nor the answer's body, which take the memory of the whole list."""
-        ids = frozenset(
-            identity for identity, name in page.pipelines.items() if membership.may_watch(identity, name)
-        )
+        ids = frozenset(one for one in page.pipelines if membership.may_watch(one, selected=one in chosen))
         runs = {identity: run for identity, run in page.runs.items() if identity in ids}
         return cls(ids, ids & page.untold, runs, answer.asked, answer.now)
 
@@ -230,6 +229,7 @@ class Poller:
     async def _list(self, outcome: Outcome) -> frozenset[str]:
         """Read the whole list of pipelines; returns the ids that it told everything about that a batch would."""
         found: dict[str, str] = {}
+        selected: set[str] = set()
         listed: list[_Listed] = []
         kept = 0
         # A list that tells no run at all may be one that does not tell runs.
@@ -238,7 +238,9 @@ class Poller:
             async for page, answer in self._pages():
                 found |= {identity: label(name) for identity, name in page.pipelines.items()}
                 tells = tells or bool(page.runs)
-                listed.append(_Listed.of(page, answer, self._membership))
+                chosen = {one for one, name in page.pipelines.items() if self._membership.selects(one, name)}
+                selected |= chosen
+                listed.append(_Listed.of(page, answer, self._membership, chosen))
                 kept += len(listed[-1].ids)
                 if kept > self._membership.limit:
                     # Which of them are watched is known at the end: those are polled in addition.
@@ -256,7 +258,7 @@ class Poller:
                 self._names_settled = True
                 outcome.over = False
             return frozenset()
-        doubt = self._membership.listed(found)
+        doubt = self._membership.listed(found, selected)
         if doubt:
             outcome.failed += 1
             _log.warning(doubt, extra={"project": self.project})

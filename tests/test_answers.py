@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,10 @@ SHAPES: dict[str, Callable[[], Reply]] = {
     "a gzip bomb of 2 GiB": lambda: always(http(BOMB, content_encoding="gzip")),
     "chunks of two bytes": lambda: tiny_chunks,
 }
+
+
+def served(cloud: RawCloud, requests: int) -> bool:
+    return len(cloud.requests) > requests
 
 
 def up(process: Process) -> float | None:
@@ -351,9 +356,8 @@ def test_discovery_of_100_000_pipelines_takes_the_memory_of_the_watched_ones(tmp
                 before = len(cloud.requests)
                 cloud.reply = listing(LISTED)
                 for pages in range(0, LISTED // 100, 50):
-                    eventually(
-                        lambda pages=pages: len(cloud.requests) > before + pages, f"{pages} pages are read"
-                    )
+                    wanted = before + pages
+                    eventually(partial(served, cloud, wanted), f"{pages} pages are read")
                 line = eventually(
                     lambda: next((line for line in process.log if "limits.max_pipelines" in line), ""),
                     "an error",

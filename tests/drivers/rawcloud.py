@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import parse_headers
-from typing import BinaryIO
+from io import BufferedIOBase
 
 Reply = Callable[[str, str, bytes], bytes | Iterator[bytes]]
 """The bytes of a whole answer to a method, a path with query and a body."""
@@ -29,7 +29,7 @@ class RawCloud:
         self.connections = 0
         self.url = ""
 
-    def serve(self, reader: BinaryIO, writer: BinaryIO) -> None:
+    def serve(self, reader: BufferedIOBase, writer: BufferedIOBase) -> None:
         """Serve one connection until either side closes it."""
         self.connections += 1
         try:
