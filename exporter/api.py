@@ -24,10 +24,13 @@ from exporter.credential import Credential
 from exporter.fault import Fault, Kind
 from exporter.health import Activity
 from exporter.providers.base import Call, Provider
+from exporter.providers.wire import too_complex
 from exporter.telemetry import Telemetry
 from exporter.transport import Connections, Transport
 
 RETRIES = 2
+ISSUER_LIMIT = 1024 * 1024
+"""Most bytes of the answer of an issuer of credentials; an honest one has a few thousand."""
 _FIRST_PAUSE = 0.5
 _SKEW = 300.0
 """Seconds by which the provider's clock must differ from what was known, for a refusal to be put down to that."""
@@ -104,7 +107,7 @@ class Api:
         self._jitter = jitter
         self._cloud = Connections(timeout, concurrency, transport)
         # Whoever hands out temporary keys sits on this machine or beside it, never behind a proxy.
-        self._near = Connections(timeout, 1, Transport(tls=transport.tls, near=True))
+        self._near = Connections(timeout, 1, Transport(tls=transport.tls, near=True, bodies=transport.bodies))
 
     async def send(self, call: Call) -> Answer:
         """Send a request, again if what failed may pass.
@@ -298,7 +301,7 @@ class Api:
         request = httpx.Request(exchange.method, exchange.url, headers=headers, content=exchange.body)
         connections = self._near if exchange.near else self._cloud
         with self.activity.request():
-            outcome = await connections.exchange(request)
+            outcome = await connections.exchange(request, ISSUER_LIMIT)
         seconds = self._clock.monotonic() - started
         if isinstance(outcome, Fault):
             fault = self._masked(outcome)
@@ -343,7 +346,8 @@ class Api:
             status, headers, body = outcome
             date = _date(headers.get("date"))
             now = self._clock.time() if date is None else date
-            fault_or_none = self._provider.fault(call, status, headers, body)
+            fault_or_none = too_complex(call, body) if 200 <= status < 300 else None
+            fault_or_none = fault_or_none or self._provider.fault(call, status, headers, body)
             result = fault_or_none or Answer(body, now, started, str(status), headers)
         if isinstance(result, Fault):
             result = self._masked(result, secrets)

@@ -9,6 +9,7 @@ import msgspec
 from exporter.api import Api
 from exporter.archive import Archive
 from exporter.board import Board
+from exporter.bodies import Bodies
 from exporter.budget import Budget
 from exporter.clock import Clock
 from exporter.config.fields import ProjectSection, Tls
@@ -59,7 +60,10 @@ def assemble(
     archive = Archive(config, telemetry, clock, store=store, stored=stored, shard=shard)
     claims = Claims()
     # Each takes what it lists before any discovers.
-    members = [Membership(project, place, claims, shard) for place, project in enumerate(config.projects)]
+    members = [
+        Membership(project, place, claims, shard, limit=config.limits.max_pipelines)
+        for place, project in enumerate(config.projects)
+    ]
     for project, membership in zip(config.projects, members, strict=True):
         membership.recall(archive.names(project))
     connections = [connect(project, environment) for project in config.projects]
@@ -88,6 +92,7 @@ def assemble(
         )
     publisher = Publisher(boards, exposition, telemetry, clock)
     tls: dict[Tls, Transport] = {}
+    bodies = Bodies()
     bars: dict[str, Bars] = {}
     credentials: dict[tuple[str, str], Credential] = {}
     pollers = []
@@ -99,7 +104,7 @@ def assemble(
         )
         if project.tls not in tls:
             context = tls_context(project.tls.ca_file, verify=not project.tls.insecure_skip_verify)
-            tls[project.tls] = Transport(tls=context)
+            tls[project.tls] = Transport(tls=context, bodies=bodies)
         api = Api(
             project.name,
             provider,

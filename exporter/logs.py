@@ -14,8 +14,6 @@ from typing import Literal
 FIELDS = (
     "project",
     "pipeline_id",
-    "run_id",
-    "run_number",
     "operation",
     "code",
     "error_code",

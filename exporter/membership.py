@@ -8,7 +8,8 @@ Where several exporters share a configuration each judges the whole listing, and
 were alone; only then it leaves what is another's to that one.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+import math
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from exporter.config.fields import PipelineEntry
 from exporter.model import Pipeline, label
@@ -41,6 +42,11 @@ class Claims:
         self._owners[pipeline] = owner
         return owner == claim
 
+    def free(self, pipeline: Hashable, project: int) -> bool:
+        """Whether a project that discovers a pipeline may have it, as far as known."""
+        claim = (True, project)
+        return self._owners.get(pipeline, claim) >= claim
+
     def leave(self, pipeline: Hashable, project: int) -> None:
         """Give up what a project had discovered: another one may have it."""
         if self._owners.get(pipeline) == (True, project):
@@ -50,14 +56,29 @@ class Claims:
 class Membership:
     """The pipelines of one project, or those that a shard has of them."""
 
-    def __init__(self, project: AnyProject, place: int, claims: Claims, shard: Shard | None = None) -> None:
+    def __init__(
+        self,
+        project: AnyProject,
+        place: int,
+        claims: Claims,
+        shard: Shard | None = None,
+        *,
+        limit: float = math.inf,
+    ) -> None:
+        """`limit` is the number of pipelines of this shard that are watched at most."""
         self._project = project
+        self.limit = limit
         self._place = place
         self._claims = claims
         self._shard = shard
         self._owned: dict[str, bool] = {}
         """What the shard said of each id: it has to think about it."""
         self._configured: dict[str, PipelineEntry] = {entry.id: entry for entry in project.pipelines}
+        beyond = self._beyond(self._configured, limit)
+        for identity in beyond:
+            del self._configured[identity]
+        self._configured_surplus = self.surplus = len(beyond)
+        """How many further pipelines of this shard would be watched without the limit."""
         self._names: dict[str, str] = {}
         self._absences: dict[str, int] = {}
         self._size: int | None = None
@@ -79,6 +100,34 @@ class Membership:
             project = self._project
             self._owned[identity] = self._shard.owns(project.provider, project.scope, identity)
         return self._owned[identity]
+
+    def _beyond(self, ids: Iterable[str], room: float) -> frozenset[str]:
+        """The ids of this shard for which there is no room: those that come first by id are watched."""
+        own = [identity for identity in ids if self._owns(identity)]
+        beyond = frozenset(sorted(own)[int(max(room, 0)) :] if len(own) > room else ())
+        for identity in beyond:
+            self._owned.pop(identity, None)
+        return beyond
+
+    @property
+    def _room(self) -> float:
+        """How many discovered pipelines of this shard may be watched in addition to the configured ones."""
+        return self.limit - sum(1 for identity in self._configured if self._owns(identity))
+
+    def selects(self, identity: str, name: str) -> bool:
+        """Whether a listed pipeline is one to discover, by its name."""
+        discovery = self._project.discovery
+        if discovery is None or identity in self._configured:
+            return False
+        return discovery.takes(name or self._names.get(identity, ""))
+
+    def may_watch(self, identity: str, *, selected: bool) -> bool:
+        """Whether a listed pipeline is one to watch, as far as is known before the list is complete."""
+        if not selected and identity not in self._configured:
+            return False
+        # Not by `_owns`, which remembers its answer also for the many that are not watched.
+        project = self._project
+        return self._shard is None or self._shard.owns(project.provider, project.scope, identity)
 
     @property
     def unnamed(self) -> frozenset[str]:
@@ -104,23 +153,28 @@ class Membership:
         Whether those that were discovered are still there the next listings tell.
         """
         discovery = self._project.discovery
+        discovered = [
+            identity
+            for identity, name in names.items()
+            if identity not in self._configured and discovery is not None and discovery.takes(name)
+        ]
+        wanted = frozenset(discovered) - self._beyond(discovered, self._room)
         for identity, name in names.items():
             key = self._key(identity)
             if identity in self._configured:
                 self._learn(identity, name)
-            elif (
-                discovery is not None
-                and discovery.takes(name)
-                and self._claims.take(key, self._place, discovered=True)
-            ):
+            elif identity in wanted and self._claims.take(key, self._place, discovered=True):
                 self._absences[identity] = 0
                 self._learn(identity, name)
         # So many there were at least: a listing that shrank meanwhile is doubted too.
         self._size = len(self._absences) or None
 
-    def listed(self, found: Mapping[str, str], *, complete: bool = True) -> str:
+    def listed(
+        self, found: Mapping[str, str], selected: Collection[str] | None = None, *, complete: bool = True
+    ) -> str:
         """Apply a listing, names by id; returns why it is not believed, empty if it is.
 
+        `selected` are those of its ids that `selects` says yes to, where that was asked page by page.
         `complete`: it has no rows that could not be read, so that what it lacks is gone.
         """
         for identity, name in found.items():
@@ -138,21 +192,27 @@ class Membership:
                 return _doubt(self._project, len(found), before)
         self._doubted, self._doubtful = 0, None
         self._size = len(found)
-        for identity, name in found.items():
-            if identity in self._configured:
-                continue
-            known = name or self._names.get(identity, "")
-            key = self._key(identity)
-            if discovery.takes(known) and self._claims.take(key, self._place, discovered=True):
-                self._absences[identity] = 0
-                if known:
-                    self._learn(identity, known)
-            elif identity in self._absences:
-                self._leave(identity)
-        for identity in [identity for identity in self._absences if complete and identity not in found]:
+        missing = [identity for identity in self._absences if identity not in found]
+        for identity in missing if complete else ():
             self._absences[identity] += 1
             if self._absences[identity] >= ABSENCES:
                 self._leave(identity)
+        if selected is None:
+            selected = [identity for identity, name in found.items() if self.selects(identity, name)]
+        wanted = {identity for identity in selected if self._claims.free(self._key(identity), self._place)}
+        beyond = self._beyond(wanted.union(self._absences.keys() & missing), self._room)
+        self.surplus = self._configured_surplus + len(beyond)
+        wanted -= beyond
+        for identity in [one for one in found if one in wanted]:
+            name = found[identity]
+            if self._claims.take(self._key(identity), self._place, discovered=True):
+                self._absences[identity] = 0
+                if name:
+                    self._learn(identity, name)
+        for identity in [
+            one for one in self._absences if one in beyond or (one in found and one not in wanted)
+        ]:
+            self._leave(identity)
         return ""
 
     def _learn(self, identity: str, name: str) -> None:

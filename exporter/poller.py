@@ -9,7 +9,10 @@ the next tick. What was learnt is saved before it is shown.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Set as AbstractSet
+
+import msgspec
 
 from exporter.api import Answer, Api, ApiError
 from exporter.archive import Archive
@@ -20,6 +23,7 @@ from exporter.fault import Kind
 from exporter.inquiry import inquiry
 from exporter.looks import Looks
 from exporter.membership import Membership
+from exporter.model import Run, label
 from exporter.providers.base import AnyProvider, Listing, Place
 from exporter.report import Outcome, Report
 from exporter.telemetry import Telemetry
@@ -44,6 +48,23 @@ _log = logging.getLogger("exporter.poller")
 
 def _nobody(_: int) -> None:
     """Nobody watches the progress."""
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """What a page of the list of pipelines says of those that may be watched."""
+
+    ids: frozenset[str]
+    untold: frozenset[str]
+    runs: dict[str, Run]
+    asked: float
+    now: float
+
+    @classmethod
+    def of(cls, page: Listing, answer: Answer, membership: Membership, chosen: AbstractSet[str]) -> "_Listed":
+        """Of a page, and of neither its other rows nor the answer's body, which take the memory of the whole list."""
+        ids = frozenset(one for one in page.pipelines if membership.may_watch(one, selected=one in chosen))
+        runs = {identity: run for identity, run in page.runs.items() if identity in ids}
+        return cls(ids, ids & page.untold, runs, answer.asked, answer.now)
 
 
 class Poller:
@@ -102,6 +123,8 @@ class Poller:
         """Whether a tick came due while only details and hidden runs were asked for."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, well or not."""
+        self._surplus = 0
+        """How many pipelines above the limit were reported last."""
         self._settle_names()
 
     def _present_slot(self) -> int:
@@ -137,6 +160,7 @@ class Poller:
                 covered = await self._list(outcome)
                 ids = tuple(identity for identity in self._board.ids if identity not in covered)
             self._names_settled = self._names_settled or once
+            self._report_surplus()
         if ids and not outcome.over:
             asked = await self._inquiry.ask(ids, outcome, refresh=refresh)
         elif ids:
@@ -209,8 +233,25 @@ class Poller:
 
     async def _list(self, outcome: Outcome) -> frozenset[str]:
         """Read the whole list of pipelines; returns the ids that it told everything about that a batch would."""
+        found: dict[str, str] = {}
+        selected: set[str] = set()
+        listed: list[_Listed] = []
+        kept = 0
+        # A list that tells no run at all may be one that does not tell runs.
+        tells = False
+        complete = True
         try:
-            pages = await self._pages()
+            async for page, answer in self._pages():
+                found |= {identity: label(name) for identity, name in page.pipelines.items()}
+                tells = tells or bool(page.runs)
+                complete = complete and not page.incomplete
+                chosen = {one for one, name in page.pipelines.items() if self._membership.selects(one, name)}
+                selected |= chosen
+                listed.append(_Listed.of(page, answer, self._membership, chosen))
+                kept += len(listed[-1].ids)
+                if kept > self._membership.limit:
+                    # Which of them are watched is known at the end: those are polled in addition.
+                    listed.clear()
         except ApiError as error:
             if error.fault.kind in {Kind.PROJECT, Kind.CONTENT, Kind.UNREADABLE} and not self._discovers:
                 # Names alone are a convenience: nothing is down without them.
@@ -224,9 +265,7 @@ class Poller:
                 self._names_settled = True
                 outcome.over = False
             return frozenset()
-        found = {identity: name for page, _ in pages for identity, name in page.pipelines.items()}
-        complete = not any(page.incomplete for page, _ in pages)
-        doubt = self._membership.listed(found, complete=complete)
+        doubt = self._membership.listed(found, selected, complete=complete)
         if doubt:
             outcome.failed += 1
             _log.warning(doubt, extra={"project": self.project})
@@ -234,23 +273,36 @@ class Poller:
             self._listed_at = self._clock.monotonic()
             self._names_settled = True
         self._board.update(self._membership.pipelines(), self._clock.monotonic(), self._clock.time())
-        # A list that tells no run at all may be one that does not tell runs.
-        tells = any(page.runs for page, _ in pages)
         members = frozenset(self._board.ids)
         covered: set[str] = set()
-        for page, answer in pages:
-            told = page.pipelines.keys() - page.untold if tells else page.runs.keys()
-            ids = [identity for identity in told if identity in members and identity not in covered]
-            self._board.answered(ids, page.runs, asked=answer.asked, now=answer.now)
+        for part in listed if tells else ():
+            ids = [one for one in part.ids - part.untold if one in members and one not in covered]
+            self._board.answered(ids, part.runs, asked=part.asked, now=part.now)
             covered.update(ids)
         outcome.covered = bool(covered)
         return frozenset(covered)
 
-    async def _pages(self) -> list[tuple[Listing, Answer]]:
-        pages: list[tuple[Listing, Answer]] = []
+    def _report_surplus(self) -> None:
+        """Log that there are more pipelines than are watched, whenever their number has changed."""
+        surplus, limit = self._membership.surplus, self._membership.limit
+        if surplus != self._surplus:
+            self._surplus = surplus
+            if surplus:
+                _log.error(
+                    "more pipelines than limits.max_pipelines, watching the first by id",
+                    extra={"project": self.project, "pipelines": limit + surplus, "limit": limit},
+                )
+
+    async def _pages(self) -> AsyncIterator[tuple[Listing, Answer]]:
+        """Read the list of pipelines page by page.
+
+        Raises:
+            ApiError: a page cannot be had.
+
+        """
         seen: set[str] = set()
         place = Place()
-        while len(pages) < PAGES:
+        while place.pages < PAGES and place.rows < PAGES * self._provider.page_size:
             answer = await self._api.send(self._provider.listing(place))
             page = self._provider.read_listing(answer.body, answer.now, answer.headers)
             self._report.surprises(page)
@@ -259,12 +311,11 @@ class Poller:
             if not page.rows or (page.pipelines and seen.issuperset(page.pipelines)):
                 break
             seen.update(page.pipelines)
-            pages.append((page, answer))
+            yield page, answer
             place = place.after(page)
             self.progress(page.rows)
             if page.last:
                 break
-        return pages
 
     async def discover(self) -> dict[str, str]:
         """The name of each pipeline that the provider lists for the project, by id.
@@ -274,7 +325,7 @@ class Poller:
 
         """
         found: dict[str, str] = {}
-        for page, _ in await self._pages():
+        async for page, _ in self._pages():
             found |= page.pipelines
         return found
 

@@ -67,6 +67,8 @@ class Report:
         for reason, words in reading.rejected:
             self._telemetry.rejected(self._project, reason)
             self._once(f"a record was rejected ({reason}): {words}")
+        for reason, records in reading.further_rejected.items():
+            self._telemetry.rejected(self._project, reason, records)
         for field, word in self._telemetry.unknown_words(self._provider, reading.words):
             self._once(f"{word!r} is no known {field}, shown as unknown")
         if reading.misplaced:

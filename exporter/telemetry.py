@@ -293,9 +293,9 @@ class Telemetry:
         """The provider asked for fewer requests."""
         self._throttled.labels(project).inc()
 
-    def rejected(self, project: str, reason: str) -> None:
-        """A record could not be used."""
-        self._rejected.labels(project, reason).inc()
+    def rejected(self, project: str, reason: str, records: int = 1) -> None:
+        """Count records that could not be used."""
+        self._rejected.labels(project, reason).inc(records)
 
     def unknown_words(self, provider: str, words: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Words had no translation; returns those never met before."""

@@ -12,18 +12,27 @@ import asyncio
 import contextlib
 import ssl
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import msgspec
 
+from exporter.bodies import BODY_LIMIT, SMALL, Bodies
 from exporter.config.secret import Secret
 from exporter.fault import Fault, Kind
 
-BODY_LIMIT = 32 * 1024 * 1024
-"""Bytes of an answer, decompressed; an honest batch of a thousand pipelines is below 4 MiB."""
+FAILURE_LIMIT = 1024 * 1024
+"""Most bytes of an answer whose status is a failure; an honest one has a few thousand."""
+
+_PIECE = SMALL // 4
+"""Bytes that are decompressed at a time."""
+
+_PIECES = 500
+"""Pieces of a body after which other tasks of the event loop run."""
 
 _KEEPALIVE = 300.0
 
@@ -43,6 +52,8 @@ class Transport(msgspec.Struct, frozen=True):
     """A proxy's URL; without one those of the usual environment variables."""
     near: bool = False
     """Whether no proxy at all is used."""
+    bodies: Bodies = msgspec.field(default_factory=Bodies)
+    """The bodies in flight, shared by all projects of a process."""
 
 
 class SetupError(Exception):
@@ -115,9 +126,9 @@ class Connections:
         self._pool: _Pool | None = None
         self._users: dict[_Pool, int] = {}
 
-    async def exchange(self, request: httpx.Request) -> Received | Fault:
-        """Send a request as it stands; a fault if no whole answer comes in time."""
-        exchange = asyncio.create_task(self._read(request))
+    async def exchange(self, request: httpx.Request, limit: int = BODY_LIMIT) -> Received | Fault:
+        """Send a request as it stands; a fault if no whole answer of at most `limit` bytes comes in time."""
+        exchange = asyncio.create_task(self._read(request, limit))
         try:
             done, _ = await asyncio.wait({exchange}, timeout=self._timeout)
         except asyncio.CancelledError:
@@ -145,13 +156,14 @@ class Connections:
             message = f"no answer from {request.url.netloc.decode()}: {words}"
             return Fault(kind=Kind.TRANSIENT, code="connect", message=message)
 
-    async def _read(self, request: httpx.Request) -> Received:
+    async def _read(self, request: httpx.Request, limit: int) -> Received:
         async with self._use() as pool:
             response = await pool.send(request)
             try:
-                body = await _body(response)
-            except (_RefusedError, _CutError):
-                if response.is_success:
+                _check_framing(response)
+                body = await self._body(response, limit if response.is_success else min(limit, FAILURE_LIMIT))
+            except (_RefusedError, _CutError) as error:
+                if response.is_success or isinstance(error, _FramingError):
                     raise
                 body = b""  # a status of failure speaks for itself
             finally:
@@ -195,34 +207,92 @@ class Connections:
         for pool in tuple(self._users):
             await pool.close()
 
+    async def _body(self, response: httpx.Response, limit: int) -> bytes:
+        """Read a body, decompressed, in pieces so that no step takes more memory than the limit allows."""
+        too_large = f"an answer of more than {limit / (1 << 20):g} MiB is not read"
+        announced = response.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > limit:
+            raise _RefusedError(too_large)
+        body = bytearray()
+        pieces = 0
+        try:
+            async with self._transport.bodies.reading() as enlarge:
+                async for piece in _pieces(response):
+                    if len(body) + len(piece) > limit:
+                        raise _RefusedError(too_large)
+                    if len(body) + len(piece) > SMALL:
+                        await enlarge()
+                    body += piece
+                    pieces += 1
+                    if pieces % _PIECES == 0:
+                        # A body in chunks of a few bytes is parsed from memory, without a pause of its own.
+                        await asyncio.sleep(0)
+                if _has_surplus(response):
+                    # An idle connection that is closed is not used again.
+                    await response.extensions["network_stream"].aclose()
+                return bytes(body)
+        except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error) as error:
+            raise _CutError(str(error) or type(error).__name__) from None
+
 
 class _RefusedError(Exception):
     """A body that is not read to its end, for its size or its coding."""
+
+
+class _FramingError(_RefusedError):
+    """An answer whose end is ambiguous."""
 
 
 class _CutError(Exception):
     """A body that broke off."""
 
 
-_TOO_LARGE = f"an answer of more than {BODY_LIMIT >> 20} MiB is not read"
+def _check_framing(response: httpx.Response) -> None:
+    """Refuse an answer that two parties could cut differently (RFC 9112, section 6.3)."""
+    if "content-length" in response.headers and "transfer-encoding" in response.headers:
+        raise _FramingError("an answer with both Content-Length and Transfer-Encoding is not read")
 
 
-async def _body(response: httpx.Response) -> bytes:
-    chunks = []
-    size = 0
-    announced = response.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > BODY_LIMIT:
-        raise _RefusedError(_TOO_LARGE)
-    # gzip in gzip unpacks a few bytes to gigabytes in one step.
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Read the body of an answer, decompressed at most `_PIECE` bytes at a time."""
     coding = response.headers.get("content-encoding", "").strip().lower()
+    # gzip in gzip unpacks a few bytes to gigabytes in one step.
     if coding not in {"", "identity", "gzip"}:
         raise _RefusedError(f"an answer in the coding {coding[:64]!r}, which was not asked for, is not read")
+    stream = cast("httpx.AsyncByteStream", response.stream)
+    if coding != "gzip":
+        async for chunk in stream:
+            yield chunk
+        return
+    unpacked = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    async for chunk in stream:
+        rest = chunk
+        while rest:
+            yield unpacked.decompress(rest, _PIECE)
+            rest = unpacked.unconsumed_tail
+    yield unpacked.flush()
+
+
+def _has_surplus(response: httpx.Response) -> bool:
+    """Whether bytes after the answer have been received: httpcore (as of 1.0.9) would make them the next answer.
+
+    What arrives later makes the idle socket readable, and httpcore closes such a connection itself.
+    """
+    stream: Any = response.stream
     try:
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > BODY_LIMIT:
-                raise _RefusedError(_TOO_LARGE)
-            chunks.append(chunk)
-    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.DecodingError) as error:
-        raise _CutError(str(error) or type(error).__name__) from None
-    return b"".join(chunks)
+        connection = stream._httpcore_stream._stream._connection  # noqa: SLF001  # there is no public way
+        received, _ = connection._h11_state.trailing_data  # noqa: SLF001
+    except AttributeError:
+        return True  # of another release: a connection for each request is slower, and safe
+    if received:
+        return True
+    encrypted = response.extensions["network_stream"].get_extra_info("ssl_object")
+    if encrypted is None:
+        return False
+    try:
+        encrypted.read(1)
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:
+        pass
+    return True

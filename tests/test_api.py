@@ -241,7 +241,7 @@ BAD_DAYS = {
     Mischief.EMPTY: ("invalid", "invalid", Kind.UNREADABLE, "answered an empty body", 1),
     Mischief.TRUNCATED: ("invalid", "invalid", Kind.TRANSIENT, "the answer broke off", 3),
     Mischief.CUT: ("invalid", "invalid", Kind.UNREADABLE, "answered no valid JSON", 1),
-    Mischief.HUGE: ("invalid", "invalid", Kind.UNREADABLE, "more than 32 MiB", 1),
+    Mischief.HUGE: ("invalid", "invalid", Kind.UNREADABLE, "more than 8 MiB", 1),
     Mischief.ERROR_OBJECT: ("200", "DEVPIPE.00011136", Kind.CONTENT, "项目ID和流水线不匹配", 1),
     Mischief.NESTED_ERROR: ("200", "DEVPIPE.00011136", Kind.CONTENT, "项目ID和流水线不匹配", 1),
     Mischief.SERVER_ERROR: ("500", "APIGW.0601", Kind.TRANSIENT, "Internal server error", 3),
@@ -682,8 +682,8 @@ async def forty_megabytes(request: bytes, writer: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        pytest.param(forty_megabytes, "more than 32 MiB", id="plain"),
-        pytest.param(saying(http(body=BOMB, content_encoding="gzip")), "more than 32 MiB", id="gzip"),
+        pytest.param(forty_megabytes, "more than 8 MiB", id="plain"),
+        pytest.param(saying(http(body=BOMB, content_encoding="gzip")), "more than 8 MiB", id="gzip"),
         pytest.param(
             saying(http(body=SMALL_BOMB, content_encoding="gzip, gzip")), "'gzip, gzip'", id="gzip in gzip"
         ),
@@ -708,17 +708,17 @@ def test_an_answer_too_large_costs_bounded_memory(reply: Reply, words: str) -> N
             assert (await speaker.send()).body == b"[]"
             return peak
 
-    assert asyncio.run(main()) < 200 * MIB
+    assert asyncio.run(main()) < 50 * MIB
 
 
 def test_an_answer_that_announces_too_much_is_not_read() -> None:
     async def main() -> None:
-        answer = http(body=b"[", content_length=str(32 * MIB + 1))
+        answer = http(body=b"[", content_length=str(8 * MIB + 1))
         async with opened(saying(answer)) as door, speaking(door.url) as speaker:
             begun = time.monotonic()
             error = await speaker.fails()
             assert time.monotonic() - begun < 5
-            assert "more than 32 MiB" in str(error)
+            assert "more than 8 MiB" in str(error)
             assert speaker.requests("invalid") == 1
 
     asyncio.run(main())
@@ -726,7 +726,7 @@ def test_an_answer_that_announces_too_much_is_not_read() -> None:
 
 def test_a_large_answer_within_the_limit_is_read() -> None:
     async def main() -> None:
-        body = b"[" + b" " * (31 * MIB) + b"]"
+        body = b"[" + b" " * (7 * MIB) + b"]"
         answers = [http(body=body), http(body=gzip.compress(body), content_encoding="gzip")]
         async with opened(saying(*answers)) as door, speaking(door.url) as speaker:
             for _ in answers:

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from exporter.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
 from exporter.providers import Batch, connect
 from exporter.providers.base import Batching
 from exporter.providers.codearts import ENDPOINTS
+from exporter.providers.codearts.records import decode
+from exporter.providers.wire import too_complex
 from tests.support import PIPELINE_ID, PROJECT_ID, config, project
 
 SEED = (Path(__file__).parent / "data" / "codearts_batch_seed.json").read_bytes()
@@ -367,6 +370,75 @@ def test_a_record_that_comes_again_is_the_same_run():
     body = json.dumps([record()]).encode()
     first, again = (spoken.read_batch(body, [pipeline_id(0)], NOW).runs[pipeline_id(0)] for _ in range(2))
     assert first is again
+
+
+def test_anomalous_records_are_remembered_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 2 % of them a refresh in which nothing changed decodes nothing, and reports each anomaly again."""
+    decoded = []
+
+    def counting(raw: Any, kind: Any) -> Any:
+        decoded.append(kind)
+        return decode(raw, kind)
+
+    monkeypatch.setattr("exporter.providers.codearts.decode", counting)
+    spoken = provider()
+    ids = [pipeline_id(index) for index in range(50)]
+    odd = record(0, status="BEAMING")
+    elsewhere = record(1, stage_status_list=[{**STAGE, "start_time": "1999-01-01 00:00:00"}])
+    records = [odd, elsewhere, *(record(index) for index in range(2, 50))]
+    first = spoken.read_batch(json.dumps(records).encode(), ids, NOW)
+    assert len(decoded) == 50
+    assert ("status", "BEAMING") in first.words
+    assert first.misplaced
+    same = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 60)
+    records[2] = record(2, run_number=8)
+    changed = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 120)
+    assert len(decoded) == 51
+    for batch in (same, changed):
+        assert (batch.words, batch.misplaced) == (first.words, first.misplaced)
+    assert changed.runs[pipeline_id(2)].number == 8
+
+
+def test_start_after_the_present_moment_is_judged_again() -> None:
+    """What is implausible of a run that is running can be plausible at the next poll, though the record is the same."""
+    spoken = provider()
+    later = [{**STAGE, "status": "RUNNING", "start_time": "2026-01-01 00:10:00", "end_time": None}]
+    start = datetime(2025, 12, 31, 16, 10, tzinfo=UTC).timestamp()
+    running = record(status="RUNNING", start_time=(start - 60) * 1000, end_time=None, stage_status_list=later)
+    body = json.dumps([running]).encode()
+    first, again = (spoken.read_batch(body, [pipeline_id(0)], now) for now in (start - 600, start + 600))
+    assert [one.runs[pipeline_id(0)].stages[0].start for one in (first, again)] == [None, start]
+    assert [bool(one.misplaced) for one in (first, again)] == [True, False]
+
+
+@pytest.mark.parametrize("count", [2000, 2001])
+def test_records_are_counted_before_they_are_decoded(count: int) -> None:
+    """Rejected ones too, of which the first messages are kept."""
+    body = json.dumps([1] * count).encode()
+    fault = CODEARTS.fault(CALL, 200, {}, body)
+    if count > 2000:
+        assert fault is not None
+        assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
+        assert "2001 records, more than the 2000 that are read" in fault.message
+        return
+    assert fault is None
+    batch = read_bytes(body)
+    assert (len(batch.rejected), batch.further_rejected) == (100, {"unreadable": 1900})
+
+
+def test_large_honest_answers_are_read() -> None:
+    """Fifty pipelines of fifty stages, and a thousand pipelines of ten."""
+    for pipelines, count in ((50, 50), (1000, 10)):
+        ids = [pipeline_id(index) for index in range(pipelines)]
+        call = provider().batch(ids)
+        steps = [{**STAGE, "name": f"stage {place}", "sequence": place} for place in range(count)]
+        body = json.dumps([record(index, stage_status_list=steps) for index in range(pipelines)]).encode()
+        assert len(body) < 8 * 2**20
+        assert too_complex(call, body) is None
+        assert provider().fault(call, 200, {}, body) is None
+        batch = provider().read_batch(body, ids, NOW)
+        assert {len(run.stages) for run in batch.runs.values()} == {count}
+        assert len(batch.runs) == pipelines
 
 
 @given(st.permutations(range(6)))

@@ -176,7 +176,7 @@ TROUBLES = {
     Mischief.EMPTY: ("invalid", "invalid", "empty body"),
     Mischief.TRUNCATED: ("invalid", "invalid", "broke off"),
     Mischief.CUT: ("invalid", "invalid", "no valid JSON"),
-    Mischief.HUGE: ("invalid", "invalid", "32 MiB"),
+    Mischief.HUGE: ("invalid", "invalid", "8 MiB"),
     Mischief.ERROR_OBJECT: ("200", "DEVPIPE.00011136", "项目ID和流水线不匹配"),
     Mischief.NESTED_ERROR: ("200", None, ""),
     Mischief.SERVER_ERROR: ("500", "APIGW.0601", ""),

@@ -18,6 +18,11 @@ def members(**changes: Any) -> Membership:
     return Membership(config(project(**changes)).projects[0], 0, Claims())
 
 
+def limited(limit: int, **changes: Any) -> Membership:
+    """The pipelines of a single project, of which so many are watched."""
+    return Membership(config(project(**changes)).projects[0], 0, Claims(), limit=limit)
+
+
 def two(
     first: dict[str, Any], second: dict[str, Any], shard: Shard | None = None
 ) -> tuple[Membership, Membership]:
@@ -513,3 +518,63 @@ def test_a_listing_that_shrank_across_a_restart_is_doubted():
     membership.recall(names)
     assert membership.listed(dict(list(names.items())[:1]))
     assert len(membership.pipelines()) == 100
+
+
+# limits.max_pipelines
+
+
+def test_above_the_limit_the_first_pipelines_by_id_are_watched():
+    membership = limited(3, pipelines=[], discover={"exclude": ["name 0"]})
+    membership.listed(dict(reversed(many(10).items())))
+    assert sorted(names(membership)) == ["id1", "id2", "id3"]
+    assert membership.surplus == 6
+
+
+def test_pipeline_with_a_smaller_id_takes_the_place_of_another():
+    membership = limited(2, pipelines=[], discover={})
+    membership.listed({"c": "c", "b": "b", "d": "d"})
+    membership.listed({"c": "c", "b": "b", "d": "d", "a": "a"})
+    assert sorted(names(membership)) == ["a", "b"]
+    assert membership.surplus == 2
+    membership.listed({"c": "c", "d": "d"})
+    membership.listed({"c": "c", "d": "d"})
+    assert (sorted(names(membership)), membership.surplus) == (["c", "d"], 0)
+
+
+def test_pipeline_that_one_listing_lacks_keeps_its_place():
+    membership = limited(2, pipelines=[], discover={})
+    membership.listed({"a": "a", "b": "b", "c": "c"})
+    membership.listed({"b": "b", "c": "c"})
+    assert sorted(names(membership)) == ["a", "b"]
+
+
+def test_configured_pipelines_come_before_discovered_ones():
+    membership = limited(2, pipelines=["z"], discover={})
+    membership.listed({"a": "a", "b": "b", "z": "z"})
+    assert (sorted(names(membership)), membership.surplus) == (["a", "z"], 1)
+
+
+def test_configured_pipelines_are_limited_too():
+    membership = limited(2, pipelines=["z", "a", "b"])
+    assert (list(names(membership)), membership.surplus) == (["a", "b"], 1)
+
+
+def test_remembered_pipelines_are_limited_too():
+    membership = limited(2, pipelines=[], discover={})
+    membership.recall({"c": "c", "b": "b", "a": "a"})
+    assert sorted(names(membership)) == ["a", "b"]
+
+
+def test_each_shard_has_its_own_limit():
+    section = config(project(pipelines=[], discover={})).projects[0]
+    found = many(1000)
+    watched: set[str] = set()
+    for index in range(4):
+        whole = Membership(section, 0, Claims(), Shard(index, 4))
+        part = Membership(section, 0, Claims(), Shard(index, 4), limit=100)
+        whole.listed(found)
+        part.listed(found)
+        assert sorted(names(part)) == sorted(names(whole))[:100]
+        assert part.surplus == len(names(whole)) - 100
+        watched |= names(part).keys()
+    assert len(watched) == 400

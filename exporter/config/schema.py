@@ -76,6 +76,8 @@ class Limits(Section):
 
     max_series: int = Field(default=0, ge=0)
     """Of one project, beside the exporter's own; 0 is no limit."""
+    max_pipelines: int = Field(default=20_000, ge=1)
+    """Of one project, after include and exclude, and of this shard."""
 
 
 def _of_a_provider(value: object) -> object:

@@ -24,17 +24,32 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    object_limit: int = 50_000
+    """Most JSON objects in the answer; braces within its texts count, too."""
+
+
+MESSAGES = 100
+"""Rejected records of an answer whose messages are kept."""
 
 
 class Reading(msgspec.Struct, kw_only=True):
     """What is to be noted of any answer."""
 
     rejected: list[tuple[str, str]] = []
-    """Records that could not be used: a reason out of `REJECTIONS`, and words."""
+    """The first records that could not be used: a reason out of `REJECTIONS`, and a message."""
+    further_rejected: dict[str, int] = {}
+    """How many other records could not be used, by reason."""
     words: set[tuple[str, str]] = set()
     """Words without translation: the field and the vendor's word."""
     misplaced: str = ""
     """The first stage whose start lies outside its run under the configured time zone, in words."""
+
+    def reject(self, reason: str, message: str) -> None:
+        """Count a record that could not be used, and keep the message of the first ones."""
+        if len(self.rejected) < MESSAGES:
+            self.rejected.append((reason, message))
+        else:
+            self.further_rejected[reason] = self.further_rejected.get(reason, 0) + 1
 
 
 class Batch(Reading, kw_only=True):

@@ -15,6 +15,8 @@ from exporter.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.base import Reading, Runs
 from exporter.providers.wire import Number, Text, Time, UnusableError, text
 
+_WORD_LENGTH = 1024
+"""Characters kept of a word without translation; logs and labels cut it further."""
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -35,14 +37,14 @@ class Values:
         """A state; what has no translation is told as a word."""
         status = known.get(text(word), Status.UNKNOWN)
         if status is Status.UNKNOWN:
-            self._reading.words.add((field, text(word)))
+            self._reading.words.add((field, text(word)[:_WORD_LENGTH]))
         return status
 
     def trigger(self, word: Text, known: Mapping[str, Trigger], field: str) -> Trigger:
         """What started a run; what has no translation is told as a word, unless there is none."""
         trigger = known.get(text(word), Trigger.UNKNOWN)
         if text(word) and trigger is Trigger.UNKNOWN:
-            self._reading.words.add((field, text(word)))
+            self._reading.words.add((field, text(word)[:_WORD_LENGTH]))
         return trigger
 
     def whole(self, value: Number, field: str, least: int = 1) -> int | None:
@@ -148,14 +150,14 @@ def fill(page: Runs, rows: Iterable[msgspec.Raw], pipeline: str, read: Callable[
         try:
             run = read(raw)
         except UnusableError as error:
-            page.rejected.append((error.reason, str(error)))
+            page.reject(error.reason, str(error))
             # Another pipeline's row hides no run of this one.
             page.unread += error.reason != "not_requested" and error.pipeline in {"", pipeline}
             continue
         twin = found.get(run.id)
         if twin is not None:
             words = f"run {run.id[:64]} of pipeline {pipeline} stands twice in a page; the last is used"
-            page.rejected.append(("duplicate", words))
+            page.reject("duplicate", words)
             page.unread += twin.number != run.number
         found[run.id] = run
     page.runs = list(found.values())

@@ -8,7 +8,7 @@ import msgspec
 from exporter.auth.huawei import authentication
 from exporter.fault import Fault, Kind
 from exporter.model import Run
-from exporter.providers.base import Batch, Call, Detail, Listing, Place, Runs
+from exporter.providers.base import Batch, Call, Detail, Listing, Place, Reading, Runs
 from exporter.providers.codearts.errors import read_fault
 from exporter.providers.codearts.fields import FIELDS, SERVICE
 from exporter.providers.codearts.project import ENDPOINTS, Project
@@ -21,7 +21,7 @@ from exporter.providers.codearts.records import (
     decode,
     page,
 )
-from exporter.providers.memo import Memo
+from exporter.providers.memo import Known, Memo
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import asked_for, fill, is_id, named
 from exporter.providers.wire import UnusableError, outline, text
@@ -36,6 +36,11 @@ _ROWS = {"ListPipelines": "pipelines", "ListPipelineRuns": "pipeline_runs"}
 # By operation, the key that an answer must have; none for an array.
 _NEEDS = {"BatchShowPipelinesLatestStatus": "", "ShowPipelineRunDetail": "status", **_ROWS}
 
+OBJECTS = 5000
+OBJECTS_EACH = 100
+"""Most JSON objects in a batch answer: so many, and so many for each id; a run of fifty stages has about 55."""
+OBJECTS_OF_PAGE = 20_000
+"""Most JSON objects in a page of a list: a hundred runs of fifty stages have about 5,500."""
 
 _OK = 200
 
@@ -68,49 +73,62 @@ class CodeArts:
             path=f"{self._path}/status",
             headers=_JSON,
             body=_ids(ids),
+            object_limit=OBJECTS + OBJECTS_EACH * len(ids),
         )
 
     def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
         """Each record is read alone: what is wrong with one costs that one."""
         request = _ids(ids)
-        batch = self._memo.recall_answer(request, body) or Batch()
-        if batch.runs:
+        batch = self._memo.recall_answer(request, body)
+        if batch is not None:
             return batch
-        reader = Reader(self._zone, batch, now)
+        batch = Batch()
         asked = set(ids)
+        same_later = True
         for raw in outline(body):
             pipeline = ""
             same = bytes(raw)
             known = self._memo.recall(same)
             try:
                 if known is not None:
-                    pipeline, run = asked_for(known[0], asked), known[1]
+                    pipeline = asked_for(known.pipeline, asked)
                 else:
                     record = decode(raw, RunRecord)
                     pipeline = text(record.pipeline_id)
-                    run = reader.run(record, asked_for(pipeline, asked))
-                    # What surprises is told each time.
-                    if not (batch.words or batch.misplaced):
-                        self._memo.keep(same, pipeline, run)
+                    known = self._read_record(record, asked_for(pipeline, asked), now)
+                    if known.misplaced and not known.run.status.final:
+                        # What lies after the present moment may lie before it at the next poll.
+                        same_later = False
+                    else:
+                        self._memo.keep(same, known)
             except UnusableError as error:
-                batch.rejected.append((error.reason, str(error)))
+                batch.reject(error.reason, str(error))
                 pipeline = pipeline or error.pipeline
                 if is_id(pipeline):
                     batch.untold.add(pipeline)
                 else:
                     batch.incomplete = True
                 continue
+            run = known.run
+            batch.words.update(known.words)
+            batch.misplaced = batch.misplaced or known.misplaced
             twin = batch.runs.get(pipeline)
             if twin is not None:
                 words = f"more than one run of pipeline {pipeline}; the newest is used"
-                batch.rejected.append(("duplicate", words))
+                batch.reject("duplicate", words)
                 if age(run) < age(twin):
                     continue
             batch.runs[pipeline] = run
         batch.untold = (batch.untold & asked) - batch.runs.keys()
-        if batch.runs and not (batch.rejected or batch.words or batch.misplaced):
+        if batch.runs and same_later:
             self._memo.keep_answer(request, body, batch)
         return batch
+
+    def _read_record(self, record: RunRecord, pipeline: str, now: float) -> Known:
+        """Read a record with what is anomalous in it, which is reported each time that the record comes."""
+        reading = Reading()
+        run = Reader(self._zone, reading, now).run(record, pipeline)
+        return Known(pipeline, run, tuple(reading.words), reading.misplaced)
 
     def listing(self, place: Place) -> Call:
         """ListPipelines, by creation: what is made meanwhile comes last, and pages do not shift."""
@@ -128,6 +146,7 @@ class CodeArts:
             path=f"{self._path}/list",
             headers=_JSON,
             body=msgspec.json.encode(body),
+            object_limit=OBJECTS_OF_PAGE,
         )
 
     def read_listing(self, body: bytes, now: float, _: Mapping[str, str]) -> Listing:
@@ -147,7 +166,7 @@ class CodeArts:
                     listing.untold.add(pipeline)
                     listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)
             except UnusableError as error:
-                listing.rejected.append((error.reason, str(error)))
+                listing.reject(error.reason, str(error))
                 listing.incomplete = listing.incomplete or not pipeline
         listing.untold -= listing.runs.keys()
         return listing
@@ -161,6 +180,7 @@ class CodeArts:
             path=f"{self._runs_of(pipeline)}/list",
             headers=_JSON,
             body=msgspec.json.encode(body),
+            object_limit=OBJECTS_OF_PAGE,
         )
 
     def read_runs(self, body: bytes, pipeline: str, now: float, _: Mapping[str, str]) -> Runs:
@@ -191,7 +211,7 @@ class CodeArts:
             record = decode(body, DetailRecord)
             detail.run = Reader(self._zone, detail, now).detail(record, pipeline)
         except UnusableError as error:
-            detail.rejected.append((error.reason, str(error)))
+            detail.reject(error.reason, str(error))
         return detail
 
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:

@@ -19,7 +19,7 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
     Success is a 2xx with a JSON object that has the key `needs` (with an array, if that is empty) and is no error
     envelope: the service sends its errors under 200 as well.
     """
-    answer, problem = parse(body, TELLING)
+    answer, problem = parse(body, TELLING, frozenset({needs} if needs else ()))
     told = read_refusal(status, headers, answer)
     ok = 200 <= status < 300
     fits = isinstance(answer, dict) and needs in answer if needs else isinstance(answer, list)

@@ -17,7 +17,17 @@ import msgspec
 from exporter.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label
 from exporter.providers.base import Reading
 from exporter.providers.values import Values, elapsed
-from exporter.providers.wire import Number, Records, Text, Time, UnusableError, rows, text
+from exporter.providers.wire import (
+    PIPELINE_ROWS,
+    ROWS,
+    Number,
+    Records,
+    Text,
+    Time,
+    UnusableError,
+    rows,
+    text,
+)
 
 # The vendor's words. A run may bear any word of a stage but those for "skipped", which is no state of a run.
 STATUSES = {
@@ -157,10 +167,10 @@ def page(body: bytes, key: str) -> list[msgspec.Raw]:
     """The rows of a page, which stand under `pipelines` or `pipeline_runs`, not yet read; none if they are null.
 
     Raises:
-        UnusableError: it has none that could be read.
+        UnusableError: it has none that could be read, or too many.
 
     """
-    return rows(getattr(decode(body, _Page), key))
+    return rows(getattr(decode(body, _Page), key), PIPELINE_ROWS if key == "pipelines" else ROWS)
 
 
 _ZONELESS = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:.]+")

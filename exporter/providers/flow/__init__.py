@@ -85,7 +85,7 @@ class Flow:
             record = decode(self._dialect.run(body), DetailRecord)
             detail.run = Reader(detail).detail(record, pipeline)
         except UnusableError as error:
-            detail.rejected.append((error.reason, str(error)))
+            detail.reject(error.reason, str(error))
         return detail
 
     def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
@@ -111,5 +111,5 @@ class Flow:
                 record = decode(raw, PipelineRecord)
                 names[record.identity] = record.title
             except UnusableError as error:
-                page.rejected.append((error.reason, str(error)))
+                page.reject(error.reason, str(error))
         return names

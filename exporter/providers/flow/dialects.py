@@ -14,7 +14,7 @@ import msgspec
 from exporter.providers.base import Call, Page, Place
 from exporter.providers.flow.project import Project
 from exporter.providers.flow.records import decode
-from exporter.providers.wire import UNREADABLE, Text, UnusableError, rows, text
+from exporter.providers.wire import PIPELINE_ROWS, ROWS, UNREADABLE, Text, UnusableError, rows, text
 
 LIST_PIPELINES = "ListPipelines"
 LIST_RUNS = "ListPipelineRuns"
@@ -102,10 +102,10 @@ class Personal(Dialect):
             return isinstance(answer, dict) and "pipelineRunId" in answer
         return isinstance(answer, list)
 
-    def rows(self, operation: str, body: bytes, headers: Mapping[str, str], page: Page) -> list[msgspec.Raw]:  # noqa: ARG002  # all lists look alike
+    def rows(self, operation: str, body: bytes, headers: Mapping[str, str], page: Page) -> list[msgspec.Raw]:
         """The rows; whether pages follow stands in the headers, if anywhere."""
         page.last = _is_last(headers)
-        return rows(body)
+        return rows(body, _most(operation))
 
     def run(self, body: bytes) -> bytes:
         """The answer itself."""
@@ -113,6 +113,11 @@ class Personal(Dialect):
 
     def _headers(self, operation: str) -> Query:  # noqa: ARG002  # the path says it all
         return ()
+
+
+def _most(operation: str) -> int:
+    """How many rows of an answer are read."""
+    return PIPELINE_ROWS if operation == LIST_PIPELINES else ROWS
 
 
 def _is_last(headers: Mapping[str, str]) -> bool:
@@ -160,7 +165,8 @@ class Signed(Dialect):
         envelope = decode(body, _Envelope)
         page.token = _token(envelope.next_token)
         page.last = not page.token
-        return rows(envelope.pipelines if operation == LIST_PIPELINES else envelope.pipeline_runs)
+        listed = envelope.pipelines if operation == LIST_PIPELINES else envelope.pipeline_runs
+        return rows(listed, _most(operation))
 
     def run(self, body: bytes) -> msgspec.Raw:
         """What stands in the envelope."""
@@ -171,6 +177,8 @@ class Signed(Dialect):
 
 
 _KEYS = {LIST_PIPELINES: "pipelines", LIST_RUNS: "pipelineRuns", GET_RUN: "pipelineRun"}
+GIVEN = frozenset({*_KEYS.values(), "pipelineRunId"})
+"""The keys of an answer, of either generation, by which it is seen to have what is asked for."""
 
 
 def _token(raw: msgspec.Raw) -> str:

@@ -16,8 +16,8 @@ import msgspec
 from exporter.auth.reply import LONGEST_WAIT, retry_after
 from exporter.fault import Fault, Kind
 from exporter.providers.base import Call
-from exporter.providers.flow.dialects import LIST_PIPELINES, Dialect
-from exporter.providers.wire import misfit, parse, wordless
+from exporter.providers.flow.dialects import GIVEN, LIST_PIPELINES, Dialect
+from exporter.providers.wire import PIPELINE_ROWS, misfit, parse, wordless
 
 _CODES = ("errorCode", "Code", "code")
 _MESSAGES = ("errorMessage", "Message", "message", "errorDescription")
@@ -45,7 +45,7 @@ def read_fault(
     A success is a 2xx with what is asked for, unless it says of itself that it is none. A code in it says nothing: in
     the vendor's examples a success has one, which is two quotation marks.
     """
-    answer, problem = parse(body, TELLING)
+    answer, problem = parse(body, TELLING, GIVEN, PIPELINE_ROWS)
     told = _told(answer, body)
     ok = 200 <= status < 300
     given = dialect.gives(call.operation, answer)

@@ -45,6 +45,8 @@ TRIGGERS = {
     "6": Trigger.WEBHOOK,
 }
 
+_PLACED = 1000
+"""Stages of a run that are put in order at most; `STAGES` of them are kept."""
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _anything = msgspec.json.Decoder()
 
@@ -253,12 +255,12 @@ def _placed(record: DetailRecord) -> list[tuple[int, _StageRecord]]:
     Groups name their stages by index or by name. A stage that no group names takes a place that is left over, and where
     there is none, one behind them: each has a place of its own.
     """
-    groups = (group if isinstance(group, list) else [group] for group in record.stage_group or [])
-    order = [text(name) for group in groups for name in group if text(name)]
+    groups = (group if isinstance(group, list) else [group] for group in (record.stage_group or [])[:_PLACED])
+    order = [text(name) for group in groups for name in group[:_PLACED] if text(name)]
     free: dict[str, deque[int]] = {}
     for place, name in enumerate(order):
         free.setdefault(name, deque()).append(place)
-    stages = record.stages or []
+    stages = (record.stages or [])[:_PLACED]
     places: dict[int, int] = {}
     for names in zip(*(_names(stage) for stage in stages), strict=True):
         for position, name in enumerate(names):
