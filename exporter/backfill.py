@@ -56,7 +56,7 @@ class Backfill:
         self._newest = 0
         """The greatest number that was ever wanted."""
         self._lost = False
-        """Whether something was learnt and could not be saved."""
+        """Whether an answer was applied and could not be saved."""
 
     def follow(self, state: State, now: float) -> None:
         """Look for what is unknown in this state from now on (monotonic seconds), and for nothing else."""

@@ -610,7 +610,7 @@ class Board:
 
     @property
     def committed_durations(self) -> Durations | None:
-        """The shared histograms that are safe; None if none are."""
+        """The shared histograms that are safe; None before the first answer."""
         return self._view.durations if self._view is not None else None
 
     def unsaved_durations(self) -> Durations | None:

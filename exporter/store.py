@@ -331,7 +331,7 @@ def _restrict(file: Path) -> None:
 
 
 def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", Stored]:
-    """The database at a path and what it holds; a new one if what is there is none of ours."""
+    """The database at a path and what it holds; a new one if the present file is not a state."""
     _check_version_untouched(path)
     with contextlib.ExitStack() as undo:
         try:

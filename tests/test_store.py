@@ -667,7 +667,7 @@ def modes(path: Path) -> dict[str, int]:
 
 
 def test_state_and_its_sidecar_files_are_readable_by_their_owner_only(path):
-    """Whatever the umask says: branches and commits are in them."""
+    """The umask does not matter: branches and commits are in them."""
     before = os.umask(0)
     try:
         with opened(path) as (store, _):
