@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from exporter.redaction import redact
+
 LABEL_LENGTH = 256
 """Characters kept of a label's value: an operator's `label_value_length_limit` fails a whole scrape."""
 
@@ -165,5 +167,5 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def label(value: str | None) -> str:
-    """A vendor's text as a label's value: absent is empty, and no longer than `LABEL_LENGTH`."""
-    return (value or "")[:LABEL_LENGTH]
+    """A vendor's text as a label's value: absent is empty, secrets masked, no longer than `LABEL_LENGTH`."""
+    return redact(value, LABEL_LENGTH) if value else ""

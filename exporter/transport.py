@@ -10,6 +10,7 @@ that takes it a sixth of a request's CPU. What is left to do is to find the prox
 
 import asyncio
 import contextlib
+import os
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -19,8 +20,11 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import msgspec
 
+from exporter.config.fields import CA_LIMIT
 from exporter.config.secret import Secret
 from exporter.fault import Fault, Kind
+from exporter.files import NotUsableError, check_file
+from exporter.redaction import redact, register_proxy
 
 BODY_LIMIT = 32 * 1024 * 1024
 """Bytes of an answer, decompressed; an honest batch of a thousand pipelines is below 4 MiB."""
@@ -57,10 +61,13 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
 
     """
     try:
+        if ca_file is None and (usual := os.environ.get("SSL_CERT_FILE")):
+            check_file(Path(usual), CA_LIMIT)
         context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
-    except OSError as error:
+    except (OSError, NotUsableError) as error:
         source = f"tls.ca_file {ca_file}" if ca_file else "SSL_CERT_FILE or SSL_CERT_DIR"
-        raise SetupError(f"cannot load the certificate authorities of {source}: {error.strerror}") from None
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        raise SetupError(f"cannot load the certificate authorities of {source}: {words}") from None
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -77,6 +84,9 @@ class _Pool:
         self._transport = transport
         self._usual = {} if transport.near or transport.proxy else getproxies()
         """The proxies of the environment, by the scheme of what is asked for."""
+        for scheme, url in self._usual.items():
+            if scheme != "no":
+                register_proxy(url)
         self._ways: dict[str, httpx.AsyncHTTPTransport] = {}
         """By the URL of the proxy; without one under an empty string."""
 
@@ -214,9 +224,11 @@ async def _body(response: httpx.Response) -> bytes:
     if announced.isdecimal() and int(announced) > BODY_LIMIT:
         raise _RefusedError(_TOO_LARGE)
     # gzip in gzip unpacks a few bytes to gigabytes in one step.
-    coding = response.headers.get("content-encoding", "").strip().lower()
-    if coding not in {"", "identity", "gzip"}:
-        raise _RefusedError(f"an answer in the coding {coding[:64]!r}, which was not asked for, is not read")
+    coding = response.headers.get("content-encoding", "").strip()
+    if coding.lower() not in {"", "identity", "gzip"}:
+        raise _RefusedError(
+            f"an answer in the coding {redact(coding, 64)!r}, which was not asked for, is not read"
+        )
     try:
         async for chunk in response.aiter_bytes():
             size += len(chunk)

@@ -16,6 +16,7 @@ from exporter.providers.flow.project import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, 
 from exporter.providers.flow.records import DetailRecord, PipelineRecord, Reader, RunRecord, decode
 from exporter.providers.values import fill
 from exporter.providers.wire import UnusableError
+from exporter.redaction import redact
 
 __all__ = ["FIELDS", "PERSONAL_ENDPOINT", "SERVICE", "SIGNED_ENDPOINT", "Flow", "Project", "authentication"]
 
@@ -105,7 +106,7 @@ class Flow:
             page.rows += 1
             try:
                 record = decode(raw, PipelineRecord)
-                names[record.identity] = record.title
+                names[record.identity] = redact(record.title)
             except UnusableError as error:
                 page.rejected.append((error.reason, str(error)))
         return names
