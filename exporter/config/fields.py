@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -120,7 +121,7 @@ class Section(BaseModel):
     def _prepare(cls, data: Any, info: ValidationInfo) -> Any:
         if not isinstance(data, dict):
             return data
-        secrets = [name for name, field in cls.model_fields.items() if _holds_secret(field.annotation)]
+        secrets = _secrets_of(cls)
         known = (*cls.model_fields, *(f"{name}_file" for name in secrets))
         directory = Path()
         if isinstance(info.context, Context):
@@ -153,6 +154,11 @@ def _file_secret(path: Path) -> "FileSecret | _Wrong":
     except SecretError as error:
         return _Wrong(str(error))
     return secret
+
+
+@cache
+def _secrets_of(section: type[Section]) -> tuple[str, ...]:
+    return tuple(name for name, field in section.model_fields.items() if _holds_secret(field.annotation))
 
 
 def _holds_secret(annotation: object) -> bool:
