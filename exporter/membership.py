@@ -11,7 +11,7 @@ were alone; only then it leaves what is another's to that one.
 from collections.abc import Hashable, Iterator, Mapping
 
 from exporter.config.fields import PipelineEntry
-from exporter.model import Pipeline, label
+from exporter.model import Pipeline, label, name_label
 from exporter.providers import AnyProject
 from exporter.shard import Shard
 
@@ -179,7 +179,7 @@ class Membership:
             provider=self._project.provider,
             project=self._project.name,
             id=identity,
-            name=label(name),
+            name=name_label(name),
             url=label(self._project.page(identity)),
             labels=tuple(labels.items()),
         )

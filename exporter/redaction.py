@@ -10,7 +10,7 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from urllib.parse import unquote, urlsplit
 
 MASK = "<secret>"
@@ -23,6 +23,8 @@ _KEPT = 4000
 """Values to remember. A secret in use is registered at each request; those that rotation left behind go first."""
 _GROWTH = 6
 """Characters of a text that can stand for one byte of a secret, such as `&quot;`."""
+_NAMES = 4096
+"""Names to remember with their secrets masked."""
 _WORK = 4096
 """Characters of a text from outside that are looked at, before it is cut to a readable length."""
 _ENCODED_START = _SHORT * 12
@@ -47,6 +49,8 @@ class Redactor:
         self._starts: dict[str, tuple[str, ...]] = {}
         """Values by the first characters of their forms."""
         self._longest = 0
+        self.redact_name = lru_cache(_NAMES)(self.redact)
+        """Mask one of those texts that come again and again."""
 
     def register(self, value: str) -> None:
         """Mask a value from now on."""
@@ -65,10 +69,11 @@ class Redactor:
         kept = Redactor()
         for value in list(self._values)[_KEPT // 2 :]:
             kept.register(value)
-        # At once: threads mask too.
-        vars(self).update(vars(kept))
+        self._values, self._longest = kept._values, kept._longest
+        self._whole, self._grams, self._starts = kept._whole, kept._grams, kept._starts
 
     def _index(self, value: str) -> None:
+        self.redact_name.cache_clear()
         self._longest = max(self._longest, _GROWTH * len(_bytes(value)))
         forms = _forms(value)
         if len(value) < _SHORT:
@@ -224,6 +229,11 @@ def register_proxy(url: str) -> None:
 def redact(text: str, length: int | None = None) -> str:
     """Return a text with the secrets of this process masked, cut to `length` if one is given."""
     return _process.redact(text, length)
+
+
+def redact_name(text: str, length: int) -> str:
+    """Return what `redact` does, at less cost for a text that comes often."""
+    return _process.redact_name(text, length)
 
 
 def printable(text: str, length: int) -> str:

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "memory": {"ledger", "model", "tally"},
     "board": {"model", "ledger", "tally", "memory", "backfill", "config"},
     "metrics": {"model", "board", "tally", "config", "providers"},
-    "exposition": {"board", "metrics", "tally"},
+    "exposition": {"board", "metrics", "redaction", "tally"},
     "negotiation": {"exposition"},
     "api": {
         "auth", "budget", "clock", "config", "credential", "fault", "providers", "redaction", "telemetry", "transport",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.auth.reply import destination
-from exporter.model import LABEL_LENGTH, label
+from exporter.model import LABEL_LENGTH, label, name_label
 from exporter.redaction import MASK, Redactor, register, register_proxy
 
 SECRETS = ["a-token-of-words", "p@ss w/rd%41\"é'", "wJalrXUtnFEMI/K7MDENG+bPxRfi", "x" * 5000]
@@ -102,7 +102,9 @@ def test_control_characters_complete_a_secret():
 
 
 def test_labels_and_hosts_are_masked():
+    assert name_label("TOKEN-of-the-Process") == "TOKEN-of-the-Process"
     register("TOKEN-of-the-Process")
+    assert name_label("TOKEN-of-the-Process") == MASK
     assert label("b" * 250 + "TOKEN-of-the-Process") == "b" * 250 + MASK[: LABEL_LENGTH - 250]
     assert destination({"location": "http://TOKEN-of-the-Process/x"}) == MASK
 
@@ -112,6 +114,6 @@ def test_credentials_of_a_proxy_are_masked():
     register_proxy("http://only-a-user@proxy.example.com")
     register_proxy("http://proxy.example.com")
     for secret in ("pass%40word", "pass@word", "proxy-user:pass@word", "only-a-user"):
-        assert label(f"x {secret}") == f"x {MASK}"
-        assert label(base64.b64encode(secret.encode()).decode()) == MASK
-    assert label("proxy-user at proxy.example.com") == "proxy-user at proxy.example.com"
+        assert name_label(f"x {secret}") == f"x {MASK}"
+        assert name_label(base64.b64encode(secret.encode()).decode()) == MASK
+    assert name_label("proxy-user at proxy.example.com") == "proxy-user at proxy.example.com"

@@ -265,8 +265,8 @@ def leaked(text: str) -> set[str]:
 
 
 PARTS = {
-    "clouds": (("cloud-token",), ("request failed", "is no known", "which was not asked for")),
-    "proxies": (("refused-0", "http-proxy-0-reason", "https-env-4-reason"), ("407",)),
+    "clouds": (("cloud-token",), ("request failed", "is no known", "names no pipeline")),
+    "proxies": (("refused-0", "http-proxy-0-body", "https-env-4-reason"), ("407",)),
 }
 
 
