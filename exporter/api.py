@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -19,12 +18,13 @@ from exporter import __version__
 from exporter.auth import Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError, query_string
 from exporter.budget import Budget
 from exporter.clock import Clock
-from exporter.config.secret import MASK, SecretError
+from exporter.config.secret import SecretError
 from exporter.credential import Credential
 from exporter.fault import Fault, Kind
 from exporter.health import Activity
 from exporter.providers.base import Call, Provider
 from exporter.providers.wire import too_complex
+from exporter.redaction import printable
 from exporter.telemetry import Telemetry
 from exporter.transport import Connections, Transport
 
@@ -42,9 +42,6 @@ _MESSAGE_LENGTH = 300
 
 # Most requests go to one URL, and reading it takes as long as everything else that is done for a request here.
 _parsed = lru_cache(16)(httpx.URL)
-
-_SIGNATURE = re.compile(r"(?<=signature=)[0-9a-f]+", re.IGNORECASE)
-_ECHO = re.compile("canonical_?request", re.IGNORECASE)
 
 _log = logging.getLogger("exporter.api")
 
@@ -304,7 +301,7 @@ class Api:
             outcome = await connections.exchange(request, ISSUER_LIMIT)
         seconds = self._clock.monotonic() - started
         if isinstance(outcome, Fault):
-            fault = self._masked(outcome)
+            fault = _masked(outcome)
             self._telemetry.failed(self._project, self._provider.name, exchange.operation, fault)
             self._telemetry.requested(
                 self._project, self._provider.name, exchange.operation, fault.code, seconds
@@ -327,8 +324,6 @@ class Api:
         fingerprint, skew = auth.fingerprint(), self._credential.skew
         try:
             request = self._request(call)
-            # Those of this request: a file may hold others by the time of the answer.
-            secrets = auth.secrets()
         except SecretError as error:
             # Nothing was sent, so no request is counted; the failure is.
             self.activity.blocked()
@@ -350,22 +345,12 @@ class Api:
             fault_or_none = fault_or_none or self._provider.fault(call, status, headers, body)
             result = fault_or_none or Answer(body, now, started, str(status), headers)
         if isinstance(result, Fault):
-            result = self._masked(result, secrets)
+            result = _masked(result)
             self._telemetry.failed(self._project, self._provider.name, call.operation, result)
             _log.debug("request failed: %s", result.message, extra=self._fields(call.operation, result))
         seconds = self._clock.monotonic() - started
         self._telemetry.requested(self._project, self._provider.name, call.operation, result.code, seconds)
         return _Sent(result, fingerprint, skew, date)
-
-    def _masked(self, fault: Fault, secrets: Iterable[str] | None = None) -> Fault:
-        """A fault fit to print."""
-        values = self._credential.auth.secrets() if secrets is None else secrets
-        return msgspec.structs.replace(
-            fault,
-            message=_masked(fault.message, values),
-            error_code=_masked(fault.error_code, values),
-            request_id=_masked(fault.request_id, values),
-        )
 
     def _request(self, call: Call) -> httpx.Request:
         outgoing = Outgoing(
@@ -428,15 +413,14 @@ class _Sent(msgspec.Struct, frozen=True):
         return None
 
 
-def _masked(words: str, secrets: Iterable[str]) -> str:
-    """A vendor's words without our secrets, on one line and of a bounded length."""
-    # A gateway that refuses a signature repeats the request that it saw, headers included.
-    words = _ECHO.split(words, maxsplit=1)[0]
-    for secret in sorted(secrets, key=len, reverse=True):
-        words = words.replace(secret, MASK)
-    words = _SIGNATURE.sub(MASK, words)
-    words = "".join(character if character.isprintable() else " " for character in words).strip()
-    return words if len(words) <= _MESSAGE_LENGTH else f"{words[:_MESSAGE_LENGTH]}…"
+def _masked(fault: Fault) -> Fault:
+    """Return a fault that is fit to print."""
+    return msgspec.structs.replace(
+        fault,
+        message=printable(fault.message, _MESSAGE_LENGTH),
+        error_code=printable(fault.error_code, _MESSAGE_LENGTH),
+        request_id=printable(fault.request_id, _MESSAGE_LENGTH),
+    )
 
 
 # All answers of a second tell the same.

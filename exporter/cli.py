@@ -26,6 +26,7 @@ from exporter.config.schema import Config, ConfigError, load
 from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Body, Format, Variant
 from exporter.membership import no_member
+from exporter.redaction import redact
 from exporter.shard import SHARDS, Shard, chosen
 from exporter.store import StateError
 from exporter.transport import SetupError
@@ -61,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _COMMAND[flags.command](flags)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(redact(str(error)), file=sys.stderr)
         return 2
     except (ListenError, StateError) as error:
-        print(f"pipeline-exporter: {error}", file=sys.stderr)
+        print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 1
     except SetupError as error:
-        print(f"pipeline-exporter: {error}", file=sys.stderr)
+        print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         # The daemons take the signal for themselves; whatever else it breaks off has not done its work.
@@ -187,7 +188,7 @@ def _run(flags: argparse.Namespace) -> int:
 def _check_config(flags: argparse.Namespace) -> int:
     file = Path(flags.file or flags.config_file)
     config = load(file)
-    print(f"{file} is valid: {check.report(config, flags.shard)}")
+    print(f"{file} is valid: {redact(check.report(config, flags.shard))}")
     return 0
 
 

@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from exporter.redaction import redact
+
 FIELDS = (
     "project",
     "pipeline_id",
@@ -69,14 +71,26 @@ class Formatter(logging.Formatter):
             "ts": moment.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": _message(record),
         }
-        fields |= {name: value for name in FIELDS if (value := getattr(record, name, None)) not in (None, "")}
+        given = {name: value for name in FIELDS if (value := getattr(record, name, None)) not in (None, "")}
+        fields |= {name: redact(value) if isinstance(value, str) else value for name, value in given.items()}
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = redact(self.formatException(record.exc_info))
         if self._form == "json":
             return _one_line(json.dumps(fields, ensure_ascii=False, default=str))
         return " ".join(f"{name}={_logfmt(str(value))}" for name, value in fields.items())
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return the message of a record without secrets; a short one is recognized as the whole of an argument only."""
+    message = str(record.msg)
+    if record.args:
+        arguments = record.args
+        if isinstance(arguments, tuple):
+            arguments = tuple(redact(value) if isinstance(value, str) else value for value in arguments)
+        message %= arguments
+    return redact(message)
 
 
 def _logfmt(text: str) -> str:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from exporter.config.fields import PipelineEntry
-from exporter.model import Pipeline, label
+from exporter.model import Pipeline, label, name_label
 from exporter.providers import AnyProject
 from exporter.shard import Shard
 
@@ -242,7 +242,7 @@ class Membership:
             provider=self._project.provider,
             project=self._project.name,
             id=identity,
-            name=label(name),
+            name=name_label(name),
             url=label(self._project.page(identity)),
             labels=tuple(labels.items()),
         )

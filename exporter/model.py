@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from exporter.redaction import redact, redact_name
+
 LABEL_LENGTH = 256
 """Characters kept of a label's value: an operator's `label_value_length_limit` fails a whole scrape."""
 
@@ -165,5 +167,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def label(value: str | None) -> str:
-    """A vendor's text as a label's value: absent is empty, and no longer than `LABEL_LENGTH`."""
-    return (value or "")[:LABEL_LENGTH]
+    """Return a vendor's text as a label's value: absent is empty, no longer than `LABEL_LENGTH`.
+
+    Secrets in it are masked where it is shown, but the cut leaves no part of one.
+    """
+    if not value or len(value) <= LABEL_LENGTH:
+        return value or ""
+    return redact(value, LABEL_LENGTH)
+
+
+def name_label(value: str | None) -> str:
+    """Return a name as a label's value with its secrets masked: names must differ as they are shown."""
+    return redact_name(value, LABEL_LENGTH) if value else ""

@@ -23,6 +23,7 @@ from prometheus_client import (
 from exporter import __version__
 from exporter.fault import Fault
 from exporter.providers.base import REJECTIONS
+from exporter.redaction import redact
 from exporter.shard import Shard
 
 _CACHED = "Cached: set by polls, not by the scrape."
@@ -278,7 +279,7 @@ class Telemetry:
 
     def failed(self, project: str, provider: str, operation: str, fault: Fault) -> None:
         """A request has failed."""
-        code = (fault.error_code or fault.code)[:_WORD_LENGTH]
+        code = redact(fault.error_code or fault.code, _WORD_LENGTH)
         known = self._error_codes.setdefault(project, set())
         if code not in known and len(known) >= _ERROR_CODES:
             code = _OTHER
@@ -301,7 +302,7 @@ class Telemetry:
         """Words had no translation; returns those never met before."""
         new = []
         for field, word in sorted(words):
-            short = word[:_WORD_LENGTH]
+            short = redact(word, _WORD_LENGTH)
             key = (provider, field, short)
             if key not in self._words:
                 if len(self._words) >= _WORDS:

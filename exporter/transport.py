@@ -10,6 +10,7 @@ that takes it a sixth of a request's CPU. What is left to do is to find the prox
 
 import asyncio
 import contextlib
+import os
 import ssl
 import sys
 import zlib
@@ -22,8 +23,11 @@ import httpx
 import msgspec
 
 from exporter.bodies import BODY_LIMIT, SMALL, Bodies
+from exporter.config.fields import CA_LIMIT
 from exporter.config.secret import Secret
 from exporter.fault import Fault, Kind
+from exporter.files import NotUsableError, check_file
+from exporter.redaction import redact, register_proxy
 
 FAILURE_LIMIT = 1024 * 1024
 """Most bytes of an answer whose status is a failure; an honest one has a few thousand."""
@@ -68,10 +72,13 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
 
     """
     try:
+        if ca_file is None and (usual := os.environ.get("SSL_CERT_FILE")):
+            check_file(Path(usual), CA_LIMIT)
         context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
-    except OSError as error:
+    except (OSError, NotUsableError) as error:
         source = f"tls.ca_file {ca_file}" if ca_file else "SSL_CERT_FILE or SSL_CERT_DIR"
-        raise SetupError(f"cannot load the certificate authorities of {source}: {error.strerror}") from None
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        raise SetupError(f"cannot load the certificate authorities of {source}: {words}") from None
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -88,6 +95,9 @@ class _Pool:
         self._transport = transport
         self._usual = {} if transport.near or transport.proxy else getproxies()
         """The proxies of the environment, by the scheme of what is asked for."""
+        for scheme, url in self._usual.items():
+            if scheme != "no":
+                register_proxy(url)
         self._ways: dict[str, httpx.AsyncHTTPTransport] = {}
         """By the URL of the proxy; without one under an empty string."""
 
@@ -255,12 +265,14 @@ def _check_framing(response: httpx.Response) -> None:
 
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """Read the body of an answer, decompressed at most `_PIECE` bytes at a time."""
-    coding = response.headers.get("content-encoding", "").strip().lower()
+    coding = response.headers.get("content-encoding", "").strip()
     # gzip in gzip unpacks a few bytes to gigabytes in one step.
-    if coding not in {"", "identity", "gzip"}:
-        raise _RefusedError(f"an answer in the coding {coding[:64]!r}, which was not asked for, is not read")
+    if coding.lower() not in {"", "identity", "gzip"}:
+        raise _RefusedError(
+            f"an answer in the coding {redact(coding, 64)!r}, which was not asked for, is not read"
+        )
     stream = cast("httpx.AsyncByteStream", response.stream)
-    if coding != "gzip":
+    if coding.lower() != "gzip":
         async for chunk in stream:
             yield chunk
         return

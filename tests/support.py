@@ -9,6 +9,7 @@ from exporter.config.schema import Config
 from exporter.exposition import Format, Variant
 from exporter.providers import AnyProject, connect
 from exporter.providers.codearts import CodeArts
+from exporter.redaction import MASK, redact
 
 PROJECT_ID = "54f90b75fc1447b1b65e8d3a9f77923d"
 PIPELINE_ID = "d19799d619424b2bb2625ec2d93ea087"
@@ -38,6 +39,11 @@ def connected(project: AnyProject) -> tuple[CodeArts, Auth, str]:
     provider, auth, base_url = connect(project, {})
     assert isinstance(provider, CodeArts)
     return provider, auth, base_url
+
+
+def masked(*values: str) -> bool:
+    """Whether the process masks each value."""
+    return all(redact(value) == MASK for value in values)
 
 
 def project(**changes: Any) -> dict[str, Any]:

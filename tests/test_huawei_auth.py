@@ -17,7 +17,7 @@ from exporter.config.secret import SecretError
 from exporter.providers import connect
 from exporter.simulator import gateway
 from exporter.simulator.gateway import Credentials
-from tests.support import config, project
+from tests.support import config, masked, project
 
 _FILE = json.loads((Path(__file__).parent / "data" / "huawei_sign_vectors.json").read_bytes())
 VECTORS = [vector for vector in _FILE["vectors"] if not vector["derived"]]
@@ -192,7 +192,7 @@ def test_a_token_is_one_header() -> None:
     auth = authentication(method="token", token="the-token")
     assert isinstance(auth, Token)
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "the-token"}
-    assert auth.secrets() == ("the-token",)
+    assert masked("the-token")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,8 @@ def test_headers_beside_a_signature_are_those_configured(
 
 def test_all_keys_are_masked() -> None:
     auth = aksk(security_token="temporary")
-    assert set(auth.secrets()) == {CREDENTIALS.access_key, CREDENTIALS.secret_key, "temporary"}
+    auth.headers(REQUEST, NOW)
+    assert masked(CREDENTIALS.access_key, CREDENTIALS.secret_key, "temporary")
 
 
 def test_keys_in_files_are_read_for_each_request(tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_keys_in_files_are_read_for_each_request(tmp_path: Path) -> None:
             security_token=f"security_token-{turn}",
         )
         assert verdict(REQUEST, auth.headers(REQUEST, NOW), credentials) is None
-        assert set(auth.secrets()) == {f"{name}-{turn}" for name in files}
+        assert masked(*(f"{name}-{turn}" for name in files))
 
 
 def test_a_token_behind_a_swapped_link_is_read_anew(tmp_path: Path) -> None:
@@ -264,14 +265,13 @@ def test_a_missing_file_is_said_and_hides_no_other_key(tmp_path: Path, name: str
     with pytest.raises(SecretError, match=str(file)) as told:
         auth.headers(REQUEST, NOW)
     assert not any(value in str(told.value) for value in section.values())
-    assert set(auth.secrets()) == set(section.values())
+    assert masked(*section.values())
 
 
 def test_a_missing_token_is_said(tmp_path: Path) -> None:
     auth = authentication(method="token", token_file=str(tmp_path / "token"))
     with pytest.raises(SecretError, match="cannot read the secret file"):
         auth.headers(REQUEST, NOW)
-    assert auth.secrets() == ()
 
 
 def test_sections_print_no_key() -> None:

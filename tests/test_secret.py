@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from exporter.auth.huawei import TokenSection
 from exporter.config.schema import Config
-from exporter.config.secret import MASK, FileSecret, Secret, SecretError
+from exporter.config.secret import FileSecret, Secret, SecretError
+from exporter.redaction import MASK
 from tests.support import config, project
 
 VALUE = "a-token-that-nobody-may-see"
@@ -212,7 +213,7 @@ def test_line_end_of_inline_secret_is_not_part(blanks):
 BAD_FILES = {
     "empty": (b"", "is empty"),
     "blank": (b" \n\n", "is empty"),
-    "too large": (VALUE.encode() * 50_000, "is larger than 1048576 bytes"),
+    "too large": (VALUE.encode() * 50_000, "is larger than 64 KiB (is it the right file?)"),
     "not UTF-8": (VALUE.encode() + b"\xff", "is not UTF-8 text"),
     "two lines": (f"{VALUE}\n{VALUE}\n".encode(), "holds more than one line, or control characters"),
     "control character": (f"{VALUE}\0".encode(), "holds more than one line, or control characters"),
@@ -231,8 +232,8 @@ def test_bad_file(file, content, words):
 
 def test_file_of_the_largest_size(file):
     """The limit itself is allowed."""
-    file.write_bytes(b"x" * (1 << 20))
-    assert len(FileSecret(file).reveal()) == 1 << 20
+    file.write_bytes(b"x" * (64 << 10))
+    assert len(FileSecret(file).reveal()) == 64 << 10
 
 
 def test_file_missing(tmp_path):

@@ -109,12 +109,6 @@ class Auth(Protocol):
 
         """
 
-    def secrets(self) -> tuple[str, ...]:
-        """Every value that must not be printed, for masking what a vendor echoes; unreadable ones left out.
-
-        Of what was obtained both the present and the one before, which requests under way may still bear.
-        """
-
     def fingerprint(self) -> str:
         """A digest of what proves the identity now, another once that was rotated or renewed; empty if unreadable."""
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from exporter.auth import Renewal, digest
-from exporter.auth.keys import known_as, readable
+from exporter.auth.keys import known_as
 from exporter.config.secret import Secret, SecretError
 
 
@@ -17,10 +17,6 @@ class Given:
         self.identity = " ".join((kind, *map(known_as, parts), *others))
         self._parts = parts
         self._expires = expires
-
-    def secrets(self) -> tuple[str, ...]:
-        """Each part."""
-        return readable(*self._parts)
 
     def fingerprint(self) -> str:
         """Of all parts together, as they are now."""

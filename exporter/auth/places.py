@@ -8,6 +8,7 @@ import msgspec
 
 from exporter.auth import Auth, Outgoing, Renewal
 from exporter.config.secret import SecretError
+from exporter.files import NotUsableError, read_file
 
 _FILE_LIMIT = 1 << 20
 
@@ -76,11 +77,6 @@ class Chain:
             raise there
         return there.headers(request, now)
 
-    def secrets(self) -> tuple[str, ...]:
-        """Those of what is there."""
-        usable = self._usable()
-        return usable.secrets() if usable else ()
-
     def fingerprint(self) -> str:
         """Of what is there."""
         usable = self._usable()
@@ -116,16 +112,15 @@ def read_credentials(path: Path, *, required: bool) -> str | None:
 
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(_FILE_LIMIT + 1)
+        raw = read_file(path, _FILE_LIMIT)
     except FileNotFoundError:
         if not required:
             return None
         raise SecretError(f"there is no credentials file {path}") from None
+    except NotUsableError as error:
+        raise SecretError(f"the credentials file {path} {error}") from None
     except OSError as error:
         raise SecretError(f"cannot read the credentials file {path}: {error.strerror}") from None
-    if len(raw) > _FILE_LIMIT:
-        raise SecretError(f"the credentials file {path} is larger than {_FILE_LIMIT} bytes")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from exporter.redaction import redact
+
 LONGEST_WAIT = 99_999.0
 """Seconds of which nobody is believed to ask for more."""
 
@@ -25,7 +27,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def destination(headers: Mapping[str, str]) -> str:
     """Where a redirect leads, in words: the host and no more, for a path or query may bear a ticket."""
-    location = headers.get("location", "")
+    # Before the host is put in lower case, in which a secret would not be found.
+    location = redact(headers.get("location", ""))
     try:
         return urlsplit(location).hostname or ("another path" if location else "nowhere")
     except ValueError:

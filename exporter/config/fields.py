@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -24,12 +25,15 @@ from pydantic import (
 )
 
 from exporter.config.duration import format_duration, parse_duration
-from exporter.config.secret import MASK, FileSecret, Secret, SecretError
+from exporter.config.secret import FileSecret, Secret, SecretError
+from exporter.files import NotUsableError, read_file
+from exporter.redaction import MASK, register_proxy
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-_CA_LIMIT = 16 << 20
+CA_LIMIT = 4 << 20
+"""Bytes of a file with certificate authorities."""
 _QUOTED = 100
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
 
@@ -117,7 +121,7 @@ class Section(BaseModel):
     def _prepare(cls, data: Any, info: ValidationInfo) -> Any:
         if not isinstance(data, dict):
             return data
-        secrets = [name for name, field in cls.model_fields.items() if _holds_secret(field.annotation)]
+        secrets = _secrets_of(cls)
         known = (*cls.model_fields, *(f"{name}_file" for name in secrets))
         directory = Path()
         if isinstance(info.context, Context):
@@ -134,13 +138,27 @@ class Section(BaseModel):
             elif not isinstance(file, str) or not file or not file.isprintable():
                 prepared[name] = _Wrong("must be the path of a file")
             else:
-                prepared[name] = FileSecret(directory / file)
+                prepared[name] = _file_secret(directory / file)
         for name, field in cls.model_fields.items():
             section, tag = prepared.get(name), field.discriminator
             if isinstance(section, dict) and isinstance(tag, str) and not section.get(tag):
                 # Of an empty tag pydantic tells which there are, of a missing one it does not.
                 prepared[name] = {**section, tag: ""}
         return prepared
+
+
+def _file_secret(path: Path) -> "FileSecret | _Wrong":
+    secret = FileSecret(path)
+    try:
+        secret.check()
+    except SecretError as error:
+        return _Wrong(str(error))
+    return secret
+
+
+@cache
+def _secrets_of(section: type[Section]) -> tuple[str, ...]:
+    return tuple(name for name, field in section.model_fields.items() if _holds_secret(field.annotation))
 
 
 def _holds_secret(annotation: object) -> bool:
@@ -337,8 +355,9 @@ def _ca_file(value: object, info: ValidationInfo) -> Path:
     directory = info.context.directory if isinstance(info.context, Context) else Path()
     file = directory / value
     try:
-        with file.open("rb") as source:
-            text = source.read(_CA_LIMIT)
+        text = read_file(file, CA_LIMIT)
+    except NotUsableError as error:
+        raise ValueError(f"{file} {error}") from None
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror} (mount it, or correct the path)") from None
     certificates = _CERTIFICATE.findall(text)
@@ -403,6 +422,7 @@ class _ProxyFile(FileSecret):
         url = super().reveal()
         if wrong := _wrong_proxy(url):
             raise SecretError(f"the secret file {self.path} {wrong}")
+        register_proxy(url)
         return url
 
 
@@ -412,6 +432,7 @@ def _proxy(value: Secret) -> Secret:
         return _ProxyFile(value.path)
     if wrong := _wrong_proxy(value.reveal()):
         raise ValueError(wrong)
+    register_proxy(value.reveal())
     return value
 
 

@@ -20,7 +20,9 @@ from exporter.config.fields import (
     placed,
     without_twins,
 )
+from exporter.files import NotUsableError, read_file
 from exporter.providers import AnyProject
+from exporter.redaction import redact
 
 Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
 
@@ -30,6 +32,8 @@ RunInfoLabel = Literal[
 
 HistogramScope = Literal["pipeline", "project", "off"]
 
+_FILE_LIMIT = 4 << 20
+"""Bytes of a configuration."""
 _MINUTE = 60.0
 _HOUR = 3600.0
 
@@ -96,7 +100,17 @@ class Config(Section):
 
     def effective(self) -> str:
         """The configuration in force as YAML, defaults filled in, every secret as `<secret>`."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        values = _redacted(self.model_dump(mode="json"))
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _redacted(value: Any) -> Any:
+    """Return settings whose texts have no secrets: a user may have put one where none belongs."""
+    if isinstance(value, dict):
+        return {key: _redacted(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_redacted(one) for one in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 class ConfigError(Exception):
@@ -117,7 +131,9 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
 
     """
     try:
-        text = file.read_bytes().decode()
+        text = read_file(file, _FILE_LIMIT).decode()
+    except NotUsableError as error:
+        raise ConfigError(file, [Fault(1, "(file)", str(error))]) from None
     except OSError as error:
         raise ConfigError(file, [Fault(1, "(file)", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-MASK = "<secret>"
-_FILE_LIMIT = 1 << 20
+from exporter.files import NotUsableError, check_file, read_file
+from exporter.redaction import MASK, register
+
+_FILE_LIMIT = 64 << 10
 
 
 class SecretError(Exception):
@@ -17,9 +19,11 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
+        register(value)
 
     def reveal(self) -> str:
         """The value itself: only for what goes to the vendor."""
+        register(self._value)
         return self._value
 
     def __repr__(self) -> str:
@@ -44,20 +48,33 @@ class FileSecret(Secret):
         super().__init__("")
         self.path = path
 
+    def check(self) -> None:
+        """Refuse a file that is there and can never be read; one that is missing may come later.
+
+        Raises:
+            SecretError: it is not a regular file, or too large.
+
+        """
+        try:
+            check_file(self.path, _FILE_LIMIT)
+        except NotUsableError as error:
+            raise SecretError(f"the secret file {self.path} {error}") from None
+        except OSError:
+            pass
+
     def reveal(self) -> str:
         """The file's text without the line end that editors leave.
 
         Raises:
-            SecretError: the file cannot be read, is empty, or is not text of a sane size.
+            SecretError: the file cannot be read, is empty, or is not text of at most 64 KiB.
 
         """
         try:
-            with self.path.open("rb") as file:
-                raw = file.read(_FILE_LIMIT + 1)
+            raw = read_file(self.path, _FILE_LIMIT)
+        except NotUsableError as error:
+            raise SecretError(f"the secret file {self.path} {error}") from None
         except OSError as error:
             raise SecretError(f"cannot read the secret file {self.path}: {error.strerror}") from None
-        if len(raw) > _FILE_LIMIT:
-            raise SecretError(f"the secret file {self.path} is larger than {_FILE_LIMIT} bytes")
         try:
             value = raw.decode().strip()
         except UnicodeDecodeError:
@@ -66,4 +83,5 @@ class FileSecret(Secret):
             raise SecretError(f"the secret file {self.path} is empty")
         if not value.isprintable():
             raise SecretError(f"the secret file {self.path} holds more than one line, or control characters")
+        register(value)
         return value

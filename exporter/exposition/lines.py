@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from prometheus_client.utils import floatToGoString
 
 from exporter.metrics import Family, Type
+from exporter.redaction import redact
 from exporter.tally import Exemplar, Histogram
 
 V = TypeVar("V")
@@ -121,13 +122,13 @@ class Column(Generic[V]):
         """What stands before the labels of the identity, and what after them."""
         if len(given) != len(self.family.labels):
             raise ValueError(f"{given} for the labels {self.family.labels}")
-        before = "".join([f"{_pair(name, given[place])}," for name, place in self._before])
-        return before, "".join([f",{_pair(name, given[place])}" for name, place in self._after])
+        before = "".join([f"{_pair(name, redact(given[place]))}," for name, place in self._before])
+        return before, "".join([f",{_pair(name, redact(given[place]))}" for name, place in self._after])
 
     def _histogram(self, histogram: Histogram, given: Sequence[str], labels: str, tail: str) -> str:
         name = self.family.name
-        earlier = "".join([f"{_pair(name, given[place])}," for name, place in self._earlier])
-        later = "".join([f"{_pair(name, given[place])}," for name, place in self._later])
+        earlier = "".join([f"{_pair(name, redact(given[place]))}," for name, place in self._earlier])
+        later = "".join([f"{_pair(name, redact(given[place]))}," for name, place in self._later])
         start, end = f"{name}_bucket{{{earlier}", f"{later}{tail}}}"
         lines = []
         total = 0
@@ -203,7 +204,7 @@ def _with_exemplars(lines: Sequence[str], exemplars: Sequence[Exemplar | None]) 
             shown.append(line)
             continue
         moment = "" if exemplar.at is None else f" {exemplar.at}"
-        shown.append(f"{line} # {{{_pair(_RUN_ID, exemplar.run)}}} {number(exemplar.value)}{moment}")
+        shown.append(f"{line} # {{{_pair(_RUN_ID, redact(exemplar.run))}}} {number(exemplar.value)}{moment}")
     return shown
 
 

@@ -14,6 +14,7 @@ import msgspec
 from exporter.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.base import Reading, Runs
 from exporter.providers.wire import Number, Text, Time, UnusableError, text
+from exporter.redaction import printable, redact
 
 _WORD_LENGTH = 1024
 """Characters kept of a word without translation; logs and labels cut it further."""
@@ -104,13 +105,13 @@ def elapsed(status: Status, start: float | None, end: float | None) -> float | N
 
 
 def _shape(words: str) -> str:
-    return re.sub(r"\d", "0", words[:64])
+    return re.sub(r"\d", "0", redact(words, 64))
 
 
 def is_id(pipeline: str) -> bool:
     """Whether a text can be the id of a pipeline."""
-    # What is longer than a label is no id: cut, it would be another pipeline's.
-    return 0 < len(pipeline) <= LABEL_LENGTH
+    # What is longer than a label is no id: cut, it would be another pipeline's. So would be one with its secrets masked.
+    return 0 < len(pipeline) <= LABEL_LENGTH and redact(pipeline) == pipeline
 
 
 def named(pipeline: str) -> str:
@@ -132,8 +133,8 @@ def asked_for(pipeline: str, asked: Collection[str]) -> str:
         UnusableError: it is none, or of another one.
 
     """
-    if named(pipeline) not in asked:
-        words = f"a run of pipeline {pipeline[:64]}, which was not asked for"
+    if pipeline not in asked:
+        words = f"a run of pipeline {printable(named(pipeline), 64)}, which was not asked for"
         raise UnusableError("not_requested", words)
     return pipeline
 
@@ -156,8 +157,10 @@ def fill(page: Runs, rows: Iterable[msgspec.Raw], pipeline: str, read: Callable[
             continue
         twin = found.get(run.id)
         if twin is not None:
-            words = f"run {run.id[:64]} of pipeline {pipeline} stands twice in a page; the last is used"
-            page.reject("duplicate", words)
+            message = (
+                f"run {printable(run.id, 64)} of pipeline {pipeline} stands twice in a page; the last is used"
+            )
+            page.reject("duplicate", message)
             page.unread += twin.number != run.number
         found[run.id] = run
     page.runs = list(found.values())

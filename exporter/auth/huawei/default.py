@@ -27,11 +27,6 @@ class Default(Chain):
             Place(platform.source, platform.identity, lambda: platform),
         )
         super().__init__(*(place for place in places if place is not None))
-        self._platform = platform
-
-    def secrets(self) -> tuple[str, ...]:
-        """Those of what is there, and all that was obtained from the platform before another place had something."""
-        return tuple(dict.fromkeys((*super().secrets(), *self._platform.secrets())))
 
 
 def _variables(environment: Mapping[str, str]) -> Place | None:

@@ -23,6 +23,9 @@ TELLING = frozenset({"error", "request_id", *(key for pair in _PAIRS for key in 
 _THROTTLED = re.compile(r"(?:APIGW|APIG)\.0308|IAM\.0012")
 _WINDOW = re.compile(r"(?<!\d)(\d{1,4}) seconds|time:\s*(\d{1,4})\s*(second|minute|hour)", re.ASCII)
 
+_LOOKED_AT = 4096
+"""Characters of a message in which a window is looked for."""
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """What an answer that is no success says; unmasked, as the vendor wrote it."""
@@ -76,7 +79,7 @@ def _wait(status: int, headers: Mapping[str, str], message: str, *, throttled: b
     told = retry_after(headers)
     if told is not None:
         return told
-    window = _WINDOW.search(message) if throttled else None
+    window = _WINDOW.search(message[:_LOOKED_AT]) if throttled else None
     if window is None:
         return None
     return float(window[1] or window[2]) * {"minute": 60, "hour": 3600}.get(window[3] or "", 1)

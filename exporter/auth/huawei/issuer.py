@@ -1,7 +1,5 @@
 """What issuers of credentials answer: their errors in words fit to print, their times, and when to ask again."""
 
-import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +7,9 @@ import msgspec
 
 from exporter.auth import RenewalError, Reply, UnansweredError
 from exporter.auth.huawei.errors import Refusal, destination, read_refusal
-from exporter.config.secret import MASK, SecretError
+from exporter.config.secret import SecretError
 from exporter.fault import Fault, Kind
+from exporter.redaction import printable
 
 BODY_LIMIT = 1 << 20
 """Bytes of an answer that are read; an honest one has a few thousand."""
@@ -68,9 +67,8 @@ def fits_header(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value.strip())
 
 
-def refusal(reply: Reply, issuer: str, secrets: Iterable[str], remedy: str = "") -> RenewalError:
-    """Why there is no credential in an answer, which is not a success; `secrets` are those that it may echo."""
-    secrets = tuple(secrets)
+def refusal(reply: Reply, issuer: str, remedy: str = "") -> RenewalError:
+    """Why there is no credential in an answer, which is not a success."""
     status = reply.status
     told = read_refusal(status, reply.headers, parsed(reply.body))
     words = told.message or f"HTTP {status} with no message"
@@ -80,17 +78,17 @@ def refusal(reply: Reply, issuer: str, secrets: Iterable[str], remedy: str = "")
         Fault(
             kind=_kind(status, told),
             code=str(status),
-            error_code=_fit(told.code, secrets, _CODE_LENGTH),
-            message=_fit(f"{issuer}: {words}{remedy}", secrets, _MESSAGE_LENGTH),
-            request_id=_fit(told.request_id, secrets, _CODE_LENGTH),
+            error_code=printable(told.code, _CODE_LENGTH),
+            message=printable(f"{issuer}: {printable(words, _MESSAGE_LENGTH)}{remedy}", _MESSAGE_LENGTH),
+            request_id=printable(told.request_id, _CODE_LENGTH),
             wait=told.wait,
         )
     )
 
 
-def unanswered(error: UnansweredError, secrets: Iterable[str], remedy: str = "") -> RenewalError:
+def unanswered(error: UnansweredError, remedy: str = "") -> RenewalError:
     """A renewal that failed because nobody answered."""
-    words = _fit(f"{error.fault.message}{remedy}", tuple(secrets), _MESSAGE_LENGTH)
+    words = printable(f"{error.fault.message}{remedy}", _MESSAGE_LENGTH)
     return RenewalError(msgspec.structs.replace(error.fault, message=words))
 
 
@@ -113,13 +111,3 @@ def _kind(status: int, told: Refusal) -> Kind:
     if status in {400, 401, 403} or (status == 404 and told.message):
         return Kind.CREDENTIALS
     return Kind.UNREADABLE
-
-
-def _fit(words: str, secrets: tuple[str, ...], length: int) -> str:
-    """Words without secrets, on one line and of a bounded length."""
-    # In this order: a blank in the place of a line end, or a cut, may complete or hide a secret.
-    words = "".join(character if character.isprintable() else " " for character in words).strip()
-    masked = "|".join(re.escape(secret) for secret in sorted(secrets, key=len, reverse=True) if secret)
-    if masked:
-        words = re.sub(masked, MASK, words)
-    return words if len(words) <= length else f"{words[:length]}…"

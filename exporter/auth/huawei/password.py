@@ -39,7 +39,6 @@ class Password:
         who = (self._endpoint, section.domain, section.username, known_as(section.password), self._project)
         self.identity = " ".join(("password", *who))
         self._token: Secret | None = None
-        self._previous: Secret | None = None
         self._term: Term | None = None
 
     def headers(self, request: Outgoing, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
@@ -49,10 +48,6 @@ class Password:
         if now >= self._term.end:
             raise SecretError("the IAM token has ended, and no other could be had")
         return {"X-Auth-Token": self._token.reveal()}
-
-    def secrets(self) -> tuple[str, ...]:
-        """The password and the tokens."""
-        return readable(self._section.password, self._token, self._previous)
 
     def fingerprint(self) -> str:
         """Of the password, as it is now, and the token."""
@@ -75,14 +70,12 @@ class Password:
             password = self._section.password.reveal()
         except SecretError as error:
             raise unasked(error) from None
-        # What was sent, for a file may hold another password by the time of the answer.
-        secrets = (password, *self.secrets())
         try:
             reply = yield self._exchange(password)
         except UnansweredError as error:
-            raise unanswered(error, secrets) from None
+            raise unanswered(error) from None
         if not 200 <= reply.status < 300:
-            raise refusal(reply, "IAM", secrets)
+            raise refusal(reply, "IAM")
         self._take(reply, now)
 
     def _exchange(self, password: str) -> Exchange:
@@ -112,5 +105,5 @@ class Password:
             raise unreadable("IAM answered with a token that no header can carry")
         told = parsed(reply.body).get("token")
         end = moment(told.get("expires_at")) if isinstance(told, dict) else None
-        self._previous, self._token = self._token, Secret(token)
+        self._token = Secret(token)
         self._term = term(end, now, assumed=_LIFE, margin=_MARGIN)

@@ -60,9 +60,6 @@ class Issuer(Protocol):
     def proofs(self) -> tuple[str, ...]:
         """What proves to the issuer who asks."""
 
-    def secrets(self) -> tuple[str, ...]:
-        """What must not be printed."""
-
 
 class Temporary:
     """A signature by temporary keys, which are asked for about ten minutes before the last ones end."""
@@ -74,7 +71,6 @@ class Temporary:
         self.identity = issuer.identity
         self.source = issuer.source
         self._keys: Keys | None = None
-        self._previous: Keys | None = None
         self._term: Term | None = None
 
     def headers(self, request: Outgoing, now: float) -> dict[str, str]:
@@ -84,11 +80,6 @@ class Temporary:
         if now >= self._term.end:
             raise SecretError(f"the keys from {self.source} have ended, and no others could be had")
         return signature(request, now, self._keys, None)
-
-    def secrets(self) -> tuple[str, ...]:
-        """The keys, those before, and what the issuer was asked with."""
-        held = [part for keys in (self._keys, self._previous) if keys for part in keys.parts]
-        return (*readable(*held), *self._issuer.secrets())
 
     def fingerprint(self) -> str:
         """Of the keys and of what the issuer is asked with."""
@@ -108,13 +99,13 @@ class Temporary:
         try:
             reply = yield from self._issuer.ask()
         except UnansweredError as error:
-            raise unanswered(error, self.secrets(), self._issuer.remedy) from None
+            raise unanswered(error, self._issuer.remedy) from None
         if not 200 <= reply.status < 300:
-            raise refusal(reply, self.source, self.secrets())
+            raise refusal(reply, self.source)
         keys, end = _keys(reply, self.source)
         margin = _MARGIN - zlib.crc32(keys.access_key.reveal().encode()) % _SPREAD
         if self._keys is None or readable(*keys.parts) != readable(*self._keys.parts):
-            self._previous, self._keys = self._keys, keys
+            self._keys = keys
         self._term = term(end, now, assumed=_LIFE, margin=margin)
 
 
@@ -127,7 +118,6 @@ class Metadata:
         self.source = f"the metadata service {endpoint}"
         self.remedy = remedy
         self._token: Secret | None = None
-        self._previous: Secret | None = None
 
     def ask(self) -> Generator[Exchange, Reply, Reply]:
         """The keys, with a token where the service gives one."""
@@ -141,7 +131,6 @@ class Metadata:
                 # Its own words are an instruction to nobody in particular.
                 msgspec.structs.replace(reply, body=b'{"error_msg": "the server has no agency"}'),
                 self.source,
-                (),
                 " (choose one on the server's page in the console, under Management Information; "
                 "it must delegate to ECS and may read CodeArts Pipeline)",
             )
@@ -150,10 +139,6 @@ class Metadata:
     def proofs(self) -> tuple[str, ...]:
         """Nothing: the service knows the server by its address."""
         return ()
-
-    def secrets(self) -> tuple[str, ...]:
-        """The tokens."""
-        return readable(self._token, self._previous)
 
     def _request(self) -> Exchange:
         return Exchange(
@@ -184,8 +169,8 @@ class Metadata:
                 text = reply.body[: _TOKEN_LENGTH + 1].decode(errors="replace").strip()
                 token = Secret(text) if fits_header(text) and len(text) <= _TOKEN_LENGTH else None
             elif needed or reply.status not in {404, 405, 503}:
-                raise refusal(reply, self.source, self.secrets())
-        self._previous, self._token = self._token or self._previous, token
+                raise refusal(reply, self.source)
+        self._token = token
 
 
 def _unauthorized(reply: Reply) -> bool:
@@ -219,14 +204,10 @@ class PodIdentity:
             body=b"{}",
         )
         if not 200 <= reply.status < 300:
-            raise refusal(reply, self.source, (token, *self.secrets()))
+            raise refusal(reply, self.source)
         return reply
 
     def proofs(self) -> tuple[str, ...]:
-        """The mounted token."""
-        return readable(self._token)
-
-    def secrets(self) -> tuple[str, ...]:
         """The mounted token."""
         return readable(self._token)
 

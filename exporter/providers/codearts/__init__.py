@@ -25,6 +25,7 @@ from exporter.providers.memo import Known, Memo
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import asked_for, fill, is_id, named
 from exporter.providers.wire import UnusableError, outline, text
+from exporter.redaction import redact
 
 __all__ = ["ENDPOINTS", "FIELDS", "SERVICE", "CodeArts", "Project", "authentication"]
 
@@ -161,7 +162,7 @@ class CodeArts:
                 pipeline = named(text(row.pipeline_id))
                 if text(row.project_id) not in {"", self._project_id}:
                     continue
-                listing.pipelines[pipeline] = text(row.name)
+                listing.pipelines[pipeline] = redact(text(row.name))
                 if bytes(row.latest_run) not in {b"null", b"{}"}:
                     listing.untold.add(pipeline)
                     listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)

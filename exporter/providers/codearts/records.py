@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from exporter.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label
+from exporter.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label, name_label
 from exporter.providers.base import Reading
 from exporter.providers.values import Values, elapsed
 from exporter.providers.wire import (
@@ -262,7 +262,7 @@ class Reader:
         stages: dict[tuple[str, int], Stage] = {}
         jobs_left, steps_left = JOBS, STEPS
         for record, sequence in self._placed(records[:STAGES], "stage"):
-            name = label(text(record.name))
+            name = name_label(text(record.name))
             status = self._values.status(record.status, STATUSES, "stage_status")
             start, duration = self._times(record, status)
             # Only a start that was read in the configured zone says anything of that zone.
@@ -280,7 +280,7 @@ class Reader:
     def _jobs(self, records: Sequence[_JobRecord | None], steps_left: int) -> tuple[Job, ...]:
         jobs: dict[tuple[str, int], Job] = {}
         for record, sequence in self._placed(records, "job"):
-            name = label(text(record.name))
+            name = name_label(text(record.name))
             status = self._values.status(record.status, STATUSES, "job_status")
             start, duration = self._times(record, status)
             steps = self._steps((record.steps or [])[:steps_left])
@@ -291,10 +291,10 @@ class Reader:
     def _steps(self, records: Sequence[_StepRecord | None]) -> tuple[Step, ...]:
         steps: dict[tuple[str, int], Step] = {}
         for record, sequence in self._placed(records, "step"):
-            name = label(text(record.name))
+            name = name_label(text(record.name))
             status = self._values.status(record.status, STATUSES, "step_status")
             _, duration = self._times(record, status)
-            steps[name, sequence] = Step(name, sequence, label(text(record.task)), status, duration)
+            steps[name, sequence] = Step(name, sequence, name_label(text(record.task)), status, duration)
         return tuple(steps.values())
 
     def _placed(self, records: Sequence[T | None], kind: str) -> Iterator[tuple[T, int]]:
@@ -307,7 +307,7 @@ class Reader:
                 told[text(record.name), -index - 1 if given is None else given] = (index, record, given)
         given_often = Counter(given for _, _, given in told.values())
         unique = [given if given_often[given] == 1 else None for _, _, given in told.values()]
-        names = [label(text(record.name)) for _, record, _ in told.values()]
+        names = [name_label(text(record.name)) for _, record, _ in told.values()]
         taken = set(zip(names, unique, strict=True))
         for (index, record, _), name, given in zip(told.values(), names, unique, strict=True):
             sequence = index if given is None else given

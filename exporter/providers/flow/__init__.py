@@ -17,6 +17,7 @@ from exporter.providers.flow.records import DetailRecord, PipelineRecord, Reader
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import fill
 from exporter.providers.wire import UnusableError
+from exporter.redaction import redact
 
 __all__ = ["FIELDS", "PERSONAL_ENDPOINT", "SERVICE", "SIGNED_ENDPOINT", "Flow", "Project", "authentication"]
 
@@ -109,7 +110,7 @@ class Flow:
             page.rows += 1
             try:
                 record = decode(raw, PipelineRecord)
-                names[record.identity] = record.title
+                names[record.identity] = redact(record.title)
             except UnusableError as error:
                 page.reject(error.reason, str(error))
         return names

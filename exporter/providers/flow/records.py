@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import msgspec
 
-from exporter.model import JOBS, STAGES, Job, Run, Stage, Status, Trigger, label
+from exporter.model import JOBS, STAGES, Job, Run, Stage, Status, Trigger, label, name_label
 from exporter.providers.base import Reading
 from exporter.providers.values import Values, asked_for, elapsed, named
 from exporter.providers.wire import UNREADABLE, Number, Records, Text, Time, UnusableError, text
@@ -215,7 +215,7 @@ class Reader:
         info = record.stage_info or _StageInfo()
         name = text(info.name) or text(record.name) or text(record.index)
         status = self._values.status(info.status, STATUSES, "stage_status")
-        return _Part(label(name), place, status, *self._values.span(info), info.jobs or [])
+        return _Part(name_label(name), place, status, *self._values.span(info), info.jobs or [])
 
     def _stages(self, parts: Sequence["_Part"]) -> Iterator[Stage]:
         jobs_left = JOBS
@@ -230,7 +230,7 @@ class Reader:
             if record is not None:
                 status = self._values.status(record.status, STATUSES, "job_status")
                 start, end = self._values.span(record)
-                yield Job(label(text(record.name)), place, status, start, elapsed(status, start, end))
+                yield Job(name_label(text(record.name)), place, status, start, elapsed(status, start, end))
 
 
 class _Part(msgspec.Struct, frozen=True):

@@ -1,0 +1,52 @@
+"""Read files that a user names without waiting for a FIFO or a device, and without reading more than a limit."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+class NotUsableError(Exception):
+    """A file that is there and must not be read; the message completes `FILE …`."""
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        NotUsableError: the file is a FIFO, a device or a socket, or larger.
+        OSError: it cannot be read.
+
+    """
+    # A FIFO without a writer blocks an ordinary open.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        _check(os.fstat(file.fileno()), limit)
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise _too_large(limit)
+    return content
+
+
+def check_file(path: Path, limit: int) -> None:
+    """Refuse what `read_file` refuses, without reading.
+
+    Raises:
+        NotUsableError: the file is a FIFO, a device or a socket, or larger than `limit` bytes.
+        OSError: it cannot be found.
+
+    """
+    _check(path.stat(), limit)
+
+
+def _check(status: os.stat_result, limit: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise NotUsableError("is not a regular file (FIFOs and devices are not read; give a file)")
+    if status.st_size > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> NotUsableError:
+    size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+    return NotUsableError(f"is larger than {size} (is it the right file?)")
