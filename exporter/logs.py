@@ -11,7 +11,18 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-FIELDS = ("project", "operation", "code", "error_code", "request_id", "address", "version")
+FIELDS = (
+    "project",
+    "pipeline_id",
+    "run_id",
+    "run_number",
+    "operation",
+    "code",
+    "error_code",
+    "request_id",
+    "address",
+    "version",
+)
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("logfmt", "json")

@@ -15,7 +15,7 @@ from exporter.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.base import Reading, Runs
 from exporter.providers.wire import Number, Text, Time, UnusableError, text
 
-_DIGITS = re.compile(r"-?\d{1,19}")
+_DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
 class Timed(Protocol):
@@ -53,7 +53,8 @@ class Values:
         if value is None or value == "":
             return None
         try:
-            number = int(value)
+            # Digits of other scripts are not numbers.
+            number = int(value) if not isinstance(value, str) or _DIGITS.fullmatch(value) else -1
         except (ValueError, OverflowError):
             number = -1
         if isinstance(value, float) and value != number:
