@@ -159,15 +159,19 @@ async def live(
     story: Story,
     tell: Callable[[str], object],
 ) -> Verdict:
-    """Play so many days, with `restarts` and answers with a wild run number a day, then wait until all is learnt; returns what an audit finds."""
-    draw = Random(1)
+    """Play so many days, with `restarts` and `misreports` a day, then wait until all is learnt.
+
+    A misreport is an answer that has a run with a wild number. Returns what an audit finds.
+    """
+    draw, wild = Random(1), Random(2)
     begin = clock.now
     auditor = audit()
     told = time.monotonic()
     while clock.now < begin + days * DAY:
         drama.play(clock.now)
-        if draw.random() < misreports * ACTIVE / DAY:
-            story.misreport(draw.choice(story.world.pipelines).id, draw.randrange(10**6, 2**53))
+        # The first sight sets the numbers that all others are held to.
+        if clock.now > begin and wild.random() < misreports * ACTIVE / DAY:
+            story.misreport(wild.choice(story.world.pipelines).id, wild.randrange(10**6, 2**53))
         await life.tick()
         clock.now += ACTIVE
         if draw.random() < restarts * ACTIVE / DAY:

@@ -1,7 +1,7 @@
 """The ledger's rules, one test each, to be read as their specification; then the law that they keep together."""
 
 from collections import Counter
-from itertools import cycle, pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import msgspec
@@ -631,9 +631,27 @@ def test_a_reading_ends_a_week_back():
     """The exporter was down for longer: what lies before is given up."""
     watcher = Watcher(run(3))
     watcher.sees(run(9000), later=2 * WEEK)
+    watcher.sees(run(9000))
     sought = search(watcher.state, now=watcher.now)
+    assert sought.size == 8996
     assert beyond(sought, watcher.now - WEEK - 1) is Reach.BOUND
     assert beyond(sought, watcher.now - WEEK + 1, watcher.now - 2 * WEEK) is None
+
+
+def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_not_sought_a_week_back():
+    """What is not found is void then, not missed: a number that was misreported, or skipped."""
+    watcher = Watcher(run(3, start=NOON - 2 * WEEK), run(45))
+    sought = search(watcher.state, now=watcher.now)
+    assert beyond(sought, NOON - 2 * WEEK) is Reach.COMPLETE
+    assert beyond(sought, NOON - HOUR / 2) is None
+
+
+@pytest.mark.parametrize("answer", [None, run(4000)], ids=["without a run", "leap in doubt"])
+def test_numbers_after_an_answer_that_did_not_show_the_latest_run_are_sought_further_back(answer):
+    watcher = Watcher(run(3, start=NOON - 2 * WEEK))
+    watcher.sees(answer, later=DAY)
+    watcher.sees(run(45))
+    assert beyond(search(watcher.state, now=watcher.now), NOON - 1) is None
 
 
 def test_where_no_start_is_known_a_reading_goes_on_to_the_end():
@@ -1344,8 +1362,8 @@ class Polled(RuleBasedStateMachine):
         """By place: every run as the last answer that had it final showed it."""
         self.places: list[int] = []
         """The runs that were the latest, in the order in which they were."""
-        self.wild = cycle(WILD[1:])
-        """Numbers that are reported by mistake, no two of the same in a row."""
+        self.wild = count(10**6, 10**6)
+        """Numbers that are reported by mistake, each once."""
 
     def change(self, place: int, **changes: Any) -> None:
         """Something happens to a run."""
@@ -1497,7 +1515,7 @@ class Polled(RuleBasedStateMachine):
     def the_list_is_read(self, reach, order, later, misread):
         """From the newest on, all of it or not; a row may have a wild number."""
         assert self.state is not None
-        if not (self.state.wanted or self.state.survey):
+        if not (self.state.wanted or self.state.survey or self.state.leap):
             return
         self.clock += later
         rows = [run for _, run in sorted(self.runs.items(), reverse=True)]
@@ -1506,10 +1524,9 @@ class Polled(RuleBasedStateMachine):
         order.shuffle(rows)
         told, showing = rows, rows
         if misread and self.numbered and rows:
-            wild = msgspec.structs.replace(rows[0], number=next(self.wild))
-            told = [wild, *rows[1:]]
-            known = {one.id for one in (*self.state.open, *self.state.ended)}
-            showing = rows if wild.id in known else rows[1:]
+            told = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
+            seen: tuple[Open | Ended, ...] = (*self.state.open, *self.state.ended)
+            showing = rows if rows[0].id in {one.id for one in seen} else rows[1:]
         self.takes(fill(self.state, told, reach, now=self.clock), *showing)
 
     @precondition(lambda self: self.state is not None)

@@ -118,7 +118,9 @@ def account(state: State | None, run: Run | None, *, now: float, answered: float
 
     `answered` is when the last answer came that was believed, by its own clock.
     """
-    books = _Books(state or State(), now)
+    known = state or State()
+    # A leap in doubt, or an answer without a run, does not say that no run began before it.
+    books = _Books(known, now, watched=answered if known.latest and known.leap is None else None)
     if state is None:
         books.first_sight(run)
     elif run is None:
@@ -193,9 +195,11 @@ def unread(state: State, *, now: float) -> Outcome:
 class _Books:
     """A pipeline's state while one answer is entered, and what is to be counted for it."""
 
-    def __init__(self, state: State, now: float) -> None:
+    def __init__(self, state: State, now: float, *, watched: float | None = None) -> None:
+        """`watched` is when the latest run was last seen to be the latest: what is newer began hardly earlier."""
         self.state = state
         self._now = now
+        self._watched = watched
         self._events: list[Event] = []
         self._misnumbered: set[str] = set()
 
@@ -385,7 +389,10 @@ class _Books:
         if number <= high:
             return
         if self.state.numbered and number > high + 1:
-            self._want(Gap(high + 1, number - 1, self._now, self.state.high_start))
+            after = self.state.high_start
+            if after is not None and self._watched is not None:
+                after = max(after, self._watched)
+            self._want(Gap(high + 1, number - 1, self._now, after))
         self.change(high=number, high_start=run.start, numbered=self.state.numbered or run.number is not None)
 
     # One run, however it was learnt
