@@ -31,6 +31,11 @@ class _Turn(msgspec.Struct, frozen=True):
         return _Turn(now + pause, pause, self.alone)
 
 
+def _needs_list(state: State) -> bool:
+    """Whether the run list has to be read for what is unknown in this state."""
+    return bool(state.wanted or state.survey or state.leap)
+
+
 class Asks(msgspec.Struct, frozen=True):
     """What to ask for now."""
 
@@ -64,7 +69,7 @@ class Backfill:
             first = _Turn(now + self._interval, self._interval)
             self._hidden = {one.id: self._hidden.get(one.id, first) for one in state.hidden}
         newest = state.wanted[-1].last if state.wanted else 0
-        if not (state.wanted or state.survey):
+        if not _needs_list(state):
             self._listing, self._failing = None, False
         elif self._listing is None or (newest > self._newest and not self._failing):
             # A new gap is most likely filled at once.
@@ -95,9 +100,9 @@ class Backfill:
                 self._hidden[run] = turn.later(now)
             elif turn.due <= now:
                 self._hidden[run] = _Turn(turn.due, turn.pause, alone=True)
-        if state.wanted:
+        if state.wanted or state.leap:
             # What a complete reading lacks is looked for once more; after a shorter one there is more to find.
-            lacking = all(gap.absent is not None for gap in state.wanted)
+            lacking = bool(state.wanted) and all(gap.absent is not None for gap in state.wanted)
             turn = self._listing or _Turn(now, self._interval)
             self._listing = _Turn(now + _AGAIN, self._interval) if lacking else turn.later(now)
         self.follow(state, now)
@@ -114,7 +119,7 @@ class Backfill:
     def not_saved(self, state: State, now: float) -> None:
         """What was learnt is not safe, and `state` is what is known still: look for it again, but not at once."""
         self._lost = True
-        if state.wanted or state.survey:
+        if _needs_list(state):
             self._listing = (self._listing or _Turn(now, self._interval)).later(now)
             # No gap of it is new.
             self._newest = max([self._newest, *(gap.last for gap in state.wanted)])

@@ -77,6 +77,14 @@ class Missed(msgspec.Struct, frozen=True):
     why: str
 
 
+class Misnumbered(msgspec.Struct, frozen=True):
+    """A run that was reported with a number that is not its own."""
+
+    pipeline: Pipeline
+    run: Run
+    """As it was reported."""
+
+
 Observe = Callable[[Durations, Run], Durations]
 """Adds a run that was counted to histograms."""
 
@@ -212,6 +220,8 @@ class Entry:
         self._absences = self._absences + 1 if run is None else 0
         if outcome.believed:
             self._answered = now
+        if run is not None:
+            run = _with_known_number(run, outcome.events)
         if run is not None and outcome.believed:
             self._notes = self._noted(run, now)
             if run != self._latest:
@@ -234,7 +244,7 @@ class Entry:
         state, latest = self._state, self._latest
         if state is None or self._up is not True or self._expired or self._unsettled:
             return True
-        if state.open or state.wanted or state.strange or self._backfill.earliest < math.inf:
+        if state.open or state.wanted or state.strange or state.leap or self._backfill.earliest < math.inf:
             return True
         if latest is not None and not latest.status.final:
             return True
@@ -243,7 +253,9 @@ class Entry:
 
     def _take(self, books: _Books, outcome: Outcome, observe: Observe) -> None:
         """Enter what an answer taught."""
-        if self._books is None or outcome.state is not books.state or outcome.events:
+        # A misnumbered run changes nothing that is to be saved.
+        counts = any(event.count is not Count.MISNUMBERED for event in outcome.events)
+        if self._books is None or outcome.state is not books.state or counts:
             durations = books.durations
             for event in outcome.events:
                 if event.count is Count.ENDED and event.run is not None:
@@ -267,7 +279,8 @@ class Entry:
     @property
     def restless(self) -> bool:
         """Whether something is known to go on, or was lost, so that it has to be asked about."""
-        return self._unsettled or (self._books is not None and bool(self._books.state.open))
+        state = self._state
+        return self._unsettled or (state is not None and bool(state.open or state.leap))
 
     def foresee(self, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float) -> frozenset[str]:
         """The ids of the runs that would be counted if an answer told the latest run, if one is given, and the list these."""
@@ -276,7 +289,8 @@ class Entry:
         if latest is not None:
             shown = account(state, latest, now=now, answered=self._answered)
             state, events = shown.state, shown.events
-        events += fill(state or State(), runs, reach, now=now).events
+        same = latest is not None
+        events += fill(state or State(), runs, reach, now=now, same_answer=same).events
         ended = (event.run for event in events if event.count is Count.ENDED)
         return frozenset(run.id for run in ended if run is not None)
 
@@ -336,13 +350,23 @@ class Entry:
         return self._books.state if self._books is not None else None
 
     def listed(
-        self, runs: Sequence[Run], reach: Reach, *, clock: float, now: float, observe: Observe
+        self,
+        runs: Sequence[Run],
+        reach: Reach,
+        *,
+        clock: float,
+        now: float,
+        observe: Observe,
+        same_answer: bool = False,
     ) -> tuple[Event, ...]:
-        """Apply what the run list told at `now` (its own clock); `clock` is monotonic. Returns what was counted."""
+        """Apply what the run list told at `now` (its own clock); `clock` is monotonic. Returns what was counted.
+
+        `same_answer`: the latest run was taken from this list.
+        """
         books = self._books
         if books is None:
             return ()
-        outcome = fill(books.state, runs, reach, now=now)
+        outcome = fill(books.state, runs, reach, now=now, same_answer=same_answer)
         self._take(books, outcome, observe)
         # What it told is of the present numbering, whatever comes next.
         self._answered = max(self._answered, now)
@@ -454,7 +478,7 @@ class Entry:
                 latest=_with_detail(latest, self._detail) if told else None,
                 status_change=self._notes.change if told and latest is not None else None,
                 stage_changes=self._stage_changes() if told and latest is not None else (),
-                active_starts=tuple([one.start for one in state.open]) if told else None,
+                active_starts=state.starts if told else None,
             )
         if view != self.view:
             self.view = view
@@ -477,6 +501,14 @@ def _remembered(books: _Books | None, notes: _Notes, name: str, answered: float)
         waiting=notes.waiting,
     )
     return Remembered(memory, answered)
+
+
+def _with_known_number(run: Run, events: Iterable[Event]) -> Run:
+    """A run with its known number, where an answer reported another one."""
+    for event in events:
+        if event.count is Count.MISNUMBERED and event.run is run and event.number is not None:
+            return msgspec.structs.replace(run, number=event.number)
+    return run
 
 
 def _observe_nothing(durations: Durations, _: Run) -> Durations:
@@ -542,6 +574,8 @@ class Board:
         self._view = self._project_view()
         self._missed: list[Missed] = []
         """What was missed since all was safe."""
+        self._misnumbered: list[Misnumbered] = []
+        """Runs with a wrong number that are not yet counted as such."""
         self._turn = 0
         self.held_back: frozenset[str] = frozenset()
         """The ids of pipelines that are not shown yet, since their name may still be learnt."""
@@ -690,6 +724,13 @@ class Board:
                 self._durations = self._shared(self._durations, event.run)
             elif event.count is Count.MISSED:
                 self._missed.append(Missed(self._entries[identity].pipeline, event.runs, event.why))
+            elif event.count is Count.MISNUMBERED and event.run is not None:
+                self._misnumbered.append(Misnumbered(self._entries[identity].pipeline, event.run))
+
+    def take_misnumbered(self) -> list[Misnumbered]:
+        """Return the runs that were reported with a wrong number since the last call."""
+        found, self._misnumbered = self._misnumbered, []
+        return found
 
     def failed(self, ids: Iterable[str]) -> None:
         """A poll that covered `ids` failed."""
@@ -753,9 +794,23 @@ class Board:
         """What to read it for once an answer, at `now` by its own clock, has told the latest run."""
         return self._entries[identity].search_after(latest, now)
 
-    def listed(self, identity: str, runs: Sequence[Run], reach: Reach, *, clock: float, now: float) -> None:
-        """Apply what a pipeline's run list told at `now` (its own clock); `clock` is monotonic."""
-        events = self._look_at(identity).listed(runs, reach, clock=clock, now=now, observe=self._own)
+    def listed(
+        self,
+        identity: str,
+        runs: Sequence[Run],
+        reach: Reach,
+        *,
+        clock: float,
+        now: float,
+        same_answer: bool = False,
+    ) -> None:
+        """Apply what a pipeline's run list told at `now` (its own clock); `clock` is monotonic.
+
+        `same_answer`: the latest run was taken from this list.
+        """
+        events = self._look_at(identity).listed(
+            runs, reach, clock=clock, now=now, observe=self._own, same_answer=same_answer
+        )
         self._share(identity, events)
 
     def not_listed(self, identity: str, clock: float) -> None:

@@ -16,6 +16,8 @@ from exporter.redaction import redact
 FIELDS = (
     "project",
     "pipeline_id",
+    "run_id",
+    "number",
     "operation",
     "code",
     "error_code",

@@ -213,6 +213,7 @@ class Poller:
             refused=self._inquiry.refused(ids),
             unresolved=self._board.unresolved,
         )
+        self._report.misnumbered(self._board.take_misnumbered())
 
     def _next_tick(self) -> float:
         """When the next tick may be due, by the monotonic clock."""

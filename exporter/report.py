@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from exporter.api import ApiError
-from exporter.board import Missed
+from exporter.board import Misnumbered, Missed
 from exporter.fault import Kind
 from exporter.providers.base import Reading
 from exporter.telemetry import Telemetry
@@ -82,6 +82,23 @@ class Report:
         if text not in self._told and len(self._told) < _TOLD:
             self._told.add(text)
             _log.warning("%s%s", text, detail, extra={"project": self._project})
+
+    def misnumbered(self, misnumbered: Iterable[Misnumbered]) -> None:
+        """Count runs reported with a wrong number, and log the first of each pipeline."""
+        for one in misnumbered:
+            self._telemetry.rejected(self._project, "wrong_number")
+            seen = f"wrong_number {one.pipeline.id}"
+            if seen not in self._told and len(self._told) < _TOLD:
+                self._told.add(seen)
+                _log.warning(
+                    "ignored a wrong run number",
+                    extra={
+                        "project": self._project,
+                        "pipeline_id": one.pipeline.id,
+                        "run_id": one.run.id,
+                        "number": one.run.number,
+                    },
+                )
 
     def missed(self, missed: Iterable[Missed]) -> None:
         """Tell that runs were given up."""

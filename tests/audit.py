@@ -3,6 +3,9 @@
 A run lies inside if its number is above that of the first answer about its pipeline, or if both were under way then and
 that was told at once. Each run inside that was ever told to be over counts once, as the first such answer told it. One that was
 told, is told no more and never was told to be over is missed.
+
+An answer that had a run with a wrong number may or may not count as such an answer: of a run that is known the rest is
+used, of a new one only if the number is put right. Where that makes a difference there are two bounds.
 """
 
 from bisect import bisect_left
@@ -51,6 +54,8 @@ class Verdict:
     unexplained: int = 0
     """Missed, though the cloud would have told them."""
     double: int = 0
+    doubtful: int = 0
+    """Told to be over only with a wrong number."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -108,15 +113,18 @@ class Audit:
         told = tellings[0].moment <= self._started + 1 and not tellings[0].final
         return bool(then) and then[-1].status not in FATES and told
 
-    def books(self, pipeline: str) -> Books:
-        """What is to be counted of a pipeline, once everything is learnt."""
+    def books(self, pipeline: str, *, misreported: bool = True) -> Books:
+        """What is to be counted of a pipeline, once everything is learnt.
+
+        `misreported`: by all answers, also those that had the run with a wrong number.
+        """
         books = Books()
         told = self._story.told(pipeline)
         bared = self._bared(pipeline)
         for truth in self._story.truth(pipeline):
             books.retries += _retries(truth)
             books.under_way += truth.deleted is None and truth.states[-1].status not in FATES
-            tellings = told.get(truth.id, ())
+            tellings = [one for one in told.get(truth.id, ()) if misreported or not one.misreported]
             if not tellings or not self._inside(truth, tellings, pipeline, bared=bared):
                 continue
             final = next((telling for telling in tellings if telling.final), None)
@@ -149,7 +157,7 @@ class Audit:
             pipeline = view.pipeline.id if self._ids is None else self._ids[view.pipeline.id]
             assert view.tally is not None
             assert view.durations is not None
-            books = self.books(pipeline)
+            books, least = self.books(pipeline), self.books(pipeline, misreported=False)
             accounted, expected = sum(view.tally.runs.values()), books.runs.total()
             verdict.true += expected + books.missed
             verdict.accounted += accounted
@@ -161,7 +169,12 @@ class Audit:
                 certain = False
                 continue
             verdict.unexplained += max(0, view.tally.missed - books.missed - books.strange)
-            fault = _difference(view, books, bounds)
+            if least == books:
+                fault = _difference(view, books, bounds)
+            else:
+                certain = False
+                verdict.doubtful += expected - least.runs.total()
+                fault = _out_of_bounds(view, least, books)
             if fault:
                 verdict.faults.append(f"pipeline {pipeline}: {fault}")
             for key, observed in books.stages.items():
@@ -204,6 +217,16 @@ def _difference(view: View, books: Books, bounds: Bounds) -> str:
         fault = _uneven(histogram, books.durations[status], bounds.runs)
         if fault:
             return f"durations of {status}: {fault}"
+    return ""
+
+
+def _out_of_bounds(view: View, least: Books, most: Books) -> str:
+    assert view.tally is not None
+    accounted = sum(view.tally.runs.values())
+    if not least.runs.total() <= accounted <= most.runs.total():
+        return f"counted {accounted}, told {least.runs.total()} to {most.runs.total()}"
+    if view.tally.missed > most.missed + most.strange:
+        return f"missed {view.tally.missed}, told and gone {most.missed}"
     return ""
 
 

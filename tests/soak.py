@@ -155,15 +155,23 @@ async def live(
     *,
     days: float,
     restarts: float,
+    misreports: float,
+    story: Story,
     tell: Callable[[str], object],
 ) -> Verdict:
-    """Play so many days, with `restarts` a day, then wait until all is learnt; returns what an audit finds."""
-    draw = Random(1)
+    """Play so many days, with `restarts` and `misreports` a day, then wait until all is learnt.
+
+    A misreport is an answer that has a run with a wild number. Returns what an audit finds.
+    """
+    draw, wild = Random(1), Random(2)
     begin = clock.now
     auditor = audit()
     told = time.monotonic()
     while clock.now < begin + days * DAY:
         drama.play(clock.now)
+        # The first sight sets the numbers that all others are held to.
+        if clock.now > begin and wild.random() < misreports * ACTIVE / DAY:
+            story.misreport(wild.choice(story.world.pipelines).id, wild.randrange(10**6, 2**53))
         await life.tick()
         clock.now += ACTIVE
         if draw.random() < restarts * ACTIVE / DAY:
@@ -217,6 +225,9 @@ def main() -> int:
     parser.add_argument("--days", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--restarts", type=float, default=6.0, help="a day")
+    parser.add_argument(
+        "--misreports", type=float, default=1440.0, help="answers a day that have a run with a wild number"
+    )
     parser.add_argument("--calm", action="store_true", help="runs begin and end, and nothing else happens")
     parser.add_argument("--kills", type=int, default=0, help="instead of days: kill a process so often")
     flags = parser.parse_args()
@@ -247,6 +258,8 @@ def main() -> int:
                 configs[0],
                 days=flags.days,
                 restarts=flags.restarts,
+                misreports=flags.misreports,
+                story=story,
                 tell=lambda text: print(text, file=sys.stderr, flush=True),
             )
             print("unresolved", life.unresolved)
@@ -256,7 +269,7 @@ def main() -> int:
         verdict = asyncio.run(all_of_it())
     seconds = time.monotonic() - started
     print(f"{flags.pipelines} pipelines, {flags.days:g} days in {seconds:.0f} s")
-    for name in ("true", "accounted", "missed", "unexplained", "double"):
+    for name in ("true", "accounted", "missed", "doubtful", "unexplained", "double"):
         print(f"{name:12}{getattr(verdict, name):10}")
     for fault in verdict.faults[:20]:
         print(fault)

@@ -98,6 +98,7 @@ class Whole(RuleBasedStateMachine):
         self.pipelines = [one.id for one in world.pipelines]
         self.runs: list[Tale] = []
         self.audit: Audit | None = None
+        self.wild = 0
 
     def teardown(self) -> None:
         try:
@@ -209,6 +210,12 @@ class Whole(RuleBasedStateMachine):
     def answers_are_stale(self, seconds):
         """Batches tell how it was."""
         self.cloud.stale = seconds
+
+    @rule(place=st.integers(0, 2))
+    def a_number_is_misreported(self, place):
+        """The next answer has the latest run with a wild number, a different one each time."""
+        self.wild += 1_000_000
+        self.story.misreport(self.pipelines[place], self.wild)
 
     # The runs
 

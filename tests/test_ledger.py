@@ -1,7 +1,7 @@
 """The ledger's rules, one test each, to be read as their specification; then the law that they keep together."""
 
 from collections import Counter
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ from exporter.ledger import (
     search,
     unread,
 )
-from exporter.ledger.rules import APART, DAY, HOUR, KEPT, OPEN, WEEK
+from exporter.ledger.rules import APART, DAY, HOUR, KEPT, LEAP, OPEN, WEEK
 from exporter.model import ENDS, Run, Stage, Status
 
 NOON = 1_700_000_000.0
@@ -71,6 +71,9 @@ def words(event: Event) -> tuple[Any, ...]:
             return ("missed", event.runs)
         case Count.RECOVERED:
             return ("recovered", event.seconds)
+        case Count.MISNUMBERED:
+            assert event.run is not None
+            return ("misnumbered", event.run.id, event.run.number, event.number)
     assert event.run is not None
     return (event.count.value, event.run.id, event.run.status.value)
 
@@ -413,9 +416,188 @@ def test_a_run_newer_than_the_latest_is_taken_from_the_list():
 
 def test_a_million_numbers_are_one_gap():
     """What a nonsensical number costs is bounded."""
-    watcher = Watcher(run(3), run(1_000_003))
+    watcher = Watcher(run(3), run(1_000_003), run(1_000_003))
     assert watcher.state.unresolved == 999_999
     assert len(watcher.state.wanted) == 1
+
+
+# Wild numbers
+
+WILD = (45, 10**6, 2**53 - 1)
+
+
+@pytest.mark.parametrize("wild", WILD)
+@pytest.mark.parametrize("status", [SUCCESS, RUNNING])
+def test_known_run_keeps_its_number(wild, status):
+    """The deviation is reported, the rest of the record counts."""
+    watcher = Watcher(run(2), run(3, status))
+    misread = run(wild, identity="run-3", start=run(3).start, end=end_of(3))
+    assert ("misnumbered", "run-3", wild, 3) in watcher.sees(misread)
+    assert (watcher.state.high, watcher.wanted, watcher.state.open) == (3, [], ())
+    assert watcher.state.finished == run(3)
+    for number in range(4, 10):
+        assert watcher.sees(run(number)) == [("ended", f"run-{number}", "success")]
+
+
+@pytest.mark.parametrize("wild", WILD)
+def test_known_run_keeps_its_number_in_lists_and_when_looked_up(wild):
+    watcher = Watcher(run(1), run(2, RUNNING), run(4))
+    misread = run(wild, RUNNING, identity="run-2", start=run(2).start)
+    deviation = ("misnumbered", "run-2", wild, 2)
+    assert watcher.reads(run(4), run(3), misread) == [("ended", "run-3", "success"), deviation]
+    assert watcher.learns("run-2", misread) == [deviation]
+    assert (watcher.hidden, watcher.state.high) == (["run-2"], 4)
+
+
+@pytest.mark.parametrize("wild", [4 + LEAP, 10**6, 2**53 - 1])
+@pytest.mark.parametrize("status", [SUCCESS, RUNNING])
+def test_leap_of_one_answer_raises_nothing(wild, status):
+    """Its run is shown, and active if it is in progress; later runs count as if it had not been."""
+    watcher = Watcher(run(3))
+    assert watcher.sees(run(wild, status, identity="new", start=run(4).start)) == []
+    assert watcher.believed
+    assert (watcher.state.high, watcher.wanted, watcher.state.open) == (3, [], ())
+    assert watcher.state.starts == (() if status.final else (run(4).start,))
+    assert watcher.sees(run(4)) == [("misnumbered", "new", wild, None), ("ended", "run-4", "success")]
+    for number in range(5, 10):
+        assert watcher.sees(run(number)) == [("ended", f"run-{number}", "success")]
+    assert (watcher.state.high, watcher.wanted, watcher.state.leap) == (9, [], None)
+
+
+def test_number_just_within_a_leap_needs_no_other_answer():
+    watcher = Watcher(run(3))
+    assert watcher.sees(run(3 + LEAP)) == [("ended", f"run-{3 + LEAP}", "success")]
+    assert len(watcher.wanted) == LEAP - 1
+
+
+@pytest.mark.parametrize("wild", WILD)
+def test_numbers_below_a_misread_new_run_still_count(wild):
+    """Within a leap the number is believed, but those below it are wanted, and become void in the end."""
+    watcher = Watcher(run(3), run(wild, identity="new", start=run(4).start))
+    assert watcher.sees(run(4))[-1] == ("ended", "run-4", "success")
+    assert watcher.reads() == []
+    assert watcher.reads(later=APART) == []
+    for number in range(5, 10):
+        assert watcher.sees(run(number)) == [("ended", f"run-{number}", "success")]
+
+
+def test_leap_with_the_old_run_in_the_next_answer_was_a_misreading():
+    watcher = Watcher(run(2), run(3), run(10**6, RUNNING, identity="1000000", start=run(3).start))
+    assert watcher.sees(run(3)) == [("misnumbered", "1000000", 10**6, None)]
+    assert (watcher.state.starts, watcher.hidden, watcher.state.leap) == ((), [], None)
+
+
+def test_misread_new_run_gets_its_number_from_the_next_answer():
+    """It counts as it was first seen to end, and once."""
+    watcher = Watcher(run(3))
+    assert watcher.sees(run(10**6, FAILED, identity="run-4", start=run(4).start, end=end_of(4))) == []
+    assert watcher.sees(run(4, end=end_of(4) + 60)) == [
+        ("misnumbered", "run-4", 10**6, 4),
+        ("ended", "run-4", "failed"),
+        ("retried", "run-4", "success"),
+        ("recovered", 60.0),
+    ]
+    assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
+
+
+def test_misread_new_run_gets_its_number_from_the_list():
+    watcher = Watcher(run(3), run(10**6, identity="run-4", start=run(4).start, end=end_of(4)))
+    watcher.shown = None
+    assert watcher.reads(run(4), run(3)) == [
+        ("misnumbered", "run-4", 10**6, 4),
+        ("ended", "run-4", "success"),
+    ]
+
+
+def test_run_of_before_first_sight_with_a_wild_number_is_not_counted():
+    """The list says so, where all newer runs were deleted."""
+    watcher = Watcher(run(3), run(10**6, identity="run-2", start=run(2).start))
+    watcher.shown = None
+    assert watcher.reads(run(2)) == []
+    assert watcher.sees(run(2)) == []
+
+
+def test_leap_that_the_next_answer_repeats_is_believed():
+    watcher = Watcher(run(3), run(500, RUNNING))
+    assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
+    assert (watcher.state.high, watcher.wanted) == (500, list(range(4, 500)))
+
+
+def test_run_of_a_leap_counts_as_it_first_ended():
+    watcher = Watcher(run(3), run(500, FAILED))
+    assert watcher.sees(run(500, RUNNING)) == [("ended", "run-500", "failed")]
+    assert watcher.sees(run(500, end=end_of(500) + 9))[0] == ("retried", "run-500", "success")
+
+
+@pytest.mark.parametrize("following", [501, 499])
+def test_leap_is_confirmed_by_a_number_near_it(following):
+    """Runs may come faster than answers, and the newest may be deleted."""
+    watcher = Watcher(run(3), run(500))
+    assert watcher.sees(run(following)) == [
+        ("ended", "run-500", "success"),
+        ("ended", f"run-{following}", "success"),
+    ]
+    assert watcher.state.high == max(500, following)
+
+
+def test_leap_that_the_list_repeats_is_believed():
+    watcher = Watcher(run(3), run(500))
+    assert watcher.reads(run(500), run(499), run(3)) == [
+        ("ended", "run-500", "success"),
+        ("ended", "run-499", "success"),
+    ]
+    assert len(watcher.wanted) == 495
+
+
+def test_list_that_came_with_the_leap_does_not_confirm_it():
+    """A cloud that reports the latest run by its list misreports both at once."""
+    watcher = Watcher(run(3))
+    rows = [run(10**6, identity="1000000", start=run(5).start), run(4)]
+    watcher.sees(rows[0])
+    outcome = fill(watcher.state, rows, Reach.COMPLETE, now=watcher.now, same_answer=True)
+    assert watcher.takes(outcome) == [("ended", "run-4", "success")]
+    assert watcher.sees(run(5)) == [("misnumbered", "1000000", 10**6, None), ("ended", "run-5", "success")]
+
+
+def test_leap_of_a_list_row_alone_is_ignored():
+    """The next answer reports it if it exists."""
+    watcher = Watcher(run(3), run(5))
+    assert watcher.reads(run(10**6, identity="stranger"), run(5), run(4)) == [("ended", "run-4", "success")]
+    assert watcher.state.high == 5
+
+
+def test_two_leaps_that_disagree_are_not_believed():
+    watcher = Watcher(run(3))
+    assert watcher.sees(run(10**6, identity="a")) == []
+    assert watcher.sees(run(2**53 - 1, identity="b")) == []
+    assert watcher.sees(run(4))[-1] == ("ended", "run-4", "success")
+    assert (watcher.state.high, watcher.wanted) == (4, [])
+
+
+def test_leap_is_in_doubt_as_long_as_no_run_is_shown():
+    watcher = Watcher(run(3), run(500, RUNNING))
+    assert watcher.sees(None) == []
+    assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
+
+
+def test_leap_of_a_run_that_has_its_id_not_always_is_one_run():
+    watcher = Watcher(run(3), run(500, identity="#500"))
+    assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
+
+
+def test_two_runs_of_the_same_far_number_are_not_both_counted():
+    watcher = Watcher(run(3), run(500, identity="a"))
+    assert watcher.sees(run(500, identity="b")) == [
+        ("misnumbered", "a", 500, None),
+        ("ended", "b", "success"),
+    ]
+
+
+def test_numbering_that_begins_again_forgets_the_leap():
+    watcher = Watcher(run(8), run(9), run(10**6, RUNNING, identity="stranger"))
+    fresh = run(1, identity="fresh", start=watcher.now + 5)
+    assert watcher.sees(fresh) == []
+    assert watcher.sees(fresh) == [("misnumbered", "stranger", 10**6, None), ("ended", "fresh", "success")]
 
 
 # Filling
@@ -449,9 +631,27 @@ def test_a_reading_ends_a_week_back():
     """The exporter was down for longer: what lies before is given up."""
     watcher = Watcher(run(3))
     watcher.sees(run(9000), later=2 * WEEK)
+    watcher.sees(run(9000))
     sought = search(watcher.state, now=watcher.now)
+    assert sought.size == 8996
     assert beyond(sought, watcher.now - WEEK - 1) is Reach.BOUND
     assert beyond(sought, watcher.now - WEEK + 1, watcher.now - 2 * WEEK) is None
+
+
+def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_not_sought_a_week_back():
+    """What is not found is void then, not missed: a number that was misreported, or skipped."""
+    watcher = Watcher(run(3, start=NOON - 2 * WEEK), run(45))
+    sought = search(watcher.state, now=watcher.now)
+    assert beyond(sought, NOON - 2 * WEEK) is Reach.COMPLETE
+    assert beyond(sought, NOON - HOUR / 2) is None
+
+
+@pytest.mark.parametrize("answer", [None, run(4000)], ids=["without a run", "leap in doubt"])
+def test_numbers_after_an_answer_that_did_not_show_the_latest_run_are_sought_further_back(answer):
+    watcher = Watcher(run(3, start=NOON - 2 * WEEK))
+    watcher.sees(answer, later=DAY)
+    watcher.sees(run(45))
+    assert beyond(search(watcher.state, now=watcher.now), NOON - 1) is None
 
 
 def test_where_no_start_is_known_a_reading_goes_on_to_the_end():
@@ -1162,6 +1362,8 @@ class Polled(RuleBasedStateMachine):
         """By place: every run as the last answer that had it final showed it."""
         self.places: list[int] = []
         """The runs that were the latest, in the order in which they were."""
+        self.wild = count(10**6, 10**6)
+        """Numbers that are reported by mistake, each once."""
 
     def change(self, place: int, **changes: Any) -> None:
         """Something happens to a run."""
@@ -1192,19 +1394,29 @@ class Polled(RuleBasedStateMachine):
         self.counted += outcome.events
         if not outcome.believed:
             return
+        leap = before.leap if before is not None and outcome.state.leap is None else None
         for run in showing:
-            place = int(run.id.removeprefix("run-"))
-            if not self.numbered and place not in self.places:
-                continue
-            if place <= self.before and any(one.id == run.id and not one.reopened for one in self.state.open):
-                self.open_at_first.add(place)
-            inside = place > self.before or place in self.open_at_first
-            lost = before is not None and self.number(place) <= before.carried_to
-            surveyed = before is None or before.survey
-            if run.status.final and not lost and (inside or surveyed or place in self.shown):
-                self.shown[place] = run
+            if leap is not None and leap.id == run.id:
+                self.shows(before, msgspec.structs.replace(leap, number=run.number))
+            self.shows(before, run)
         if before is not None:
             self.void += voided(self.state) - voided(before)
+
+    def shows(self, before: State | None, run: Run) -> None:
+        """Note how an answer showed a run, if it is one to be accounted."""
+        assert self.state is not None
+        if self.state.leap is not None and self.state.leap.id == run.id:
+            return
+        place = int(run.id.removeprefix("run-"))
+        if not self.numbered and place not in self.places:
+            return
+        if place <= self.before and any(one.id == run.id and not one.reopened for one in self.state.open):
+            self.open_at_first.add(place)
+        inside = place > self.before or place in self.open_at_first
+        lost = before is not None and self.number(place) <= before.carried_to
+        surveyed = before is None or before.survey
+        if run.status.final and not lost and (inside or surveyed or place in self.shown):
+            self.shown[place] = run
 
     @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
     def begins(self, status):
@@ -1275,6 +1487,17 @@ class Polled(RuleBasedStateMachine):
             self.places.append(place)
         self.takes(outcome, *([run] if run else []))
 
+    @precondition(lambda self: self.numbered and self.state is not None and self.runs)
+    @rule()
+    def is_misread(self):
+        """An answer has the latest run with a wild number."""
+        self.clock += 1
+        run = self.runs[max(self.runs)]
+        misread = msgspec.structs.replace(run, number=next(self.wild))
+        outcome = account(self.state, misread, now=self.clock, answered=self.answered)
+        self.answered = self.clock
+        self.takes(outcome, run)
+
     @rule(statuses=st.lists(st.sampled_from(ENDS), min_size=1, max_size=4))
     def some_pass(self, statuses):
         """Runs begin and end, and each is seen."""
@@ -1287,18 +1510,24 @@ class Polled(RuleBasedStateMachine):
         reach=st.sampled_from([Reach.COMPLETE, Reach.COMPLETE, Reach.CUT, Reach.BOUND]),
         order=st.randoms(),
         later=st.sampled_from([1, 300, APART]),
+        misread=st.sampled_from([False, False, True]),
     )
-    def the_list_is_read(self, reach, order, later):
-        """From the newest on, all of it or not."""
+    def the_list_is_read(self, reach, order, later, misread):
+        """From the newest on, all of it or not; a row may have a wild number."""
         assert self.state is not None
-        if not (self.state.wanted or self.state.survey):
+        if not (self.state.wanted or self.state.survey or self.state.leap):
             return
         self.clock += later
         rows = [run for _, run in sorted(self.runs.items(), reverse=True)]
         if reach is not Reach.COMPLETE:
             rows = rows[: len(rows) // 2]
         order.shuffle(rows)
-        self.takes(fill(self.state, rows, reach, now=self.clock), *rows)
+        told, showing = rows, rows
+        if misread and self.numbered and rows:
+            told = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
+            seen: tuple[Open | Ended, ...] = (*self.state.open, *self.state.ended)
+            showing = rows if rows[0].id in {one.id for one in seen} else rows[1:]
+        self.takes(fill(self.state, told, reach, now=self.clock), *showing)
 
     @precondition(lambda self: self.state is not None)
     @rule(later=st.sampled_from([1, DAY / 2, DAY]))

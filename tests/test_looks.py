@@ -295,7 +295,7 @@ def test_a_week_back_it_is_given_up():
 def test_a_thousand_runs_back_it_is_given_up(caplog):
     """Whatever else there may be."""
     desk = Desk()
-    desk.sees(run(1), run(5000))
+    desk.sees(run(1), run(5000), run(5000))
     desk.cloud.histories["p"] = back(5000, 1)
     assert desk.takes() == [f"runs of p from {row}: 100" for row in range(0, 1000, 100)]
     assert desk.counts() == {"success": 1000, "missed": 3999}
@@ -307,7 +307,7 @@ def test_a_thousand_runs_back_it_is_given_up(caplog):
 def test_a_cloud_that_does_not_heed_the_offset_tells_what_it_tells():
     """What it does not tell cannot be known: it is neither void nor missed, and asked for again later."""
     desk = Desk()
-    desk.sees(run(1), run(150))
+    desk.sees(run(1), run(150), run(150))
     desk.cloud.histories["p"] = back(150, 1)
     desk.cloud.heeds_offset = False
     for pause in (120, 240, 480, 900):
@@ -502,7 +502,7 @@ def test_a_list_that_fails_costs_only_itself(kind):
 def test_what_the_first_pages_told_is_taken_also_if_a_later_one_fails(kind):
     """The rest is open, and asked for again."""
     desk = Desk()
-    desk.sees(run(1), run(200))
+    desk.sees(run(1), run(200), run(200))
     desk.cloud.histories["p"] = back(200, 1)
     desk.fails(LIST, "p", kind=kind)
     desk.cloud.failing_from = 100

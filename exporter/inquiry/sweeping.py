@@ -232,6 +232,7 @@ class SweepInquiry(Inquiry):
             reach if complete else Reach.CUT,
             clock=self._clock.monotonic(),
             now=answer.now,
+            same_answer=True,
         )
 
     def _heard(self, answer: Answer) -> None:

@@ -4,6 +4,9 @@
 - First sight: the run found first lies outside, unless it is seen under way (`first_sight`). Then the run list is asked
   once for others that were under way. A pipeline that had no run begins at 0.
 - Gap: numbers that were jumped over are wanted (`_advance`).
+- Known id: a run keeps the number by which it is known; another number is ignored and reported (`same_run`).
+- Leap: a number more than `LEAP` above all others raises nothing until a row of the run list or the next answer repeats
+  it (`show`, `find`). If the next answer is back in the old range, the number was a misreading (`_enter`).
 - Filling: the run list is read until it has told all that is wanted, or far enough back (`Search`); nothing is concluded
   from its order.
 - Absence: what two complete readings lack is void, and can be claimed for a week (`_absent`, `_claim`); what is known to
@@ -42,6 +45,9 @@ VOID = 50
 
 RUNS = 1000
 """Runs of a list that are read, at most."""
+
+LEAP = 100
+"""A number that is further above the greatest known one is believed only when it is repeated."""
 
 HOUR = 3600.0
 DAY = 86_400.0
@@ -112,7 +118,9 @@ def account(state: State | None, run: Run | None, *, now: float, answered: float
 
     `answered` is when the last answer came that was believed, by its own clock.
     """
-    books = _Books(state or State(), now)
+    known = state or State()
+    # A leap in doubt, or an answer without a run, does not say that no run began before it.
+    books = _Books(known, now, watched=answered if known.latest and known.leap is None else None)
     if state is None:
         books.first_sight(run)
     elif run is None:
@@ -136,7 +144,7 @@ def learn(state: State, identity: str, run: Run | None, *, now: float) -> Outcom
         books.close(one)
         books.miss(one, "the provider no longer knows it")
     elif one is not None and run is not None and run.id == identity:
-        books.see(run, one.number)
+        books.see(books.same_run(run), one.number)
     return books.outcome()
 
 
@@ -150,13 +158,18 @@ def search(state: State, *, now: float) -> Search:
     return Search(state.wanted, floor, now - WEEK, state.began)
 
 
-def fill(state: State, runs: Iterable[Run], reach: Reach, *, now: float) -> Outcome:
-    """Apply what a reading of the run list told."""
+def fill(
+    state: State, runs: Iterable[Run], reach: Reach, *, now: float, same_answer: bool = False
+) -> Outcome:
+    """Apply what a reading of the run list told.
+
+    `same_answer`: the answer also told the latest run, so that it confirms no leap.
+    """
     books = _Books(state, now)
     # In order of number, whatever the list's: a success ends the failures before it.
     told = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
     for run in told:
-        books.find(run)
+        books.find(run, same_answer=same_answer)
     books.change(survey=None)
     if not books.tells_latest(told):
         # Whoever may not see the runs gets an empty list, and no error.
@@ -182,10 +195,13 @@ def unread(state: State, *, now: float) -> Outcome:
 class _Books:
     """A pipeline's state while one answer is entered, and what is to be counted for it."""
 
-    def __init__(self, state: State, now: float) -> None:
+    def __init__(self, state: State, now: float, *, watched: float | None = None) -> None:
+        """`watched` is when the latest run was last seen to be the latest: what is newer began hardly earlier."""
         self.state = state
         self._now = now
+        self._watched = watched
         self._events: list[Event] = []
+        self._misnumbered: set[str] = set()
 
     def outcome(self, *, believed: bool = True) -> Outcome:
         """What the answer taught."""
@@ -203,12 +219,28 @@ class _Books:
     # Whose run it is
 
     def same_run(self, run: Run) -> Run:
-        """The run under the id by which it is known, where the provider gives its id at one time and not at another."""
+        """The run under the id and the number by which it is known.
+
+        The provider may give its id at one time and not at another; its number may be misreported.
+        """
+        same = self._find_ended(run.id) or self.find_open(run.id)
+        if same is not None:
+            # Before the provider's first number, ours is only a place in the order.
+            if run.number in {None, same.number} or not self.state.numbered:
+                return run
+            self._note_misnumbered(run, same.number)
+            return msgspec.structs.replace(run, number=same.number)
         known: tuple[Ended | Open, ...] = (*self.state.ended, *self.state.open)
         for one in known:
             if run.number == one.number and run.nameless != one.id.startswith("#"):
                 return msgspec.structs.replace(run, id=one.id)
         return run
+
+    def _note_misnumbered(self, run: Run, number: int | None) -> None:
+        """Report once for each answer that a run was reported with a number that is not its own."""
+        if run.id not in self._misnumbered:
+            self._misnumbered.add(run.id)
+            self._events.append(Event(count=Count.MISNUMBERED, run=run, number=number))
 
     def find_open(self, identity: str) -> Open | None:
         """The open run of that id."""
@@ -296,11 +328,14 @@ class _Books:
     def show(self, run: Run) -> None:
         """Apply what the latest run shows."""
         number = self._number(run)
+        if self._leaps(number):
+            self.change(strange="", leap=run)
+            self.turn_to(run.id)
+            return
         # Once believed, a lower number stays so until another run is shown: no end may hide behind a new doubt.
         self.change(strange=run.id if number < self.state.high else "")
         self.turn_to(run.id)
-        self._advance(run, number)
-        self.see(run, number)
+        self._enter(run, number)
 
     def turn_to(self, identity: str) -> None:
         """The latest run is this one: others that are open hide from now on."""
@@ -320,19 +355,50 @@ class _Books:
                 if not one.reopened:
                     self._want(Gap(one.number, one.number, self._now, one.start))
 
+    def _leaps(self, number: int) -> bool:
+        """Whether a number is too far above all others to be believed, and was not reported before."""
+        state = self.state
+        if not state.numbered or number <= state.high + LEAP:
+            return False
+        # A run that began since has a number near it, and confirms it as well.
+        return state.leap is None or abs(number - (state.leap.number or 0)) > LEAP
+
+    def _enter(self, run: Run, number: int) -> None:
+        """Account a run of a believed number, after the one whose number was in doubt until now."""
+        leap, far = self.state.leap, number > self.state.high + LEAP
+        self.change(leap=None)
+        if leap is not None and leap.number is not None:
+            alike = leap.number == number
+            if leap.id == run.id or (alike and leap.nameless != run.nameless):
+                if not alike:
+                    self._note_misnumbered(leap, number)
+                self._advance(run, number)
+                # As it was then: it may have ended, and been retried since.
+                self.see(msgspec.structs.replace(leap, id=run.id, number=number), number)
+            elif far and not alike:
+                self._advance(leap, leap.number)
+                self.see(leap, leap.number)
+            else:
+                self._note_misnumbered(leap, None)
+        self._advance(run, number)
+        self.see(run, number)
+
     def _advance(self, run: Run, number: int) -> None:
         """Numbers between the greatest known and this one are wanted."""
         high = self.state.high
         if number <= high:
             return
         if self.state.numbered and number > high + 1:
-            self._want(Gap(high + 1, number - 1, self._now, self.state.high_start))
+            after = self.state.high_start
+            if after is not None and self._watched is not None:
+                after = max(after, self._watched)
+            self._want(Gap(high + 1, number - 1, self._now, after))
         self.change(high=number, high_start=run.start, numbered=self.state.numbered or run.number is not None)
 
     # One run, however it was learnt
 
-    def find(self, run: Run) -> None:
-        """A row of the run list: of a run that is open, ended, wanted or new."""
+    def find(self, run: Run, *, same_answer: bool = False) -> None:
+        """A row of the run list: of a run that is open, ended, wanted or new. `same_answer` as for `fill`."""
         if run.start is not None and run.start < self.state.began:
             return
         run = self.same_run(run)
@@ -340,9 +406,16 @@ class _Books:
         if run.number is None and not known:
             return
         number = self._number(run)
+        leap = self.state.leap
+        far = self.state.numbered and number > self.state.high + LEAP
+        if far and (same_answer or leap is None or self._leaps(number)):
+            return
         if known or number > self.state.high or self._claimable(number):
-            self._advance(run, number)
-            self.see(run, number)
+            if far or (leap is not None and leap.id == run.id):
+                self._enter(run, number)
+            else:
+                self._advance(run, number)
+                self.see(run, number)
         elif self.state.survey is not None and number < self.state.survey.number:
             if run.status.final:
                 self._note(run, number)

@@ -44,7 +44,7 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
     since: float
     """When that was learnt, in epoch seconds."""
     after: float | None = None
-    """Start of the run before them: theirs lie hardly earlier."""
+    """Start of the run before them, or when it was last seen to be the latest: theirs lie hardly earlier."""
     absent: float | None = None
     """When the run list was read completely and had none of them, in epoch seconds."""
     missed: bool = False
@@ -126,6 +126,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """The ids of runs that were given up, newest first: they are never counted later."""
     strange: str = ""
     """The id of the run under a lower number in the last answer, if there was one: twice is believed."""
+    leap: Run | None = None
+    """The latest run, if its number is too far above `high` to be believed before it is reported again."""
+
+    @property
+    def starts(self) -> tuple[float | None, ...]:
+        """Starts of the runs in progress."""
+        starts = tuple([one.start for one in self.open])
+        return starts if self.leap is None or self.leap.status.final else (*starts, self.leap.start)
 
     @property
     def hidden(self) -> tuple[Open, ...]:
@@ -147,6 +155,7 @@ class Count(StrEnum):
     RETRIED = "retried"
     MISSED = "missed"
     RECOVERED = "recovered"
+    MISNUMBERED = "misnumbered"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,10 +163,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     count: Count
     run: Run | None = None
-    """The run that ended, or ended again."""
+    """The run that ended, or ended again; or as it was reported with a number that is not its own."""
     runs: int = 1
     """How many runs were missed."""
     why: str = ""
     """Why they were, in words."""
     seconds: float = 0.0
     """How long it had been broken before it recovered."""
+    number: int | None = None
+    """The known number of a misnumbered run; None if that is unknown."""

@@ -137,8 +137,8 @@ class Detail(Reading, kw_only=True):
     """The run with its jobs and steps; None if it could not be read."""
 
 
-REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "duplicate")
-"""Why a record of an answer is not used."""
+REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "duplicate", "wrong_number")
+"""Why a record of an answer is not used; of one with a wrong number only the number is not."""
 
 
 class Provider(Protocol):

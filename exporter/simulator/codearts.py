@@ -111,6 +111,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
             pipeline = self._project.pipeline(pipeline_id)
             run = pipeline and self._project.runs.latest_run(pipeline, visit.now - self.stale)
             if pipeline and run:
+                run = self._project.runs.reported(run)
                 records.append(batch_record(pipeline, run))
                 runs.append(run)
         if self.rewrite is not None:

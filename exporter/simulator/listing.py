@@ -52,7 +52,8 @@ def pipelines(
     told = []
     for pipeline in page:
         home = project if project.pipeline(pipeline.id) else elsewhere
-        told.append((home.world, pipeline, home.runs.latest_run(pipeline, now)))
+        run = home.runs.latest_run(pipeline, now)
+        told.append((home.world, pipeline, run and home.runs.reported(run)))
     answer = {
         "offset": offset,
         "limit": limit,
@@ -88,6 +89,8 @@ def runs(project: Project, switches: Switches, pipeline: Pipeline, body: dict[st
         rows = [run for run in rows if not statuses or run.said in statuses]
         rows.sort(key=lambda run: (key(run), run.number))
     page = list((rows[::-1] if descending else rows)[offset : offset + limit])
+    if page and offset == 0:
+        page[0] = project.runs.reported(page[0])
     answer = {
         "offset": offset,
         "limit": limit,

@@ -54,6 +54,9 @@ class Runs(Protocol):
     def history(self, pipeline: Pipeline, now: float) -> Sequence[Run]:
         """List all runs, oldest start first."""
 
+    def reported(self, run: Run) -> Run:
+        """Return a latest run as the next answer reports it, its number possibly wrong."""
+
     def witness(self, runs: Iterable[Run], operation: str, now: float) -> None:
         """Take note of what an answer of `operation`, by the vendor's name, tells at `now`."""
 
@@ -87,6 +90,10 @@ class Destined:
         return History(
             range(1, latest.number + 1) if latest else (), lambda number: self._run(pipeline, number, now)
         )
+
+    def reported(self, run: Run) -> Run:
+        """Return the run as it is."""
+        return run
 
     def witness(self, runs: Iterable[Run], operation: str, now: float) -> None:
         """Take no note: what was told can be computed."""

@@ -7,7 +7,7 @@ any cloud can serve it.
 
 from bisect import insort
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from exporter.simulator.project import History
@@ -44,7 +44,8 @@ class Truth:
 class _Line:
     """A pipeline: its tales in order of start, the deleted ones too, and which numbers come next or were kept free.
 
-    `shown` is how its latest run, if that was over, was shown last.
+    `shown` is how its latest run, if that was over, was shown last. `misreport` is the number with which the next answer
+    reports its latest run by mistake, if any.
     """
 
     pipeline: Pipeline
@@ -53,6 +54,7 @@ class _Line:
     reserved: set[int] = field(default_factory=set)
     epoch: int = 0
     shown: tuple[Turn, Run] | None = None
+    misreport: int | None = None
 
 
 class Story:
@@ -89,6 +91,10 @@ class Story:
     def skip(self, pipeline_id: str, count: int = 1) -> None:
         """Let the next numbers be those of no run, ever."""
         self._lines[pipeline_id].next += count
+
+    def misreport(self, pipeline_id: str, number: int) -> None:
+        """Let the next answer that reports the latest run of a pipeline do so with this number."""
+        self._lines[pipeline_id].misreport = number
 
     def reset_numbers(self, pipeline_id: str, now: float, *, delete: bool = False) -> None:
         """Let numbers begin anew at 1; the runs so far stay in the history, unless `delete`."""
@@ -232,6 +238,12 @@ class Story:
         now = _moment(now)
         tales = [tale for tale in self._lines[pipeline.id].tales if tale.exists(now)]
         return History(tales, lambda tale: tale.seen(self.world, now))
+
+    def reported(self, run: Run) -> Run:
+        """Return a latest run as the next answer reports it, its number wrong if that was asked for."""
+        line = self._lines[run.pipeline_id]
+        number, line.misreport = line.misreport, None
+        return run if number is None else replace(run, number=number)
 
     def witness(self, runs: Iterable[Run], operation: str, now: float) -> None:
         """Note what an answer of `operation` tells at `now`; runs of others are none of ours."""

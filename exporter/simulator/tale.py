@@ -36,7 +36,7 @@ class Telling:
     """What an answer of `operation` told of a run at `moment`: its state, start and end, if they were told.
 
     `stages` are (name, status, seconds from start to end) of each, the last None unless it has both times; there are
-    none if it told of none.
+    none if it told of none. `misreported` is whether it had the number of another run.
     """
 
     moment: float
@@ -45,6 +45,7 @@ class Telling:
     start: float
     end: float | None
     stages: tuple[tuple[str, Status, int | None], ...]
+    misreported: bool = False
 
     @property
     def final(self) -> bool:
@@ -53,7 +54,8 @@ class Telling:
 
     def repeats(self, other: "Telling") -> bool:
         """Tell whether another one told the same of the run."""
-        return (self.status, self.end, self.stages) == (other.status, other.end, other.stages)
+        mine = (self.status, self.end, self.stages, self.misreported)
+        return mine == (other.status, other.end, other.stages, other.misreported)
 
 
 _FINAL = frozenset(status.value for status in Status if status.over)
@@ -119,7 +121,8 @@ class Tale:
             (stage.name, stage.status, stage.end - stage.start if stage.start and stage.end else None)
             for stage in run.stages
         )
-        telling = Telling(moment, operation, run.said, run.start, run.end, stages)
+        misreported = run.number != self.number
+        telling = Telling(moment, operation, run.said, run.start, run.end, stages, misreported)
         known = self._known(telling)
         if known is None or not telling.repeats(known):
             self.tellings = (*self.tellings, telling)

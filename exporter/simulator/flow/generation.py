@@ -165,8 +165,10 @@ class Generation(ABC):
         wanted = RunsWanted(query.text("status"), query.number("triggerMode"), started)
         page = self._page(self._organization.runs(pipeline, wanted, visit.now), query)
         runs = [brief(run) for run in page.rows]
-        records = [self._run_row(pipeline, run, self._ended(run)) for run in runs]
-        told = [self._outline(run) for run in runs]
+        reported = self._organization.reported(runs)
+        records = [self._run_row(pipeline, run, self._ended(run)) for run in reported]
+        # A run with a wrong number is another run here, of which there is nothing to tell.
+        told = [self._outline(run) for run, as_told in zip(runs, reported, strict=True) if run is as_told]
         return replace(self._listed("pipelineRuns", records, page, visit), runs=told)
 
     def get_run(self, request: Request, visit: Visit) -> Good:

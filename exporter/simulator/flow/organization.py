@@ -154,6 +154,11 @@ class Organization:
             case _:
                 return rows[::-1]
 
+    def reported(self, runs: list[Run]) -> list[Run]:
+        """Return the rows of a page as the next answer reports them, the number of the newest possibly wrong."""
+        newest = max(runs, key=lambda run: run.number, default=None)
+        return [self._project.runs.reported(run) if run is newest else run for run in runs]
+
 
 def executor(run: Run) -> str:
     """Tell who started a run."""

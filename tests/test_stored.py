@@ -1,0 +1,250 @@
+"""States that released versions wrote stay readable for ever, and stored records only grow at the end.
+
+`tests/data/state/` has a state file of each layout of the records, with every field set. A file is written once, by the
+version whose layout it has, and never changed:
+
+    python -m tests.test_stored tests/data/state/NAME.db
+"""
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import msgspec
+import pytest
+
+from exporter import memory
+from exporter.ledger import Ended, Gap, Open, Series, State, Survey
+from exporter.memory import Memory, Remembered, Waiting, read, read_durations, written, written_durations
+from exporter.model import Job, Run, Stage, Status, Step, Trigger
+from exporter.store import Changes, Key, PipelineKey, ProjectKey, Store
+from exporter.tally import Bounds, Durations, Histogram, Tally
+
+NOON = 1_700_000_000.0
+BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
+KEY = Key("codearts", "https://cloud.example", "54f90b75fc1447b1b65e8d3a9f77923d")
+STAYS, LEFT = PipelineKey(KEY, "stays"), PipelineKey(KEY, "left")
+PROJECT = ProjectKey(KEY, "payments")
+
+HERE = Path(__file__).parent
+STATES = sorted((HERE / "data" / "state").glob("*.db"))
+LAYOUT = HERE / "golden" / "stored_records.json"
+
+
+def a_run(number: int, status: Status) -> Run:
+    """A run with every field set."""
+    step = Step("compile", 1, "maven", Status.SUCCESS, 9.0)
+    job = Job("jar", 2, Status.SUCCESS, NOON + 1, 10.0, (step,))
+    return Run(
+        id=f"run-{number}",
+        number=number,
+        status=status,
+        start=NOON,
+        end=NOON + 50,
+        trigger=Trigger.MERGE_REQUEST,
+        branch="main",
+        tag="v1",
+        commit="c" * 40,
+        executor="e" * 32,
+        event="merge_request",
+        merge_id="7",
+        source_branch="feature",
+        url="https://cloud.example/run",
+        stages=(Stage("build", 1, Status.SUCCESS, NOON + 1, 20.0, (job,)),),
+    )
+
+
+def a_state() -> State:
+    """A state with every field set."""
+    fields: dict[str, Any] = {
+        "high": 40,
+        "high_start": NOON + 1,
+        "numbered": False,
+        "began": NOON - 9,
+        "latest": "run-40",
+        "open": (Open("run-39", 39, NOON, reopened=True, hidden=NOON + 2, end=NOON + 3, end_since=NOON + 4),),
+        "wanted": (Gap(30, 33, NOON + 5, NOON + 6, NOON + 7, missed=False),),
+        "void": (Gap(20, 22, NOON + 5, NOON + 6, NOON + 7, missed=True),),
+        "survey": Survey(11, NOON + 8),
+        "ended": tuple(
+            Ended(f"run-{38 - at}", 38 - at, status, NOON + at) for at, status in enumerate(Status)
+        ),
+        "carried": Series(2, NOON + 9, NOON + 10),
+        "carried_to": 12,
+        "series": Series(3, NOON + 11, NOON + 12),
+        "recoveries": (37,),
+        "finished": a_run(38, Status.FAILED),
+        "missed": ("run-8",),
+        "strange": "run-7",
+    }
+    if "leap" in State.__struct_fields__:
+        fields["leap"] = a_run(4000, Status.RUNNING)
+    return State(**fields)
+
+
+def some_durations() -> Durations:
+    """Histograms with observations of runs and stages."""
+    return Durations(
+        runs_created=NOON - 2,
+        stages_created=NOON - 1,
+        runs={Status.SUCCESS: Histogram((1, 2, 3, 4), 5.5), Status.FAILED: Histogram((0, 0, 1, 0), 99.0)},
+        stages={("build", Status.SUCCESS): Histogram((1, 0, 2), 7.25)},
+    )
+
+
+def a_memory() -> Remembered:
+    """What is remembered of a pipeline, with every field set."""
+    found = Memory(
+        name="checkout",
+        state=a_state(),
+        tally=Tally(
+            created=NOON - 3,
+            runs={Status.SUCCESS: 5, Status.FAILED: 4, Status.CANCELED: 3, Status.IGNORED: 2},
+            retries={Status.SUCCESS: 1, Status.FAILED: 2, Status.CANCELED: 3, Status.IGNORED: 4},
+            missed=6,
+            recoveries=7,
+            recovery_seconds=8.5,
+        ),
+        durations=some_durations(),
+        run="run-40",
+        status=Status.SUSPENDED,
+        change=NOON + 13,
+        waiting=(Waiting("approve", 3, Status.PAUSED, NOON + 14),),
+    )
+    return Remembered(found, NOON + 15)
+
+
+async def _write(path: Path) -> None:
+    """Write a state file with every record and every field."""
+    store, _ = Store.open(path, NOON)
+    await store.save(
+        Changes(
+            pipelines=dict.fromkeys((STAYS, LEFT), written(a_memory(), BOUNDS)),
+            left={LEFT: NOON + 16},
+            projects={PROJECT: written_durations(some_durations(), BOUNDS)},
+        )
+    )
+    await store.close()
+
+
+EXPECTED = {
+    "1-first": msgspec.structs.replace(
+        a_memory(),
+        memory=msgspec.structs.replace(
+            a_memory().memory, state=msgspec.structs.replace(a_state(), leap=None)
+        ),
+    ),
+    "2-leap": a_memory(),
+}
+"""What each file holds, by its name."""
+
+
+def opened(golden: Path, directory: Path) -> Any:
+    """Return what the store reads from a copy of a golden state file."""
+    path = directory / "state.db"
+    shutil.copy(golden, path)
+    store, stored = Store.open(path, NOON)
+    asyncio.run(store.close())
+    assert sorted(file.name for file in directory.iterdir()) == ["state.db", "state.db.lock"], "set aside"
+    return stored
+
+
+@pytest.mark.parametrize("golden", STATES, ids=lambda path: path.stem)
+def test_state_of_each_layout_is_read_whole(golden, tmp_path):
+    stored = opened(golden, tmp_path)
+    assert {key: row.left for key, row in stored.pipelines.items()} == {STAYS: None, LEFT: NOON + 16}
+    for row in stored.pipelines.values():
+        assert read(row.data, BOUNDS, NOON + 99) == EXPECTED[golden.stem]
+    assert stored.projects.keys() == {PROJECT}
+    assert read_durations(stored.projects[PROJECT], BOUNDS, NOON + 99) == some_durations()
+
+
+def test_every_state_file_has_its_expectation():
+    assert [path.stem for path in STATES] == sorted(EXPECTED)
+
+
+def test_present_records_are_those_of_the_newest_state_file(tmp_path):
+    """A new field needs a new file; the ones before it stay as they are."""
+    stored = opened(STATES[-1], tmp_path)
+    assert written(a_memory(), BOUNDS) == stored.pipelines[STAYS].data
+    assert written_durations(some_durations(), BOUNDS) == stored.projects[PROJECT]
+
+
+# The layout of the records
+
+
+def structs(kind: Any) -> dict[str, type[msgspec.Struct]]:
+    """Return the structs that a stored type consists of, by name, itself included."""
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        parts = get_args(kind) if get_origin(kind) is not None or isinstance(kind, UnionType) else ()
+        return {name: one for part in parts for name, one in structs(part).items()}
+    found: dict[str, type[msgspec.Struct]] = {kind.__name__: kind}
+    for field in msgspec.structs.fields(kind):
+        found |= structs(field.type)
+    return found
+
+
+def layout(kind: type[msgspec.Struct]) -> list[str]:
+    """Return the fields of a struct in the order in which they are stored, with their types."""
+    fields = (
+        (field.encode_name, re.sub(r"\b([a-z_]+\.)+", "", str(field.type)))
+        for field in msgspec.structs.fields(kind)
+    )
+    return [f"{name}: {kind}" for name, kind in fields]
+
+
+def misfits(kind: type[msgspec.Struct], before: list[str]) -> list[str]:
+    """Say why records written with the fields `before` would be misread as `kind`."""
+    fields = msgspec.structs.fields(kind)
+    now = layout(kind)
+    found = [
+        f"{kind.__name__}: {one} stood here" for at, one in enumerate(before) if now[at : at + 1] != [one]
+    ]
+    added = fields[len(before) :]
+    return found + [f"{kind.__name__}.{field.name}: has no default" for field in added if field.required]
+
+
+RECORDS = structs(memory._Pipeline)  # the records have no other name
+
+
+@pytest.mark.parametrize("name", sorted(json.loads(LAYOUT.read_text())))
+def test_stored_record_only_grows_at_its_end(name):
+    """A field that was inserted, removed, reordered or changed its type would be read as another one.
+
+    After a mere renaming in a record that is stored as an array, rename it in the file too.
+    """
+    assert not misfits(RECORDS[name], json.loads(LAYOUT.read_text())[name])
+
+
+def test_every_stored_record_has_its_layout_on_file():
+    assert sorted(RECORDS) == sorted(json.loads(LAYOUT.read_text()))
+
+
+BEFORE = ["first: <class 'int'>", "second: <class 'str'>"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ([("first", int), ("second", str)], True),
+        ([("first", int), ("second", str), ("third", int, 0)], True),
+        ([("first", int), ("second", str), ("third", int)], False),
+        ([("first", int), ("third", int), ("second", str)], False),
+        ([("first", int)], False),
+        ([("second", str), ("first", int)], False),
+        ([("first", int), ("second", int)], False),
+    ],
+    ids=["same", "appended", "appended without default", "inserted", "removed", "reordered", "other type"],
+)
+def test_layout_check_finds_misfits(fields, fits):
+    record = msgspec.defstruct("Record", fields, array_like=True)
+    assert (misfits(record, BEFORE) == []) is fits
+
+
+if __name__ == "__main__":
+    asyncio.run(_write(Path(sys.argv[1])))
