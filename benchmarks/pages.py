@@ -38,11 +38,11 @@ from benchmarks.state import Cloud, settings
 from exporter import process
 from exporter.assembly import assemble
 from exporter.board import View
-from exporter.clock import SystemClock
+from exporter.core.clock import SystemClock
+from exporter.core.model import Status
 from exporter.daemon import Server, listen
 from exporter.exposition import Format, Variant
 from exporter.metrics import PIPELINE_LABELS, Family, Type, catalogue
-from exporter.model import Status
 from exporter.tally import Histogram
 from exporter.web import application
 

@@ -17,14 +17,14 @@ import msgspec
 from exporter import __version__
 from exporter.auth import Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError, query_string
 from exporter.budget import Budget
-from exporter.clock import Clock
 from exporter.config.secret import SecretError
+from exporter.core.clock import Clock
+from exporter.core.failures import Fault, Kind
+from exporter.core.health import Activity
+from exporter.core.redaction import printable
 from exporter.credential import Credential
-from exporter.fault import Fault, Kind
-from exporter.health import Activity
 from exporter.providers.base import Call, Provider
 from exporter.providers.wire import too_complex
-from exporter.redaction import printable
 from exporter.telemetry import Telemetry
 from exporter.transport import Connections, Transport
 

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Mapping
 
 from exporter.board import Board, Missed, bounds
-from exporter.clock import Clock
 from exporter.config.schema import Config
+from exporter.core.clock import Clock
+from exporter.core.shard import Shard
 from exporter.memory import (
     Past,
     Remembered,
@@ -22,7 +23,6 @@ from exporter.memory import (
     written_durations,
 )
 from exporter.providers import AnyProject
-from exporter.shard import Shard
 from exporter.store import (
     Changes,
     Key,

@@ -11,6 +11,7 @@ import msgspec
 
 from exporter.backfill import LONGEST, Asks, Backfill
 from exporter.config.schema import HistogramScope, Metrics
+from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.ledger import (
     Count,
     Event,
@@ -26,7 +27,6 @@ from exporter.ledger import (
     unread,
 )
 from exporter.memory import Memory, Past, Remembered, Waiting
-from exporter.model import Pipeline, Run, Stage, Status
 from exporter.tally import STAGE_NAMES_OF_PIPELINE, STAGE_NAMES_OF_PROJECT, Bounds, Durations, Tally
 
 ABSENCES = 3

@@ -5,7 +5,7 @@ Ours, since rate-limit libraries know no injected clock.
 
 import asyncio
 
-from exporter.clock import Clock
+from exporter.core.clock import Clock
 
 
 class Budget:

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from exporter.auth import Auth
-from exporter.clock import Clock
-from exporter.fault import Fault, Kind
+from exporter.core.clock import Clock
+from exporter.core.failures import Fault, Kind
 
 LONGEST_PAUSE = 3600.0
 """Seconds between tries with a refused credential, at most; also the longest pause that a provider can order."""

@@ -9,11 +9,11 @@ from functools import partial
 
 from exporter.api import Answer, Api, ApiError
 from exporter.board import Board
-from exporter.clock import Clock
-from exporter.fault import Kind
+from exporter.core.clock import Clock
+from exporter.core.failures import Kind
+from exporter.core.model import Run
 from exporter.inquiry.runlist import RunList, supposed
 from exporter.ledger import RUNS, Reach
-from exporter.model import Run
 from exporter.providers.base import Provider, Sweeping
 from exporter.report import HOPELESS, Outcome, Report
 

@@ -12,9 +12,9 @@ import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from exporter.config.fields import PipelineEntry
-from exporter.model import Pipeline, label, name_label
+from exporter.core.model import Pipeline, label, name_label
+from exporter.core.shard import Shard
 from exporter.providers import AnyProject
-from exporter.shard import Shard
 
 
 def no_member(project: AnyProject) -> str:

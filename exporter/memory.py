@@ -7,8 +7,8 @@ from zlib import crc32
 
 import msgspec
 
+from exporter.core.model import Status
 from exporter.ledger import State
-from exporter.model import Status
 from exporter.tally import Bounds, Durations, Histogram, Tally
 
 

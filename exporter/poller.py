@@ -17,13 +17,13 @@ import msgspec
 from exporter.api import Answer, Api, ApiError
 from exporter.archive import Archive
 from exporter.board import Board
-from exporter.clock import Clock
 from exporter.config.schema import Poll
-from exporter.fault import Kind
+from exporter.core.clock import Clock
+from exporter.core.failures import Kind
+from exporter.core.model import Run, label
 from exporter.inquiry import inquiry
 from exporter.looks import Looks
 from exporter.membership import Membership
-from exporter.model import Run, label
 from exporter.providers.base import AnyProvider, Listing, Place
 from exporter.report import Outcome, Report
 from exporter.telemetry import Telemetry

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from exporter.board import Board, ProjectView, View
-from exporter.clock import Clock
+from exporter.core.clock import Clock
 from exporter.exposition import Body, Exposition, Variant
 from exporter.telemetry import Telemetry
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from exporter.core.model import ENDS, Run, Status
 from exporter.ledger import Count, Event
-from exporter.model import ENDS, Run, Status
 
 OTHER_STAGES = "(other)"
 STAGE_NAMES_OF_PIPELINE = 100

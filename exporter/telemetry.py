@@ -21,10 +21,10 @@ from prometheus_client import (
 )
 
 from exporter import __version__
-from exporter.fault import Fault
+from exporter.core.failures import Fault
+from exporter.core.redaction import redact
+from exporter.core.shard import Shard
 from exporter.providers.base import REJECTIONS
-from exporter.redaction import redact
-from exporter.shard import Shard
 
 _CACHED = "Cached: set by polls, not by the scrape."
 _OTHER = "other"

@@ -25,9 +25,9 @@ import msgspec
 from exporter.bodies import BODY_LIMIT, SMALL, Bodies
 from exporter.config.fields import CA_LIMIT
 from exporter.config.secret import Secret
-from exporter.fault import Fault, Kind
+from exporter.core.failures import Fault, Kind
+from exporter.core.redaction import redact, register_proxy
 from exporter.files import NotUsableError, check_file
-from exporter.redaction import redact, register_proxy
 
 FAILURE_LIMIT = 1024 * 1024
 """Most bytes of an answer whose status is a failure; an honest one has a few thousand."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from exporter.board import ProjectView, View
-from exporter.model import Status
+from exporter.core.model import Status
 from exporter.simulator import Story, Telling, Truth
 from exporter.tally import Bounds, Histogram
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter import redaction
+from exporter.core import redaction
 from exporter.simulator import CodeArts, World, running
 from tests.support import project
 

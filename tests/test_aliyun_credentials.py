@@ -15,7 +15,7 @@ from exporter.auth.aliyun import AuthSection, Default, authentication, signature
 from exporter.auth.keys import Keys
 from exporter.config.fields import Context
 from exporter.config.secret import SecretError
-from exporter.redaction import MASK
+from exporter.core.redaction import MASK
 from tests.support import masked
 
 NOW = 1_705_307_400.0

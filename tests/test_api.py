@@ -22,8 +22,8 @@ from starlette.routing import Mount
 
 from exporter.api import Answer, Api, ApiError
 from exporter.budget import Budget
+from exporter.core.failures import Kind
 from exporter.credential import Credential
-from exporter.fault import Kind
 from exporter.providers import Call
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
 from exporter.telemetry import Telemetry

@@ -13,9 +13,9 @@ import pytest
 from exporter.archive import FORGET
 from exporter.assembly import Exporter, assemble
 from exporter.board import Board, View
+from exporter.core.model import Pipeline, Run, Stage, Status
+from exporter.core.shard import Shard
 from exporter.ledger import Reach
-from exporter.model import Pipeline, Run, Stage, Status
-from exporter.shard import Shard
 from exporter.simulator import CodeArts, Mischief, World, running
 from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, SaveTimeoutError, Store, Stored
 from tests.conftest import Cloud

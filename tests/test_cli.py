@@ -15,7 +15,7 @@ import yaml
 
 from exporter import __version__
 from exporter.cli import main
-from exporter.shard import Shard
+from exporter.core.shard import Shard
 from tests.running import Samples, command
 from tests.support import project
 
@@ -107,7 +107,7 @@ class TestShards:
     def test_the_name_of_the_pod_tells_the_index(self, write, monkeypatch, capsys, host, code, words):
         """With `--shard.total` alone, here from the environment."""
         monkeypatch.setattr("platform.node", lambda: host)
-        monkeypatch.setattr("exporter.logs.configure", lambda *_: None)
+        monkeypatch.setattr("exporter.core.logs.configure", lambda *_: None)
         monkeypatch.setenv("PIPELINE_EXPORTER_SHARD_TOTAL", "3")
         with pytest.raises(SystemExit) as ended:
             sys.exit(main(["check-config", write(project())]))

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.config.schema import Config
-from exporter.fault import Fault, Kind
-from exporter.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
+from exporter.core.failures import Fault, Kind
+from exporter.core.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
 from exporter.providers import Batch, connect
 from exporter.providers.base import Batching
 from exporter.providers.codearts import ENDPOINTS

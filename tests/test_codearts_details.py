@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.auth import Outgoing, query_string
-from exporter.fault import Kind
-from exporter.model import JOBS, LABEL_LENGTH, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger
+from exporter.core.failures import Kind
+from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger
 from exporter.providers import connect
 from exporter.providers.base import Call, Detail
 from exporter.simulator import gateway

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.fault import Kind
-from exporter.model import LABEL_LENGTH, Run, Status
+from exporter.core.failures import Kind
+from exporter.core.model import LABEL_LENGTH, Run, Status
 from exporter.providers.base import Listing, Place
 from tests.support import PROJECT_ID
 from tests.test_codearts import (

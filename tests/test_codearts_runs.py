@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.fault import Kind
-from exporter.model import LABEL_LENGTH, Run, Stage, Status, Trigger
+from exporter.core.failures import Kind
+from exporter.core.model import LABEL_LENGTH, Run, Stage, Status, Trigger
 from exporter.providers.base import Batching, Place, Runs
 from tests.support import PIPELINE_ID, PROJECT_ID
 from tests.test_codearts import (

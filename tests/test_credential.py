@@ -16,8 +16,8 @@ import pytest
 from exporter.api import Api
 from exporter.auth import Outgoing, Renewal
 from exporter.budget import Budget
+from exporter.core.failures import Fault, Kind
 from exporter.credential import LONGEST_PAUSE, Credential
-from exporter.fault import Fault, Kind
 from exporter.simulator import CodeArts, Credentials, World, running
 from exporter.telemetry import Telemetry
 from exporter.transport import Transport, tls_context

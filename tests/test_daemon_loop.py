@@ -11,7 +11,7 @@ import time
 import httpx
 
 from exporter import connections, daemon
-from exporter.clock import SystemClock
+from exporter.core.clock import SystemClock
 from exporter.exposition import Body
 from exporter.publisher import Publisher
 from tests.support import config

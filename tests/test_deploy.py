@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from exporter.shard import Shard, chosen
+from exporter.core.shard import Shard, chosen
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"

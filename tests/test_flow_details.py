@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.fault import Kind
-from exporter.model import JOBS, LABEL_LENGTH, STAGES, Job, Run, Stage, Status, Trigger
+from exporter.core.failures import Kind
+from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, Job, Run, Stage, Status, Trigger
 from exporter.providers.base import Detail
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.personal_records import SECRET

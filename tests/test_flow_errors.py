@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.fault import Fault, Kind
+from exporter.core.failures import Fault, Kind
 from exporter.providers.base import Call, Place
 from exporter.providers.flow.errors import TELLING
 from exporter.simulator import Mischief

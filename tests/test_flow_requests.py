@@ -8,7 +8,7 @@ import pytest
 
 from exporter.auth import Outgoing, query_string
 from exporter.config.schema import Config
-from exporter.fault import Kind
+from exporter.core.failures import Kind
 from exporter.providers import connect
 from exporter.providers.base import Call, Page, Place, Sweeping, Window
 from exporter.simulator import Flow, World

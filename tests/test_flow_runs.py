@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.fault import Kind
-from exporter.model import LABEL_LENGTH, Run, Status, Trigger
+from exporter.core.failures import Kind
+from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.base import Place, Runs
 from exporter.simulator import Status as Told
 from exporter.simulator.flow.organization import executor

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from exporter.assembly import assemble
+from exporter.core.failures import Fault, Kind
+from exporter.core.health import Activity, Health
 from exporter.daemon import _Scheduler
-from exporter.fault import Fault, Kind
-from exporter.health import Activity, Health
 from exporter.publisher import Publisher
 from exporter.transport import Connections
 from tests.running import exporter

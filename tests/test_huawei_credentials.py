@@ -19,8 +19,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from exporter.auth import Auth, Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError
 from exporter.auth.huawei import AuthSection, Default, Password, Temporary, authentication
 from exporter.config.secret import SecretError
-from exporter.fault import Fault, Kind
-from exporter.redaction import MASK
+from exporter.core.failures import Fault, Kind
+from exporter.core.redaction import MASK
 from exporter.simulator import gateway
 from exporter.simulator.gateway import Credentials
 from tests.support import masked

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from exporter.core.model import ENDS, Run, Stage, Status
 from exporter.ledger import (
     Count,
     Ended,
@@ -33,7 +34,6 @@ from exporter.ledger import (
     unread,
 )
 from exporter.ledger.rules import APART, DAY, HOUR, KEPT, LEAP, OPEN, WEEK
-from exporter.model import ENDS, Run, Stage, Status
 
 NOON = 1_700_000_000.0
 SUCCESS, FAILED, RUNNING = Status.SUCCESS, Status.FAILED, Status.RUNNING

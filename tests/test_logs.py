@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.logs import FIELDS, FORMATS, Formatter, configure
+from exporter.core.logs import FIELDS, FORMATS, Formatter, configure
 
 FORMS = pytest.mark.parametrize("form", FORMATS)
 _PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"=]+)(?: |$)')

@@ -15,12 +15,12 @@ from exporter.api import Answer, Api, ApiError
 from exporter.assembly import assemble
 from exporter.board import Board, View
 from exporter.config.schema import Metrics
-from exporter.fault import Fault, Kind
+from exporter.core.failures import Fault, Kind
+from exporter.core.model import Pipeline, Run, Status
 from exporter.ledger import APART
 from exporter.ledger.rules import DAY, HOUR, WEEK
 from exporter.looks import Looks
 from exporter.memory import Past
-from exporter.model import Pipeline, Run, Status
 from exporter.providers.base import Call, Detail, Place, Provider, Runs
 from exporter.report import FAILURES, Report
 from exporter.simulator import CodeArts, Mischief, Story, World, running

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from exporter.core.model import LABEL_LENGTH, Pipeline
+from exporter.core.shard import Shard
 from exporter.membership import ABSENCES, AGREEING, Claims, Membership, no_member
-from exporter.model import LABEL_LENGTH, Pipeline
-from exporter.shard import Shard
 from tests.support import config, project
 
 DISCOVERS: dict[str, Any] = {"pipelines": [], "discover": {}}

@@ -12,12 +12,12 @@ from prometheus_client import Metric
 
 from exporter.board import Board, View
 from exporter.config.schema import Metrics, RunInfoLabel
-from exporter.fault import Fault, Kind
+from exporter.core.failures import Fault, Kind
+from exporter.core.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
+from exporter.core.shard import Shard
 from exporter.memory import Past
 from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
-from exporter.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
 from exporter.providers import connect
-from exporter.shard import Shard
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, config, connected
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.auth.reply import destination
-from exporter.model import LABEL_LENGTH, label, name_label
-from exporter.redaction import MASK, Redactor, register, register_proxy
+from exporter.core.model import LABEL_LENGTH, label, name_label
+from exporter.core.redaction import MASK, Redactor, register, register_proxy
 
 SECRETS = ["a-token-of-words", "p@ss w/rd%41\"é'", "wJalrXUtnFEMI/K7MDENG+bPxRfi", "x" * 5000]
 

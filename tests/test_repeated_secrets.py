@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 import yaml
 
-from exporter.redaction import MASK
+from exporter.core.redaction import MASK
 from tests.drivers.probe import HealthProbe
 from tests.running import command, eventually, exporter
 from tests.support import PROJECT_ID, project

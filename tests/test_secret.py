@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from exporter.auth.huawei import TokenSection
 from exporter.config.schema import Config
 from exporter.config.secret import FileSecret, Secret, SecretError
-from exporter.redaction import MASK
+from exporter.core.redaction import MASK
 from tests.support import config, project
 
 VALUE = "a-token-that-nobody-may-see"

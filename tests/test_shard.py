@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.assembly import assemble
-from exporter.shard import Shard, chosen
+from exporter.core.shard import Shard, chosen
 from tests.running import Process, Samples, command, eventually, exporter
 from tests.support import FakeClock, config, shown
 

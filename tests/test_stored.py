@@ -19,9 +19,9 @@ import msgspec
 import pytest
 
 from exporter import memory
+from exporter.core.model import Job, Run, Stage, Status, Step, Trigger
 from exporter.ledger import Ended, Gap, Open, Series, State, Survey
 from exporter.memory import Memory, Remembered, Waiting, read, read_durations, written, written_durations
-from exporter.model import Job, Run, Stage, Status, Step, Trigger
 from exporter.store import Changes, Key, PipelineKey, ProjectKey, Store
 from exporter.tally import Bounds, Durations, Histogram, Tally
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as ClientHistogram
 
+from exporter.core.model import ENDS, Run, Stage, Status
 from exporter.ledger import Count, Event
-from exporter.model import ENDS, Run, Stage, Status
 from exporter.tally import OTHER_STAGES, STAGE_NAMES_OF_PIPELINE, Bounds, Exemplar, Histogram, Tally
 
 BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from exporter.config.secret import Secret
-from exporter.fault import Fault
+from exporter.core.failures import Fault
 from exporter.transport import Connections, Transport, tls_context
 from tests.test_api import Door, http, opened, saying
 

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from exporter.board import ProjectView, View
 from exporter.config.schema import Metrics
+from exporter.core.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.exposition import Exposition, Format, Variant
 from exporter.ledger import Series
 from exporter.metrics import Catalogue, Family, Sample, Type
-from exporter.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.tally import Durations, Exemplar, Histogram, Tally
 
 VARIANTS = (

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from exporter.fault import Fault
+from exporter.core.failures import Fault
 
 UNRESERVED = "-_.~"
 """What stays as it is in a signed URL, beside letters and digits (RFC 3986, section 2.3)."""

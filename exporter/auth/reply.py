@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from exporter.redaction import redact
+from exporter.core.redaction import redact
 
 LONGEST_WAIT = 99_999.0
 """Seconds of which nobody is believed to ask for more."""

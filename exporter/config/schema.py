@@ -20,9 +20,9 @@ from exporter.config.fields import (
     placed,
     without_twins,
 )
+from exporter.core.redaction import redact
 from exporter.files import NotUsableError, read_file
 from exporter.providers import AnyProject
-from exporter.redaction import redact
 
 Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
 

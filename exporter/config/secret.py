@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from exporter.core.redaction import MASK, register
 from exporter.files import NotUsableError, check_file, read_file
-from exporter.redaction import MASK, register
 
 _FILE_LIMIT = 64 << 10
 

@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 from prometheus_client.utils import floatToGoString
 
+from exporter.core.redaction import redact
 from exporter.metrics import Family, Type
-from exporter.redaction import redact
 from exporter.tally import Exemplar, Histogram
 
 V = TypeVar("V")

@@ -6,8 +6,8 @@ in which something has happened.
 
 from exporter.api import Api
 from exporter.board import Board
-from exporter.clock import Clock
 from exporter.config.schema import Poll
+from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.inquiry.batched import BatchInquiry
 from exporter.inquiry.sweeping import SweepInquiry

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from exporter.api import Api, ApiError
 from exporter.board import Board
-from exporter.clock import Clock
-from exporter.fault import Kind
+from exporter.core.clock import Clock
+from exporter.core.failures import Kind
 from exporter.inquiry.batching import Batches, Plan
 from exporter.report import Outcome, Report
 

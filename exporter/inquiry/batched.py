@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from exporter.api import Api
 from exporter.board import Board
-from exporter.clock import Clock
+from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.providers.base import Batching
 from exporter.report import Outcome, Report

@@ -10,9 +10,9 @@ from itertools import pairwise
 import msgspec
 
 from exporter.api import Answer, Api, ApiError
-from exporter.fault import Kind
+from exporter.core.failures import Kind
+from exporter.core.model import Run, Status, Trigger
 from exporter.ledger import RUNS, Reach, Search
-from exporter.model import Run, Status, Trigger
 from exporter.providers.base import Place, Provider
 from exporter.report import Report
 

@@ -17,12 +17,12 @@ from hashlib import sha256
 
 from exporter.api import Answer, Api, ApiError
 from exporter.board import Board
-from exporter.clock import Clock
-from exporter.fault import Kind
+from exporter.core.clock import Clock
+from exporter.core.failures import Kind
+from exporter.core.model import Run
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.inquiry.runlist import RunList, is_outline, supposed
 from exporter.ledger import RUNS, Reach
-from exporter.model import Run
 from exporter.providers.base import Place, Sweeping, Window
 from exporter.report import Outcome, Report
 

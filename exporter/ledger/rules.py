@@ -28,8 +28,8 @@ from enum import Enum, auto
 
 import msgspec
 
+from exporter.core.model import Run, Status
 from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
-from exporter.model import Run, Status
 
 KEPT = 20
 """Ended runs kept one by one; older ones live on only in what was carried from them."""

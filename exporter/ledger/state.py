@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from exporter.model import Run, Status
+from exporter.core.model import Run, Status
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):

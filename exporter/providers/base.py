@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from exporter.fault import Fault
-from exporter.model import Run
+from exporter.core.failures import Fault
+from exporter.core.model import Run
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

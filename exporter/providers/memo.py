@@ -2,7 +2,7 @@
 
 import msgspec
 
-from exporter.model import Run
+from exporter.core.model import Run
 from exporter.providers.base import Batch
 
 _KEPT = 200_000

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from exporter.model import LABEL_LENGTH, Run, Status, Trigger
+from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
+from exporter.core.redaction import printable, redact
 from exporter.providers.base import Reading, Runs
 from exporter.providers.wire import Number, Text, Time, UnusableError, text
-from exporter.redaction import printable, redact
 
 _WORD_LENGTH = 1024
 """Characters kept of a word without translation; logs and labels cut it further."""

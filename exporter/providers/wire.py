@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from exporter.auth.reply import destination
-from exporter.fault import Fault, Kind
+from exporter.core.failures import Fault, Kind
 from exporter.providers.base import Call
 
 Time = int | float | str | None

@@ -8,8 +8,8 @@ import msgspec
 from exporter.auth import RenewalError, Reply, UnansweredError
 from exporter.auth.huawei.errors import Refusal, destination, read_refusal
 from exporter.config.secret import SecretError
-from exporter.fault import Fault, Kind
-from exporter.redaction import printable
+from exporter.core.failures import Fault, Kind
+from exporter.core.redaction import printable
 
 BODY_LIMIT = 1 << 20
 """Bytes of an answer that are read; an honest one has a few thousand."""

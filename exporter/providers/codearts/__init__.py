@@ -6,8 +6,9 @@ from urllib.parse import quote
 import msgspec
 
 from exporter.auth.huawei import authentication
-from exporter.fault import Fault, Kind
-from exporter.model import Run
+from exporter.core.failures import Fault, Kind
+from exporter.core.model import Run
+from exporter.core.redaction import redact
 from exporter.providers.base import Batch, Call, Detail, Listing, Place, Reading, Runs
 from exporter.providers.codearts.errors import read_fault
 from exporter.providers.codearts.fields import FIELDS, SERVICE
@@ -25,7 +26,6 @@ from exporter.providers.memo import Known, Memo
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import asked_for, fill, is_id, named
 from exporter.providers.wire import UnusableError, outline, text
-from exporter.redaction import redact
 
 __all__ = ["ENDPOINTS", "FIELDS", "SERVICE", "CodeArts", "Project", "authentication"]
 

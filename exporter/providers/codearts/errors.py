@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
-from exporter.fault import Fault, Kind
+from exporter.core.failures import Fault, Kind
 from exporter.providers.base import Call
 from exporter.providers.wire import misfit, parse, wordless
 

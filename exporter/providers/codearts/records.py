@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from exporter.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label, name_label
+from exporter.core.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label, name_label
 from exporter.providers.base import Reading
 from exporter.providers.values import Values, elapsed
 from exporter.providers.wire import (

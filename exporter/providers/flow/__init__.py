@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import msgspec
 
 from exporter.auth.aliyun import authentication
-from exporter.fault import Fault, Kind
-from exporter.model import Run
+from exporter.core.failures import Fault, Kind
+from exporter.core.model import Run
+from exporter.core.redaction import redact
 from exporter.providers.base import Call, Detail, Listing, Page, Place, Runs, Sweep, Window
 from exporter.providers.flow.dialects import GET_RUN, LIST_PIPELINES, LIST_RUNS, PAGE_SIZE, dialect_of
 from exporter.providers.flow.errors import read_fault
@@ -17,7 +18,6 @@ from exporter.providers.flow.records import DetailRecord, PipelineRecord, Reader
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import fill
 from exporter.providers.wire import UnusableError
-from exporter.redaction import redact
 
 __all__ = ["FIELDS", "PERSONAL_ENDPOINT", "SERVICE", "SIGNED_ENDPOINT", "Flow", "Project", "authentication"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from exporter.auth.reply import LONGEST_WAIT, retry_after
-from exporter.fault import Fault, Kind
+from exporter.core.failures import Fault, Kind
 from exporter.providers.base import Call
 from exporter.providers.flow.dialects import GIVEN, LIST_PIPELINES, Dialect
 from exporter.providers.wire import PIPELINE_ROWS, misfit, parse, wordless

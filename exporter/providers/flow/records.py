@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import msgspec
 
-from exporter.model import JOBS, STAGES, Job, Run, Stage, Status, Trigger, label, name_label
+from exporter.core.model import JOBS, STAGES, Job, Run, Stage, Status, Trigger, label, name_label
 from exporter.providers.base import Reading
 from exporter.providers.values import Values, asked_for, elapsed, named
 from exporter.providers.wire import UNREADABLE, Number, Records, Text, Time, UnusableError, text

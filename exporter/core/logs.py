@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-from exporter.redaction import redact
+from exporter.core.redaction import redact
 
 FIELDS = (
     "project",

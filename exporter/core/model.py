@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from exporter.redaction import redact, redact_name
+from exporter.core.redaction import redact, redact_name
 
 LABEL_LENGTH = 256
 """Characters kept of a label's value: an operator's `label_value_length_limit` fails a whole scrape."""

@@ -11,7 +11,7 @@ _SAMPLE = 1.0
 _STEP = 1.0
 """Seconds between two samples by which the wall clock must jump to have been set."""
 
-_log = logging.getLogger("exporter.clock")
+_log = logging.getLogger("exporter.core.clock")
 
 
 class Clock(Protocol):

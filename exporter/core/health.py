@@ -8,14 +8,14 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from exporter.clock import Clock
+from exporter.core.clock import Clock
 
 _INTERVALS = 10
 """Poll intervals without progress after which a project is stuck."""
 _AT_LEAST = 600.0
 """Seconds without progress that are always allowed."""
 
-_log = logging.getLogger("exporter.health")
+_log = logging.getLogger("exporter.core.health")
 
 
 class Activity:
