@@ -41,9 +41,9 @@ from benchmarks.machine import apart, forget_peak, peak, resident, unit
 from exporter import process
 from exporter.api import Answer, Api
 from exporter.assembly import assemble
-from exporter.config.schema import Config
 from exporter.exposition import Format, Variant
 from exporter.providers.base import Call
+from exporter.settings.settings import Config
 from exporter.simulator import serve
 
 STAGES = ("checkout", "build", "test", "package", "deploy")

@@ -25,11 +25,11 @@ from typing import Any, cast
 import msgspec
 
 from exporter.assembly import Exporter, assemble
-from exporter.config.schema import Config
 from exporter.core.clock import SystemClock
 from exporter.core.model import Run, Stage, Status, Trigger
 from exporter.exposition import Format, Variant
 from exporter.ledger import KEPT
+from exporter.settings.settings import Config
 from exporter.store import Changes, Store, Stored
 
 TRANSACTION = 0.050

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping
 
 from exporter.board import Board, Missed, bounds
-from exporter.config.schema import Config
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.memory import (
@@ -23,6 +22,7 @@ from exporter.memory import (
     written_durations,
 )
 from exporter.providers import AnyProject
+from exporter.settings.settings import Config
 from exporter.store import (
     Changes,
     Key,

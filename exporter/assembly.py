@@ -11,8 +11,7 @@ from exporter.archive import Archive
 from exporter.board import Board
 from exporter.bodies import Bodies
 from exporter.budget import Budget
-from exporter.config.fields import ProjectSection, Tls
-from exporter.config.schema import Config
+from exporter.config.section import ProjectSection, Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.credential import Bars, Credential
@@ -23,6 +22,7 @@ from exporter.poller import Poller
 from exporter.providers import connect
 from exporter.providers.base import Sweeping
 from exporter.publisher import Publisher
+from exporter.settings.settings import Config
 from exporter.store import Store, Stored
 from exporter.telemetry import Telemetry
 from exporter.transport import Transport, tls_context

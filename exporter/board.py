@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from exporter.backfill import LONGEST, Asks, Backfill
-from exporter.config.schema import HistogramScope, Metrics
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.ledger import (
     Count,
@@ -27,6 +26,7 @@ from exporter.ledger import (
     unread,
 )
 from exporter.memory import Memory, Past, Remembered, Waiting
+from exporter.settings.settings import HistogramScope, Metrics
 from exporter.tally import STAGE_NAMES_OF_PIPELINE, STAGE_NAMES_OF_PROJECT, Bounds, Durations, Tally
 
 ABSENCES = 3

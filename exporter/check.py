@@ -5,9 +5,8 @@ from urllib.parse import urlsplit
 
 from exporter.assembly import LOOPBACK, label_names
 from exporter.board import ProjectView, View, bounds
-from exporter.config.fields import Section
-from exporter.config.schema import Config
 from exporter.config.secret import FileSecret, SecretError
+from exporter.config.section import Section
 from exporter.core.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
@@ -15,6 +14,7 @@ from exporter.cost import batched, owned, quiet_requests, requests
 from exporter.ledger import Series
 from exporter.metrics import Family, Type, V, catalogue
 from exporter.providers import AnyProject
+from exporter.settings.settings import Config
 from exporter.tally import Durations, Tally
 
 MANY_SERIES = 300_000

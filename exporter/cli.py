@@ -20,8 +20,7 @@ from tqdm import tqdm
 from exporter import __version__, check, demo
 from exporter.api import ApiError
 from exporter.assembly import Exporter, assemble
-from exporter.config.fields import ProjectSection
-from exporter.config.schema import Config, ConfigError, load
+from exporter.config.section import ProjectSection
 from exporter.core import logs
 from exporter.core.clock import SystemClock
 from exporter.core.redaction import redact
@@ -29,6 +28,7 @@ from exporter.core.shard import SHARDS, Shard, chosen
 from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Body, Format, Variant
 from exporter.membership import no_member
+from exporter.settings.settings import Config, ConfigError, load
 from exporter.store import StateError
 from exporter.transport import SetupError
 

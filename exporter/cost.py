@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator
 
-from exporter.config.fields import Discover, PipelineEntry
-from exporter.config.schema import Config
+from exporter.config.section import Discover, PipelineEntry
 from exporter.core.duration import format_duration
 from exporter.core.shard import Shard
 from exporter.inquiry.sweeping import DIRECTLY, LISTS, requests_of_direct_asks, sweeps
 from exporter.providers import AnyProject, connect
 from exporter.providers.base import Sweeping
+from exporter.settings.settings import Config
 
 EXAMPLE = 1000
 """Pipelines of a project, where their number is not known."""

@@ -18,12 +18,12 @@ from starlette.types import ASGIApp
 
 from exporter import __version__, process
 from exporter.assembly import Exporter, assemble
-from exporter.config.schema import Config, Poll
 from exporter.connections import KEEP_ALIVE, Connection, Connections, connection_limit
 from exporter.core.clock import Clock, MonotonicZone, SystemClock, watch
 from exporter.core.health import Health
 from exporter.core.shard import Shard
 from exporter.poller import Poller
+from exporter.settings.settings import Config, Poll
 from exporter.store import Store, Stored
 from exporter.web import application
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from exporter.config.schema import Config
 from exporter.daemon import address_of, listen, run
+from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Flow, World, serve, together
 
 

@@ -12,9 +12,9 @@ from typing import Generic, TypeVar
 import msgspec
 
 from exporter.board import ProjectView, View
-from exporter.config.schema import Metrics, RunInfoLabel
 from exporter.core.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Job, Run, Stage, Status, Step
 from exporter.providers import fields
+from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.tally import Durations, Histogram
 
 V = TypeVar("V")

@@ -17,7 +17,6 @@ import msgspec
 from exporter.api import Answer, Api, ApiError
 from exporter.archive import Archive
 from exporter.board import Board
-from exporter.config.schema import Poll
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run, label
@@ -26,6 +25,7 @@ from exporter.looks import Looks
 from exporter.membership import Membership
 from exporter.providers.base import AnyProvider, Listing, Place
 from exporter.report import Outcome, Report
+from exporter.settings.settings import Poll
 from exporter.telemetry import Telemetry
 
 PAGES = 1000

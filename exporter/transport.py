@@ -23,11 +23,11 @@ import httpx
 import msgspec
 
 from exporter.bodies import BODY_LIMIT, SMALL, Bodies
-from exporter.config.fields import CA_LIMIT
+from exporter.config.files import NotUsableError, check_file
 from exporter.config.secret import Secret
+from exporter.config.section import CA_LIMIT
 from exporter.core.failures import Fault, Kind
 from exporter.core.redaction import redact, register_proxy
-from exporter.files import NotUsableError, check_file
 
 FAILURE_LIMIT = 1024 * 1024
 """Most bytes of an answer whose status is a failure; an honest one has a few thousand."""

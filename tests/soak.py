@@ -24,9 +24,9 @@ from unittest.mock import patch
 
 from exporter.assembly import Exporter, assemble
 from exporter.board import bounds
-from exporter.config.schema import Config
 from exporter.daemon import open_state
 from exporter.publisher import Publisher
+from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Drama, Flow, Odds, Story, World, running
 from tests.audit import Audit, Verdict
 from tests.killing import kill_often

@@ -5,11 +5,11 @@ from typing import Any
 
 from exporter.assembly import Exporter
 from exporter.auth import Auth
-from exporter.config.schema import Config
 from exporter.core.redaction import MASK, redact
 from exporter.exposition import Format, Variant
 from exporter.providers import AnyProject, connect
 from exporter.providers.codearts import CodeArts
+from exporter.settings.settings import Config
 
 PROJECT_ID = "54f90b75fc1447b1b65e8d3a9f77923d"
 PIPELINE_ID = "d19799d619424b2bb2625ec2d93ea087"

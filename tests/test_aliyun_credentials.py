@@ -13,8 +13,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from exporter.auth import Auth, Outgoing
 from exporter.auth.aliyun import AuthSection, Default, authentication, signature
 from exporter.auth.keys import Keys
-from exporter.config.fields import Context
 from exporter.config.secret import SecretError
+from exporter.config.section import Context
 from exporter.core.redaction import MASK
 from tests.support import masked
 

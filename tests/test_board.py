@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from exporter.backfill import Asks
 from exporter.board import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, Board, Missed, View
-from exporter.config.schema import Metrics
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.ledger import Reach, Series
 from exporter.ledger.rules import DAY, HOUR, OPEN
 from exporter.memory import Past, Remembered
+from exporter.settings.settings import Metrics
 from exporter.tally import Durations
 
 NOON = 1_700_000_000.0

@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from exporter.assembly import Exporter, assemble
 from exporter.check import STAGES, expected_series
-from exporter.config.schema import Config
 from exporter.core.shard import Shard
 from exporter.cost import requests_per_refresh, requests_with_discovery
+from exporter.settings.settings import Config
 from exporter.simulator import running
 from tests.support import PROJECT_ID, FakeClock, config, project, shown
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.config.schema import Config
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
 from exporter.providers import Batch, connect
@@ -20,6 +19,7 @@ from exporter.providers.base import Batching
 from exporter.providers.codearts import ENDPOINTS
 from exporter.providers.codearts.records import decode
 from exporter.providers.wire import too_complex
+from exporter.settings.settings import Config
 from tests.support import PIPELINE_ID, PROJECT_ID, config, project
 
 SEED = (Path(__file__).parent / "data" / "codearts_batch_seed.json").read_bytes()

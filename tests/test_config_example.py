@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from exporter.config.fields import Section
-from exporter.config.schema import Config, Metrics, Poll, load
 from exporter.config.secret import FileSecret, Secret
+from exporter.config.section import Section
+from exporter.settings.settings import Config, Metrics, Poll, load
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
 ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "an-access-key"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.schema import ConfigError, load
+from exporter.settings.settings import ConfigError, load
 
 CASES = Path(__file__).parent / "config" / "bad"
 ENVIRONMENT = {

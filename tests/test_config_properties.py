@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.config.schema import ConfigError, load
 from exporter.core.duration import LONGEST, SHORTEST, format_duration, parse_duration
+from exporter.settings.settings import ConfigError, load
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [

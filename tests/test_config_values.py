@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from exporter.config.schema import ConfigError, load
 from exporter.core.redaction import MASK
 from exporter.providers.codearts import ENDPOINTS
+from exporter.settings.settings import ConfigError, load
 
 MINIMAL = """
 projects:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from exporter.config.schema import Config, ConfigError, load
 from exporter.providers import AnyProject, connect
 from exporter.providers.base import Batching, Sweeping
 from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Flow
+from exporter.settings.settings import Config, ConfigError, load
 from tests.support import PIPELINE_ID, PROJECT_ID
 from tests.support import project as codearts_project
 

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from exporter.auth import Outgoing, query_string
-from exporter.config.schema import Config
 from exporter.core.failures import Kind
 from exporter.providers import connect
 from exporter.providers.base import Call, Page, Place, Sweeping, Window
+from exporter.settings.settings import Config
 from exporter.simulator import Flow, World
 from tests.test_flow_project import CENTRAL_ID, KEYS, OWN_DOMAIN, TOKEN, settings
 

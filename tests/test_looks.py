@@ -14,7 +14,6 @@ import pytest
 from exporter.api import Answer, Api, ApiError
 from exporter.assembly import assemble
 from exporter.board import Board, View
-from exporter.config.schema import Metrics
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Pipeline, Run, Status
 from exporter.ledger import APART
@@ -23,6 +22,7 @@ from exporter.looks import Looks
 from exporter.memory import Past
 from exporter.providers.base import Call, Detail, Place, Provider, Runs
 from exporter.report import FAILURES, Report
+from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, Mischief, Story, World, running
 from exporter.simulator import Status as Fate
 from exporter.telemetry import Telemetry

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.board import bounds
-from exporter.config.schema import Metrics
 from exporter.core.model import ENDS, Run, Stage, Status, Trigger
 from exporter.ledger import Ended, Series, State
 from exporter.memory import (
@@ -25,6 +24,7 @@ from exporter.memory import (
     written,
     written_durations,
 )
+from exporter.settings.settings import Metrics
 from exporter.tally import Bounds, Durations, Exemplar, Histogram, Tally
 
 NOON = 1_700_000_000.0

@@ -11,13 +11,13 @@ import pytest
 from prometheus_client import Metric
 
 from exporter.board import Board, View
-from exporter.config.schema import Metrics, RunInfoLabel
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.memory import Past
 from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
 from exporter.providers import connect
+from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, config, connected
 

@@ -14,12 +14,12 @@ from starlette.types import Message
 
 from exporter.assembly import Exporter, assemble
 from exporter.board import ProjectView, View
-from exporter.config.schema import Metrics
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
 from exporter.exposition import Body, Exposition, Format, Variant, own_series
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
 from exporter.publisher import FORGET, REST, ClosedError, Publisher
+from exporter.settings.settings import Metrics
 from exporter.telemetry import Telemetry
 from exporter.web import application
 from tests.support import PIPELINE_ID, FakeClock, config, project

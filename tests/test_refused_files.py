@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.config.schema import load
+from exporter.settings.settings import load
 from tests.conftest import Cloud
 from tests.drivers.probe import HealthProbe
 from tests.running import command, eventually, exporter

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.schema import Poll
 from exporter.daemon import PollTrigger
+from exporter.settings.settings import Poll
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

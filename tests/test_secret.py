@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.auth.huawei import TokenSection
-from exporter.config.schema import Config
 from exporter.config.secret import FileSecret, Secret, SecretError
 from exporter.core.redaction import MASK
+from exporter.settings.settings import Config
 from tests.support import config, project
 
 VALUE = "a-token-that-nobody-may-see"

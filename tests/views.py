@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from exporter.board import ProjectView, View
-from exporter.config.schema import Metrics
 from exporter.core.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.exposition import Exposition, Format, Variant
 from exporter.ledger import Series
 from exporter.metrics import Catalogue, Family, Sample, Type
+from exporter.settings.settings import Metrics
 from exporter.tally import Durations, Exemplar, Histogram, Tally
 
 VARIANTS = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from exporter.auth import Auth, Outgoing, Renewal
+from exporter.config.files import NotUsableError, read_file
 from exporter.config.secret import SecretError
-from exporter.files import NotUsableError, read_file
 
 _FILE_LIMIT = 1 << 20
 

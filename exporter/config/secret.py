@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from exporter.config.files import NotUsableError, check_file, read_file
 from exporter.core.redaction import MASK, register
-from exporter.files import NotUsableError, check_file, read_file
 
 _FILE_LIMIT = 64 << 10
 

@@ -6,13 +6,13 @@ in which something has happened.
 
 from exporter.api import Api
 from exporter.board import Board
-from exporter.config.schema import Poll
 from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.inquiry.batched import BatchInquiry
 from exporter.inquiry.sweeping import SweepInquiry
 from exporter.providers.base import AnyProvider, Sweeping
 from exporter.report import Report
+from exporter.settings.settings import Poll
 
 __all__ = ["BatchInquiry", "Inquiry", "SweepInquiry", "Watcher", "inquiry"]
 

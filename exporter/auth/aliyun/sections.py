@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from exporter.config.fields import Moment, SecretText, Section
+from exporter.config.section import Moment, SecretText, Section
 
 
 class YunxiaoTokenSection(Section):

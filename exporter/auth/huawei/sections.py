@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from exporter.config.fields import Identifier, Moment, SecretText, Section, check_url
+from exporter.config.section import Identifier, Moment, SecretText, Section, check_url
 
 
 def _endpoint(value: str, example: str) -> str:

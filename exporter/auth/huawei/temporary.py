@@ -24,8 +24,8 @@ from exporter.auth.huawei.issuer import (
 )
 from exporter.auth.huawei.signing import signature
 from exporter.auth.keys import Keys, readable
-from exporter.config.fields import check_url
 from exporter.config.secret import FileSecret, Secret, SecretError
+from exporter.config.section import check_url
 
 _MARGIN = 600
 """Seconds before the end; by then the metadata service has the next keys, and both serve."""

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
 from exporter.auth.huawei import AuthSection, PasswordSection
-from exporter.config.fields import Endpoint, Identifier, ProjectSection
+from exporter.config.section import Endpoint, Identifier, ProjectSection
 
 _HOSTS = {
     "cloudpipeline-ext.{}.myhuaweicloud.com": (

@@ -24,10 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from exporter.config.files import NotUsableError, read_file
 from exporter.config.secret import FileSecret, Secret, SecretError
 from exporter.core.duration import format_duration, parse_duration
 from exporter.core.redaction import MASK, register_proxy
-from exporter.files import NotUsableError, read_file
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
-from exporter.config.document import Document, Fault, key_text, read_document
-from exporter.config.document import Path as KeyPath
-from exporter.config.fields import (
+from exporter.config.files import NotUsableError, read_file
+from exporter.config.section import (
     CommonSection,
     Context,
     Duration,
@@ -20,8 +19,9 @@ from exporter.config.fields import (
     placed,
     without_twins,
 )
+from exporter.config.yaml_source import Document, Fault, key_text, read_document
+from exporter.config.yaml_source import Path as KeyPath
 from exporter.core.redaction import redact
-from exporter.files import NotUsableError, read_file
 from exporter.providers import AnyProject
 
 Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
