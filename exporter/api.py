@@ -15,7 +15,15 @@ import httpx
 import msgspec
 
 from exporter import __version__
-from exporter.auth import Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError, query_string
+from exporter.auth.protocol import (
+    Exchange,
+    Outgoing,
+    Renewal,
+    RenewalError,
+    Reply,
+    UnansweredError,
+    query_string,
+)
 from exporter.budget import Budget
 from exporter.config.secret import SecretError
 from exporter.core.clock import Clock

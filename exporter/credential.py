@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
-from exporter.auth import Auth
+from exporter.auth.protocol import Auth
 from exporter.core.clock import Clock
 from exporter.core.failures import Fault, Kind
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from exporter.assembly import Exporter
-from exporter.auth import Auth
+from exporter.auth.protocol import Auth
 from exporter.core.redaction import MASK, redact
 from exporter.exposition import Format, Variant
 from exporter.providers import AnyProject, connect

@@ -14,9 +14,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter
 
-from exporter.auth import Auth, Outgoing, query_string
 from exporter.auth.aliyun import Aksk, AuthSection, YunxiaoToken, authentication, signature
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import Auth, Outgoing, query_string
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "aliyun_acs3_vectors.json").read_bytes()

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from exporter.auth import Auth, Outgoing
 from exporter.auth.aliyun import AuthSection, Default, authentication, signature
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import Auth, Outgoing
 from exporter.config.secret import SecretError
 from exporter.config.section import Context
 from exporter.core.redaction import MASK

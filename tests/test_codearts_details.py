@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.auth import Outgoing, query_string
+from exporter.auth.protocol import Outgoing, query_string
 from exporter.core.failures import Kind
 from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger
 from exporter.providers import connect

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from exporter.api import Api
-from exporter.auth import Outgoing, Renewal
+from exporter.auth.protocol import Outgoing, Renewal
 from exporter.budget import Budget
 from exporter.core.failures import Fault, Kind
 from exporter.credential import LONGEST_PAUSE, Credential

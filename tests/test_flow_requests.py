@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.auth import Outgoing, query_string
+from exporter.auth.protocol import Outgoing, query_string
 from exporter.core.failures import Kind
 from exporter.providers import connect
 from exporter.providers.base import Call, Page, Place, Sweeping, Window

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from exporter.auth import Auth, Outgoing, query_string
 from exporter.auth.huawei import Aksk, AkskSection, Token, TokenSection, sign
+from exporter.auth.protocol import Auth, Outgoing, query_string
 from exporter.config.secret import SecretError
 from exporter.providers import connect
 from exporter.simulator import gateway

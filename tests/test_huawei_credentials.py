@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
-from exporter.auth import Auth, Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError
 from exporter.auth.huawei import AuthSection, Default, Password, Temporary, authentication
+from exporter.auth.protocol import Auth, Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError
 from exporter.config.secret import SecretError
 from exporter.core.failures import Fault, Kind
 from exporter.core.redaction import MASK

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.auth import Auth, Outgoing, query_string
 from exporter.auth.aliyun import AkskSection, authentication
+from exporter.auth.protocol import Auth, Outgoing, query_string
 from exporter.simulator import Flow, FlowCredentials, World, running
 from exporter.simulator.flow.told import ToldStage, in_full
 from exporter.simulator.flow.words import said, trigger

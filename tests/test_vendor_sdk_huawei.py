@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.auth import Outgoing
 from exporter.auth.huawei import AkskSection, authentication
+from exporter.auth.protocol import Outgoing
 from exporter.providers import connect
 from exporter.providers.base import Place
 from exporter.providers.codearts.records import RUN_STATUSES

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from exporter.auth import Outgoing, query_string
+from exporter.auth.protocol import Outgoing, query_string
 
 
 def signed_names(headers: Mapping[str, str]) -> str:

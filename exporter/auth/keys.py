@@ -2,7 +2,7 @@
 
 import msgspec
 
-from exporter.auth import digest
+from exporter.auth.protocol import digest
 from exporter.config.secret import FileSecret, Secret, SecretError
 
 

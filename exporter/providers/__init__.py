@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from exporter.auth import Auth
+from exporter.auth.protocol import Auth
 from exporter.providers import codearts, flow
 from exporter.providers.base import AnyProvider, Batch, Call, Provider
 

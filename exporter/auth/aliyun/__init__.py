@@ -8,12 +8,12 @@ method decides which of them a project speaks.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from exporter.auth import Auth
 from exporter.auth.aliyun.default import Default
 from exporter.auth.aliyun.sections import AkskSection, AuthSection, DefaultSection, YunxiaoTokenSection
 from exporter.auth.aliyun.signing import fresh_nonce, signature
 from exporter.auth.aliyun.static import Aksk, YunxiaoToken
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import Auth
 
 __all__ = [
     "Aksk",

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from exporter.auth.aliyun.static import Aksk
+from exporter.auth.credential_chain import Chain, Place, home_of, read_credentials, read_ini, variable
 from exporter.auth.keys import Keys
-from exporter.auth.places import Chain, Place, home_of, read_credentials, read_ini, variable
 from exporter.config.secret import SecretError
 
 _ACCESS_KEY = "ALIBABA_CLOUD_ACCESS_KEY_ID"

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from secrets import token_hex
 from urllib.parse import quote, unquote_to_bytes
 
-from exporter.auth import UNRESERVED, Outgoing
 from exporter.auth.canonical import canonical_hash, keyed_hash, signed_names
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import UNRESERVED, Outgoing
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from exporter.auth import Outgoing
 from exporter.auth.aliyun.sections import YunxiaoTokenSection
 from exporter.auth.aliyun.signing import signature
-from exporter.auth.given import Given
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import Outgoing
+from exporter.auth.static_credential import Given
 
 
 class YunxiaoToken(Given):

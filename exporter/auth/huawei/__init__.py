@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from exporter.auth import Auth
 from exporter.auth.huawei.default import Default
 from exporter.auth.huawei.password import Password
 from exporter.auth.huawei.sections import (
@@ -18,6 +17,7 @@ from exporter.auth.huawei.signing import sign
 from exporter.auth.huawei.static import Aksk, Token
 from exporter.auth.huawei.temporary import Metadata, Temporary
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import Auth
 
 __all__ = [
     "Aksk",

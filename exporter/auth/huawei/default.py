@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from exporter.auth.credential_chain import Chain, Place, home_of, read_ini, variable
 from exporter.auth.huawei.sections import DefaultSection
 from exporter.auth.huawei.static import Aksk
 from exporter.auth.huawei.temporary import Issuer, Metadata, PodIdentity, Temporary
 from exporter.auth.keys import Keys
-from exporter.auth.places import Chain, Place, home_of, read_ini, variable
 from exporter.config.secret import FileSecret, SecretError
 
 

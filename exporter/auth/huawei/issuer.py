@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from exporter.auth import RenewalError, Reply, UnansweredError
 from exporter.auth.huawei.errors import Refusal, destination, read_refusal
+from exporter.auth.protocol import RenewalError, Reply, UnansweredError
 from exporter.config.secret import SecretError
 from exporter.core.failures import Fault, Kind
 from exporter.core.redaction import printable

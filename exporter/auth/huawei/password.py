@@ -6,7 +6,6 @@ reference, https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html.
 
 import msgspec
 
-from exporter.auth import Exchange, Outgoing, Renewal, Reply, UnansweredError, digest
 from exporter.auth.huawei.issuer import (
     Term,
     fits_header,
@@ -20,6 +19,7 @@ from exporter.auth.huawei.issuer import (
 )
 from exporter.auth.huawei.sections import PasswordSection
 from exporter.auth.keys import known_as, readable
+from exporter.auth.protocol import Exchange, Outgoing, Renewal, Reply, UnansweredError, digest
 from exporter.config.secret import Secret, SecretError
 
 _LIFE = 24 * 3600.0

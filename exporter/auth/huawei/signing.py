@@ -7,9 +7,9 @@ and the vendor's SDK, whose behaviour the test vectors record where the guide is
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
-from exporter.auth import UNRESERVED, Outgoing
 from exporter.auth.canonical import canonical_hash, keyed_hash, signed_names
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import UNRESERVED, Outgoing
 
 ALGORITHM = "SDK-HMAC-SHA256"
 

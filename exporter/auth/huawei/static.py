@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from exporter.auth import Outgoing
-from exporter.auth.given import Given
 from exporter.auth.huawei.sections import TokenSection
 from exporter.auth.huawei.signing import signature
 from exporter.auth.keys import Keys
+from exporter.auth.protocol import Outgoing
+from exporter.auth.static_credential import Given
 
 
 class Token(Given):

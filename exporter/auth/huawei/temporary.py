@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from exporter.auth import Exchange, Outgoing, Renewal, Reply, UnansweredError, digest
 from exporter.auth.huawei.issuer import (
     Term,
     fits_header,
@@ -24,6 +23,7 @@ from exporter.auth.huawei.issuer import (
 )
 from exporter.auth.huawei.signing import signature
 from exporter.auth.keys import Keys, readable
+from exporter.auth.protocol import Exchange, Outgoing, Renewal, Reply, UnansweredError, digest
 from exporter.config.secret import FileSecret, Secret, SecretError
 from exporter.config.section import check_url
 

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from exporter.auth import Renewal, digest
 from exporter.auth.keys import known_as
+from exporter.auth.protocol import Renewal, digest
 from exporter.config.secret import Secret, SecretError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.auth import Auth, Outgoing, Renewal
+from exporter.auth.protocol import Auth, Outgoing, Renewal
 from exporter.config.files import NotUsableError, read_file
 from exporter.config.secret import SecretError
 
