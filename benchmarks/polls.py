@@ -42,7 +42,7 @@ from exporter import process
 from exporter.api import Answer, Api
 from exporter.assembly import assemble
 from exporter.exposition import Format, Variant
-from exporter.providers.base import Call
+from exporter.providers.protocol import Call
 from exporter.settings.settings import Config
 from exporter.simulator import serve
 

@@ -31,8 +31,8 @@ from exporter.core.failures import Fault, Kind
 from exporter.core.health import Activity
 from exporter.core.redaction import printable
 from exporter.credential import Credential
-from exporter.providers.base import Call, Provider
-from exporter.providers.wire import too_complex
+from exporter.providers.decoding import too_complex
+from exporter.providers.protocol import Call, Provider
 from exporter.telemetry import Telemetry
 from exporter.transport import Connections, Transport
 

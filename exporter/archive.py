@@ -21,7 +21,7 @@ from exporter.memory import (
     written,
     written_durations,
 )
-from exporter.providers import AnyProject
+from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.store import (
     Changes,

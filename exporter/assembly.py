@@ -19,8 +19,8 @@ from exporter.exposition import Exposition, own_series
 from exporter.membership import Claims, Membership
 from exporter.metrics import catalogue
 from exporter.poller import Poller
-from exporter.providers import connect
-from exporter.providers.base import Sweeping
+from exporter.providers.protocol import Sweeping
+from exporter.providers.registry import connect
 from exporter.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.store import Store, Stored

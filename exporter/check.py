@@ -13,7 +13,7 @@ from exporter.core.shard import Shard
 from exporter.cost import batched, owned, quiet_requests, requests
 from exporter.ledger import Series
 from exporter.metrics import Family, Type, V, catalogue
-from exporter.providers import AnyProject
+from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.tally import Durations, Tally
 

@@ -7,8 +7,8 @@ from exporter.config.section import Discover, PipelineEntry
 from exporter.core.duration import format_duration
 from exporter.core.shard import Shard
 from exporter.inquiry.sweeping import DIRECTLY, LISTS, requests_of_direct_asks, sweeps
-from exporter.providers import AnyProject, connect
-from exporter.providers.base import Sweeping
+from exporter.providers.protocol import Sweeping
+from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config
 
 EXAMPLE = 1000

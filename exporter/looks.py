@@ -14,7 +14,7 @@ from exporter.core.failures import Kind
 from exporter.core.model import Run
 from exporter.inquiry.runlist import RunList, supposed
 from exporter.ledger import RUNS, Reach
-from exporter.providers.base import Provider, Sweeping
+from exporter.providers.protocol import Provider, Sweeping
 from exporter.report import HOPELESS, Outcome, Report
 
 _FEW = 10

@@ -14,7 +14,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from exporter.config.section import PipelineEntry
 from exporter.core.model import Pipeline, label, name_label
 from exporter.core.shard import Shard
-from exporter.providers import AnyProject
+from exporter.providers.registry import AnyProject
 
 
 def no_member(project: AnyProject) -> str:

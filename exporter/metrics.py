@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.board import ProjectView, View
 from exporter.core.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Job, Run, Stage, Status, Step
-from exporter.providers import fields
+from exporter.providers.registry import fields
 from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.tally import Durations, Histogram
 

@@ -23,7 +23,7 @@ from exporter.core.model import Run, label
 from exporter.inquiry import inquiry
 from exporter.looks import Looks
 from exporter.membership import Membership
-from exporter.providers.base import AnyProvider, Listing, Place
+from exporter.providers.protocol import AnyProvider, Listing, Place
 from exporter.report import Outcome, Report
 from exporter.settings.settings import Poll
 from exporter.telemetry import Telemetry

@@ -8,7 +8,7 @@ import msgspec
 from exporter.api import ApiError
 from exporter.board import Misnumbered, Missed
 from exporter.core.failures import Kind
-from exporter.providers.base import Reading
+from exporter.providers.protocol import Reading
 from exporter.telemetry import Telemetry
 
 FAILURES = 3

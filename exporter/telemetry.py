@@ -24,7 +24,7 @@ from exporter import __version__
 from exporter.core.failures import Fault
 from exporter.core.redaction import redact
 from exporter.core.shard import Shard
-from exporter.providers.base import REJECTIONS
+from exporter.providers.protocol import REJECTIONS
 
 _CACHED = "Cached: set by polls, not by the scrape."
 _OTHER = "other"

@@ -7,8 +7,8 @@ from exporter.assembly import Exporter
 from exporter.auth.protocol import Auth
 from exporter.core.redaction import MASK, redact
 from exporter.exposition import Format, Variant
-from exporter.providers import AnyProject, connect
 from exporter.providers.codearts import CodeArts
+from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config
 
 PROJECT_ID = "54f90b75fc1447b1b65e8d3a9f77923d"

@@ -24,7 +24,7 @@ from exporter.api import Answer, Api, ApiError
 from exporter.budget import Budget
 from exporter.core.failures import Kind
 from exporter.credential import Credential
-from exporter.providers import Call
+from exporter.providers.registry import Call
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
 from exporter.telemetry import Telemetry
 from exporter.transport import Transport, tls_context

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
-from exporter.providers import Batch, connect
-from exporter.providers.base import Batching
 from exporter.providers.codearts import ENDPOINTS
 from exporter.providers.codearts.records import decode
-from exporter.providers.wire import too_complex
+from exporter.providers.decoding import too_complex
+from exporter.providers.protocol import Batching
+from exporter.providers.registry import Batch, connect
 from exporter.settings.settings import Config
 from tests.support import PIPELINE_ID, PROJECT_ID, config, project
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from exporter.auth.protocol import Outgoing, query_string
 from exporter.core.failures import Kind
 from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger
-from exporter.providers import connect
-from exporter.providers.base import Call, Detail
+from exporter.providers.protocol import Call, Detail
+from exporter.providers.registry import connect
 from exporter.simulator import gateway
 from tests.support import PIPELINE_ID, PROJECT_ID, config, project
 from tests.test_codearts import CODEARTS, NOW, SHAPES, SKIPPED, STATUSES, json_values, provider, spoilt

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.core.failures import Kind
 from exporter.core.model import LABEL_LENGTH, Run, Status
-from exporter.providers.base import Listing, Place
+from exporter.providers.protocol import Listing, Place
 from tests.support import PROJECT_ID
 from tests.test_codearts import (
     CODEARTS,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.core.failures import Kind
 from exporter.core.model import LABEL_LENGTH, Run, Stage, Status, Trigger
-from exporter.providers.base import Batching, Place, Runs
+from exporter.providers.protocol import Batching, Place, Runs
 from tests.support import PIPELINE_ID, PROJECT_ID
 from tests.test_codearts import (
     CODEARTS,

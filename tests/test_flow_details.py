@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.core.failures import Kind
 from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, Job, Run, Stage, Status, Trigger
-from exporter.providers.base import Detail
+from exporter.providers.protocol import Detail
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.personal_records import SECRET
 from exporter.simulator.flow.told import in_full

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.core.failures import Fault, Kind
-from exporter.providers.base import Call, Place
 from exporter.providers.flow.errors import TELLING
+from exporter.providers.protocol import Call, Place
 from exporter.simulator import Mischief
 from exporter.simulator.flow import errors as simulated
 from tests.test_codearts import json_values

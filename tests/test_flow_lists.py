@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.core.failures import Kind
 from exporter.core.model import LABEL_LENGTH
-from exporter.providers.base import Listing, Place, Sweep, Sweeping, Window
+from exporter.providers.protocol import Listing, Place, Sweep, Sweeping, Window
 from tests.test_codearts import json_values, spoilt
 from tests.test_flow_requests import NEVER_RAN, TODAY, WORLD, Desk, generations, provider
 

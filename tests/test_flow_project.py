@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from exporter.providers import AnyProject, connect
-from exporter.providers.base import Batching, Sweeping
 from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Flow
+from exporter.providers.protocol import Batching, Sweeping
+from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config, ConfigError, load
 from tests.support import PIPELINE_ID, PROJECT_ID
 from tests.support import project as codearts_project

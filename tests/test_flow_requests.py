@@ -8,8 +8,8 @@ import pytest
 
 from exporter.auth.protocol import Outgoing, query_string
 from exporter.core.failures import Kind
-from exporter.providers import connect
-from exporter.providers.base import Call, Page, Place, Sweeping, Window
+from exporter.providers.protocol import Call, Page, Place, Sweeping, Window
+from exporter.providers.registry import connect
 from exporter.settings.settings import Config
 from exporter.simulator import Flow, World
 from tests.test_flow_project import CENTRAL_ID, KEYS, OWN_DOMAIN, TOKEN, settings

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.core.failures import Kind
 from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
-from exporter.providers.base import Place, Runs
+from exporter.providers.protocol import Place, Runs
 from exporter.simulator import Status as Told
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.told import brief

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from exporter.auth.huawei import Aksk, AkskSection, Token, TokenSection, sign
 from exporter.auth.protocol import Auth, Outgoing, query_string
 from exporter.config.secret import SecretError
-from exporter.providers import connect
+from exporter.providers.registry import connect
 from exporter.simulator import gateway
 from exporter.simulator.gateway import Credentials
 from tests.support import config, masked, project

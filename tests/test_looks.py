@@ -20,7 +20,7 @@ from exporter.ledger import APART
 from exporter.ledger.rules import DAY, HOUR, WEEK
 from exporter.looks import Looks
 from exporter.memory import Past
-from exporter.providers.base import Call, Detail, Place, Provider, Runs
+from exporter.providers.protocol import Call, Detail, Place, Provider, Runs
 from exporter.report import FAILURES, Report
 from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, Mischief, Story, World, running

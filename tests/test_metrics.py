@@ -16,7 +16,7 @@ from exporter.core.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, 
 from exporter.core.shard import Shard
 from exporter.memory import Past
 from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
-from exporter.providers import connect
+from exporter.providers.registry import connect
 from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.telemetry import Telemetry
 from tests.support import PIPELINE_ID, config, connected

@@ -8,9 +8,9 @@ import pytest
 
 from exporter.auth.huawei import AkskSection, authentication
 from exporter.auth.protocol import Outgoing
-from exporter.providers import connect
-from exporter.providers.base import Place
 from exporter.providers.codearts.records import RUN_STATUSES
+from exporter.providers.protocol import Place
+from exporter.providers.registry import connect
 from exporter.simulator import CodeArts, World, running
 from tests.conftest import Cloud
 from tests.support import config

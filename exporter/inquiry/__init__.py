@@ -10,7 +10,7 @@ from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.inquiry.batched import BatchInquiry
 from exporter.inquiry.sweeping import SweepInquiry
-from exporter.providers.base import AnyProvider, Sweeping
+from exporter.providers.protocol import AnyProvider, Sweeping
 from exporter.report import Report
 from exporter.settings.settings import Poll
 

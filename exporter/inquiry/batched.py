@@ -6,7 +6,7 @@ from exporter.api import Api
 from exporter.board import Board
 from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
-from exporter.providers.base import Batching
+from exporter.providers.protocol import Batching
 from exporter.report import Outcome, Report
 
 

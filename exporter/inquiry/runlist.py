@@ -13,7 +13,7 @@ from exporter.api import Answer, Api, ApiError
 from exporter.core.failures import Kind
 from exporter.core.model import Run, Status, Trigger
 from exporter.ledger import RUNS, Reach, Search
-from exporter.providers.base import Place, Provider
+from exporter.providers.protocol import Place, Provider
 from exporter.report import Report
 
 PAGES = 30

@@ -23,7 +23,7 @@ from exporter.core.model import Run
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.inquiry.runlist import RunList, is_outline, supposed
 from exporter.ledger import RUNS, Reach
-from exporter.providers.base import Place, Sweeping, Window
+from exporter.providers.protocol import Place, Sweeping, Window
 from exporter.report import Outcome, Report
 
 LISTS = 3

@@ -2,7 +2,7 @@
 
 import re
 
-from exporter.providers.wire import UNREADABLE, outline
+from exporter.providers.decoding import UNREADABLE, outline
 
 LONGEST = 1 << 18
 """Bytes of a page that is searched for its rows; a hundred rows take half of that."""

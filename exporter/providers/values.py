@@ -13,8 +13,8 @@ import msgspec
 
 from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.core.redaction import printable, redact
-from exporter.providers.base import Reading, Runs
-from exporter.providers.wire import Number, Text, Time, UnusableError, text
+from exporter.providers.decoding import Number, Text, Time, UnusableError, text
+from exporter.providers.protocol import Reading, Runs
 
 _WORD_LENGTH = 1024
 """Characters kept of a word without translation; logs and labels cut it further."""

@@ -22,7 +22,7 @@ from exporter.config.section import (
 from exporter.config.yaml_source import Document, Fault, key_text, read_document
 from exporter.config.yaml_source import Path as KeyPath
 from exporter.core.redaction import redact
-from exporter.providers import AnyProject
+from exporter.providers.registry import AnyProject
 
 Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
 

@@ -9,7 +9,6 @@ from exporter.auth.huawei import authentication
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Run
 from exporter.core.redaction import redact
-from exporter.providers.base import Batch, Call, Detail, Listing, Place, Reading, Runs
 from exporter.providers.codearts.errors import read_fault
 from exporter.providers.codearts.fields import FIELDS, SERVICE
 from exporter.providers.codearts.project import ENDPOINTS, Project
@@ -22,10 +21,11 @@ from exporter.providers.codearts.records import (
     decode,
     page,
 )
-from exporter.providers.memo import Known, Memo
+from exporter.providers.decoding import UnusableError, outline, text
+from exporter.providers.protocol import Batch, Call, Detail, Listing, Place, Reading, Runs
+from exporter.providers.response_cache import Known, Memo
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import asked_for, fill, is_id, named
-from exporter.providers.wire import UnusableError, outline, text
 
 __all__ = ["ENDPOINTS", "FIELDS", "SERVICE", "CodeArts", "Project", "authentication"]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
 from exporter.core.failures import Fault, Kind
-from exporter.providers.base import Call
-from exporter.providers.wire import misfit, parse, wordless
+from exporter.providers.decoding import misfit, parse, wordless
+from exporter.providers.protocol import Call
 
 
 def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:

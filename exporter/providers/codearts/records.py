@@ -15,9 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from exporter.core.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label, name_label
-from exporter.providers.base import Reading
-from exporter.providers.values import Values, elapsed
-from exporter.providers.wire import (
+from exporter.providers.decoding import (
     PIPELINE_ROWS,
     ROWS,
     Number,
@@ -28,6 +26,8 @@ from exporter.providers.wire import (
     rows,
     text,
 )
+from exporter.providers.protocol import Reading
+from exporter.providers.values import Values, elapsed
 
 # The vendor's words. A run may bear any word of a stage but those for "skipped", which is no state of a run.
 STATUSES = {

@@ -9,15 +9,15 @@ from exporter.auth.aliyun import authentication
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Run
 from exporter.core.redaction import redact
-from exporter.providers.base import Call, Detail, Listing, Page, Place, Runs, Sweep, Window
+from exporter.providers.decoding import UnusableError
 from exporter.providers.flow.dialects import GET_RUN, LIST_PIPELINES, LIST_RUNS, PAGE_SIZE, dialect_of
 from exporter.providers.flow.errors import read_fault
 from exporter.providers.flow.fields import FIELDS, SERVICE
 from exporter.providers.flow.project import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Project
 from exporter.providers.flow.records import DetailRecord, PipelineRecord, Reader, RunRecord, decode
+from exporter.providers.protocol import Call, Detail, Listing, Page, Place, Runs, Sweep, Window
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import fill
-from exporter.providers.wire import UnusableError
 
 __all__ = ["FIELDS", "PERSONAL_ENDPOINT", "SERVICE", "SIGNED_ENDPOINT", "Flow", "Project", "authentication"]
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from exporter.providers.base import Call, Page, Place
+from exporter.providers.decoding import PIPELINE_ROWS, ROWS, UNREADABLE, Text, UnusableError, rows, text
 from exporter.providers.flow.project import Project
 from exporter.providers.flow.records import decode
-from exporter.providers.wire import PIPELINE_ROWS, ROWS, UNREADABLE, Text, UnusableError, rows, text
+from exporter.providers.protocol import Call, Page, Place
 
 LIST_PIPELINES = "ListPipelines"
 LIST_RUNS = "ListPipelineRuns"

@@ -15,9 +15,9 @@ import msgspec
 
 from exporter.auth.reply import LONGEST_WAIT, retry_after
 from exporter.core.failures import Fault, Kind
-from exporter.providers.base import Call
+from exporter.providers.decoding import PIPELINE_ROWS, misfit, parse, wordless
 from exporter.providers.flow.dialects import GIVEN, LIST_PIPELINES, Dialect
-from exporter.providers.wire import PIPELINE_ROWS, misfit, parse, wordless
+from exporter.providers.protocol import Call
 
 _CODES = ("errorCode", "Code", "code")
 _MESSAGES = ("errorMessage", "Message", "message", "errorDescription")

@@ -15,9 +15,9 @@ from operator import itemgetter
 import msgspec
 
 from exporter.core.model import JOBS, STAGES, Job, Run, Stage, Status, Trigger, label, name_label
-from exporter.providers.base import Reading
+from exporter.providers.decoding import UNREADABLE, Number, Records, Text, Time, UnusableError, text
+from exporter.providers.protocol import Reading
 from exporter.providers.values import Values, asked_for, elapsed, named
-from exporter.providers.wire import UNREADABLE, Number, Records, Text, Time, UnusableError, text
 
 # The vendor's words. A run may bear any word of a stage but that for "skipped", which is no state of a run.
 STATUSES = {

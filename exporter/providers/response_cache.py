@@ -3,7 +3,7 @@
 import msgspec
 
 from exporter.core.model import Run
-from exporter.providers.base import Batch
+from exporter.providers.protocol import Batch
 
 _KEPT = 200_000
 _KEPT_ANSWERS = 20_000

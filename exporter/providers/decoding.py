@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.auth.reply import destination
 from exporter.core.failures import Fault, Kind
-from exporter.providers.base import Call
+from exporter.providers.protocol import Call
 
 Time = int | float | str | None
 Number = int | float | str | None
