@@ -39,8 +39,8 @@ from benchmarks import json_exporter
 from benchmarks.json_exporter import Peer
 from benchmarks.machine import apart, forget_peak, peak, resident, unit
 from exporter import process
-from exporter.api import Answer, Api
 from exporter.assembly import assemble
+from exporter.client.api_client import Answer, Api
 from exporter.exposition import Format, Variant
 from exporter.providers.protocol import Call
 from exporter.settings.settings import Config

@@ -6,15 +6,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from exporter.api import Api
 from exporter.archive import Archive
 from exporter.board import Board
-from exporter.bodies import Bodies
-from exporter.budget import Budget
+from exporter.client.api_client import Api
+from exporter.client.bodies import Bodies
+from exporter.client.credential_state import Bars, Credential
+from exporter.client.rate_limiter import Budget
+from exporter.client.transport import Transport, tls_context
 from exporter.config.section import ProjectSection, Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
-from exporter.credential import Bars, Credential
 from exporter.exposition import Exposition, own_series
 from exporter.membership import Claims, Membership
 from exporter.metrics import catalogue
@@ -25,7 +26,6 @@ from exporter.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.store import Store, Stored
 from exporter.telemetry import Telemetry
-from exporter.transport import Transport, tls_context
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 

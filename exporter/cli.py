@@ -18,8 +18,9 @@ import yaml
 from tqdm import tqdm
 
 from exporter import __version__, check, demo
-from exporter.api import ApiError
 from exporter.assembly import Exporter, assemble
+from exporter.client.api_client import ApiError
+from exporter.client.transport import SetupError
 from exporter.config.section import ProjectSection
 from exporter.core import logs
 from exporter.core.clock import SystemClock
@@ -30,7 +31,6 @@ from exporter.exposition import Body, Format, Variant
 from exporter.membership import no_member
 from exporter.settings.settings import Config, ConfigError, load
 from exporter.store import StateError
-from exporter.transport import SetupError
 
 _COMMANDS = {
     "run": "poll and serve metrics (the default)",

@@ -14,9 +14,9 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from exporter.api import Answer, Api, ApiError
 from exporter.archive import Archive
 from exporter.board import Board
+from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run, label

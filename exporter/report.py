@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from exporter.api import ApiError
 from exporter.board import Misnumbered, Missed
+from exporter.client.api_client import ApiError
 from exporter.core.failures import Kind
 from exporter.providers.protocol import Reading
 from exporter.telemetry import Telemetry

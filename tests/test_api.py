@@ -20,14 +20,14 @@ from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from exporter.api import Answer, Api, ApiError
-from exporter.budget import Budget
+from exporter.client.api_client import Answer, Api, ApiError
+from exporter.client.credential_state import Credential
+from exporter.client.rate_limiter import Budget
+from exporter.client.transport import Transport, tls_context
 from exporter.core.failures import Kind
-from exporter.credential import Credential
 from exporter.providers.registry import Call
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
 from exporter.telemetry import Telemetry
-from exporter.transport import Transport, tls_context
 from tests.support import PIPELINE_ID, FakeClock, config, connected, project
 from tests.test_logs import configured
 

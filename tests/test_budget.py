@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.budget import Budget
+from exporter.client.rate_limiter import Budget
 from tests.support import FakeClock
 
 

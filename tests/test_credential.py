@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from exporter.api import Api
 from exporter.auth.protocol import Outgoing, Renewal
-from exporter.budget import Budget
+from exporter.client.api_client import Api
+from exporter.client.credential_state import LONGEST_PAUSE, Credential
+from exporter.client.rate_limiter import Budget
+from exporter.client.transport import Transport, tls_context
 from exporter.core.failures import Fault, Kind
-from exporter.credential import LONGEST_PAUSE, Credential
 from exporter.simulator import CodeArts, Credentials, World, running
 from exporter.telemetry import Telemetry
-from exporter.transport import Transport, tls_context
 from tests.support import PIPELINE_ID, FakeClock, config, connected, project
 from tests.test_api import Door, Reply, Speaker, hidden, http, opened, saying
 from tests.test_logs import configured

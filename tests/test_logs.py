@@ -169,9 +169,9 @@ def test_libraries_keep_quiet_below_warnings(form: str, capsys: pytest.CaptureFi
         assert capsys.readouterr().err == ""
         for name in NAMES:
             logging.getLogger(name).warning("careful")
-        logging.getLogger("exporter.api").debug("hello")
+        logging.getLogger("exporter.client.api_client").debug("hello")
     lines = capsys.readouterr().err.splitlines()
-    assert [parsed(form, text)["logger"] for text in lines] == [*NAMES, "exporter.api"]
+    assert [parsed(form, text)["logger"] for text in lines] == [*NAMES, "exporter.client.api_client"]
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])

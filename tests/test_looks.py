@@ -11,9 +11,9 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from exporter.api import Answer, Api, ApiError
 from exporter.assembly import assemble
 from exporter.board import Board, View
+from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Pipeline, Run, Status
 from exporter.ledger import APART

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from exporter.client.transport import Connections, Transport, tls_context
 from exporter.config.secret import Secret
 from exporter.core.failures import Fault
-from exporter.transport import Connections, Transport, tls_context
 from tests.test_api import Door, http, opened, saying
 
 TLS = tls_context()

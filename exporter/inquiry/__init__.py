@@ -4,8 +4,8 @@ A cloud that tells many pipelines in one answer is asked in batches; one that te
 in which something has happened.
 """
 
-from exporter.api import Api
 from exporter.board import Board
+from exporter.client.api_client import Api
 from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.inquiry.batched import BatchInquiry

@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from exporter.api import Api, ApiError
 from exporter.board import Board
+from exporter.client.api_client import Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.inquiry.batching import Batches, Plan

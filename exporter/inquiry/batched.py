@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from exporter.api import Api
 from exporter.board import Board
+from exporter.client.api_client import Api
 from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.providers.protocol import Batching

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from exporter.api import Answer, Api, ApiError
+from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Kind
 from exporter.core.model import Run, Status, Trigger
 from exporter.ledger import RUNS, Reach, Search

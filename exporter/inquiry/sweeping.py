@@ -15,8 +15,8 @@ import math
 from collections.abc import Sequence
 from hashlib import sha256
 
-from exporter.api import Answer, Api, ApiError
 from exporter.board import Board
+from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run

@@ -22,7 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import msgspec
 
-from exporter.bodies import BODY_LIMIT, SMALL, Bodies
+from exporter.client.bodies import BODY_LIMIT, SMALL, Bodies
 from exporter.config.files import NotUsableError, check_file
 from exporter.config.secret import Secret
 from exporter.config.section import CA_LIMIT

@@ -24,17 +24,17 @@ from exporter.auth.protocol import (
     UnansweredError,
     query_string,
 )
-from exporter.budget import Budget
+from exporter.client.credential_state import Credential
+from exporter.client.rate_limiter import Budget
+from exporter.client.transport import Connections, Transport
 from exporter.config.secret import SecretError
 from exporter.core.clock import Clock
 from exporter.core.failures import Fault, Kind
 from exporter.core.health import Activity
 from exporter.core.redaction import printable
-from exporter.credential import Credential
 from exporter.providers.decoding import too_complex
 from exporter.providers.protocol import Call, Provider
 from exporter.telemetry import Telemetry
-from exporter.transport import Connections, Transport
 
 RETRIES = 2
 ISSUER_LIMIT = 1024 * 1024
@@ -51,7 +51,7 @@ _MESSAGE_LENGTH = 300
 # Most requests go to one URL, and reading it takes as long as everything else that is done for a request here.
 _parsed = lru_cache(16)(httpx.URL)
 
-_log = logging.getLogger("exporter.api")
+_log = logging.getLogger("exporter.client.api_client")
 
 
 class Answer(msgspec.Struct, frozen=True):
