@@ -37,13 +37,13 @@ from benchmarks.machine import apart, peak, resident, unit
 from benchmarks.state import Cloud, settings
 from exporter import process
 from exporter.assembly import assemble
-from exporter.board import View
 from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.daemon import Server, listen
 from exporter.exposition import Format, Variant
 from exporter.metrics import PIPELINE_LABELS, Family, Type, catalogue
-from exporter.tally import Histogram
+from exporter.tracking.project import View
+from exporter.tracking.run_counters import Histogram
 from exporter.web import application
 
 SIZES = (1_000, 10_000, 20_000)

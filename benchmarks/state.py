@@ -28,9 +28,9 @@ from exporter.assembly import Exporter, assemble
 from exporter.core.clock import SystemClock
 from exporter.core.model import Run, Stage, Status, Trigger
 from exporter.exposition import Format, Variant
-from exporter.ledger import KEPT
 from exporter.settings.settings import Config
 from exporter.store import Changes, Store, Stored
+from exporter.tracking.ledger import KEPT
 
 TRANSACTION = 0.050
 """Seconds that the transaction of a poll may take."""

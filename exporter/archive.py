@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from exporter.board import Board, Missed, bounds
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.memory import (
@@ -33,8 +32,9 @@ from exporter.store import (
     Store,
     Stored,
 )
-from exporter.tally import Durations
 from exporter.telemetry import Telemetry
+from exporter.tracking.project import Board, Missed, bounds
+from exporter.tracking.run_counters import Durations
 
 FORGET = 7 * 86_400.0
 """Seconds for which a pipeline that left the configuration is remembered."""

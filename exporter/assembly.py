@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from exporter.archive import Archive
-from exporter.board import Board
 from exporter.client.api_client import Api
 from exporter.client.bodies import Bodies
 from exporter.client.credential_state import Bars, Credential
@@ -26,6 +25,7 @@ from exporter.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.store import Store, Stored
 from exporter.telemetry import Telemetry
+from exporter.tracking.project import Board
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from exporter.assembly import LOOPBACK, label_names
-from exporter.board import ProjectView, View, bounds
 from exporter.config.secret import FileSecret, SecretError
 from exporter.config.section import Section
 from exporter.core.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.cost import batched, owned, quiet_requests, requests
-from exporter.ledger import Series
 from exporter.metrics import Family, Type, V, catalogue
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
-from exporter.tally import Durations, Tally
+from exporter.tracking.ledger import Series
+from exporter.tracking.project import ProjectView, View, bounds
+from exporter.tracking.run_counters import Durations, Tally
 
 MANY_SERIES = 300_000
 STAGES = 5

@@ -7,15 +7,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
-from exporter.board import Board
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run
 from exporter.inquiry.runlist import RunList, supposed
-from exporter.ledger import RUNS, Reach
 from exporter.providers.protocol import Provider, Sweeping
 from exporter.report import HOPELESS, Outcome, Report
+from exporter.tracking.ledger import RUNS, Reach
+from exporter.tracking.project import Board
 
 _FEW = 10
 """Numbers that a small page of runs most likely has, since they were given lately."""

@@ -8,8 +8,8 @@ from zlib import crc32
 import msgspec
 
 from exporter.core.model import Status
-from exporter.ledger import State
-from exporter.tally import Bounds, Durations, Histogram, Tally
+from exporter.tracking.ledger import State
+from exporter.tracking.run_counters import Bounds, Durations, Histogram, Tally
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from exporter.board import ProjectView, View
 from exporter.core.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Job, Run, Stage, Status, Step
 from exporter.providers.registry import fields
 from exporter.settings.settings import Metrics, RunInfoLabel
-from exporter.tally import Durations, Histogram
+from exporter.tracking.project import ProjectView, View
+from exporter.tracking.run_counters import Durations, Histogram
 
 V = TypeVar("V")
 

@@ -15,7 +15,6 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from exporter.archive import Archive
-from exporter.board import Board
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
@@ -27,6 +26,7 @@ from exporter.providers.protocol import AnyProvider, Listing, Place
 from exporter.report import Outcome, Report
 from exporter.settings.settings import Poll
 from exporter.telemetry import Telemetry
+from exporter.tracking.project import Board
 
 PAGES = 1000
 """Pages of a list of pipelines that are read, at most."""

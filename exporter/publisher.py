@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
-from exporter.board import Board, ProjectView, View
 from exporter.core.clock import Clock
 from exporter.exposition import Body, Exposition, Variant
 from exporter.telemetry import Telemetry
+from exporter.tracking.project import Board, ProjectView, View
 
 FORGET = 600.0
 """Seconds after which a variant of page that nobody asks for is made no longer."""

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from exporter.board import Misnumbered, Missed
 from exporter.client.api_client import ApiError
 from exporter.core.failures import Kind
 from exporter.providers.protocol import Reading
 from exporter.telemetry import Telemetry
+from exporter.tracking.project import Misnumbered, Missed
 
 FAILURES = 3
 """Requests in a row that may fail before the rest of a poll is given up: then it is not the request."""

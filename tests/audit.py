@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from exporter.board import ProjectView, View
 from exporter.core.model import Status
 from exporter.simulator import Story, Telling, Truth
-from exporter.tally import Bounds, Histogram
+from exporter.tracking.project import ProjectView, View
+from exporter.tracking.run_counters import Bounds, Histogram
 
 FATES = {
     "COMPLETED": Status.SUCCESS,

@@ -23,11 +23,11 @@ from typing import Any
 from unittest.mock import patch
 
 from exporter.assembly import Exporter, assemble
-from exporter.board import bounds
 from exporter.daemon import open_state
 from exporter.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Drama, Flow, Odds, Story, World, running
+from exporter.tracking.project import bounds
 from tests.audit import Audit, Verdict
 from tests.killing import kill_often
 from tests.outlines import Outlined

@@ -12,12 +12,12 @@ import pytest
 
 from exporter.archive import FORGET
 from exporter.assembly import Exporter, assemble
-from exporter.board import Board, View
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.core.shard import Shard
-from exporter.ledger import Reach
 from exporter.simulator import CodeArts, Mischief, World, running
 from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, SaveTimeoutError, Store, Stored
+from exporter.tracking.ledger import Reach
+from exporter.tracking.project import Board, View
 from tests.conftest import Cloud
 from tests.running import Samples
 from tests.support import PROJECT_ID, FakeClock, config, project, shown

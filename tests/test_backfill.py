@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.backfill import LONGEST, Asks, Backfill
-from exporter.ledger import APART, Gap, Open, State, Survey
-from exporter.ledger.rules import DAY
+from exporter.tracking.ledger import APART, Gap, Open, State, Survey
+from exporter.tracking.ledger.rules import DAY
+from exporter.tracking.lookups import LONGEST, Asks, Backfill
 
 NOON = 1_700_000_000.0
 LISTING = Asks(listing=True)

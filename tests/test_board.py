@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.backfill import Asks
-from exporter.board import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, Board, Missed, View
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
-from exporter.ledger import Reach, Series
-from exporter.ledger.rules import DAY, HOUR, OPEN
 from exporter.memory import Past, Remembered
 from exporter.settings.settings import Metrics
-from exporter.tally import Durations
+from exporter.tracking.ledger import Reach, Series
+from exporter.tracking.ledger.rules import DAY, HOUR, OPEN
+from exporter.tracking.lookups import Asks
+from exporter.tracking.project import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, Board, Missed, View
+from exporter.tracking.run_counters import Durations
 
 NOON = 1_700_000_000.0
 MAX_AGE = 900.0

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 )
 
 from exporter.archive import Archive
-from exporter.board import Board, Missed, bounds
 from exporter.publisher import Publisher
 from exporter.simulator import CodeArts, Flow, Mischief, Status, Story, Tale, World, running
 from exporter.store import SaveError, Store
+from exporter.tracking.project import Board, Missed, bounds
 from tests.audit import Audit
 from tests.outlines import DETAILS, LISTS, PASSING, Outlined
 from tests.soak import ACTIVE, Life, begun, ids, nothing

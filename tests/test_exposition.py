@@ -25,13 +25,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
-from exporter.board import Board, ProjectView, View
 from exporter.core.model import Pipeline, Run, Stage, Status, Trigger
 from exporter.exposition import Exposition, Format
 from exporter.memory import Past
 from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
 from exporter.settings.settings import Metrics
-from exporter.tally import Exemplar, Histogram
+from exporter.tracking.project import Board, ProjectView, View
+from exporter.tracking.run_counters import Exemplar, Histogram
 from tests.views import (
     USER_LABELS,
     VARIANTS,

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from exporter.core.model import ENDS, Run, Stage, Status
-from exporter.ledger import (
+from exporter.tracking.ledger import (
     Count,
     Ended,
     Event,
@@ -33,7 +33,7 @@ from exporter.ledger import (
     search,
     unread,
 )
-from exporter.ledger.rules import APART, DAY, HOUR, KEPT, LEAP, OPEN, WEEK
+from exporter.tracking.ledger.rules import APART, DAY, HOUR, KEPT, LEAP, OPEN, WEEK
 
 NOON = 1_700_000_000.0
 SUCCESS, FAILED, RUNNING = Status.SUCCESS, Status.FAILED, Status.RUNNING

@@ -12,12 +12,9 @@ import msgspec
 import pytest
 
 from exporter.assembly import assemble
-from exporter.board import Board, View
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Pipeline, Run, Status
-from exporter.ledger import APART
-from exporter.ledger.rules import DAY, HOUR, WEEK
 from exporter.looks import Looks
 from exporter.memory import Past
 from exporter.providers.protocol import Call, Detail, Place, Provider, Runs
@@ -26,6 +23,9 @@ from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, Mischief, Story, World, running
 from exporter.simulator import Status as Fate
 from exporter.telemetry import Telemetry
+from exporter.tracking.ledger import APART
+from exporter.tracking.ledger.rules import DAY, HOUR, WEEK
+from exporter.tracking.project import Board, View
 from tests.conftest import Cloud
 from tests.running import Samples
 from tests.support import FakeClock, config, shown

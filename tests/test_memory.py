@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.board import bounds
 from exporter.core.model import ENDS, Run, Stage, Status, Trigger
-from exporter.ledger import Ended, Series, State
 from exporter.memory import (
     Memory,
     Past,
@@ -25,7 +23,9 @@ from exporter.memory import (
     written_durations,
 )
 from exporter.settings.settings import Metrics
-from exporter.tally import Bounds, Durations, Exemplar, Histogram, Tally
+from exporter.tracking.ledger import Ended, Series, State
+from exporter.tracking.project import bounds
+from exporter.tracking.run_counters import Bounds, Durations, Exemplar, Histogram, Tally
 
 NOON = 1_700_000_000.0
 BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from prometheus_client import Metric
 
-from exporter.board import Board, View
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
@@ -19,6 +18,7 @@ from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Ty
 from exporter.providers.registry import connect
 from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.telemetry import Telemetry
+from exporter.tracking.project import Board, View
 from tests.support import PIPELINE_ID, config, connected
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.board import ProjectView, View, bounds
 from exporter.core.model import Run, Stage, Status
 from exporter.exposition import Body, Exposition, Format, Variant, own_series
 from exporter.exposition.blocks import Block
@@ -25,7 +24,8 @@ from exporter.exposition.member import Deflated, member
 from exporter.exposition.quota import allot
 from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family, Sample, Type, catalogue
 from exporter.settings.settings import Metrics
-from exporter.tally import Histogram
+from exporter.tracking.project import ProjectView, View, bounds
+from exporter.tracking.run_counters import Histogram
 from tests.views import (
     USER_LABELS,
     VARIANTS,

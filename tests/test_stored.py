@@ -20,10 +20,10 @@ import pytest
 
 from exporter import memory
 from exporter.core.model import Job, Run, Stage, Status, Step, Trigger
-from exporter.ledger import Ended, Gap, Open, Series, State, Survey
 from exporter.memory import Memory, Remembered, Waiting, read, read_durations, written, written_durations
 from exporter.store import Changes, Key, PipelineKey, ProjectKey, Store
-from exporter.tally import Bounds, Durations, Histogram, Tally
+from exporter.tracking.ledger import Ended, Gap, Open, Series, State, Survey
+from exporter.tracking.run_counters import Bounds, Durations, Histogram, Tally
 
 NOON = 1_700_000_000.0
 BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))

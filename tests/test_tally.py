@@ -9,8 +9,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as ClientHistogram
 
 from exporter.core.model import ENDS, Run, Stage, Status
-from exporter.ledger import Count, Event
-from exporter.tally import OTHER_STAGES, STAGE_NAMES_OF_PIPELINE, Bounds, Exemplar, Histogram, Tally
+from exporter.tracking.ledger import Count, Event
+from exporter.tracking.run_counters import (
+    OTHER_STAGES,
+    STAGE_NAMES_OF_PIPELINE,
+    Bounds,
+    Exemplar,
+    Histogram,
+    Tally,
+)
 
 BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
 NOON = 1_700_000_000.0

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from exporter.board import ProjectView, View
 from exporter.core.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.exposition import Exposition, Format, Variant
-from exporter.ledger import Series
 from exporter.metrics import Catalogue, Family, Sample, Type
 from exporter.settings.settings import Metrics
-from exporter.tally import Durations, Exemplar, Histogram, Tally
+from exporter.tracking.ledger import Series
+from exporter.tracking.project import ProjectView, View
+from exporter.tracking.run_counters import Durations, Exemplar, Histogram, Tally
 
 VARIANTS = (
     Metrics(),

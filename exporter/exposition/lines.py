@@ -15,7 +15,7 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.core.redaction import redact
 from exporter.metrics import Family, Type
-from exporter.tally import Exemplar, Histogram
+from exporter.tracking.run_counters import Exemplar, Histogram
 
 V = TypeVar("V")
 

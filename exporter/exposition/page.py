@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.board import ProjectView, View
 from exporter.exposition.blocks import Block, Failures, Shelf, Shown
 from exporter.exposition.lines import Content, Format, columns, pairs
 from exporter.exposition.member import Deflated, member
 from exporter.exposition.quota import Sizes, Sizing, allot
 from exporter.metrics import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
+from exporter.tracking.project import ProjectView, View
 
 V = TypeVar("V")
 

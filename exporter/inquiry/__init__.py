@@ -4,7 +4,6 @@ A cloud that tells many pipelines in one answer is asked in batches; one that te
 in which something has happened.
 """
 
-from exporter.board import Board
 from exporter.client.api_client import Api
 from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
@@ -13,6 +12,7 @@ from exporter.inquiry.sweeping import SweepInquiry
 from exporter.providers.protocol import AnyProvider, Sweeping
 from exporter.report import Report
 from exporter.settings.settings import Poll
+from exporter.tracking.project import Board
 
 __all__ = ["BatchInquiry", "Inquiry", "SweepInquiry", "Watcher", "inquiry"]
 

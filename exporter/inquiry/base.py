@@ -5,12 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from exporter.board import Board
 from exporter.client.api_client import Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.inquiry.batching import Batches, Plan
 from exporter.report import Outcome, Report
+from exporter.tracking.project import Board
 
 
 class Watcher(Protocol):

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from exporter.board import Board
 from exporter.client.api_client import Api
 from exporter.core.clock import Clock
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.providers.protocol import Batching
 from exporter.report import Outcome, Report
+from exporter.tracking.project import Board
 
 
 class BatchInquiry(Inquiry):

@@ -12,9 +12,9 @@ import msgspec
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Kind
 from exporter.core.model import Run, Status, Trigger
-from exporter.ledger import RUNS, Reach, Search
 from exporter.providers.protocol import Place, Provider
 from exporter.report import Report
+from exporter.tracking.ledger import RUNS, Reach, Search
 
 PAGES = 30
 """Pages of one list that are read at a time."""

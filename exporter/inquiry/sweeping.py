@@ -15,16 +15,16 @@ import math
 from collections.abc import Sequence
 from hashlib import sha256
 
-from exporter.board import Board
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run
 from exporter.inquiry.base import Inquiry, Watcher
 from exporter.inquiry.runlist import RunList, is_outline, supposed
-from exporter.ledger import RUNS, Reach
 from exporter.providers.protocol import Place, Sweeping, Window
 from exporter.report import Outcome, Report
+from exporter.tracking.ledger import RUNS, Reach
+from exporter.tracking.project import Board
 
 LISTS = 3
 """Lists that a sweep asks for, a page of each at least."""

@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from exporter.ledger import APART, State
+from exporter.tracking.ledger import APART, State
 
 LONGEST = 900.0
 """Seconds between two looks for the same, at most; they grow from the poll's interval to that."""

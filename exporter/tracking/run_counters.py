@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from exporter.core.model import ENDS, Run, Status
-from exporter.ledger import Count, Event
+from exporter.tracking.ledger import Count, Event
 
 OTHER_STAGES = "(other)"
 STAGE_NAMES_OF_PIPELINE = 100

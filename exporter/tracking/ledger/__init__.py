@@ -1,6 +1,6 @@
 """Every run accounted exactly once: pure functions from what was known and what was seen to what is known and counted."""
 
-from exporter.ledger.rules import (
+from exporter.tracking.ledger.rules import (
     APART,
     KEPT,
     RUNS,
@@ -13,7 +13,7 @@ from exporter.ledger.rules import (
     search,
     unread,
 )
-from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
+from exporter.tracking.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
 
 __all__ = [
     "APART",

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from exporter.backfill import LONGEST, Asks, Backfill
 from exporter.core.model import Pipeline, Run, Stage, Status
-from exporter.ledger import (
+from exporter.memory import Memory, Past, Remembered, Waiting
+from exporter.settings.settings import HistogramScope, Metrics
+from exporter.tracking.ledger import (
     Count,
     Event,
     Outcome,
@@ -25,9 +26,14 @@ from exporter.ledger import (
     search,
     unread,
 )
-from exporter.memory import Memory, Past, Remembered, Waiting
-from exporter.settings.settings import HistogramScope, Metrics
-from exporter.tally import STAGE_NAMES_OF_PIPELINE, STAGE_NAMES_OF_PROJECT, Bounds, Durations, Tally
+from exporter.tracking.lookups import LONGEST, Asks, Backfill
+from exporter.tracking.run_counters import (
+    STAGE_NAMES_OF_PIPELINE,
+    STAGE_NAMES_OF_PROJECT,
+    Bounds,
+    Durations,
+    Tally,
+)
 
 ABSENCES = 3
 """Answers in a row without a pipeline that had a run, after which its gauges go."""

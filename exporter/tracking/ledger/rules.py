@@ -29,7 +29,7 @@ from enum import Enum, auto
 import msgspec
 
 from exporter.core.model import Run, Status
-from exporter.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
+from exporter.tracking.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
 
 KEPT = 20
 """Ended runs kept one by one; older ones live on only in what was carried from them."""
