@@ -29,7 +29,7 @@ from exporter.core.clock import SystemClock
 from exporter.core.model import Run, Stage, Status, Trigger
 from exporter.exposition import Format, Variant
 from exporter.settings.settings import Config
-from exporter.store import Changes, Store, Stored
+from exporter.state.sqlite import Changes, Store, Stored
 from exporter.tracking.ledger import KEPT
 
 TRANSACTION = 0.050

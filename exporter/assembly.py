@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from exporter.archive import Archive
 from exporter.client.api_client import Api
 from exporter.client.bodies import Bodies
 from exporter.client.credential_state import Bars, Credential
@@ -23,7 +22,8 @@ from exporter.providers.protocol import Sweeping
 from exporter.providers.registry import connect
 from exporter.publisher import Publisher
 from exporter.settings.settings import Config
-from exporter.store import Store, Stored
+from exporter.state.repository import Archive
+from exporter.state.sqlite import Store, Stored
 from exporter.telemetry import Telemetry
 from exporter.tracking.project import Board
 

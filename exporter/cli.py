@@ -30,7 +30,7 @@ from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Body, Format, Variant
 from exporter.membership import no_member
 from exporter.settings.settings import Config, ConfigError, load
-from exporter.store import StateError
+from exporter.state.sqlite import StateError
 
 _COMMANDS = {
     "run": "poll and serve metrics (the default)",

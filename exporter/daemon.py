@@ -24,7 +24,7 @@ from exporter.core.health import Health
 from exporter.core.shard import Shard
 from exporter.poller import Poller
 from exporter.settings.settings import Config, Poll
-from exporter.store import Store, Stored
+from exporter.state.sqlite import Store, Stored
 from exporter.web import application
 
 READY_ANYWAY = 60.0

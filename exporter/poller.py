@@ -14,7 +14,6 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from exporter.archive import Archive
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
@@ -25,6 +24,7 @@ from exporter.membership import Membership
 from exporter.providers.protocol import AnyProvider, Listing, Place
 from exporter.report import Outcome, Report
 from exporter.settings.settings import Poll
+from exporter.state.repository import Archive
 from exporter.telemetry import Telemetry
 from exporter.tracking.project import Board
 

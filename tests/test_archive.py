@@ -10,12 +10,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.archive import FORGET
 from exporter.assembly import Exporter, assemble
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.core.shard import Shard
 from exporter.simulator import CodeArts, Mischief, World, running
-from exporter.store import Changes, Key, PipelineKey, ProjectKey, SaveError, SaveTimeoutError, Store, Stored
+from exporter.state.repository import FORGET
+from exporter.state.sqlite import (
+    Changes,
+    Key,
+    PipelineKey,
+    ProjectKey,
+    SaveError,
+    SaveTimeoutError,
+    Store,
+    Stored,
+)
 from exporter.tracking.ledger import Reach
 from exporter.tracking.project import Board, View
 from tests.conftest import Cloud
@@ -361,7 +370,7 @@ def test_what_cannot_be_saved_is_not_counted_and_nothing_is_lost(house, caplog):
             assert page.value("pipeline_exporter_state_up") == 1
             assert page.value(name, stage_name="build") == before + 1
             assert life.counts(ALPHA) == {"success": number - 1}
-    told = [record for record in caplog.records if record.name == "exporter.archive"]
+    told = [record for record in caplog.records if record.name == "exporter.state.repository"]
     assert [(record.levelname, record.getMessage().partition(";")[2]) for record in told] == [
         ("ERROR", " nothing is counted until it can be"),
         ("INFO", ""),
@@ -380,7 +389,9 @@ def test_a_state_that_cannot_be_written_stays_so_while_there_is_nothing_to_write
                 life.sees(ALPHA, run(1 + number))
                 life.keeps()
                 assert life.page().value("pipeline_exporter_state_up") == 0
-    assert [record.levelname for record in caplog.records if record.name == "exporter.archive"] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if record.name == "exporter.state.repository"] == [
+        "ERROR"
+    ]
 
 
 def test_an_exporter_that_ends_while_nothing_can_be_saved_begins_where_it_was(house):

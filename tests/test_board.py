@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
-from exporter.memory import Past, Remembered
 from exporter.settings.settings import Metrics
+from exporter.state.codec import Past, Remembered
 from exporter.tracking.ledger import Reach, Series
 from exporter.tracking.ledger.rules import DAY, HOUR, OPEN
 from exporter.tracking.lookups import Asks

@@ -23,10 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from exporter.archive import Archive
 from exporter.publisher import Publisher
 from exporter.simulator import CodeArts, Flow, Mischief, Status, Story, Tale, World, running
-from exporter.store import SaveError, Store
+from exporter.state.repository import Archive
+from exporter.state.sqlite import SaveError, Store
 from exporter.tracking.project import Board, Missed, bounds
 from tests.audit import Audit
 from tests.outlines import DETAILS, LISTS, PASSING, Outlined

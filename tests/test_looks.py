@@ -16,12 +16,12 @@ from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Pipeline, Run, Status
 from exporter.looks import Looks
-from exporter.memory import Past
 from exporter.providers.protocol import Call, Detail, Place, Provider, Runs
 from exporter.report import FAILURES, Report
 from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, Mischief, Story, World, running
 from exporter.simulator import Status as Fate
+from exporter.state.codec import Past
 from exporter.telemetry import Telemetry
 from exporter.tracking.ledger import APART
 from exporter.tracking.ledger.rules import DAY, HOUR, WEEK

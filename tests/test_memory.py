@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.core.model import ENDS, Run, Stage, Status, Trigger
-from exporter.memory import (
+from exporter.settings.settings import Metrics
+from exporter.state.codec import (
     Memory,
     Past,
     Remembered,
@@ -22,7 +23,6 @@ from exporter.memory import (
     written,
     written_durations,
 )
-from exporter.settings.settings import Metrics
 from exporter.tracking.ledger import Ended, Series, State
 from exporter.tracking.project import bounds
 from exporter.tracking.run_counters import Bounds, Durations, Exemplar, Histogram, Tally

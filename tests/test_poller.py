@@ -10,7 +10,7 @@ import pytest
 
 from exporter.assembly import assemble
 from exporter.simulator import CodeArts, Mischief, World, running
-from exporter.store import Store
+from exporter.state.sqlite import Store
 from tests.conftest import Cloud
 from tests.running import Samples
 from tests.support import FakeClock, config, project, shown

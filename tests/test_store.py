@@ -22,8 +22,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from exporter import store as module
-from exporter.store import (
+from exporter.state import sqlite as module
+from exporter.state.sqlite import (
     Changes,
     Key,
     PipelineKey,
@@ -231,7 +231,7 @@ def test_a_save_writes_what_changed_only(path):
 HOLDER = """
 import sys
 from pathlib import Path
-from exporter.store import StateError, Store
+from exporter.state.sqlite import StateError, Store
 try:
     store, _ = Store.open(Path(sys.argv[1]), 0.0)
 except StateError as error:
@@ -496,7 +496,7 @@ def test_what_is_no_state_of_ours_is_kept_told_and_a_new_one_begun(case, filled,
         save(store, pipelines={BUILD: b"new"})
     aside = Path(f"{filled}.{word}-{STAMP}")
     (record,) = caplog.records
-    assert (record.name, record.levelname) == ("exporter.store", "ERROR")
+    assert (record.name, record.levelname) == ("exporter.state.sqlite", "ERROR")
     begin, _, end = record.getMessage().partition(reason or "damaged")
     assert begin == f"the state {filled} is "
     assert end.endswith(f": kept as {aside}, and begun anew without it")
@@ -793,7 +793,11 @@ def test_a_log_that_cannot_be_emptied_is_told_once_and_costs_no_save(path, monke
             sql(store, "VACUUM")
             save(store, pipelines={BUILD: b"again"})
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("exporter.store", "WARNING", f"the state's log {wal} grows, it cannot be emptied: disk I/O error")
+        (
+            "exporter.state.sqlite",
+            "WARNING",
+            f"the state's log {wal} grows, it cannot be emptied: disk I/O error",
+        )
     ] * 2
     assert held(path)[0][BUILD] == Row(b"again")
 
@@ -999,7 +1003,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from exporter import store
-from exporter.store import Changes, Key, PipelineKey, ProjectKey
+from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey
 
 store.WAL_LIMIT = 100_000
 keys = [PipelineKey(Key("codearts", f"https://{n % 3}", "x"), f"{n}") for n in range(20)]

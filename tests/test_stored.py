@@ -18,10 +18,10 @@ from typing import Any, get_args, get_origin
 import msgspec
 import pytest
 
-from exporter import memory
 from exporter.core.model import Job, Run, Stage, Status, Step, Trigger
-from exporter.memory import Memory, Remembered, Waiting, read, read_durations, written, written_durations
-from exporter.store import Changes, Key, PipelineKey, ProjectKey, Store
+from exporter.state import codec as memory
+from exporter.state.codec import Memory, Remembered, Waiting, read, read_durations, written, written_durations
+from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey, Store
 from exporter.tracking.ledger import Ended, Gap, Open, Series, State, Survey
 from exporter.tracking.run_counters import Bounds, Durations, Histogram, Tally
 

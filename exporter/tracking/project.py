@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from exporter.core.model import Pipeline, Run, Stage, Status
-from exporter.memory import Memory, Past, Remembered, Waiting
 from exporter.settings.settings import HistogramScope, Metrics
+from exporter.state.codec import Memory, Past, Remembered, Waiting
 from exporter.tracking.ledger import (
     Count,
     Event,

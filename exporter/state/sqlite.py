@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from exporter.worker import Worker
+from exporter.state.worker import Worker
 
 WAL_LIMIT = 512 * 1024
 """Bytes of the write-ahead log beyond which a save empties it into the database."""
@@ -97,7 +97,7 @@ _OUTSIDE = {
 }
 """Errors that say nothing against what is in the file."""
 
-_log = logging.getLogger("exporter.store")
+_log = logging.getLogger("exporter.state.sqlite")
 
 
 class Key(NamedTuple):

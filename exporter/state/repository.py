@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
-from exporter.memory import (
+from exporter.providers.registry import AnyProject
+from exporter.settings.settings import Config
+from exporter.state.codec import (
     Past,
     Remembered,
     UnreadableError,
@@ -20,9 +22,7 @@ from exporter.memory import (
     written,
     written_durations,
 )
-from exporter.providers.registry import AnyProject
-from exporter.settings.settings import Config
-from exporter.store import (
+from exporter.state.sqlite import (
     Changes,
     Key,
     PipelineKey,
@@ -39,7 +39,7 @@ from exporter.tracking.run_counters import Durations
 FORGET = 7 * 86_400.0
 """Seconds for which a pipeline that left the configuration is remembered."""
 
-_log = logging.getLogger("exporter.archive")
+_log = logging.getLogger("exporter.state.repository")
 
 
 class Archive:
