@@ -15,9 +15,9 @@ from exporter.config.section import ProjectSection, Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.exposition import Exposition, own_series
-from exporter.membership import Claims, Membership
 from exporter.metrics import catalogue
-from exporter.poller import Poller
+from exporter.polling.membership import Claims, Membership
+from exporter.polling.poller import Poller
 from exporter.providers.protocol import Sweeping
 from exporter.providers.registry import connect
 from exporter.publisher import Publisher

@@ -28,7 +28,7 @@ from exporter.core.redaction import redact
 from exporter.core.shard import SHARDS, Shard, chosen
 from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Body, Format, Variant
-from exporter.membership import no_member
+from exporter.polling.membership import no_member
 from exporter.settings.settings import Config, ConfigError, load
 from exporter.state.sqlite import StateError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from exporter.config.section import Discover, PipelineEntry
 from exporter.core.duration import format_duration
 from exporter.core.shard import Shard
-from exporter.inquiry.sweeping import DIRECTLY, LISTS, requests_of_direct_asks, sweeps
+from exporter.polling.strategies.activity import DIRECTLY, LISTS, requests_of_direct_asks, sweeps
 from exporter.providers.protocol import Sweeping
 from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config

@@ -22,7 +22,7 @@ from exporter.connections import KEEP_ALIVE, Connection, Connections, connection
 from exporter.core.clock import Clock, MonotonicZone, SystemClock, watch
 from exporter.core.health import Health
 from exporter.core.shard import Shard
-from exporter.poller import Poller
+from exporter.polling.poller import Poller
 from exporter.settings.settings import Config, Poll
 from exporter.state.sqlite import Store, Stored
 from exporter.web import application

@@ -8,7 +8,7 @@ whole answer is lost, and has to be had anew; where they are refused for good th
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from exporter.inquiry.runlist import COMPLETED
+from exporter.polling.run_history import COMPLETED
 from exporter.simulator import Flow, Mischief, Status, Story, World
 from exporter.simulator.runs import Run
 from exporter.simulator.world import Pipeline

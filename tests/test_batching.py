@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.inquiry.batching import (
+from exporter.polling.strategies.chunking import (
     ASKED_AGAIN,
     FIRST_WAIT,
     KEPT,

@@ -36,7 +36,7 @@ def line(form: Any, message: str, *arguments: object, **fields: object) -> str:
     """A record as a line; with the exception that is being handled, if one is."""
     information = sys.exc_info() if sys.exception() else None
     record = logging.LogRecord(
-        "exporter.poller", logging.WARNING, __file__, 1, message, arguments, information
+        "exporter.polling.poller", logging.WARNING, __file__, 1, message, arguments, information
     )
     record.created = 1677919688.25
     record.__dict__.update(fields)
@@ -66,7 +66,7 @@ def test_a_line_in_json() -> None:
     assert json.loads(line("json", "listening", address="127.0.0.1:10047")) == {
         "ts": "2023-03-04T08:48:08.250Z",
         "level": "warning",
-        "logger": "exporter.poller",
+        "logger": "exporter.polling.poller",
         "msg": "listening",
         "address": "127.0.0.1:10047",
     }

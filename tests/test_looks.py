@@ -15,9 +15,9 @@ from exporter.assembly import assemble
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Pipeline, Run, Status
-from exporter.looks import Looks
+from exporter.polling.follow_ups import Looks
+from exporter.polling.reporter import FAILURES, Report
 from exporter.providers.protocol import Call, Detail, Place, Provider, Runs
-from exporter.report import FAILURES, Report
 from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, Mischief, Story, World, running
 from exporter.simulator import Status as Fate

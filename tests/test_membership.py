@@ -6,7 +6,7 @@ import pytest
 
 from exporter.core.model import LABEL_LENGTH, Pipeline
 from exporter.core.shard import Shard
-from exporter.membership import ABSENCES, AGREEING, Claims, Membership, no_member
+from exporter.polling.membership import ABSENCES, AGREEING, Claims, Membership, no_member
 from tests.support import config, project
 
 DISCOVERS: dict[str, Any] = {"pipelines": [], "discover": {}}

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.assembly import Exporter, assemble
 from exporter.check import report
-from exporter.inquiry.sweeping import DIRECTLY, LISTS, RECKONED, sweeps
+from exporter.polling.strategies.activity import DIRECTLY, LISTS, RECKONED, sweeps
 from exporter.simulator import Flow, Mischief, Status, Story, World, running
 from tests.running import Samples
 from tests.support import FakeClock, config, shown

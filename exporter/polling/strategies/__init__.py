@@ -6,11 +6,11 @@ in which something has happened.
 
 from exporter.client.api_client import Api
 from exporter.core.clock import Clock
-from exporter.inquiry.base import Inquiry, Watcher
-from exporter.inquiry.batched import BatchInquiry
-from exporter.inquiry.sweeping import SweepInquiry
+from exporter.polling.reporter import Report
+from exporter.polling.strategies.activity import SweepInquiry
+from exporter.polling.strategies.base import Inquiry, Watcher
+from exporter.polling.strategies.batch import BatchInquiry
 from exporter.providers.protocol import AnyProvider, Sweeping
-from exporter.report import Report
 from exporter.settings.settings import Poll
 from exporter.tracking.project import Board
 

@@ -12,8 +12,8 @@ import msgspec
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Kind
 from exporter.core.model import Run, Status, Trigger
+from exporter.polling.reporter import Report
 from exporter.providers.protocol import Place, Provider
-from exporter.report import Report
 from exporter.tracking.ledger import RUNS, Reach, Search
 
 PAGES = 30

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from exporter.client.api_client import Api
 from exporter.core.clock import Clock
-from exporter.inquiry.base import Inquiry, Watcher
+from exporter.polling.reporter import Outcome, Report
+from exporter.polling.strategies.base import Inquiry, Watcher
 from exporter.providers.protocol import Batching
-from exporter.report import Outcome, Report
 from exporter.tracking.project import Board
 
 

@@ -18,11 +18,11 @@ from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run, label
-from exporter.inquiry import inquiry
-from exporter.looks import Looks
-from exporter.membership import Membership
+from exporter.polling.follow_ups import Looks
+from exporter.polling.membership import Membership
+from exporter.polling.reporter import Outcome, Report
+from exporter.polling.strategies import inquiry
 from exporter.providers.protocol import AnyProvider, Listing, Place
-from exporter.report import Outcome, Report
 from exporter.settings.settings import Poll
 from exporter.state.repository import Archive
 from exporter.telemetry import Telemetry
@@ -43,7 +43,7 @@ PATIENCE = 60.0
 _EARLY = 0.01
 """How early a refresh may begin, in intervals: a timer by another clock need not hit its moment to the millisecond."""
 
-_log = logging.getLogger("exporter.poller")
+_log = logging.getLogger("exporter.polling.poller")
 
 
 def _nobody(_: int) -> None:

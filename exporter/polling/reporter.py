@@ -20,7 +20,7 @@ HOPELESS = frozenset({Kind.CREDENTIALS, Kind.PROJECT, Kind.THROTTLED})
 _TOLD = 1000
 
 # One name for all that is told of polls, whichever part of them it comes from.
-_log = logging.getLogger("exporter.poller")
+_log = logging.getLogger("exporter.polling.poller")
 
 
 class Outcome(msgspec.Struct):

@@ -19,10 +19,10 @@ from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run
-from exporter.inquiry.base import Inquiry, Watcher
-from exporter.inquiry.runlist import RunList, is_outline, supposed
+from exporter.polling.reporter import Outcome, Report
+from exporter.polling.run_history import RunList, is_outline, supposed
+from exporter.polling.strategies.base import Inquiry, Watcher
 from exporter.providers.protocol import Place, Sweeping, Window
-from exporter.report import Outcome, Report
 from exporter.tracking.ledger import RUNS, Reach
 from exporter.tracking.project import Board
 

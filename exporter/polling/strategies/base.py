@@ -8,8 +8,8 @@ from typing import Protocol
 from exporter.client.api_client import Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
-from exporter.inquiry.batching import Batches, Plan
-from exporter.report import Outcome, Report
+from exporter.polling.reporter import Outcome, Report
+from exporter.polling.strategies.chunking import Batches, Plan
 from exporter.tracking.project import Board
 
 

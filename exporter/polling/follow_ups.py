@@ -11,9 +11,9 @@ from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import Kind
 from exporter.core.model import Run
-from exporter.inquiry.runlist import RunList, supposed
+from exporter.polling.reporter import HOPELESS, Outcome, Report
+from exporter.polling.run_history import RunList, supposed
 from exporter.providers.protocol import Provider, Sweeping
-from exporter.report import HOPELESS, Outcome, Report
 from exporter.tracking.ledger import RUNS, Reach
 from exporter.tracking.project import Board
 

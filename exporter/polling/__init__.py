@@ -1,0 +1,1 @@
+"""What to query, when, and what follows from an answer."""
