@@ -41,7 +41,7 @@ from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.daemon import Server, listen
 from exporter.exposition import Format, Variant
-from exporter.metrics import PIPELINE_LABELS, Family, Type, catalogue
+from exporter.metrics.catalogue import PIPELINE_LABELS, Family, Type, catalogue
 from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
 from exporter.web import application

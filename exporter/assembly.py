@@ -15,7 +15,7 @@ from exporter.config.section import ProjectSection, Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.exposition import Exposition, own_series
-from exporter.metrics import catalogue
+from exporter.metrics.catalogue import catalogue
 from exporter.polling.membership import Claims, Membership
 from exporter.polling.poller import Poller
 from exporter.providers.protocol import Sweeping
@@ -24,7 +24,7 @@ from exporter.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.state.repository import Archive
 from exporter.state.sqlite import Store, Stored
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import Board
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

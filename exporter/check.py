@@ -10,7 +10,7 @@ from exporter.core.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.cost import batched, owned, quiet_requests, requests
-from exporter.metrics import Family, Type, V, catalogue
+from exporter.metrics.catalogue import Family, Type, V, catalogue
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.tracking.ledger import Series

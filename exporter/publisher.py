@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from exporter.core.clock import Clock
 from exporter.exposition import Body, Exposition, Variant
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import Board, ProjectView, View
 
 FORGET = 600.0

@@ -27,7 +27,7 @@ from exporter.client.transport import Transport, tls_context
 from exporter.core.failures import Kind
 from exporter.providers.registry import Call
 from exporter.simulator import CodeArts, Credentials, Mischief, World, running
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from tests.support import PIPELINE_ID, FakeClock, config, connected, project
 from tests.test_logs import configured
 

@@ -20,7 +20,7 @@ from exporter.client.rate_limiter import Budget
 from exporter.client.transport import Transport, tls_context
 from exporter.core.failures import Fault, Kind
 from exporter.simulator import CodeArts, Credentials, World, running
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from tests.support import PIPELINE_ID, FakeClock, config, connected, project
 from tests.test_api import Door, Reply, Speaker, hidden, http, opened, saying
 from tests.test_logs import configured

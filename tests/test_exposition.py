@@ -27,7 +27,7 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.core.model import Pipeline, Run, Stage, Status, Trigger
 from exporter.exposition import Exposition, Format
-from exporter.metrics import Catalogue, Family, Sample, Type, catalogue
+from exporter.metrics.catalogue import Catalogue, Family, Sample, Type, catalogue
 from exporter.settings.settings import Metrics
 from exporter.state.codec import Past
 from exporter.tracking.project import Board, ProjectView, View

@@ -22,7 +22,7 @@ from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, Mischief, Story, World, running
 from exporter.simulator import Status as Fate
 from exporter.state.codec import Past
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.ledger import APART
 from exporter.tracking.ledger.rules import DAY, HOUR, WEEK
 from exporter.tracking.project import Board, View

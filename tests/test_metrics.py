@@ -13,11 +13,11 @@ from prometheus_client import Metric
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
-from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
+from exporter.metrics.catalogue import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
 from exporter.providers.registry import connect
 from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.state.codec import Past
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import Board, View
 from tests.support import PIPELINE_ID, config, connected
 

@@ -22,7 +22,15 @@ from exporter.exposition.blocks import Block
 from exporter.exposition.lines import columns, pairs
 from exporter.exposition.member import Deflated, member
 from exporter.exposition.quota import allot
-from exporter.metrics import PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family, Sample, Type, catalogue
+from exporter.metrics.catalogue import (
+    PIPELINE_LABELS,
+    PROJECT_LABELS,
+    Catalogue,
+    Family,
+    Sample,
+    Type,
+    catalogue,
+)
 from exporter.settings.settings import Metrics
 from exporter.tracking.project import ProjectView, View, bounds
 from exporter.tracking.run_counters import Histogram

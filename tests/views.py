@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exporter.core.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.exposition import Exposition, Format, Variant
-from exporter.metrics import Catalogue, Family, Sample, Type
+from exporter.metrics.catalogue import Catalogue, Family, Sample, Type
 from exporter.settings.settings import Metrics
 from exporter.tracking.ledger import Series
 from exporter.tracking.project import ProjectView, View

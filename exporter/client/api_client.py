@@ -34,7 +34,7 @@ from exporter.core.health import Activity
 from exporter.core.redaction import printable
 from exporter.providers.decoding import too_complex
 from exporter.providers.protocol import Call, Provider
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 
 RETRIES = 2
 ISSUER_LIMIT = 1024 * 1024

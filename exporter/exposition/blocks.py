@@ -14,7 +14,7 @@ import msgspec
 
 from exporter.exposition.lines import Column
 from exporter.exposition.member import Deflated
-from exporter.metrics import DEPTHS
+from exporter.metrics.catalogue import DEPTHS
 
 T = TypeVar("T")
 V = TypeVar("V")

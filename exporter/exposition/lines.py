@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from prometheus_client.utils import floatToGoString
 
 from exporter.core.redaction import redact
-from exporter.metrics import Family, Type
+from exporter.metrics.catalogue import Family, Type
 from exporter.tracking.run_counters import Exemplar, Histogram
 
 V = TypeVar("V")

@@ -16,7 +16,7 @@ from exporter.exposition.blocks import Block, Failures, Shelf, Shown
 from exporter.exposition.lines import Content, Format, columns, pairs
 from exporter.exposition.member import Deflated, member
 from exporter.exposition.quota import Sizes, Sizing, allot
-from exporter.metrics import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
+from exporter.metrics.catalogue import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
 from exporter.tracking.project import ProjectView, View
 
 V = TypeVar("V")

@@ -8,7 +8,7 @@ one piece, and comes first.
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from exporter.metrics import DEPTHS
+from exporter.metrics.catalogue import DEPTHS
 
 V = TypeVar("V")
 

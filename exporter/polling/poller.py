@@ -25,7 +25,7 @@ from exporter.polling.strategies import inquiry
 from exporter.providers.protocol import AnyProvider, Listing, Place
 from exporter.settings.settings import Poll
 from exporter.state.repository import Archive
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import Board
 
 PAGES = 1000

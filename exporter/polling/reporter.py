@@ -8,7 +8,7 @@ import msgspec
 from exporter.client.api_client import ApiError
 from exporter.core.failures import Kind
 from exporter.providers.protocol import Reading
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import Misnumbered, Missed
 
 FAILURES = 3

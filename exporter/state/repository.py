@@ -32,7 +32,7 @@ from exporter.state.sqlite import (
     Store,
     Stored,
 )
-from exporter.telemetry import Telemetry
+from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import Board, Missed, bounds
 from exporter.tracking.run_counters import Durations
 
