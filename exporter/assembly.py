@@ -15,12 +15,12 @@ from exporter.config.section import ProjectSection, Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.exposition import Exposition, own_series
+from exporter.exposition.publisher import Publisher
 from exporter.metrics.catalogue import catalogue
 from exporter.polling.membership import Claims, Membership
 from exporter.polling.poller import Poller
 from exporter.providers.protocol import Sweeping
 from exporter.providers.registry import connect
-from exporter.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.state.repository import Archive
 from exporter.state.sqlite import Store, Stored

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from exporter import __version__
 from exporter.exposition import Body, Variant
-from exporter.negotiation import accepts_gzip, choose_format
+from exporter.exposition.negotiation import accepts_gzip, choose_format
 
 _TURN = 1 << 20
 """Bytes after which it is the turn of others."""

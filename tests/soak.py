@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 from exporter.assembly import Exporter, assemble
 from exporter.daemon import open_state
-from exporter.publisher import Publisher
+from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Drama, Flow, Odds, Story, World, running
 from exporter.tracking.project import bounds

@@ -13,7 +13,7 @@ import httpx
 from exporter import connections, daemon
 from exporter.core.clock import SystemClock
 from exporter.exposition import Body
-from exporter.publisher import Publisher
+from exporter.exposition.publisher import Publisher
 from tests.support import config
 
 

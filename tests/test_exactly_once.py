@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from exporter.publisher import Publisher
+from exporter.exposition.publisher import Publisher
 from exporter.simulator import CodeArts, Flow, Mischief, Status, Story, Tale, World, running
 from exporter.state.repository import Archive
 from exporter.state.sqlite import SaveError, Store

@@ -15,7 +15,7 @@ from exporter.client.transport import Connections
 from exporter.core.failures import Fault, Kind
 from exporter.core.health import Activity, Health
 from exporter.daemon import _Scheduler
-from exporter.publisher import Publisher
+from exporter.exposition.publisher import Publisher
 from tests.running import exporter
 from tests.support import PIPELINE_ID, FakeClock, config, project
 from tests.virtual_time import LoopClock, VirtualTimeLoop

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.exposition import Format
-from exporter.negotiation import accepts_gzip, choose_format
+from exporter.exposition.negotiation import accepts_gzip, choose_format
 
 TEXT, OPENMETRICS = Format.TEXT, Format.OPENMETRICS
 

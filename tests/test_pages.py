@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.core.model import Run, Stage, Status
 from exporter.exposition import Body, Exposition, Format, Variant, own_series
 from exporter.exposition.blocks import Block
-from exporter.exposition.lines import columns, pairs
-from exporter.exposition.member import Deflated, member
-from exporter.exposition.quota import allot
+from exporter.exposition.gzip_member import Deflated, member
+from exporter.exposition.render import columns, pairs
+from exporter.exposition.series_limit import allot
 from exporter.metrics.catalogue import (
     PIPELINE_LABELS,
     PROJECT_LABELS,

@@ -16,8 +16,8 @@ from exporter.assembly import Exporter, assemble
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
 from exporter.exposition import Body, Exposition, Format, Variant, own_series
+from exporter.exposition.publisher import FORGET, REST, ClosedError, Publisher
 from exporter.metrics.catalogue import Catalogue, Family, Sample, Type, catalogue
-from exporter.publisher import FORGET, REST, ClosedError, Publisher
 from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import ProjectView, View

@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from exporter.exposition.lines import Column
-from exporter.exposition.member import Deflated
+from exporter.exposition.gzip_member import Deflated
+from exporter.exposition.render import Column
 from exporter.metrics.catalogue import DEPTHS
 
 T = TypeVar("T")

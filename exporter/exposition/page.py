@@ -13,9 +13,9 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter.exposition.blocks import Block, Failures, Shelf, Shown
-from exporter.exposition.lines import Content, Format, columns, pairs
-from exporter.exposition.member import Deflated, member
-from exporter.exposition.quota import Sizes, Sizing, allot
+from exporter.exposition.gzip_member import Deflated, member
+from exporter.exposition.render import Content, Format, columns, pairs
+from exporter.exposition.series_limit import Sizes, Sizing, allot
 from exporter.metrics.catalogue import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
 from exporter.tracking.project import ProjectView, View
 

@@ -22,7 +22,7 @@ REST = 4
 
 T = TypeVar("T")
 
-_log = logging.getLogger("exporter.publisher")
+_log = logging.getLogger("exporter.exposition.publisher")
 
 
 class ClosedError(Exception):
