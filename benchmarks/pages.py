@@ -35,16 +35,16 @@ from starlette.routing import Route
 from benchmarks.figures import Busy, Figures, Memory, Publication, Scrapes, Spread, report
 from benchmarks.machine import apart, peak, resident, unit
 from benchmarks.state import Cloud, settings
-from exporter import process
-from exporter.assembly import assemble
+from exporter.app import runtime
+from exporter.app.bootstrap import assemble
+from exporter.app.daemon import Server, listen
 from exporter.core.clock import SystemClock
 from exporter.core.model import Status
-from exporter.daemon import Server, listen
 from exporter.exposition import Format, Variant
 from exporter.metrics.catalogue import PIPELINE_LABELS, Family, Type, catalogue
 from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
-from exporter.web import application
+from exporter.web.routes import application
 
 SIZES = (1_000, 10_000, 20_000)
 ORACLE = 10_000
@@ -186,10 +186,10 @@ async def scraped_while_busy(bench: Bench, port: int, variant: Variant, rounds: 
 
 async def measure(pipelines: int) -> Figures:
     """Measure one size, in a fresh process."""
-    process.prepare()
+    runtime.prepare()
     bare = resident()
     bench = Bench(pipelines)
-    process.tidy()
+    runtime.tidy()
     boards = resident() - bare
     await bench.publisher.publish()
     began = time.perf_counter()

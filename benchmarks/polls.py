@@ -38,8 +38,8 @@ from starlette.routing import Route
 from benchmarks import json_exporter
 from benchmarks.json_exporter import Peer
 from benchmarks.machine import apart, forget_peak, peak, resident, unit
-from exporter import process
-from exporter.assembly import assemble
+from exporter.app import runtime
+from exporter.app.bootstrap import assemble
 from exporter.client.api_client import Answer, Api
 from exporter.exposition import Format, Variant
 from exporter.providers.protocol import Call
@@ -272,7 +272,7 @@ class Start(msgspec.Struct, frozen=True):
 async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[list[Refresh], Start, Memory]:
     """Refreshes of every kind, the start, and the memory that is taken."""
     answers_of(cloud)
-    process.tidy()
+    runtime.tidy()
     forget_peak()
     before = resident()
     clock = Clock()
@@ -290,7 +290,7 @@ async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[
         used, seconds = time.process_time() - cpu_before, time.perf_counter() - began
         page = sum(len(block.data) for block in exporter.publisher.exposition.blocks(PAGE.form))
         start = Start(used, seconds, unit(), page)
-        process.tidy()
+        runtime.tidy()
         for name, share in SHARES.items():
             ours, theirs, units = [], [], []
             for _ in range(turns):
@@ -459,7 +459,7 @@ def main() -> int:
     parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.alone:
-        process.prepare()
+        runtime.prepare()
         one = measured(flags.alone, flags.turns, flags.json_exporter)
         sys.stdout.buffer.write(msgspec.json.encode(one))
         return 0

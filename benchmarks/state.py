@@ -24,7 +24,7 @@ from typing import Any, cast
 
 import msgspec
 
-from exporter.assembly import Exporter, assemble
+from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.clock import SystemClock
 from exporter.core.model import Run, Stage, Status, Trigger
 from exporter.exposition import Format, Variant

@@ -17,8 +17,10 @@ from typing import Never
 import yaml
 from tqdm import tqdm
 
-from exporter import __version__, check, demo
-from exporter.assembly import Exporter, assemble
+from exporter import __version__
+from exporter.app import check_config, demo
+from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.daemon import ListenError, guarded_tick, listen, run
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
 from exporter.config.section import ProjectSection
@@ -26,7 +28,6 @@ from exporter.core import logs
 from exporter.core.clock import SystemClock
 from exporter.core.redaction import redact
 from exporter.core.shard import SHARDS, Shard, chosen
-from exporter.daemon import ListenError, guarded_tick, listen, run
 from exporter.exposition import Body, Format, Variant
 from exporter.polling.membership import no_member
 from exporter.settings.settings import Config, ConfigError, load
@@ -189,7 +190,7 @@ def _run(flags: argparse.Namespace) -> int:
 def _check_config(flags: argparse.Namespace) -> int:
     file = Path(flags.file or flags.config_file)
     config = load(file)
-    print(f"{file} is valid: {redact(check.report(config, flags.shard))}")
+    print(f"{file} is valid: {redact(check_config.report(config, flags.shard))}")
     return 0
 
 

@@ -22,8 +22,8 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from exporter.assembly import Exporter, assemble
-from exporter.daemon import open_state
+from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.daemon import open_state
 from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Drama, Flow, Odds, Story, World, running

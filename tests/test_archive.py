@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.assembly import Exporter, assemble
+from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.core.shard import Shard
 from exporter.simulator import CodeArts, Mischief, World, running

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from exporter.assembly import assemble
+from exporter.app.bootstrap import assemble
 from exporter.providers.rows import LONGEST, readable_rows
 from exporter.simulator import CodeArts, Flow, World, running
 from tests.conftest import Cloud

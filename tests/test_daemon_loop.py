@@ -10,10 +10,11 @@ import time
 
 import httpx
 
-from exporter import connections, daemon
+from exporter.app import daemon
 from exporter.core.clock import SystemClock
 from exporter.exposition import Body
 from exporter.exposition.publisher import Publisher
+from exporter.web import connections
 from tests.support import config
 
 

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from exporter.assembly import assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.daemon import _Scheduler
 from exporter.client.transport import Connections
 from exporter.core.failures import Fault, Kind
 from exporter.core.health import Activity, Health
-from exporter.daemon import _Scheduler
 from exporter.exposition.publisher import Publisher
 from tests.running import exporter
 from tests.support import PIPELINE_ID, FakeClock, config, project

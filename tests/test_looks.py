@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from exporter.assembly import assemble
+from exporter.app.bootstrap import assemble
 from exporter.client.api_client import Answer, Api, ApiError
 from exporter.core.failures import Fault, Kind
 from exporter.core.model import Pipeline, Run, Status

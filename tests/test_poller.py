@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from exporter.assembly import assemble
+from exporter.app.bootstrap import assemble
 from exporter.simulator import CodeArts, Mischief, World, running
 from exporter.state.sqlite import Store
 from tests.conftest import Cloud

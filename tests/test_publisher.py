@@ -12,7 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from exporter.assembly import Exporter, assemble
+from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
 from exporter.exposition import Body, Exposition, Format, Variant, own_series
@@ -21,7 +21,7 @@ from exporter.metrics.catalogue import Catalogue, Family, Sample, Type, catalogu
 from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import ProjectView, View
-from exporter.web import application
+from exporter.web.routes import application
 from tests.support import PIPELINE_ID, FakeClock, config, project
 from tests.views import counting
 

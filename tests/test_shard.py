@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.assembly import assemble
+from exporter.app.bootstrap import assemble
 from exporter.core.shard import Shard, chosen
 from tests.running import Process, Samples, command, eventually, exporter
 from tests.support import FakeClock, config, shown

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from exporter.assembly import Exporter, assemble
-from exporter.check import report
+from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.check_config import report
 from exporter.polling.strategies.activity import DIRECTLY, LISTS, RECKONED, sweeps
 from exporter.simulator import Flow, Mischief, Status, Story, World, running
 from tests.running import Samples

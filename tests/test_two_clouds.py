@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import yaml
 
-from exporter.assembly import Exporter, assemble
+from exporter.app.bootstrap import Exporter, assemble
 from exporter.simulator import CodeArts, Flow, FlowCredentials, Mischief, World, running, together
 from tests.running import Samples, command
 from tests.support import FakeClock, config, shown

@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from exporter.assembly import assemble
-from exporter.check import report
+from exporter.app.bootstrap import assemble
+from exporter.app.check_config import report
 from exporter.simulator import CodeArts, Mischief, Status, Story, World, running
 from tests.conftest import Cloud
 from tests.running import Samples, command

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from exporter.assembly import LOOPBACK, label_names
+from exporter.app.bootstrap import LOOPBACK, label_names
+from exporter.app.estimate import batched, owned, quiet_requests, requests
 from exporter.config.secret import FileSecret, SecretError
 from exporter.config.section import Section
 from exporter.core.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
-from exporter.cost import batched, owned, quiet_requests, requests
 from exporter.metrics.catalogue import Family, Type, V, catalogue
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config

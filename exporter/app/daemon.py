@@ -16,16 +16,17 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from starlette.types import ASGIApp
 
-from exporter import __version__, process
-from exporter.assembly import Exporter, assemble
-from exporter.connections import KEEP_ALIVE, Connection, Connections, connection_limit
+from exporter import __version__
+from exporter.app import runtime
+from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.clock import Clock, MonotonicZone, SystemClock, watch
 from exporter.core.health import Health
 from exporter.core.shard import Shard
 from exporter.polling.poller import Poller
 from exporter.settings.settings import Config, Poll
 from exporter.state.sqlite import Store, Stored
-from exporter.web import application
+from exporter.web.connections import KEEP_ALIVE, Connection, Connections, connection_limit
+from exporter.web.routes import application
 
 READY_ANYWAY = 60.0
 """Seconds after which the exporter is ready even if a first refresh has not ended."""
@@ -41,7 +42,7 @@ _HEARTBEAT = 15.0
 """Seconds between pages at the most."""
 _GRAIN = 0.001
 
-_log = logging.getLogger("exporter.daemon")
+_log = logging.getLogger("exporter.app.daemon")
 
 
 class ListenError(Exception):
@@ -118,7 +119,7 @@ async def run(
         StateError: the state cannot be used; with words.
 
     """
-    process.prepare()
+    runtime.prepare()
     clock = clock or SystemClock()
     store, stored = open_state(config, clock)
     exporter = assemble(config, clock, shard=shard, store=store, stored=stored)
@@ -276,7 +277,7 @@ class _Scheduler:
             now = self._clock.monotonic()
             if now - tidied >= _TIDY and all(poller.refreshed.is_set() for poller in self._exporter.pollers):
                 tidied = now
-                process.tidy()
+                runtime.tidy()
             if publisher.published != pages:
                 pages, shown = publisher.published, now
             try:

@@ -19,7 +19,7 @@ from exporter.exposition.negotiation import accepts_gzip, choose_format
 _TURN = 1 << 20
 """Bytes after which it is the turn of others."""
 
-_log = logging.getLogger("exporter.web")
+_log = logging.getLogger("exporter.web.routes")
 
 
 def application(

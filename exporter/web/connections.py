@@ -40,7 +40,7 @@ _LOG_INTERVAL = 3600.0
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-_log = logging.getLogger("exporter.connections")
+_log = logging.getLogger("exporter.web.connections")
 
 
 def connection_limit() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from exporter.daemon import address_of, listen, run
+from exporter.app.daemon import address_of, listen, run
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Flow, World, serve, together
 
