@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from exporter.polling.run_history import COMPLETED
 from exporter.simulator import Flow, Mischief, Status, Story, World
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 LISTS = "ListPipelineRuns"
 DETAILS = "GetPipelineRun"

@@ -15,7 +15,7 @@ from exporter.core.failures import Kind
 from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger
 from exporter.providers.protocol import Call, Detail
 from exporter.providers.registry import connect
-from exporter.simulator import gateway
+from exporter.simulator.codearts import gateway
 from tests.support import PIPELINE_ID, PROJECT_ID, config, project
 from tests.test_codearts import CODEARTS, NOW, SHAPES, SKIPPED, STATUSES, json_values, provider, spoilt
 from tests.test_simulator import NOW as TODAY

@@ -15,8 +15,8 @@ from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, Job, Run, Stage, Sta
 from exporter.providers.protocol import Detail
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.personal_records import SECRET
-from exporter.simulator.flow.told import in_full
-from exporter.simulator.flow.words import trigger
+from exporter.simulator.flow.serialized import in_full
+from exporter.simulator.flow.vocabulary import trigger
 from tests.test_codearts import json_values, spoilt
 from tests.test_flow_lists import SPOKEN, spoken
 from tests.test_flow_requests import RAN, TODAY, WORLD, Desk, generations

@@ -14,8 +14,8 @@ from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.protocol import Place, Runs
 from exporter.simulator import Status as Told
 from exporter.simulator.flow.organization import executor
-from exporter.simulator.flow.told import brief
-from exporter.simulator.flow.words import trigger
+from exporter.simulator.flow.serialized import brief
+from exporter.simulator.flow.vocabulary import trigger
 from tests.test_codearts import json_values, spoilt
 from tests.test_flow_lists import SPOKEN, spoken
 from tests.test_flow_lists import body as page_body

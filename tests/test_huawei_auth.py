@@ -15,8 +15,8 @@ from exporter.auth.huawei import Aksk, AkskSection, Token, TokenSection, sign
 from exporter.auth.protocol import Auth, Outgoing, query_string
 from exporter.config.secret import SecretError
 from exporter.providers.registry import connect
-from exporter.simulator import gateway
-from exporter.simulator.gateway import Credentials
+from exporter.simulator.codearts import gateway
+from exporter.simulator.codearts.gateway import Credentials
 from tests.support import config, masked, project
 
 _FILE = json.loads((Path(__file__).parent / "data" / "huawei_sign_vectors.json").read_bytes())

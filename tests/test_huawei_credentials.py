@@ -21,8 +21,8 @@ from exporter.auth.protocol import Auth, Exchange, Outgoing, Renewal, RenewalErr
 from exporter.config.secret import SecretError
 from exporter.core.failures import Fault, Kind
 from exporter.core.redaction import MASK
-from exporter.simulator import gateway
-from exporter.simulator.gateway import Credentials
+from exporter.simulator.codearts import gateway
+from exporter.simulator.codearts.gateway import Credentials
 from tests.support import masked
 
 NOW = 1_705_307_400.0

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 import exporter.simulator
-from exporter.simulator import Call, CodeArts, Credentials, Mischief, Story, World, running, serve, signature
-from exporter.simulator.codearts import BATCH_STATUS
-from exporter.simulator.mischief import HUGE_BYTES, encoded
-from exporter.simulator.runs import Run, Status
+from exporter.simulator import Call, CodeArts, Credentials, Mischief, Story, World, running, serve
+from exporter.simulator.codearts import signature
+from exporter.simulator.codearts.cloud import BATCH_STATUS
+from exporter.simulator.http.faults import HUGE_BYTES, encoded
+from exporter.simulator.world.runs import Run, Status
 
 DATA = Path(__file__).parent / "data"
 SEED = json.loads((DATA / "codearts_batch_seed.json").read_bytes())

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import Call, World
-from exporter.simulator.jobs import jobs
-from exporter.simulator.runs import Status
+from exporter.simulator.world.jobs import jobs
+from exporter.simulator.world.runs import Status
 from tests.test_simulator import NEVER_RUN, NOW, OVER, RUNNING_PIPELINES, WORLD, Desk
 
 # Published with ShowPipelineRunDetail on 2025-09-08.

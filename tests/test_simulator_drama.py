@@ -217,7 +217,7 @@ def test_a_drama_is_quick() -> None:
 
 def test_a_clock_that_runs_faster_than_time(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = 5.0
-    monkeypatch.setattr("exporter.simulator.clock.time.monotonic", lambda: moment)
+    monkeypatch.setattr("exporter.simulator.world.clock.time.monotonic", lambda: moment)
     clock = Accelerated(60, START)
     assert clock() == START
     moment += 10

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.simulator import FlowCredentials
 from exporter.simulator.flow import signature
-from exporter.simulator.flow.gate import Gate
+from exporter.simulator.flow.auth_check import Gate
 from tests.test_simulator_flow import NOW, OWN, Door, Site
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "aliyun_acs3_vectors.json").read_bytes())["vectors"]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from exporter.simulator import Drama, Mischief, Odds, Status, Story, World
 from exporter.simulator.flow.layout import layout
-from exporter.simulator.flow.told import in_full
-from exporter.simulator.flow.words import known, word
+from exporter.simulator.flow.serialized import in_full
+from exporter.simulator.flow.vocabulary import known, word
 from tests.test_simulator_flow import WORLD, Door, Site, milliseconds
 
 NOW = WORLD.start + 1_000.25

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from exporter.simulator import Call, Credentials, Mischief
-from exporter.simulator.switches import Switches
+from exporter.simulator.http.switches import Switches
 from tests.test_simulator import NOW, RUNNING_PIPELINES, WORLD, Desk
 
 IDS = [pipeline.id for pipeline in RUNNING_PIPELINES[:4]]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.simulator import CodeArts, Drama, Mischief, Odds, State, Status, Story, Tale, World, running
-from exporter.simulator.mischief import encoded
+from exporter.simulator.http.faults import encoded
 from tests.test_simulator import OVER, SEED, UNDER_WAY, Desk, _same_shape
 
 WORLD = World(seed=5, pipelines=20)

@@ -13,11 +13,11 @@ import pytest
 from exporter.auth.aliyun import AkskSection, authentication
 from exporter.auth.protocol import Auth, Outgoing, query_string
 from exporter.simulator import Flow, FlowCredentials, World, running
-from exporter.simulator.flow.told import ToldStage, in_full
-from exporter.simulator.flow.words import said, trigger
-from exporter.simulator.jobs import Job
-from exporter.simulator.runs import Run, Stage
-from exporter.simulator.world import Pipeline
+from exporter.simulator.flow.serialized import ToldStage, in_full
+from exporter.simulator.flow.vocabulary import said, trigger
+from exporter.simulator.world.jobs import Job
+from exporter.simulator.world.runs import Run, Stage
+from exporter.simulator.world.world import Pipeline
 from tests.vendor.environment import environment
 
 WORLD = World(seed=2, pipelines=45)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exporter.simulator import CodeArts, Flow, Status, Story, World, running
-from exporter.simulator.runs import Run
+from exporter.simulator.world.runs import Run
 from tests.running import Process, eventually, exporter
 from tests.support import project
 

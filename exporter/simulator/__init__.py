@@ -5,19 +5,19 @@ time, so that what an exporter should have seen can be computed beside what it d
 does to its pipelines, and remembers what was true and what was told. Nothing here knows the exporter's insides.
 """
 
-from exporter.simulator.clock import Accelerated
-from exporter.simulator.codearts import CodeArts
-from exporter.simulator.drama import Drama, Odds
+from exporter.simulator.codearts.cloud import CodeArts
+from exporter.simulator.codearts.gateway import Credentials
 from exporter.simulator.flow import Flow, FlowCredentials
-from exporter.simulator.gateway import Credentials
-from exporter.simulator.mischief import Mischief
-from exporter.simulator.reception import Call
-from exporter.simulator.runs import Status
-from exporter.simulator.server import running, serve
-from exporter.simulator.story import State, Story, Truth
-from exporter.simulator.tale import Tale, Telling
-from exporter.simulator.together import together
-from exporter.simulator.world import World
+from exporter.simulator.http.faults import Mischief
+from exporter.simulator.http.recorder import Call
+from exporter.simulator.http.server import running, serve
+from exporter.simulator.http.together import together
+from exporter.simulator.scenario.generator import Drama, Odds
+from exporter.simulator.scenario.run import Tale, Telling
+from exporter.simulator.scenario.scenario import State, Story, Truth
+from exporter.simulator.world.clock import Accelerated
+from exporter.simulator.world.runs import Status
+from exporter.simulator.world.world import World
 
 __all__ = [
     "Accelerated",

@@ -1,6 +1,6 @@
 """How the Pipeline service of CodeArts declines what its gateway has let pass."""
 
-from exporter.simulator.answers import DeclinedError
+from exporter.simulator.http.answers import DeclinedError
 
 
 def service_error(code: str, text: str, status: int = 200) -> DeclinedError:

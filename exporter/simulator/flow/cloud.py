@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 
-from exporter.simulator.answers import Good
-from exporter.simulator.cloud import Cloud
 from exporter.simulator.flow import errors
 from exporter.simulator.flow.credentials import FlowCredentials
 from exporter.simulator.flow.generation import Generation
@@ -19,10 +17,12 @@ from exporter.simulator.flow.organization import Organization
 from exporter.simulator.flow.personal import ROOT, Personal
 from exporter.simulator.flow.signed import ORGANIZATION, Signed
 from exporter.simulator.flow.switches import FlowSwitches
-from exporter.simulator.mischief import Mischief
-from exporter.simulator.project import Runs
-from exporter.simulator.reception import Visit
-from exporter.simulator.world import World
+from exporter.simulator.http.answers import Good
+from exporter.simulator.http.cloud import Cloud
+from exporter.simulator.http.faults import Mischief
+from exporter.simulator.http.recorder import Visit
+from exporter.simulator.world.project import Runs
+from exporter.simulator.world.world import World
 
 
 class Flow(Cloud, FlowSwitches):

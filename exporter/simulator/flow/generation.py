@@ -12,19 +12,19 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from exporter.simulator.answers import DeclinedError, Good
-from exporter.simulator.cloud import Tell
 from exporter.simulator.flow.credentials import FlowCredentials
 from exporter.simulator.flow.errors import No, Problem, ProblemError
 from exporter.simulator.flow.organization import Organization, PipelinesWanted, RunsWanted, milliseconds
 from exporter.simulator.flow.page import Page
 from exporter.simulator.flow.query import Query
+from exporter.simulator.flow.serialized import Told, brief
 from exporter.simulator.flow.switches import FlowSwitches
-from exporter.simulator.flow.told import Told, brief
-from exporter.simulator.mischief import Mischief, Record
-from exporter.simulator.reception import Visit
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.http.answers import DeclinedError, Good
+from exporter.simulator.http.cloud import Tell
+from exporter.simulator.http.faults import Mischief, Record
+from exporter.simulator.http.recorder import Visit
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 GET_RUN = "GetPipelineRun"
 LIST_RUNS = "ListPipelineRuns"

@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from random import Random
 
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.world.world import Pipeline, World
 
 # Ids of pipelines rise with their creation and have gaps, since all organizations share them.
 _LEAST, _MOST = 1_000_000, 5_000_000

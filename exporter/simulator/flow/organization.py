@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from exporter.simulator.flow.errors import Problem, ProblemError
 from exporter.simulator.flow.layout import Numbers, account
 from exporter.simulator.flow.query import Query, Window, whole
+from exporter.simulator.flow.serialized import Told, brief, in_full
 from exporter.simulator.flow.switches import FlowSwitches
-from exporter.simulator.flow.told import Told, brief, in_full
-from exporter.simulator.flow.words import said, trigger
-from exporter.simulator.project import Project
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.flow.vocabulary import said, trigger
+from exporter.simulator.world.project import Project
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 # So many people make the pipelines of an organization.
 _CREATORS = 7

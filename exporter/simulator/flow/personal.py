@@ -10,10 +10,9 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from exporter.simulator.answers import Good
 from exporter.simulator.flow import errors, personal_records, signed_records
+from exporter.simulator.flow.auth_check import token_refusal
 from exporter.simulator.flow.errors import No, Problem
-from exporter.simulator.flow.gate import token_refusal
 from exporter.simulator.flow.generation import (
     GET_LATEST_RUN,
     GET_PIPELINE,
@@ -25,12 +24,13 @@ from exporter.simulator.flow.generation import (
 )
 from exporter.simulator.flow.page import Page, by_number
 from exporter.simulator.flow.query import Query
-from exporter.simulator.flow.told import Told
-from exporter.simulator.flow.words import UNTOLD
-from exporter.simulator.mischief import Record
-from exporter.simulator.reception import Visit
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.flow.serialized import Told
+from exporter.simulator.flow.vocabulary import UNTOLD
+from exporter.simulator.http.answers import Good
+from exporter.simulator.http.faults import Record
+from exporter.simulator.http.recorder import Visit
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 ROOT = "/oapi/"
 

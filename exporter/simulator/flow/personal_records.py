@@ -10,12 +10,12 @@ from typing import Any
 from exporter.simulator.flow import signed_records
 from exporter.simulator.flow.layout import account, drawn, layout
 from exporter.simulator.flow.organization import Organization, executor, milliseconds
+from exporter.simulator.flow.serialized import Told, ToldJob, ToldStage
 from exporter.simulator.flow.signed_records import group, groups, job_id
-from exporter.simulator.flow.told import Told, ToldJob, ToldStage
-from exporter.simulator.flow.words import said, trigger
-from exporter.simulator.mischief import Record
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.flow.vocabulary import said, trigger
+from exporter.simulator.http.faults import Record
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 SECRET = "simulated-secret-that-belongs-nowhere"  # noqa: S105  # of no use anywhere
 

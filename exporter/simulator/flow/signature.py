@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from exporter.simulator.authorization import reader
+from exporter.simulator.http.authorization import reader
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 

@@ -5,11 +5,10 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from exporter.simulator.answers import Good
 from exporter.simulator.flow import errors, signed_records
+from exporter.simulator.flow.auth_check import Gate
 from exporter.simulator.flow.credentials import FlowCredentials
 from exporter.simulator.flow.errors import No, Problem
-from exporter.simulator.flow.gate import Gate
 from exporter.simulator.flow.generation import (
     GET_PIPELINE,
     GET_RUN,
@@ -21,12 +20,13 @@ from exporter.simulator.flow.generation import (
 from exporter.simulator.flow.organization import Organization
 from exporter.simulator.flow.page import Page, by_token
 from exporter.simulator.flow.query import Query
+from exporter.simulator.flow.serialized import Told
 from exporter.simulator.flow.switches import FlowSwitches
-from exporter.simulator.flow.told import Told
-from exporter.simulator.mischief import Record
-from exporter.simulator.reception import Visit
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.http.answers import Good
+from exporter.simulator.http.faults import Record
+from exporter.simulator.http.recorder import Visit
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 P = TypeVar("P")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from exporter.simulator.flow.layout import account, drawn
 from exporter.simulator.flow.organization import Organization, executor, milliseconds
-from exporter.simulator.flow.told import Told, ToldJob, ToldStage
-from exporter.simulator.flow.words import said, trigger
-from exporter.simulator.mischief import Record
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.flow.serialized import Told, ToldJob, ToldStage
+from exporter.simulator.flow.vocabulary import said, trigger
+from exporter.simulator.http.faults import Record
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 
 def run_record(organization: Organization, pipeline: Pipeline, told: Told, created: int) -> Record:

@@ -6,7 +6,7 @@ Most of it is what is not known of the real one, or what is told of it in two wa
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.simulator.switches import Switches
+from exporter.simulator.http.switches import Switches
 
 
 @dataclass(eq=False)

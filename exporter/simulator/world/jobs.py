@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from exporter.simulator.runs import Run, Status
-from exporter.simulator.world import Pipeline
+from exporter.simulator.world.runs import Run, Status
+from exporter.simulator.world.world import Pipeline
 
 _JOBS = ("Checkout", "Compile", "Unit tests", "Package", "Lint", "Publish", "Scan", "Notify")
 # A step's plug-in, its kind and its name; some steps were never given one.

@@ -12,9 +12,9 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Self
 
-from exporter.simulator.runs import Status, fate
-from exporter.simulator.story import Story
-from exporter.simulator.tale import Tale
+from exporter.simulator.scenario.run import Tale
+from exporter.simulator.scenario.scenario import Story
+from exporter.simulator.world.runs import Status, fate
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 # From one start of a pipeline to the next.

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.simulator.switches import Switches
+from exporter.simulator.http.switches import Switches
 
 _REMEMBERED_CALLS = 5_000
 

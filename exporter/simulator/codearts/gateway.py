@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from exporter.simulator import signature
+from exporter.simulator.codearts import signature
 
 MOST_SKEW = 15 * 60
 

@@ -14,20 +14,20 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
-from exporter.simulator import gateway, listing, metadata
-from exporter.simulator.answers import DeclinedError, Good
-from exporter.simulator.cloud import Cloud, Tell
-from exporter.simulator.codearts_switches import CodeArtsSwitches
-from exporter.simulator.detail import detail
-from exporter.simulator.gateway import Credentials
-from exporter.simulator.iam import Iam
-from exporter.simulator.limits import Locks
-from exporter.simulator.mischief import Mischief, Record
-from exporter.simulator.project import Runs
-from exporter.simulator.reception import Visit
-from exporter.simulator.records import batch_record
+from exporter.simulator.codearts import gateway, listing, metadata
+from exporter.simulator.codearts.detail import detail
+from exporter.simulator.codearts.gateway import Credentials
+from exporter.simulator.codearts.iam import Iam
+from exporter.simulator.codearts.records import batch_record
+from exporter.simulator.codearts.switches import CodeArtsSwitches
+from exporter.simulator.http.answers import DeclinedError, Good
+from exporter.simulator.http.cloud import Cloud, Tell
+from exporter.simulator.http.faults import Mischief, Record
+from exporter.simulator.http.limits import Locks
+from exporter.simulator.http.recorder import Visit
 from exporter.simulator.service import mismatch, no_pipeline, no_project, service_error, unparsed
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.world.project import Runs
+from exporter.simulator.world.world import Pipeline, World
 
 BATCH_STATUS = "BatchShowPipelinesLatestStatus"
 LIST_PIPELINES = "ListPipelines"

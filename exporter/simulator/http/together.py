@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.simulator.codearts import CodeArts
+from exporter.simulator.codearts.cloud import CodeArts
 from exporter.simulator.flow import Flow
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from random import Random
 
-from exporter.simulator.runs import Origin, Run, course
+from exporter.simulator.world.runs import Origin, Run, course
 
 DEFAULT_START = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from exporter.simulator.flow.layout import Aside, Place, drawn, layout
-from exporter.simulator.flow.words import known, word
-from exporter.simulator.jobs import Job, jobs
-from exporter.simulator.runs import Course, Run, Stage, Status
-from exporter.simulator.world import Pipeline
+from exporter.simulator.flow.vocabulary import known, word
+from exporter.simulator.world.jobs import Job, jobs
+from exporter.simulator.world.runs import Course, Run, Stage, Status
+from exporter.simulator.world.world import Pipeline
 
 # So long it takes until what is cancelled has ended, as far as it can be foreseen.
 _CANCELLING_SECONDS = 3

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from exporter.simulator.switches import Switches
+from exporter.simulator.http.switches import Switches
 
 DAY = 86_400
 

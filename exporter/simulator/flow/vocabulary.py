@@ -4,7 +4,7 @@ The vendor's lists of them are not complete, and those of its generations and do
 here is the best reading.
 """
 
-from exporter.simulator.runs import Run, Status
+from exporter.simulator.world.runs import Run, Status
 
 # Flow has one word for all that waits, be it for somebody or for a machine.
 _WORDS = {

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, overload
 
-from exporter.simulator.runs import Run
-from exporter.simulator.switches import Switches
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.http.switches import Switches
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline, World
 
 K = TypeVar("K")
 

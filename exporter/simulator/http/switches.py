@@ -7,7 +7,7 @@ has; the code that obeys them reads them anew at each request.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.simulator.mischief import Mischief
+from exporter.simulator.http.faults import Mischief
 
 
 @dataclass(eq=False)

@@ -7,9 +7,9 @@ exporter has to cope with it.
 from datetime import datetime, timedelta, timezone
 from hashlib import blake2b
 
-from exporter.simulator.mischief import Record
-from exporter.simulator.runs import Run
-from exporter.simulator.world import Pipeline
+from exporter.simulator.http.faults import Record
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline
 
 # The vendor writes stage times in the local time of its home region, without saying so.
 _HOME = timezone(timedelta(hours=8))

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hmac import compare_digest
 
-from exporter.simulator import gateway
-from exporter.simulator.answers import DeclinedError, Good
-from exporter.simulator.codearts_switches import CodeArtsSwitches
-from exporter.simulator.gateway import Credentials
-from exporter.simulator.iam import moment_text
-from exporter.simulator.records import identity
+from exporter.simulator.codearts import gateway
+from exporter.simulator.codearts.gateway import Credentials
+from exporter.simulator.codearts.iam import moment_text
+from exporter.simulator.codearts.records import identity
+from exporter.simulator.codearts.switches import CodeArtsSwitches
+from exporter.simulator.http.answers import DeclinedError, Good
 
 OVERLAP = 600.0
 _PREFIX = "SIMULATED0TEMPORARY0"

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
 
-from exporter.simulator.authorization import reader
+from exporter.simulator.http.authorization import reader
 
 ALGORITHM = "SDK-HMAC-SHA256"
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from exporter.simulator import gateway
-from exporter.simulator.answers import DeclinedError, Good
-from exporter.simulator.codearts_switches import CodeArtsSwitches
-from exporter.simulator.gateway import Credentials
-from exporter.simulator.limits import Locks
-from exporter.simulator.records import identity
-from exporter.simulator.world import World
+from exporter.simulator.codearts import gateway
+from exporter.simulator.codearts.gateway import Credentials
+from exporter.simulator.codearts.records import identity
+from exporter.simulator.codearts.switches import CodeArtsSwitches
+from exporter.simulator.http.answers import DeclinedError, Good
+from exporter.simulator.http.limits import Locks
+from exporter.simulator.world.world import World
 
 # Real tokens are signed messages of some thousand letters, which has broken clients that expect less.
 _TOKEN_BYTES = 1_500

@@ -5,7 +5,7 @@ Both by the time they are told, so that a test can let a window or a lock pass w
 
 from collections import deque
 
-from exporter.simulator.codearts_switches import CodeArtsSwitches
+from exporter.simulator.codearts.switches import CodeArtsSwitches
 
 
 class Throttle:

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from exporter.simulator.answers import DeclinedError, Good
-from exporter.simulator.limits import Throttle
-from exporter.simulator.mischief import Mischief, answer, with_bad_records
-from exporter.simulator.project import Project, Runs
-from exporter.simulator.reception import Book, Call, Reception, Visit
-from exporter.simulator.switches import Switches
-from exporter.simulator.world import World
+from exporter.simulator.http.answers import DeclinedError, Good
+from exporter.simulator.http.faults import Mischief, answer, with_bad_records
+from exporter.simulator.http.limits import Throttle
+from exporter.simulator.http.recorder import Book, Call, Reception, Visit
+from exporter.simulator.http.switches import Switches
+from exporter.simulator.world.project import Project, Runs
+from exporter.simulator.world.world import World
 
 MOST_BODY = 12 * 2**20
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
-from exporter.simulator.mischief import encoded
-from exporter.simulator.runs import Run
+from exporter.simulator.http.faults import encoded
+from exporter.simulator.world.runs import Run
 
 
 @dataclass(frozen=True, slots=True)

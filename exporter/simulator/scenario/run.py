@@ -7,8 +7,8 @@ stages are acted upon by nobody: they follow from the turns, and never take back
 from dataclasses import dataclass, replace
 from random import Random
 
-from exporter.simulator.runs import Course, Run, Status
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.world.runs import Course, Run, Status
+from exporter.simulator.world.world import Pipeline, World
 
 # A stage under way ends when its run is told to, be it in centuries.
 _NEVER = 2**34

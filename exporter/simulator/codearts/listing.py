@@ -9,15 +9,15 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from exporter.simulator.answers import Good
-from exporter.simulator.codearts_switches import CodeArtsSwitches
-from exporter.simulator.mischief import Record
-from exporter.simulator.project import Project
-from exporter.simulator.records import identity, list_record, milliseconds
-from exporter.simulator.runs import Run
+from exporter.simulator.codearts.records import identity, list_record, milliseconds
+from exporter.simulator.codearts.switches import CodeArtsSwitches
+from exporter.simulator.http.answers import Good
+from exporter.simulator.http.faults import Record
+from exporter.simulator.http.switches import Switches
 from exporter.simulator.service import unparsed
-from exporter.simulator.switches import Switches
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.world.project import Project
+from exporter.simulator.world.runs import Run
+from exporter.simulator.world.world import Pipeline, World
 
 DEFAULT_LIMIT = 10
 # So many rows of another project turn up when a request names its project in the path alone.

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from exporter.simulator.project import History
-from exporter.simulator.runs import Run, Status
-from exporter.simulator.tale import Tale, Telling, Turn
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.scenario.run import Tale, Telling, Turn
+from exporter.simulator.world.project import History
+from exporter.simulator.world.runs import Run, Status
+from exporter.simulator.world.world import Pipeline, World
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 Here, unlike in the batch, stage times are milliseconds.
 """
 
-from exporter.simulator.answers import Good
-from exporter.simulator.jobs import Job, Step, jobs
-from exporter.simulator.mischief import Record
-from exporter.simulator.project import Project
-from exporter.simulator.records import build_params, identity, milliseconds
-from exporter.simulator.runs import Run, Stage, Status
+from exporter.simulator.codearts.records import build_params, identity, milliseconds
+from exporter.simulator.http.answers import Good
+from exporter.simulator.http.faults import Record
 from exporter.simulator.service import no_run
-from exporter.simulator.world import Pipeline, World
+from exporter.simulator.world.jobs import Job, Step, jobs
+from exporter.simulator.world.project import Project
+from exporter.simulator.world.runs import Run, Stage, Status
+from exporter.simulator.world.world import Pipeline, World
 
 _BROKEN = '{"errorMessage":"The build task failed: exit code 1","errorCode":"DEV-CODECI-35002"}'
 

@@ -1,0 +1,1 @@
+"""What all simulated clouds share: serving, recording, faults, limits."""

@@ -1,0 +1,1 @@
+"""Runs that tests begin, end, retry and delete, and the truth about them."""
