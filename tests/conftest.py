@@ -9,7 +9,7 @@ import pytest
 
 from exporter.core import redaction
 from exporter.simulator import CodeArts, World, running
-from tests.support import project
+from tests.drivers.support import project
 
 
 @dataclass

@@ -28,10 +28,10 @@ from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Drama, Flow, Odds, Story, World, running
 from exporter.tracking.project import bounds
-from tests.audit import Audit, Verdict
-from tests.killing import kill_often
-from tests.outlines import Outlined
-from tests.support import FakeClock
+from tests.drivers.audit import Audit, Verdict
+from tests.drivers.killing import kill_often
+from tests.drivers.outlines import Outlined
+from tests.drivers.support import FakeClock
 
 HOUR, DAY = 3600.0, 86_400.0
 INTERVAL, ACTIVE = 120.0, 30.0

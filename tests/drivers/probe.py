@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.running import Process
+from tests.drivers.process import Process
 
 MIB = 1024 * 1024
 

@@ -1,0 +1,1 @@
+"""Tests of real processes and of other programs: Prometheus, vendor SDKs, kubectl."""

@@ -1,0 +1,92 @@
+"""The benchmarks run, and their figures are of what they say; how good these are is not for a test to say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+PEER = """#!{python}
+import http.server, json, sys, urllib.parse, urllib.request, yaml
+flags = dict(flag.split("=", 1) for flag in sys.argv[1:])
+module = yaml.safe_load(open(flags["--config.file"]))["modules"]["codearts"]
+assert module["body"] == {{"content": "{{{{ .ids | first }}}}", "templatize": True}}
+
+class Probe(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        page = b""
+        if path == "/probe":
+            asked = dict(urllib.parse.parse_qsl(query))
+            request = urllib.request.Request(asked["target"], asked["ids"].encode(), module["headers"])
+            records = json.load(urllib.request.urlopen(request))
+            assert [record["pipeline_id"] for record in records] == json.loads(asked["ids"])
+            page = b"# TYPE ci_x gauge\\n" + b"ci_x 1\\n" * len(records)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(page)
+
+host, port = flags["--web.listen-address"].split(":")
+http.server.HTTPServer((host, int(port)), Probe).serve_forever()
+"""
+"""Stands for json_exporter: tells one series of each pipeline."""
+
+
+def test_the_state_can_be_measured(tmp_path):
+    """With few pipelines, in little time; it fails by itself if one of them does not come back."""
+    file = tmp_path / "results" / "state.json"
+    size = ("--pipelines", "20", "--changed", "2", "--polls", "3")
+    places = ("--directory", str(tmp_path), "--json", str(file))
+    command = (sys.executable, "-m", "benchmarks.state", *size, *places)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("20 pipelines, 2 of them changed at each of 3 polls; ")
+    figures = json.loads(file.read_text())
+    assert figures["pipelines"] == 20
+    transaction = figures["transaction"]
+    assert 0 < transaction["median"] <= transaction["p90"] <= transaction["most"]
+    assert 0 < figures["file"] <= figures["file_and_log"]
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_pages_can_be_measured(tmp_path):
+    """With few pipelines; what is compared is of the same bytes, and publications go on while others scrape."""
+    file = tmp_path / "pages.json"
+    command = (sys.executable, "-m", "benchmarks.pages", "--sizes", "20", "40", "--json", str(file))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\n| publication, 1 % changed | " in done.stdout
+    for size, figures in zip((20, 40), json.loads(file.read_text()), strict=True):
+        assert figures["pipelines"] == size
+        assert figures["series"] > 75 * size
+        assert figures["gzip"] < figures["plain"] / 5
+        assert 0 < figures["memory"]["boards"] < figures["memory"]["rest"] <= figures["memory"]["peak"]
+        assert [(one["gzip"], one["clients"]) for one in figures["scrapes"]] == [
+            (True, 1), (False, 1), (True, 20), (False, 20),
+        ]  # fmt: skip
+        assert all(one["publications"] > 1 for one in figures["busy"])
+
+
+def test_polls_can_be_measured(tmp_path):
+    """With few pipelines; refreshes with and without HTTP, of which nothing, some or all is new. And a peer is asked."""
+    file = tmp_path / "polls.json"
+    peer = tmp_path / "peer"
+    peer.write_text(PEER.format(python=sys.executable))
+    peer.chmod(0o755)
+    size = ("--pipelines", "100", "200", "--turns", "1")
+    wanted = ("--json", str(file), "--json-exporter", str(peer))
+    command = (sys.executable, "-m", "benchmarks.polls", *size, *wanted)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "a refresh with nothing changed, with HTTP, grows by the power of " in done.stdout
+    for size_of, figures in zip((100, 200), json.loads(file.read_text())["figures"], strict=True):
+        assert figures["pipelines"] == size_of
+        assert figures["answers"] > 1000 * size_of
+        assert [(one["changed"], one["http"]) for one in figures["refreshes"]] == [
+            (changed, http) for http in (False, True) for changed in ("nothing", "1 %", "all")
+        ]
+        assert all(one["seconds"] > 0 and one["loads"] > 0 for one in figures["refreshes"])
+        assert 0 < figures["memory"]["rest"] <= figures["memory"]["peak"]
+        assert figures["peer"]["series"] == size_of
+        assert figures["peer"]["seconds"] > 0 < figures["peer"]["resident"]

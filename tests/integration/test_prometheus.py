@@ -1,0 +1,161 @@
+"""A real Prometheus scrapes a real exporter, and its tools find nothing to complain about."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from tests.drivers.process import PATIENCE, eventually, exporter
+
+
+def tool(name):
+    """A program of Prometheus; without it the test is skipped, but not where everything must be tested."""
+    path = shutil.which(name)
+    if path is None and not os.environ.get("CI"):
+        pytest.skip(f"{name} is not installed")
+    assert path, f"{name} is not installed"
+    return path
+
+
+@pytest.fixture
+def process(tmp_path, cloud):
+    configuration = {"poll": {"interval": "1s", "active_interval": "1s"}, "projects": [cloud.project()]}
+    with exporter(tmp_path, configuration) as process:
+        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
+        yield process
+
+
+@pytest.fixture
+def prometheus(tmp_path, process):
+    """The URL of a Prometheus that scrapes the exporter every second."""
+    program = tool("prometheus")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    scrape = {"job_name": "pipeline-exporter", "static_configs": [{"targets": [process.address()]}]}
+    file = tmp_path / "prometheus.yml"
+    file.write_text(
+        yaml.safe_dump(
+            {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]}
+        )
+    )
+    server = subprocess.Popen(
+        [
+            program,
+            f"--config.file={file}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--enable-feature=exemplar-storage",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
+
+
+def ask(url, path, **parameters):
+    """What the API answers; nothing as long as it does not."""
+    try:
+        answer = httpx.get(f"{url}/api/v1/{path}", params=parameters, trust_env=False)
+    except httpx.TransportError:
+        return None
+    return answer.json()["data"] if answer.status_code == 200 else None
+
+
+def query(url, expression):
+    found = ask(url, "query", query=expression)
+    return found["result"] if found else []
+
+
+def test_prometheus_scrapes_and_answers(prometheus, process, cloud):
+    """What Prometheus answers is what the cloud's own truth says."""
+    assert eventually(lambda: query(prometheus, "up == 1"), "the scrape works")
+    world = cloud.codearts.world
+    runs = {
+        pipeline.id: run.number
+        for pipeline in world.pipelines
+        if (run := world.latest_run(pipeline.id, cloud.codearts.clock()))
+    }
+
+    def numbers():
+        rows = query(prometheus, "ci_pipeline_latest_run_number")
+        found = {row["metric"]["pipeline_id"]: float(row["value"][1]) for row in rows}
+        return found if found.keys() == runs.keys() else None
+
+    found = eventually(numbers, "every pipeline with a run is there")
+    # A run may begin while the test looks.
+    assert all(0 <= found[pipeline] - number <= 1 for pipeline, number in runs.items())
+    total = query(prometheus, "count(ci_pipeline_latest_run_status) / count(ci_pipeline_latest_run_number)")
+    assert float(total[0]["value"][1]) == 10
+    row = query(prometheus, "ci_pipeline_up")[0]["metric"]
+    assert row["job"] == "pipeline-exporter"
+    assert not [name for name in row if name.startswith("exported_")]
+
+
+HISTOGRAMS = ("ci_pipeline_run_duration_seconds", "ci_pipeline_stage_duration_seconds")
+
+
+def exemplars_of_page(process):
+    """Run, value and end of every exemplar on the page, by metric and bucket."""
+    answer = process.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    return {
+        (sample.name, *sorted(sample.labels.items())): (
+            sample.exemplar.labels, sample.exemplar.value, float(sample.exemplar.timestamp)
+        )
+        for family in parse_openmetrics(answer.text)
+        for sample in family.samples
+        if sample.exemplar
+    }  # fmt: skip
+
+
+def exemplars_of_prometheus(url):
+    """The newest exemplar of every series that Prometheus knows, likewise."""
+    found = {}
+    for name in HISTOGRAMS:
+        for series in ask(url, "query_exemplars", query=f"{name}_bucket", start=0, end=4e9) or ():
+            labels = series["seriesLabels"]
+            own = sorted(item for item in labels.items() if item[0] not in {"__name__", "job", "instance"})
+            last = max(series["exemplars"], key=lambda one: one["timestamp"])
+            found[labels["__name__"], *own] = last["labels"], float(last["value"]), last["timestamp"]
+    return found
+
+
+def test_prometheus_keeps_the_exemplars(prometheus, process, cloud):
+    """Those of the page, of both histograms, and each is a run of the cloud that ended when it says."""
+    assert eventually(lambda: query(prometheus, "up == 1"), "the scrape works")
+    # Then hours pass in the cloud, and no more: runs have ended since, and were counted.
+    later = time.time() + 6 * 3600
+    cloud.codearts.clock = lambda: later
+
+    def kept():
+        shown = exemplars_of_page(process)
+        both = {key[0] for key in shown} == {f"{name}_bucket" for name in HISTOGRAMS}
+        return shown if both and exemplars_of_prometheus(prometheus) == shown else None
+
+    shown = eventually(kept, "Prometheus has the exemplars of the page")
+    world = cloud.codearts.world
+    for (name, *labels), (exemplar, value, end) in shown.items():
+        if name.startswith(HISTOGRAMS[0]):
+            run = world.run(dict(labels)["pipeline_id"], world.number(exemplar["run_id"]), later)
+            assert run.id == exemplar["run_id"]
+            assert end == pytest.approx(run.end, abs=0.002)
+            assert value == pytest.approx(run.end - run.start, abs=0.002)
+
+
+def test_promtool_is_silent(process):
+    """`promtool check metrics` finds nothing on the page."""
+    page = process.get("/metrics").text
+    done = subprocess.run(
+        [tool("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

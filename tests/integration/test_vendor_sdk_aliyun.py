@@ -1,0 +1,336 @@
+"""Alibaba Cloud's own SDK, in an environment of its own, reads the simulated Flow and checks our signatures.
+
+It speaks the signed generation of the API only.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from exporter.auth.aliyun import AkskSection, authentication
+from exporter.auth.protocol import Auth, Outgoing, query_string
+from exporter.simulator import Flow, FlowCredentials, World, running
+from exporter.simulator.flow.serialized import ToldStage, in_full
+from exporter.simulator.flow.vocabulary import said, trigger
+from exporter.simulator.world.jobs import Job
+from exporter.simulator.world.runs import Run, Stage
+from exporter.simulator.world.world import Pipeline
+from tests.drivers.vendor_environment import environment
+
+WORLD = World(seed=2, pipelines=45)
+NOW = WORLD.start + 3737.5
+RAN = next(pipeline for pipeline in WORLD.pipelines if pipeline.first is not None)
+NEVER_RAN = next(pipeline for pipeline in WORLD.pipelines if pipeline.first is None)
+
+PERMANENT = FlowCredentials()
+TEMPORARY = FlowCredentials(security_token="temporary/+==")
+either_key = pytest.mark.parametrize("credentials", [PERMANENT, TEMPORARY], ids=["permanent", "temporary"])
+
+SIZE = ("maxResults", "30")
+
+
+@pytest.fixture(scope="module")
+def sdk(tmp_path_factory):
+    """Does a task with the SDK."""
+    packages = ("alibabacloud-devops20210625==5.0.3", "alibabacloud-tea-openapi==0.4.6")
+    return environment("aliyun", *packages, home=tmp_path_factory.mktemp("home"))
+
+
+@dataclass
+class Site:
+    """A Flow under way, and what the SDK is to do there."""
+
+    flow: Flow
+    host: str
+
+    @property
+    def access(self) -> dict[str, Any]:
+        """What lets the SDK in."""
+        return {
+            "host": self.host,
+            "organization_id": self.flow.organization_id,
+            "access_key": self.flow.credentials.access_key,
+            "secret_key": self.flow.credentials.secret_key,
+            "security_token": self.flow.credentials.security_token,
+        }
+
+    def reading(self, pipelines: list[Pipeline], **queries: dict[str, Any]) -> dict[str, Any]:
+        """Read the lists of pipelines that some queries give, and of some pipelines all runs, the latest in full."""
+        latest = ((pipeline, WORLD.latest_run(pipeline.id, NOW)) for pipeline in pipelines)
+        return {
+            "do": "read",
+            **self.access,
+            "page_size": int(SIZE[1]),
+            "queries": queries,
+            "pipeline_ids": [self.id(pipeline) for pipeline in pipelines],
+            "run_ids": {self.id(pipeline): str(run.number) for pipeline, run in latest if run is not None},
+        }
+
+    def attempting(self, pipeline: Pipeline, *changes: dict[str, Any]) -> dict[str, Any]:
+        """Ask for the first run of a pipeline, several times, each time with other changes of what is right."""
+        right = {**self.access, "pipeline_id": self.id(pipeline), "run_id": "1"}
+        return {"do": "attempt", "attempts": [{**right, **wrong} for wrong in changes]}
+
+    def id(self, pipeline: Pipeline) -> str:
+        """What Flow calls a pipeline of the world."""
+        return self.flow.pipeline_id(pipeline.id)
+
+
+@pytest.fixture
+def site():
+    """A Flow in which time stands still; its gateway's clock is the machine's, by which the SDK signs."""
+    flow = Flow(WORLD, clock=lambda: NOW)
+    flow.skew = time.time() - NOW
+    with running(flow.app) as url:
+        yield Site(flow, url.removeprefix("http://"))
+
+
+def aksk(credentials: FlowCredentials) -> Auth:
+    """Our own signer."""
+    keys = {key: getattr(credentials, key) for key in ("access_key", "secret_key", "security_token")}
+    return authentication(AkskSection.model_validate({"method": "aksk", **keys}))
+
+
+def asking(
+    operation: str,
+    path: str,
+    *query: tuple[str, str],
+    host: str = "devops.cn-hangzhou.aliyuncs.com",
+    organization: str = "5ebbc0228123212b59xxxxx",
+) -> Outgoing:
+    """Our own request for what lies below the pipelines of an organization."""
+    return Outgoing(
+        method="GET",
+        host=host,
+        path=f"/organization/{organization}/pipelines{path}",
+        query=query,
+        headers=(
+            ("Accept", "application/json"),
+            ("x-acs-action", operation),
+            ("x-acs-version", "2021-06-25"),
+        ),
+    )
+
+
+# -- signing
+
+REQUESTS = (
+    asking("ListPipelines", "", SIZE),
+    asking(
+        "ListPipelines",
+        "",
+        ("executeStartTime", "1700000000000"),
+        ("executeEndTime", "1700000060000"),
+        SIZE,
+        ("nextToken", "+/+//jMw=="),
+    ),
+    asking("ListPipelines", "", ("statusList", "RUNNING,WAITING"), ("nextToken", "a b*~%2F&=?#流水线"), SIZE),
+    asking("ListPipelines", "", SIZE, organization="a%2Fb%20c%2A~%E4%B8%AD"),
+    asking("ListPipelineRuns", "/12222/pipelineRuns", SIZE, ("nextToken", "")),
+    asking("ListPipelineRuns", "/12222/pipelineRuns", SIZE, host="127.0.0.1:8443"),
+    asking("GetPipelineRun", "/12222/pipelineRuns/1"),
+)
+
+
+@either_key
+def test_the_sdks_signer_agrees_with_ours(sdk, credentials):
+    """Whatever we sign, the SDK would have signed the same."""
+    auth = aksk(credentials)
+    ours, requests = [], []
+    for request in REQUESTS:
+        headers = {"host": request.host, **dict(request.headers), **auth.headers(request, 1_700_000_000.0)}
+        ours.append(headers.pop("Authorization"))
+        requests.append(
+            {"method": request.method, "path": request.path, "query": request.query, "headers": headers}
+        )
+    keys = {"access_key": credentials.access_key, "secret_key": credentials.secret_key}
+    assert sdk({"do": "sign", **keys, "requests": requests}) == ours
+
+
+# -- reading
+
+
+def milliseconds(moment: float | None) -> int | None:
+    return None if moment is None else int(moment) * 1000
+
+
+def outline(run: Run) -> list[Any]:
+    """What is true of a run that a list tells."""
+    return [run.number, said(run), trigger(run), milliseconds(run.start), milliseconds(run.end)]
+
+
+def outline_told(row: dict[str, Any]) -> list[Any]:
+    """The same of a row; an end that has not come is told in several ways."""
+    keys = ("pipelineRunId", "status", "triggerMode", "startTime")
+    return [*(row[key] for key in keys), row.get("endTime") or None]
+
+
+def parts_of(told: ToldStage) -> list[tuple[Stage | Job, str]]:
+    """A stage and its jobs, each with its state."""
+    return [(told.stage, told.word), *((job.job, job.word) for job in told.jobs)]
+
+
+def whole(pipeline: Pipeline, run: Run) -> dict[str, Any]:
+    """What is true of a run, its stages and their jobs."""
+    told = in_full(pipeline, run, NOW)
+    groups: dict[int, list[str]] = {}
+    for stage in told.stages:
+        groups.setdefault(stage.place.group, []).append(stage.stage.name)
+    return {
+        "run": outline(run)[:4],
+        "groups": list(groups.values()),
+        "parts": [
+            [part.name, word, milliseconds(part.start), milliseconds(part.end)]
+            for stage in told.stages
+            for part, word in parts_of(stage)
+        ],
+    }
+
+
+def whole_told(record: dict[str, Any]) -> dict[str, Any]:
+    """The same of a record, whose beginning is when it was made."""
+    return {
+        "run": [record[key] for key in ("pipelineRunId", "status", "triggerMode", "createTime")],
+        "groups": record["stageGroup"],
+        "parts": [
+            [part["name"], part["status"], part.get("startTime"), part.get("endTime")]
+            for stage in record["stages"]
+            for part in [stage["stageInfo"], *stage["stageInfo"]["jobs"]]
+        ],
+    }
+
+
+def rows(pages: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """The rows of all pages, each of which tells how many there are."""
+    together = [row for page in pages for row in page[key]]
+    assert {page["totalCount"] for page in pages} == {len(together)}
+    return together
+
+
+@either_key
+def test_the_sdk_reads_the_simulated_flow(sdk, site, credentials):
+    """Whichever key it signs with, all pages of pipelines and runs, and runs in full, are the truth of the world."""
+    site.flow.credentials = credentials
+    pipelines = list(reversed(WORLD.pipelines))
+    latest = {pipeline: WORLD.latest_run(pipeline.id, NOW) for pipeline in pipelines}
+    ran = {pipeline: run for pipeline, run in latest.items() if run is not None}
+    since = int(NOW) - 1800
+    window = {"execute_start_time": since * 1000, "execute_end_time": milliseconds(NOW)}
+    found = sdk(site.reading(pipelines, all={}, under_way={"status_list": "RUNNING,WAITING"}, lately=window))
+
+    told = {name: rows(pages, "pipelines") for name, pages in found["pipelines"].items()}
+    assert {name: [row["pipelineName"] for row in listed] for name, listed in told.items()} == {
+        "all": [pipeline.name for pipeline in pipelines],
+        "under_way": [pipeline.name for pipeline, run in ran.items() if run.end is None],
+        "lately": [pipeline.name for pipeline, run in ran.items() if run.start >= since],
+    }
+    assert [str(row["pipelineId"]) for row in told["all"]] == [site.id(pipeline) for pipeline in pipelines]
+
+    for pipeline, run in latest.items():
+        numbers = range(run.number if run else 0, 0, -1)
+        history = [WORLD.run(pipeline.id, number, NOW) for number in numbers]
+        listed = rows(found["runs"][site.id(pipeline)], "pipelineRuns")
+        assert [outline_told(row) for row in listed] == [outline(past) for past in history if past]
+
+    details = {identity: whole_told(body["pipelineRun"]) for identity, body in found["details"].items()}
+    assert details == {site.id(pipeline): whole(pipeline, run) for pipeline, run in ran.items()}
+
+    # There were several pages, pipelines that never ran, runs of all sorts, and stages side by side.
+    assert len(found["pipelines"]["all"]) == 2
+    assert len(ran) < len(pipelines)
+    assert {said(run) for run in ran.values()} == {"SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING"}
+    assert any(len(group) > 1 for detail in details.values() for group in detail["groups"])
+
+
+def understood(answers: Any) -> Any:
+    """What the SDK makes of answers, to which null is nothing; without the request's id, which is new in each."""
+    if isinstance(answers, dict):
+        return {
+            key: understood(value)
+            for key, value in answers.items()
+            if value is not None and key != "requestId"
+        }
+    return [understood(value) for value in answers] if isinstance(answers, list) else answers
+
+
+@either_key
+def test_the_sdk_is_told_what_we_are_told(sdk, site, credentials):
+    """Requests that we sign have the same answers, and in these is nothing that the SDK does not know."""
+    site.flow.credentials = credentials
+    found = sdk(site.reading([NEVER_RAN, *WORLD.pipelines[:9]], all={}))
+    auth, organization = aksk(credentials), site.flow.organization_id
+
+    with httpx.Client(base_url=f"http://{site.host}", trust_env=False) as client:
+
+        def ask(operation: str, path: str, *query: tuple[str, str]) -> Any:
+            request = asking(operation, path, *query, host=site.host, organization=organization)
+            headers = dict(request.headers) | auth.headers(request, time.time())
+            return client.get(f"{request.path}?{query_string(request.query)}", headers=headers).json()
+
+        def pages(operation: str, path: str) -> list[Any]:
+            answers = [ask(operation, path, SIZE)]
+            while token := answers[-1].get("nextToken"):
+                answers.append(ask(operation, path, SIZE, ("nextToken", token)))
+            return answers
+
+        ours = {
+            "pipelines": {"all": pages("ListPipelines", "")},
+            "runs": {one: pages("ListPipelineRuns", f"/{one}/pipelineRuns") for one in found["runs"]},
+            "details": {
+                one: ask("GetPipelineRun", f"/{one}/pipelineRuns/{body['pipelineRun']['pipelineRunId']}")
+                for one, body in found["details"].items()
+            },
+        }
+    assert understood(ours) == understood(found)
+
+
+# -- refusals
+
+
+def test_the_sdk_is_refused(sdk, site):
+    """For wrong keys, and for what is not there, it raises the documented codes."""
+    wrong = {
+        (404, "InvalidAccessKeyId.NotFound"): {"access_key": "LTAIforeign"},
+        (400, "SignatureDoesNotMatch"): {"secret_key": "of nobody"},
+        (400, "InvalidSecurityToken.MismatchWithAccessKey"): {"security_token": "of nobody"},
+        (404, "InvalidOrganization.NotFound"): {"organization_id": "0" * 24},
+        (404, "InvalidPipeline.NotFound"): {"pipeline_id": "1"},
+        (404, "InvalidPipelineRun.NotFound"): {"run_id": "1000000"},
+    }
+    good, *bad = sdk(site.attempting(RAN, {}, *wrong.values()))
+    assert good["returned"]["pipelineRun"]["pipelineRunId"] == 1
+    assert bad == [{"raised": ["ClientException", status, code, None]} for status, code in wrong]
+
+
+@pytest.mark.parametrize(
+    ("form", "outcome"),
+    [
+        ("gateway", {"raised": ["ClientException", 404, "InvalidPipelineRun.NotFound", None]}),
+        ("status", {"raised": ["ClientException", 404, "None", None]}),
+        (
+            "envelope",
+            {
+                "returned": {
+                    "success": False,
+                    "errorCode": "InvalidPipelineRun.NotFound",
+                    "errorMessage": "The pipeline execution instance is not found.",
+                }
+            },
+        ),
+    ],
+)
+def test_a_pipeline_that_never_ran_has_no_run(sdk, site, form, outcome):
+    """The SDK knows the code of an error in the gateway's form only, and raises nothing for an envelope with 200."""
+    site.flow.error_form = form
+    assert understood(sdk(site.attempting(NEVER_RAN, {}))) == [outcome]
+
+
+def test_the_sdk_knows_how_long_to_wait(sdk, site):
+    """Whoever asks too often is told the milliseconds, in the header in which the SDK looks for them."""
+    site.flow.throttle = (1, 60.0)
+    site.flow.retry_after = True
+    _, outcome = sdk(site.attempting(RAN, {}, {}))
+    assert outcome == {"raised": ["ThrottlingException", 400, "Throttling.User", 60_000]}

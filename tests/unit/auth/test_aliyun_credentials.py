@@ -1,0 +1,465 @@
+"""Credentials of Yunxiao: what is read from files and variables, in which order, and what is told of it to whom."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field, TypeAdapter, ValidationError
+
+from exporter.auth.aliyun import AuthSection, Default, authentication, signature
+from exporter.auth.keys import Keys
+from exporter.auth.protocol import Auth, Outgoing
+from exporter.config.secret import SecretError
+from exporter.config.section import Context
+from exporter.core.redaction import MASK
+from tests.drivers.support import masked
+
+NOW = 1_705_307_400.0
+"""2024-01-15T08:30:00Z."""
+DAY = 24 * 3600.0
+REQUEST = Outgoing(
+    method="GET",
+    host="devops.cn-hangzhou.aliyuncs.com",
+    path="/organization/o/pipelines",
+    headers=(("x-acs-action", "ListPipelines"), ("x-acs-version", "2021-06-25")),
+)
+SECTIONS: TypeAdapter[AuthSection] = TypeAdapter(Annotated[AuthSection, Field(discriminator="method")])
+AKSK: dict[str, Any] = {
+    "method": "aksk",
+    "access_key": "LTAI-one",
+    "secret_key": "SK-one",
+    "security_token": "ST-one",
+}
+TOKEN: dict[str, Any] = {"method": "yunxiao_token", "token": "pt-private"}
+
+
+def auth_of(environment: dict[str, str] | None = None, **settings: Any) -> Auth:
+    section = SECTIONS.validate_python(settings)
+    return authentication(section, environment=environment or {}, nonce=lambda: "n")
+
+
+def default(environment: dict[str, str]) -> Default:
+    auth = auth_of(environment, method="default")
+    assert isinstance(auth, Default)
+    return auth
+
+
+def signs(auth: Auth, name: str, *, token: bool = True) -> bool:
+    """Whether requests are signed with the key of that name."""
+    keys = Keys.of(f"LTAI-{name}", f"SK-{name}", f"ST-{name}" if token else None)
+    return auth.headers(REQUEST, NOW) == signature(REQUEST, NOW, keys, "n")
+
+
+# -- what was given and what a human renews
+
+
+@pytest.mark.parametrize("settings", [AKSK, TOKEN], ids=["aksk", "yunxiao_token"])
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("2024-01-16", "2024-01-16T00:00:00+00:00"),
+        ("2024-01-16T08:30:00Z", "2024-01-16T08:30:00+00:00"),
+        ("2024-01-16 16:30:00+08:00", "2024-01-16T08:30:00+00:00"),
+    ],
+)
+def test_a_given_credential_ends_when_the_configuration_says(
+    settings: dict[str, Any], text: str, end: str
+) -> None:
+    auth = auth_of(**settings, expires=text)
+    assert auth.expires() == datetime.fromisoformat(end).timestamp()
+    assert auth.expiry_renewal == "manual"
+    assert auth.renewal(NOW + DAY) is None
+    assert auth.renewal(NOW, refused=True) is None
+    shown = SECTIONS.validate_python({**settings, "expires": text}).model_dump(mode="json")["expires"]
+    assert auth_of(**settings, expires=shown).expires() == auth.expires()
+
+
+@pytest.mark.parametrize("settings", [AKSK, TOKEN], ids=["aksk", "yunxiao_token"])
+def test_without_the_setting_nobody_tells_the_end(settings: dict[str, Any]) -> None:
+    assert auth_of(**settings).expires() is None
+
+
+@pytest.mark.parametrize("settings", [AKSK, TOKEN], ids=["aksk", "yunxiao_token"])
+def test_every_secret_can_stand_in_a_file_and_is_read_anew(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """A rotated one is taken up without restart, for proving, for masking and as another fingerprint."""
+    names = [name for name in settings if name != "method"]
+    given = {"method": settings["method"], **{f"{name}_file": name for name in names}}
+    section = SECTIONS.validate_python(given, context=Context(tmp_path))
+    prints, proofs, identities = [], [], set()
+    for turn in ("old", "new"):
+        for name in names:
+            (tmp_path / name).write_text(f"{name}-{turn}\n")
+        auth = authentication(section, nonce=lambda: "n")
+        if turn == "old":
+            first = auth
+        prints.append(first.fingerprint())
+        proofs.append(first.headers(REQUEST, NOW))
+        identities |= {first.identity, auth.identity}
+        assert masked(*(f"{name}-{turn}" for name in names))
+        assert (auth.fingerprint(), auth.headers(REQUEST, NOW)) == (prints[-1], proofs[-1])
+    assert prints[0] != prints[1]
+    assert proofs[0] != proofs[1]
+    assert len(identities) == 1
+
+
+@pytest.mark.parametrize("name", ["access_key", "secret_key", "security_token", "token"])
+def test_a_missing_file_is_said_and_hides_no_other_secret(tmp_path: Path, name: str) -> None:
+    settings = dict(TOKEN if name == "token" else AKSK)
+    del settings[name]
+    others = {value for key, value in settings.items() if key != "method"}
+    file = tmp_path / name
+    settings[f"{name}_file"] = str(file)
+    auth = auth_of(**settings)
+    with pytest.raises(SecretError, match=str(file)) as told:
+        auth.headers(REQUEST, NOW)
+    assert not any(value in str(told.value) for value in others)
+    assert masked(*others)
+    assert auth.fingerprint() == ""
+    assert str(file) in auth.identity
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "yunxiao_token"}, "token"),
+        ({"method": "yunxiao_token", "token": ""}, "must not be empty"),
+        ({"method": "yunxiao_token", "token": "two\nlines"}, "must be one line"),
+        ({"method": "yunxiao_token", "token": "t", "token_file": "f"}, "give one of the two"),
+        ({"method": "yunxiao_token", "token": "t", "access_key": "a"}, "access_key"),
+        ({"method": "yunxiao_token", "token": "t", "expires": "soon"}, "is not a date"),
+        ({"method": "aksk", "access_key": "a"}, "secret_key"),
+        ({"method": "aksk", "secret_key": "s"}, "access_key"),
+        ({**AKSK, "iam_project_id": "0605"}, "iam_project_id"),
+        ({**AKSK, "expires": "2024-02-30"}, "is not a date"),
+        ({"method": "default", "token": "t"}, "token"),
+        ({"method": "default", "expires": "2024-01-16"}, "expires"),
+        ({"method": "token", "token": "t"}, "yunxiao_token"),
+    ],
+)
+def test_faults_of_the_settings(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        auth_of(**settings)
+
+
+# -- what the SDK would find
+
+VARIABLES = {
+    "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI-env",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": " SK-env\n",
+    "ALIBABA_CLOUD_SECURITY_TOKEN": "ST-env",
+}
+ROLE = {
+    "ALIBABA_CLOUD_ROLE_ARN": "acs:ram::1:role/exporter",
+    "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": "acs:ram::1:oidc-provider/ack",
+    "ALIBABA_CLOUD_OIDC_TOKEN_FILE": "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token",
+}
+
+
+def profile(name: str, mode: str = "AK", **fields: Any) -> dict[str, Any]:
+    """A profile as the command-line tool writes it."""
+    return {
+        "name": name,
+        "mode": mode,
+        "access_key_id": f"LTAI-{name}",
+        "access_key_secret": f"SK-{name}",
+        "sts_token": f"ST-{name}",
+        "region_id": "cn-hangzhou",
+        "expired_seconds": 0,
+        **fields,
+    }
+
+
+def tool_file(home: Path, *profiles: dict[str, Any], current: str = "tool") -> Path:
+    file = home / ".aliyun" / "config.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"current": current, "profiles": profiles, "meta_path": ""}))
+    return file
+
+
+def section(name: str, keys: str) -> str:
+    """A profile as it stands in the SDK's credentials file."""
+    return f"[{name}]\ntype = access_key\naccess_key_id = LTAI-{keys}\naccess_key_secret=SK-{keys} # a note\n"
+
+
+def sdk_file(home: Path, text: str) -> Path:
+    file = home / ".alibabacloud" / "credentials.ini"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_the_first_place_that_has_keys_serves(tmp_path: Path) -> None:
+    """Variables, the command-line tool's profile, the SDK's file; each is told in words and is a credential of its own."""
+    tool = tool_file(tmp_path, profile("tool"), profile("sts", "StsToken"))
+    sdk = sdk_file(tmp_path, section("default", "sdk") + section("sts", "other"))
+    named = tmp_path / "named.ini"
+    named.write_text(section("default", "named"))
+    home = {"HOME": str(tmp_path)}
+    told, identities = [], []
+
+    def look(environment: dict[str, str], name: str, *, token: bool) -> None:
+        auth = default(environment)
+        assert signs(auth, name, token=token)
+        assert masked(f"LTAI-{name}", f"SK-{name}", *([f"ST-{name}"] if token else []))
+        assert (auth.expiry_renewal, auth.expires()) == ("manual", None)
+        assert auth.renewal(NOW, refused=True) is None
+        told.append(auth.source)
+        identities.append(auth.identity)
+
+    look(VARIABLES | home, "env", token=True)
+    look(VARIABLES | home | {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": " "}, "tool", token=False)
+    look(home | {"ALIBABA_CLOUD_PROFILE": "sts"}, "sts", token=True)
+    look(home | {"ALIBABA_CLOUD_CLI_PROFILE_DISABLED": "True"}, "sdk", token=False)
+    look(
+        home | {"ALIBABA_CLOUD_CLI_PROFILE_DISABLED": "true", "ALIBABA_CLOUD_PROFILE": "sts"},
+        "other",
+        token=False,
+    )
+    tool.unlink()
+    look({"USERPROFILE": str(tmp_path)}, "sdk", token=False)
+    look(home | {"ALIBABA_CLOUD_CREDENTIALS_FILE": str(named)}, "named", token=False)
+    look({"ALIBABA_CLOUD_CREDENTIALS_FILE": str(named)}, "named", token=False)
+    assert told == [
+        "the environment variables ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+        *[f"the credentials file {tool}"] * 2,
+        *[f"the credentials file {sdk}"] * 3,
+        *[f"the credentials file {named}"] * 2,
+    ]
+    assert len(set(identities)) == 4
+    assert "LTAI-" not in " ".join(identities)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"current": "default", "profiles": [{"name": "default", "mode": "AK", "access_key_id": ""}]},
+        {"current": "default", "profiles": [{"name": "default", "mode": "", "region_id": "cn-hangzhou"}]},
+        {"current": "", "profiles": [profile("")]},
+        {"current": "gone", "profiles": [profile("tool")]},
+        {"current": "default", "profiles": None},
+        {"current": None},
+        {},
+    ],
+)
+def test_a_tool_that_was_never_configured_is_passed_over(tmp_path: Path, content: object) -> None:
+    tool_file(tmp_path).write_text(json.dumps(content))
+    sdk_file(tmp_path, section("default", "sdk"))
+    assert signs(default({"HOME": str(tmp_path)}), "sdk", token=False)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As editors of Windows leave it."""
+    auth = default({"HOME": str(tmp_path)})
+    for name, make in {
+        "sdk": lambda: sdk_file(tmp_path, section("default", "sdk")),
+        "tool": lambda: tool_file(tmp_path, profile("tool")),
+    }.items():
+        file = make()
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        assert signs(auth, name, token=False)
+
+
+def test_a_profile_is_looked_for_in_both_files(tmp_path: Path) -> None:
+    tool_file(tmp_path, profile("tool"))
+    sdk_file(tmp_path, section("mine", "mine"))
+    auth = default({"HOME": str(tmp_path), "ALIBABA_CLOUD_PROFILE": "mine"})
+    assert signs(auth, "mine", token=False)
+
+
+def test_a_file_that_appears_changes_or_goes_is_noticed(tmp_path: Path) -> None:
+    auth = default({"HOME": str(tmp_path)})
+    with pytest.raises(SecretError, match="there is no access key"):
+        auth.headers(REQUEST, NOW)
+    prints, identities = {auth.fingerprint()}, {auth.identity}
+    for name in ("first", "second"):
+        tool = tool_file(tmp_path, profile(name), current=name)
+        assert signs(auth, name, token=False)
+        assert masked(f"LTAI-{name}", f"SK-{name}")
+        prints.add(auth.fingerprint())
+        identities.add(auth.identity)
+    assert len(prints) == 3
+    assert len(identities) == 2
+    tool.unlink()
+    sdk_file(tmp_path, section("default", "sdk"))
+    assert signs(auth, "sdk", token=False)
+
+
+@pytest.mark.parametrize("environment", [{}, ROLE, {"ALIBABA_CLOUD_ECS_METADATA": "role"}])
+def test_where_nothing_is_found_words_tell_where_it_was_looked_for(environment: dict[str, str]) -> None:
+    """Roles included, which are not taken on."""
+    auth = default({"HOME": "/home/exporter", **environment})
+    with pytest.raises(SecretError) as told:
+        auth.headers(REQUEST, NOW)
+    assert str(told.value) == (
+        "there is no access key: not in ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, nor as the "
+        "current or default profile in /home/exporter/.aliyun/config.json and "
+        "/home/exporter/.alibabacloud/credentials.ini "
+        "(a role is not taken on, for nobody says whether Flow accepts one)"
+    )
+    assert auth.source == f"nowhere: {told.value}"
+    assert (auth.fingerprint(), auth.expires(), auth.renewal(NOW, refused=True)) == (
+        "",
+        None,
+        None,
+    )
+    assert auth.expiry_renewal == "manual"
+    assert auth.identity == default({}).identity
+
+
+def test_a_profile_that_is_nowhere_is_named() -> None:
+    with pytest.raises(SecretError, match=r"nor as the profile 'mine' in no file, for HOME is not set \("):
+        default({"ALIBABA_CLOUD_PROFILE": "mine"}).headers(REQUEST, NOW)
+
+
+def test_the_variable_of_the_other_api_is_not_taken_but_told() -> None:
+    """A personal token signs nothing; the remedy is a line that can be copied."""
+    auth = default({"YUNXIAO_ACCESS_TOKEN": "pt-private"})
+    with pytest.raises(SecretError) as told:
+        auth.headers(REQUEST, NOW)
+    assert str(told.value).endswith(
+        "; for YUNXIAO_ACCESS_TOKEN, write method: yunxiao_token and token: ${YUNXIAO_ACCESS_TOKEN})"
+    )
+    assert "pt-private" not in f"{told.value} {auth!r} {vars(auth)}"
+
+
+def of_tool(content: object) -> Callable[[Path], Path]:
+    def make(home: Path) -> Path:
+        file = tool_file(home)
+        file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return file
+
+    return make
+
+
+def of_sdk(content: bytes) -> Callable[[Path], Path]:
+    def make(home: Path) -> Path:
+        file = sdk_file(home, "")
+        file.write_bytes(content)
+        return file
+
+    return make
+
+
+def folder(home: Path) -> Path:
+    file = home / ".aliyun" / "config.json"
+    file.mkdir(parents=True)
+    return file
+
+
+def missing(home: Path) -> Path:
+    return home / "named.ini"
+
+
+PRIVATE = {"access_key_id": "very-private", "access_key_secret": "very-private", "sts_token": ""}
+BAD_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "folder": (folder, "Is a directory"),
+    "no JSON": (of_tool(b"very-private"), "not in the form of the Alibaba Cloud CLI"),
+    "another form": (of_tool({"current": 7, "profiles": ["very-private"]}), "not in the form of the Alibaba"),
+    "nested too deeply": (of_tool(b"[" * 100_000), "not in the form of the Alibaba Cloud CLI"),
+    "not UTF-8": (of_tool(b'{"current": "very-private\xff"}'), "is not UTF-8 text"),
+    "half a character": (of_tool(b'{"current": "very-private\\ud800"}'), "not in the form of the Alibaba"),
+    "too large": (of_tool(b" " * (1 << 20) + b"{}"), "is larger than 1 MiB"),
+    "half a key": (
+        of_tool({"current": "x", "profiles": [profile("x", access_key_id="", access_key_secret="very-private")]}),
+        "the profile 'x' in .* lacks one of access_key_id, access_key_secret",
+    ),
+    "no text": (
+        of_tool({"current": "x", "profiles": [profile("x", access_key_id=["very-private"])]}),
+        "lacks one of access_key_id, access_key_secret",
+    ),
+    "temporary without token": (
+        of_tool({"current": "x", "profiles": [profile("x", "StsToken", **PRIVATE)]}),
+        "lacks one of access_key_id, access_key_secret, sts_token",
+    ),
+    **{
+        mode: (
+            of_tool({"current": "x", "profiles": [profile("x", mode, **PRIVATE)]}),
+            r"the profile 'x' in .* is not of the mode AK or StsToken \(a role is not taken on",
+        )
+        for mode in ("RamRoleArn", "EcsRamRole", "OIDC", "ChainableRamRoleArn", "CloudSSO", "OAuth", "")
+    },
+    "no INI": (of_sdk(b"very-private\n"), r"is not in INI form \(\[default\], then lines such as type ="),
+    "twice": (of_sdk(b"[default]\ntype = x\ntype = very-private\n"), "is not in INI form"),
+    "no key": (of_sdk(b"[default]\ntype = access_key\naccess_key_secret = very-private\n"), "lacks one of"),
+    "a note for a key": (
+        of_sdk(b"[default]\ntype = access_key\naccess_key_id = #very-private\naccess_key_secret = x\n"),
+        "lacks one of access_key_id, access_key_secret",
+    ),
+    "no type": (of_sdk(b"[default]\naccess_key_secret = very-private\n"), "is not of the type access_key"),
+    "a role": (of_sdk(b"[default]\ntype = ecs_ram_role\nrole_name = very-private\n"), "a role is not taken on"),
+    "missing": (missing, "there is no credentials file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "words"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_file_that_cannot_be_used_is_said(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
+    """Going on to another identity would hide the fault; what the file holds stays unsaid."""
+    environment = {"HOME": str(tmp_path)}
+    if make is missing:
+        environment["ALIBABA_CLOUD_CREDENTIALS_FILE"] = str(missing(tmp_path))
+    elif not words.startswith(("is not in INI", "is not of the type", "a role")):
+        sdk_file(tmp_path, section("default", "sdk"))
+    file = make(tmp_path)
+    auth = default(environment)
+    with pytest.raises(SecretError, match=words) as told:
+        auth.headers(REQUEST, NOW)
+    assert str(file) in str(told.value)
+    assert "very-private" not in str(told.value)
+    assert auth.source == f"nowhere: {told.value}"
+    assert (auth.renewal(NOW, refused=True), auth.fingerprint(), auth.expires()) == (None, "", None)
+    assert str(file) in auth.identity
+
+
+def test_a_file_keeps_its_identity_while_it_is_broken(tmp_path: Path) -> None:
+    file = tool_file(tmp_path, profile("tool"))
+    auth = default({"HOME": str(tmp_path)})
+    before = auth.identity
+    file.write_text("{")
+    assert auth.identity == before
+
+
+def test_variables_with_bytes_that_are_no_text_break_nothing() -> None:
+    """As Python reads them; a header with such a key is refused before it is sent."""
+    auth = default({name: f"x\udcff{value}" for name, value in VARIABLES.items()})
+    assert auth.headers(REQUEST, NOW)["x-acs-security-token"] == "x\udcffST-env"
+    assert auth.fingerprint()
+
+
+# -- whose credential it is, and what is shown of it
+
+
+def test_only_the_same_credential_has_the_same_identity() -> None:
+    """Projects share a credential's state, and with it the object."""
+    variables = {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI-one",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "SK-one",
+        "ALIBABA_CLOUD_SECURITY_TOKEN": "ST-one",
+    }
+    assert auth_of(**AKSK).identity == auth_of(**AKSK).identity == default(variables).identity
+    assert auth_of(**TOKEN).identity == auth_of(**TOKEN).identity
+    assert default({}).identity == default({"HOME": "/"}).identity
+    different = [
+        *(auth_of(**{**AKSK, name: "x"}) for name in ("access_key", "secret_key", "security_token")),
+        auth_of(**{**AKSK, "security_token": None}),
+        auth_of(**AKSK), auth_of(**TOKEN), auth_of(method="yunxiao_token", token="x"), default({}),
+    ]  # fmt: skip
+    assert len({auth.identity for auth in different}) == len(different)
+    shown = " ".join(auth.identity for auth in different)
+    assert not any(secret in shown for secret in ("LTAI-one", "SK-one", "ST-one", "pt-private"))
+
+
+def test_objects_and_settings_print_no_secret(tmp_path: Path) -> None:
+    tool_file(tmp_path, profile("tool"))
+    auths = [auth_of(**AKSK), auth_of(**TOKEN), default(VARIABLES), default({"HOME": str(tmp_path)})]
+    for auth in auths:
+        shown = f"{auth!r} {auth} {vars(auth)}"
+        assert not re.search("LTAI-|SK-|ST-|pt-private", shown)
+    for settings in (AKSK, TOKEN):
+        parsed = SECTIONS.validate_python(settings)
+        shown = f"{parsed!r} {parsed} {parsed.model_dump_json()}"
+        assert MASK in shown
+        assert not re.search("LTAI-|SK-|ST-|pt-private", shown)

@@ -1,0 +1,126 @@
+"""The request budget: what no moment of traffic may exceed, and who comes next."""
+
+import asyncio
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.client.rate_limiter import Budget
+from tests.drivers.support import FakeClock
+
+
+class Gate(FakeClock):
+    """A clock on which nobody's wait ends before a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.open = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for the test, then in no time."""
+        await self.open.wait()
+        await super().sleep(seconds)
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_a_burst_and_then_the_rate() -> None:
+    async def main() -> list[float]:
+        clock = FakeClock(0.0)
+        budget = Budget(4.0, 3, clock)
+        times = []
+        for _ in range(6):
+            await budget.take()
+            times.append(clock.now)
+        return times
+
+    assert asyncio.run(main()) == [0, 0, 0, 0.25, 0.5, 0.75]
+
+
+def test_an_idle_time_refills_no_more_than_the_burst() -> None:
+    async def main() -> list[float]:
+        clock = FakeClock(0.0)
+        budget = Budget(1.0, 2, clock)
+        clock.now = 1000.0
+        for _ in range(4):
+            await budget.take()
+        return clock.slept
+
+    assert asyncio.run(main()) == [1.0, 1.0]
+
+
+@given(
+    rate=st.floats(0.01, 1000),
+    burst=st.integers(1, 30),
+    start=st.sampled_from([0.0, 1e5, 1.7e9]),
+    pauses=st.lists(st.floats(0, 20) | st.sampled_from([0.0, 1e-9]), min_size=1, max_size=60),
+)
+@settings(deadline=None)
+def test_no_window_of_time_holds_more_than_burst_and_rate(
+    rate: float, burst: int, start: float, pauses: list[float]
+) -> None:
+    """Whatever the idle times between requests, from any request to any later one."""
+
+    async def main() -> list[float]:
+        clock = FakeClock(start)
+        budget = Budget(rate, burst, clock)
+        times = []
+        for idle in pauses:
+            clock.now += idle
+            await budget.take()
+            times.append(clock.now)
+        return times
+
+    times = asyncio.run(main())
+    # What a clock of this size cannot tell apart, and the sums of floats.
+    grain = 1e-6 * (1 + rate)
+    for first, begin in enumerate(times):
+        for last in range(first, len(times)):
+            assert last - first + 1 <= burst + rate * (times[last] - begin) + grain
+
+
+def test_first_come_first_served() -> None:
+    async def main() -> list[int]:
+        budget = Budget(10.0, 1, FakeClock())
+        served = []
+
+        async def one(index: int) -> None:
+            await budget.take()
+            served.append(index)
+
+        async with asyncio.TaskGroup() as group:
+            for index in range(30):
+                group.create_task(one(index))
+                if index % 7 == 0:
+                    await asyncio.sleep(0)
+        return served
+
+    assert asyncio.run(main()) == list(range(30))
+
+
+def test_whoever_gives_up_waiting_takes_no_token_and_blocks_nobody() -> None:
+    """The one whose turn it was, and one in the queue behind."""
+
+    async def main() -> tuple[list[str], float]:
+        clock = Gate()
+        budget = Budget(1.0, 1, clock)
+        await budget.take()
+        served = []
+
+        async def one(name: str) -> None:
+            await budget.take()
+            served.append(name)
+
+        tasks = {name: asyncio.create_task(one(name)) for name in "abcd"}
+        await settle()
+        tasks["a"].cancel()
+        tasks["c"].cancel()
+        await settle()
+        clock.open.set()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        return served, clock.now
+
+    assert asyncio.run(main()) == (["b", "d"], 2.0)

@@ -1,0 +1,337 @@
+"""Pages are those that prometheus-client would write, valid in both formats, and rendered no oftener than needed."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest as generate_text
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Exemplar as ClientExemplar
+from prometheus_client.utils import floatToGoString
+
+from exporter.core.model import Pipeline, Run, Stage, Status, Trigger
+from exporter.exposition import Exposition, Format
+from exporter.metrics.catalogue import Catalogue, Family, Sample, Type, catalogue
+from exporter.settings.settings import Metrics
+from exporter.state.codec import Past
+from exporter.tracking.project import Board, ProjectView, View
+from exporter.tracking.run_counters import Exemplar, Histogram
+from tests.drivers.views import (
+    USER_LABELS,
+    VARIANTS,
+    counting,
+    exposition,
+    identity,
+    nothing,
+    pipeline,
+    render,
+    series,
+    worlds,
+)
+
+V = TypeVar("V")
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def client_exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
+    """The same as prometheus-client's; none that it would write though some reader fails on it."""
+    if exemplar is None or len(exemplar.run) > 122 or not exemplar.run.isprintable():
+        return None
+    if '"' in exemplar.run or "\\" in exemplar.run:
+        return None
+    return ClientExemplar({"run_id": exemplar.run}, exemplar.value, exemplar.at)
+
+
+# What prometheus-client would write
+
+
+def client_family(
+    family: Family[V],
+    labels: tuple[str, ...],
+    views: Sequence[V],
+    identity_of: Callable[[V], tuple[str, ...]],
+    *,
+    created: bool,
+) -> Metric:
+    """The same family, as prometheus-client's own."""
+    names = (*labels, *family.labels)
+    made: Metric
+    match family.type:
+        case Type.GAUGE:
+            made = GaugeMetricFamily(family.name, family.help, labels=names, unit=family.unit)
+        case Type.COUNTER:
+            made = CounterMetricFamily(family.name, family.help, labels=names, unit=family.unit)
+        case Type.INFO:
+            made = InfoMetricFamily(family.name.removesuffix("_info"), family.help, labels=labels)
+        case Type.HISTOGRAM:
+            made = HistogramMetricFamily(family.name, family.help, labels=names, unit=family.unit)
+    for view in views:
+        for sample in family.samples(view):
+            values = (*identity_of(view), *sample.labels)
+            if isinstance(made, InfoMetricFamily):
+                made.add_metric(identity_of(view), dict(zip(family.labels, sample.labels, strict=True)))
+            elif isinstance(made, HistogramMetricFamily):
+                assert isinstance(sample.value, Histogram)
+                totals = [sum(sample.value.counts[: place + 1]) for place in range(len(sample.value.counts))]
+                bounds = [floatToGoString(bound) for bound in (*family.bounds, float("inf"))]
+                shown = sample.value.exemplars or (None,) * len(bounds)
+                buckets: list[Any] = [
+                    (bound, total, client_exemplar(exemplar))
+                    for bound, total, exemplar in zip(bounds, totals, shown, strict=True)
+                ]
+                made.add_metric(values, buckets, sample.value.sum)
+            elif isinstance(made, GaugeMetricFamily | CounterMetricFamily):
+                assert not isinstance(sample.value, Histogram)
+                made.add_metric(values, sample.value)
+            if created and sample.created is not None:
+                name = f"{made.name}_created"
+                made.add_sample(name, dict(zip(names, values, strict=True)), sample.created)
+    return made
+
+
+class Client:
+    """A collector that gives prometheus-client what the catalogue has."""
+
+    def __init__(
+        self,
+        families: Catalogue,
+        pipelines: Sequence[View],
+        projects: Sequence[ProjectView],
+        *,
+        created: bool,
+    ) -> None:
+        self.made = [
+            *(
+                client_family(
+                    one,
+                    ("project", "provider"),
+                    projects,
+                    lambda view: (view.project, view.provider),
+                    created=created,
+                )
+                for one in families.projects
+            ),
+            *(
+                client_family(
+                    one,
+                    ("pipeline", "pipeline_id", "project", "provider"),
+                    pipelines,
+                    identity,
+                    created=created,
+                )
+                for one in families.pipelines
+            ),
+        ]
+
+    def collect(self) -> Iterable[Metric]:
+        """All of it."""
+        return self.made
+
+
+def client_bodies(
+    families: Catalogue, pipelines: Sequence[View], projects: Sequence[ProjectView], *, created: bool
+) -> dict[Format, bytes]:
+    """The page that prometheus-client would write, in both formats."""
+    registry = CollectorRegistry()
+    registry.register(Client(families, pipelines, projects, created=created))
+    return {Format.TEXT: generate_text(registry), Format.OPENMETRICS: generate_openmetrics(registry)}
+
+
+def exemplars_of(families: Iterable[Metric]) -> list[ClientExemplar]:
+    """All exemplars, in the order of the page."""
+    return [sample.exemplar for family in families for sample in family.samples if sample.exemplar]
+
+
+def moment(exemplar: ClientExemplar) -> float:
+    """When it was, in epoch seconds; less than nothing if it does not tell."""
+    return -1.0 if exemplar.timestamp is None else float(exemplar.timestamp)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(VARIANTS).flatmap(worlds))
+def test_pages_are_those_of_prometheus_client(world):
+    """Line by line, in both formats, whatever is in a view; both parse, and no series stands twice."""
+    metrics, pipelines, projects = world
+    families = catalogue(metrics, USER_LABELS)
+    exposed = Exposition(families, nothing, created_series=metrics.created_series, group=2)
+    page = render(exposed, pipelines, projects)
+    assert exposed.failures.take() == {}
+    expected = client_bodies(families, pipelines, projects, created=metrics.created_series)
+    for form, body in page.items():
+        assert body.split(b"\n") == expected[form].split(b"\n")
+        assert len(set(series(body))) == len(series(body))
+    text = list(parse_text(page[Format.TEXT].decode()))
+    openmetrics = list(parse_openmetrics(page[Format.OPENMETRICS].decode()))
+    shown = [identity(view) for view in pipelines]
+    for parsed in (text, openmetrics):
+        samples = [
+            sample for family in parsed for sample in family.samples if sample.name == "ci_pipeline_up"
+        ]
+        read = [tuple(sample.labels[name] for name in sorted(sample.labels)) for sample in samples]
+        assert read == shown
+    given = exemplars_of(Client(families, pipelines, projects, created=False).made)
+    found = exemplars_of(openmetrics)
+    assert [exemplar[:2] for exemplar in found] == [exemplar[:2] for exemplar in given]
+    assert [*map(moment, found)] == pytest.approx([*map(moment, given)])
+    assert exemplars_of(text) == []
+
+
+def test_a_label_that_falls_between_those_of_the_identity_is_an_error():
+    """Labels are in alphabetical order; which it would break."""
+    family, _ = counting(labels=("pipeline_kind",))
+    with pytest.raises(ValueError, match=r"^a: .*pipeline_kind"):
+        exposition(family)
+
+
+def test_a_help_is_escaped_as_prometheus_client_does():
+    """Each format has its own rule for quotes."""
+    family = msgspec.structs.replace(counting()[0], help='A "quoted" \\ and\nbroken help.')
+    families = Catalogue(pipelines=(family,), projects=())
+    views = [View(pipeline=pipeline(), up=True)]
+    page = render(Exposition(families, nothing, created_series=False), views)
+    assert page == client_bodies(families, views, (), created=False)
+
+
+def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
+    """The line of a bucket with an exemplar, in both formats."""
+    family = Family[View](
+        name="a",
+        type=Type.HISTOGRAM,
+        help="A.",
+        bounds=(60.0,),
+        samples=lambda _: (Sample((), Histogram((1, 0), 50.0, (exemplar, None))),),
+    )
+    page = render(exposition(family), [View(pipeline=pipeline(), up=True)])
+    lines = {form: body.decode().splitlines() for form, body in page.items()}
+    return {form: next(line for line in found if 'le="60.0"' in line) for form, found in lines.items()}
+
+
+@pytest.mark.parametrize(
+    ("exemplar", "shown"),
+    [
+        (Exemplar("ad6b7f", 50.0, 1_677_919_811.25), ' # {run_id="ad6b7f"} 50.0 1677919811.25'),
+        (Exemplar("ad6b7f", 50.0, None), ' # {run_id="ad6b7f"} 50.0'),
+        (Exemplar("é" * 122, 50.0, None), f' # {{run_id="{"é" * 122}"}} 50.0'),
+        (Exemplar("é" * 123, 50.0, None), ""),
+        (Exemplar('a"b', 50.0, None), ""),
+        (Exemplar("a\\b", 50.0, None), ""),
+        (Exemplar("a\0b", 50.0, None), ""),
+    ],
+)
+def test_an_exemplar_stands_in_openmetrics_if_it_can_be_read_there(exemplar, shown):
+    """128 characters of names and values, all printable, no quote or backslash; in text a reader refuses the page for one."""
+    lines = bucket_lines(exemplar)
+    assert lines[Format.TEXT].endswith("} 1.0")
+    assert lines[Format.OPENMETRICS] == lines[Format.TEXT] + shown
+
+
+# Golden pages
+
+
+def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
+    """The vendor's example of an answer, after a first run that worked: views of it and of its project."""
+    start, end = 1_677_919_688.0, 1_677_919_811.0
+    before = Run(
+        id="5f0c2e27d4f04cd0a9a2c1f0f8ad6a3b",
+        number=1,
+        status=Status.SUCCESS,
+        start=start - 7200,
+        end=start - 7080,
+    )
+    latest = Run(
+        id="ad6b7f66283a45be9c1f82b06c831e59",
+        number=2,
+        status=Status.FAILED,
+        start=start,
+        end=end,
+        trigger=Trigger.MANUAL,
+        branch="test-lbdsb11",
+        stages=(Stage("Phase_1", 0, Status.FAILED, start + 1, 122.0),),
+    )
+    waiting = Run(
+        id="6b1f6e3f0c0d4a7f9f0f5d8a64b5f0ab",
+        number=41,
+        status=Status.PAUSED,
+        start=start,
+        trigger=Trigger.MERGE_REQUEST,
+        branch='release/"1.0"\\x',
+        stages=(
+            Stage("构建", 0, Status.SUCCESS, start + 2, 60.5),
+            Stage("approval", 1, Status.PAUSED, start + 63),
+        ),
+    )
+    pipelines = (
+        Pipeline(
+            provider="codearts",
+            project="payments",
+            id="d19799d619424b2bb2625ec2d93ea087",
+            name="checkout-service",
+            labels=(("team", "payments"),),
+        ),
+        Pipeline(
+            provider="codearts",
+            project="payments",
+            id="98b6ea1536374df883bcc3b129bca4e9",
+            name="98b6ea1536374df883bcc3b129bca4e9",
+        ),
+        Pipeline(provider="codearts", project="payments", id="0" * 32, name="never-run"),
+    )
+    board = Board(
+        pipelines,
+        Metrics(),
+        Past(),
+        provider="codearts",
+        project="payments",
+        interval=60.0,
+        started=0.0,
+    )
+    first, second, third = board.ids
+    board.answered([first, second], {first: before, second: waiting}, asked=1, now=start - 30)
+    board.answered([first, second], {first: latest, second: waiting}, asked=2, now=end + 30)
+    board.answered([third], {}, asked=2, now=end + 30)
+    board.saved(board.ids)
+    board.failed([second])
+    project = board.project_view()
+    assert project is not None
+    return board.views(), (project,)
+
+
+@pytest.mark.parametrize(
+    ("form", "file"), [(Format.TEXT, "seed.txt"), (Format.OPENMETRICS, "seed.openmetrics.txt")]
+)
+def test_the_seed_gives_the_golden_page(form, file):
+    """Names, labels, values and words, to the byte: what changes here changes somebody's dashboard."""
+    exposed = Exposition(catalogue(Metrics(), ["team"]), nothing, created_series=False)
+    assert render(exposed, *seed())[form].decode() == (GOLDEN / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_say():
+    """Its lint is what reviewers of exporters run."""
+    promtool = shutil.which("promtool")
+    assert promtool is not None
+    done = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=(GOLDEN / "seed.txt").read_bytes(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

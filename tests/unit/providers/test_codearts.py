@@ -1,0 +1,1215 @@
+"""What is read out of the vendor's answers: every word, every spelling of a time, and nothing lost to a neighbour."""
+
+import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.core.failures import Fault, Kind
+from exporter.core.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
+from exporter.providers.codearts import ENDPOINTS
+from exporter.providers.codearts.records import decode
+from exporter.providers.decoding import too_complex
+from exporter.providers.protocol import Batching
+from exporter.providers.registry import Batch, connect
+from exporter.settings.settings import Config
+from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
+
+SEED = (Path(__file__).parents[2] / "data" / "codearts_batch_seed.json").read_bytes()
+NOW = 1_677_920_000.0
+START, END = 1_677_919_688, 1_677_919_811
+LOCAL = {"start_time": "2023-03-04 16:48:09", "end_time": "2023-03-04 16:50:11"}
+
+
+def provider(**changes: Any) -> Batching:
+    spoken, _, _ = connect(config(project(**changes)).projects[0], {})
+    assert isinstance(spoken, Batching)
+    return spoken
+
+
+CODEARTS = provider()
+CALL = CODEARTS.batch([PIPELINE_ID])
+IDS = {f"{index:032x}" for index in range(100)}
+
+
+def pipeline_id(index: int) -> str:
+    return f"{index:032x}"
+
+
+def record(index: int = 0, **changes: Any) -> dict[str, Any]:
+    """A finished run in the vendor's shape; the values of `changes` take the place of its own."""
+    return {
+        "pipeline_id": pipeline_id(index),
+        "pipeline_run_id": f"run-{index}",
+        "executor_id": f"executor-{index}",
+        "executor_name": "Somebody",
+        "stage_status_list": [{"name": "Build", "sequence": 0, "status": "COMPLETED", **LOCAL}],
+        "status": "COMPLETED",
+        "run_number": index + 7,
+        "trigger_type": "Manual",
+        "build_params": {"target_branch": "main", "commit_id": f"c{index}", "merge_id": None, "message": "m"},
+        "artifact_params": None,
+        "start_time": START * 1000,
+        "end_time": END * 1000,
+        **changes,
+    }
+
+
+def read(*records: Any, to: Batching = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
+    return read_bytes(json.dumps(records).encode(), to, asked, now)
+
+
+def read_bytes(body: bytes, to: Batching = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
+    return to.read_batch(body, [pipeline_id(index) for index in range(asked)], now)
+
+
+def run_of(to: Batching = CODEARTS, now: float = NOW, **changes: Any) -> Run:
+    """The run that is read out of a record alone in its answer."""
+    batch = read(record(**changes), to=to, now=now)
+    assert not batch.rejected
+    return batch.runs[pipeline_id(0)]
+
+
+def stage_of(**changes: Any) -> Stage:
+    stage = {"name": "Build", "sequence": 0, "status": "COMPLETED", **LOCAL, **changes}
+    (read_stage,) = run_of(stage_status_list=[stage]).stages
+    return read_stage
+
+
+# -- the vendor's example
+
+
+def test_the_documented_answer_is_read_as_documented() -> None:
+    """Byte for byte, its stage times taken eight hours ahead of the run's."""
+    assert CODEARTS.fault(CALL, 200, {}, SEED) is None
+    batch = CODEARTS.read_batch(SEED, [PIPELINE_ID], NOW)
+    assert (batch.rejected, batch.words, batch.misplaced) == ([], set(), "")
+    run = batch.runs[PIPELINE_ID]
+    assert run == Run(
+        id="ad6b7f66283a45be9c1f82b06c831e59",
+        number=2,
+        status=Status.FAILED,
+        start=1677919688,
+        end=1677919811,
+        trigger=Trigger.MANUAL,
+        branch="test-lbdsb11",
+        commit="fc93c34f906aeb1cc031e3f6f8b2baeac078ae4b",
+        executor="847a5317086c41798469d0868535943a",
+        event="Manual",
+        stages=(Stage("Phase_1", 0, Status.FAILED, start=1677919689, duration=122),),
+    )
+    assert run.duration == 123
+
+
+def test_the_request_is_the_documented_one() -> None:
+    assert (CALL.operation, CALL.method) == ("BatchShowPipelinesLatestStatus", "POST")
+    assert CALL.path == f"/v5/{PROJECT_ID}/api/pipelines/status"
+    assert json.loads(CALL.body) == [PIPELINE_ID]
+    assert dict(CALL.headers) == {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("cn-north-4", "cloudpipeline-ext.cn-north-4.myhuaweicloud.com"),
+        ("ap-southeast-3", "cloudpipeline-ext.ap-southeast-3.myhuaweicloud.com"),
+        ("tr-west-1", "pipeline-external.tr-west-1.myhuaweicloud.com"),
+        ("eu-west-101", "pipeline-external.eu-west-101.myhuaweicloud.eu"),
+        ("af-south-1", "pipeline.af-south-1.myhuaweicloud.com"),
+    ],
+)
+def test_regions_have_three_kinds_of_host(region: str, host: str) -> None:
+    assert ENDPOINTS[region] == f"https://{host}"
+    chosen: Config = config(project(endpoint=None, region=region))
+    assert connect(chosen.projects[0], {})[2] == f"https://{host}"
+
+
+def test_the_vendors_id_tells_projects_apart() -> None:
+    """Whatever name and whichever credentials a configuration gives them."""
+    other = "f" * 32
+    chosen = config(project(name="one"), project(name="two", project_id=other))
+    assert [one.scope for one in chosen.projects] == [PROJECT_ID, other]
+
+
+# -- one bad record costs one record
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**4000), 10**4000)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.sampled_from(
+        ["--5", "٣", "1e3", "0001-01-01", "9999-12-31T23:59:59-23:59", "\x00\n\u2028", "9" * 5000]
+    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+fields = st.sampled_from(
+    [
+        *[(name,) for name in record()],
+        *[("build_params", name) for name in record()["build_params"]],
+        *[("stage_status_list", 0, name) for name in record()["stage_status_list"][0]],
+        ("stage_status_list", 0),
+    ]
+)
+
+
+def spoilt(sound: dict[str, Any], path: tuple[Any, ...], change: str, value: Any) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(sound))
+    place: Any = copy
+    for part in path[:-1]:
+        place = place[part]
+    if change == "remove":
+        del place[path[-1]]
+    else:
+        place[path[-1]] = None if change == "null" else value
+    return copy
+
+
+@given(
+    st.data(),
+    fields,
+    st.sampled_from(["null", "remove", "replace"]),
+    json_values,
+    st.randoms(use_true_random=False),
+)
+@settings(deadline=None)
+def test_a_spoilt_record_costs_no_other(
+    data: st.DataObject, path: tuple[Any, ...], change: str, value: Any, chance: random.Random
+) -> None:
+    """Whatever takes the place of one field in one record, the other runs are read as if alone, in any order."""
+    count = data.draw(st.integers(2, 5))
+    records = [record(index) for index in range(count)]
+    sound = read(*records).runs
+    victim = data.draw(st.integers(0, count - 1))
+    records[victim] = spoilt(records[victim], path, change, value)
+    chance.shuffle(records)
+    # An id that became another pipeline's own is another story: the newest of the two wins.
+    if len({str(item.get("pipeline_id")) for item in records}) < count:
+        return
+    body = json.dumps(records).encode()
+    assert CODEARTS.fault(CALL, 200, {}, body) is None
+    batch = read(*records)
+    for index in set(range(count)) - {victim}:
+        assert batch.runs[pipeline_id(index)] == sound[pipeline_id(index)]
+    assert len(batch.rejected) + len(batch.runs) == count
+    json.dumps([str(run) for run in batch.runs.values()]).encode()
+
+
+STAGE = {"name": "Deploy", "sequence": 1, "status": "COMPLETED", **LOCAL}
+BUILD = {
+    "target_branch": "main",
+    "tag": "v1",
+    "commit_id": "c0",
+    "event_type": "Push",
+    "merge_id": 9,
+    "source_branch": "fix",
+    "message": "m",
+}
+FULL = record(
+    stage_status_list=[*record()["stage_status_list"], STAGE], build_params=BUILD, detail_url="https://x/y"
+)
+# What of a run hangs on a field of its record; of a stage, on a field of its own. A run's status and times also tell
+# which starts of its stages can be believed.
+HANGS_ON: dict[Any, set[str]] = {
+    "executor_id": {"executor"},
+    "executor_name": set(),
+    "stage_status_list": {"stages"},
+    "status": {"status", "end", "stage starts"},
+    "run_number": {"number"},
+    "trigger_type": {"trigger"},
+    "build_params": {"branch", "tag", "commit", "event", "merge_id", "source_branch"},
+    "artifact_params": set(),
+    "start_time": {"start", "stage starts"},
+    "end_time": {"end", "stage starts"},
+    "detail_url": {"url"},
+    ("build_params", "target_branch"): {"branch"},
+    ("build_params", "tag"): {"tag"},
+    ("build_params", "commit_id"): {"commit"},
+    ("build_params", "event_type"): {"event"},
+    ("build_params", "merge_id"): {"merge_id"},
+    ("build_params", "source_branch"): {"source_branch"},
+    ("build_params", "message"): set(),
+    ("stage_status_list", 1): {"stage 1", "sequences"},
+    ("stage_status_list", 1, "name"): {"name"},
+    ("stage_status_list", 1, "sequence"): {"sequences"},
+    ("stage_status_list", 1, "status"): {"status of stage", "duration"},
+    ("stage_status_list", 1, "start_time"): {"stage starts", "duration"},
+    ("stage_status_list", 1, "end_time"): {"duration"},
+}
+
+
+def apart_from(run: Run, affected: set[str]) -> Any:
+    """What is left of a run, as plain values, without what is affected."""
+    left = {name: value for name, value in msgspec.structs.asdict(run).items() if name not in affected}
+    if "stages" in affected:
+        return left
+    stages = [msgspec.structs.asdict(stage) for stage in run.stages]
+    for stage in stages:
+        for part, name in (("sequences", "sequence"), ("stage starts", "start")):
+            if part in affected:
+                del stage[name]
+    if "stage 1" in affected:
+        del stages[1:]
+    for part, name in (("name", "name"), ("status of stage", "status"), ("duration", "duration")):
+        if part in affected:
+            del stages[1][name]
+    return {**left, "stages": stages}
+
+
+def test_every_field_is_spoilt() -> None:
+    """The table of what hangs on what has every field but the ids."""
+    assert {name for name in HANGS_ON if isinstance(name, str)} == set(FULL) - {
+        "pipeline_id",
+        "pipeline_run_id",
+    }
+    assert {path[1] for path in HANGS_ON if path[0] == "build_params"} == set(BUILD)
+    assert {path[2] for path in HANGS_ON if path[0] == "stage_status_list" and len(path) == 3} == set(STAGE)
+
+
+@given(st.sampled_from(list(HANGS_ON)), st.sampled_from(["null", "remove", "replace"]), json_values)
+@settings(deadline=None, max_examples=200)
+def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> None:
+    """Whatever takes the place of one field, all others of its record that do not hang on it read as before."""
+    sound, affected = run_of(**FULL), HANGS_ON[path]
+    if not isinstance(path, tuple):
+        path = (path,)
+    batch = read(spoilt(FULL, path, change, value))
+    if path == ("status",) and batch.rejected:
+        return  # see below: a state is read right or not at all
+    assert (batch.rejected, batch.untold, batch.incomplete) == ([], set(), False)
+    assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
+
+
+@given(st.sampled_from([path for path in HANGS_ON if path != "status"]))
+@settings(deadline=None)
+def test_garbled_bytes_cost_their_field(path: Any) -> None:
+    """What is no UTF-8 where text should stand is as good as not given, and all beside it is read."""
+    sound, affected = run_of(**FULL), HANGS_ON[path]
+    if not isinstance(path, tuple):
+        path = (path,)
+    body = json.dumps([spoilt(FULL, path, "replace", "GARBLED")]).encode().replace(b"GARBLED", b"\xff\xfe")
+    batch = read_bytes(body)
+    assert not batch.rejected
+    assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
+
+
+@pytest.mark.parametrize(
+    "broken", [True, ["x"], {"name": "FAILED"}, 1.5, 10**4000, b"1e999", b"9" * 9999, b'"\xff"', b'"\\ud83d"']
+)
+@pytest.mark.parametrize("field", ["trigger_type", "executor_id", "detail_url", "build_params"])
+def test_a_value_of_an_undocumented_type_is_as_good_as_absent(field: str, broken: Any) -> None:
+    """Also one that no number of ours can hold, and text that is none."""
+    literal = broken if isinstance(broken, bytes) else json.dumps(broken).encode()
+    body = (
+        json.dumps([spoilt(record(), (field,), "replace", "BROKEN")]).encode().replace(b'"BROKEN"', literal)
+    )
+    run = read_bytes(body).runs[pipeline_id(0)]
+    assert (run.number, run.start) == (7, START)
+    if field == "build_params":
+        assert (run.branch, run.status) == ("", Status.SUCCESS)
+    else:
+        assert run.branch == "main"
+
+
+def test_of_a_list_and_its_records_what_fits_stays() -> None:
+    """A stage that is none is passed over; an odd value in a stage costs that value."""
+    stages = [{"name": ["A"], "sequence": 4, "status": "FAILED"}, "B", 3, [], {"name": "C", "status": {}}]
+    run = run_of(stage_status_list=stages)
+    assert run.stages == (Stage("", 4, Status.FAILED), Stage("C", 4, Status.UNKNOWN))
+
+
+@given(st.lists(json_values, min_size=1, max_size=3), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_what_is_no_record_is_rejected_alone(others: list[Any], chance: random.Random) -> None:
+    """Each thing in the list that is no run is counted, and the runs beside it are read."""
+    records = [record(0), *others, record(1)]
+    chance.shuffle(records)
+    batch = read(*records)
+    assert set(batch.runs) == {pipeline_id(0), pipeline_id(1)}
+    assert len(batch.rejected) == len(others)
+
+
+polled = st.lists(
+    st.builds(
+        record,
+        st.integers(0, 4),
+        status=st.sampled_from(["COMPLETED", "FAILED", "RUNNING", "TERMINATED"]),
+        run_number=st.integers(1, 3),
+        trigger_type=st.sampled_from(["Manual", "ByMoon"]),
+        start_time=st.sampled_from([START * 1000, (START - 86_400) * 1000]),
+        end_time=st.sampled_from([END * 1000, None]),
+    ),
+    max_size=6,
+)
+
+
+@given(st.lists(polled, min_size=1, max_size=6), st.booleans())
+def test_what_is_not_read_again_means_the_same(polls, rising):
+    """A provider that has seen records before reads them as one that has not, whatever came between."""
+    spoken = provider()
+    for turn, records in enumerate(polls + polls[:2]):
+        body = json.dumps(records).encode()
+        ids = [pipeline_id(index) for index in range(4)]
+        now = NOW + turn * rising
+        assert spoken.read_batch(body, ids, now) == provider().read_batch(body, ids, now)
+
+
+def test_a_record_that_comes_again_is_the_same_run():
+    """Byte for byte: then whoever has it knows that nothing changed."""
+    spoken = provider()
+    body = json.dumps([record()]).encode()
+    first, again = (spoken.read_batch(body, [pipeline_id(0)], NOW).runs[pipeline_id(0)] for _ in range(2))
+    assert first is again
+
+
+def test_anomalous_records_are_remembered_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 2 % of them a refresh in which nothing changed decodes nothing, and reports each anomaly again."""
+    decoded = []
+
+    def counting(raw: Any, kind: Any) -> Any:
+        decoded.append(kind)
+        return decode(raw, kind)
+
+    monkeypatch.setattr("exporter.providers.codearts.decode", counting)
+    spoken = provider()
+    ids = [pipeline_id(index) for index in range(50)]
+    odd = record(0, status="BEAMING")
+    elsewhere = record(1, stage_status_list=[{**STAGE, "start_time": "1999-01-01 00:00:00"}])
+    records = [odd, elsewhere, *(record(index) for index in range(2, 50))]
+    first = spoken.read_batch(json.dumps(records).encode(), ids, NOW)
+    assert len(decoded) == 50
+    assert ("status", "BEAMING") in first.words
+    assert first.misplaced
+    same = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 60)
+    records[2] = record(2, run_number=8)
+    changed = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 120)
+    assert len(decoded) == 51
+    for batch in (same, changed):
+        assert (batch.words, batch.misplaced) == (first.words, first.misplaced)
+    assert changed.runs[pipeline_id(2)].number == 8
+
+
+def test_start_after_the_present_moment_is_judged_again() -> None:
+    """What is implausible of a run that is running can be plausible at the next poll, though the record is the same."""
+    spoken = provider()
+    later = [{**STAGE, "status": "RUNNING", "start_time": "2026-01-01 00:10:00", "end_time": None}]
+    start = datetime(2025, 12, 31, 16, 10, tzinfo=UTC).timestamp()
+    running = record(status="RUNNING", start_time=(start - 60) * 1000, end_time=None, stage_status_list=later)
+    body = json.dumps([running]).encode()
+    first, again = (spoken.read_batch(body, [pipeline_id(0)], now) for now in (start - 600, start + 600))
+    assert [one.runs[pipeline_id(0)].stages[0].start for one in (first, again)] == [None, start]
+    assert [bool(one.misplaced) for one in (first, again)] == [True, False]
+
+
+@pytest.mark.parametrize("count", [2000, 2001])
+def test_records_are_counted_before_they_are_decoded(count: int) -> None:
+    """Rejected ones too, of which the first messages are kept."""
+    body = json.dumps([1] * count).encode()
+    fault = CODEARTS.fault(CALL, 200, {}, body)
+    if count > 2000:
+        assert fault is not None
+        assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
+        assert "2001 records, more than the 2000 that are read" in fault.message
+        return
+    assert fault is None
+    batch = read_bytes(body)
+    assert (len(batch.rejected), batch.further_rejected) == (100, {"unreadable": 1900})
+
+
+def test_large_honest_answers_are_read() -> None:
+    """Fifty pipelines of fifty stages, and a thousand pipelines of ten."""
+    for pipelines, count in ((50, 50), (1000, 10)):
+        ids = [pipeline_id(index) for index in range(pipelines)]
+        call = provider().batch(ids)
+        steps = [{**STAGE, "name": f"stage {place}", "sequence": place} for place in range(count)]
+        body = json.dumps([record(index, stage_status_list=steps) for index in range(pipelines)]).encode()
+        assert len(body) < 8 * 2**20
+        assert too_complex(call, body) is None
+        assert provider().fault(call, 200, {}, body) is None
+        batch = provider().read_batch(body, ids, NOW)
+        assert {len(run.stages) for run in batch.runs.values()} == {count}
+        assert len(batch.runs) == pipelines
+
+
+@given(st.permutations(range(6)))
+def test_the_order_of_an_answer_does_not_matter(order: list[int]) -> None:
+    records = [record(index) for index in range(5)] + [record(3, run_number=99, pipeline_run_id="newer")]
+    assert read(*(records[index] for index in order)).runs == read(*records).runs
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda text: text.replace('"Somebody"', '"\udcff\udcfe"', 1), id="no UTF-8"),
+        pytest.param(lambda text: text.replace('"Somebody"', '"cut \\ud83d"', 1), id="half a character"),
+        pytest.param(lambda text: text.replace('"Somebody"', '"\\udc00\\\\ud83d"', 1), id="the other half"),
+        pytest.param(lambda text: text.replace('"Somebody"', "1e999", 1), id="number without bound"),
+        pytest.param(
+            lambda text: text.replace('"run_number": 7', f'"run_number": {"9" * 9999}', 1), id="digits"
+        ),
+        pytest.param(lambda text: text.replace('"COMPLETED"', '"\udcff"', 1), id="no UTF-8 in what is used"),
+        pytest.param(lambda text: text.replace('"run-0"', '"\\ud83d\\ude00\\ud83d"', 1), id="half in an id"),
+    ],
+)
+def test_spoilt_text_costs_at_most_its_record(spoil: Any) -> None:
+    """Bytes that are no text, and text cut through a character, which no JSON encoder of ours would write."""
+    body = spoil(json.dumps([record(0), record(1)])).encode("utf-8", "surrogateescape")
+    assert CODEARTS.fault(CALL, 200, {}, body) is None
+    batch = CODEARTS.read_batch(body, [pipeline_id(0), pipeline_id(1)], NOW)
+    assert batch.runs[pipeline_id(1)] == read(record(1)).runs[pipeline_id(1)]
+    assert len(batch.runs) + len(batch.rejected) == 2
+    for run in batch.runs.values():
+        str(run).encode()
+
+
+# -- words
+
+STATUSES = {
+    "COMPLETED": Status.SUCCESS,
+    "FAILED": Status.FAILED,
+    "ASYNC_FAILED": Status.FAILED,
+    "CANCELED": Status.CANCELED,
+    "IGNORED": Status.IGNORED,
+    "RUNNING": Status.RUNNING,
+    "ASYNC_RUNNING": Status.RUNNING,
+    "INIT": Status.PENDING,
+    "QUEUED": Status.PENDING,
+    "REDISPATCH": Status.PENDING,
+    "PAUSED": Status.PAUSED,
+    "SUSPEND": Status.SUSPENDED,
+}
+SKIPPED = {"SKIPPED": Status.SKIPPED, "UNSELECTED": Status.SKIPPED}
+UNKNOWN_WORDS = ["", "completed", "SUCCESS", "NEVER_HEARD_OF", " FAILED", "失败", None, 3]
+
+
+@pytest.mark.parametrize(("word", "status"), STATUSES.items())
+def test_statuses_of_runs(word: str, status: Status) -> None:
+    batch = read(record(status=word))
+    assert batch.runs[pipeline_id(0)].status is status
+    assert not batch.words
+
+
+@pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
+def test_statuses_of_stages(word: str, status: Status) -> None:
+    assert stage_of(status=word).status is status
+
+
+@pytest.mark.parametrize("word", [*SKIPPED, *UNKNOWN_WORDS])
+def test_a_status_that_no_run_has_is_unknown_and_told(word: Any) -> None:
+    """Never failure, never dropped; only stages are skipped."""
+    batch = read(record(status=word))
+    assert batch.runs[pipeline_id(0)].status is Status.UNKNOWN
+    assert batch.words == {("status", "" if word is None else str(word))}
+
+
+@pytest.mark.parametrize("word", UNKNOWN_WORDS)
+def test_a_status_that_no_stage_has_is_unknown_and_told(word: Any) -> None:
+    batch = read(record(stage_status_list=[{"name": "Build", "sequence": 0, "status": word}]))
+    (stage,) = batch.runs[pipeline_id(0)].stages
+    assert stage.status is Status.UNKNOWN
+    assert batch.words == {("stage_status", "" if word is None else str(word))}
+
+
+@pytest.mark.parametrize(
+    ("word", "trigger"),
+    [
+        ("Manual", Trigger.MANUAL),
+        ("Scheduler", Trigger.SCHEDULE),
+        ("Push", Trigger.PUSH),
+        ("MR", Trigger.MERGE_REQUEST),
+        ("CR", Trigger.MERGE_REQUEST),
+        ("CreateTag", Trigger.TAG),
+        ("Issue", Trigger.ISSUE),
+        ("Note", Trigger.COMMENT),
+        ("SubPipeline", Trigger.PIPELINE),
+        ("RollBack", Trigger.ROLLBACK),
+        ("Generic", Trigger.OTHER),
+        (None, Trigger.UNKNOWN),
+        ("", Trigger.UNKNOWN),
+    ],
+)
+def test_triggers(word: str | None, trigger: Trigger) -> None:
+    batch = read(record(trigger_type=word))
+    assert batch.runs[pipeline_id(0)].trigger is trigger
+    assert not batch.words
+
+
+@pytest.mark.parametrize("word", ["manual", "Webhook", 2])
+def test_an_unknown_trigger_is_told(word: Any) -> None:
+    batch = read(record(trigger_type=word))
+    assert batch.runs[pipeline_id(0)].trigger is Trigger.UNKNOWN
+    assert batch.words == {("trigger_type", str(word))}
+
+
+# -- times and numbers
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        START * 1000,
+        START * 1000.0,
+        str(START * 1000),
+        "2023-03-04T08:48:08Z",
+        "2023-03-04T16:48:08+08:00",
+        "2023-03-04T16:48:08.000+08:00",
+    ],
+)
+def test_spellings_of_a_runs_start(value: Any) -> None:
+    batch = read(record(start_time=value))
+    assert batch.runs[pipeline_id(0)].start == START
+    assert not batch.words
+
+
+def test_milliseconds_are_kept() -> None:
+    assert run_of(start_time=START * 1000 + 250).start == START + 0.25
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", 0, 0.0, "0", -1, "-62135769600000", "1970-01-01T00:00:00Z", "1970-01-01 08:00:00"]
+)
+def test_spellings_of_never(value: Any) -> None:
+    """Absent, and no word that anybody has to look at."""
+    batch = read(record(end_time=value, start_time=value))
+    run = batch.runs[pipeline_id(0)]
+    assert (run.start, run.end, run.duration) == (None, None, None)
+    assert not batch.words
+
+
+@pytest.mark.parametrize("value", ["1970-01-01 08:00:00", "1970-01-01 00:00:00", "", None, 0, "0"])
+def test_a_stage_that_never_started_has_no_duration(value: Any) -> None:
+    """A zero written out as a date must not become fifty years."""
+    stage = stage_of(start_time=value, status="FAILED")
+    assert (stage.start, stage.duration) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "value", [LOCAL["start_time"], "2023-03-04T08:48:09Z", (START + 1) * 1000, str((START + 1) * 1000)]
+)
+def test_spellings_of_a_stages_start(value: Any) -> None:
+    assert stage_of(start_time=value) == Stage("Build", 0, Status.SUCCESS, start=START + 1, duration=122)
+
+
+@pytest.mark.parametrize(
+    "value", ["soon", "--5", "2023-13-45 00:00:00", "12:00", "04/03/2023", "²", "-", "x" * 999]
+)
+def test_text_that_is_no_time_is_told_and_absent(value: str) -> None:
+    """The word is bounded, and its digits are made equal, so that a changing time does not make new words."""
+    batch = read(record(start_time=value))
+    run = batch.runs[pipeline_id(0)]
+    assert run.start is None
+    assert run.end == END
+    ((field, word),) = batch.words
+    assert field == "time"
+    assert len(word) <= 64
+    assert not set(word) & set("123456789")
+
+
+@pytest.mark.parametrize("word", UNKNOWN_WORDS)
+def test_an_end_of_unknown_status_is_kept(word: Any) -> None:
+    """The run may have ended in a way that has no translation yet; for how long, nobody can tell."""
+    run = run_of(status=word, end_time=END * 1000)
+    assert (run.status, run.end, run.duration) == (Status.UNKNOWN, END, None)
+    assert run_of(status=word, end_time=0).end is None
+
+
+def test_an_end_of_a_run_under_way_is_not_its_end() -> None:
+    run = run_of(status="RUNNING", end_time=END * 1000)
+    assert (run.end, run.duration) == (None, None)
+    (stage,) = run.stages
+    assert stage.duration == 122
+
+
+def test_a_stage_under_way_has_no_duration() -> None:
+    assert stage_of(status="RUNNING").duration is None
+    assert stage_of(status="RUNNING").start == START + 1
+
+
+def test_an_end_before_the_start_is_no_duration() -> None:
+    run = run_of(start_time=END * 1000, end_time=START * 1000)
+    assert (run.start, run.end, run.duration) == (END, START, None)
+    backwards = stage_of(start_time=LOCAL["end_time"], end_time=LOCAL["start_time"])
+    assert backwards.duration is None
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(2, 2), ("2", 2), (2.0, 2), ((1 << 53) - 1, (1 << 53) - 1), (None, None), ("", None)],
+)
+def test_run_numbers(value: Any, number: int | None) -> None:
+    batch = read(record(run_number=value))
+    assert batch.runs[pipeline_id(0)].number == number
+    assert not batch.words
+
+
+@pytest.mark.parametrize("value", [0, "0", 0.0])
+def test_run_number_zero_is_none(value: Any) -> None:
+    batch = read(record(run_number=value))
+    assert batch.runs[pipeline_id(0)].number is None
+    assert not batch.words
+
+
+FOREIGN = ["٣", "３", "1３", "௩", "𝟛", "³", "1_000", "+3"]  # noqa: RUF001  # digits that `int` would take, most of them
+
+
+@pytest.mark.parametrize(
+    "value", [-1, "-7", 2.5, 0.5, 1e300, "two", "2.0", 1 << 53, "9" * 30, "9" * 5000, *FOREIGN]
+)
+def test_a_run_number_that_is_none_is_told_and_absent(value: Any) -> None:
+    batch = read(record(run_number=value))
+    assert batch.runs[pipeline_id(0)].number is None
+    ((field, word),) = batch.words
+    assert field == "run_number"
+    assert len(word) <= 64
+
+
+# -- the zone of stage times
+
+
+def test_another_zone_moves_stages() -> None:
+    utc = provider(stage_time_zone="UTC")
+    run = run_of(
+        to=utc, stage_status_list=[{"name": "B", "status": "COMPLETED", "start_time": "2023-03-04 08:48:09"}]
+    )
+    assert run.stages[0].start == START + 1
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Dublin", "America/Sao_Paulo", "Asia/Tokyo"])
+def test_a_wrong_zone_costs_the_start_and_not_the_duration(zone: str) -> None:
+    """A stage that would start outside its run has no start, the answer names the first, its duration stays."""
+    stages = [
+        {"name": name, "sequence": index, "status": "COMPLETED", **LOCAL} for index, name in enumerate("AB")
+    ]
+    batch = read(record(stage_status_list=stages), to=provider(stage_time_zone=zone))
+    assert [(stage.start, stage.duration) for stage in batch.runs[pipeline_id(0)].stages] == [(None, 122)] * 2
+    assert "'A'" in batch.misplaced
+    assert pipeline_id(0) in batch.misplaced
+    assert not batch.rejected
+
+
+@pytest.mark.parametrize(
+    ("start", "kept"),
+    [("16:47:08", True), ("16:47:07", False), ("16:51:11", True), ("16:51:12", False)],
+)
+def test_a_minute_outside_the_run_is_allowed(start: str, kept: bool) -> None:
+    batch = read(record(stage_status_list=[{"status": "FAILED", "start_time": f"2023-03-04 {start}"}]))
+    assert (batch.runs[pipeline_id(0)].stages[0].start is not None) is kept
+    assert bool(batch.misplaced) is not kept
+
+
+@pytest.mark.parametrize("start", [1677919688000 + 7_200_000, "1677926888000", "2023-03-04T18:48:08+08:00"])
+def test_a_time_that_needs_no_zone_accuses_none(start: object) -> None:
+    batch = read(record(stage_status_list=[{"status": "FAILED", "start_time": start}]))
+    assert batch.runs[pipeline_id(0)].stages[0].start == 1677926888
+    assert not batch.misplaced
+
+
+def test_a_run_under_way_ends_now_for_its_stages() -> None:
+    stages = [{"name": "B", "sequence": 0, "status": "RUNNING", "start_time": "2023-03-04 16:55:00"}]
+    (late,) = run_of(status="RUNNING", end_time=None, stage_status_list=stages, now=START + 60.0).stages
+    (well,) = run_of(status="RUNNING", end_time=None, stage_status_list=stages, now=START + 600.0).stages
+    assert late.start is None
+    assert well.start == START + 412
+
+
+# -- stages
+
+
+def sequences(*stages: tuple[str, Any]) -> list[tuple[str, int]]:
+    listed = [{"name": name, "status": "COMPLETED", "sequence": sequence} for name, sequence in stages]
+    return [(stage.name, stage.sequence) for stage in run_of(stage_status_list=listed).stages]
+
+
+def test_sequences_of_the_vendor_are_kept() -> None:
+    assert sequences(("A", 5), ("B", "3"), ("C", 0)) == [("A", 5), ("B", 3), ("C", 0)]
+
+
+@pytest.mark.parametrize("missing", [None, "", "first", -1, 1.5])
+def test_without_a_sequence_the_place_in_the_list_serves(missing: Any) -> None:
+    assert sequences(("A", missing), ("A", missing), ("B", missing)) == [("A", 0), ("A", 1), ("B", 2)]
+
+
+def test_a_repeated_sequence_gives_way_to_the_place_in_the_list() -> None:
+    assert sequences(("A", 7), ("B", 1), ("C", 1), ("D", 4)) == [("A", 7), ("B", 1), ("C", 2), ("D", 4)]
+
+
+def test_of_exact_duplicates_the_last_wins() -> None:
+    listed = [
+        {"name": "A", "sequence": 1, "status": "RUNNING"},
+        {"name": "B", "sequence": 2, "status": "INIT"},
+        {"name": "A", "sequence": 1, "status": "FAILED"},
+    ]
+    stages = run_of(stage_status_list=listed).stages
+    assert sorted((stage.name, stage.sequence, stage.status) for stage in stages) == [
+        ("A", 1, Status.FAILED),
+        ("B", 2, Status.PENDING),
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.none() | st.integers(-1, 4)), max_size=8))
+def test_name_and_sequence_are_unique(stages: list[tuple[str, int | None]]) -> None:
+    """Else two samples of one page would be the same series, which fails a scrape."""
+    listed = sequences(*stages)
+    assert len(set(listed)) == len(listed)
+
+
+def test_a_place_that_is_anothers_sequence_is_not_taken() -> None:
+    """Else one of two stages of a name would vanish."""
+    assert sequences(("A", 1), ("A", None), ("B", None)) == [("A", 1), ("A", 2), ("B", 2)]
+    assert sequences(("A", 3), ("A", 2), ("A", None), ("A", None)) == [("A", 3), ("A", 2), ("A", 4), ("A", 5)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.none() | st.integers(-1, 4)), max_size=8))
+def test_no_stage_vanishes_but_exact_duplicates(stages: list[tuple[str, int | None]]) -> None:
+    distinct = {
+        (name, sequence if sequence is not None and sequence >= 0 else f"at {index}")
+        for index, (name, sequence) in enumerate(stages)
+    }
+    assert len(sequences(*stages)) == len(distinct)
+
+
+def test_more_stages_than_the_bound_are_cut() -> None:
+    assert len(sequences(*((f"S{index}", index) for index in range(STAGES + 10)))) == STAGES == 50
+
+
+@pytest.mark.parametrize("stages", [None, [], [None]])
+def test_a_run_without_stages(stages: Any) -> None:
+    assert run_of(stage_status_list=stages).stages == ()
+
+
+def test_labels_are_cut() -> None:
+    """What becomes a label has at most 256 characters, stage names too, and two of the same start stay two."""
+    long = "é" * 1000
+    run = run_of(
+        pipeline_run_id=long,
+        executor_id=long,
+        detail_url=long,
+        build_params=dict.fromkeys(
+            ["target_branch", "tag", "commit_id", "event_type", "merge_id", "source_branch"], long
+        ),
+        stage_status_list=[{"name": long + "1", "sequence": 0}, {"name": long + "2", "sequence": 0}],
+    )
+    texts = [run.id, run.executor, run.url, run.branch, run.tag, run.commit, run.event, run.merge_id]
+    texts += [run.source_branch, *(stage.name for stage in run.stages)]
+    assert {len(text) for text in texts} == {LABEL_LENGTH}
+    assert [stage.sequence for stage in run.stages] == [0, 1]
+
+
+@pytest.mark.parametrize("params", [None, {}, {"target_branch": None}])
+def test_no_build_parameters_are_empty_labels(params: Any) -> None:
+    run = run_of(build_params=params)
+    assert (run.branch, run.tag, run.commit, run.event, run.merge_id, run.source_branch) == ("",) * 6
+
+
+# -- records that cannot be used
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"run_number": 4}, {"run_number": 5}),
+        ({"run_number": None}, {"run_number": 5}),
+        ({"run_number": 5, "start_time": 1000}, {"run_number": 5}),
+        ({"run_number": None, "start_time": None}, {"run_number": None}),
+    ],
+)
+def test_of_two_runs_of_a_pipeline_the_newest_is_used(old: Any, new: Any, order: tuple[int, int]) -> None:
+    records = [record(pipeline_run_id="old", **old), record(pipeline_run_id="new", **new)]
+    batch = read(*(records[index] for index in order), record(1))
+    assert batch.runs[pipeline_id(0)].id == "new"
+    assert set(batch.runs) == {pipeline_id(0), pipeline_id(1)}
+    assert [reason for reason, _ in batch.rejected] == ["duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pipeline_id": None}, "no_pipeline_id"),
+        ({"pipeline_id": ""}, "no_pipeline_id"),
+        ({"pipeline_id": "f" * 32}, "not_requested"),
+        ({"pipeline_id": 12}, "not_requested"),
+        ({"pipeline_id": ["x"]}, "unreadable"),
+        ({"pipeline_id": True}, "unreadable"),
+        ({"status": {"name": "FAILED"}}, "unreadable"),
+        ({"status": True}, "unreadable"),
+        ({"pipeline_id": "f" * 9999}, "no_pipeline_id"),
+        ({"pipeline_run_id": None, "run_number": None}, "no_run_id"),
+        ({"pipeline_run_id": "", "run_number": 0}, "no_run_id"),
+        ({"pipeline_run_id": {}}, "unreadable"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_counted(changes: dict[str, Any], reason: str) -> None:
+    batch = read(record(0, **changes), record(1))
+    assert list(batch.runs) == [pipeline_id(1)]
+    ((told, words),) = batch.rejected
+    assert told == reason
+    assert words
+    assert len(words) < 300
+
+
+@pytest.mark.parametrize("item", [None, 3, "x", [], [1], True])
+def test_what_is_no_object_is_unreadable(item: Any) -> None:
+    batch = read(item, record(1))
+    assert [reason for reason, _ in batch.rejected] == ["unreadable"]
+    assert list(batch.runs) == [pipeline_id(1)]
+
+
+# -- what was rejected is not "no run"
+
+NAMELESS: list[dict[str, Any]] = [
+    {"pipeline_run_id": None, "run_number": None},
+    {"pipeline_run_id": "", "run_number": "x"},
+]
+
+
+@pytest.mark.parametrize("changes", NAMELESS)
+def test_a_pipeline_whose_record_cannot_be_used_is_untold(changes: dict[str, Any]) -> None:
+    """It ran, we know not what: its absence among the runs proves nothing, that of others does."""
+    batch = read(record(0, **changes), record(1))
+    assert (batch.untold, batch.incomplete) == ({pipeline_id(0)}, False)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        7,
+        [],
+        {},
+        record(pipeline_id=None),
+        record(pipeline_id=["x"]),
+        record(pipeline_id="x" * 257),
+        record(pipeline_id="x" * 257, status=["x"]),
+    ],
+)
+def test_a_record_that_names_no_pipeline_leaves_all_untold(item: Any) -> None:
+    """It may be of any pipeline, so that no absence proves anything."""
+    batch = read(item, record(1))
+    assert (batch.untold, batch.incomplete) == (set(), True)
+
+
+@pytest.mark.parametrize("stranger", ["f" * 32, 12, ""])
+def test_a_pipeline_that_was_not_asked_for_is_not_untold(stranger: Any) -> None:
+    """Another's record says nothing against the absence of those that were asked for."""
+    batch = read(record(pipeline_id=stranger), record(1))
+    assert (batch.untold, batch.incomplete) == (set(), not stranger)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("changes", NAMELESS)
+def test_a_twin_that_cannot_be_used_hides_no_run(changes: dict[str, Any], order: tuple[int, int]) -> None:
+    """Of two records of a pipeline the one that can be used is, and the pipeline is told."""
+    twins = [record(), record(**changes)]
+    batch = read(*(twins[index] for index in order))
+    assert batch.runs == {pipeline_id(0): run_of()}
+    assert [reason for reason, _ in batch.rejected] == ["no_run_id"]
+    assert (batch.untold, batch.incomplete) == (set(), False)
+
+
+def test_twins_that_cannot_be_used_are_one_untold_pipeline() -> None:
+    batch = read(record(**NAMELESS[0]), record(**NAMELESS[1]))
+    assert (batch.runs, batch.untold, len(batch.rejected)) == ({}, {pipeline_id(0)}, 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "incomplete", "untold"),
+    [
+        ("pipeline_id", True, False),
+        ("pipeline_run_id", False, True),
+        ("status", False, True),
+        ("executor_name", False, False),
+    ],
+)
+def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool, untold: bool) -> None:
+    """Only where the name of the pipeline itself is garbled does absence prove nothing of any."""
+    body = (
+        json.dumps([spoilt(record(), (field,), "replace", "GARBLED"), record(1)])
+        .encode()
+        .replace(b"GARBLED", b"\xc3\x28")
+    )
+    assert CODEARTS.fault(CALL, 200, {}, body) is None
+    batch = read_bytes(body)
+    assert batch.runs[pipeline_id(1)] == read(record(1)).runs[pipeline_id(1)]
+    assert batch.incomplete is incomplete
+    assert (pipeline_id(0) in batch.runs) is not (incomplete or untold)
+    assert (pipeline_id(0) in batch.untold) is untold
+
+
+@given(st.data(), fields, st.sampled_from(["null", "remove", "replace"]), json_values)
+@settings(deadline=None)
+def test_no_pipeline_with_a_record_is_taken_for_one_without(
+    data: st.DataObject, path: tuple[Any, ...], change: str, value: Any
+) -> None:
+    """Whatever is wrong with its record: it has a run, is untold, or the answer is incomplete."""
+    records = [record(index) for index in range(3)]
+    records[data.draw(st.integers(0, 2))] = spoilt(record(0), path, change, value)
+    batch = read(*records)
+    for item in records:
+        named = str(item.get("pipeline_id"))
+        assert named in batch.runs or named in batch.untold or batch.incomplete or named not in IDS
+
+
+def test_a_run_without_id_goes_by_its_number() -> None:
+    assert run_of(pipeline_run_id=None, run_number=12).id == "#12"
+
+
+def test_nobody_ran() -> None:
+    """Pipelines that were never executed are silently absent."""
+    assert CODEARTS.fault(CALL, 200, {}, b"[]") is None
+    assert read() == Batch()
+
+
+# -- failures
+
+
+def told(status: int, body: Any, **headers: str) -> Fault:
+    raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    fault = CODEARTS.fault(
+        CALL, status, {name.replace("_", "-"): text for name, text in headers.items()}, raw
+    )
+    assert fault is not None
+    return fault
+
+
+SHAPES: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "service": lambda code, text: {"error_code": code, "error_msg": text},
+    "nested": lambda code, text: {"error": {"code": code, "message": text}},
+    "nested IAM": lambda code, text: {"error": {"code": code, "message": text, "title": "Unauthorized"}},
+    "gateway": lambda code, text: {"error_msg": text, "error_code": code, "request_id": "r-1"},
+    "policy": lambda code, text: {
+        "error_code": code,
+        "error_msg": text,
+        "encoded_authorization_message": "x",
+    },
+    "camel": lambda code, text: {"errorCode": code, "errorMsg": text},
+    "plain": lambda code, text: {"code": code, "message": text},
+    "nested service": lambda code, text: {"error": {"error_code": code, "error_msg": text}},
+    "with nulls": lambda code, text: {
+        "error_code": None,
+        "errorCode": "",
+        "error": {"code": code, "message": text},
+    },
+}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
+    """Under 200 as under 400: an object with a code is a failure."""
+    fault = told(status, SHAPES[shape]("DEVPIPE.00011136", "项目ID和流水线不匹配"))
+    assert (fault.kind, fault.code) == (Kind.CONTENT, str(status))
+    assert (fault.error_code, fault.message) == ("DEVPIPE.00011136", "项目ID和流水线不匹配")
+
+
+def test_a_code_may_be_a_number() -> None:
+    body = {"error": {"code": 401, "message": "The username or password is wrong.", "title": "Unauthorized"}}
+    fault = told(401, body)
+    assert (fault.kind, fault.error_code) == (Kind.CREDENTIALS, "401")
+    assert fault.message == "The username or password is wrong."
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "kind"),
+    [
+        (404, "0101", Kind.PROJECT),
+        (413, "0201", Kind.CONTENT),
+        (414, "0201", Kind.PROJECT),
+        (494, "0201", Kind.PROJECT),
+        (502, "0201", Kind.TRANSIENT),
+        (504, "0201", Kind.TRANSIENT),
+        (401, "0301", Kind.CREDENTIALS),
+        (403, "0302", Kind.PROJECT),
+        (401, "0305", Kind.CREDENTIALS),
+        (403, "0306", Kind.PROJECT),
+        (401, "0307", Kind.CREDENTIALS),
+        (429, "0308", Kind.THROTTLED),
+        (403, "0310", Kind.PROJECT),
+        (403, "0401", Kind.PROJECT),
+        (403, "0402", Kind.PROJECT),
+        (500, "0601", Kind.TRANSIENT),
+        (502, "0610", Kind.TRANSIENT),
+        (503, "0613", Kind.TRANSIENT),
+        (403, "0801", Kind.PROJECT),
+        (403, "0802", Kind.PROJECT),
+        (200, "0301", Kind.CREDENTIALS),
+        (200, "0307", Kind.CREDENTIALS),
+        (200, "0302", Kind.PROJECT),
+        (200, "0308", Kind.THROTTLED),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["APIGW", "APIG"])
+def test_codes_of_the_gateway(prefix: str, status: int, number: str, kind: Kind) -> None:
+    """With the newer prefix and the older one."""
+    code = f"{prefix}.{number}"
+    fault = told(status, {"error_msg": "words", "error_code": code, "request_id": "r-7"})
+    assert fault == Fault(kind=kind, code=str(status), error_code=code, message="words", request_id="r-7")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (200, "DEVPIPE.00011401", Kind.CONTENT),
+        (200, "DEVPIPE.00011412", Kind.PROJECT),
+        (200, "DEVPIPE.30021001", Kind.PROJECT),
+        (200, "DEV_21_100169", Kind.PROJECT),
+        (400, "DEVPIPE.00011412", Kind.PROJECT),
+        (200, "DEVPIPE.00011136", Kind.CONTENT),
+        (200, "DEVPIPE.00011104", Kind.CONTENT),
+        (400, "DEVPIPE.30011001", Kind.CONTENT),
+        (400, "DEVPIPE.30011011", Kind.CONTENT),
+        (200, "DEVPIPE.99999999", Kind.CONTENT),
+        (400, "PARSE_REQUEST_DATA_EXCEPTION", Kind.CONTENT),
+        (413, "", Kind.CONTENT),
+        (400, "", Kind.CONTENT),
+        (404, "DEVPIPE.00011401", Kind.PROJECT),
+        (401, "DEV.00000001", Kind.CREDENTIALS),
+        (401, "", Kind.CREDENTIALS),
+        (401, "IAM.0066", Kind.CREDENTIALS),
+        (401, "IAM.0067", Kind.CREDENTIALS),
+        (400, "IAM.1108", Kind.CREDENTIALS),
+        (403, "IAM.0002", Kind.PROJECT),
+        (429, "IAM.0012", Kind.THROTTLED),
+        (200, "IAM.0012", Kind.THROTTLED),
+        (429, "", Kind.THROTTLED),
+        (500, "", Kind.TRANSIENT),
+        (503, "DEVPIPE.00000001", Kind.TRANSIENT),
+        (408, "", Kind.TRANSIENT),
+        (403, "", Kind.PROJECT),
+        (405, "", Kind.PROJECT),
+    ],
+)
+def test_codes_of_the_service(status: int, code: str, kind: Kind) -> None:
+    fault = told(status, {"error_code": code, "error_msg": "words"})
+    assert (fault.kind, fault.code, fault.error_code) == (kind, str(status), code)
+    assert fault.message
+    assert fault.wait is None
+
+
+@pytest.mark.parametrize(
+    ("window", "wait"),
+    [
+        ("policy user over ratelimit,limit:200,time:5 minute", 300.0),
+        ("policy ip over ratelimit,limit:5,time:1 second", 1.0),
+        ("policy user over ratelimit,limit:10,time:10 second", 10.0),
+        ("policy api over ratelimit,limit:9,time: 2 hour", 7200.0),
+        ("policy user over ratelimit", None),
+        ("time:99999999 second", None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 200])
+def test_throttling_names_its_window(status: int, window: str, wait: float | None) -> None:
+    message = f"The throttling threshold has been reached: {window}"
+    fault = told(status, {"error_msg": message, "error_code": "APIGW.0308", "request_id": "r"})
+    assert (fault.kind, fault.wait, fault.message) == (Kind.THROTTLED, wait, message)
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("soon", 60.0), ("-5", 60.0), ("9" * 40, 99_999.0)],
+)
+def test_retry_after_comes_first(header: str, wait: float) -> None:
+    """Where it is a number, of which only so much is believed; else the message's window."""
+    body = {"error_code": "APIGW.0308", "error_msg": "limit:1,time:1 minute"}
+    assert told(429, body, retry_after=header).wait == wait
+
+
+def test_nobody_waits_for_what_is_no_throttling() -> None:
+    assert told(500, {"error_code": "x", "error_msg": "time:5 minute"}, retry_after="9").wait is None
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "an empty body"),
+        (b" \r\n", "an empty body"),
+        (b"null", "not its answer"),
+        (b"{}", "not its answer"),
+        (b'{"error":null}', "not its answer"),
+        (b'{"pipelines":[]}', "not its answer"),
+        (b'"The service is busy"', "not its answer"),
+        (b"17", "not its answer"),
+        (b"true", "not its answer"),
+        (b"<!DOCTYPE html><title>Log in</title>", "an HTML page"),
+        (b"\n <html>", "an HTML page"),
+        (SEED[:-40], "no valid JSON"),
+        (b'[{"a":1},', "no valid JSON"),
+        (b"[" * 100_000, "no valid JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "no valid JSON"),
+        (b'{"a":' * 100_000, "no valid JSON"),
+        (b'{"error_code":"\xff\xfe"}', "not its answer"),
+        (b"\xff\xfe\x00", "no valid JSON"),
+        (b"OK", "no valid JSON"),
+    ],
+)
+def test_what_is_no_answer_of_the_operation_is_said(body: bytes, words: str) -> None:
+    fault = told(200, body)
+    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
+    assert fault.message.startswith("BatchShowPipelinesLatestStatus answered")
+    assert words in fault.message
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[" * 100_000, b"\xff", b"null", b"[]", b'"no"', b"{}", SEED]
+)
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Kind.CONTENT),
+        (401, Kind.CREDENTIALS),
+        (403, Kind.PROJECT),
+        (404, Kind.PROJECT),
+        (429, Kind.THROTTLED),
+        (502, Kind.TRANSIENT),
+    ],
+)
+def test_a_status_of_failure_needs_no_body(status: int, kind: Kind, body: bytes) -> None:
+    fault = told(status, body)
+    assert (fault.kind, fault.code, fault.error_code) == (kind, str(status), "")
+    assert f"HTTP {status}" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com;"),
+        ("/login?ticket=very-private", "redirected to another path;"),
+        ("", "redirected to nowhere;"),
+        ("http://[very-private", "redirected to an address that is none;"),
+    ],
+)
+def test_a_redirect_names_the_host_and_no_more(location: str, words: str) -> None:
+    fault = told(302, b"", location=location)
+    assert (fault.kind, fault.code) == (Kind.PROJECT, "302")
+    assert words in fault.message
+    assert "very-private" not in fault.message
+
+
+def test_the_request_id_of_the_header_comes_first() -> None:
+    body = {"error_code": "x", "request_id": "body"}
+    assert told(500, body, x_request_id="header").request_id == "header"
+    assert told(500, body).request_id == "body"
+
+
+@given(
+    st.integers(100, 599), st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode())
+)
+@settings(deadline=None)
+def test_no_answer_breaks_the_reader(status: int, body: bytes) -> None:
+    """Anything is a success or a failure with words."""
+    fault = CODEARTS.fault(CALL, status, {}, body)
+    if fault is None:
+        assert 200 <= status < 300
+        CODEARTS.read_batch(body, [PIPELINE_ID], NOW)
+    else:
+        assert fault.message or fault.error_code

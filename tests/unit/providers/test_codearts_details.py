@@ -1,0 +1,702 @@
+"""The details of a run: every job and step that has room, apart from its like, and none of what users put into them."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.auth.protocol import Outgoing, query_string
+from exporter.core.failures import Kind
+from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger
+from exporter.providers.protocol import Call, Detail
+from exporter.providers.registry import connect
+from exporter.simulator.codearts import gateway
+from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
+from tests.unit.providers.test_codearts import (
+    CODEARTS,
+    NOW,
+    SHAPES,
+    SKIPPED,
+    STATUSES,
+    json_values,
+    provider,
+    spoilt,
+)
+from tests.unit.simulator.test_codearts import NOW as TODAY
+from tests.unit.simulator.test_codearts import RUNNING_PIPELINES, WORLD, Desk
+
+SEED = (Path(__file__).parents[2] / "data" / "codearts_detail_seed.json").read_bytes()
+CALL = CODEARTS.detail(PIPELINE_ID, "r")
+START, END = 1_674_207_197, 1_674_207_257
+TIMES = {"start_time": START * 1000, "end_time": END * 1000}
+
+
+def step(index: int = 0, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": f"step-{index}",
+        "task": "official_devcloud_cloudBuild",
+        "inputs": [{"key": "k", "value": "v"}],
+        "sequence": index,
+        "status": "COMPLETED",
+        "message": None,
+        **TIMES,
+        **changes,
+    }
+
+
+def job(index: int = 0, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": f"job-{index}",
+        "sequence": index,
+        "status": "COMPLETED",
+        "message": None,
+        **TIMES,
+        "steps": [step(0), step(1)],
+        **changes,
+    }
+
+
+def stage(index: int = 0, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": f"stage-{index}",
+        "sequence": index,
+        "status": "COMPLETED",
+        **TIMES,
+        "pre": [step(7, name="entry")],
+        "post": None,
+        "jobs": [job(0), job(1)],
+        **changes,
+    }
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """A finished run in the vendor's shape; the values of `changes` take the place of its own."""
+    return {
+        "id": "run-0",
+        "pipeline_id": PIPELINE_ID,
+        "name": "payments",
+        "description": None,
+        "executor_id": "executor-0",
+        "status": "COMPLETED",
+        "trigger_type": "Manual",
+        "run_number": 7,
+        **TIMES,
+        "stages": [stage(0), stage(1)],
+        "sources": [
+            {"type": "code", "params": {"build_params": {"target_branch": "main", "commit_id": "c0"}}}
+        ],
+        "artifacts": None,
+        **changes,
+    }
+
+
+def read(answer: Any) -> Detail:
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    return CODEARTS.read_detail(body, PIPELINE_ID, NOW)
+
+
+def run_of(**changes: Any) -> Run:
+    detail = read(record(**changes))
+    assert not detail.rejected
+    assert detail.run is not None
+    return detail.run
+
+
+def jobs_of(*jobs: Any) -> tuple[Job, ...]:
+    return run_of(stages=[stage(jobs=list(jobs))]).stages[0].jobs
+
+
+def steps_of(*steps: Any) -> tuple[Step, ...]:
+    return jobs_of(job(steps=list(steps)))[0].steps
+
+
+# -- the vendor's example
+
+
+def test_the_documented_answer_is_read_as_documented() -> None:
+    """Byte for byte: the entry of a stage is no job, and a job may have no steps."""
+    assert CODEARTS.fault(CALL, 200, {}, SEED) is None
+    detail = read(SEED)
+    assert (detail.rejected, detail.words, detail.misplaced) == ([], set(), "")
+    creating = Job("Creating a Job", 0, Status.SUCCESS, start=1674207197, duration=0)
+    assert detail.run == Run(
+        id="25adfa6784124cfc9b9274ceaecf9957",
+        number=1,
+        status=Status.SUCCESS,
+        start=1674207197,
+        end=1674207197,
+        trigger=Trigger.MANUAL,
+        branch="master",
+        commit="990ea057751d299f5575aac25bf97e88a60b461e",
+        executor="847a5317086c41798469d0868535943a",
+        event="Manual",
+        stages=(Stage("Phase_1", 0, Status.SUCCESS, start=1674207197, duration=0, jobs=(creating,)),),
+    )
+    assert detail.run.duration == 0
+
+
+# -- what is asked
+
+
+def test_the_request_is_the_documented_one() -> None:
+    call = CODEARTS.detail(PIPELINE_ID, "25adfa6784124cfc9b9274ceaecf9957")
+    assert (call.operation, call.method, call.body) == ("ShowPipelineRunDetail", "GET", b"")
+    assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/{PIPELINE_ID}/pipeline-runs/detail"
+    assert call.query == (("pipeline_run_id", "25adfa6784124cfc9b9274ceaecf9957"),)
+
+
+def send(desk: Desk, call: Call) -> Any:
+    """The answer of a cloud to a request, signed with its key."""
+    keys = desk.cloud.credentials
+    section = {"method": "aksk", "access_key": keys.access_key, "secret_key": keys.secret_key}
+    _, auth, _ = connect(config(project(auth=section)).projects[0], {})
+    outgoing = Outgoing(
+        method=call.method, host="testserver", path=call.path, query=call.query, headers=call.headers
+    )
+    headers = {"Host": outgoing.host, **dict(call.headers), **auth.headers(outgoing, desk.now)}
+    return desk.ask(call.method, f"{call.path}?{query_string(call.query)}", headers=headers)
+
+
+def test_a_signed_request_is_answered_with_the_run() -> None:
+    """Of every simulated pipeline the details say what its batch says, and know jobs besides."""
+    desk, spoken = Desk(), provider(project_id=WORLD.project_id)
+    ids = [pipeline.id for pipeline in RUNNING_PIPELINES[:30]]
+    batch = spoken.read_batch(desk.batch(*ids).content, ids, TODAY)
+    for identity, run in batch.runs.items():
+        call = spoken.detail(identity, run.id)
+        answer = send(desk, call)
+        assert spoken.fault(call, answer.status_code, {}, answer.content) is None
+        detail = spoken.read_detail(answer.content, identity, TODAY)
+        assert (detail.rejected, detail.words, detail.misplaced) == ([], set(), "")
+        assert detail.run is not None
+        assert all(stage.jobs for stage in detail.run.stages)
+        bare = [msgspec.structs.replace(stage, jobs=()) for stage in detail.run.stages]
+        assert msgspec.structs.replace(detail.run, stages=tuple(bare)) == run
+
+
+@pytest.mark.parametrize(
+    "run",
+    ["#12", "a b", "a&b=c", "a+b", "50%", "a=b?c", "流水线", "a/b", "\x00\n", "~._-"],
+)
+def test_odd_ids_of_runs_are_signed_and_arrive(run: str) -> None:
+    """The cloud accepts the signature and sees the id as it is, then knows no such run."""
+    desk, spoken = Desk(), provider(project_id=WORLD.project_id)
+    call = spoken.detail(RUNNING_PIPELINES[0].id, run)
+    answer = send(desk, call)
+    fault = spoken.fault(call, answer.status_code, {}, answer.content)
+    assert fault is not None
+    assert (fault.kind, fault.error_code) == (Kind.CONTENT, "DEVPIPE.00011402")
+    assert desk.cloud.requests[-1].run_id == run
+
+
+@pytest.mark.parametrize("pipeline", ["a/b", "../x", "a?b#c", "a b", "50%", "流水线", "a;b=c:d@e"])
+def test_odd_ids_of_pipelines_stay_in_their_place_of_the_path(pipeline: str) -> None:
+    """No id leads to another path, and the gateway accepts the signature."""
+    call = CODEARTS.detail(pipeline, "r")
+    before, after = f"/v5/{PROJECT_ID}/api/pipelines/", "/pipeline-runs/detail"
+    assert call.path.startswith(before)
+    assert call.path.endswith(after)
+    assert set(call.path[len(before) : -len(after)]).isdisjoint("/?#; ")
+    assert call.path.isascii()
+    section = {"method": "aksk", "access_key": "A" * 20, "secret_key": "a-secret-key-of-nobody"}
+    _, auth, _ = connect(config(project(auth=section)).projects[0], {})
+    outgoing = Outgoing(
+        method=call.method, host="a.example.com", path=call.path, query=call.query, headers=call.headers
+    )
+    wire = {"Host": outgoing.host, **dict(call.headers), **auth.headers(outgoing, NOW)}
+    refusal = gateway.refusal(
+        gateway.Credentials(access_key="A" * 20, secret_key="a-secret-key-of-nobody"),
+        method=call.method,
+        raw_path=call.path.encode(),
+        raw_query=query_string(call.query).encode(),
+        headers={name.lower().encode(): value.encode() for name, value in wire.items()},
+        body=b"",
+        now=NOW,
+    )
+    assert refusal is None
+
+
+# -- stages, jobs and steps
+
+
+def test_a_run_down_to_its_steps() -> None:
+    steps = tuple(Step(f"step-{n}", n, "official_devcloud_cloudBuild", Status.SUCCESS, 60) for n in (0, 1))
+    jobs = tuple(Job(f"job-{n}", n, Status.SUCCESS, START, 60, steps) for n in (0, 1))
+    assert run_of().stages == tuple(Stage(f"stage-{n}", n, Status.SUCCESS, START, 60, jobs) for n in (0, 1))
+
+
+@pytest.mark.parametrize("stages", [None, [], [None]])
+def test_a_run_without_stages(stages: Any) -> None:
+    assert run_of(stages=stages).stages == ()
+
+
+@pytest.mark.parametrize("jobs", [None, [], [None], "none", {}])
+def test_a_stage_without_jobs(jobs: Any) -> None:
+    (told,) = run_of(stages=[stage(jobs=jobs)]).stages
+    assert told == Stage("stage-0", 0, Status.SUCCESS, START, 60)
+
+
+@pytest.mark.parametrize("steps", [None, [], [None], "not found steps", 0])
+def test_a_job_without_steps(steps: Any) -> None:
+    assert jobs_of(job(steps=steps)) == (Job("job-0", 0, Status.SUCCESS, START, 60),)
+
+
+def test_null_jobs_and_steps_are_passed_over() -> None:
+    """What stands after them keeps its place."""
+    told = jobs_of(None, job(1, sequence=None, steps=[None, step(1, sequence=None)]))
+    assert [(one.name, one.sequence) for one in told] == [("job-1", 1)]
+    assert [(one.name, one.sequence) for one in told[0].steps] == [("step-1", 1)]
+
+
+def test_entry_and_exit_of_a_stage_are_no_jobs() -> None:
+    bare = stage(jobs=[])
+    assert run_of(stages=[bare | {"pre": [step()], "post": [job(), step()]}]).stages[0].jobs == ()
+
+
+@pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
+def test_statuses_of_jobs_and_steps(word: str, status: Status) -> None:
+    """Of all three levels, and only what is over has a duration."""
+    inner = step(status=word)
+    detail = read(record(stages=[stage(status=word, jobs=[job(status=word, steps=[inner])])]))
+    assert detail.run is not None
+    (told,) = detail.run.stages
+    duration = 60 if status.final else None
+    for one in (told, told.jobs[0], told.jobs[0].steps[0]):
+        assert (one.status, one.duration) == (status, duration)
+    assert not detail.words
+
+
+@pytest.mark.parametrize("word", ["", None, "COMPLETE", "SUCCESS", 3, [], {}])
+def test_unknown_statuses_are_told_by_their_level(word: Any) -> None:
+    detail = read(record(stages=[stage(status=word, jobs=[job(status=word, steps=[step(status=word)])])]))
+    assert detail.run is not None
+    told = detail.run.stages[0].jobs[0]
+    assert (told.status, told.steps[0].status) == (Status.UNKNOWN, Status.UNKNOWN)
+    text = str(word) if isinstance(word, str | int) else ""
+    assert detail.words == {("stage_status", text), ("job_status", text), ("step_status", text)}
+
+
+@pytest.mark.parametrize("never", [None, "", 0, "0"])
+def test_a_job_that_was_never_reached_has_no_times(never: Any) -> None:
+    """A gate that is not selected, or a stage that a failure cut off: no start, no duration, and no fifty years."""
+    times = {"start_time": never, "end_time": never}
+    told = jobs_of(job(status="UNSELECTED", **times, steps=[step(status="SKIPPED", **times)]))
+    unreached = Step("step-0", 0, "official_devcloud_cloudBuild", Status.SKIPPED)
+    assert told == (Job("job-0", 0, Status.SKIPPED, steps=(unreached,)),)
+
+
+def test_numbers_may_be_digits() -> None:
+    """Of the run and on every level, as text as well as numbers."""
+
+    def as_text(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: as_text(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [as_text(inner) for inner in value]
+        return str(value) if isinstance(value, int) else value
+
+    detail = read(as_text(record()))
+    assert (detail.run, detail.words) == (run_of(), set())
+
+
+def test_times_of_details_need_no_zone() -> None:
+    """They are epoch milliseconds, so that they accuse no zone, wherever they lie."""
+    late = {"start_time": (END + 9999) * 1000, "end_time": (END + 10_000) * 1000}
+    detail = read(record(stages=[stage(**late, jobs=[job(**late)])]))
+    assert detail.run is not None
+    assert (detail.run.stages[0].start, detail.run.stages[0].jobs[0].start) == (END + 9999, END + 9999)
+    assert not detail.misplaced
+
+
+# -- names and sequences
+
+
+def sequences(*jobs: tuple[Any, Any]) -> list[tuple[str, int]]:
+    told = jobs_of(*(job(name=name, sequence=sequence) for name, sequence in jobs))
+    steps = steps_of(*(step(name=name, sequence=sequence) for name, sequence in jobs))
+    listed = [(one.name, one.sequence) for one in told]
+    assert listed == [(one.name, one.sequence) for one in steps]
+    return listed
+
+
+def test_names_that_repeat_stay_apart_by_sequence() -> None:
+    """In a job, in a stage and in a run; each level numbers its own."""
+    assert sequences(("A", 3), ("A", 5), ("A", 4)) == [("A", 3), ("A", 5), ("A", 4)]
+    run = run_of(stages=[stage(0, name="S"), stage(1, name="S")])
+    assert [(one.name, one.sequence, len(one.jobs)) for one in run.stages] == [("S", 0, 2), ("S", 1, 2)]
+
+
+@pytest.mark.parametrize("missing", [None, "", "first", -1, 1.5, [], True])
+def test_without_a_sequence_the_place_in_the_list_serves(missing: Any) -> None:
+    assert sequences(("A", missing), ("A", missing), ("B", missing)) == [("A", 0), ("A", 1), ("B", 2)]
+
+
+def test_a_repeated_sequence_gives_way_to_the_place_in_the_list() -> None:
+    """A vendor that numbers everything 0 numbers nothing."""
+    assert sequences(("A", 0), ("B", 0), ("C", 0)) == [("A", 0), ("B", 1), ("C", 2)]
+    assert sequences(("A", 7), ("B", 1), ("C", 1), ("D", 4)) == [("A", 7), ("B", 1), ("C", 2), ("D", 4)]
+
+
+def test_of_exact_duplicates_the_last_wins() -> None:
+    told = jobs_of(job(0, status="FAILED"), job(0, status="COMPLETED"))
+    assert [(one.name, one.status) for one in told] == [("job-0", Status.SUCCESS)]
+
+
+@pytest.mark.parametrize("name", [None, "", [], {}, False])
+def test_steps_without_names_stay_apart_by_sequence(name: Any) -> None:
+    """As in the vendor's example, where what a step does is its plug-in."""
+    told = steps_of(step(name=name, sequence=0, task="a"), step(name=name, sequence=1, task="b"))
+    assert [(one.name, one.sequence, one.task) for one in told] == [("", 0, "a"), ("", 1, "b")]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["A", "B", None]), st.none() | st.integers(-1, 4)), max_size=8))
+@settings(deadline=None)
+def test_name_and_sequence_are_unique_and_nothing_vanishes(jobs: list[tuple[str | None, int | None]]) -> None:
+    """Else two samples of one page would be the same series, which fails a scrape."""
+    listed = sequences(*jobs)
+    assert len(set(listed)) == len(listed)
+    distinct = {
+        (name, sequence if sequence is not None and sequence >= 0 else f"at {index}")
+        for index, (name, sequence) in enumerate(jobs)
+    }
+    assert len(listed) == len(distinct)
+
+
+def test_labels_are_cut() -> None:
+    """Names of jobs and steps and of what a step does; two of the same start stay two."""
+    long = "é" * 1000
+    told = jobs_of(job(0, name=long + "1"), job(0, name=long + "2", steps=[step(name=long, task=long)]))
+    assert [(len(one.name), one.sequence) for one in told] == [(LABEL_LENGTH, 0), (LABEL_LENGTH, 1)]
+    (inner,) = told[1].steps
+    assert (len(inner.name), len(inner.task)) == (LABEL_LENGTH, LABEL_LENGTH)
+
+
+# -- bounds
+
+
+def counts(run: Run) -> tuple[int, int, int]:
+    jobs = [one for told in run.stages for one in told.jobs]
+    return len(run.stages), len(jobs), sum(len(one.steps) for one in jobs)
+
+
+@pytest.mark.parametrize(
+    ("stages", "jobs", "steps", "kept"),
+    [
+        (60, 1, 1, (50, 50, 50)),
+        (1, 250, 1, (1, 200, 200)),
+        (10, 30, 1, (10, 200, 200)),
+        (1, 1, 600, (1, 1, 500)),
+        (3, 2, 100, (3, 6, 500)),
+        (50, 4, 3, (50, 200, 500)),
+        (2, 100, 2, (2, 200, 400)),
+    ],
+)
+def test_more_than_the_bounds_are_cut(stages: int, jobs: int, steps: int, kept: tuple[int, int, int]) -> None:
+    """Of the whole run, however its jobs and steps are spread; the first ones stay."""
+    inner = [step(n) for n in range(steps)]
+    middle = [job(n, steps=inner) for n in range(jobs)]
+    run = run_of(stages=[stage(n, jobs=middle) for n in range(stages)])
+    assert counts(run) == kept
+    assert (STAGES, JOBS, STEPS) == (50, 200, 500)
+    assert [one.name for one in run.stages] == [f"stage-{n}" for n in range(kept[0])]
+    assert [one.name for one in run.stages[0].jobs] == [f"job-{n}" for n in range(min(jobs, JOBS))]
+    assert [one.sequence for one in run.stages[0].jobs[0].steps] == list(range(min(steps, STEPS)))
+
+
+@given(st.lists(st.lists(st.integers(0, 300), max_size=120), max_size=60), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=15)
+def test_no_run_is_beyond_the_bounds(shape: list[list[int]], chance: random.Random) -> None:
+    """However many of each, null or repeated: all that has room is kept, and no more."""
+    plain = [{"name": chance.choice("AB"), "sequence": n} for n in range(300)]
+    stages = [
+        {
+            "name": "S",
+            "sequence": n,
+            "jobs": [{"name": "J", "sequence": m, "steps": plain[:k]} for m, k in enumerate(jobs)],
+        }
+        for n, jobs in enumerate(shape)
+    ]
+    kept = counts(run_of(stages=stages))
+    sizes = shape[:STAGES]
+    first_jobs = [size for jobs in sizes for size in jobs][:JOBS]
+    assert kept == (len(sizes), len(first_jobs), min(sum(first_jobs), STEPS))
+
+
+# -- where a run comes from
+
+
+def source(**build: Any) -> dict[str, Any]:
+    return {"type": "code", "params": {"git_url": "https://example.com/a.git", "build_params": build}}
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        [source(target_branch="main")],
+        [None, source(target_branch="main")],
+        [{"type": "artifact", "params": None}, source(target_branch="main")],
+        [{"params": {"build_params": None}}, source(target_branch="main")],
+        [{"params": "odd"}, 3, source(target_branch="main")],
+        [source(target_branch="main"), source(target_branch="other")],
+    ],
+)
+def test_the_first_source_with_parameters_tells_the_branch(sources: Any) -> None:
+    assert run_of(sources=sources).branch == "main"
+
+
+@pytest.mark.parametrize("sources", [None, [], [None], [{}], [{"params": {}}], "code", [source()], {}])
+def test_without_sources_the_labels_are_empty(sources: Any) -> None:
+    run = run_of(sources=sources)
+    assert (run.branch, run.tag, run.commit, run.event, run.merge_id, run.source_branch) == ("",) * 6
+
+
+# -- what is never read
+
+PRIVATE = "hunter2-nobody-may-see-this"
+VALUES: list[Any] = [PRIVATE, {PRIVATE: [PRIVATE]}, [PRIVATE], 17, None, [[PRIVATE]]]
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("as_pairs", [True, False])
+def test_inputs_and_messages_are_never_read(value: Any, as_pairs: bool) -> None:
+    """Users put secrets there: of whatever form, they cost nothing and come out nowhere."""
+    inputs = [{"key": PRIVATE, "value": value}] if as_pairs else {PRIVATE: value}
+    spiked = step(inputs=inputs, message=value, endpoint_ids=[PRIVATE])
+    one = job(steps=[spiked], message=PRIVATE, resource=PRIVATE)
+    detail = read(record(stages=[stage(jobs=[one], pre=[spiked], condition=PRIVATE)], description=PRIVATE))
+    assert detail.run == run_of(stages=[stage(jobs=[job(steps=[step()])])])
+    assert PRIVATE not in repr(detail)
+
+
+# -- what is no such run
+
+
+def test_the_run_told_is_the_answers_own() -> None:
+    """Whoever asked for another sees so by its id; what is told of it is not passed off as the other."""
+    assert CODEARTS.detail(PIPELINE_ID, "run-1").query == (("pipeline_run_id", "run-1"),)
+    assert run_of(id="run-2").id == "run-2"
+
+
+def test_a_run_without_id_goes_by_its_number() -> None:
+    assert run_of(id=None).id == "#7"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (record(id=None, run_number=None), "no_run_id"),
+        (record(id="", run_number=0), "no_run_id"),
+        (record(id=["x"]), "unreadable"),
+        (record(status=["x"]), "unreadable"),
+        ({"status": "RUNNING"}, "no_run_id"),
+        ({}, "no_run_id"),
+        ([], "unreadable"),
+        (None, "unreadable"),
+        (b"", "unreadable"),
+        (SEED[:-30], "unreadable"),
+        (b"\xff", "unreadable"),
+        (b"[" * 100_000, "unreadable"),
+    ],
+)
+def test_details_that_cannot_be_used_are_counted(answer: Any, reason: str) -> None:
+    detail = read(answer)
+    assert detail.run is None
+    ((told, words),) = detail.rejected
+    assert told == reason
+    assert words
+    assert len(words) < 300
+
+
+# -- properties
+
+# What of a run hangs on a field of its details.
+HANGS_ON: dict[Any, set[str]] = {
+    ("pipeline_id",): set(),
+    ("name",): set(),
+    ("description",): set(),
+    ("executor_id",): {"executor"},
+    ("status",): {"status", "end"},
+    ("trigger_type",): {"trigger"},
+    ("run_number",): {"number"},
+    ("start_time",): {"start"},
+    ("end_time",): {"end"},
+    ("stages",): {"stages"},
+    ("sources",): {"branch", "commit", "tag", "event", "merge_id", "source_branch"},
+    ("artifacts",): set(),
+    ("sources", 0, "params", "build_params", "commit_id"): {"commit"},
+}
+STAGE, JOB, STEP = ("stages", 1), ("stages", 1, "jobs", 1), ("stages", 1, "jobs", 1, "steps", 1)
+INNER: list[Any] = [
+    *[(*STAGE, name) for name in stage()],
+    *[(*JOB, name) for name in job()],
+    *[(*STEP, name) for name in step()],
+    STAGE,
+    JOB,
+    STEP,
+]
+changes = st.sampled_from(["null", "remove", "replace"])
+
+
+@given(st.sampled_from(list(HANGS_ON)), changes, json_values)
+@settings(deadline=None, max_examples=100)
+def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> None:
+    """Whatever takes the place of one field, all others that do not hang on it read as before."""
+    answer = spoilt(record(), path, change, value)
+    # Without the key of its status it is no answer of the operation.
+    if path == ("status",) and change == "remove":
+        return
+    assert CODEARTS.fault(CALL, 200, {}, json.dumps(answer).encode()) is None
+    detail = read(answer)
+    if path == ("status",) and detail.rejected:
+        return  # a state is read right or not at all
+    assert not detail.rejected
+    assert detail.run is not None
+    sound, spoiled = msgspec.structs.asdict(run_of()), msgspec.structs.asdict(detail.run)
+    assert {name for name in sound if sound[name] != spoiled[name]} <= HANGS_ON[path]
+
+
+def test_every_field_is_spoilt() -> None:
+    """The table of what hangs on what has every field but the id."""
+    assert {path[0] for path in HANGS_ON} == set(record()) - {"id"}
+
+
+@given(st.sampled_from(INNER), changes, json_values)
+@settings(deadline=None, max_examples=150)
+def test_a_spoilt_part_costs_no_other(path: Any, change: str, value: Any) -> None:
+    """Whatever takes the place of a stage, a job, a step or a field of theirs, those beside it read as before.
+
+    But for the sequence of the one beside it, which may no longer be its own alone.
+    """
+    detail = read(spoilt(record(), path, change, value))
+    assert not detail.rejected
+    assert detail.run is not None
+    sound, spoiled = run_of(), detail.run
+    assert msgspec.structs.replace(spoiled, stages=()) == msgspec.structs.replace(sound, stages=())
+
+    def unnumbered(one: Any) -> Any:
+        return msgspec.structs.replace(one, sequence=0)
+
+    first, *others = spoiled.stages
+    assert unnumbered(first) == sound.stages[0]
+    if len(path) > 3:
+        (told,) = others
+        assert msgspec.structs.replace(told, jobs=()) == msgspec.structs.replace(sound.stages[1], jobs=())
+        assert unnumbered(told.jobs[0]) == sound.stages[1].jobs[0]
+        if len(path) > 5:
+            own, before = told.jobs[1], sound.stages[1].jobs[1]
+            assert msgspec.structs.replace(own, steps=()) == msgspec.structs.replace(before, steps=())
+            assert unnumbered(own.steps[0]) == before.steps[0]
+
+
+@pytest.mark.parametrize(
+    "literal", [b'"\xff\xfe"', b'"\\ud83d"', b"1e999", b"9" * 9999], ids=["bytes", "half", "number", "digits"]
+)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in (*INNER, *HANGS_ON) if path != ("status",)],
+    ids=lambda path: ".".join(map(str, path)),
+)
+def test_spoilt_text_costs_no_more_than_its_field(path: Any, literal: bytes) -> None:
+    """Of bytes that are no text, half a character, and numbers that nobody can hold."""
+    answer = json.dumps(spoilt(record(), path, "replace", "SPOILT")).encode().replace(b'"SPOILT"', literal)
+    assert CODEARTS.fault(CALL, 200, {}, answer) is None
+    detail = read(answer)
+    assert not detail.rejected
+    assert detail.run is not None
+    assert detail.run.id == "run-0"
+    if path[0] == "stages" and len(path) > 1:
+        assert detail.run.stages[0] == run_of().stages[0]
+    str(detail.run).encode()
+
+
+bodies = (
+    st.binary(max_size=60)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(st.sampled_from(list(record())), json_values).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+
+
+@given(st.integers(199, 300), bodies)
+@settings(deadline=None, max_examples=150)
+def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
+    """No answer that passes for a success raises: it is a run, or rejected with words."""
+    fault = CODEARTS.fault(CALL, status, {}, answer)
+    if fault is None:
+        assert 200 <= status < 300
+        detail = read(answer)
+        assert (detail.run is None) == bool(detail.rejected)
+    else:
+        assert fault.message or fault.error_code
+
+
+# -- failures
+
+
+@pytest.mark.parametrize("answer", [b"", b"null", b"[]", b"{}", b'{"id":"x"}', b'"x"', b"<html>", SEED[:-9]])
+def test_what_is_no_detail_is_invalid(answer: bytes) -> None:
+    fault = CODEARTS.fault(CALL, 200, {}, answer)
+    assert fault is not None
+    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
+    assert fault.message.startswith("ShowPipelineRunDetail answered")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
+    answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "words")).encode()
+    fault = CODEARTS.fault(CALL, status, {}, answer)
+    assert fault is not None
+    assert (fault.kind, fault.code) == (Kind.CONTENT, str(status))
+    assert (fault.error_code, fault.message) == ("DEVPIPE.00011136", "words")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("DEVPIPE.00011401", Kind.CONTENT),
+        ("DEVPIPE.00011136", Kind.CONTENT),
+        ("DEVPIPE.00011412", Kind.PROJECT),
+        ("APIGW.0301", Kind.CREDENTIALS),
+        ("APIGW.0308", Kind.THROTTLED),
+    ],
+)
+def test_a_run_that_is_not_there_speaks_of_itself_alone(code: str, kind: Kind) -> None:
+    """A pipeline or a run that is not found costs that one; a project that is not found, all."""
+    fault = CODEARTS.fault(CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "words"}).encode())
+    assert fault is not None
+    assert (fault.kind, fault.error_code) == (kind, code)
+
+
+def test_a_pipeline_that_is_gone_is_not_found() -> None:
+    desk, spoken = Desk(), provider(project_id=WORLD.project_id)
+    gone = RUNNING_PIPELINES[0].id
+    desk.cloud.deleted = {gone}
+    call = spoken.detail(gone, "r")
+    answer = send(desk, call)
+    fault = spoken.fault(call, answer.status_code, {}, answer.content)
+    assert fault is not None
+    assert (fault.kind, fault.error_code) == (Kind.CONTENT, "DEVPIPE.00011401")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("DEVPIPE.00011403", Kind.CONTENT),
+        ("DEVPIPE.00011412", Kind.PROJECT),
+        ("APIGW.0101", Kind.PROJECT),
+        ("", Kind.PROJECT),
+    ],
+)
+def test_not_found_is_of_the_run_unless_somebody_else_says_it(code: str, kind: Kind) -> None:
+    """The gateway's 404 and the project's speak of every run."""
+    body = json.dumps({"error_code": code, "error_msg": "not found"}).encode()
+    fault = CODEARTS.fault(CALL, 404, {}, body)
+    assert fault is not None
+    assert fault.kind is kind

@@ -1,0 +1,443 @@
+"""The list of a pipeline's runs: what a page has is read row by row, and what it does not have is known to be absent."""
+
+import json
+import random
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.core.failures import Kind
+from exporter.core.model import LABEL_LENGTH, Run, Stage, Status, Trigger
+from exporter.providers.protocol import Batching, Place, Runs
+from tests.drivers.support import PIPELINE_ID, PROJECT_ID
+from tests.unit.providers.test_codearts import (
+    CODEARTS,
+    END,
+    LOCAL,
+    NOW,
+    SHAPES,
+    START,
+    json_values,
+    provider,
+    record,
+    spoilt,
+)
+from tests.unit.simulator.test_codearts import NEVER_RUN, RUNNING_PIPELINES, WORLD, Desk
+from tests.unit.simulator.test_codearts import NOW as TODAY
+
+CALL = CODEARTS.runs(PIPELINE_ID, Place(), 100)
+OTHER = "f" * 32
+BUSY = min(RUNNING_PIPELINES, key=lambda pipeline: pipeline.period)
+
+
+def row(index: int = 0, **changes: Any) -> dict[str, Any]:
+    """A finished run of the pipeline; the values of `changes` take the place of its own."""
+    stages = [{"id": f"{index:032x}", "name": "Build", "sequence": 0, "status": "COMPLETED", **LOCAL}]
+    return record(index, **{"pipeline_id": PIPELINE_ID, "stage_status_list": stages, **changes})
+
+
+def run(index: int = 0) -> Run:
+    """The run of a row."""
+    return Run(
+        id=f"run-{index}",
+        number=index + 7,
+        status=Status.SUCCESS,
+        start=START,
+        end=END,
+        trigger=Trigger.MANUAL,
+        branch="main",
+        commit=f"c{index}",
+        executor=f"executor-{index}",
+        stages=(Stage("Build", 0, Status.SUCCESS, start=START + 1, duration=122),),
+    )
+
+
+def body(rows: Any, **envelope: Any) -> bytes:
+    told = {"offset": 0, "limit": 100, "total": 1, "pipeline_runs": rows, **envelope}
+    return json.dumps(told).encode()
+
+
+def read(*rows: Any) -> Runs:
+    return CODEARTS.read_runs(body(rows), PIPELINE_ID, NOW, {})
+
+
+# -- what is asked
+
+
+@pytest.mark.parametrize(("offset", "limit"), [(0, 100), (100, 100), (9_900, 7)])
+def test_the_request_is_the_documented_one(offset: int, limit: int) -> None:
+    """The newest first; the path names the project, for which the body has no field."""
+    call = CODEARTS.runs(PIPELINE_ID, Place(rows=offset, pages=3), limit)
+    assert (call.operation, call.method, call.query) == ("ListPipelineRuns", "POST", ())
+    assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/{PIPELINE_ID}/pipeline-runs/list"
+    assert dict(call.headers) == {"Content-Type": "application/json"}
+    assert json.loads(call.body) == {
+        "offset": offset,
+        "limit": limit,
+        "sort_key": "start_time",
+        "sort_dir": "desc",
+    }
+
+
+def test_an_id_stays_in_its_place_of_the_path() -> None:
+    assert "/pipelines/a%2F..%3F/pipeline-runs/list" in CODEARTS.runs("a/..?", Place(), 1).path
+
+
+def simulated() -> tuple[Desk, Batching]:
+    return Desk(), provider(project_id=WORLD.project_id)
+
+
+def pages(desk: Desk, spoken: Batching, pipeline: str, limit: int = 100) -> list[Runs]:
+    """All pages, each beginning after the rows of those before, up to the empty one."""
+    found: list[Runs] = []
+    place = Place()
+    while not found or found[-1].rows:
+        call = spoken.runs(pipeline, place, limit)
+        answer = desk.ask(call.method, call.path, content=call.body)
+        assert spoken.fault(call, answer.status_code, {}, answer.content) is None
+        found.append(spoken.read_runs(answer.content, pipeline, TODAY, {}))
+        place = place.after(found[-1])
+    return found
+
+
+@pytest.mark.parametrize(("limit", "page_limit"), [(100, 100), (7, 100), (100, 33)])
+def test_page_by_page_every_run_of_the_pipeline_is_found_once(limit: int, page_limit: int) -> None:
+    """The newest first, also where a cloud gives fewer rows than asked."""
+    desk, spoken = simulated()
+    desk.cloud.page_limit = page_limit
+    found = pages(desk, spoken, BUSY.id, limit)
+    latest = WORLD.latest_run(BUSY.id, TODAY)
+    assert latest is not None
+    numbers = [one.number for page in found for one in page.runs]
+    assert numbers == list(range(latest.number, 0, -1))
+    assert max(page.rows for page in found) == min(limit, page_limit)
+    assert not any(page.rejected or page.words or page.misplaced or page.incomplete for page in found)
+
+
+def test_the_newest_of_the_list_is_that_of_the_batch_and_of_the_details() -> None:
+    """Whichever operation tells a run, it is the same one."""
+    desk, spoken = simulated()
+    page = pages(desk, spoken, BUSY.id)[0]
+    batch = spoken.read_batch(desk.batch(BUSY.id).content, [BUSY.id], TODAY)
+    assert page.runs[0] == batch.runs[BUSY.id]
+    for one in page.runs[:20]:
+        answer = json.dumps(desk.detail(BUSY.id, one.id)).encode()
+        detail = spoken.read_detail(answer, BUSY.id, TODAY).run
+        assert detail is not None
+        assert (detail.id, detail.number, detail.status) == (one.id, one.number, one.status)
+        assert (detail.start, detail.end, detail.branch) == (one.start, one.end, one.branch)
+
+
+def test_a_pipeline_that_never_ran_has_an_empty_page() -> None:
+    assert pages(*simulated(), NEVER_RUN[0].id) == [Runs()]
+
+
+# -- what is read
+
+
+def test_a_page_gives_runs_in_its_order() -> None:
+    page = read(row(2), row(0), row(1))
+    assert page == Runs(rows=3, runs=[run(2), run(0), run(1)])
+    assert not page.incomplete
+
+
+@pytest.mark.parametrize("change", ["remove", "null", "replace"])
+def test_a_row_that_names_no_pipeline_is_of_the_one_that_was_asked_about(change: str) -> None:
+    page = read(spoilt(row(), ("pipeline_id",), change, ""))
+    assert page == Runs(rows=1, runs=[run()])
+
+
+@pytest.mark.parametrize("stranger", [OTHER, 12, "x", f" {PIPELINE_ID}"])
+def test_a_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
+    """Counted as a row, and nothing against the absence of what the others do not tell."""
+    page = read(row(pipeline_id=stranger), row(1))
+    assert (page.rows, page.runs, page.unread, page.incomplete) == (2, [run(1)], 0, False)
+    ((reason, words),) = page.rejected
+    assert reason == "not_requested"
+    assert len(words) < 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pipeline_id": ["x"]}, "unreadable"),
+        ({"pipeline_id": True}, "unreadable"),
+        ({"pipeline_id": "x" * (LABEL_LENGTH + 1)}, "no_pipeline_id"),
+        ({"pipeline_run_id": {}}, "unreadable"),
+        ({"status": ["FAILED"]}, "unreadable"),
+        ({"pipeline_id": None, "status": True}, "unreadable"),
+        ({"pipeline_run_id": None, "run_number": None}, "no_run_id"),
+        ({"pipeline_run_id": "", "run_number": 0}, "no_run_id"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_unread(changes: dict[str, Any], reason: str) -> None:
+    """It may be any run of the pipeline, so that no absence proves anything."""
+    page = read(row(0, **changes), row(1))
+    assert (page.rows, page.runs, page.unread, page.incomplete) == (2, [run(1)], 1, True)
+    assert [told for told, _ in page.rejected] == [reason]
+
+
+def test_a_row_of_another_pipeline_hides_nothing_however_it_is_spoilt() -> None:
+    page = read(row(0, pipeline_id=OTHER, status=["FAILED"]), row(1))
+    assert (page.runs, page.unread) == ([run(1)], 0)
+    assert [reason for reason, _ in page.rejected] == ["unreadable"]
+
+
+@pytest.mark.parametrize("number", [None, "", 0, "x", -1, 1.5, [], 10**400])
+def test_a_run_without_number_is_read_and_leaves_absence_unproved(number: Any) -> None:
+    """It may be the very run whose number is looked for."""
+    page = read(row(0, run_number=number), row(1))
+    assert [one.id for one in page.runs] == ["run-0", "run-1"]
+    assert (page.unread, page.incomplete, page.rejected) == (0, True, [])
+
+
+def test_a_run_without_id_goes_by_its_number() -> None:
+    page = read(row(pipeline_run_id=None))
+    assert [one.id for one in page.runs] == ["#7"]
+    assert not page.incomplete
+
+
+def test_ids_and_numbers_come_in_any_type() -> None:
+    page = read(row(pipeline_run_id=4711, run_number="12"))
+    assert [(one.id, one.number) for one in page.runs] == [("4711", 12)]
+    assert CODEARTS.read_runs(body([row(pipeline_id=12)]), "12", NOW, {}).runs == [run()]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_a_run_told_twice_the_last_row_counts(order: tuple[int, int]) -> None:
+    """And the other is noted; nothing is hidden by it, since both are one run."""
+    twins = [row(), row(status="RUNNING", end_time=None)]
+    page = read(*(twins[index] for index in order), row(1))
+    assert (page.rows, [one.id for one in page.runs]) == (3, ["run-0", "run-1"])
+    assert page.runs[0].status is (Status.SUCCESS, Status.RUNNING)[order[-1]]
+    assert [reason for reason, _ in page.rejected] == ["duplicate"]
+    assert not page.incomplete
+
+
+def test_an_id_with_two_numbers_leaves_absence_unproved() -> None:
+    """One of the two rows tells another run than it says."""
+    page = read(row(0), row(0, run_number=8))
+    assert [one.number for one in page.runs] == [8]
+    assert (page.unread, page.incomplete) == (1, True)
+    assert [reason for reason, _ in page.rejected] == ["duplicate"]
+
+
+@pytest.mark.parametrize("end", [0, "0", "", None, "1970-01-01 08:00:00"])
+@pytest.mark.parametrize("status", ["RUNNING", "COMPLETED", "NEVER_HEARD_OF"])
+def test_spellings_of_no_end(end: Any, status: str) -> None:
+    (one,) = read(row(end_time=end, status=status)).runs
+    assert (one.start, one.end, one.duration) == (START, None, None)
+
+
+def test_an_end_of_unknown_status_is_kept() -> None:
+    """As in the other operations: whether it stays is for others to judge."""
+    page = read(row(status="NEVER_HEARD_OF"), row(1, status="RUNNING"))
+    assert [(one.status, one.end) for one in page.runs] == [(Status.UNKNOWN, END), (Status.RUNNING, None)]
+    assert page.words == {("status", "NEVER_HEARD_OF")}
+
+
+def test_stages_out_of_place_are_told() -> None:
+    """A wrong time zone shows in these rows as in any other."""
+    stages = [{"name": "Build", "sequence": 0, "status": "COMPLETED", "start_time": "2023-03-04 08:48:09"}]
+    assert read(row(stage_status_list=stages)).misplaced
+
+
+def test_every_row_is_counted() -> None:
+    """Used or not, else the next page would bring rows that were seen."""
+    others: list[Any] = [None, 1, "x", [], {}, row(pipeline_id=OTHER), row(0, status=True), row(0), row(0)]
+    page = read(*others, row(1))
+    assert page.rows == len(others) + 1
+    assert page.runs == [run(0), run(1)]
+    assert page.unread == 6
+
+
+@pytest.mark.parametrize(
+    "literal", [b'"\xff\xfe"', b'"\\ud83d"', b"1e999", b"9" * 9999], ids=["bytes", "half", "number", "digits"]
+)
+@pytest.mark.parametrize("place", ["executor_id", "executor_name", "trigger_type", "detail_url"])
+def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) -> None:
+    """Neither its row nor another."""
+    answer = body([row(0, **{place: "SPOILT"}), row(1)]).replace(b'"SPOILT"', literal)
+    assert CODEARTS.fault(CALL, 200, {}, answer) is None
+    page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
+    assert [one.number for one in page.runs] == [7, 8]
+    assert page.runs[1] == run(1)
+    assert not page.incomplete
+    str(page.runs).encode()
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", {}, -1, 0, 7, 1e300])
+@pytest.mark.parametrize("key", ["total", "offset", "limit"])
+def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
+    """Wrong or null as it may be, or not there."""
+    whole = json.loads(body([row()], **{key: odd}))
+    for told in (whole, {name: value for name, value in whole.items() if name != key}):
+        page = json.dumps(told).encode()
+        assert CODEARTS.fault(CALL, 200, {}, page) is None
+        assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}).runs == [run()]
+
+
+def test_thousands_of_rows_are_read_in_no_time() -> None:
+    """Even where none of them fits the documentation."""
+    page = body([row(index, executor_id=[]) for index in range(2000)])
+    started = time.process_time()
+    found = CODEARTS.read_runs(page, PIPELINE_ID, NOW, {})
+    assert time.process_time() - started < 3
+    assert found.rows == len(found.runs) == 2000
+
+
+# -- properties
+
+fields = st.sampled_from([*[(name,) for name in row()], ("stage_status_list", 0)])
+
+
+@given(
+    fields,
+    st.sampled_from(["null", "remove", "replace"]),
+    json_values,
+    st.integers(2, 5),
+    st.randoms(use_true_random=False),
+)
+@settings(deadline=None)
+def test_a_spoilt_row_costs_no_other(
+    path: tuple[Any, ...], change: str, value: Any, count: int, chance: random.Random
+) -> None:
+    """Whatever takes the place of one field in one row, the others are read as if alone, in any order."""
+    rows = [row(index) for index in range(1, count)]
+    victim = spoilt(row(0), path, change, value)
+    if str(victim.get("pipeline_run_id")) in {one["pipeline_run_id"] for one in rows}:
+        return  # an id that became another run's own is another story: the last of the two wins
+    rows.append(victim)
+    chance.shuffle(rows)
+    answer = body(rows)
+    assert CODEARTS.fault(CALL, 200, {}, answer) is None
+    page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
+    assert page.rows == count
+    sound = [run(int(item["executor_id"].removeprefix("executor-"))) for item in rows if item is not victim]
+    assert [one for one in page.runs if one in sound] == sound
+    # The spoilt one is the run with its number, or the page says that something is missing; unless what became of
+    # it is another pipeline's run or another number, of which nobody can tell that it is wrong.
+    if path not in {("pipeline_id",), ("run_number",)}:
+        assert 7 in {one.number for one in page.runs} or page.incomplete
+
+
+@given(st.lists(json_values, min_size=1, max_size=3), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_what_is_no_row_is_unread(others: list[Any], chance: random.Random) -> None:
+    """Each thing in the list that is no run is counted, and the runs beside it are read."""
+    rows: list[Any] = [row(0), *others, row(1)]
+    chance.shuffle(rows)
+    page = read(*rows)
+    assert {one.id for one in page.runs} == {"run-0", "run-1"}
+    assert (page.rows, page.unread, len(page.rejected)) == (len(rows), len(others), len(others))
+
+
+bodies = (
+    st.binary(max_size=60)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | json_values.map(lambda value: json.dumps({"pipeline_runs": value}).encode())
+    | st.lists(json_values, max_size=3).map(body)
+    | st.tuples(st.lists(json_values, max_size=2), json_values).map(lambda both: body(both[0], total=both[1]))
+    | st.binary(max_size=12).map(lambda garbage: body([row(status="GARBAGE")]).replace(b"GARBAGE", garbage))
+)
+
+
+@given(st.integers(199, 300), bodies)
+@settings(deadline=None, max_examples=150)
+def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
+    """No answer that passes for a success raises, and any other has words."""
+    fault = CODEARTS.fault(CALL, status, {}, answer)
+    if fault is None:
+        assert 200 <= status < 300
+        page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
+        assert len(page.runs) + len(page.rejected) == page.rows
+    else:
+        assert fault.message or fault.error_code
+
+
+# -- failures
+
+
+@pytest.mark.parametrize("rows", [None, []])
+def test_a_page_of_nothing_is_empty(rows: Any) -> None:
+    """The end of the list, whatever total is claimed."""
+    page = body(rows, total=400)
+    assert CODEARTS.fault(CALL, 200, {}, page) is None
+    assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}) == Runs()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"total":0}',
+        b'{"pipelines":[]}',
+        b'{"pipelineRuns":[]}',
+        b'"x"',
+        b"<html>",
+        body([row()])[:-9],
+    ],
+)
+def test_what_is_no_page_is_invalid(answer: bytes) -> None:
+    """Not an empty page, which would be the end of the list."""
+    fault = CODEARTS.fault(CALL, 200, {"x-request-id": "r-1"}, answer)
+    assert fault is not None
+    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
+    assert fault.message.startswith("ListPipelineRuns answered")
+
+
+@pytest.mark.parametrize("rows", ["", "x", 0, False, {}, {"a": 1}])
+def test_rows_that_are_no_list_are_invalid(rows: Any) -> None:
+    fault = CODEARTS.fault(CALL, 200, {"x-request-id": "r-1"}, body(rows))
+    assert fault is not None
+    assert (fault.kind, fault.code, fault.request_id) == (Kind.UNREADABLE, "invalid", "r-1")
+    assert fault.message.startswith("ListPipelineRuns answered a page whose pipeline_runs are no list")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
+    """Also where it comes with a success and with rows."""
+    envelopes: list[dict[str, Any]] = [{}, {"pipeline_runs": []}]
+    for also in envelopes:
+        answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "words") | also).encode()
+        fault = CODEARTS.fault(CALL, status, {}, answer)
+        assert fault is not None
+        assert (fault.kind, fault.code) == (Kind.CONTENT, str(status))
+        assert (fault.error_code, fault.message) == ("DEVPIPE.00011136", "words")
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("DEVPIPE.00011401", Kind.CONTENT),
+        ("DEVPIPE.00011412", Kind.PROJECT),
+        ("APIGW.0101", Kind.PROJECT),
+        ("APIGW.0301", Kind.CREDENTIALS),
+        ("APIGW.0308", Kind.THROTTLED),
+    ],
+)
+def test_a_pipeline_that_is_not_there_speaks_of_itself_alone(status: int, code: str, kind: Kind) -> None:
+    """Under 200 as under 404; what the gateway and the project say speaks of all."""
+    answer = json.dumps({"error_code": code, "error_msg": "words"}).encode()
+    fault = CODEARTS.fault(CALL, status, {}, answer)
+    assert fault is not None
+    assert (fault.kind, fault.error_code) == (kind, code)
+
+
+def test_a_pipeline_that_is_gone_is_not_found() -> None:
+    """That is no empty page: its runs are not known to be none."""
+    desk, spoken = simulated()
+    desk.cloud.deleted = {BUSY.id}
+    call = spoken.runs(BUSY.id, Place(), 10)
+    answer = desk.ask(call.method, call.path, content=call.body)
+    fault = spoken.fault(call, answer.status_code, {}, answer.content)
+    assert fault is not None
+    assert (fault.kind, fault.error_code) == (Kind.CONTENT, "DEVPIPE.00011401")

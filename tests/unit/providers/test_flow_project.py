@@ -1,0 +1,213 @@
+"""A Flow organization of the configuration: which API it asks where, and what is told of it before it is run."""
+
+import json
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Flow
+from exporter.providers.protocol import Batching, Sweeping
+from exporter.providers.registry import AnyProject, connect
+from exporter.settings.settings import Config, ConfigError, load
+from tests.drivers.support import PIPELINE_ID, PROJECT_ID
+from tests.drivers.support import project as codearts_project
+
+CENTRAL_ID = "5ebbc0228123212b59abcdef"
+REGION_ID = "5ebbc0228123212b59abcdef01234567"
+OWN_DOMAIN = "https://example.devops.aliyuncs.com"
+TOKEN = {"method": "yunxiao_token", "token": "pt-nobody-may-see"}
+KEYS = {"method": "aksk", "access_key": "LTAIexample", "secret_key": "a-secret-key-of-nobody"}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    """A project of a configuration, as YAML would give it."""
+    return {
+        "name": "mobile",
+        "provider": "flow",
+        "organization_id": CENTRAL_ID,
+        "auth": TOKEN,
+        "pipelines": ["12222"],
+        **changes,
+    }
+
+
+def configured(**changes: Any) -> AnyProject:
+    (project,) = Config.model_validate({"projects": [settings(**changes)]}).projects
+    return project
+
+
+# -- where it listens
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "https://openapi-rdc.aliyuncs.com"),
+        ({"edition": "central"}, "https://openapi-rdc.aliyuncs.com"),
+        ({"auth": KEYS}, "https://devops.cn-hangzhou.aliyuncs.com"),
+        ({"auth": KEYS, "edition": "central"}, "https://devops.cn-hangzhou.aliyuncs.com"),
+        ({"auth": {"method": "default"}}, "https://devops.cn-hangzhou.aliyuncs.com"),
+        ({"edition": "region", "endpoint": f"{OWN_DOMAIN}/"}, OWN_DOMAIN),
+        ({"auth": KEYS, "endpoint": "http://127.0.0.1:8080/clouds"}, "http://127.0.0.1:8080/clouds"),
+    ],
+)
+def test_the_method_decides_which_api_is_asked(changes: dict[str, Any], url: str) -> None:
+    """Each has an address of its own; whoever gives one is believed."""
+    project = configured(**changes)
+    spoken, auth, base_url = connect(project, {})
+    assert (base_url, project.base_url, project.urls) == (url, url, (url,))
+    assert spoken.name == "flow"
+    signed = changes.get("auth", TOKEN)["method"] != "yunxiao_token"
+    assert ("acs3" in auth.identity or not auth.identity.startswith("yunxiao_token")) is signed
+
+
+def test_it_sweeps_and_knows_no_batches() -> None:
+    """And the other cloud has batches, and does not sweep."""
+    spoken, _, _ = connect(configured(), {})
+    assert isinstance(spoken, Flow)
+    assert isinstance(spoken, Sweeping)
+    assert not isinstance(spoken, Batching)
+    (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
+    batching, _, _ = connect(other, {})
+    assert isinstance(batching, Batching)
+    assert not isinstance(batching, Sweeping)
+
+
+def test_the_organization_tells_projects_apart() -> None:
+    """Under a key of its own; where a page is, is told in the words of every provider."""
+    project = configured(url_template="https://flow.example.com/{project_id}/{pipeline_id}?{pipeline_id}")
+    assert (project.scope, project.scope_key) == (CENTRAL_ID, "organization_id")
+    assert project.page("12222") == f"https://flow.example.com/{CENTRAL_ID}/12222?12222"
+    assert configured().page("12222") == ""
+    (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
+    assert (other.scope, other.scope_key) == (PROJECT_ID, "project_id")
+
+
+# -- ids
+
+
+@pytest.mark.parametrize("entry", ["12222", "'12222'", "{id: 12222}", "{id: '12222', name: checkout}"])
+def test_ids_are_numbers_however_they_are_written(tmp_path: Any, entry: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        dedent(f"""
+        projects:
+          - name: mobile
+            provider: flow
+            organization_id: {CENTRAL_ID}
+            auth: {{method: yunxiao_token, token: opensesame}}
+            pipelines: [{entry}]
+        """)
+    )
+    (project,) = load(file, {}).projects
+    assert [one.id for one in project.pipelines] == ["12222"]
+
+
+def test_an_organization_beside_a_project_of_the_other_cloud(tmp_path: Any) -> None:
+    """Each with settings of its own; what is in force can be read again."""
+    projects = [codearts_project(), settings(), settings(name="games", auth=KEYS, pipelines=["12223"])]
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"projects": projects}))
+    config = load(file, {})
+    assert [project.scope for project in config.projects] == [PROJECT_ID, CENTRAL_ID, CENTRAL_ID]
+    file.write_text(config.effective())
+    assert load(file, {}).effective() == config.effective()
+
+
+@pytest.mark.parametrize("pipelines", [["12222"], [PIPELINE_ID]])
+def test_ids_of_different_clouds_are_no_twins(tmp_path: Any, pipelines: list[str]) -> None:
+    """A number may be an id of either, and names two pipelines; what is no number is none of Flow's."""
+    file = tmp_path / "config.yaml"
+    projects = [codearts_project(pipelines=pipelines, endpoint="http://127.0.0.1:1")]
+    projects.append(settings(pipelines=pipelines, endpoint="http://127.0.0.1:1"))
+    file.write_text(json.dumps({"projects": projects}))
+    if pipelines == ["12222"]:
+        assert len(load(file, {}).projects) == 2
+    else:
+        with pytest.raises(
+            ConfigError, match=r"projects\[1\]\.pipelines\[0\]: .* is not the id of a pipeline"
+        ):
+            load(file, {})
+
+
+# -- doubts
+
+
+SIGNED = "the API of signed requests (method: aksk or default)"
+CENTRAL = "the API of personal tokens (method: yunxiao_token, edition: central)"
+REGION = "a region's API of personal tokens (method: yunxiao_token, edition: region)"
+
+
+def odd(identity: str, length: int, edition: str) -> str:
+    return (
+        f"organization_id {identity} is not {length} characters long, as those of the {edition} edition are"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"auth": KEYS}, ""),
+        ({"endpoint": PERSONAL_ENDPOINT}, ""),
+        ({"auth": KEYS, "endpoint": SIGNED_ENDPOINT}, ""),
+        ({"endpoint": "http://127.0.0.1:1"}, ""),
+        ({"organization_id": REGION_ID, "edition": "region", "endpoint": OWN_DOMAIN}, ""),
+        ({"organization_id": REGION_ID}, f"{odd(REGION_ID, 24, 'central')}: is edition right?"),
+        (
+            {"edition": "region", "endpoint": OWN_DOMAIN},
+            f"{odd(CENTRAL_ID, 32, 'region')}: is edition right?",
+        ),
+        ({"organization_id": "o1", "auth": KEYS}, odd("o1", 24, "central")),
+        ({"endpoint": SIGNED_ENDPOINT}, f"endpoint {SIGNED_ENDPOINT} is where {SIGNED} listens"),
+        (
+            {"auth": KEYS, "endpoint": PERSONAL_ENDPOINT},
+            f"endpoint {PERSONAL_ENDPOINT} is where {CENTRAL} listens",
+        ),
+        ({"endpoint": OWN_DOMAIN}, f"endpoint {OWN_DOMAIN} is where {REGION} listens"),
+        (
+            {"organization_id": REGION_ID, "edition": "region", "endpoint": PERSONAL_ENDPOINT},
+            f"endpoint {PERSONAL_ENDPOINT} is where {CENTRAL} listens",
+        ),
+    ],
+)
+def test_what_looks_like_another_edition_or_api_is_told(changes: dict[str, Any], words: str) -> None:
+    """Only of what is known of the vendor; a private address may be anything."""
+    assert list(configured(**changes).doubts()) == ([words] if words else [])
+
+
+def test_doubts_of_the_other_cloud_are_about_the_length_of_ids() -> None:
+    pipelines = [PIPELINE_ID, "one", "two"]
+    doubtful = codearts_project(project_id="p1", pipelines=pipelines)
+    (sound, odd) = Config.model_validate(
+        {"projects": [codearts_project(), doubtful]},
+    ).projects
+    assert list(sound.doubts()) == []
+    assert list(odd.doubts()) == [
+        "one is not 32 characters long, as pipeline ids are",
+        "project_id p1 is not 32 characters long, as project ids are",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "urls"),
+    [
+        ({}, ("http://127.0.0.1:1",)),
+        (
+            {"iam_project": "one", "iam_endpoint": "http://127.0.0.1:2"},
+            ("http://127.0.0.1:1", "http://127.0.0.1:2"),
+        ),
+        ({"region": "cn-north-4"}, ("http://127.0.0.1:1", "https://iam.cn-north-4.myhuaweicloud.com")),
+    ],
+)
+def test_credentials_of_the_other_cloud_travel_to_iam_as_well(
+    changes: dict[str, Any], urls: tuple[str, ...]
+) -> None:
+    """A password does, wherever IAM is; a token does not."""
+    region = {"region": changes.pop("region")} if "region" in changes else {}
+    auth: dict[str, Any] = {"method": "token", "token": "opensesame"}
+    if changes or region:
+        auth = {"method": "password", "domain": "d", "username": "u", "password": "opensesame", **changes}
+    (project,) = Config.model_validate({"projects": [codearts_project(auth=auth, **region)]}).projects
+    assert project.urls == urls

@@ -1,0 +1,156 @@
+"""The example configuration, held against the settings: complete, loadable, and in step with the defaults."""
+
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from exporter.config.secret import FileSecret, Secret
+from exporter.config.section import Section
+from exporter.settings.settings import Config, Metrics, Poll, load
+
+EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
+ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "an-access-key"}
+# Shown with a value, though the default is none: a project needs this or an endpoint; most list their pipelines.
+CHOSEN = {"region", "pipelines"}
+# Blocks that few need stand in comments, though they have defaults.
+OPTIONAL = {"state", "tls", "insecure_skip_verify"}
+CERTIFICATE = Path(__file__).parents[2] / "config" / "ca" / "good.pem"
+COMMENTED = re.compile(r"(?m)^( *)# ( *(?:- )?[a-z_]+:(?: .*)?)$")
+# Names of labels are the user's own.
+LABELS = {"team"}
+
+
+def sections_within(annotation: Any) -> Iterator[type[Section]]:
+    for part in types_within(annotation):
+        if isinstance(part, type) and issubclass(part, Section):
+            yield part
+            for field in part.model_fields.values():
+                yield from sections_within(field.annotation)
+
+
+def types_within(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in typing.get_args(annotation):
+        yield from types_within(argument)
+
+
+def keys_of(section: type[Section]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield name
+        if Secret in types_within(field.annotation):
+            yield f"{name}_file"
+
+
+def sections_of(value: object) -> Iterator[BaseModel]:
+    if isinstance(value, BaseModel):
+        yield value
+        for name in type(value).model_fields:
+            yield from sections_of(getattr(value, name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from sections_of(item)
+
+
+WHOLE = COMMENTED.sub(r"\1\2", EXAMPLE.read_text())
+"""The example with every commented key taken in."""
+
+
+@pytest.fixture
+def uncommented(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(WHOLE)
+    (tmp_path / "private-cloud.pem").write_bytes(CERTIFICATE.read_bytes())
+    return load(file, ENVIRONMENT)
+
+
+def test_example_loads():
+    """The example is a valid configuration as it is, given the one variable that it names."""
+    config = load(EXAMPLE, ENVIRONMENT)
+    [project] = config.projects
+    assert project.auth.method == "aksk"
+    assert project.auth.access_key.reveal() == "an-access-key"
+    assert isinstance(project.auth.secret_key, FileSecret)
+    assert project.auth.secret_key.path == Path("/run/secrets/codearts/sk")
+
+
+def test_example_shows_the_defaults():
+    """What the example sets to something that has a default is that default; no default is left unshown."""
+    for section in sections_of(load(EXAMPLE, ENVIRONMENT)):
+        for name, field in type(section).model_fields.items():
+            if field.is_required() or name in CHOSEN:
+                continue
+            assert getattr(section, name) == field.default, name
+            if field.default not in (None, {}) and name not in OPTIONAL:
+                assert name in section.model_fields_set, name
+
+
+def test_example_uncommented_loads(uncommented):
+    """With every commented key taken in, the example is still valid: no unknown key hides in a comment."""
+    assert uncommented.state.path == "/var/lib/pipeline-exporter/state.db"
+    payments, mobile, web, embedded, tools, apps, games, intranet = uncommented.projects
+    assert payments.endpoint == "https://pipeline.example.com"
+    assert payments.auth.security_token.path == Path("/run/secrets/codearts/security-token")
+    assert payments.pipelines[1].name == "checkout-service"
+    assert payments.discover.takes("anything")
+    assert payments.tls.ca_file.name == "private-cloud.pem"
+    assert mobile.auth.method == "token"
+    assert web.auth.iam_endpoint == web.auth.model_copy(update={"iam_endpoint": None}).endpoint_in(web.region)
+    assert web.auth.iam_project == web.region
+    assert web.discovery.labels_of("shop-api") == {"team": "web"}
+    assert (embedded.auth.method, tools.auth.method) == ("metadata", "default")
+    assert embedded.discovery.takes("anything")
+    assert (apps.auth.method, games.auth.method, intranet.auth.method) == ("yunxiao_token", "aksk", "default")
+    assert [(entry.id, entry.name) for entry in apps.pipelines] == [("12222", "checkout-app")]
+    assert apps.base_url == apps.model_copy(update={"endpoint": None}).base_url
+    assert apps.page("12222") == "https://flow.aliyun.com/pipelines/12222/current"
+    assert games.discovery.takes("anything")
+
+
+def test_example_raises_no_doubts(uncommented):
+    """What it shows looks like what the vendors have, and what it says of the editions is right."""
+    assert [words for project in uncommented.projects for words in project.doubts()] == []
+
+
+def test_example_shows_the_defaults_of_what_is_commented(uncommented):
+    """A commented key that has a default shows it, too."""
+    payments, *others = uncommented.projects
+    apps = next(project for project in others if project.provider == "flow")
+    assert (apps.edition, "edition" in apps.model_fields_set) == ("central", True)
+    for section in (payments.discover, payments.tls, *(project.auth for project in others)):
+        for name, field in type(section).model_fields.items():
+            if not field.is_required() and field.default is not None:
+                assert getattr(section, name) == field.default, name
+                assert name in section.model_fields_set or name == "expires", name
+
+
+def test_example_keeps_the_order_of_its_documentation():
+    """Keys come in the order in which they are explained: what is asked for first, what few need last."""
+    whole = yaml.safe_load(WHOLE)
+    assert list(whole) == ["poll", "metrics", "state", "limits", "projects"]
+    assert list(whole["poll"]) == list(Poll.model_fields)
+    assert list(whole["metrics"]) == list(Metrics.model_fields)
+    assert list(whole["projects"][0]) == [
+        "name", "provider", "region", "endpoint", "project_id", "stage_time_zone", "rate_limit", "labels",
+        "url_template", "auth", "pipelines", "discover", "tls", "proxy",
+    ]  # fmt: skip
+    assert list(whole["projects"][5]) == [
+        "name", "provider", "organization_id", "auth", "edition", "endpoint", "url_template", "pipelines",
+    ]  # fmt: skip
+
+
+def test_example_shows_every_section(uncommented):
+    """Each kind of section stands in the example, commented or not."""
+    assert {type(section) for section in sections_of(uncommented)} == set(sections_within(Config))
+
+
+def test_example_shows_every_key_and_no_other():
+    """Each key of the settings appears in the text, and nothing that looks like a key is anything else."""
+    keys = {key for section in sections_within(Config) for key in keys_of(section)}
+    shown = set(re.findall(r"(?<![\w.-])([a-z_]+):(?=\s|$)", EXAMPLE.read_text()))
+    assert shown - LABELS == keys

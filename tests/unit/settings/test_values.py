@@ -1,0 +1,582 @@
+"""What a good configuration means: defaults, every key, and the text as the user wrote it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+
+from exporter.core.redaction import MASK
+from exporter.providers.codearts import ENDPOINTS
+from exporter.settings.settings import ConfigError, load
+
+MINIMAL = """
+projects:
+  - name: payments
+    provider: codearts
+    region: cn-north-4
+    project_id: 54f90b75fc1447b1b65e8d3a9f77923d
+    auth: {method: token, token: opensesame}
+    pipelines: [d19799d619424b2bb2625ec2d93ea087]
+"""
+PIPELINES = "[d19799d619424b2bb2625ec2d93ea087]"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text, **environment):
+        file = tmp_path / "config.yaml"
+        file.write_text(dedent(text))
+        return load(file, environment)
+
+    return read
+
+
+def test_defaults(read):
+    """What is left out is what the documentation says."""
+    config = read(MINIMAL)
+    assert config.poll.model_dump() == {
+        "interval": "1m",
+        "active_interval": "15s",
+        "chunk_size": 50,
+        "concurrency": 4,
+        "timeout": "10s",
+        "max_age": "15m",
+    }
+    assert config.poll.interval == 60.0
+    assert config.metrics.model_dump() == {
+        "run_status_series": "all",
+        "stage_status_series": "current",
+        "run_info_labels": ("trigger", "branch"),
+        "details": "none",
+        "run_histogram": "pipeline",
+        "stage_histogram": "project",
+        "run_duration_buckets": (
+            "15s", "30s", "1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h", "4h", "8h", "1d",
+        ),
+        "stage_duration_buckets": ("30s", "2m", "10m", "30m", "2h"),
+        "created_series": False,
+    }  # fmt: skip
+    assert config.state.path is None
+    [project] = config.projects
+    assert project.stage_time_zone == ZoneInfo("Asia/Shanghai")
+    assert (project.rate_limit.requests_per_second, project.rate_limit.burst) == (10, 20)
+    assert project.endpoint is None
+    assert (project.labels, project.url_template, project.discover, project.proxy) == ({}, None, None, None)
+    assert project.tls.model_dump() == {"ca_file": None, "insecure_skip_verify": False}
+    assert project.auth.expires is None
+    [pipeline] = project.pipelines
+    assert (pipeline.id, pipeline.name, pipeline.labels) == ("d19799d619424b2bb2625ec2d93ea087", None, {})
+
+
+def test_every_key(read):
+    """Each key takes effect."""
+    config = read("""
+        poll:
+          interval: 2m
+          active_interval: 20s
+          chunk_size: 10
+          concurrency: 1
+          timeout: 2500ms
+          max_age: 1h30m
+        metrics:
+          run_status_series: current
+          stage_status_series: all
+          run_info_labels: [trigger, branch, tag, run_id, commit, executor, event, merge_id, source_branch, url]
+          details: steps
+          run_histogram: project
+          stage_histogram: off
+          run_duration_buckets: [1m, 1h]
+          stage_duration_buckets: [500ms]
+          created_series: true
+        state:
+          path: /var/lib/pipeline-exporter/state.db
+        projects:
+          - name: payments
+            provider: codearts
+            region: nowhere-1
+            endpoint: http://127.0.0.1:8080/clouds/
+            project_id: p-1
+            stage_time_zone: Europe/Dublin
+            rate_limit: {requests_per_second: 0.5, burst: 1}
+            labels: {team: payments}
+            url_template: https://devcloud.example.com/{project_id}/pipelines/{pipeline_id}?tab=runs#top
+            auth:
+              method: aksk
+              access_key: the access key
+              secret_key: the secret key
+              security_token: the security token
+              iam_project_id: iam-1
+              expires: 2027-01-31T12:00:00+08:00
+            pipelines:
+              - plain
+              - id: named
+                name: Checkout service
+                labels: {team: payments, Cost_Centre2: ""}
+            discover:
+              interval: 1h
+              include: ['pay-.*', checkout]
+              exclude: ['.*-sandbox']
+              labels:
+                - {match: 'pay-.*', labels: {team: payments}}
+                - {match: '.*-eu', labels: {area: europe}}
+            tls: {insecure_skip_verify: true}
+            proxy: http://proxy.example.com:3128
+    """)
+    assert config.poll.model_dump(exclude={"timeout"}) == {
+        "interval": "2m",
+        "active_interval": "20s",
+        "chunk_size": 10,
+        "concurrency": 1,
+        "max_age": "1h30m",
+    }
+    assert config.poll.timeout == 2.5
+    assert config.metrics.run_status_series == "current"
+    assert config.metrics.stage_status_series == "all"
+    assert len(config.metrics.run_info_labels) == 10
+    assert (config.metrics.run_histogram, config.metrics.stage_histogram) == ("project", "off")
+    assert config.metrics.run_duration_buckets == (60.0, 3600.0)
+    assert config.metrics.stage_duration_buckets == (0.5,)
+    assert config.metrics.details == "steps"
+    assert config.metrics.created_series is True
+    assert config.state.path == "/var/lib/pipeline-exporter/state.db"
+    [project] = config.projects
+    assert (project.name, project.project_id) == ("payments", "p-1")
+    assert project.base_url == "http://127.0.0.1:8080/clouds"
+    assert project.stage_time_zone == ZoneInfo("Europe/Dublin")
+    assert (project.rate_limit.requests_per_second, project.rate_limit.burst) == (0.5, 1)
+    assert project.auth.access_key.reveal() == "the access key"
+    assert project.auth.secret_key.reveal() == "the secret key"
+    assert project.auth.security_token.reveal() == "the security token"
+    assert project.auth.iam_project_id == "iam-1"
+    assert project.auth.expires == datetime(2027, 1, 31, 4, tzinfo=UTC)
+    assert project.labels == {"team": "payments"}
+    assert project.page("x") == "https://devcloud.example.com/p-1/pipelines/x?tab=runs#top"
+    assert project.discover.interval == 3600.0
+    assert [pattern.pattern for pattern in project.discover.include] == ["pay-.*", "checkout"]
+    assert [pattern.pattern for pattern in project.discover.exclude] == [".*-sandbox"]
+    assert [rule.labels for rule in project.discover.labels] == [{"team": "payments"}, {"area": "europe"}]
+    assert project.tls.insecure_skip_verify is True
+    assert project.proxy.reveal() == "http://proxy.example.com:3128"
+    plain, named = project.pipelines
+    assert (plain.id, plain.name) == ("plain", None)
+    assert (named.id, named.name) == ("named", "Checkout service")
+    assert named.labels == {"team": "payments", "Cost_Centre2": ""}
+
+
+@pytest.mark.parametrize(("region", "endpoint"), ENDPOINTS.items())
+def test_region(read, region, endpoint):
+    """Each region has an endpoint of its own."""
+    assert read(MINIMAL.replace("cn-north-4", region)).projects[0].base_url == endpoint
+    assert region in endpoint
+
+
+TRAPS = ["12222", "012", "0x1f", "1e5", "no", "on", "y", "true", "1_000", "2026-01-31"]
+
+
+@pytest.mark.parametrize("text", TRAPS)
+def test_ids_stay_text(read, text):
+    """What YAML would take for a number, a date or a truth is the id that it looks like."""
+    [project] = read(MINIMAL.replace(PIPELINES, f"[{text}, {{id: x{text}, name: {text}}}]")).projects
+    assert [entry.id for entry in project.pipelines] == [text, f"x{text}"]
+    assert project.pipelines[1].name == text
+
+
+@pytest.mark.parametrize("text", [*TRAPS, "12:30:45", "1.10", ".5", "=", "Yes", "'null'", '"~"'])
+def test_names_and_labels_stay_text(read, text):
+    """So are names and values of labels, and secrets."""
+    entry = f"[{{id: a, name: {text}, labels: {{team: {text}}}}}]"
+    config = read(MINIMAL.replace(PIPELINES, entry).replace("opensesame", text).replace("payments", text))
+    [project] = config.projects
+    plain = text.strip("'\"")
+    assert project.name == plain
+    assert project.pipelines[0].name == plain
+    assert project.pipelines[0].labels == {"team": plain}
+    assert project.auth.token.reveal() == plain
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        r'    labels: {team: "\ud800"}',
+        r'    discover: {labels: [{match: a, labels: {team: "\ud800"}}]}',
+        r'    pipelines: [{id: a, labels: {team: "\ud800"}}]',
+    ],
+)
+def test_a_label_that_no_page_could_show(read, more):
+    """Half a character is text to YAML, but to no page: it is refused, since it would cost each series that has it."""
+    with pytest.raises(ConfigError, match=r"labels\.team: '\\ud800' is no text that UTF-8 can tell$"):
+        read(MINIMAL.replace(f"    pipelines: {PIPELINES}\n", "") + more)
+
+
+@pytest.mark.parametrize("word", ["true", "True", "yes", "on", "1"])
+def test_words_for_true(read, word):
+    """The usual words for true are understood where one is wanted."""
+    assert read(f"metrics: {{created_series: {word}}}\n{MINIMAL}").metrics.created_series is True
+
+
+def test_keys_without_value_are_left_out(read):
+    """A key that nothing follows keeps its default, in whichever way nothing is written."""
+    config = read("""
+        poll:
+          interval:
+          timeout: ~
+          max_age: null
+        metrics:
+        state:
+          path:
+        projects:
+          - name: payments
+            provider: codearts
+            region: cn-north-4
+            endpoint:
+            project_id: 54f90b75fc1447b1b65e8d3a9f77923d
+            stage_time_zone:
+            rate_limit:
+            labels:
+            url_template:
+            auth:
+              method: aksk
+              access_key: a
+              access_key_file:
+              secret_key:
+              secret_key_file: sk
+              security_token:
+              security_token_file:
+              iam_project_id:
+              expires:
+            pipelines:
+              - id: d19799d619424b2bb2625ec2d93ea087
+                name:
+                labels:
+            discover:
+            tls:
+              ca_file:
+              insecure_skip_verify:
+            proxy:
+            proxy_file:
+    """)
+    assert config.poll == read(MINIMAL).poll
+    assert config.metrics == read(MINIMAL).metrics
+    assert config.state == read(MINIMAL).state
+    [project] = config.projects
+    assert project.base_url == ENDPOINTS["cn-north-4"]
+    assert project.rate_limit.burst == 20
+    assert project.auth.security_token is None
+    assert project.pipelines[0].labels == {}
+    assert project.tls == read(MINIMAL).projects[0].tls
+    assert (project.labels, project.url_template, project.discovery, project.proxy) == ({}, None, None, None)
+
+
+def test_empty_sections(read):
+    """An empty mapping is a section with every default."""
+    config = read(f"poll: {{}}\nmetrics: {{}}\nstate: {{}}\n{MINIMAL}    rate_limit: {{}}\n")
+    assert config.poll.interval == 60.0
+    assert config.state.path is None
+    assert config.projects[0].rate_limit.requests_per_second == 10
+
+
+def test_anchors_and_merge_keys(read):
+    """Projects can share what they have in common; what stands beside a merge wins."""
+    config = read("""
+        projects:
+          - &first
+            name: payments
+            provider: codearts
+            region: cn-north-4
+            project_id: p1
+            auth: &auth
+              method: aksk
+              access_key: shared
+              secret_key: shared
+            rate_limit: {burst: 1}
+            pipelines:
+              - {id: a, labels: &labels {team: payments, tier: gold}}
+          - <<: *first
+            name: orders
+            rate_limit: {burst: 2}
+            auth: {<<: *auth, secret_key: own}
+            pipelines:
+              - {id: b, labels: *labels}
+              - {id: c, labels: {<<: *labels, team: orders}}
+    """)
+    payments, orders = config.projects
+    assert (orders.name, orders.region, orders.rate_limit.burst) == ("orders", "cn-north-4", 2)
+    assert (orders.auth.access_key.reveal(), orders.auth.secret_key.reveal()) == ("shared", "own")
+    assert orders.pipelines[0].labels == payments.pipelines[0].labels
+    assert orders.pipelines[1].labels == {"team": "orders", "tier": "gold"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${PART}", "value"),
+        ("a-${PART}-b", "a-value-b"),
+        ("${PART}${PART}", "valuevalue"),
+        ("$${PART}", "${PART}"),
+        ("$${", "${"),
+        ("$$${PART}", "$${PART}"),
+        ("$PART", "$PART"),
+        ("a$", "a$"),
+        ("{PART}", "{PART}"),
+        ("${NESTED}", "${PART}"),
+        ("${YAML}", "{a: [1"),
+    ],
+)
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_variables(read, text, value, quote):
+    """`${NAME}` is the variable's value, taken as it is; `$${` is a plain `${`; any other `$` is itself."""
+    config = read(
+        MINIMAL.replace("name: payments", f"name: {quote}{text}{quote}"),
+        PART="value",
+        NESTED="${PART}",
+        YAML="{a: [1",
+    )
+    assert config.projects[0].name == value
+
+
+def test_variables_anywhere(read):
+    """A variable can stand in any value: in lists, numbers, durations, paths, and without quotes in block style."""
+    config = read(
+        MINIMAL.replace(PIPELINES, '["${ID}"]').replace("name: payments", "name: ${ID}")
+        + "poll:\n  interval: ${SECONDS}s\n  chunk_size: ${SECONDS}\n",
+        ID="a-b",
+        SECONDS="90",
+    )
+    assert config.projects[0].name == "a-b"
+    assert config.projects[0].pipelines[0].id == "a-b"
+    assert (config.poll.interval, config.poll.chunk_size) == (90.0, 90)
+
+
+def test_variables_are_not_taken_from_comments(read):
+    """A comment may name a variable that is not set."""
+    assert read(f"# token: ${{NOT_SET}}\n{MINIMAL}").projects
+
+
+WITHOUT_LIST = MINIMAL.replace(f"    pipelines: {PIPELINES}\n", "")
+
+
+@pytest.mark.parametrize(
+    "nothing", ["", "    pipelines:\n", "    pipelines: []\n", "    discover:\n", "    discover: {}\n"]
+)
+def test_without_a_list_everything_is_discovered(read, nothing):
+    """A project that lists no pipeline watches each that the provider lists, in whichever way none is listed."""
+    [project] = read(WITHOUT_LIST + nothing).projects
+    assert project.pipelines == ()
+    assert project.discovery.interval == 600.0
+    assert project.discovery.takes("any name at all")
+
+
+@pytest.mark.parametrize("nothing", ["", "    discover:\n", "    discover: ~\n"])
+def test_with_a_list_nothing_is_discovered(read, nothing):
+    """A list is all that is watched, unless `discover` has something in it."""
+    assert read(MINIMAL + nothing).projects[0].discovery is None
+
+
+def test_a_list_and_discovery(read):
+    """An empty mapping is something: beside the list all others are discovered."""
+    [project] = read(MINIMAL + "    discover: {}\n").projects
+    assert len(project.pipelines) == 1
+    assert project.discovery.takes("checkout")
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("pay-api", True),
+        ("pay-", True),
+        ("my-pay-api", False),
+        ("checkout", True),
+        ("checkout-2", False),
+        ("pay-sandbox", False),
+        ("pay-sandbox-2", True),
+        ("支付-api", True),
+        ("", False),
+    ],
+)
+def test_patterns_match_whole_names(read, name, taken):
+    """A name is discovered if an `include` matches all of it, and no `exclude` does."""
+    discover = "{include: ['pay-.*', checkout, '\\w+-api'], exclude: ['.*-sandbox']}"
+    assert read(f"{WITHOUT_LIST}    discover: {discover}\n").projects[0].discovery.takes(name) is taken
+
+
+def test_labels_by_name(read):
+    """The labels of every rule that matches are given; of several for one label the last wins."""
+    rules = """
+        - {match: '.*', labels: {team: nobody, tier: silver}}
+        - {match: 'pay-.*', labels: {team: payments}}
+    """
+    [project] = read(f"{WITHOUT_LIST}    discover:\n      labels:{rules}").projects
+    assert project.discover.labels_of("pay-api") == {"team": "payments", "tier": "silver"}
+    assert project.discover.labels_of("checkout") == {"team": "nobody", "tier": "silver"}
+
+
+def test_a_pattern_that_python_frowns_upon(read):
+    """A pattern of a doubtful spelling is taken as it is, without a warning that nobody asked for."""
+    [project] = read(f"{WITHOUT_LIST}    discover: {{include: ['[[a]x']}}\n").projects
+    assert project.discovery.takes("[x")
+
+
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        ("https://devcloud.example.com/{pipeline_id}", "https://devcloud.example.com/i"),
+        (
+            "http://devcloud.example.com/?p={project_id}&p={project_id}",
+            "http://devcloud.example.com/?p=p&p=p",
+        ),
+        ("https://{project_id}.example.com", "https://p.example.com"),
+    ],
+)
+def test_url_template(read, text, page):
+    """A template is filled wherever a placeholder stands, as often as it does."""
+    text = MINIMAL.replace("54f90b75fc1447b1b65e8d3a9f77923d", "p") + f"    url_template: '{text}'\n"
+    assert read(text).projects[0].page("i") == page
+
+
+AUTH = "{method: token, token: opensesame}"
+
+
+def test_auth_by_password(read):
+    """A user's password, by a file if need be; the region tells where IAM is and what its project is called."""
+    auth = "{method: password, domain: company, username: exporter, password_file: pw}"
+    [project] = read(MINIMAL.replace(AUTH, auth)).projects
+    assert project.auth.project_in(project.region) == "cn-north-4"
+    assert project.auth.endpoint_in(project.region) == "https://iam.cn-north-4.myhuaweicloud.com"
+    assert (project.auth.domain, project.auth.username) == ("company", "exporter")
+
+
+def test_auth_by_password_without_region(read):
+    """A private cloud names both itself."""
+    auth = "{method: password, domain: c, username: u, password: p, iam_project: one, iam_endpoint: 'http://127.0.0.1:1/'}"
+    text = MINIMAL.replace(AUTH, auth).replace("region: cn-north-4", "endpoint: http://127.0.0.1:2")
+    [project] = read(text).projects
+    assert project.auth.project_in(project.region) == "one"
+    assert project.auth.endpoint_in(project.region) == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("method", ["metadata", "default"])
+@pytest.mark.parametrize(
+    ("more", "endpoint"),
+    [
+        ("", "http://169.254.169.254"),
+        (", metadata_endpoint: 'http://127.0.0.1:1/x/'", "http://127.0.0.1:1/x"),
+    ],
+)
+def test_auth_by_the_platform(read, method, more, endpoint):
+    """Keys of the platform need nothing more; for tests its service can stand anywhere."""
+    auth = read(MINIMAL.replace(AUTH, f"{{method: {method}{more}}}")).projects[0].auth
+    assert (auth.method, auth.metadata_endpoint) == (method, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2027-01-31", datetime(2027, 1, 31, tzinfo=UTC)),
+        ("2027-01-31T12:00:00Z", datetime(2027, 1, 31, 12, tzinfo=UTC)),
+        ("'2027-01-31 12:00:00+08:00'", datetime(2027, 1, 31, 4, tzinfo=UTC)),
+    ],
+)
+def test_expires(read, text, moment):
+    """A day begins in UTC; a time is that of its zone."""
+    auth = AUTH.replace("}", f", expires: {text}}}")
+    assert read(MINIMAL.replace(AUTH, auth)).projects[0].auth.expires == moment
+
+
+CERTIFICATES = Path(__file__).parents[2] / "config" / "ca"
+
+
+@pytest.mark.parametrize("folder", ["", "pki/"])
+def test_ca_file_beside_the_configuration(read, tmp_path, folder):
+    """A relative path begins at the folder of the configuration, not at the working one; several certificates do."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    one = (CERTIFICATES / "good.pem").read_text()
+    (tmp_path / folder / "ca.pem").write_text(f"Our own authority\n{one}\nand another\n{one}")
+    [project] = read(f"{MINIMAL}    tls: {{ca_file: {folder}ca.pem}}\n").projects
+    assert project.tls.ca_file == tmp_path / folder / "ca.pem"
+
+
+def test_ca_file_of_an_absolute_path(read):
+    """An absolute path is what it says."""
+    [project] = read(f"{MINIMAL}    tls: {{ca_file: {CERTIFICATES / 'good.pem'}}}\n").projects
+    assert project.tls.ca_file == CERTIFICATES / "good.pem"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://proxy.example.com:3128",
+        "https://proxy.example.com/",
+        "http://user:open%23sesame@proxy.example.com:3128",
+        "http://[::1]:3128",
+    ],
+)
+def test_proxy(read, tmp_path, url):
+    """A proxy is a URL, with a user and password if need be, and a file can hold it."""
+    assert read(f"{MINIMAL}    proxy: '{url}'\n").projects[0].proxy.reveal() == url
+    (tmp_path / "proxy").write_text(f"{url}\n")
+    assert read(f"{MINIMAL}    proxy_file: proxy\n").projects[0].proxy.reveal() == url
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [("token", "{}/token"), ("secrets/token", "{}/secrets/token"), ("/run/token", "/run/token")],
+)
+def test_secret_files(read, tmp_path, path, where):
+    """A relative path of a secret begins at the folder of the configuration, not at the working one."""
+    config = read(MINIMAL.replace("token: opensesame", f"token_file: {path}"))
+    assert config.projects[0].auth.token.path == Path(where.format(tmp_path))
+
+
+def test_secret_file_is_not_read_by_loading(read, tmp_path):
+    """A secret that is mounted later is no fault of the configuration."""
+    token = read(MINIMAL.replace("token: opensesame", "token_file: token")).projects[0].auth.token
+    (tmp_path / "token").write_text("opensesame\n")
+    assert token.reveal() == "opensesame"
+
+
+def test_the_same_pipeline_id_in_two_clouds(read):
+    """Two clouds may use one id: they are two pipelines."""
+    second = (
+        MINIMAL.replace("projects:\n", "").replace("payments", "orders").replace("cn-north-4", "cn-east-3")
+    )
+    assert len(read(MINIMAL + second).projects) == 2
+
+
+def test_byte_order_mark(read):
+    """The mark that some editors put first does no harm."""
+    assert read("\ufeff" + MINIMAL.lstrip()).projects
+
+
+def test_effective_is_a_configuration(read, tmp_path):
+    """The configuration in force is YAML that means the same, but for its secrets."""
+    config = read(MINIMAL)
+    text = config.effective()
+    auth = yaml.safe_load(text)["projects"][0]["auth"]
+    assert auth == {"method": "token", "token": MASK, "expires": None}
+    assert read(text).effective() == text
+
+
+def test_effective_of_every_kind_of_value(read):
+    """So it is for patterns, dates, time zones and paths of files."""
+    certificate = CERTIFICATES / "good.pem"
+    more = f"""\
+    url_template: https://devcloud.example.com/{{pipeline_id}}
+    labels: {{team: payments}}
+    discover: {{interval: 90m, exclude: ['^sandbox-.*'], labels: [{{match: 'pay-.*', labels: {{a: b}}}}]}}
+    tls: {{ca_file: {certificate}}}
+"""
+    auth = AUTH.replace("}", ", expires: 2027-01-31}")
+    text = read(MINIMAL.replace(AUTH, auth) + more).effective()
+    [project] = yaml.safe_load(text)["projects"]
+    assert project["auth"]["expires"] == "2027-01-31T00:00:00Z"
+    assert project["tls"] == {"ca_file": str(certificate), "insecure_skip_verify": False}
+    assert project["discover"] == {
+        "interval": "1h30m",
+        "include": [".*"],
+        "exclude": ["^sandbox-.*"],
+        "labels": [{"match": "pay-.*", "labels": {"a": "b"}}],
+    }
+    assert read(text).effective() == text

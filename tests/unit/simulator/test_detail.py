@@ -1,0 +1,249 @@
+"""The detail of a run is held to the vendor's published example, and to the batch that tells the same run."""
+
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.simulator import Call, World
+from exporter.simulator.world.jobs import jobs
+from exporter.simulator.world.runs import Status
+from tests.unit.simulator.test_codearts import NEVER_RUN, NOW, OVER, RUNNING_PIPELINES, WORLD, Desk
+
+# Published with ShowPipelineRunDetail on 2025-09-08.
+EXAMPLE = json.loads("""
+{ "id": "25adfa6784124cfc9b9274ceaecf9957", "pipeline_id": "98b6ea1536374df883bcc3b129bca4e9",
+  "manifest_version": "3.0", "name": "Sub-pipeline qqq", "description": null, "is_publish": false,
+  "executor_id": "847a5317086c41798469d0868535943a", "executor_name": "Beta environment account",
+  "status": "COMPLETED", "trigger_type": "Manual", "run_number": 1, "start_time": 1674207197000,
+  "end_time": 1674207197000, "stages": [ {
+    "id": "aac8063fbf084eec9722c77ece6dd283", "category": null, "name": "Phase_1", "identifier": "0",
+    "run_always": false, "parallel": null, "is_select": true, "sequence": 0, "depends_on": [], "condition": null,
+    "status": "COMPLETED", "start_time": 1674207197000, "end_time": 1674207197000, "pre": [ {
+      "name": null, "task": "official_devcloud_autoTrigger", "business_type": null, "inputs": null, "sequence": 0,
+      "official_task_version": null, "identifier": null, "multi_step_editable": 0,
+      "id": "5a03bdb6ad2848ac972ba21744627a8c", "endpoint_ids": null,
+      "last_dispatch_id": "6b3fa4c664844f33abc02053ddd76f62", "status": "COMPLETED", "message": null,
+      "start_time": 1674207197000, "end_time": 1674207197000 } ],
+    "post": [], "jobs": [ {
+      "id": "1cde6a3815164cd18d0fa4038f876e46", "category": null, "sequence": 0, "async": null,
+      "name": "Creating a Job", "identifier": "1674207161661b4a41d77-a478-4538-870b-ffb589c1af06", "depends_on": [],
+      "condition": null, "resource": null, "is_select": true, "timeout": "", "last_dispatch_id": null,
+      "status": "COMPLETED", "message": "not found steps", "start_time": 1674207197000,
+      "end_time": 1674207197000, "steps": [] } ] } ],
+  "domain_id": "ce8df55870164338a72d7e828a966a2a", "project_id": "6428c2e2b4b64affa14ec80896695c49",
+  "region": "{region}", "component_id": "", "language": "zh-cn", "sources": [ { "type": "code", "params": {
+      "git_type": "codehub", "git_url": "https://example.com/clsyz00001/aaaaa.git",
+      "ssh_git_url": "git@example.com:clsyz00001/aaaaa.git", "web_url": "", "repo_name": "aaaaa",
+      "default_branch": "master", "endpoint_id": "", "codehub_id": "2111677704", "alias": "", "build_params": {
+        "action": null, "build_type": "branch", "commit_id": "990ea057751d299f5575aac25bf97e88a60b461e",
+        "event_type": "Manual", "merge_id": null, "message": "Creating a Dockerfile", "source_branch": null,
+        "tag": null, "target_branch": "master", "codehub_id": "2111677704" } } } ],
+  "artifacts": null, "subject_id": "25adfa6784124cfc9b9274ceaecf9957" }
+""")
+EXAMPLE["stages"][0]["jobs"][0]["steps"] = EXAMPLE["stages"][0]["pre"]
+
+UNDER_WAY = {Status.RUNNING, Status.PAUSED, Status.SUSPEND}
+ORDER = {"INIT": 0, "QUEUED": 1} | dict.fromkeys(UNDER_WAY, 2) | dict.fromkeys(OVER | {Status.SKIPPED}, 3)
+MAY_BE_NULL = {"start_time", "end_time", "message", "last_dispatch_id"}
+
+pipelines = st.sampled_from(RUNNING_PIPELINES)
+numbers = st.integers(1, 500)
+
+
+def _same_shape(told: Any, example: Any, where: str = "") -> None:
+    """Compare: same keys in the same order, same JSON types; null where the example may be null too."""
+    if isinstance(example, dict):
+        assert list(told) == list(example), where
+        for key, value in example.items():
+            _same_shape(told[key], value, f"{where}.{key}")
+    elif isinstance(example, list):
+        assert isinstance(told, list)
+        for item in told:
+            _same_shape(item, example[0] if example else "", f"{where}[]")
+    elif example is None:
+        assert told is None or type(told) is str, where
+    elif told is None:
+        assert where.rpartition(".")[2] in MAY_BE_NULL, where
+    else:
+        assert type(told) is type(example), where
+
+
+def test_a_detail_has_the_shape_of_the_vendors_example() -> None:
+    desk = Desk()
+    for pipeline in RUNNING_PIPELINES[:100]:
+        told = desk.detail(pipeline.id)
+        assert told.pop("current_system_time") == int(NOW * 1000)
+        _same_shape(told, EXAMPLE)
+        assert told["name"] == pipeline.name
+        for stage in told["stages"]:
+            assert [step["task"] for step in stage["pre"]] == ["official_devcloud_autoTrigger"]
+            assert 1 <= len(stage["jobs"]) <= 4
+            assert all(1 <= len(job["steps"]) <= 3 for job in stage["jobs"])
+
+
+def test_a_detail_agrees_with_the_batch() -> None:
+    desk = Desk()
+    batch = desk.batch(*(pipeline.id for pipeline in RUNNING_PIPELINES[:100])).json()
+    for record in batch:
+        told = desk.detail(record["pipeline_id"])
+        assert told["id"] == record["pipeline_run_id"]
+        for key in ("pipeline_id", "run_number", "status", "start_time", "end_time", "trigger_type"):
+            assert told[key] == record[key]
+        for stage, brief in zip(told["stages"], record["stage_status_list"], strict=True):
+            assert all(stage[key] == brief[key] for key in ("name", "sequence", "status"))
+            assert (stage["start_time"] is None) == (brief["start_time"] is None)
+            assert (stage["end_time"] is None) == (brief["end_time"] is None)
+
+
+@given(pipelines, numbers)
+def test_a_run_is_found_by_its_id(pipeline: Any, number: int) -> None:
+    run = WORLD.run(pipeline.id, number, NOW)
+    if run is None:
+        return
+    told = Desk().detail(pipeline.id, run.id)
+    assert (told["id"], told["run_number"]) == (run.id, number)
+
+
+@pytest.mark.parametrize("run_id", ["f" * 32, "x" * 32, "é", "0" * 5_000, "+" * 32, "f" * 24 + "-1234567"])
+def test_a_run_that_does_not_exist(run_id: str) -> None:
+    desk = Desk()
+    told = desk.detail(RUNNING_PIPELINES[0].id, run_id)
+    assert set(told) == {"error_code", "error_msg"}
+    assert told["error_code"] == "DEVPIPE.00011402"
+    assert desk.cloud.requests[-1].status == 200
+
+
+def test_what_has_no_detail() -> None:
+    desk = Desk()
+    mine, other = RUNNING_PIPELINES[:2]
+    run = WORLD.latest_run(other.id, NOW)
+    assert run is not None
+    assert desk.detail(mine.id, run.id)["error_code"] == "DEVPIPE.00011402"
+    assert desk.detail(NEVER_RUN[0].id)["error_code"] == "DEVPIPE.00011402"
+    assert desk.detail("f" * 32)["error_code"] == "DEVPIPE.00011401"
+    path = f"/v5/{'0' * 32}/api/pipelines/{mine.id}/pipeline-runs/detail"
+    assert desk.ask("GET", path).json()["error_code"] == "DEVPIPE.00011412"
+
+
+def test_a_call_tells_pipeline_and_run() -> None:
+    desk = Desk()
+    pipeline = RUNNING_PIPELINES[0]
+    desk.detail(pipeline.id, "abc")
+    desk.detail(pipeline.id)
+    assert list(desk.cloud.requests) == [
+        Call("ShowPipelineRunDetail", (pipeline.id,), 200, NOW, "abc"),
+        Call("ShowPipelineRunDetail", (pipeline.id,), 200, NOW),
+    ]
+
+
+@given(pipelines, numbers, st.floats(0, 1.1))
+def test_stage_jobs_and_steps_agree(pipeline: Any, number: int, share: float) -> None:
+    """Of a stage that failed a job failed, and of that a step; times lie within, and where the words say."""
+    whole = WORLD.run(pipeline.id, number, NOW * 2)
+    assert whole is not None
+    assert whole.end is not None
+    now = whole.start + share * (whole.end - whole.start)
+    run = WORLD.run(pipeline.id, number, now)
+    assert run is not None
+    for stage in run.stages:
+        told = jobs(pipeline, run, stage.sequence, now)
+        ran = [job for job in told if job.start is not None]
+        if stage.start is None:
+            assert ran == []
+            words = {Status.INIT, Status.UNSELECTED} | ({stage.status} - {Status.INIT})
+            assert {job.status for job in told} <= words
+            continue
+        assert ran[0].start == stage.start
+        assert all(job.status is Status.COMPLETED for job in ran[:-1])
+        assert ran[-1].end == stage.end
+        assert ran[-1].status == stage.status
+        for job in told:
+            assert job.selected == (job.status is not Status.UNSELECTED)
+            begun = [step for step in job.steps if step.start is not None]
+            assert (begun == []) == (job.start is None)
+            if begun:
+                assert (begun[0].start, begun[-1].end) == (job.start, job.end)
+                assert all(step.status is Status.COMPLETED for step in begun[:-1])
+                last = {
+                    Status.IGNORED: Status.FAILED,
+                    Status.PAUSED: Status.RUNNING,
+                    Status.SUSPEND: Status.RUNNING,
+                }.get(job.status, job.status)
+                assert begun[-1].status is last
+
+
+@given(pipelines, numbers, st.lists(st.floats(0, 1.2), min_size=2, max_size=6))
+def test_time_moves_jobs_forward_only(pipeline: Any, number: int, shares: list[float]) -> None:
+    whole = WORLD.run(pipeline.id, number, NOW * 2)
+    assert whole is not None
+    assert whole.end is not None
+    length = whole.end - whole.start
+    before: list[Any] = []
+    for share in sorted(shares):
+        now = whole.start + share * length
+        run = WORLD.run(pipeline.id, number, now)
+        assert run is not None
+        after = [job for stage in run.stages for job in jobs(pipeline, run, stage.sequence, now)]
+        for was, is_now in zip(before, after, strict=False):
+            assert (was.name, was.selected) == (is_now.name, is_now.selected)
+            assert was.start in {None, is_now.start}
+            assert was.end in {None, is_now.end}
+            if was.status is not Status.UNSELECTED:
+                assert ORDER[is_now.status] >= ORDER[was.status]
+        before = after
+
+
+def test_jobs_are_as_various_as_promised() -> None:
+    words: Counter[str] = Counter()
+    counts: Counter[int] = Counter()
+    steps: Counter[int] = Counter()
+    nameless = twice_in_a_stage = twice_in_a_run = 0
+    for pipeline in RUNNING_PIPELINES:
+        run = WORLD.latest_run(pipeline.id, NOW)
+        assert run is not None
+        stages = [jobs(pipeline, run, stage.sequence, NOW) for stage in run.stages]
+        names = [[job.name for job in told] for told in stages]
+        twice_in_a_stage += any(len(set(told)) < len(told) for told in names)
+        twice_in_a_run += len(set().union(*names)) < sum(len(set(told)) for told in names)
+        for told in stages:
+            counts[len(told)] += 1
+            words.update(job.status for job in told)
+            for job in told:
+                steps[len(job.steps)] += 1
+                nameless += sum(step.name is None for step in job.steps)
+    assert set(words) >= {"COMPLETED", "FAILED", "RUNNING", "INIT", "UNSELECTED", "SKIPPED"}
+    assert set(counts) == {1, 2, 3, 4}
+    assert set(steps) == {1, 2, 3}
+    assert nameless
+    assert twice_in_a_run
+    assert 0 < twice_in_a_stage < len(RUNNING_PIPELINES) / 3
+
+
+def test_job_identifiers_stay_from_run_to_run() -> None:
+    desk = Desk()
+    pipeline = RUNNING_PIPELINES[0]
+    latest = WORLD.latest_run(pipeline.id, NOW)
+    assert latest is not None
+    earlier = WORLD.run(pipeline.id, latest.number - 1, NOW)
+    assert earlier is not None
+
+    def of(run_id: str, key: str) -> list[str]:
+        return [job[key] for stage in desk.detail(pipeline.id, run_id)["stages"] for job in stage["jobs"]]
+
+    assert of(latest.id, "identifier") == of(earlier.id, "identifier")
+    assert set(of(latest.id, "id")).isdisjoint(of(earlier.id, "id"))
+
+
+def test_a_detail_is_quick_in_a_large_world() -> None:
+    desk = Desk(World(pipelines=10_000))
+    times = []
+    for pipeline in desk.cloud.world.pipelines[:50]:
+        begun = time.perf_counter()
+        desk.detail(pipeline.id)
+        times.append(time.perf_counter() - begun)
+    assert sorted(times)[25] < 0.05

@@ -1,0 +1,215 @@
+"""Flow's gateway lets pass what the vendor's own signers sign, once, and nothing else."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.simulator import FlowCredentials
+from exporter.simulator.flow import signature
+from exporter.simulator.flow.auth_check import Gate
+from tests.unit.simulator.test_flow import NOW, OWN, Door, Site
+
+VECTORS = json.loads((Path(__file__).parents[2] / "data" / "aliyun_acs3_vectors.json").read_bytes())[
+    "vectors"
+]
+# Those that this product's gateway can be asked, and their date.
+SIGNED_AT = 1704164645.0
+OWN_VECTORS = [vector for vector in VECTORS if vector["headers"]["x-acs-version"] == "2021-06-25"]
+TRUE = FlowCredentials()
+TEMPORARY = FlowCredentials(security_token="temporary/+==")
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    with Door.open() as door:
+        yield door
+
+
+@pytest.fixture
+def site(door: Door) -> Site:
+    return Site(door)
+
+
+def _wire(vector: dict[str, Any]) -> dict[str, Any]:
+    """What of a vector came over the wire."""
+    body = vector["body"].encode()
+    headers = vector["headers"] | {
+        "host": vector["host"],
+        "authorization": vector["authorization"],
+        "x-acs-date": vector["date"],
+        "x-acs-signature-nonce": vector["nonce"],
+        "x-acs-content-sha256": hashlib.sha256(body).hexdigest(),
+    }
+    if vector["security_token"] is not None:
+        headers["x-acs-security-token"] = vector["security_token"]
+    return {
+        "method": vector["method"],
+        "raw_path": vector["path"].encode(),
+        # The other way round: what is signed is sorted, whatever is sent.
+        "raw_query": "&".join(reversed(vector["wire_query"].split("&"))).encode(),
+        "headers": {name.encode(): value.encode() for name, value in headers.items()},
+        "body": body,
+    }
+
+
+# -- the vendor's signers
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+def test_signature_of_the_vendor(vector: dict[str, Any]) -> None:
+    given = signature.parse(vector["authorization"])
+    assert given is not None
+    assert given.access_key == vector["access_key"]
+    canonical = signature.canonical_request(**_wire(vector), signed_headers=given.signed_headers)
+    assert signature.signature(vector["secret_key"], canonical) == given.signature
+
+
+@pytest.mark.parametrize("vector", OWN_VECTORS, ids=lambda vector: vector["name"])
+def test_the_gate_opens_to_the_vendors_requests_once(vector: dict[str, Any]) -> None:
+    credentials = FlowCredentials(vector["access_key"], vector["secret_key"], vector["security_token"])
+    gate = Gate()
+
+    def code(now: float) -> str | None:
+        action = vector["headers"]["x-acs-action"]
+        no = gate.refusal(credentials, operation=action, now=now, **_wire(vector))
+        return None if no is None else no.code
+
+    assert code(SIGNED_AT + 901) == code(SIGNED_AT - 901) == "InvalidTimeStamp.Expired"
+    assert code(SIGNED_AT) is None
+    assert code(SIGNED_AT + 1) == "SignatureNonceUsed"
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer x", signature.ALGORITHM, f"{signature.ALGORITHM} Credential=a"]
+)
+def test_an_authorization_of_another_kind_is_not_parsed(header: str) -> None:
+    assert signature.parse(header) is None
+
+
+# -- what passes
+
+
+@settings(deadline=None, max_examples=60)
+@given(name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
+def test_whatever_is_asked_can_be_signed(door: Door, name: str) -> None:
+    """Clients encode a space as %20 or as a plus, and sign it as %20."""
+    site = Site(door)
+    for plus in (False, True):
+        query = urlencode({"pipelineName": name, "nextToken": ""}, quote_via=quote)
+        headers = site.sign(f"{site.pipelines}?{query}", "ListPipelines")
+        wire = query.replace("%20", "+") if plus else query
+        answer = site.client.get(f"{site.pipelines}?{wire}", headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+def test_a_client_may_sign_more_than_it_must(site: Site) -> None:
+    headers = site.sign(
+        site.pipelines,
+        "ListPipelines",
+        accept="application/json",
+        user_agent="test/1.0",
+        x_acs_extra="yes",
+    )
+    assert site.client.get(site.pipelines, headers=headers).status_code == 200
+
+
+def test_a_temporary_key_comes_with_its_token(site: Site) -> None:
+    site.cloud.credentials = TEMPORARY
+
+    def told(**changes: Any) -> str:
+        headers = site.sign(site.pipelines, "ListPipelines", **changes)
+        return str(site.client.get(site.pipelines, headers=headers).json().get("Code"))
+
+    assert told() == "None"
+    assert told(x_acs_accesskey_id=TEMPORARY.access_key) == "None"
+    assert told(credentials=TRUE) == "MissingSecurityToken"
+    assert told(x_acs_security_token="other") == "InvalidSecurityToken.MismatchWithAccessKey"
+    assert told(unsigned=frozenset({"x-acs-security-token"})) == "IncompleteSignature"
+    site.cloud.expires = NOW
+    assert told() == "InvalidSecurityToken.Expired"
+    site.cloud.credentials = TRUE
+    assert told() == "None"
+    assert told(credentials=TEMPORARY) == "InvalidSecurityToken.MismatchWithAccessKey"
+
+
+def test_credentials_are_rotated_at_once(site: Site) -> None:
+    site.cloud.credentials = FlowCredentials("LTAIrotated", "rotated")
+    assert site.listed()["success"] is True
+    headers = site.sign(site.pipelines, "ListPipelines", credentials=TRUE)
+    assert site.client.get(site.pipelines, headers=headers).json()["Code"] == "InvalidAccessKeyId.NotFound"
+
+
+# -- what does not
+
+REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "foreign key": ({"credentials": FlowCredentials(access_key="FOREIGN")}, 404, "InvalidAccessKeyId.NotFound"),
+    "wrong secret": ({"credentials": FlowCredentials(secret_key="x")}, 400, "SignatureDoesNotMatch"),
+    "slow clock": ({"at": NOW - 902}, 400, "InvalidTimeStamp.Expired"),
+    "fast clock": ({"at": NOW + 902}, 400, "InvalidTimeStamp.Expired"),
+    "no moment": ({"x_acs_date": "20240102T030405Z"}, 400, "InvalidTimeStamp.Format"),
+    "no date": ({"x_acs_date": ""}, 400, "MissingTimestamp"),
+    "no nonce": ({"x_acs_signature_nonce": ""}, 400, "MissingSignatureNonce"),
+    "no action": ({"x_acs_action": ""}, 400, "MissingAction"),
+    "other action": ({"x_acs_action": "GetPipeline"}, 404, "InvalidApi.NotFound"),
+    "other version": ({"x_acs_version": "2020-03-03"}, 400, "InvalidVersion"),
+    "other body": ({"body": b"{}"}, 400, "SignatureDoesNotMatch"),
+    "other hash": ({"x_acs_content_sha256": hashlib.sha256(b"{}").hexdigest(), "body": b"{}"}, 400, "SignatureDoesNotMatch"),
+    "host unsigned": ({"unsigned": frozenset({"host"})}, 400, "IncompleteSignature"),
+    "nonce unsigned": ({"unsigned": frozenset({"x-acs-signature-nonce"})}, 400, "IncompleteSignature"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals(site: Site, case: str) -> None:
+    changes, status, code = REFUSALS[case]
+    headers = site.sign(site.pipelines, "ListPipelines", **changes)
+    answer = site.client.get(site.pipelines, headers=headers)
+    assert (answer.status_code, answer.json()["Code"]) == (status, code)
+    assert answer.json()["HostId"] == site.host
+    assert site.cloud.requests[-1].operation == "ListPipelines"
+
+
+@pytest.mark.parametrize("header", ["", "Bearer x", "acs key:signature"])
+def test_without_a_signature(site: Site, header: str) -> None:
+    headers = site.sign(site.pipelines, "ListPipelines") | {"authorization": header}
+    code = site.client.get(site.pipelines, headers=headers).json()["Code"]
+    assert code == ("IncompleteSignature" if header else "MissingAccessKeyId")
+
+
+def test_a_signature_is_good_for_one_request_only(site: Site) -> None:
+    """Not for another path, query or header value, nor for the same request again; nor does it wear out unheard."""
+    path = f"{site.pipelines}/{site.id(OWN)}/pipelineRuns"
+    headers = site.sign(f"{path}?maxResults=1", "ListPipelineRuns")
+    for other in (f"{path}?maxResults=2", path, f"{path}?maxResults=1&status=FAIL"):
+        assert site.client.get(other, headers=headers).json()["Code"] == "SignatureDoesNotMatch"
+    stranger = site.client.get(f"{path}?maxResults=1", headers=headers | {"x-acs-signature-nonce": "1"})
+    assert stranger.json()["Code"] == "SignatureDoesNotMatch"
+    assert site.client.get(f"{path}?maxResults=1", headers=headers).json()["success"] is True
+    assert site.client.get(f"{path}?maxResults=1", headers=headers).json()["Code"] == "SignatureNonceUsed"
+    site.now += 899
+    assert site.client.get(f"{path}?maxResults=1", headers=headers).json()["Code"] == "SignatureNonceUsed"
+    site.now += 2
+    assert (
+        site.client.get(f"{path}?maxResults=1", headers=headers).json()["Code"] == "InvalidTimeStamp.Expired"
+    )
+
+
+def test_a_mismatch_tells_what_was_expected(site: Site) -> None:
+    headers = site.sign(site.pipelines, "ListPipelines", credentials=FlowCredentials(secret_key="x"))
+    message = site.client.get(site.pipelines, headers=headers).json()["Message"]
+    assert f"server CanonicalRequest is [GET\n{site.pipelines}\n" in message
+    assert TRUE.secret_key not in message
+
+
+def test_the_gate_forgets_what_could_not_come_again() -> None:
+    gate = Gate()
+    for turn in range(100):
+        assert gate._repeated(f"nonce {turn}", SIGNED_AT + turn * 60) is None
+    assert len(gate._nonces) < 40

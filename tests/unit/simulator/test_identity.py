@@ -1,0 +1,318 @@
+"""Tokens and temporary keys have lives; here the simulated ones are followed from issue to end."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from exporter.simulator import Call, Credentials, Mischief
+from tests.unit.simulator.test_codearts import NOW, RUNNING_PIPELINES, WORLD, Desk
+
+FAKE = Credentials()
+TOKENS = "/v3/auth/tokens?nocatalog=true"
+KEY = "/openstack/latest/securitykey"
+IMDS = "/meta-data/latest/api/token"
+TTL = "X-Metadata-Token-Ttl-Seconds"
+LATEST = f"/v5/{WORLD.project_id}/api/pipelines/{RUNNING_PIPELINES[0].id}/pipeline-runs/detail"
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def _body(credentials: Credentials = FAKE, scope: dict[str, str] | None = None) -> dict[str, Any]:
+    user = {
+        "domain": {"name": credentials.domain},
+        "name": credentials.username,
+        "password": credentials.password,
+    }
+    return {
+        "auth": {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"project": scope or {"name": WORLD.region}},
+        }
+    }
+
+
+def _issued(desk: Desk) -> str:
+    answer = desk.ask("POST", TOKENS, headers={}, json=_body(desk.cloud.credentials))
+    assert answer.status_code == 201
+    return answer.headers["x-subject-token"]
+
+
+def _status(desk: Desk, token: str) -> int:
+    return desk.ask("GET", LATEST, headers={"X-Auth-Token": token}).status_code
+
+
+def _told(desk: Desk, token: str) -> tuple[str, str]:
+    body = desk.ask("GET", LATEST, headers={"X-Auth-Token": token}).json()
+    return body["error_code"], body["error_msg"]
+
+
+def _moment(text: str) -> float:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC).timestamp()
+
+
+# -- IAM
+
+
+@pytest.mark.parametrize("scope", [{"name": WORLD.region}, {"id": WORLD.iam_project_id}])
+def test_a_password_gives_a_token(desk: Desk, scope: dict[str, str]) -> None:
+    answer = desk.ask("POST", TOKENS, headers={}, json=_body(scope=scope))
+    assert answer.status_code == 201
+    token = answer.json()["token"]
+    assert _moment(token["issued_at"]) == pytest.approx(NOW)
+    assert _moment(token["expires_at"]) == pytest.approx(NOW + 86_400)
+    assert token["project"]["name"] == WORLD.region
+    assert token["project"]["id"] == WORLD.iam_project_id != WORLD.project_id
+    assert token["user"]["name"] == FAKE.username
+    assert token["catalog"] == []
+    assert _status(desk, answer.headers["x-subject-token"]) == 200
+    assert desk.cloud.requests[0] == Call("KeystoneCreateUserTokenByPassword", (), 201, NOW)
+
+
+def test_without_a_query_there_is_a_catalog(desk: Desk) -> None:
+    answer = desk.ask("POST", "/v3/auth/tokens", headers={}, json=_body())
+    assert answer.json()["token"]["catalog"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Credentials(username="another"), Credentials(password="another"), Credentials(domain="another")],
+)
+def test_a_wrong_password_is_told_as_iam_tells_it(desk: Desk, wrong: Credentials) -> None:
+    answer = desk.ask("POST", TOKENS, headers={}, json=_body(wrong))
+    assert answer.status_code == 401
+    assert answer.json() == {
+        "error": {"code": 401, "message": "The username or password is wrong.", "title": "Unauthorized"}
+    }
+
+
+def test_a_project_that_does_not_exist(desk: Desk) -> None:
+    assert desk.ask("POST", TOKENS, headers={}, json=_body(scope={"name": "elsewhere"})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"auth": 1}',
+        json.dumps({"auth": {"identity": _body()["auth"]["identity"]}}).encode(),
+        json.dumps(_body()).replace('["password"]', '["token"]').encode(),
+        json.dumps(_body()).replace(f'"{FAKE.password}"', "5").encode(),
+    ],
+)
+def test_a_body_that_iam_does_not_understand(desk: Desk, body: bytes) -> None:
+    answer = desk.ask("POST", TOKENS, headers={}, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == 400
+
+
+def test_a_token_expires(desk: Desk) -> None:
+    desk.cloud.token_lifetime = 3_600
+    token = _issued(desk)
+    desk.now += 3_599
+    assert _status(desk, token) == 200
+    desk.now += 1
+    code, text = _told(desk, token)
+    assert (code, _status(desk, token)) == ("APIGW.0301", 401)
+    reason, _, when = text.rpartition("expires_at: ")
+    assert reason.endswith("token expires, ")
+    assert _moment(when) == pytest.approx(NOW + 3_600)
+
+
+def test_a_new_token_leaves_the_old_one_and_revoking_ends_both(desk: Desk) -> None:
+    old, new = _issued(desk), _issued(desk)
+    assert old != new
+    assert _status(desk, old) == _status(desk, new) == 200
+    desk.cloud.revoke_tokens()
+    assert _told(desk, old) == _told(desk, new) == ("APIGW.0307", "The token must be updated")
+    assert _status(desk, new) == 401
+    assert _status(desk, _issued(desk)) == _status(desk, FAKE.token) == 200
+
+
+def test_credentials_may_be_replaced_while_it_runs(desk: Desk) -> None:
+    assert desk.sign("GET", LATEST, FAKE).status_code == 200
+    desk.cloud.credentials = new = Credentials(
+        access_key="ROTATED", secret_key="new", token="new", password="new"
+    )
+    assert desk.sign("GET", LATEST, FAKE).status_code == 401
+    assert desk.sign("GET", LATEST, new).status_code == 200
+    assert (_status(desk, FAKE.token), _status(desk, "new")) == (401, 200)
+    assert desk.ask("POST", TOKENS, headers={}, json=_body()).status_code == 401
+    assert _issued(desk)
+
+
+def test_iam_may_be_down_while_the_service_is_not(desk: Desk) -> None:
+    token = _issued(desk)
+    desk.cloud.iam_down = True
+    answer = desk.ask("POST", TOKENS, headers={}, json=_body())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, 503)
+    assert _status(desk, token) == 200
+
+
+def test_only_so_many_tokens_are_remembered(desk: Desk) -> None:
+    first = _issued(desk)
+    for _ in range(1_000):
+        desk.cloud._iam.issue(json.dumps(_body()).encode(), FAKE, NOW, catalog=False)
+    assert "decrypt token fail" in _told(desk, first)[1]
+
+
+# -- the metadata of a machine
+
+
+def _temporary(answer: Any) -> Credentials:
+    told = answer.json()["credential"]
+    assert set(told) == {"access", "secret", "securitytoken", "expires_at"}
+    return Credentials(
+        access_key=told["access"], secret_key=told["secret"], security_token=told["securitytoken"]
+    )
+
+
+def test_the_metadata_give_a_key_that_opens_the_gateway(desk: Desk) -> None:
+    answer = desk.ask("GET", KEY, headers={})
+    key = _temporary(answer)
+    assert _moment(answer.json()["credential"]["expires_at"]) == pytest.approx(NOW + 3_600)
+    assert desk.sign("GET", LATEST, key).status_code == 200
+    without = Credentials(access_key=key.access_key, secret_key=key.secret_key)
+    assert desk.sign("GET", LATEST, without).status_code == 401
+    forged = Credentials(access_key=key.access_key, secret_key="x", security_token=key.security_token)
+    assert desk.sign("GET", LATEST, forged).status_code == 401
+    assert [call.operation for call in desk.cloud.requests][:2] == [
+        "MetadataSecurityKey",
+        "ShowPipelineRunDetail",
+    ]
+
+
+def test_a_key_is_rotated_ten_minutes_before_its_end(desk: Desk) -> None:
+    old = _temporary(desk.ask("GET", KEY, headers={}))
+    desk.now += 2_999
+    assert _temporary(desk.ask("GET", KEY, headers={})) == old
+    desk.now += 1
+    new = _temporary(desk.ask("GET", KEY, headers={}))
+    assert new.access_key != old.access_key
+    assert new.secret_key != old.secret_key
+    desk.now += 599
+    assert desk.sign("GET", LATEST, old).status_code == desk.sign("GET", LATEST, new).status_code == 200
+    desk.now += 1
+    refused = desk.sign("GET", LATEST, old)
+    assert (refused.status_code, refused.json()["error_code"]) == (401, "APIGW.0301")
+    assert "expires_at" in refused.json()["error_msg"]
+    assert desk.sign("GET", LATEST, new).status_code == 200
+
+
+def test_a_short_life_overlaps_by_half(desk: Desk) -> None:
+    desk.cloud.key_lifetime = 60
+    old = desk.cloud.metadata.key(NOW)
+    assert desk.cloud.metadata.key(NOW + 29) == old
+    assert desk.cloud.metadata.key(NOW + 30).expires == old.expires + 30 == NOW + 90
+
+
+@pytest.mark.parametrize(
+    "name", ["", "SIMULATED0TEMPORARY0", "SIMULATED0TEMPORARY0AX1", "SIMULATED0TEMPORARY0X", "AX" + "9" * 10]
+)
+def test_a_key_that_was_never_given(desk: Desk, name: str) -> None:
+    assert desk.cloud.metadata.find(name) is None
+
+
+def test_a_token_of_the_metadata_is_asked_for_first(desk: Desk) -> None:
+    desk.cloud.imds_enforced = True
+    assert desk.ask("GET", KEY, headers={}).status_code == 401
+    answer = desk.ask("PUT", IMDS, headers={TTL: "60"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    header = {"X-Metadata-Token": answer.text}
+    assert _temporary(desk.ask("GET", KEY, headers=header)).security_token
+    desk.now += 60
+    assert desk.ask("GET", KEY, headers=header).status_code == 401
+    assert {call.operation for call in desk.cloud.requests} == {"MetadataToken", "MetadataSecurityKey"}
+
+
+def test_a_wrong_metadata_token_is_refused_even_where_none_is_needed(desk: Desk) -> None:
+    assert desk.ask("GET", KEY, headers={"X-Metadata-Token": "forged"}).status_code == 401
+
+
+@pytest.mark.parametrize("ttl", [{}, {TTL: "0"}, {TTL: "21601"}, {TTL: "x"}])
+def test_a_metadata_token_has_a_life_within_bounds(desk: Desk, ttl: dict[str, str]) -> None:
+    assert desk.ask("PUT", IMDS, headers=ttl).status_code == 400
+
+
+@pytest.mark.parametrize("status", [404, 405, 503])
+def test_where_metadata_tokens_are_off_keys_need_none(desk: Desk, status: Any) -> None:
+    desk.cloud.imds_off = status
+    desk.cloud.imds_enforced = True
+    assert desk.ask("PUT", IMDS, headers={TTL: "60"}).status_code == status
+    assert desk.ask("GET", KEY, headers={}).status_code == 200
+
+
+def test_a_machine_without_an_agency_has_no_key(desk: Desk) -> None:
+    desk.cloud.agency = False
+    answer = desk.ask("GET", KEY, headers={})
+    assert (answer.status_code, answer.text) == (401, "Please configure Cloud Service Agency first")
+
+
+def test_a_pod_has_the_same_key(desk: Desk) -> None:
+    pod = {"Authorization": FAKE.pod_token}
+    answer = desk.ask("POST", "/pod-identity", headers=pod, json={})
+    assert answer.json() == desk.ask("GET", KEY, headers={}).json()
+    assert desk.sign("GET", LATEST, _temporary(answer)).status_code == 200
+    for wrong in ({}, {"Authorization": "forged"}):
+        assert desk.ask("POST", "/pod-identity", headers=wrong, json={}).status_code == 401
+    assert desk.cloud.requests[0] == Call("PodIdentity", (), 200, NOW)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [("POST", TOKENS, _body()), ("PUT", IMDS, {}), ("GET", KEY, None)]
+)
+def test_mischief_takes_the_place_of_identity_too(desk: Desk, method: str, path: str, body: Any) -> None:
+    desk.cloud.mischief = Mischief.BAD_GATEWAY
+    assert desk.ask(method, path, headers={TTL: "60"}, json=body).status_code == 502
+
+
+# -- locks
+
+
+def test_forged_signatures_in_a_row_lock_a_key(desk: Desk) -> None:
+    """Right ones are refused too until the lock is over; other keys and tokens are not."""
+    desk.cloud.lock_after, desk.cloud.lock_seconds = 3, 60
+    forged = Credentials(secret_key="forged")
+    statuses = [desk.sign("GET", LATEST, keys).status_code for keys in [forged, forged, FAKE, forged, forged]]
+    assert statuses == [401, 401, 200, 401, 401]
+    assert desk.sign("GET", LATEST, FAKE).status_code == 200
+    for _ in range(3):
+        desk.sign("GET", LATEST, forged)
+    locked = desk.sign("GET", LATEST, FAKE)
+    assert (locked.status_code, locked.json()["error_code"]) == (401, "APIGW.0301")
+    assert _status(desk, FAKE.token) == 200
+    desk.now += 60
+    assert desk.sign("GET", LATEST, FAKE).status_code == 200
+
+
+def test_forged_tokens_in_a_row_lock_tokens(desk: Desk) -> None:
+    desk.cloud.lock_after = 2
+    good = _issued(desk)
+    assert [_status(desk, token) for token in ("a", "b", good, FAKE.token)] == [401] * 4
+    assert desk.sign("GET", LATEST, FAKE).status_code == 200
+    desk.cloud.lock_after = None
+    assert _status(desk, good) == 200
+
+
+def test_wrong_passwords_in_a_row_lock_the_user(desk: Desk) -> None:
+    desk.cloud.lock_after = 2
+    for _ in range(2):
+        desk.ask("POST", TOKENS, headers={}, json=_body(Credentials(password="wrong")))
+    assert desk.ask("POST", TOKENS, headers={}, json=_body()).status_code == 401
+    desk.now += 900
+    assert _issued(desk)
+
+
+def test_what_is_merely_out_of_date_locks_nothing(desk: Desk) -> None:
+    desk.cloud.lock_after = 1
+    token = _issued(desk)
+    desk.cloud.revoke_tokens()
+    assert _status(desk, token) == 401
+    assert desk.sign("GET", LATEST, FAKE, skew=-1_000).status_code == 401
+    assert _status(desk, FAKE.token) == desk.sign("GET", LATEST, FAKE).status_code == 200

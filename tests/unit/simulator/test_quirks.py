@@ -1,0 +1,151 @@
+"""Each switch of the simulated cloud does what it says, at once, and nothing when it is off."""
+
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+
+from exporter.simulator import Call, Credentials, Mischief
+from exporter.simulator.http.switches import Switches
+from tests.unit.simulator.test_codearts import NOW, RUNNING_PIPELINES, WORLD, Desk
+
+IDS = [pipeline.id for pipeline in RUNNING_PIPELINES[:4]]
+OPERATIONS = {
+    "BatchShowPipelinesLatestStatus": ("POST", "status", IDS),
+    "ListPipelines": ("POST", "list", {"project_id": WORLD.project_id}),
+    "ShowPipelineRunDetail": ("GET", f"{IDS[0]}/pipeline-runs/detail", None),
+    "ListPipelineRuns": ("POST", f"{IDS[0]}/pipeline-runs/list", {}),
+}
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def _ask(desk: Desk, operation: str) -> Any:
+    method, path, body = OPERATIONS[operation]
+    return desk.ask(method, f"{desk.pipelines}/{path}", json=body)
+
+
+@pytest.mark.parametrize(
+    ("form", "code"), [(400, "DEVPIPE.00010002"), (413, "APIGW.0201"), (200, "DEVPIPE.00010002")]
+)
+def test_a_batch_may_have_a_largest_size(desk: Desk, form: Any, code: str) -> None:
+    desk.cloud.batch_limit, desk.cloud.batch_refusal = 3, form
+    assert len(desk.batch(*IDS[:3]).json()) == 3
+    refused = desk.batch(*IDS)
+    assert (refused.status_code, refused.json()["error_code"]) == (form, code)
+    assert desk.cloud.requests[-1] == Call("BatchShowPipelinesLatestStatus", tuple(IDS), form, NOW)
+
+
+def test_one_id_spoils_the_whole_batch_and_its_own_detail(desk: Desk) -> None:
+    desk.cloud.poison = {IDS[2]}
+    assert len(desk.batch(*IDS[:2], IDS[3]).json()) == 3
+    refused = desk.batch(*IDS)
+    assert (refused.status_code, refused.json()["error_code"]) == (200, "DEVPIPE.00011136")
+    assert desk.detail(IDS[2])["error_code"] == desk.runs(IDS[2])["error_code"] == "DEVPIPE.00011136"
+    assert desk.detail(IDS[1])["pipeline_id"] == IDS[1]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_window_of_the_throttle_slides(desk: Desk, operation: str) -> None:
+    """A fourth request within ten seconds is turned away, and counts like those that passed."""
+    desk.cloud.throttle = 3, 10
+    statuses = []
+    for after in (0, 4, 4, 1, 1.5, 10):
+        desk.now += after
+        statuses.append(_ask(desk, operation).status_code)
+    # At 0, 4, 8, 9, 10.5 and 20.5: at 10.5 the first has left, but three others are within the window.
+    assert statuses == [200, 200, 200, 429, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window"), [(1, "1 second"), (90, "90 second"), (60, "1 minute"), (300, "5 minute")]
+)
+def test_the_throttle_speaks_as_documented(desk: Desk, seconds: float, window: str) -> None:
+    desk.cloud.throttle = 1, seconds
+    desk.batch()
+    refused = desk.batch()
+    assert refused.status_code == 429
+    assert refused.json()["error_code"] == "APIGW.0308"
+    assert refused.json()["error_msg"] == (
+        f"The throttling threshold has been reached: policy user over ratelimit,limit:1,time:{window}"
+    )
+    assert "retry-after" not in refused.headers
+
+
+def test_whoever_waits_as_told_passes(desk: Desk) -> None:
+    desk.cloud.throttle, desk.cloud.retry_after = (2, 10), True
+    for _ in range(2):
+        desk.batch()
+        desk.now += 2.5
+    wait = desk.batch().headers["retry-after"]
+    assert int(wait) == 8  # the second of two passed 2.5 s ago, and this one counts
+    desk.now += int(wait)
+    assert desk.batch().status_code == 200
+
+
+def test_the_throttle_spares_those_without_an_identity(desk: Desk) -> None:
+    desk.cloud.throttle = 1, 10
+    for _ in range(3):
+        assert desk.ask("POST", f"{desk.pipelines}/status", headers={}, json=[]).status_code == 401
+    assert desk.batch().status_code == 200
+
+
+@pytest.mark.parametrize("skew", [-1_200, 1_200])
+def test_a_gateway_may_have_another_clock(desk: Desk, skew: float) -> None:
+    """Its date and its check of signatures go wrong together; what it tells of runs does not."""
+    desk.cloud.skew = skew
+    path = f"{desk.pipelines}/{IDS[0]}/pipeline-runs/detail"
+    refused = desk.sign("GET", path, Credentials())
+    assert "signature expired" in refused.json()["error_msg"]
+    assert parsedate_to_datetime(refused.headers["date"]).timestamp() == int(NOW + skew)
+    told = desk.sign("GET", path, Credentials(), skew=skew)
+    assert told.json() == Desk().detail(IDS[0])
+    assert desk.cloud.requests[-1].at == NOW
+
+
+# These have no end, or end with a connection, and are tried on a port elsewhere.
+ENDLESS = {Mischief.HUGE, Mischief.DRIP, Mischief.TRUNCATED}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("mischief", [m for m in Mischief if m not in ENDLESS], ids=lambda m: m.name)
+def test_mischief_takes_the_place_of_any_good_answer(desk: Desk, operation: str, mischief: Mischief) -> None:
+    good = _ask(desk, operation)
+    assert good.status_code == 200
+    desk.cloud.mischief = mischief
+    bad = _ask(desk, operation)
+    assert (bad.status_code, bad.content) != (200, good.content)
+    if mischief is Mischief.GARBLED:
+        with pytest.raises(UnicodeDecodeError):
+            bad.content.decode()
+        assert bad.content.decode("utf-8", "ignore") == good.text
+    desk.cloud.mischief_only = operation
+    assert _ask(desk, operation).status_code == bad.status_code
+    desk.cloud.mischief_only = "Another"
+    assert _ask(desk, operation).content == good.content
+
+
+def test_mischief_spares_what_the_service_declines(desk: Desk) -> None:
+    desk.cloud.mischief = Mischief.BAD_GATEWAY
+    assert desk.detail("f" * 32)["error_code"] == "DEVPIPE.00011401"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_wants_an_identity_and_its_method(desk: Desk, operation: str) -> None:
+    method, path, _ = OPERATIONS[operation]
+    other = "GET" if method == "POST" else "POST"
+    assert desk.ask(method, f"{desk.pipelines}/{path}", headers={}).status_code == 401
+    assert desk.cloud.requests[-1].operation == operation
+    assert desk.ask(other, f"{desk.pipelines}/{path}").json()["error_code"] == "APIGW.0101"
+    assert desk.ask("HEAD", f"{desk.pipelines}/{path}").status_code == 404
+
+
+def test_every_switch_is_told(desk: Desk) -> None:
+    """The levers are found in one place, with their meaning."""
+    text = Switches.__doc__ or ""
+    for name in vars(Switches()):
+        assert f"`{name}`" in text, name
+        assert hasattr(desk.cloud, name)

@@ -1,0 +1,789 @@
+"""What is remembered across restarts: saved, then shown; nothing is lost that counts, and nothing is kept for ever."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from exporter.app.bootstrap import Exporter, assemble
+from exporter.core.model import Pipeline, Run, Stage, Status
+from exporter.core.shard import Shard
+from exporter.simulator import CodeArts, Mischief, World, running
+from exporter.state.repository import FORGET
+from exporter.state.sqlite import (
+    Changes,
+    Key,
+    PipelineKey,
+    ProjectKey,
+    SaveError,
+    SaveTimeoutError,
+    Store,
+    Stored,
+)
+from exporter.tracking.ledger import Reach
+from exporter.tracking.project import Board, View
+from tests.conftest import Cloud
+from tests.drivers.process import Samples
+from tests.drivers.support import PROJECT_ID, FakeClock, config, project, shown
+
+NOON = 1_700_000_000.0
+DAY = 86_400.0
+ALPHA, BETA, GAMMA = "a" * 32, "b" * 32, "d" * 32
+NAMES = {ALPHA: "alpha", BETA: "beta", GAMMA: "gamma"}
+
+
+def listing(*ids: str, **changes: Any) -> dict[str, Any]:
+    """A project that lists these pipelines by name."""
+    return project(pipelines=[{"id": identity, "name": NAMES[identity]} for identity in ids], **changes)
+
+
+def place(own: dict[str, Any]) -> Key:
+    """Where the pipelines of a project are."""
+    return Key(own["provider"], own["endpoint"], own["project_id"])
+
+
+def run(number: int, status: Status = Status.SUCCESS, *stages: Stage) -> Run:
+    """A run that took fifty seconds, if it has ended."""
+    start = NOON + 100.0 * number
+    end = start + 50 if status.final else None
+    return Run(id=f"run-{number}", number=number, status=status, start=start, end=end, stages=stages)
+
+
+class Life:
+    """An exporter from its start to its end, on a state in a file; nobody asks a cloud."""
+
+    def __init__(self, exporter: Exporter, clock: FakeClock) -> None:
+        self.exporter = exporter
+        self._clock = clock
+
+    @property
+    def now(self) -> float:
+        """Its clock, for both kinds of time."""
+        return self._clock.now
+
+    def board(self, identity: str) -> Board:
+        """The board that watches a pipeline."""
+        return next(board for board in self.exporter.boards if identity in board.ids)
+
+    def sees(self, identity: str, *answers: Run | None) -> None:
+        """Answers about a pipeline, each saved and shown."""
+        board = self.board(identity)
+        for answer in answers:
+            self._clock.now += 15
+            runs = {} if answer is None else {identity: answer}
+            board.answered([identity], runs, asked=self._clock.now, now=self._clock.now)
+            self.keeps(board)
+
+    def keeps(self, *boards: Board) -> None:
+        """Save these boards at once, or all."""
+
+        async def keep() -> None:
+            await asyncio.gather(*(self.exporter.archive.keep(one) for one in boards or self.exporter.boards))
+
+        asyncio.run(keep())
+
+    def view(self, identity: str) -> View | None:
+        """What is shown of a pipeline."""
+        views = (view for board in self.exporter.boards for view in board.views())
+        return next((view for view in views if view.pipeline.id == identity), None)
+
+    def counts(self, identity: str) -> dict[str, int] | None:
+        """How many runs were counted by how they ended, and missed, where that is not 0; None if nothing counts."""
+        view = self.view(identity)
+        if view is None or view.tally is None:
+            return None
+        found = {status.value: count for status, count in view.tally.runs.items()}
+        return {name: count for name, count in {**found, "missed": view.tally.missed}.items() if count}
+
+    def page(self) -> Samples:
+        """The page as it would be now."""
+        asyncio.run(self.exporter.publisher.publish())
+        return Samples(shown(self.exporter))
+
+
+class House:
+    """Where the state is, and a clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = FakeClock(NOON + 10_000)
+
+    @contextmanager
+    def life(self, *projects: dict[str, Any], shard: Shard | None = None, **sections: Any) -> Iterator[Life]:
+        """An exporter, until it is stopped."""
+        store, stored = Store.open(self.path, self.clock.now)
+        settings = config(*projects, **sections)
+        exporter = assemble(settings, self.clock, {}, shard=shard, store=store, stored=stored)
+        try:
+            yield Life(exporter, self.clock)
+        finally:
+            asyncio.run(exporter.archive.close())
+
+    def stored(self) -> Stored:
+        """What the file holds."""
+        store, stored = Store.open(self.path, self.clock.now)
+        asyncio.run(store.close())
+        return stored
+
+    def writes(self, **changes: Any) -> None:
+        """Somebody wrote this into the file."""
+        store, _ = Store.open(self.path, self.clock.now)
+        asyncio.run(store.save(Changes(**changes)))
+        asyncio.run(store.close())
+
+    def left(self, identity: str) -> float | None:
+        """Since when a pipeline is kept as one that left."""
+        return self.stored().pipelines[PipelineKey(place(project()), identity)].left
+
+    def keeps(self) -> set[str]:
+        """The ids of pipelines that are kept."""
+        return {key.pipeline for key in self.stored().pipelines}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "state.db")
+
+
+# A restart
+
+
+def test_what_was_shown_is_shown_after_a_restart(house):
+    """Counters, histograms, the latest finished run, failures in a row: before anybody was asked, and without `up`."""
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1), run(2, Status.FAILED), run(3, Status.RUNNING))
+        before = life.page()
+    house.clock.now += 60
+    with house.life(listing(ALPHA)) as life:
+        after = life.page()
+        for name in (
+            "ci_pipeline_runs_total",
+            "ci_pipeline_run_duration_seconds_bucket",
+            "ci_pipeline_run_duration_seconds_sum",
+            "ci_pipeline_latest_finished_run_status",
+            "ci_pipeline_consecutive_failures",
+            "ci_pipeline_broken_since_timestamp_seconds",
+        ):
+            assert after.get(name) == before.get(name) != {}, name
+        for name in ("ci_pipeline_up", "ci_pipeline_latest_run_status", "ci_pipeline_runs_active"):
+            assert after.get(name) == {} != before.get(name), name
+        life.sees(ALPHA, run(3))
+        assert life.counts(ALPHA) == {"failed": 1, "success": 1}
+
+
+def test_a_first_start_shows_nothing(house):
+    """There is nothing to remember, and the state is well."""
+    with house.life(listing(ALPHA)) as life:
+        assert life.view(ALPHA) is None
+        assert life.page().value("pipeline_exporter_state_up") == 1
+    assert house.stored() == Stored(pipelines={}, projects={})
+
+
+def test_restarts_count_nothing_twice_and_lose_nothing(house):
+    """Whichever poll was the last before the end."""
+    answers = [
+        run(1, Status.RUNNING),
+        run(1),
+        run(2, Status.FAILED),
+        run(2, Status.RUNNING),
+        run(2),
+        run(4, Status.RUNNING),
+        run(5, Status.CANCELED),
+    ]
+    for answer in answers:
+        with house.life(listing(ALPHA)) as life:
+            life.sees(ALPHA, answer)
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, answers[-1])
+        view = life.view(ALPHA)
+        assert view is not None
+        assert view.tally is not None
+        assert life.counts(ALPHA) == {"success": 1, "failed": 1, "canceled": 1}
+        assert view.tally.retries[Status.SUCCESS] == 1
+        assert life.board(ALPHA).unresolved == 2
+
+
+def test_a_projects_histograms_are_shown_after_a_restart(house):
+    """And go on."""
+    stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
+    name = "ci_pipeline_stage_duration_seconds_count"
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
+        assert life.page().value(name, stage_name="build") == 1
+    with house.life(listing(ALPHA)) as life:
+        assert life.page().value(name, stage_name="build") == 1
+        life.sees(ALPHA, run(3, Status.SUCCESS, stages))
+        assert life.page().value(name, stage_name="build") == 2
+
+
+def test_other_buckets_begin_anew_and_counters_stay(house):
+    """Since the start that knows them."""
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1), run(2))
+    sections = {"run_duration_buckets": ["1m"], "created_series": True}
+    with house.life(listing(ALPHA), metrics=sections) as life:
+        page = life.page()
+        buckets = page.get("ci_pipeline_run_duration_seconds_bucket", status="success")
+        assert list(buckets.values()) == [0, 0]
+        (created,) = page.get("ci_pipeline_run_duration_seconds_created", status="success").values()
+        assert created == house.clock.now
+        assert life.counts(ALPHA) == {"success": 1}
+
+
+def test_a_project_is_known_by_what_the_vendor_calls_it(house):
+    """Under another name in the configuration its pipelines keep their past; what is the project's own begins anew."""
+    stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
+    with house.life(listing(ALPHA, name="old")) as life:
+        life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
+    with house.life(listing(ALPHA, name="new")) as life:
+        page = life.page()
+        assert page.value("ci_pipeline_runs_total", project="new", status="success") == 1
+        assert page.get("ci_pipeline_stage_duration_seconds_count") == {}
+
+
+@pytest.mark.parametrize(
+    "change", [{"project_id": "e" * 32}, {"endpoint": "http://127.0.0.1:2"}], ids=["project", "endpoint"]
+)
+def test_the_same_id_elsewhere_is_another_pipeline(house, change):
+    """It has no past."""
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1), run(2))
+    with house.life(listing(ALPHA, **change)) as life:
+        assert life.view(ALPHA) is None
+
+
+def test_entries_of_one_project_share_what_is_remembered(house):
+    """A pipeline that moves from one to the other takes its past along."""
+    one, two = listing(ALPHA, BETA, name="one"), listing(GAMMA, name="two")
+    with house.life(one, two) as life:
+        for identity in (ALPHA, BETA, GAMMA):
+            life.sees(identity, run(1), run(2))
+    one, two = listing(ALPHA, name="one"), listing(BETA, GAMMA, name="two")
+    with house.life(one, two) as life:
+        assert life.page().get("ci_pipeline_runs_total", status="success", project="two").keys() == {
+            (
+                ("pipeline", NAMES[identity]),
+                ("pipeline_id", identity),
+                ("project", "two"),
+                ("provider", "codearts"),
+                ("status", "success"),
+            )
+            for identity in (BETA, GAMMA)
+        }
+        assert life.counts(BETA) == {"success": 1}
+        life.keeps()
+    assert house.left(BETA) is None
+
+
+def test_without_a_store_nothing_survives_and_all_is_shown(house):
+    """Memory lasts as long as the process, also that of pipelines that leave."""
+    exporter = assemble(config(listing(ALPHA, BETA)), house.clock, {})
+    life = Life(exporter, house.clock)
+    board = life.board(ALPHA)
+    life.sees(ALPHA, run(1), run(2))
+    assert life.counts(ALPHA) == {"success": 1}
+    known = {view.pipeline.id: view.pipeline for view in board.views()}
+    board.update([], house.clock.now, house.clock.now)
+    life.keeps()
+    house.clock.now += DAY
+    board.update(known.values(), house.clock.now, house.clock.now)
+    assert life.counts(ALPHA) == {"success": 1}
+    assert life.page().get("pipeline_exporter_state_up") == {}
+    asyncio.run(exporter.archive.close())
+    assert not house.path.exists()
+
+
+# Saved, then shown
+
+
+def test_nothing_is_shown_before_it_is_on_the_disk(house, monkeypatch):
+    """A crash takes back nothing that anybody saw."""
+    during = []
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1))
+        save = Store.save
+
+        async def watched(store: Store, changes: Changes) -> None:
+            during.append(life.counts(ALPHA))
+            await save(store, changes)
+            during.append(life.counts(ALPHA))
+
+        monkeypatch.setattr(Store, "save", watched)
+        life.sees(ALPHA, run(2))
+        assert life.counts(ALPHA) == {"success": 1}
+    assert during == [{}, {}]
+
+
+def test_a_poll_that_teaches_nothing_writes_nothing(house, monkeypatch):
+    """Most of them do, also while one that left is remembered."""
+    leave(house)
+    written = []
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(2), run(3, Status.RUNNING))
+        write = Store.save
+
+        async def watched(store: Store, changes: Changes) -> None:
+            written.append(bool(changes))
+            await write(store, changes)
+
+        monkeypatch.setattr(Store, "save", watched)
+        life.sees(ALPHA, *[run(3, Status.RUNNING)] * 5)
+        assert not any(written)
+        life.sees(ALPHA, run(3))
+        assert any(written)
+
+
+@contextmanager
+def nowhere(house: House) -> Iterator[None]:
+    """The file is not where it was."""
+    aside = house.path.with_name("aside.db")
+    house.path.rename(aside)
+    yield
+    aside.rename(house.path)
+
+
+def test_what_cannot_be_saved_is_not_counted_and_nothing_is_lost(house, caplog):
+    """It is told once and shown; what came meanwhile is counted once, when it can be saved."""
+    caplog.set_level("INFO")
+    stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
+    name = "ci_pipeline_stage_duration_seconds_count"
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
+        for number in (3, 4):
+            before = life.page().value(name, stage_name="build")
+            assert before == number - 2
+            counts = life.counts(ALPHA)
+            with nowhere(house):
+                life.sees(ALPHA, *[run(number, Status.SUCCESS, stages)] * 3)
+                page = life.page()
+                assert page.value("pipeline_exporter_state_up") == 0
+                assert page.value("ci_pipeline_latest_finished_run_number") == number
+                assert page.value(name, stage_name="build") == before
+                assert life.counts(ALPHA) == counts
+            life.sees(ALPHA, *[run(number, Status.SUCCESS, stages)] * 3)
+            page = life.page()
+            assert page.value("pipeline_exporter_state_up") == 1
+            assert page.value(name, stage_name="build") == before + 1
+            assert life.counts(ALPHA) == {"success": number - 1}
+    told = [record for record in caplog.records if record.name == "exporter.state.repository"]
+    assert [(record.levelname, record.getMessage().partition(";")[2]) for record in told] == [
+        ("ERROR", " nothing is counted until it can be"),
+        ("INFO", ""),
+    ] * 2
+    assert str(house.path) in told[0].getMessage()
+    with house.life(listing(ALPHA)) as life:
+        assert life.counts(ALPHA) == {"success": 3}
+
+
+def test_a_state_that_cannot_be_written_stays_so_while_there_is_nothing_to_write(house, caplog):
+    """Only a save that works proves that it can be again: other projects' idle polls, and closer looks, do not."""
+    with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
+        life.sees(BETA, run(1))
+        with nowhere(house):
+            for number in range(3):
+                life.sees(ALPHA, run(1 + number))
+                life.keeps()
+                assert life.page().value("pipeline_exporter_state_up") == 0
+    assert [record.levelname for record in caplog.records if record.name == "exporter.state.repository"] == [
+        "ERROR"
+    ]
+
+
+def test_an_exporter_that_ends_while_nothing_can_be_saved_begins_where_it_was(house):
+    """What came meanwhile is unknown then, and learnt."""
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1), run(2, Status.RUNNING))
+        with nowhere(house):
+            life.sees(ALPHA, run(2), run(3))
+    with house.life(listing(ALPHA)) as life:
+        assert life.counts(ALPHA) == {}
+        life.sees(ALPHA, run(3))
+        assert life.counts(ALPHA) == {"success": 1}
+        assert life.board(ALPHA).unresolved == 1
+
+
+def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
+    """Each project's poll is one transaction."""
+    save = Store.save
+    full = True
+
+    async def failing(store: Store, changes: Changes) -> None:
+        if full and any(key.pipeline == ALPHA for key in changes.pipelines):
+            raise SaveError("the disk is full")
+        await save(store, changes)
+
+    with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
+        life.sees(ALPHA, run(1))
+        life.sees(BETA, run(1))
+        monkeypatch.setattr(Store, "save", failing)
+        life.sees(ALPHA, run(2))
+        life.sees(BETA, run(2))
+        assert (life.counts(ALPHA), life.counts(BETA)) == ({}, {"success": 1})
+        full = False
+        life.sees(ALPHA, run(2))
+        assert life.counts(ALPHA) == {"success": 1}
+
+
+# Saves that are not finished in time
+
+
+@contextmanager
+def late(monkeypatch: pytest.MonkeyPatch, *, written: bool = True) -> Iterator[None]:
+    """A disk on which each save counts as failed, and is written all the same, if `written`."""
+    save = Store.save
+
+    async def unfinished(store: Store, changes: Changes) -> None:
+        if written:
+            await save(store, changes)
+        raise SaveTimeoutError("the disk hangs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", unfinished)
+        yield
+
+
+STAGE = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
+OBSERVED = "ci_pipeline_stage_duration_seconds_count"
+
+
+def lists(life: Life, identity: str, *runs: Run) -> None:
+    """The run list is read, and saved."""
+    board = life.board(identity)
+    board.listed(identity, runs, Reach.COMPLETE, clock=life.now, now=life.now)
+    life.keeps(board)
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["written late", "failed late"])
+def test_rows_of_unfinished_save_are_restored_by_next_save(written, house, monkeypatch):
+    """Otherwise the file had a run in its pipeline's counters that the histogram of its project, saved later, lacks."""
+    listed = (run(3), run(2, Status.SUCCESS, STAGE), run(1))
+    with house.life(listing(ALPHA, BETA)) as life:
+        life.sees(ALPHA, run(1), run(3))
+        life.sees(BETA, run(1))
+        with late(monkeypatch, written=written):
+            lists(life, ALPHA, *listed)
+            assert life.page().value("pipeline_exporter_state_up") == 0
+        assert life.counts(ALPHA) == {"success": 1}
+        life.sees(BETA, run(2, Status.SUCCESS, STAGE))
+        page = life.page()
+        assert (page.value("pipeline_exporter_state_up"), page.value(OBSERVED, stage_name="build")) == (1, 1)
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert (life.counts(ALPHA), life.counts(BETA)) == ({"success": 1}, {"success": 1})
+        lists(life, ALPHA, *listed)
+        assert (life.counts(ALPHA), life.page().value(OBSERVED, stage_name="build")) == ({"success": 2}, 2)
+
+
+def test_exporter_killed_after_late_save_has_it_once(house, monkeypatch):
+    """Before any other save: the file is ahead of what was shown, which no counter shows."""
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1))
+        with late(monkeypatch):
+            life.sees(ALPHA, run(2, Status.SUCCESS, STAGE))
+            assert life.counts(ALPHA) == {}
+    with house.life(listing(ALPHA)) as life:
+        assert (life.counts(ALPHA), life.page().value(OBSERVED, stage_name="build")) == ({"success": 1}, 1)
+        life.sees(ALPHA, run(2, Status.SUCCESS, STAGE))
+        assert (life.counts(ALPHA), life.page().value(OBSERVED, stage_name="build")) == ({"success": 1}, 1)
+
+
+def in_file(house: House) -> set[str]:
+    """The ids of pipelines in the file of a running exporter."""
+    with closing(sqlite3.connect(house.path)) as other:
+        return {identity for (identity,) in other.execute("SELECT pipeline FROM pipeline")}
+
+
+def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
+    """Also by that of another project; then the pipeline is new again, as the page has it."""
+    with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
+        with late(monkeypatch):
+            life.sees(ALPHA, run(1))
+        assert in_file(house) == {ALPHA}
+        life.sees(BETA, run(1))
+        assert in_file(house) == {BETA}
+        life.sees(ALPHA, run(5))
+        assert life.counts(ALPHA) == {}
+    assert house.keeps() == {ALPHA, BETA}
+
+
+def test_pipeline_that_left_and_is_back_around_late_save_is_not_marked_as_left(house, monkeypatch):
+    """The mark of the late save would make it forgotten a week later, though it is watched."""
+    with house.life(listing(ALPHA, BETA)) as life:
+        for identity in (ALPHA, BETA):
+            life.sees(identity, run(1))
+    with house.life(listing(ALPHA)) as life:
+        board = life.board(ALPHA)
+        (own,) = [view.pipeline for view in board.views()]
+        with late(monkeypatch):
+            life.sees(ALPHA, run(2))
+        back = Pipeline(**{**msgspec.structs.asdict(own), "id": BETA, "name": NAMES[BETA]})
+        board.update([own, back], house.clock.now, house.clock.now)
+        life.sees(ALPHA, run(2))
+    assert house.left(BETA) is None
+
+
+# Records that cannot be read
+
+
+def test_a_record_that_cannot_be_read_costs_itself(house, caplog):
+    """It is told, its pipeline begins anew, the others go on; afterwards all is well."""
+    with house.life(listing(ALPHA, BETA)) as life:
+        for identity in (ALPHA, BETA):
+            life.sees(identity, run(1), run(2))
+    house.writes(pipelines={PipelineKey(place(project()), ALPHA): b"nonsense"})
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert caplog.messages == ["1 records of the state cannot be read: their counters begin anew"]
+        assert (life.view(ALPHA), life.counts(BETA)) == (None, {"success": 1})
+        life.sees(ALPHA, run(2), run(3))
+        assert life.counts(ALPHA) == {"success": 1}
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert (life.counts(ALPHA), life.counts(BETA)) == ({"success": 1}, {"success": 1})
+    assert len(caplog.messages) == 1
+
+
+def test_a_projects_histograms_that_cannot_be_read_begin_anew(house, caplog):
+    """Its pipelines go on."""
+    stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
+    house.writes(projects={ProjectKey(place(project()), "payments"): b"\x00"})
+    for _ in range(2):
+        with house.life(listing(ALPHA)) as life:
+            life.sees(ALPHA, run(2, Status.SUCCESS, stages))
+            assert life.page().get("ci_pipeline_stage_duration_seconds_count") == {}
+            assert life.counts(ALPHA) == {"success": 1}
+    assert len(caplog.messages) == 1
+
+
+def test_what_cannot_be_read_of_pipelines_that_nobody_watches_is_forgotten(house):
+    """Nobody could ever use it."""
+    house.writes(pipelines={PipelineKey(place(project()), BETA): b"nonsense"})
+    with house.life(listing(ALPHA)) as life:
+        life.keeps()
+    assert house.keeps() == set()
+
+
+def test_projects_that_save_together_delete_nothing_of_each_other(house):
+    """What one has just saved anew is not what the other is to forget."""
+    one, two = listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)
+    keys = {PipelineKey(place(one), ALPHA), PipelineKey(place(two), BETA)}
+    house.writes(pipelines=dict.fromkeys(keys, b"nonsense"))
+    with house.life(one, two) as life:
+        now = house.clock.now
+        for identity in (ALPHA, BETA):
+            life.board(identity).answered([identity], {identity: run(1)}, asked=now, now=now)
+        life.keeps(*reversed(life.exporter.boards))
+    assert house.stored().pipelines.keys() == keys
+
+
+# Pipelines that leave
+
+
+def leave(house: House) -> float:
+    """Two pipelines have a past; one leaves the configuration. Returns when."""
+    with house.life(listing(ALPHA, BETA)) as life:
+        for identity in (ALPHA, BETA):
+            life.sees(identity, run(1), run(2))
+    house.clock.now += 60
+    left = house.clock.now
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(2))
+    return left
+
+
+def test_a_pipeline_that_leaves_is_kept_as_one_that_left(house):
+    """Since the start that did not know it; later ones change nothing about that."""
+    left = leave(house)
+    assert house.left(BETA) == left
+    assert house.left(ALPHA) is None
+    house.clock.now += DAY
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(3))
+        assert life.view(BETA) is None
+    assert house.left(BETA) == left
+
+
+def test_a_pipeline_that_is_back_within_a_week_goes_on(house):
+    """A configuration that lost it for some days costs nothing; and it is marked no longer."""
+    leave(house)
+    house.clock.now += FORGET - 60
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert life.counts(BETA) == {"success": 1}
+        life.sees(BETA, run(3))
+        assert life.counts(BETA) == {"success": 2}
+    assert house.left(BETA) is None
+    house.clock.now += 2 * FORGET
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert life.counts(BETA) == {"success": 2}
+
+
+def test_a_pipeline_that_is_back_after_a_week_is_new(house):
+    """Also if nobody was there to forget it."""
+    leave(house)
+    house.clock.now += FORGET + 60
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert life.view(BETA) is None
+        life.sees(BETA, run(2), run(3))
+        assert life.counts(BETA) == {"success": 1}
+    with house.life(listing(ALPHA, BETA)) as life:
+        assert life.counts(BETA) == {"success": 1}
+
+
+def test_a_pipeline_that_left_is_forgotten_after_a_week(house):
+    """With the next poll, whether the exporter was there all the time or not."""
+    leave(house)
+    with house.life(listing(ALPHA)) as life:
+        house.clock.now += FORGET - 60
+        life.sees(ALPHA, run(2))
+        assert set(life.exporter.archive.past(config(listing(ALPHA)).projects[0]).away) == {BETA}
+        house.clock.now += 120
+        life.sees(ALPHA, run(2))
+    assert house.keeps() == {ALPHA}
+    house.path.unlink()
+    leave(house)
+    house.clock.now += FORGET + 60
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(2))
+    assert house.keeps() == {ALPHA}
+
+
+def test_a_project_that_leaves_leaves_with_all_its_pipelines(house):
+    """It is forgotten by whoever is left."""
+    other = listing(BETA, name="other", project_id="e" * 32)
+    with house.life(listing(ALPHA), other) as life:
+        for identity in (ALPHA, BETA):
+            life.sees(identity, run(1), run(2))
+    with house.life(listing(ALPHA)) as life:
+        life.sees(ALPHA, run(2))
+        house.clock.now += FORGET + 60
+        life.sees(ALPHA, run(2))
+    assert house.keeps() == {ALPHA}
+    with house.life(listing(ALPHA), other) as life:
+        assert life.view(BETA) is None
+
+
+def test_projects_save_together_that_pipelines_are_back(house):
+    """Each poll saves all of that; it is saved once."""
+    leave(house)
+    one, two = listing(ALPHA, BETA), listing(GAMMA, name="two", project_id="e" * 32)
+    with house.life(one, two) as life:
+        life.keeps()
+        life.keeps()
+    assert house.left(BETA) is None
+
+
+def test_that_a_pipeline_left_is_saved_when_it_can_be(house):
+    """With the next save that works."""
+    with house.life(listing(ALPHA, BETA)) as life:
+        for identity in (ALPHA, BETA):
+            life.sees(identity, run(1))
+    with house.life(listing(ALPHA)) as life:
+        with nowhere(house):
+            life.sees(ALPHA, run(2))
+        life.sees(ALPHA, run(2))
+    assert house.left(BETA) is not None
+
+
+def test_what_another_shard_has_is_forgotten_at_once(house):
+    """If it ever comes back, its runs were counted there meanwhile."""
+    ids = (ALPHA, BETA, GAMMA)
+    with house.life(listing(*ids)) as life:
+        for identity in ids:
+            life.sees(identity, run(1), run(2))
+    shard = Shard(0, 2)
+    own = {identity for identity in ids if shard.owns("codearts", PROJECT_ID, identity)}
+    assert 0 < len(own) < len(ids)
+    with house.life(listing(*ids), shard=shard) as life:
+        for identity in own:
+            assert life.counts(identity) == {"success": 1}
+        life.keeps()
+        life.keeps()
+    assert house.keeps() == own
+    with house.life(listing(*ids)) as life:
+        assert {view.pipeline.id for board in life.exporter.boards for view in board.views()} == own
+
+
+# Names, and what was discovered
+
+
+def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> None:
+    """An exporter polls a cloud before each of these."""
+    store, stored = Store.open(house.path, house.clock.now)
+
+    async def polls() -> None:
+        exporter = assemble(config(own), house.clock, {}, store=store, stored=stored)
+        life = Life(exporter, house.clock)
+        try:
+            # As the daemon does, before anything is asked.
+            await exporter.publisher.publish()
+            for look in then:
+                look(life)
+                await exporter.pollers[0].tick()
+                house.clock.now += 60
+        finally:
+            await exporter.pollers[0].close()
+            await exporter.archive.close()
+
+    asyncio.run(polls())
+
+
+def nothing(_: Life) -> None:
+    """Nobody looks."""
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """A small cloud that stands still."""
+    codearts = CodeArts(World(pipelines=5))
+    moment = codearts.world.start + 30 * DAY
+    codearts.clock = lambda: moment
+    with running(codearts.app) as url:
+        yield Cloud(codearts, url)
+
+
+def shown_names(life: Life) -> dict[str, str]:
+    """The names of what is shown, by id."""
+    page = Samples(shown(life.exporter))
+    return {dict(labels)["pipeline_id"]: dict(labels)["pipeline"] for labels in page.get("ci_pipeline_info")}
+
+
+@pytest.mark.parametrize("discovers", [True, False], ids=["discovered", "listed without names"])
+def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud, discovers):
+    """A restart while the cloud is down shows what was there."""
+    names = {one.id: one.name for one in cloud.codearts.world.pipelines}
+    own = cloud.project(pipelines=[] if discovers else list(names))
+    ticks(house, own, nothing, nothing)
+    cloud.codearts.mischief = Mischief.SERVER_ERROR
+    seen = []
+    ticks(house, own, *[lambda life: seen.append(shown_names(life))] * 2)
+    assert seen == [names, names]
+
+
+def test_what_was_discovered_and_is_gone_leaves_as_ever(house, cloud):
+    """After two complete listings without it, also if it went while nobody looked."""
+    gone = cloud.codearts.world.pipelines[0].id
+    own = cloud.project(pipelines=[], discover={"interval": "60s"})
+    ticks(house, own, nothing, nothing)
+    cloud.codearts.deleted.add(gone)
+    seen = []
+    ticks(house, own, *[lambda life: seen.append(gone in shown_names(life))] * 3)
+    assert seen == [True, True, False]
+    seen.clear()
+    ticks(house, own, *[lambda life: seen.append(gone in shown_names(life))] * 2)
+    assert seen == [False, False]
+
+
+def test_what_is_excluded_since_is_not_back(house, cloud):
+    """The configuration of today decides, not the listing of yesterday."""
+    first, second = cloud.codearts.world.pipelines[:2]
+    ticks(house, cloud.project(pipelines=[]), nothing, nothing)
+    own = cloud.project(pipelines=[], discover={"exclude": [first.name]})
+    seen = []
+    ticks(
+        house, own, lambda life: seen.append(shown_names(life)), lambda life: seen.append(shown_names(life))
+    )
+    assert all(first.id not in names and second.id in names for names in seen)
