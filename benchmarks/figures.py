@@ -54,10 +54,10 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
     stall: float
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes resident above the bare process."""
 
-    boards: int
+    trackers: int
     """Before any page."""
     rest: int
     """With pages of one format, plain and with gzip, after publications of all shares."""
@@ -76,9 +76,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     first: float
     """Seconds until who asks first has its page."""
     publications: list[Publication]
-    memory: Memory
+    memory: Snapshot
     scrapes: list[Scrapes]
-    busy: list[Busy]
+    needs_attention: list[Busy]
     generate_latest: float | None
     """Seconds that prometheus-client takes for a page of the same samples."""
 
@@ -112,8 +112,8 @@ def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
         )
     yield (
         "memory of the boards, before any page",
-        f"{memory.boards / 1e6:.0f} MB",
-        f"{memory.boards / page:.2f} times the page",
+        f"{memory.trackers / 1e6:.0f} MB",
+        f"{memory.trackers / page:.2f} times the page",
     )
     yield "first request, until it has its page", milliseconds(figures.first), ""
     idle = {}
@@ -132,11 +132,11 @@ def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
                 milliseconds(figures.generate_latest),
                 f"{figures.generate_latest / one.page.p50:.0f} times a gzip scrape (target 200)",
             )
-    for busy in figures.busy:
+    for needs_attention in figures.needs_attention:
         yield (
-            f"scrape, {'gzip' if busy.gzip else 'plain'}, while {busy.publications} pages are published: p50, p99",
-            f"{milliseconds(busy.page.p50)}, {milliseconds(busy.page.p99)}",
-            f"p99 {busy.page.p99 / idle[busy.gzip]:.2f} times the idle p50 (target 3); longest stall {milliseconds(busy.stall)}",
+            f"scrape, {'gzip' if needs_attention.gzip else 'plain'}, while {needs_attention.publications} pages are published: p50, p99",
+            f"{milliseconds(needs_attention.page.p50)}, {milliseconds(needs_attention.page.p99)}",
+            f"p99 {needs_attention.page.p99 / idle[needs_attention.gzip]:.2f} times the idle p50 (target 3); longest stall {milliseconds(needs_attention.stall)}",
         )
     for each in figures.publications:
         yield (

@@ -74,9 +74,9 @@ def measured(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: 
         httpx.Client(trust_env=False, timeout=60, base_url=address) as client,
     ):
         for _ in range(turns):
-            before, began = _cpu(process), time.perf_counter()
+            before, epoch_start = _cpu(process), time.perf_counter()
             pages = [client.get("/probe", params=probe).raise_for_status().content for probe in probes]
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - epoch_start)
             cpu.append(_cpu(process) - before)
         memory = resident(process)
     series = sum(line.startswith(b"ci_") for page in pages for line in page.splitlines())

@@ -39,10 +39,10 @@ def unit() -> float:
     """CPU seconds of a piece of work that is always the same, and of the kind that rendering is."""
 
     def once() -> float:
-        began = time.process_time()
+        epoch_start = time.process_time()
         "".join(
             [f'ci_pipeline_up{{pipeline="{number}"}} {number / 7!r}\n' for number in range(20_000)]
         ).encode()
-        return time.process_time() - began
+        return time.process_time() - epoch_start
 
     return min(once() for _ in range(3))

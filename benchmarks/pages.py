@@ -32,7 +32,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmarks.figures import Busy, Figures, Memory, Publication, Scrapes, Spread, report
+from benchmarks.figures import Busy, Figures, Publication, Scrapes, Snapshot, Spread, report
 from benchmarks.machine import apart, peak, resident, unit
 from benchmarks.state import Cloud, settings
 from exporter.app import runtime
@@ -41,7 +41,7 @@ from exporter.app.daemon import Server, listen
 from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.exposition import Format, Variant
-from exporter.metrics.catalogue import PIPELINE_LABELS, Family, Type, catalogue
+from exporter.metrics.catalogue import PIPELINE_LABELS, Family, MetricType, catalogue
 from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
 from exporter.web.routes import application
@@ -70,22 +70,22 @@ class Bench:
     def __init__(self, pipelines: int) -> None:
         self.cloud = Cloud(pipelines)
         self.exporter = assemble(settings(self.cloud, Path("unused")), SystemClock())
-        (self.board,) = self.exporter.boards
+        (self.tracker,) = self.exporter.trackers
         self.publisher = self.exporter.publisher
         self.tell(self.cloud.ids)
-        self.board.saved(self.cloud.ids)
+        self.tracker.saved(self.cloud.ids)
         for status in (Status.FAILED, Status.SUCCESS, None):
             self.go_on(self.cloud.ids, status)
 
     def tell(self, ids: Sequence[str]) -> None:
         """Tell the board the latest runs of some pipelines."""
-        self.board.answered(ids, self.cloud.latest, asked=self.cloud.now, now=self.cloud.now)
+        self.tracker.answered(ids, self.cloud.latest, asked=self.cloud.now, now=self.cloud.now)
 
     def go_on(self, ids: Sequence[str], status: Status | None = None) -> None:
         """Some have a new run, of which the board is told, and that it is safe."""
         self.cloud.go_on(ids, status)
         self.tell(ids)
-        self.board.saved(ids)
+        self.tracker.saved(ids)
 
     async def refresh(self, share: float) -> None:
         """All are asked about, of which a share has a new run; then a page is published."""
@@ -95,7 +95,7 @@ class Bench:
         for start in range(0, len(ids), CHUNK):
             self.tell(ids[start : start + CHUNK])
             await asyncio.sleep(PAUSE)
-        self.board.saved(changed)
+        self.tracker.saved(changed)
         await self.publisher.publish()
 
     @contextlib.asynccontextmanager
@@ -159,9 +159,9 @@ async def published(bench: Bench, share: float) -> Publication:
     bench.go_on(bench.cloud.some(round(share * len(bench.cloud.ids))))
     before = unit()
     async with Stall().watching() as stall:
-        began, cpu = time.perf_counter(), time.process_time()
+        epoch_start, cpu = time.perf_counter(), time.process_time()
         await bench.publisher.publish()
-        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        seconds, cpu = time.perf_counter() - epoch_start, time.process_time() - cpu
         await asyncio.sleep(0.002)
     fixed = (before + unit()) / 2
     return Publication(changed=share, cpu=cpu, unit=fixed, seconds=seconds, stall=stall.longest)
@@ -186,15 +186,15 @@ async def scraped_while_busy(bench: Bench, port: int, variant: Variant, rounds: 
 
 async def measure(pipelines: int) -> Figures:
     """Measure one size, in a fresh process."""
-    runtime.prepare()
+    runtime.tune()
     bare = resident()
     bench = Bench(pipelines)
-    runtime.tidy()
-    boards = resident() - bare
+    runtime.collect_garbage()
+    trackers = resident() - bare
     await bench.publisher.publish()
-    began = time.perf_counter()
+    epoch_start = time.perf_counter()
     zipped = (await bench.publisher.body(ZIPPED)).length
-    first = time.perf_counter() - began
+    first = time.perf_counter() - epoch_start
     publications = [await published(bench, share) for share in (0.0, 0.01, 0.01, 0.01, 1.0, 0.0)]
     plain = await bench.publisher.body(PLAIN)
     series = sum(line.startswith(b"ci_") for chunk in plain.chunks for line in chunk.splitlines())
@@ -202,8 +202,8 @@ async def measure(pipelines: int) -> Figures:
     del plain
     for share in (0.01, 1.0, 0.01):
         await published(bench, share)
-    memory = Memory(boards=boards, rest=resident() - bare, peak=peak() - bare)
-    scrapes, busy = [], []
+    memory = Snapshot(trackers=trackers, rest=resident() - bare, peak=peak() - bare)
+    scrapes, needs_attention = [], []
     rounds = max(5, min(200, 1_000_000 // pipelines))
     async with bench.serving() as port:
         for clients in (1, CLIENTS):
@@ -217,7 +217,7 @@ async def measure(pipelines: int) -> Figures:
         for variant in (ZIPPED, PLAIN):
             # Long enough for several publications.
             some = 10 * rounds if variant.gzip else rounds
-            busy.append(await scraped_while_busy(bench, port, variant, some))
+            needs_attention.append(await scraped_while_busy(bench, port, variant, some))
     return Figures(
         pipelines=pipelines,
         series=series,
@@ -227,8 +227,8 @@ async def measure(pipelines: int) -> Figures:
         publications=publications,
         memory=memory,
         scrapes=scrapes,
-        busy=busy,
-        generate_latest=oracle(bench.board.views()) if pipelines <= ORACLE else None,
+        needs_attention=needs_attention,
+        generate_latest=oracle(bench.tracker.views()) if pipelines <= ORACLE else None,
     )
 
 
@@ -251,20 +251,20 @@ def oracle(views: Sequence[View]) -> float:
     registry = CollectorRegistry()
     registry.register(_Made([_family(family, views) for family in catalogue(metrics).pipelines]))
     gc.freeze()
-    began = time.perf_counter()
+    epoch_start = time.perf_counter()
     generate_latest(registry)
-    return time.perf_counter() - began
+    return time.perf_counter() - epoch_start
 
 
 def _family(family: Family[View], views: Sequence[View]) -> Metric:
     names = (*PIPELINE_LABELS, *family.labels)
     made: Metric
     match family.type:
-        case Type.GAUGE | Type.INFO:
+        case MetricType.GAUGE | MetricType.INFO:
             made = GaugeMetricFamily(family.name, family.help, labels=names)
-        case Type.COUNTER:
+        case MetricType.COUNTER:
             made = CounterMetricFamily(family.name, family.help, labels=names)
-        case Type.HISTOGRAM:
+        case MetricType.HISTOGRAM:
             made = HistogramMetricFamily(family.name, family.help, labels=names)
     bounds = [floatToGoString(bound) for bound in (*family.bounds, math.inf)]
     for view in views:

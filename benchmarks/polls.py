@@ -40,9 +40,9 @@ from benchmarks.json_exporter import Peer
 from benchmarks.machine import apart, forget_peak, peak, resident, unit
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
-from exporter.client.api_client import Answer, Api
+from exporter.client.api_client import ApiClient, ApiResponse
 from exporter.exposition import Format, Variant
-from exporter.providers.protocol import Call
+from exporter.providers.protocol import ApiRequest
 from exporter.settings.settings import Config
 from exporter.simulator import serve
 
@@ -81,7 +81,7 @@ class Refresh(msgspec.Struct, frozen=True):
         return self.seconds / self.loads
 
 
-class Memory(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True):
     """Bytes that a whole exporter has in memory, beyond what the process had before."""
 
     rest: int
@@ -105,7 +105,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     first_page: float
     """Seconds from the first request to the first complete page, by the clock, with HTTP."""
     refreshes: tuple[Refresh, ...]
-    memory: Memory
+    memory: Snapshot
     """Without HTTP."""
     peer: Peer | None
     """What json_exporter takes, where it was given."""
@@ -269,28 +269,30 @@ class Start(msgspec.Struct, frozen=True):
     """Bytes of the page."""
 
 
-async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[list[Refresh], Start, Memory]:
+async def refreshed(
+    cloud: Cloud, url: str, turns: int, *, http: bool
+) -> tuple[list[Refresh], Start, Snapshot]:
     """Refreshes of every kind, the start, and the memory that is taken."""
     answers_of(cloud)
-    runtime.tidy()
+    runtime.collect_garbage()
     forget_peak()
     before = resident()
     clock = Clock()
     exporter = assemble(settings(cloud, url), clock)
     await exporter.publisher.body(PAGE)
     found = []
-    handed = patch.object(Api, "send", without_http(cloud, clock))
+    handed = patch.object(ApiClient, "send", without_http(cloud, clock))
     if http:
         await tell(url, 0.0, clock.now)
     else:
         handed.start()
     try:
-        began, cpu_before = time.perf_counter(), time.process_time()
+        epoch_start, cpu_before = time.perf_counter(), time.process_time()
         await exporter.pollers[0].tick()
-        used, seconds = time.process_time() - cpu_before, time.perf_counter() - began
+        used, seconds = time.process_time() - cpu_before, time.perf_counter() - epoch_start
         page = sum(len(block.data) for block in exporter.publisher.exposition.blocks(PAGE.form))
         start = Start(used, seconds, unit(), page)
-        runtime.tidy()
+        runtime.collect_garbage()
         for name, share in SHARES.items():
             ours, theirs, units = [], [], []
             for _ in range(turns):
@@ -304,9 +306,9 @@ async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[
                 gc.collect()
                 theirs.append(cpu(partial(load, bodies)))
                 gc.collect()
-                began = time.process_time()
+                epoch_start = time.process_time()
                 await exporter.pollers[0].tick()
-                ours.append(time.process_time() - began)
+                ours.append(time.process_time() - epoch_start)
                 units.append(unit())
             if not exporter.pollers[0].up:
                 raise RuntimeError("a poll failed")
@@ -317,7 +319,7 @@ async def refreshed(cloud: Cloud, url: str, turns: int, *, http: bool) -> tuple[
         if not http:
             handed.stop()
         await exporter.pollers[0].close()
-    return found, start, Memory(rest, peak() - before)
+    return found, start, Snapshot(rest, peak() - before)
 
 
 def load(bodies: Sequence[bytes]) -> None:
@@ -328,9 +330,9 @@ def load(bodies: Sequence[bytes]) -> None:
 
 def cpu(work: Callable[[], object]) -> float:
     """CPU seconds of some work."""
-    began = time.process_time()
+    epoch_start = time.process_time()
     work()
-    return time.process_time() - began
+    return time.process_time() - epoch_start
 
 
 def chunks(cloud: Cloud) -> list[Sequence[str]]:
@@ -343,13 +345,13 @@ def answers_of(cloud: Cloud) -> list[bytes]:
     return [cloud.answer(orjson.dumps(ids)) for ids in chunks(cloud)]
 
 
-def without_http(cloud: Cloud, clock: Clock) -> Callable[[Api, Call], Any]:
-    """What stands for `Api.send`: the answer is there, and judged as one that came."""
+def without_http(cloud: Cloud, clock: Clock) -> Callable[[ApiClient, ApiRequest], Any]:
+    """What stands for `ApiClient.send`: the answer is there, and judged as one that came."""
 
-    async def send(api: Api, call: Call) -> Answer:
+    async def send(api: ApiClient, call: ApiRequest) -> ApiResponse:
         body = cloud.answer(call.body)
-        api._provider.fault(call, 200, {}, body)  # noqa: SLF001  # judged as it would be
-        return Answer(body, clock.now, clock.now, "200")
+        api._provider.failure(call, 200, {}, body)  # noqa: SLF001  # judged as it would be
+        return ApiResponse(body, clock.now, clock.now, "200")
 
     return send
 
@@ -459,7 +461,7 @@ def main() -> int:
     parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.alone:
-        runtime.prepare()
+        runtime.tune()
         one = measured(flags.alone, flags.turns, flags.json_exporter)
         sys.stdout.buffer.write(msgspec.json.encode(one))
         return 0

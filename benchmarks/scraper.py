@@ -18,7 +18,7 @@ _BUFFER = 1 << 20
 def read(connection: socket.socket, request: bytes) -> float:
     """Seconds from the request to the last byte of the answer."""
     buffer = bytearray(_BUFFER)
-    began = time.perf_counter()
+    epoch_start = time.perf_counter()
     connection.sendall(request)
     head = b""
     while b"\r\n\r\n" not in head:
@@ -37,7 +37,7 @@ def read(connection: socket.socket, request: bytes) -> float:
         if not received:
             raise RuntimeError("the connection was closed")
         left -= received
-    return time.perf_counter() - began
+    return time.perf_counter() - epoch_start
 
 
 def scrape(port: int, clients: int, rounds: int, requests: list[str]) -> dict[str, list[float]]:

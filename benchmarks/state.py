@@ -29,7 +29,7 @@ from exporter.core.clock import SystemClock
 from exporter.core.model import Run, Stage, Status, Trigger
 from exporter.exposition import Format, Variant
 from exporter.settings.settings import Config
-from exporter.state.sqlite import Changes, Store, Stored
+from exporter.state.sqlite import Changes, SqliteStore, StoredState
 from exporter.tracking.ledger import KEPT
 
 TRANSACTION = 0.050
@@ -65,9 +65,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """How many of them have a new run at each poll."""
     polls: int
     transaction: Spread
-    """From the call of `Store.save` until all is on the disk."""
+    """From the call of `SqliteStore.save` until all is on the disk."""
     keep: Spread
-    """All of `Archive.keep`: what changed is found, written as bytes, saved, and shown."""
+    """All of `StateRepository.keep`: what changed is found, written as bytes, saved, and shown."""
     record: float
     """Bytes that are saved of a pipeline, on the average."""
     file: int
@@ -88,7 +88,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     sqlite: str
 
 
-class Timed(Store):
+class Timed(SqliteStore):
     """A store that tells how long its saves took."""
 
     def __init__(self, *parts: Any) -> None:
@@ -99,9 +99,9 @@ class Timed(Store):
 
     async def save(self, changes: Changes) -> None:
         """Save, and look at the clock."""
-        began = time.perf_counter()
+        epoch_start = time.perf_counter()
         await super().save(changes)
-        self.seconds.append(time.perf_counter() - began)
+        self.seconds.append(time.perf_counter() - epoch_start)
         self.records += map(len, changes.pipelines.values())
 
 
@@ -149,8 +149,8 @@ class Cloud:
 
     def answer(self, exporter: Exporter) -> None:
         """All are asked about."""
-        (board,) = exporter.boards
-        board.answered(self.ids, self.latest, asked=self.now, now=self.now)
+        (tracker,) = exporter.trackers
+        tracker.answered(self.ids, self.latest, asked=self.now, now=self.now)
 
 
 def settings(cloud: Cloud, path: Path) -> Config:
@@ -175,7 +175,7 @@ def settings(cloud: Cloud, path: Path) -> Config:
     )
 
 
-def open_state(config: Config) -> tuple[Timed, Stored]:
+def open_state(config: Config) -> tuple[Timed, StoredState]:
     """The state, and what it holds."""
     store, stored = Timed.open(Path(config.state.path or ""), time.time())
     return cast("Timed", store), stored
@@ -183,12 +183,12 @@ def open_state(config: Config) -> tuple[Timed, Stored]:
 
 def flush(file: Path) -> float:
     """Seconds to have a page on the disk."""
-    began = time.perf_counter()
+    epoch_start = time.perf_counter()
     with file.open("wb") as page:
         page.write(bytes(4096))
         page.flush()
         os.fsync(page.fileno())
-    return time.perf_counter() - began
+    return time.perf_counter() - epoch_start
 
 
 def bytes_of(*files: Path) -> int:
@@ -205,27 +205,27 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     config = settings(cloud, path)
     store, stored = open_state(config)
     exporter = assemble(config, SystemClock(), store=store, stored=stored)
-    (board,) = exporter.boards
+    (tracker,) = exporter.trackers
     # Each pipeline has seen success and failure, and all the runs that are kept one by one.
     cloud.answer(exporter)
     for count in range(KEPT + 2):
         cloud.go_on(cloud.ids, {0: Status.FAILED, 1: Status.SUCCESS}.get(count))
         cloud.answer(exporter)
     gc.collect()
-    await exporter.archive.keep(board)
+    await exporter.repository.keep(tracker)
     (first,) = store.seconds
     largest = 0
     keep = []
     for _ in range(polls):
         cloud.go_on(cloud.some(changed))
         cloud.answer(exporter)
-        began = time.perf_counter()
-        await exporter.archive.keep(board)
-        keep.append(time.perf_counter() - began)
+        epoch_start = time.perf_counter()
+        await exporter.repository.keep(tracker)
+        keep.append(time.perf_counter() - epoch_start)
         largest = max(largest, bytes_of(*files))
-    await exporter.archive.close()
+    await exporter.repository.close()
     size = bytes_of(*files)
-    del exporter, board
+    del exporter, tracker
     gc.collect()
     moments = [time.perf_counter()]
     store_again, stored = open_state(config)
@@ -237,7 +237,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     shown = b"".join(page.chunks).count(b"\nci_pipeline_latest_finished_run_number{")
     if shown != pipelines:
         raise RuntimeError(f"{shown} of {pipelines} pipelines came back")
-    await again.archive.close()
+    await again.repository.close()
     return Figures(
         pipelines=pipelines,
         changed=changed,

@@ -29,7 +29,7 @@ from exporter.core.clock import SystemClock
 from exporter.core.redaction import redact
 from exporter.core.shard import SHARDS, Shard, chosen
 from exporter.exposition import Body, Format, Variant
-from exporter.polling.membership import no_member
+from exporter.polling.membership import membership_hint
 from exporter.settings.settings import Config, ConfigError, load
 from exporter.state.sqlite import StateError
 
@@ -204,7 +204,7 @@ def _once(flags: argparse.Namespace) -> int:
 
 async def _poll_once(config: Config, shard: Shard | None) -> tuple[Exporter, Body]:
     exporter = assemble(config, SystemClock(), shard=shard)
-    total = sum(len(board.ids) for board in exporter.boards)
+    total = sum(len(tracker.ids) for tracker in exporter.trackers)
     with _progress_bar(None if any(project.discovery for project in config.projects) else total) as bar:
         async with asyncio.TaskGroup() as polls:
             for poller in exporter.pollers:
@@ -237,21 +237,23 @@ async def _print_pipelines(config: Config) -> int:
                 found = await poller.discover()
         except ApiError as error:
             _log.error(
-                "%s: %s", project.name, error, extra={"project": project.name, "code": error.fault.code}
+                "%s: %s", project.name, error, extra={"project": project.name, "code": error.failure.code}
             )
             code = 1
             continue
         finally:
             await poller.close()
-        wanted = {identity: name for identity, name in found.items() if _takes(project, name)}
+        missing_numbers = {identity: name for identity, name in found.items() if _takes(project, name)}
         if not found:
-            _log.error(no_member(project), extra={"project": project.name})
+            _log.error(membership_hint(project), extra={"project": project.name})
             code = 1
         others = (
-            f", {len(found) - len(wanted)} others do not match discover" if len(wanted) < len(found) else ""
+            f", {len(found) - len(missing_numbers)} others do not match discover"
+            if len(missing_numbers) < len(found)
+            else ""
         )
-        print(f"# {project.name}: {len(wanted)} pipelines{others}")
-        entries = [_entry(identity, name) for identity, name in wanted.items()]
+        print(f"# {project.name}: {len(missing_numbers)} pipelines{others}")
+        entries = [_entry(identity, name) for identity, name in missing_numbers.items()]
         print(yaml.safe_dump({"pipelines": entries}, sort_keys=False, allow_unicode=True))
     return code
 
@@ -262,7 +264,7 @@ def _entry(identity: str, name: str) -> object:
 
 
 def _takes(project: ProjectSection, name: str) -> bool:
-    return project.discovery is None or project.discovery.takes(name)
+    return project.discovery is None or project.discovery.matches(name)
 
 
 def _demo(flags: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from exporter.app.bootstrap import Exporter, assemble
 from exporter.app.daemon import open_state
 from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
-from exporter.simulator import CodeArts, Drama, Flow, Odds, Story, World, running
+from exporter.simulator import CodeArts, FaultRates, Flow, Scenario, ScenarioGenerator, World, running
 from exporter.tracking.project import bounds
 from tests.drivers.audit import Audit, Verdict
 from tests.drivers.killing import kill_often
@@ -43,7 +43,7 @@ class Life:
     Each time it begins with the next of some configurations of the same project.
     """
 
-    def __init__(self, configs: Sequence[Config], clock: FakeClock, story: Story) -> None:
+    def __init__(self, configs: Sequence[Config], clock: FakeClock, story: Scenario) -> None:
         self._story = story
         self._configs = cycle(configs)
         self._clock = clock
@@ -71,13 +71,13 @@ class Life:
         if self._exporter is not None:
             for poller in self._exporter.pollers:
                 await poller.close()
-            await self._exporter.archive.close()
+            await self._exporter.repository.close()
             self._exporter = None
 
     @property
     def unresolved(self) -> int:
         """Runs that are still to be learnt."""
-        return sum(board.unresolved for board in self.exporter.boards)
+        return sum(tracker.unresolved for tracker in self.exporter.trackers)
 
 
 def settings(cloud: CodeArts | Flow, url: str, state: Path | None, *, concurrency: int = 4) -> list[Config]:
@@ -105,10 +105,10 @@ def settings(cloud: CodeArts | Flow, url: str, state: Path | None, *, concurrenc
     ]
 
 
-def begun(name: str, world: World, clock: FakeClock) -> tuple[Story, CodeArts | Flow]:
+def begun(name: str, world: World, clock: FakeClock) -> tuple[Scenario, CodeArts | Flow]:
     """The cloud of that name on a world, and the story that it tells."""
     if name == "codearts":
-        story = Story(world)
+        story = Scenario(world)
         return story, CodeArts(world, clock=clock.time, runs=story)
     outlined = Outlined(world)
     outlined.cloud = Flow(world, clock=clock.time, runs=outlined)
@@ -149,14 +149,14 @@ def ids(cloud: CodeArts | Flow) -> dict[str, str] | None:
 async def live(
     life: Life,
     clock: FakeClock,
-    drama: Drama,
+    drama: ScenarioGenerator,
     audit: Callable[[], Audit],
     config: Config,
     *,
     days: float,
     restarts: float,
     misreports: float,
-    story: Story,
+    story: Scenario,
     tell: Callable[[str], object],
 ) -> Verdict:
     """Play so many days, with `restarts` and `misreports` a day, then wait until all is learnt.
@@ -185,8 +185,8 @@ async def live(
     while clock.now < end:
         await life.tick()
         clock.now += INTERVAL
-    views = [view for board in life.exporter.boards for view in board.views()]
-    projects = [view for board in life.exporter.boards if (view := board.project_view()) is not None]
+    views = [view for tracker in life.exporter.trackers for view in tracker.views()]
+    projects = [view for tracker in life.exporter.trackers if (view := tracker.project_view()) is not None]
     return auditor.check(views, projects, bounds(config.metrics))
 
 
@@ -210,9 +210,9 @@ def killed(kills: int, seed: int) -> int:
     print(f"{kills} kills in {time.monotonic() - started:.0f} s")
     for name in ("deaf", "pages", "true", "accounted", "missed", "lost", "double"):
         print(f"{name:12}{getattr(count, name):10}")
-    for fault in count.faults[:20]:
+    for fault in count.failures[:20]:
         print(fault)
-    return 1 if count.faults or count.missed or count.lost or count.double else 0
+    return 1 if count.failures or count.missed or count.lost or count.double else 0
 
 
 def main() -> int:
@@ -235,12 +235,12 @@ def main() -> int:
         return killed(flags.kills, flags.seed)
     world = World(seed=flags.seed, pipelines=flags.pipelines)
     clock = FakeClock(world.start + DAY)
-    odds = Odds.none() if flags.calm else Odds()
+    odds = FaultRates.none() if flags.calm else FaultRates()
     if flags.cloud == "flow":
         # Its runs have no other id than their number, which never begins anew.
         odds = replace(odds, reset=0.0, recreated=0.0)
     story, cloud = begun(flags.cloud, world, clock)
-    drama = Drama(story, flags.seed, odds)
+    drama = ScenarioGenerator(story, flags.seed, odds)
     drama.play(clock.now)
     started = time.monotonic()
     # A page a tick would cost more than all the rest, and nobody would look at it.
@@ -271,9 +271,9 @@ def main() -> int:
     print(f"{flags.pipelines} pipelines, {flags.days:g} days in {seconds:.0f} s")
     for name in ("true", "accounted", "missed", "doubtful", "unexplained", "double"):
         print(f"{name:12}{getattr(verdict, name):10}")
-    for fault in verdict.faults[:20]:
+    for fault in verdict.failures[:20]:
         print(fault)
-    return 1 if verdict.faults or verdict.double or verdict.unexplained else 0
+    return 1 if verdict.failures or verdict.double or verdict.unexplained else 0
 
 
 if __name__ == "__main__":

@@ -6,26 +6,26 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from exporter.client.api_client import Api
+from exporter.client.api_client import ApiClient
 from exporter.client.bodies import Bodies
-from exporter.client.credential_state import Bars, Credential
-from exporter.client.rate_limiter import Budget
-from exporter.client.transport import Transport, tls_context
+from exporter.client.credential_state import CredentialState, Lockouts
+from exporter.client.rate_limiter import RateLimiter
+from exporter.client.transport import TransportOptions, tls_context
 from exporter.config.section import ProjectSection, Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.exposition import Exposition, own_series
 from exporter.exposition.publisher import Publisher
 from exporter.metrics.catalogue import catalogue
-from exporter.polling.membership import Claims, Membership
+from exporter.polling.membership import Membership, OwnershipRegistry
 from exporter.polling.poller import Poller
-from exporter.providers.protocol import Sweeping
+from exporter.providers.protocol import SupportsActivityQuery
 from exporter.providers.registry import connect
 from exporter.settings.settings import Config
-from exporter.state.repository import Archive
-from exporter.state.sqlite import Store, Stored
+from exporter.state.repository import StateRepository
+from exporter.state.sqlite import SqliteStore, StoredState
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import Board
+from exporter.tracking.project import ProjectTracker
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -34,9 +34,9 @@ class Exporter(msgspec.Struct, frozen=True):
     """An exporter at rest."""
 
     pollers: tuple[Poller, ...]
-    boards: tuple[Board, ...]
+    trackers: tuple[ProjectTracker, ...]
     publisher: Publisher
-    archive: Archive
+    repository: StateRepository
 
 
 def assemble(
@@ -45,8 +45,8 @@ def assemble(
     environment: Mapping[str, str] = os.environ,
     *,
     shard: Shard | None = None,
-    store: Store | None = None,
-    stored: Stored | None = None,
+    store: SqliteStore | None = None,
+    stored: StoredState | None = None,
 ) -> Exporter:
     """Build what a configuration describes, or what a shard has of it; `stored` is what the store held."""
     telemetry = Telemetry(created_series=config.metrics.created_series, shard=shard)
@@ -57,65 +57,65 @@ def assemble(
         created_series=config.metrics.created_series,
         max_series=config.limits.max_series,
     )
-    archive = Archive(config, telemetry, clock, store=store, stored=stored, shard=shard)
-    claims = Claims()
+    repository = StateRepository(config, telemetry, clock, store=store, stored=stored, shard=shard)
+    registry = OwnershipRegistry()
     # Each takes what it lists before any discovers.
     members = [
-        Membership(project, place, claims, shard, limit=config.limits.max_pipelines)
+        Membership(project, place, registry, shard, limit=config.limits.max_pipelines)
         for place, project in enumerate(config.projects)
     ]
     for project, membership in zip(config.projects, members, strict=True):
-        membership.recall(archive.names(project))
+        membership.recall(repository.names(project))
     connections = [connect(project, environment) for project in config.projects]
-    boards = tuple(
-        Board(
+    trackers = tuple(
+        ProjectTracker(
             membership.pipelines(),
             config.metrics,
-            archive.past(project),
+            repository.retired(project),
             provider=project.provider,
             project=project.name,
             interval=config.poll.interval,
             started=started,
-            durations=archive.durations(project),
-            outlines=isinstance(provider, Sweeping),
+            durations=repository.durations(project),
+            lists_are_summaries=isinstance(provider, SupportsActivityQuery),
         )
         for project, membership, (provider, _, _) in zip(config.projects, members, connections, strict=True)
     )
-    archive.begin()
-    for project, board in zip(config.projects, boards, strict=True):
+    repository.begin()
+    for project, tracker in zip(config.projects, trackers, strict=True):
         telemetry.start(
             project.name,
             project.provider,
-            pipelines=len(board.ids),
+            pipelines=len(tracker.ids),
             interval=config.poll.interval,
             now=clock.time(),
         )
-    publisher = Publisher(boards, exposition, telemetry, clock)
-    tls: dict[Tls, Transport] = {}
+    publisher = Publisher(trackers, exposition, telemetry, clock)
+    tls: dict[Tls, TransportOptions] = {}
     bodies = Bodies()
-    bars: dict[str, Bars] = {}
-    credentials: dict[tuple[str, str], Credential] = {}
+    lockouts: dict[str, Lockouts] = {}
+    credentials: dict[tuple[str, str], CredentialState] = {}
     pollers = []
-    for place, (project, board) in enumerate(zip(config.projects, boards, strict=True)):
+    for place, (project, tracker) in enumerate(zip(config.projects, trackers, strict=True)):
         provider, auth, base_url = connections[place]
         credential = credentials.setdefault(
-            (base_url, auth.identity),
-            Credential(auth, clock, config.poll.interval, bars.setdefault(base_url, Bars())),
+            (base_url, auth.credential_id),
+            CredentialState(auth, clock, config.poll.interval, lockouts.setdefault(base_url, Lockouts())),
         )
         if project.tls not in tls:
             context = tls_context(project.tls.ca_file, verify=not project.tls.insecure_skip_verify)
-            tls[project.tls] = Transport(tls=context, bodies=bodies)
-        api = Api(
+            tls[project.tls] = TransportOptions(tls=context, bodies=bodies)
+        api = ApiClient(
             project.name,
             provider,
             credential,
             base_url,
-            budget=Budget(project.rate_limit.requests_per_second, project.rate_limit.burst, clock),
+            rate_limiter=RateLimiter(project.rate_limit.requests_per_second, project.rate_limit.burst, clock),
             concurrency=config.poll.concurrency,
             timeout=config.poll.timeout,
             # No proxy leads back to this machine.
             transport=msgspec.structs.replace(
-                tls[project.tls], proxy=project.proxy, near=urlsplit(base_url).hostname in LOOPBACK
+                tls[project.tls], proxy=project.proxy, bypass_proxy=urlsplit(base_url).hostname in LOOPBACK
             ),
             telemetry=telemetry,
             clock=clock,
@@ -124,7 +124,7 @@ def assemble(
             project.name,
             provider,
             api,
-            board,
+            tracker,
             members[place],
             config.poll,
             started=started,
@@ -133,11 +133,11 @@ def assemble(
             discovery_interval=project.discovery.interval if project.discovery else None,
             telemetry=telemetry,
             clock=clock,
-            archive=archive,
+            repository=repository,
             publish=publisher.publish,
         )
         pollers.append(poller)
-    return Exporter(tuple(pollers), boards, publisher, archive)
+    return Exporter(tuple(pollers), trackers, publisher, repository)
 
 
 def label_names(config: Config) -> set[str]:

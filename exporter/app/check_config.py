@@ -10,12 +10,12 @@ from exporter.config.section import Section
 from exporter.core.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
-from exporter.metrics.catalogue import Family, Type, V, catalogue
+from exporter.metrics.catalogue import Family, MetricType, V, catalogue
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
-from exporter.tracking.ledger import Series
+from exporter.tracking.ledger import Streak
 from exporter.tracking.project import ProjectView, View, bounds
-from exporter.tracking.run_counters import Durations, Tally
+from exporter.tracking.run_counters import DurationHistograms, RunCounters
 
 MANY_SERIES = 300_000
 STAGES = 5
@@ -94,9 +94,9 @@ def _series_each(config: Config) -> int:
         latest=run,
         status_change=1.0,
         finished=run,
-        series=Series(0, None, 1.0),
+        series=Streak(0, None, 1.0),
         active_starts=(),
-        tally=Tally(created=0.0),
+        counters=RunCounters(created=0.0),
         durations=_example_durations(config),
     )
     return sum(_series(family, view) for family in families.pipelines)
@@ -109,7 +109,7 @@ def _example_stages(status: Status) -> tuple[Stage, ...]:
     return tuple(Stage(f"stage {place}", place, status, 0.0, 1.0, jobs) for place in range(STAGES))
 
 
-def _example_durations(config: Config) -> Durations:
+def _example_durations(config: Config) -> DurationHistograms:
     """Histograms in which success and failure of every stage were observed."""
     buckets = bounds(config.metrics)
     durations = buckets.empty(0.0)
@@ -122,7 +122,7 @@ def _example_durations(config: Config) -> Durations:
 def _series(family: Family[V], view: V) -> int:
     samples = sum(1 for _ in family.samples(view))
     # A histogram has its buckets, the one without bound, the sum and the count.
-    return samples * (len(family.bounds) + 3 if family.type is Type.HISTOGRAM else 1)
+    return samples * (len(family.bounds) + 3 if family.type is MetricType.HISTOGRAM else 1)
 
 
 def warnings(config: Config, shard: Shard | None = None) -> Iterator[str]:
@@ -160,7 +160,7 @@ def _doubts(config: Config, project: AnyProject, shard: Shard | None) -> Iterato
         parts = urlsplit(url)
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             yield f"{url} is not encrypted: credentials go over the network in the clear"
-    yield from project.doubts()
+    yield from project.warnings()
     yield from _unreadable(project)
     yield from _unreadable(project.auth)
 

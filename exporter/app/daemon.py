@@ -24,7 +24,7 @@ from exporter.core.health import Health
 from exporter.core.shard import Shard
 from exporter.polling.poller import Poller
 from exporter.settings.settings import Config, Poll
-from exporter.state.sqlite import Store, Stored
+from exporter.state.sqlite import SqliteStore, StoredState
 from exporter.web.connections import KEEP_ALIVE, Connection, Connections, connection_limit
 from exporter.web.routes import application
 
@@ -119,7 +119,7 @@ async def run(
         StateError: the state cannot be used; with words.
 
     """
-    runtime.prepare()
+    runtime.tune()
     clock = clock or SystemClock()
     store, stored = open_state(config, clock)
     exporter = assemble(config, clock, shard=shard, store=store, stored=stored)
@@ -160,11 +160,11 @@ async def run(
     exporter.publisher.close()
     for poller in exporter.pollers:
         await poller.close()
-    await exporter.archive.close()
+    await exporter.repository.close()
     return 0 if stop.is_set() else 1
 
 
-def open_state(config: Config, clock: Clock) -> tuple[Store, Stored] | tuple[None, None]:
+def open_state(config: Config, clock: Clock) -> tuple[SqliteStore, StoredState] | tuple[None, None]:
     """The state that a configuration names, and what it holds; nothing if it names none.
 
     Raises:
@@ -173,7 +173,7 @@ def open_state(config: Config, clock: Clock) -> tuple[Store, Stored] | tuple[Non
     """
     if config.state.path is None:
         return None, None
-    return Store.open(Path(config.state.path), clock.time())
+    return SqliteStore.open(Path(config.state.path), clock.time())
 
 
 class Server(uvicorn.Server):
@@ -277,11 +277,11 @@ class _Scheduler:
             now = self._clock.monotonic()
             if now - tidied >= _TIDY and all(poller.refreshed.is_set() for poller in self._exporter.pollers):
                 tidied = now
-                runtime.tidy()
+                runtime.collect_garbage()
             if publisher.published != pages:
                 pages, shown = publisher.published, now
             try:
-                expired = sum(board.expire(now, self._poll.max_age) for board in self._exporter.boards)
+                expired = sum(tracker.expire(now, self._poll.max_age) for tracker in self._exporter.trackers)
                 if expired or now - shown >= _HEARTBEAT:
                     await publisher.publish()
             except Exception:  # noqa: BLE001  # the next round is worth trying all the same

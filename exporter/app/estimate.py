@@ -7,7 +7,7 @@ from exporter.config.section import Discover, PipelineEntry
 from exporter.core.duration import format_duration
 from exporter.core.shard import Shard
 from exporter.polling.strategies.activity import DIRECTLY, LISTS, requests_of_direct_asks, sweeps
-from exporter.providers.protocol import Sweeping
+from exporter.providers.protocol import SupportsActivityQuery
 from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config
 
@@ -26,7 +26,7 @@ def owned(project: AnyProject, shard: Shard | None) -> tuple[PipelineEntry, ...]
 
 def batched(project: AnyProject) -> bool:
     """Whether many pipelines of a project are asked about in one request."""
-    return not isinstance(connect(project, {})[0], Sweeping)
+    return not isinstance(connect(project, {})[0], SupportsActivityQuery)
 
 
 def requests(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:

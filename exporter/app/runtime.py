@@ -12,7 +12,7 @@ _MAPPED = 64 * 1024
 """Bytes from which on memory goes back to the system as soon as it is freed."""
 
 
-def prepare() -> None:
+def tune() -> None:
     """To be called once, before there are threads."""
     sys.setswitchinterval(_SWITCH)
     # This is where glibc begins too, but it raises it to the size of what it sees freed: the blocks of pages, which
@@ -21,7 +21,7 @@ def prepare() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED)
 
 
-def tidy() -> None:
+def collect_garbage() -> None:
     """Look for garbage everywhere, then spare the collector what is left, for it lives long.
 
     It would look through all of it again and again, and scrapes would wait. What has become garbage since then is found

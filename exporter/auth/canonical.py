@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from exporter.auth.protocol import Outgoing, query_string
+from exporter.auth.protocol import UnsignedRequest, query_string
 
 
 def signed_names(headers: Mapping[str, str]) -> str:
@@ -15,7 +15,7 @@ def signed_names(headers: Mapping[str, str]) -> str:
     return ";".join(sorted(headers))
 
 
-def canonical_hash(request: Outgoing, path: str, headers: Mapping[str, str]) -> str:
+def canonical_hash(request: UnsignedRequest, path: str, headers: Mapping[str, str]) -> str:
     """SHA-256 of a request's canonical form, in hexadecimal.
 
     `path` is as the vendor signs it; `headers` are those that are signed, keyed in lower case, `host` among them.

@@ -6,40 +6,40 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.auth.protocol import Auth, Outgoing, Renewal
+from exporter.auth.protocol import Auth, Renewal, UnsignedRequest
 from exporter.config.files import NotUsableError, read_file
 from exporter.config.secret import SecretError
 
 _FILE_LIMIT = 1 << 20
 
 
-class Place(msgspec.Struct, frozen=True):
+class CredentialSource(msgspec.Struct, frozen=True):
     """Where a credential may be."""
 
     source: str
     """Which place that is, in words."""
-    identity: str
+    credential_id: str
     """That of the credential which is there, also while it cannot be used."""
     look: Callable[[], Auth | None]
     """What is there at the moment, or None; raises SecretError if that cannot be used."""
 
 
-_NOWHERE = Place("nowhere", "nowhere", lambda: None)
+_NOWHERE = CredentialSource("nowhere", "nowhere", lambda: None)
 
 
-class Chain:
+class CredentialChain:
     """What the first place has that has something, looked for at each use.
 
     So a file that appears or is rotated is taken up without restart. What is there and cannot be used is told, for
     another identity in its stead would hide the fault.
     """
 
-    def __init__(self, *places: Place, otherwise: str = "") -> None:
+    def __init__(self, *places: CredentialSource, otherwise: str = "") -> None:
         """`otherwise` says what to do where no place has anything; one that always has something needs no words."""
         self._places = places
         self._otherwise = otherwise
 
-    def _found(self) -> tuple[Place, Auth | SecretError]:
+    def _found(self) -> tuple[CredentialSource, Auth | SecretError]:
         for place in self._places:
             try:
                 there = place.look()
@@ -60,9 +60,9 @@ class Chain:
         return f"nowhere: {there}" if isinstance(there, SecretError) else place.source
 
     @property
-    def identity(self) -> str:
+    def credential_id(self) -> str:
         """That of the credential which is used now."""
-        return self._found()[0].identity
+        return self._found()[0].credential_id
 
     @property
     def expiry_renewal(self) -> str:
@@ -70,7 +70,7 @@ class Chain:
         usable = self._usable()
         return usable.expiry_renewal if usable else "manual"
 
-    def headers(self, request: Outgoing, now: float) -> dict[str, str]:
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
         """What proves the identity by what is there."""
         _, there = self._found()
         if isinstance(there, SecretError):

@@ -26,7 +26,7 @@ class Keys(msgspec.Struct, frozen=True):
         return tuple(key for key in (self.access_key, self.secret_key, self.security_token) if key)
 
 
-def known_as(secret: Secret) -> str:
+def secret_id(secret: Secret) -> str:
     """What tells a secret from others: its file, whatever that holds, or a digest of its value."""
     return str(secret.path) if isinstance(secret, FileSecret) else digest(secret.reveal())
 

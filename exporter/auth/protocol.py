@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from exporter.core.failures import Fault
+from exporter.core.failures import RequestFailure
 
 UNRESERVED = "-_.~"
 """What stays as it is in a signed URL, beside letters and digits (RFC 3986, section 2.3)."""
 
 
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+class UnsignedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request as it will be sent, before it is signed."""
 
     method: str
@@ -30,14 +30,14 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+class IssuerRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to whoever issues credentials, complete as it stands."""
 
     operation: str
     """The vendor's name of the operation, for metrics and words."""
     method: str
     url: str
-    near: bool = False
+    bypass_proxy: bool = False
     """Whether it goes to this machine or the one that carries it, where no proxy leads."""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
@@ -47,7 +47,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return f"Exchange({self.operation}: {self.method} {self.url.partition('?')[0]})"
 
 
-class Reply(msgspec.Struct, frozen=True):
+class IssuerReply(msgspec.Struct, frozen=True):
     """What the issuer answered."""
 
     status: int
@@ -59,12 +59,12 @@ class Reply(msgspec.Struct, frozen=True):
         return f"Reply({self.status}, {len(self.body)} bytes)"  # the rest is a fresh credential
 
 
-class UnansweredError(Exception):
+class NoReplyError(Exception):
     """No reply to an exchange came; thrown into a renewal by whoever drives it."""
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
+    def __init__(self, failure: RequestFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 class RenewalError(Exception):
@@ -74,15 +74,15 @@ class RenewalError(Exception):
     and codes are free of secrets, on one line and of a bounded length.
     """
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
+    def __init__(self, failure: RequestFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
-Renewal = Generator[Exchange, Reply, None]
+Renewal = Generator[IssuerRequest, IssuerReply, None]
 """The exchanges that renew a credential, which is renewed once the generator has run to its end.
 
-Send a `Reply` to each exchange, or throw an `UnansweredError`. The generator raises `RenewalError`, and nothing else.
+Send a `IssuerReply` to each exchange, or throw an `NoReplyError`. The generator raises `RenewalError`, and nothing else.
 """
 
 
@@ -90,7 +90,7 @@ class Auth(Protocol):
     """Proves to a vendor who asks."""
 
     @property
-    def identity(self) -> str:
+    def credential_id(self) -> str:
         """Which credential this is: no secret, and the same after a rotation.
 
         Equal only where one object can stand for the other, scope included: whoever shares a credential's state may
@@ -101,7 +101,7 @@ class Auth(Protocol):
     def expiry_renewal(self) -> str:
         """Who replaces the credential before it ends: `auto` (this object), or `manual` (a human)."""
 
-    def headers(self, request: Outgoing, now: float) -> dict[str, str]:
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
         """The headers to add to a request sent at `now` (epoch seconds).
 
         Raises:

@@ -2,19 +2,19 @@
 
 from datetime import datetime
 
-from exporter.auth.keys import known_as
+from exporter.auth.keys import secret_id
 from exporter.auth.protocol import Renewal, digest
 from exporter.config.secret import Secret, SecretError
 
 
-class Given:
+class StaticCredential:
     """No way to get another, and a human to replace it."""
 
     expiry_renewal = "manual"
 
     def __init__(self, kind: str, parts: tuple[Secret, ...], *others: str, expires: datetime | None) -> None:
         """`others` are what tells this credential from one of the same parts."""
-        self.identity = " ".join((kind, *map(known_as, parts), *others))
+        self.credential_id = " ".join((kind, *map(secret_id, parts), *others))
         self._parts = parts
         self._expires = expires
 

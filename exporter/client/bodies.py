@@ -29,7 +29,7 @@ class Bodies:
         self._turn = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[Enlarge]:
+    async def decoded(self) -> AsyncIterator[Enlarge]:
         """Hold a place for one body; yields what its reader awaits before the body grows beyond `SMALL`.
 
         Large bodies leave one after the other. The caller decodes a body at once, and the decoder holds the

@@ -8,7 +8,7 @@ import asyncio
 from exporter.core.clock import Clock
 
 
-class Budget:
+class RateLimiter:
     """At most `rate` requests a second in the long run, `burst` at once; first come, first served."""
 
     def __init__(self, rate: float, burst: int, clock: Clock) -> None:
@@ -19,7 +19,7 @@ class Budget:
         self._at = clock.monotonic()
         self._turn = asyncio.Lock()
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """Wait until one more request may be sent."""
         # The lock keeps the queue in order: whoever waits for a token holds it.
         async with self._turn:

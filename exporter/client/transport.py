@@ -26,7 +26,7 @@ from exporter.client.bodies import BODY_LIMIT, SMALL, Bodies
 from exporter.config.files import NotUsableError, check_file
 from exporter.config.secret import Secret
 from exporter.config.section import CA_LIMIT
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.redaction import redact, register_proxy
 
 FAILURE_LIMIT = 1024 * 1024
@@ -48,13 +48,13 @@ Received = tuple[int, dict[str, str], bytes]
 """Status, headers in lower case, body."""
 
 
-class Transport(msgspec.Struct, frozen=True):
+class TransportOptions(msgspec.Struct, frozen=True):
     """How a project's requests travel."""
 
     tls: ssl.SSLContext
     proxy: Secret | None = None
     """A proxy's URL; without one those of the usual environment variables."""
-    near: bool = False
+    bypass_proxy: bool = False
     """Whether no proxy at all is used."""
     bodies: Bodies = msgspec.field(default_factory=Bodies)
     """The bodies in flight, shared by all projects of a process."""
@@ -88,28 +88,28 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
 class _Pool:
     """Connections to whatever host, directly or by a proxy, that are closed together."""
 
-    def __init__(self, connections: int, transport: Transport) -> None:
+    def __init__(self, connections: int, transport: TransportOptions) -> None:
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE
         )
         self._transport = transport
-        self._usual = {} if transport.near or transport.proxy else getproxies()
+        self._usual = {} if transport.bypass_proxy or transport.proxy else getproxies()
         """The proxies of the environment, by the scheme of what is asked for."""
         for scheme, url in self._usual.items():
             if scheme != "no":
                 register_proxy(url)
-        self._ways: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
         """By the URL of the proxy; without one under an empty string."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request; its answer's body is yet to be read, and closed."""
         proxy = self._proxy(request.url)
-        if proxy not in self._ways:
-            self._ways[proxy] = httpx.AsyncHTTPTransport(
+        if proxy not in self._transports:
+            self._transports[proxy] = httpx.AsyncHTTPTransport(
                 verify=self._transport.tls, proxy=proxy or None, limits=self._limits
             )
         # Without time limits of its own: the one on the whole is less than each of them would be.
-        return await self._ways[proxy].handle_async_request(request)
+        return await self._transports[proxy].handle_async_request(request)
 
     def _proxy(self, url: httpx.URL) -> str:
         """The URL of the proxy for a URL; empty for none."""
@@ -122,21 +122,21 @@ class _Pool:
 
     async def close(self) -> None:
         """Close them."""
-        for way in self._ways.values():
+        for way in self._transports.values():
             await way.aclose()
 
 
 class Connections:
     """The connections in use, and those that still end a request before they are closed."""
 
-    def __init__(self, timeout: float, connections: int, transport: Transport) -> None:
+    def __init__(self, timeout: float, connections: int, transport: TransportOptions) -> None:
         self._timeout = timeout
         self._connections = connections
         self._transport = transport
         self._pool: _Pool | None = None
         self._users: dict[_Pool, int] = {}
 
-    async def exchange(self, request: httpx.Request, limit: int = BODY_LIMIT) -> Received | Fault:
+    async def exchange(self, request: httpx.Request, limit: int = BODY_LIMIT) -> Received | RequestFailure:
         """Send a request as it stands; a fault if no whole answer of at most `limit` bytes comes in time."""
         exchange = asyncio.create_task(self._read(request, limit))
         try:
@@ -147,15 +147,19 @@ class Connections:
         if not done:
             await self._abandon(exchange)
             words = f"no whole answer within {self._timeout:g} s"
-            return Fault(kind=Kind.TRANSIENT, code="timeout", message=words)
+            return RequestFailure(kind=FailureKind.TRANSIENT, code="timeout", message=words)
         try:
             return exchange.result()
         except httpx.TimeoutException:
-            return Fault(kind=Kind.TRANSIENT, code="timeout", message=f"no answer within {self._timeout:g} s")
+            return RequestFailure(
+                kind=FailureKind.TRANSIENT, code="timeout", message=f"no answer within {self._timeout:g} s"
+            )
         except _RefusedError as error:
-            return Fault(kind=Kind.UNREADABLE, code="invalid", message=str(error))
+            return RequestFailure(kind=FailureKind.UNREADABLE, code="invalid", message=str(error))
         except _CutError as error:
-            return Fault(kind=Kind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}")
+            return RequestFailure(
+                kind=FailureKind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}"
+            )
         except Exception as error:  # noqa: BLE001  # whatever an HTTP library, a proxy's setting or TLS comes up with
             words = str(error) or type(error).__name__
             if not isinstance(error, (httpx.TransportError, OSError)):
@@ -164,7 +168,7 @@ class Connections:
                     f"{type(error).__name__}: is the proxy's address right, with a password percent-encoded?"
                 )
             message = f"no answer from {request.url.netloc.decode()}: {words}"
-            return Fault(kind=Kind.TRANSIENT, code="connect", message=message)
+            return RequestFailure(kind=FailureKind.TRANSIENT, code="connect", message=message)
 
     async def _read(self, request: httpx.Request, limit: int) -> Received:
         async with self._use() as pool:
@@ -182,7 +186,7 @@ class Connections:
         return response.status_code, headers, body
 
     async def _abandon(self, exchange: asyncio.Task[Received]) -> None:
-        await self._retire()
+        await self._rotate()
         exchange.cancel()
         # Waited for, not awaited: a cancellation of ours that comes meanwhile is not its own.
         await asyncio.wait({exchange})
@@ -203,7 +207,7 @@ class Connections:
                 del self._users[pool]
                 await pool.close()
 
-    async def _retire(self) -> None:
+    async def _rotate(self) -> None:
         """Let the next request start with new connections; the old ones are closed once nothing uses them."""
         pool, self._pool = self._pool, None
         if pool is not None and not self._users.get(pool):
@@ -226,7 +230,7 @@ class Connections:
         body = bytearray()
         pieces = 0
         try:
-            async with self._transport.bodies.reading() as enlarge:
+            async with self._transport.bodies.decoded() as enlarge:
                 async for piece in _pieces(response):
                     if len(body) + len(piece) > limit:
                         raise _RefusedError(too_large)

@@ -327,7 +327,7 @@ class Discover(Section):
     exclude: tuple[Pattern, ...] = ()
     labels: tuple[LabelsByName, ...] = ()
 
-    def takes(self, name: str) -> bool:
+    def matches(self, name: str) -> bool:
         """Whether a pipeline of this name is to be watched."""
         included = any(pattern.fullmatch(name) for pattern in self.include)
         return included and not any(pattern.fullmatch(name) for pattern in self.exclude)
@@ -474,7 +474,7 @@ class ProjectSection(CommonSection):
         return (self.base_url,)
 
     @abstractmethod
-    def doubts(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """What is allowed, and probably not meant."""
 
     @property
@@ -482,7 +482,7 @@ class ProjectSection(CommonSection):
         """What to discover: as configured, and everything where no pipeline is listed."""
         return self.discover or (None if self.pipelines else Discover())
 
-    def page(self, pipeline: str) -> str:
+    def page_url(self, pipeline: str) -> str:
         """The address of a pipeline's page; empty if nobody told how it is made."""
         template = self.url_template or ""
         return template.replace("{project_id}", self.scope).replace("{pipeline_id}", pipeline)

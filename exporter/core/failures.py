@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What a failure speaks of, which decides what to do next."""
 
     TRANSIENT = "transient"
@@ -22,10 +22,10 @@ class Kind(StrEnum):
     """An answer that is not the operation's."""
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class RequestFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a request failed."""
 
-    kind: Kind
+    kind: FailureKind
     code: str
     """The HTTP status, or `invalid`, `timeout`, `connect`."""
     error_code: str = ""

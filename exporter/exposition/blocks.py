@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from exporter.exposition.gzip_member import Deflated
-from exporter.exposition.render import Column
-from exporter.metrics.catalogue import DEPTHS
+from exporter.exposition.render import FamilyRenderer
+from exporter.metrics.catalogue import DETAIL_LEVELS
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -73,15 +73,15 @@ class Block:
         self._deflated = None
 
 
-class Shown(msgspec.Struct, Generic[V], frozen=True, gc=False):
+class PublishedView(msgspec.Struct, Generic[V], frozen=True, gc=False):
     """A view, and how much of it is shown."""
 
     view: V
-    depth: int = DEPTHS
+    detail_level: int = DETAIL_LEVELS
     """Families that look less deep are shown."""
 
 
-class Failure(msgspec.Struct, frozen=True):
+class RenderFailure(msgspec.Struct, frozen=True):
     """What went wrong in rendering a family."""
 
     times: int
@@ -89,18 +89,18 @@ class Failure(msgspec.Struct, frozen=True):
     """What it was the last time."""
 
 
-class Failures:
+class RenderFailures:
     """What went wrong in rendering, by family: it cost itself only."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Failure] = {}
+        self._found: dict[str, RenderFailure] = {}
 
     def add(self, family: str, words: str, times: int = 1) -> None:
         """Something went wrong."""
         before = self._found.get(family)
-        self._found[family] = Failure(times + (before.times if before else 0), words)
+        self._found[family] = RenderFailure(times + (before.times if before else 0), words)
 
-    def take(self) -> dict[str, Failure]:
+    def take(self) -> dict[str, RenderFailure]:
         """What went wrong since the last time."""
         found, self._found = self._found, {}
         return found
@@ -110,23 +110,23 @@ class _Group(Generic[V]):
     """Some views, each at a place of its own, and their blocks."""
 
     def __init__(self) -> None:
-        self.places: list[Shown[V] | None] = []
+        self.places: list[PublishedView[V] | None] = []
         self.free: list[int] = []
-        self.blocks: dict[Column[V], Block] = {}
+        self.blocks: dict[FamilyRenderer[V], Block] = {}
 
     @property
     def views(self) -> int:
         return len(self.places) - len(self.free)
 
 
-class Shelf(Generic[V]):
+class BlockStore(Generic[V]):
     """All views of a kind, in groups."""
 
     def __init__(
         self,
         key: Callable[[V], Hashable],
         identity: Callable[[V], str],
-        failures: Failures,
+        failures: RenderFailures,
         pause: Callable[[], None],
         size: int,
     ) -> None:
@@ -142,9 +142,9 @@ class Shelf(Generic[V]):
         self._groups: list[_Group[V]] = []
         self._where: dict[Hashable, tuple[_Group[V], int]] = {}
 
-    def update(self, shown: Iterable[Shown[V]]) -> None:
+    def update(self, shown: Iterable[PublishedView[V]]) -> None:
         """Take over what is to be shown; of several with one key the last is."""
-        changes: dict[_Group[V], dict[int, Shown[V] | None]] = {}
+        changes: dict[_Group[V], dict[int, PublishedView[V] | None]] = {}
         try:
             self._sort(shown, changes)
             for group in self._groups:
@@ -156,20 +156,22 @@ class Shelf(Generic[V]):
                 group.blocks.clear()
             raise
 
-    def _sort(self, shown: Iterable[Shown[V]], changes: dict[_Group[V], dict[int, Shown[V] | None]]) -> None:
+    def _sort(
+        self, shown: Iterable[PublishedView[V]], changes: dict[_Group[V], dict[int, PublishedView[V] | None]]
+    ) -> None:
         """Put each view to its place, and enter into `changes` the places that have another one now."""
-        wanted = {self._key(one.view): one for one in self._by_and_by(shown)}
-        for key in self._where.keys() - wanted.keys():
+        missing_numbers = {self._key(one.view): one for one in self._by_and_by(shown)}
+        for key in self._where.keys() - missing_numbers.keys():
             group, place = self._where.pop(key)
             group.places[place] = None
             group.free.append(place)
             changes.setdefault(group, {})[place] = None
         if changes:
             self._merge()
-        for key, one in self._by_and_by(wanted.items()):
+        for key, one in self._by_and_by(missing_numbers.items()):
             group, place = self._where.get(key) or self._join(key)
             known = group.places[place]
-            if known is None or known.view is not one.view or known.depth != one.depth:
+            if known is None or known.view is not one.view or known.detail_level != one.detail_level:
                 group.places[place] = one
                 changes.setdefault(group, {})[place] = one
 
@@ -180,11 +182,11 @@ class Shelf(Generic[V]):
                 self._pause()
             yield one
 
-    def blocks(self, column: Column[V]) -> list[Block]:
+    def blocks(self, column: FamilyRenderer[V]) -> list[Block]:
         """The blocks of a column that is kept."""
         return [group.blocks[column] for group in self._groups]
 
-    def render(self, columns: Collection[Column[V]]) -> None:
+    def render(self, columns: Collection[FamilyRenderer[V]]) -> None:
         """Keep these columns too."""
         for group in self._groups:
             missing = [column for column in columns if column not in group.blocks]
@@ -194,7 +196,7 @@ class Shelf(Generic[V]):
                     self._pause()
                     group.blocks[column] = Block.of([self._part(column, one, labels) for one, labels in rows])
 
-    def keep(self, columns: Collection[Column[V]], deflated: Collection[Column[V]]) -> None:
+    def keep(self, columns: Collection[FamilyRenderer[V]], deflated: Collection[FamilyRenderer[V]]) -> None:
         """Forget the blocks of other columns than these, and what blocks are compressed to of others than the `deflated`."""
         for group in self._groups:
             group.blocks = {column: block for column, block in group.blocks.items() if column in columns}
@@ -227,9 +229,9 @@ class Shelf(Generic[V]):
                 if one is not None:
                     del self._where[self._key(one.view)]
 
-    def _part(self, column: Column[V], one: Shown[V] | None, labels: str) -> bytes:
+    def _part(self, column: FamilyRenderer[V], one: PublishedView[V] | None, labels: str) -> bytes:
         """The lines of a column for a view with these labels."""
-        if one is None or column.depth >= one.depth:
+        if one is None or column.detail_level >= one.detail_level:
             return b""
         name = column.family.name
         try:
@@ -241,7 +243,7 @@ class Shelf(Generic[V]):
             self._failures.add(name, f"a series twice, of {labels}", twice)
         return lines
 
-    def _render(self, group: _Group[V], some: Mapping[int, Shown[V] | None]) -> None:
+    def _render(self, group: _Group[V], some: Mapping[int, PublishedView[V] | None]) -> None:
         """Render what has changed in a group."""
         rows = [(place, some[place], self._labels(some[place])) for place in sorted(some)]
         for column, block in group.blocks.items():
@@ -249,5 +251,5 @@ class Shelf(Generic[V]):
             parts = [(place, self._part(column, one, labels)) for place, one, labels in rows]
             group.blocks[column] = block.changed(parts)
 
-    def _labels(self, one: Shown[V] | None) -> str:
+    def _labels(self, one: PublishedView[V] | None) -> str:
         return "" if one is None else self._identity(one.view)

@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.exposition.blocks import Block, Failures, Shelf, Shown
+from exporter.exposition.blocks import Block, BlockStore, PublishedView, RenderFailures
 from exporter.exposition.gzip_member import Deflated, member
 from exporter.exposition.render import Content, Format, columns, pairs
 from exporter.exposition.series_limit import Sizes, Sizing, allot
-from exporter.metrics.catalogue import DEPTHS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
+from exporter.metrics.catalogue import DETAIL_LEVELS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
 from exporter.tracking.project import ProjectView, View
 
 V = TypeVar("V")
@@ -90,7 +90,7 @@ class Exposition:
         group: int = GROUP,
     ) -> None:
         """`own` gives the exporter's metrics about itself; `max_series` is for each project, 0 is no limit."""
-        self.failures = Failures()
+        self.failures = RenderFailures()
         self.pause: Callable[[], None] = _go_on
         """Called again and again while something is rendered, which takes no longer than milliseconds in between."""
         self.withheld: dict[str, int] = {}
@@ -131,12 +131,12 @@ class Exposition:
         if self._max_series:
             self._update_within_limits(pipelines, projects)
             return
-        self._projects.shelf.update(map(Shown, projects))
-        self._pipelines.shelf.update(map(Shown, pipelines))
+        self._projects.store.update(map(PublishedView, projects))
+        self._pipelines.store.update(map(PublishedView, pipelines))
 
     def _update_within_limits(self, pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
-        shown_projects: list[Shown[ProjectView]] = []
-        shown_pipelines: list[Shown[View]] = []
+        shown_projects: list[PublishedView[ProjectView]] = []
+        shown_pipelines: list[PublishedView[View]] = []
         self.withheld = {}
         members: dict[str, list[tuple[View, Sizes]]] = {view.project: [] for view in projects}
         for view, size in self._pipelines.sizing.sizes(sorted(pipelines, key=lambda view: view.pipeline.id)):
@@ -147,12 +147,12 @@ class Exposition:
             first = [shared[project]] if project in shared else []
             sizes = [size for _, size in first] + [size for _, size in some]
             depths, self.withheld[project] = allot(sizes, self._max_series)
-            for (whole, _), depth in zip(first, depths, strict=False):
-                shown_projects.append(Shown(whole, depth))
-            for (view, _), depth in zip(some, depths[len(first) :], strict=True):
-                shown_pipelines.append(Shown(view, depth))
-        self._projects.shelf.update(shown_projects)
-        self._pipelines.shelf.update(shown_pipelines)
+            for (whole, _), detail_level in zip(first, depths, strict=False):
+                shown_projects.append(PublishedView(whole, detail_level))
+            for (view, _), detail_level in zip(some, depths[len(first) :], strict=True):
+                shown_pipelines.append(PublishedView(view, detail_level))
+        self._projects.store.update(shown_projects)
+        self._pipelines.store.update(shown_pipelines)
 
     def body(self, variant: Variant) -> Body:
         """The page of a variant."""
@@ -203,7 +203,7 @@ class _Section(Generic[V]):
         labels: Sequence[str],
         key: Callable[[V], Hashable],
         identity: Callable[[V], Sequence[str]],
-        failures: Failures,
+        failures: RenderFailures,
         pause: Callable[[], None],
         *,
         created_series: bool,
@@ -217,15 +217,15 @@ class _Section(Generic[V]):
             for column in some
             for form, head in column.heads.items()
         }
-        self.shelf = Shelf(key, lambda view: pairs(labels, identity(view)), failures, pause, group)
+        self.store = BlockStore(key, lambda view: pairs(labels, identity(view)), failures, pause, group)
         self.sizing = Sizing(key, self._sizes, pause)
 
     def blocks(self, form: Format) -> Iterator[Block]:
         """The families, one after the other, each with its head."""
-        self.shelf.render([column for by_form in self._columns for column in by_form[form]])
+        self.store.render([column for by_form in self._columns for column in by_form[form]])
         for by_form in self._columns:
             for column in by_form[form]:
-                blocks = self.shelf.blocks(column)
+                blocks = self.store.blocks(column)
                 if column.content is not Content.CREATED or any(block.data for block in blocks):
                     yield self._heads[column, form]
                 yield from blocks
@@ -236,14 +236,14 @@ class _Section(Generic[V]):
             {column for by_form in self._columns for form in some for column in by_form[form]}
             for some in (forms, zipped)
         )
-        self.shelf.keep(kept, deflated)
+        self.store.keep(kept, deflated)
 
     def _sizes(self, view: V) -> Sizes:
         """How many series a view has, by depth."""
-        sizes = [0] * DEPTHS
+        sizes = [0] * DETAIL_LEVELS
         for by_form in self._columns:
             for column in by_form[Format.OPENMETRICS]:
                 # What cannot be written is told when it is tried.
                 with contextlib.suppress(Exception):
-                    sizes[column.depth] += column.series(view)
+                    sizes[column.detail_level] += column.series(view)
         return sizes

@@ -12,7 +12,7 @@ from typing import TypeVar
 from exporter.core.clock import Clock
 from exporter.exposition import Body, Exposition, Variant
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import Board, ProjectView, View
+from exporter.tracking.project import ProjectTracker, ProjectView, View
 
 FORGET = 600.0
 """Seconds after which a variant of page that nobody asks for is made no longer."""
@@ -33,12 +33,12 @@ class Publisher:
     """Renders what the boards show, one page at a time."""
 
     def __init__(
-        self, boards: Sequence[Board], exposition: Exposition, telemetry: Telemetry, clock: Clock
+        self, trackers: Sequence[ProjectTracker], exposition: Exposition, telemetry: Telemetry, clock: Clock
     ) -> None:
         self.exposition = exposition
         self.published = 0
         """How many pages there have been."""
-        self._boards = boards
+        self._trackers = trackers
         self._telemetry = telemetry
         self._clock = clock
         self._wanted = False
@@ -50,13 +50,13 @@ class Publisher:
         """The last finished page; before the first publication, one of the exporter's own series."""
         self._turn = asyncio.Lock()
         self._sending = 0
-        self._calm = threading.Event()
+        self._idle = threading.Event()
         """Whether no page is being sent."""
-        self._calm.set()
+        self._idle.set()
         self._rested = 0.0
         """When the thread last rested, or began; in monotonic seconds."""
         self._closed = False
-        exposition.pause = self._give_way
+        exposition.pause = self._yield_to_scrapes
         # One for all: whatever is broken off at the end, no two render at once.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
 
@@ -66,7 +66,7 @@ class Publisher:
         if variant not in self._page:
             async with self._turn:
                 if variant not in self._page:
-                    body = await self._apart(lambda: self.exposition.body(variant))
+                    body = await self._in_thread(lambda: self.exposition.body(variant))
                     self._page = {**self._page, variant: body}
         return self._page[variant]
 
@@ -75,13 +75,13 @@ class Publisher:
         """The page in force, while it is sent: rendering gives way to it."""
         body = await self.body(variant)
         self._sending += 1
-        self._calm.clear()
+        self._idle.clear()
         try:
             yield body
         finally:
             self._sending -= 1
             if not self._sending:
-                self._calm.set()
+                self._idle.set()
 
     async def publish(self) -> None:
         """Return when the page shows what the boards show now, or something newer."""
@@ -92,13 +92,13 @@ class Publisher:
                 return
             self._wanted = False
             # Views are frozen: what is collected here does not change while the thread renders it.
-            pipelines = [view for board in self._boards for view in board.views()]
-            projects = [view for board in self._boards if (view := board.project_view()) is not None]
+            pipelines = [view for tracker in self._trackers for view in tracker.views()]
+            projects = [view for tracker in self._trackers if (view := tracker.project_view()) is not None]
             since = self._clock.monotonic() - FORGET
             self._asked = {variant: at for variant, at in self._asked.items() if at >= since}
             variants = tuple(self._asked)
             try:
-                page = await self._apart(lambda: self._render(pipelines, projects, variants))
+                page = await self._in_thread(lambda: self._render(pipelines, projects, variants))
             except BaseException:
                 # Who waits for the turn relies on this one.
                 self._wanted = True
@@ -111,7 +111,7 @@ class Publisher:
     def close(self) -> None:
         """Render no more; what is under way is broken off."""
         self._closed = True
-        self._calm.set()
+        self._idle.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _render(
@@ -119,12 +119,12 @@ class Publisher:
     ) -> Mapping[Variant, Body]:
         self.exposition.keep(variants)
         self.exposition.update(pipelines, projects)
-        for board in self._boards:
-            withheld = self.exposition.withheld.get(board.project, 0)
-            self._telemetry.withheld(board.project, withheld)
+        for tracker in self._trackers:
+            withheld = self.exposition.withheld.get(tracker.project, 0)
+            self._telemetry.withheld(tracker.project, withheld)
         return {variant: self.exposition.body(variant) for variant in variants}
 
-    def _give_way(self) -> None:
+    def _yield_to_scrapes(self) -> None:
         """Rest for a while, in the thread that renders, if a page is sent.
 
         Not until it has been sent, since clients may read slowly, or come without a pause.
@@ -135,17 +135,17 @@ class Publisher:
         """
         if self._closed:
             raise ClosedError
-        if not self._calm.is_set():
-            self._calm.wait(REST * (self._clock.monotonic() - self._rested))
+        if not self._idle.is_set():
+            self._idle.wait(REST * (self._clock.monotonic() - self._rested))
         self._rested = self._clock.monotonic()
 
     def _let_go(self, chunks: list[bytes]) -> None:
         """Free a page when it has been sent, and bit by bit: at once it would be a pause of tens of milliseconds."""
         while chunks:
-            self._give_way()
+            self._yield_to_scrapes()
             chunks.pop()
 
-    async def _apart(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         done = await asyncio.get_running_loop().run_in_executor(self._thread, self._begin, work)
         for family, failure in self.exposition.failures.take().items():
             self._telemetry.not_rendered(family, failure.times)

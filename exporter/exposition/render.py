@@ -2,7 +2,7 @@
 
 Formats: text 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/) and OpenMetrics 1.0.0
 (https://prometheus.io/docs/specs/om/open_metrics_spec/). They differ in heads, exemplars and `_created`, so that the
-lines of most families are the same in both: a `Column` is written once for all formats that it stands in.
+lines of most families are the same in both: a `FamilyRenderer` is written once for all formats that it stands in.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from prometheus_client.utils import floatToGoString
 
 from exporter.core.redaction import redact
-from exporter.metrics.catalogue import Family, Type
+from exporter.metrics.catalogue import Family, MetricType
 from exporter.tracking.run_counters import Exemplar, Histogram
 
 V = TypeVar("V")
@@ -45,7 +45,7 @@ class Content(Enum):
     BOTH = 3
 
 
-class Column(Generic[V]):
+class FamilyRenderer(Generic[V]):
     """The lines of a family in the formats that take them as they are, and the head that they have in each."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Column(Generic[V]):
         self.family = family
         self.heads = heads
         self.content = content
-        self.depth = family.depth
+        self.detail_level = family.detail_level
         self._exemplars = Format.OPENMETRICS in heads
         # Labels are written in alphabetical order, as prometheus-client does. No family's label falls between those
         # of the identity, so each line is what comes before them, they themselves, and what comes after.
@@ -146,14 +146,14 @@ class Column(Generic[V]):
 
 def columns(
     family: Family[V], labels: Sequence[str], *, created_series: bool
-) -> dict[Format, tuple[Column[V], ...]]:
+) -> dict[Format, tuple[FamilyRenderer[V], ...]]:
     """The columns of a family, by the formats that they stand in."""
-    created = created_series and family.type in {Type.COUNTER, Type.HISTOGRAM}
-    if not created and family.type is not Type.HISTOGRAM:
-        both = Column(family, labels, {form: _head(family, form) for form in Format})
+    created = created_series and family.type in {MetricType.COUNTER, MetricType.HISTOGRAM}
+    if not created and family.type is not MetricType.HISTOGRAM:
+        both = FamilyRenderer(family, labels, {form: _head(family, form) for form in Format})
         return dict.fromkeys(Format, (both,))
     text, openmetrics = (
-        Column(family, labels, {form: _head(family, form)}, content)
+        FamilyRenderer(family, labels, {form: _head(family, form)}, content)
         for form, content in (
             (Format.TEXT, Content.VALUES),
             (Format.OPENMETRICS, Content.BOTH if created else Content.VALUES),
@@ -164,13 +164,13 @@ def columns(
     name = f"{_base(family)}_created"
     head = f"# HELP {name} {_escape_help(family.help)}\n# TYPE {name} gauge\n".encode()
     # Text 0.0.4 takes them as a family of their own only.
-    apart = Column(family, labels, {Format.TEXT: head}, Content.CREATED)
+    apart = FamilyRenderer(family, labels, {Format.TEXT: head}, Content.CREATED)
     return {Format.TEXT: (text, apart), Format.OPENMETRICS: (openmetrics,)}
 
 
 def _base(family: Family[V]) -> str:
     """The name without what the type adds to it."""
-    suffix = {Type.COUNTER: "_total", Type.INFO: "_info"}.get(family.type, "")
+    suffix = {MetricType.COUNTER: "_total", MetricType.INFO: "_info"}.get(family.type, "")
     return family.name.removesuffix(suffix)
 
 
@@ -178,7 +178,7 @@ def _head(family: Family[V], form: Format) -> bytes:
     """What stands before the lines of a family."""
     text = _escape_help(family.help)
     if form is Format.TEXT:
-        kind = Type.GAUGE if family.type is Type.INFO else family.type
+        kind = MetricType.GAUGE if family.type is MetricType.INFO else family.type
         return f"# HELP {family.name} {text}\n# TYPE {family.name} {kind}\n".encode()
     name = _base(family)
     text = text.replace('"', r"\"")

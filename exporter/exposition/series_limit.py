@@ -8,7 +8,7 @@ one piece, and comes first.
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from exporter.metrics.catalogue import DEPTHS
+from exporter.metrics.catalogue import DETAIL_LEVELS
 
 V = TypeVar("V")
 
@@ -44,11 +44,11 @@ def allot(sizes: Sequence[Sizes], limit: int) -> tuple[list[int], int]:
     depths = [0] * len(sizes)
     left = limit
     withheld = sum(map(sum, sizes))
-    for depth in range(DEPTHS):
+    for detail_level in range(DETAIL_LEVELS):
         for place, size in enumerate(sizes):
-            if size[depth] > left:
+            if size[detail_level] > left:
                 return depths, withheld
-            left -= size[depth]
-            withheld -= size[depth]
-            depths[place] = depth + 1
+            left -= size[detail_level]
+            withheld -= size[detail_level]
+            depths[place] = detail_level + 1
     return depths, withheld

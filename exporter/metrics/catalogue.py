@@ -15,7 +15,7 @@ from exporter.core.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Job, Run, Stag
 from exporter.providers.registry import fields
 from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.tracking.project import ProjectView, View
-from exporter.tracking.run_counters import Durations, Histogram
+from exporter.tracking.run_counters import DurationHistograms, Histogram
 
 V = TypeVar("V")
 
@@ -31,7 +31,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     """When a counter or histogram began, in epoch seconds."""
 
 
-class Type(StrEnum):
+class MetricType(StrEnum):
     """A family's type."""
 
     GAUGE = "gauge"
@@ -41,7 +41,7 @@ class Type(StrEnum):
 
 
 _DEEPER = ("stage_name", "job_name", "step_name")
-DEPTHS = 1 + len(_DEEPER)
+DETAIL_LEVELS = 1 + len(_DEEPER)
 """How many depths there are."""
 
 
@@ -50,7 +50,7 @@ class Family(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
 
     name: str
     """As its samples bear it: counters with `_total`, infos with `_info`."""
-    type: Type
+    type: MetricType
     help: str
     labels: tuple[str, ...] = ()
     """Labels beside the identity of the view."""
@@ -64,7 +64,7 @@ class Family(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
         return "seconds" if self.name.removesuffix("_total").endswith("_seconds") else ""
 
     @property
-    def depth(self) -> int:
+    def detail_level(self) -> int:
         """How deep it looks: 0 for runs, 1 for stages, 2 for jobs, 3 for steps."""
         return sum(label in self.labels for label in _DEEPER)
 
@@ -119,7 +119,7 @@ def _statuses(current: Status, statuses: Iterable[Status]) -> tuple[Sample, ...]
 
 def _gauge(name: str, text: str, value: Callable[[View], float | None]) -> Family[View]:
     return Family(
-        name=name, type=Type.GAUGE, help=f"{text} {_CACHED}", samples=lambda view: _one(value(view))
+        name=name, type=MetricType.GAUGE, help=f"{text} {_CACHED}", samples=lambda view: _one(value(view))
     )
 
 
@@ -145,7 +145,9 @@ def _run_info(name: str, text: str, metrics: Metrics, run: Callable[[View], Run 
         return () if shown is None else (Sample(tuple(value(shown) for value in values), 1.0),)
 
     # A gauge, since its labels change from run to run, which an info's may not.
-    return Family(name=name, type=Type.GAUGE, help=text, labels=metrics.run_info_labels, samples=samples)
+    return Family(
+        name=name, type=MetricType.GAUGE, help=text, labels=metrics.run_info_labels, samples=samples
+    )
 
 
 def _latest_run(metrics: Metrics) -> tuple[Family[View], ...]:
@@ -163,7 +165,7 @@ def _latest_run(metrics: Metrics) -> tuple[Family[View], ...]:
     return (
         Family(
             name=f"{prefix}_status",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help=f"State of the latest run {_source('latest_run_status')}: 1 for the one that it is in, 0 for the "
             f"others. Absent until a run is known. {_CACHED}",
             labels=("status",),
@@ -215,7 +217,9 @@ def _stages(metrics: Metrics) -> tuple[Family[View], ...]:
                 if shown is not None:
                     yield Sample((stage.name, str(stage.sequence)), shown)
 
-        return Family(name=name, type=Type.GAUGE, help=f"{text} {_CACHED}", labels=_SEQUENCE, samples=samples)
+        return Family(
+            name=name, type=MetricType.GAUGE, help=f"{text} {_CACHED}", labels=_SEQUENCE, samples=samples
+        )
 
     def status(view: View) -> Iterable[Sample]:
         for stage in view.latest.stages if view.latest else ():
@@ -233,7 +237,7 @@ def _stages(metrics: Metrics) -> tuple[Family[View], ...]:
     return (
         Family(
             name=f"{prefix}_status",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help=f"State of a stage of the latest run {_source('latest_run_stage_status')}: 1 for the one that it is "
             f"in; with metrics.stage_status_series: all also 0 for the others. {_CACHED}",
             labels=(*_SEQUENCE, "status"),
@@ -252,7 +256,7 @@ def _stages(metrics: Metrics) -> tuple[Family[View], ...]:
         ),
         Family(
             name=f"{prefix}_status_change_timestamp_seconds",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help="Since when a stage of the latest run waits, is paused or suspended, in epoch seconds: the later of "
             f"its start and the exporter's first sight of that state. Absent in every other state. {_CACHED}",
             labels=_SEQUENCE,
@@ -286,7 +290,7 @@ def _jobs() -> tuple[Family[View], ...]:
     return (
         Family(
             name=f"{prefix}_status",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help=f"1, with the state of a job of the latest run as label {_source('latest_run_job_status')}. "
             f"Absent until the run's details are known. {_CACHED}",
             labels=(*_JOB, "status"),
@@ -294,7 +298,7 @@ def _jobs() -> tuple[Family[View], ...]:
         ),
         Family(
             name=f"{prefix}_start_timestamp_seconds",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help=f"When a job of the latest run started {_source('latest_run_job_start_timestamp_seconds')}, in epoch "
             f"seconds. Absent if it has not. {_CACHED}",
             labels=_JOB,
@@ -302,7 +306,7 @@ def _jobs() -> tuple[Family[View], ...]:
         ),
         Family(
             name=f"{prefix}_duration_seconds",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help="How long a job of the latest run took from start to end. Absent until it is finished. "
             f"{_CACHED}",
             labels=_JOB,
@@ -316,7 +320,7 @@ def _steps() -> tuple[Family[View], ...]:
     return (
         Family(
             name=f"{prefix}_status",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help=f"1, with the state of a step of the latest run as label {_source('latest_run_step_status')}. "
             f"Absent until the run's details are known. {_CACHED}",
             labels=(*_STEP, "status"),
@@ -324,7 +328,7 @@ def _steps() -> tuple[Family[View], ...]:
         ),
         Family(
             name=f"{prefix}_duration_seconds",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help="How long a step of the latest run took from start to end. Absent until it is finished. "
             f"{_CACHED}",
             labels=_STEP,
@@ -344,7 +348,7 @@ def _latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
     return (
         Family(
             name=f"{prefix}_status",
-            type=Type.GAUGE,
+            type=MetricType.GAUGE,
             help="How the finished run with the greatest number ended: 1 for that state, 0 for the others. It stays "
             f"while a newer run is under way. Absent until an end is known. {_CACHED}",
             labels=("status",),
@@ -396,7 +400,7 @@ def _accounting() -> tuple[Family[View], ...]:
         counts: Callable[[View], Iterable[tuple[Status, int]]],
     ) -> Callable[[View], Iterable[Sample]]:
         def samples(view: View) -> Iterable[Sample]:
-            created = view.tally.created if view.tally else None
+            created = view.counters.created if view.counters else None
             return (Sample((status.value,), count, created) for status, count in counts(view))
 
         return samples
@@ -404,9 +408,11 @@ def _accounting() -> tuple[Family[View], ...]:
     def counter(name: str, text: str, value: Callable[[View], float | None]) -> Family[View]:
         def samples(view: View) -> tuple[Sample, ...]:
             shown = value(view)
-            return () if shown is None or view.tally is None else (Sample((), shown, view.tally.created),)
+            return (
+                () if shown is None or view.counters is None else (Sample((), shown, view.counters.created),)
+            )
 
-        return Family(name=name, type=Type.COUNTER, help=text, samples=samples)
+        return Family(name=name, type=MetricType.COUNTER, help=text, samples=samples)
 
     def oldest(view: View) -> float | None:
         return min((start for start in view.active_starts or () if start is not None), default=None)
@@ -414,34 +420,34 @@ def _accounting() -> tuple[Family[View], ...]:
     return (
         Family(
             name="ci_pipeline_runs_total",
-            type=Type.COUNTER,
+            type=MetricType.COUNTER,
             help="Runs seen to end since the exporter's first sight of the pipeline, by how they ended; each once.",
             labels=("status",),
-            samples=by_status(lambda view: view.tally.runs.items() if view.tally else ()),
+            samples=by_status(lambda view: view.counters.runs.items() if view.counters else ()),
         ),
         Family(
             name="ci_pipeline_run_retries_total",
-            type=Type.COUNTER,
+            type=MetricType.COUNTER,
             help="Runs that had ended, went on and ended again (a retry keeps its run), by how they ended then; they "
             "are not counted a second time in ci_pipeline_runs_total.",
             labels=("status",),
-            samples=by_status(lambda view: view.tally.retries.items() if view.tally else ()),
+            samples=by_status(lambda view: view.counters.retries.items() if view.counters else ()),
         ),
         counter(
             "ci_pipeline_runs_missed_total",
             "Runs known to have existed whose end could not be learnt, not even from the run list: deleted, too old, or "
             "of a state without translation. Each is logged with its reason.",
-            lambda view: view.tally.missed if view.tally else None,
+            lambda view: view.counters.missed if view.counters else None,
         ),
         counter(
             "ci_pipeline_recoveries_total",
             "Successful runs that ended a series of failures.",
-            lambda view: view.tally.recoveries if view.tally else None,
+            lambda view: view.counters.recoveries if view.counters else None,
         ),
         counter(
             "ci_pipeline_recovery_seconds_total",
             "Seconds from the end of the first failed run of a series to the end of the success that ended it, summed.",
-            lambda view: view.tally.recovery_seconds if view.tally else None,
+            lambda view: view.counters.recovery_seconds if view.counters else None,
         ),
         _gauge(
             "ci_pipeline_runs_active",
@@ -457,7 +463,7 @@ def _accounting() -> tuple[Family[View], ...]:
 
 
 def _durations(
-    metrics: Metrics, scope: str, durations: Callable[[V], Durations | None]
+    metrics: Metrics, scope: str, durations: Callable[[V], DurationHistograms | None]
 ) -> tuple[Family[V], ...]:
     def runs(view: V) -> Iterable[Sample]:
         kept = durations(view)
@@ -481,7 +487,7 @@ def _durations(
         found.append(
             Family(
                 name="ci_pipeline_run_duration_seconds",
-                type=Type.HISTOGRAM,
+                type=MetricType.HISTOGRAM,
                 help="How long the runs of ci_pipeline_runs_total took from start to end, pauses included, in "
                 f"seconds; per {scope} (metrics.run_histogram). A run without both times is not observed.",
                 labels=("status",),
@@ -493,7 +499,7 @@ def _durations(
         found.append(
             Family(
                 name="ci_pipeline_stage_duration_seconds",
-                type=Type.HISTOGRAM,
+                type=MetricType.HISTOGRAM,
                 help="How long the stages of the runs of ci_pipeline_runs_total took, in seconds; per "
                 f"{scope} (metrics.stage_histogram). Stages that were skipped or lack a time are not observed.",
                 labels=("stage_name", "status"),
@@ -513,7 +519,7 @@ def _pipeline(user_labels: tuple[str, ...]) -> tuple[Family[View], ...]:
     return (
         Family(
             name="ci_pipeline_info",
-            type=Type.INFO,
+            type=MetricType.INFO,
             help="1, with the pipeline's page as url (empty if not known) and its labels of the configuration.",
             labels=("url", *(f"label_{name}" for name in user_labels)),
             samples=info,

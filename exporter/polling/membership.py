@@ -17,7 +17,7 @@ from exporter.core.shard import Shard
 from exporter.providers.registry import AnyProject
 
 
-def no_member(project: AnyProject) -> str:
+def membership_hint(project: AnyProject) -> str:
     """What is most likely wrong where the provider lists no pipelines."""
     return (
         "the provider lists no pipelines: most likely the user is no member of this project "
@@ -29,7 +29,7 @@ ABSENCES = 2
 AGREEING = 3
 
 
-class Claims:
+class OwnershipRegistry:
     """Who watches a pipeline, where several projects of the configuration find the same: who lists it, or the earliest."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Membership:
         self,
         project: AnyProject,
         place: int,
-        claims: Claims,
+        registry: OwnershipRegistry,
         shard: Shard | None = None,
         *,
         limit: float = math.inf,
@@ -69,7 +69,7 @@ class Membership:
         self._project = project
         self.limit = limit
         self._place = place
-        self._claims = claims
+        self._registry = registry
         self._shard = shard
         self._owned: dict[str, bool] = {}
         """What the shard said of each id: it has to think about it."""
@@ -87,7 +87,7 @@ class Membership:
         self._doubtful: frozenset[str] | None = None
         """The ids of the last listing that was not believed."""
         for identity in self._configured:
-            claims.take(self._key(identity), place, discovered=False)
+            registry.take(self._key(identity), place, discovered=False)
 
     def _key(self, identity: str) -> Hashable:
         return self._project.provider, self._project.base_url, identity
@@ -119,7 +119,7 @@ class Membership:
         discovery = self._project.discovery
         if discovery is None or identity in self._configured:
             return False
-        return discovery.takes(name or self._names.get(identity, ""))
+        return discovery.matches(name or self._names.get(identity, ""))
 
     def may_watch(self, identity: str, *, selected: bool) -> bool:
         """Whether a listed pipeline is one to watch, as far as is known before the list is complete."""
@@ -156,14 +156,14 @@ class Membership:
         discovered = [
             identity
             for identity, name in names.items()
-            if identity not in self._configured and discovery is not None and discovery.takes(name)
+            if identity not in self._configured and discovery is not None and discovery.matches(name)
         ]
-        wanted = frozenset(discovered) - self._beyond(discovered, self._room)
+        missing_numbers = frozenset(discovered) - self._beyond(discovered, self._room)
         for identity, name in names.items():
             key = self._key(identity)
             if identity in self._configured:
                 self._learn(identity, name)
-            elif identity in wanted and self._claims.take(key, self._place, discovered=True):
+            elif identity in missing_numbers and self._registry.take(key, self._place, discovered=True):
                 self._absences[identity] = 0
                 self._learn(identity, name)
         # So many there were at least: a listing that shrank meanwhile is doubted too.
@@ -199,18 +199,20 @@ class Membership:
                 self._leave(identity)
         if selected is None:
             selected = [identity for identity, name in found.items() if self.selects(identity, name)]
-        wanted = {identity for identity in selected if self._claims.free(self._key(identity), self._place)}
-        beyond = self._beyond(wanted.union(self._absences.keys() & missing), self._room)
+        missing_numbers = {
+            identity for identity in selected if self._registry.free(self._key(identity), self._place)
+        }
+        beyond = self._beyond(missing_numbers.union(self._absences.keys() & missing), self._room)
         self.surplus = self._configured_surplus + len(beyond)
-        wanted -= beyond
-        for identity in [one for one in found if one in wanted]:
+        missing_numbers -= beyond
+        for identity in [one for one in found if one in missing_numbers]:
             name = found[identity]
-            if self._claims.take(self._key(identity), self._place, discovered=True):
+            if self._registry.take(self._key(identity), self._place, discovered=True):
                 self._absences[identity] = 0
                 if name:
                     self._learn(identity, name)
         for identity in [
-            one for one in self._absences if one in beyond or (one in found and one not in wanted)
+            one for one in self._absences if one in beyond or (one in found and one not in missing_numbers)
         ]:
             self._leave(identity)
         return ""
@@ -223,7 +225,7 @@ class Membership:
         del self._absences[identity]
         self._names.pop(identity, None)
         self._owned.pop(identity, None)
-        self._claims.leave(self._key(identity), self._place)
+        self._registry.leave(self._key(identity), self._place)
 
     def pipelines(self) -> tuple[Pipeline, ...]:
         """What is to be watched: the listed ones first."""
@@ -243,12 +245,12 @@ class Membership:
             project=self._project.name,
             id=identity,
             name=name_label(name),
-            url=label(self._project.page(identity)),
+            url=label(self._project.page_url(identity)),
             labels=tuple(labels.items()),
         )
 
 
 def _doubt(project: AnyProject, found: int, before: int) -> str:
     if not found:
-        return no_member(project)
+        return membership_hint(project)
     return f"the provider lists {found} pipelines after {before}: did the user lose a permission?"

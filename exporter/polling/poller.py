@@ -14,19 +14,19 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from exporter.client.api_client import Answer, Api, ApiError
+from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.clock import Clock
-from exporter.core.failures import Kind
+from exporter.core.failures import FailureKind
 from exporter.core.model import Run, label
-from exporter.polling.follow_ups import Looks
+from exporter.polling.follow_ups import FollowUps
 from exporter.polling.membership import Membership
-from exporter.polling.reporter import Outcome, Report
-from exporter.polling.strategies import inquiry
-from exporter.providers.protocol import AnyProvider, Listing, Place
+from exporter.polling.reporter import PollOutcome, PollReporter
+from exporter.polling.strategies import choose_strategy
+from exporter.providers.protocol import AnyProvider, PageCursor, PipelineRows
 from exporter.settings.settings import Poll
-from exporter.state.repository import Archive
+from exporter.state.repository import StateRepository
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import Board
+from exporter.tracking.project import ProjectTracker
 
 PAGES = 1000
 """Pages of a list of pipelines that are read, at most."""
@@ -54,17 +54,19 @@ class _Listed(msgspec.Struct, frozen=True):
     """What a page of the list of pipelines says of those that may be watched."""
 
     ids: frozenset[str]
-    untold: frozenset[str]
+    unusable: frozenset[str]
     runs: dict[str, Run]
     asked: float
     now: float
 
     @classmethod
-    def of(cls, page: Listing, answer: Answer, membership: Membership, chosen: AbstractSet[str]) -> "_Listed":
+    def of(
+        cls, page: PipelineRows, answer: ApiResponse, membership: Membership, chosen: AbstractSet[str]
+    ) -> "_Listed":
         """Of a page, and of neither its other rows nor the answer's body, which take the memory of the whole list."""
         ids = frozenset(one for one in page.pipelines if membership.may_watch(one, selected=one in chosen))
         runs = {identity: run for identity, run in page.runs.items() if identity in ids}
-        return cls(ids, ids & page.untold, runs, answer.asked, answer.now)
+        return cls(ids, ids & page.unusable, runs, answer.asked, answer.now)
 
 
 class Poller:
@@ -74,8 +76,8 @@ class Poller:
         self,
         project: str,
         provider: AnyProvider,
-        api: Api,
-        board: Board,
+        api: ApiClient,
+        tracker: ProjectTracker,
         membership: Membership,
         poll: Poll,
         *,
@@ -84,7 +86,7 @@ class Poller:
         discovery_interval: float | None,
         telemetry: Telemetry,
         clock: Clock,
-        archive: Archive,
+        repository: StateRepository,
         publish: Callable[[], Awaitable[None]],
     ) -> None:
         """`started` is when the first tick is due (monotonic); regular refreshes begin `offset` seconds after it.
@@ -95,19 +97,21 @@ class Poller:
         self._provider = provider
         self._api = api
         self.activity = api.activity
-        self._board = board
+        self._tracker = tracker
         self._membership = membership
         self._poll = poll
-        self._report = Report(project, provider.name, telemetry, zone_key=provider.zone_key)
-        self._looks = Looks(provider, api, board, self._report, clock, concurrency=poll.concurrency)
-        self._archive = archive
+        self._report = PollReporter(project, provider.name, telemetry, zone_key=provider.zone_key)
+        self._follow_ups = FollowUps(
+            provider, api, tracker, self._report, clock, concurrency=poll.concurrency
+        )
+        self._repository = repository
         self._started = started
         self.offset = offset
         self._discovers = discovery_interval is not None
         self._listing_interval = NAMES_INTERVAL if discovery_interval is None else discovery_interval
         self._listed_at: float | None = None
         self._names_settled = not (self._discovers or membership.wants_names)
-        self._inquiry = inquiry(provider, api, board, self._report, clock, self, poll)
+        self._strategy = choose_strategy(provider, api, tracker, self._report, clock, self, poll)
         self._telemetry = telemetry
         self._clock = clock
         self._publish = publish
@@ -135,7 +139,7 @@ class Poller:
     def _due(self) -> tuple[bool, tuple[str, ...]]:
         """Whether a refresh is due, and the ids to ask about now."""
         refresh = self._present_slot() != self._slot
-        return refresh, self._board.ids if refresh else self._board.active(self._clock.time())
+        return refresh, self._tracker.ids if refresh else self._tracker.active(self._clock.time())
 
     async def tick(self, *, once: bool = False) -> None:
         """Refresh all pipelines if that is due, else ask about those whose run is under way; then look closer.
@@ -152,22 +156,22 @@ class Poller:
     async def _poll_due(self, *, once: bool = False) -> None:
         refresh, ids = self._due()
         self._slot = self._present_slot()
-        outcome = Outcome()
+        outcome = PollOutcome()
         started = self._clock.monotonic()
         asked = 0
         if refresh:
             if self._listing_due():
                 covered = await self._list(outcome)
-                ids = tuple(identity for identity in self._board.ids if identity not in covered)
+                ids = tuple(identity for identity in self._tracker.ids if identity not in covered)
             self._names_settled = self._names_settled or once
             self._report_surplus()
         if ids and not outcome.over:
-            asked = await self._inquiry.ask(ids, outcome, refresh=refresh)
+            asked = await self._strategy.poll(ids, outcome, refresh=refresh)
         elif ids:
-            self._board.failed(ids)
+            self._tracker.failed(ids)
         shown = self._settle_names()
         if refresh or ids:
-            self._report.missed(await self._archive.keep(self._board))
+            self._report.missed(await self._repository.keep(self._tracker))
             self._end_poll(outcome, asked, refresh=refresh, seconds=self._clock.monotonic() - started)
         if refresh or ids or shown:
             await self._publish()
@@ -176,15 +180,15 @@ class Poller:
         if not outcome.over:
             self._looking = True
             try:
-                looked = await self._looks.take(math.inf if once else self._next_tick(), runs=not once)
+                looked = await self._follow_ups.run(math.inf if once else self._next_tick(), runs=not once)
             finally:
                 self._looking = False
             if looked:
-                self._report.missed(await self._archive.keep(self._board))
+                self._report.missed(await self._repository.keep(self._tracker))
                 self._watch()
                 await self._publish()
 
-    def _end_poll(self, outcome: Outcome, asked: int, *, refresh: bool, seconds: float) -> None:
+    def _end_poll(self, outcome: PollOutcome, asked: int, *, refresh: bool, seconds: float) -> None:
         self.up = not outcome.failed and (refresh or self.up)
         self._telemetry.polled(
             self.project,
@@ -203,17 +207,17 @@ class Poller:
             seconds,
             extra={"project": self.project},
         )
-        self._board.expire(self._clock.monotonic(), self._poll.max_age)
+        self._tracker.expire(self._clock.monotonic(), self._poll.max_age)
 
     def _watch(self) -> None:
-        ids = self._board.ids
+        ids = self._tracker.ids
         self._telemetry.watched(
             self.project,
             pipelines=len(ids),
-            refused=self._inquiry.refused(ids),
-            unresolved=self._board.unresolved,
+            refused=self._strategy.refused(ids),
+            unresolved=self._tracker.unresolved,
         )
-        self._report.misnumbered(self._board.take_misnumbered())
+        self._report.misnumbered(self._tracker.take_misnumbered())
 
     def _next_tick(self) -> float:
         """When the next tick may be due, by the monotonic clock."""
@@ -232,7 +236,7 @@ class Poller:
             or self._clock.monotonic() - self._listed_at + early >= self._listing_interval
         )
 
-    async def _list(self, outcome: Outcome) -> frozenset[str]:
+    async def _list(self, outcome: PollOutcome) -> frozenset[str]:
         """Read the whole list of pipelines; returns the ids that it told everything about that a batch would."""
         found: dict[str, str] = {}
         selected: set[str] = set()
@@ -254,31 +258,34 @@ class Poller:
                     # Which of them are watched is known at the end: those are polled in addition.
                     listed.clear()
         except ApiError as error:
-            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT, Kind.UNREADABLE} and not self._discovers:
+            if (
+                error.failure.kind in {FailureKind.PROJECT, FailureKind.CONTENT, FailureKind.UNREADABLE}
+                and not self._discovers
+            ):
                 # Names alone are a convenience: nothing is down without them.
                 self._listed_at = self._clock.monotonic()
                 self._names_settled = True
                 self._report.warn("pipelines' names cannot be listed, their ids serve", error)
                 return frozenset()
             outcome.note(error)
-            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT}:
+            if error.failure.kind in {FailureKind.PROJECT, FailureKind.CONTENT}:
                 # Where names cannot be listed at all there is nothing to wait for, and batches may work all the same.
                 self._names_settled = True
                 outcome.over = False
             return frozenset()
-        doubt = self._membership.listed(found, selected, complete=complete)
-        if doubt:
+        mark_unverified = self._membership.listed(found, selected, complete=complete)
+        if mark_unverified:
             outcome.failed += 1
-            _log.warning(doubt, extra={"project": self.project})
+            _log.warning(mark_unverified, extra={"project": self.project})
         else:
             self._listed_at = self._clock.monotonic()
             self._names_settled = True
-        self._board.update(self._membership.pipelines(), self._clock.monotonic(), self._clock.time())
-        members = frozenset(self._board.ids)
+        self._tracker.update(self._membership.pipelines(), self._clock.monotonic(), self._clock.time())
+        members = frozenset(self._tracker.ids)
         covered: set[str] = set()
         for part in listed if tells else ():
-            ids = [one for one in part.ids - part.untold if one in members and one not in covered]
-            self._board.answered(ids, part.runs, asked=part.asked, now=part.now)
+            ids = [one for one in part.ids - part.unusable if one in members and one not in covered]
+            self._tracker.answered(ids, part.runs, asked=part.asked, now=part.now)
             covered.update(ids)
         outcome.covered = bool(covered)
         return frozenset(covered)
@@ -294,7 +301,7 @@ class Poller:
                     extra={"project": self.project, "pipelines": limit + surplus, "limit": limit},
                 )
 
-    async def _pages(self) -> AsyncIterator[tuple[Listing, Answer]]:
+    async def _pages(self) -> AsyncIterator[tuple[PipelineRows, ApiResponse]]:
         """Read the list of pipelines page by page.
 
         Raises:
@@ -302,11 +309,11 @@ class Poller:
 
         """
         seen: set[str] = set()
-        place = Place()
+        place = PageCursor()
         while place.pages < PAGES and place.rows < PAGES * self._provider.page_size:
-            answer = await self._api.send(self._provider.listing(place))
-            page = self._provider.read_listing(answer.body, answer.now, answer.headers)
-            self._report.surprises(page)
+            answer = await self._api.send(self._provider.pipelines_request(place))
+            page = self._provider.read_pipelines(answer.body, answer.now, answer.headers)
+            self._report.record_anomalies(page)
             # Totals were seen to be wrong, and a cloud may give fewer rows than asked. A page that says nothing new is
             # one of a cloud that does not heed where it is to begin.
             if not page.rows or (page.pipelines and seen.issuperset(page.pipelines)):
@@ -334,8 +341,8 @@ class Poller:
         """Decide which pipelines are held back for want of a name; says whether that changed."""
         waiting = not self._names_settled and self._clock.monotonic() - self._started < PATIENCE
         held_back = self._membership.unnamed if waiting else frozenset()
-        changed = held_back != self._board.held_back
-        self._board.held_back = held_back
+        changed = held_back != self._tracker.held_back
+        self._tracker.held_back = held_back
         return changed
 
     # Watching an inquiry
@@ -345,13 +352,13 @@ class Poller:
         self.progress(pipelines)
 
     @property
-    def impatient(self) -> bool:
+    def wants_publication(self) -> bool:
         """Whether it is time to show what the first refresh has learnt so far."""
         return not self.refreshed.is_set() and self._clock.monotonic() - self._shown >= MEANWHILE
 
     async def show(self) -> None:
         """Save what was learnt so far, and publish it."""
-        self._report.missed(await self._archive.keep(self._board))
+        self._report.missed(await self._repository.keep(self._tracker))
         self._watch()
         await self._publish()
         self._shown = self._clock.monotonic()

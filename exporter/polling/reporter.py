@@ -6,15 +6,15 @@ from collections.abc import Iterable
 import msgspec
 
 from exporter.client.api_client import ApiError
-from exporter.core.failures import Kind
-from exporter.providers.protocol import Reading
+from exporter.core.failures import FailureKind
+from exporter.providers.protocol import Decoded
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import Misnumbered, Missed
+from exporter.tracking.project import Misnumbered, MissedRuns
 
 FAILURES = 3
 """Requests in a row that may fail before the rest of a poll is given up: then it is not the request."""
 
-HOPELESS = frozenset({Kind.CREDENTIALS, Kind.PROJECT, Kind.THROTTLED})
+HOPELESS = frozenset({FailureKind.CREDENTIALS, FailureKind.PROJECT, FailureKind.THROTTLED})
 """Faults that whatever else is asked would meet too."""
 
 _TOLD = 1000
@@ -23,7 +23,7 @@ _TOLD = 1000
 _log = logging.getLogger("exporter.polling.poller")
 
 
-class Outcome(msgspec.Struct):
+class PollOutcome(msgspec.Struct):
     """How a poll goes."""
 
     failed: int = 0
@@ -32,26 +32,26 @@ class Outcome(msgspec.Struct):
     """Whether what is left would meet the same failure."""
     hopeless: bool = False
     """Whether whatever else is asked would."""
-    faults: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
+    failures: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
     """By operation, code and error code: how often, and the first."""
     covered: bool = False
     """Whether a list has already reported the latest runs of pipelines in this poll."""
     refusals: dict[str, ApiError] = {}
     """Why ids were refused alone."""
 
-    def note(self, error: ApiError, hopeless: frozenset[Kind] = HOPELESS) -> None:
+    def note(self, error: ApiError, hopeless: frozenset[FailureKind] = HOPELESS) -> None:
         """A request failed, other than for its content."""
-        fault = error.fault
-        key = (error.operation, fault.code, fault.error_code)
-        count, first = self.faults.get(key, (0, error))
-        self.faults[key] = (count + 1, first)
+        failure = error.failure
+        key = (error.operation, failure.code, failure.error_code)
+        count, first = self.failures.get(key, (0, error))
+        self.failures[key] = (count + 1, first)
         self.failed += 1
         self.in_a_row += 1
-        self.hopeless = self.hopeless or fault.kind in hopeless
+        self.hopeless = self.hopeless or failure.kind in hopeless
         self.over = self.over or self.hopeless or self.in_a_row >= FAILURES
 
 
-class Report:
+class PollReporter:
     """Where the polls of one project are told."""
 
     def __init__(self, project: str, provider: str, telemetry: Telemetry, *, zone_key: str = "") -> None:
@@ -62,20 +62,20 @@ class Report:
         self._telemetry = telemetry
         self._told: set[str] = set()
 
-    def surprises(self, reading: Reading) -> None:
+    def record_anomalies(self, decoded: Decoded) -> None:
         """Count what surprises in an answer, and tell it the first time."""
-        for reason, words in reading.rejected:
+        for reason, words in decoded.rejected:
             self._telemetry.rejected(self._project, reason)
             self._once(f"a record was rejected ({reason}): {words}")
-        for reason, records in reading.further_rejected.items():
+        for reason, records in decoded.further_rejected.items():
             self._telemetry.rejected(self._project, reason, records)
-        for field, word in self._telemetry.unknown_words(self._provider, reading.words):
+        for field, word in self._telemetry.unknown_words(self._provider, decoded.words):
             self._once(f"{word!r} is no known {field}, shown as unknown")
-        if reading.misplaced:
+        if decoded.implausible_times:
             self._once(
                 "a stage starts outside its run, so start times of such stages are left out: "
                 f"is {self._zone_key} right?",
-                f" (first seen at {reading.misplaced})",
+                f" (first seen at {decoded.implausible_times})",
             )
 
     def _once(self, text: str, detail: str = "") -> None:
@@ -100,7 +100,7 @@ class Report:
                     },
                 )
 
-    def missed(self, missed: Iterable[Missed]) -> None:
+    def missed(self, missed: Iterable[MissedRuns]) -> None:
         """Tell that runs were given up."""
         for one in missed:
             _log.warning(
@@ -111,9 +111,9 @@ class Report:
                 extra={"project": self._project},
             )
 
-    def failures(self, outcome: Outcome) -> None:
+    def failures(self, outcome: PollOutcome) -> None:
         """Tell what failed in a poll, each kind once."""
-        for count, error in outcome.faults.values():
+        for count, error in outcome.failures.values():
             self.warn(f"poll failed in {count} requests" if count > 1 else "poll failed", error)
 
     def unreadable(self, pipeline: str) -> None:
@@ -125,16 +125,16 @@ class Report:
 
     def warn(self, text: str, error: ApiError) -> None:
         """Tell a failure."""
-        fault = error.fault
+        failure = error.failure
         _log.warning(
             "%s: %s",
             text,
-            fault.message,
+            failure.message,
             extra={
                 "project": self._project,
                 "operation": error.operation,
-                "code": fault.code,
-                "error_code": fault.error_code,
-                "request_id": fault.request_id,
+                "code": failure.code,
+                "error_code": failure.error_code,
+                "request_id": failure.request_id,
             },
         )

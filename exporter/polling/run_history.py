@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import msgspec
 
-from exporter.client.api_client import Answer, Api, ApiError
-from exporter.core.failures import Kind
+from exporter.client.api_client import ApiClient, ApiError, ApiResponse
+from exporter.core.failures import FailureKind
 from exporter.core.model import Run, Status, Trigger
-from exporter.polling.reporter import Report
-from exporter.providers.protocol import Place, Provider
+from exporter.polling.reporter import PollReporter
+from exporter.providers.protocol import PageCursor, Provider
 from exporter.tracking.ledger import RUNS, Reach, Search
 
 PAGES = 30
@@ -23,24 +23,24 @@ COMPLETED = 50
 """Runs of one list that are completed at a time."""
 
 # Whatever else is wrong with details, they will be as wrong the next time.
-_LASTING = frozenset({Kind.CONTENT, Kind.PROJECT, Kind.UNREADABLE})
+_LASTING = frozenset({FailureKind.CONTENT, FailureKind.PROJECT, FailureKind.UNREADABLE})
 
 
-class RunList:
+class RunHistoryReader:
     """One reading of a pipeline's run list."""
 
-    def __init__(self, provider: Provider, api: Api, report: Report, pipeline: str) -> None:
+    def __init__(self, provider: Provider, api: ApiClient, report: PollReporter, pipeline: str) -> None:
         self._provider = provider
         self._api = api
         self._report = report
         self._pipeline = pipeline
         self._found: dict[str, Run] = {}
-        self._place = Place()
+        self._place = PageCursor()
         self._last_page: Sequence[Run] = ()
         self._whole = True
         self._falling = True
         self._end = self._stuck = False
-        self.answer: Answer | None = None
+        self.answer: ApiResponse | None = None
         """The last answer; None before the first."""
 
     @property
@@ -53,16 +53,16 @@ class RunList:
         """The runs found so far."""
         return list(self._found.values())
 
-    async def turn(self, limit: int) -> None:
+    async def read_page(self, limit: int) -> None:
         """Read the next page, of so many rows at most.
 
         Raises:
             ApiError: there was no answer.
 
         """
-        answer = await self._api.send(self._provider.runs(self._pipeline, self._place, limit))
+        answer = await self._api.send(self._provider.runs_request(self._pipeline, self._place, limit))
         page = self._provider.read_runs(answer.body, self._pipeline, answer.now, answer.headers)
-        self._report.surprises(page)
+        self._report.record_anomalies(page)
         self.answer = answer
         self._whole = self._whole and not page.incomplete
         self._falling = self._falling and _falling((*self._found.values(), *page.runs))
@@ -80,23 +80,23 @@ class RunList:
         return self.pages > 0 and (self._end or self._stuck or self._falling or self.pages >= PAGES)
 
     @property
-    def telling(self) -> bool:
+    def conclusive(self) -> bool:
         """Whether the list can be trusted to tell which run is the latest: it has one, or none that was not read."""
         return self._whole or bool(self._found)
 
     def reach(self, search: Search) -> Reach | None:
         """How far the reading has got for what is wanted; None if it is to go on."""
         reach = self._reach(search)
-        return Reach.CUT if reach is not None and not self._whole else reach
+        return Reach.PARTIAL if reach is not None and not self._whole else reach
 
     def _reach(self, search: Search) -> Reach | None:
         if self._end:
             return Reach.COMPLETE
         if self._stuck or search.found(self._found.values()) or self.pages >= PAGES:
-            return Reach.CUT
+            return Reach.PARTIAL
         if not self._falling:
             return None
-        return search.reach(self._last_page) or (Reach.BOUND if self._place.rows >= RUNS else None)
+        return search.reach(self._last_page) or (Reach.LIMIT if self._place.rows >= RUNS else None)
 
     async def completed(self, ids: Container[str], *, jobs: bool) -> tuple[list[Run], bool]:
         """The runs found, those of `ids` with what their details tell; and whether those are all that were found.
@@ -110,26 +110,26 @@ class RunList:
 
         """
         found = sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True)
-        wanted = [
+        missing_numbers = [
             run
             for run in found
             if run.id in ids or (run.status is Status.UNKNOWN and (run.end is None or run is found[0]))
         ]
-        details = {run.id: await self._complete(run, jobs=jobs) for run in wanted[:COMPLETED]}
-        left_out = {run.id for run in wanted[COMPLETED:]}
+        details = {run.id: await self._complete(run, jobs=jobs) for run in missing_numbers[:COMPLETED]}
+        left_out = {run.id for run in missing_numbers[COMPLETED:]}
         runs = [details.get(run.id, run) for run in self._found.values() if run.id not in left_out]
         told = [run for run in runs if run.id in details or run.status is not Status.UNKNOWN]
         return told, not left_out
 
     async def _complete(self, run: Run, *, jobs: bool) -> Run:
         try:
-            answer = await self._api.send(self._provider.detail(self._pipeline, run.id))
+            answer = await self._api.send(self._provider.detail_request(self._pipeline, run.id))
         except ApiError as error:
-            if error.fault.kind in _LASTING:
+            if error.failure.kind in _LASTING:
                 return run
             raise
         detail = self._provider.read_detail(answer.body, self._pipeline, answer.now)
-        self._report.surprises(detail)
+        self._report.record_anomalies(detail)
         if detail.run is None or detail.run.id != run.id:
             return run
         return completed(run, detail.run if jobs else _without_jobs(detail.run))
@@ -153,7 +153,7 @@ def completed(run: Run, detail: Run) -> Run:
     )
 
 
-def is_outline(run: Run, known: Run) -> bool:
+def is_summary(run: Run, known: Run) -> bool:
     """Whether the list tells a run as it is known, as far as it goes."""
     return run.status is not Status.UNKNOWN and completed(run, known) == known
 
@@ -163,7 +163,7 @@ def _without_jobs(run: Run) -> Run:
     return msgspec.structs.replace(run, stages=stages)
 
 
-def supposed(runs: Iterable[Run]) -> list[Run]:
+def assume_finished(runs: Iterable[Run]) -> list[Run]:
     """The runs as if those whose state the list does not tell had ended, which their details may say."""
     return [
         msgspec.structs.replace(run, status=Status.SUCCESS) if run.status is Status.UNKNOWN else run

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from exporter.auth.reply import destination
-from exporter.core.failures import Fault, Kind
-from exporter.providers.protocol import Call
+from exporter.core.failures import FailureKind, RequestFailure
+from exporter.providers.protocol import ApiRequest
 
 Time = int | float | str | None
 Number = int | float | str | None
@@ -42,7 +42,7 @@ _anything = msgspec.json.Decoder()
 _records = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class UnusableError(Exception):
+class UnusableRecordError(Exception):
     """A record that cannot be used; bears the reason, words, and the pipeline if at least that could be read."""
 
     def __init__(self, reason: str, words: str, pipeline: str = "") -> None:
@@ -51,7 +51,7 @@ class UnusableError(Exception):
         self.pipeline = pipeline
 
 
-class Records:
+class RecordDecoder:
     """The records of a provider."""
 
     def __init__(self, essential: type[msgspec.Struct], pipeline: str) -> None:
@@ -70,16 +70,18 @@ class Records:
         try:
             return msgspec.json.decode(raw, type=record)
         except UNREADABLE as error:
-            fault: Exception = error
+            failure: Exception = error
         whole = _whole_characters(bytes(raw))
         try:
             msgspec.json.decode(whole, type=self._essential)
             return _Fitting().record(whole, record)
         except UNREADABLE as error:
-            fault = error if isinstance(error, msgspec.ValidationError) else fault
-            raise UnusableError("unreadable", _printable(str(fault)), self._pipeline_of(whole)) from None
-        except UnusableError as error:
-            raise UnusableError(error.reason, str(error), self._pipeline_of(whole)) from None
+            failure = error if isinstance(error, msgspec.ValidationError) else failure
+            raise UnusableRecordError(
+                "unreadable", _printable(str(failure)), self._pipeline_of(whole)
+            ) from None
+        except UnusableRecordError as error:
+            raise UnusableRecordError(error.reason, str(error), self._pipeline_of(whole)) from None
 
     def _pipeline_of(self, raw: bytes) -> str:
         try:
@@ -101,8 +103,8 @@ class _Fitting:
             UnusableError: that takes too many steps.
 
         """
-        unread, kinds = _anatomy(record)
-        found = msgspec.json.decode(raw, type=unread)
+        unreadable, kinds = _anatomy(record)
+        found = msgspec.json.decode(raw, type=unreadable)
         return record(**{name: self._part(getattr(found, name), kind) for name, kind in kinds.items()})
 
     def _part(self, raw: msgspec.Raw, kind: Any) -> Any:
@@ -130,7 +132,7 @@ class _Fitting:
     def _take(self, steps: int) -> None:
         self._left -= steps
         if self._left < 0:
-            raise UnusableError("unreadable", "too many values of another type than is documented")
+            raise UnusableRecordError("unreadable", "too many values of another type than is documented")
 
 
 @cache
@@ -145,11 +147,11 @@ def _inside(kind: Any) -> tuple[type[msgspec.Struct] | None, Any]:
 def _anatomy(record: type[msgspec.Struct]) -> tuple[type[msgspec.Struct], dict[str, Any]]:
     """A record of the same fields, none of which is read yet, and what each is to be read as."""
     fields = msgspec.structs.fields(record)
-    unread = [
+    unreadable = [
         (field.name, msgspec.Raw, msgspec.field(default=msgspec.Raw(b"null"), name=field.encode_name))
         for field in fields
     ]
-    return msgspec.defstruct(record.__name__, unread), {field.name: field.type for field in fields}
+    return msgspec.defstruct(record.__name__, unreadable), {field.name: field.type for field in fields}
 
 
 def rows(raw: msgspec.Raw | bytes, most: int = ROWS) -> list[msgspec.Raw]:
@@ -162,12 +164,12 @@ def rows(raw: msgspec.Raw | bytes, most: int = ROWS) -> list[msgspec.Raw]:
     if bytes(raw) == b"null":
         return []
     try:
-        return outline(bytes(raw), most)
+        return split_array(bytes(raw), most)
     except UNREADABLE as error:
-        raise UnusableError("unreadable", _printable(str(error))) from None
+        raise UnusableRecordError("unreadable", _printable(str(error))) from None
 
 
-def outline(body: bytes, most: int = ROWS) -> list[msgspec.Raw]:
+def split_array(body: bytes, most: int = ROWS) -> list[msgspec.Raw]:
     """The records of an array, not yet read; half a character in one of them does not cost the others.
 
     Raises:
@@ -176,11 +178,11 @@ def outline(body: bytes, most: int = ROWS) -> list[msgspec.Raw]:
     """
     found = _mended(_records, body)
     if len(found) > most:
-        raise UnusableError("unreadable", f"{len(found)} records, more than the {most} that are read")
+        raise UnusableRecordError("unreadable", f"{len(found)} records, more than the {most} that are read")
     return found
 
 
-def too_complex(call: Call, body: bytes) -> Fault | None:
+def too_complex(call: ApiRequest, body: bytes) -> RequestFailure | None:
     """Why an answer is not decoded: its values would take seconds and hundreds of megabytes, though its bytes do not."""
     objects, commas = body.count(b"{"), body.count(b",")
     if objects <= call.object_limit and commas <= _COMMAS:
@@ -189,7 +191,7 @@ def too_complex(call: Call, body: bytes) -> Fault | None:
         f"{call.operation} answered {objects} objects and {commas} commas, more than the {call.object_limit} and "
         f"{_COMMAS} that are read"
     )
-    return Fault(kind=Kind.UNREADABLE, code="invalid", message=message)
+    return RequestFailure(kind=FailureKind.UNREADABLE, code="invalid", message=message)
 
 
 def _mended(decoder: msgspec.json.Decoder[V], body: bytes) -> V:
@@ -209,10 +211,12 @@ def _whole_characters(body: bytes) -> bytes:
     return _HALVES.sub(lambda found: b"\\" + found[1] if found[1] else rb"\ufffd", body)
 
 
-def parse(body: bytes, telling: frozenset[str], given: frozenset[str], most: int = ROWS) -> tuple[Any, str]:
+def parse(
+    body: bytes, conclusive: frozenset[str], given: frozenset[str], most: int = ROWS
+) -> tuple[Any, str]:
     """The JSON value of a body, or words for what it is instead.
 
-    Of an array the outline only, of `most` records at most. Of an object what an error is told by, the values of the keys that are `telling`, and
+    Of an array the outline only, of `most` records at most. Of an object what an error is told by, the values of the keys that are `conclusive`, and
     not yet read those of the keys that are `given`: what else is wrong costs only itself.
     """
     if not body.strip():
@@ -220,13 +224,13 @@ def parse(body: bytes, telling: frozenset[str], given: frozenset[str], most: int
     try:
         match body.lstrip()[:1]:
             case b"[":
-                return outline(body, most), ""
+                return split_array(body, most), ""
             case b"{":
-                told = _of_keys(body, telling | given)
-                return {key: _value(raw) if key in telling else raw for key, raw in told.items()}, ""
+                told = _of_keys(body, conclusive | given)
+                return {key: _value(raw) if key in conclusive else raw for key, raw in told.items()}, ""
             case _:
                 return _anything.decode(body), ""
-    except UnusableError as error:
+    except UnusableRecordError as error:
         return None, str(error)
     except UNREADABLE:
         looks = "an HTML page" if b"<" in body.lstrip()[:1] else "no valid JSON"
@@ -271,13 +275,13 @@ def _printable(words: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in words)
 
 
-def misfit(operation: str, answer: object, problem: str) -> str:
+def unexpected_response(operation: str, answer: object, problem: str) -> str:
     """What to say of a success that is not the operation's answer; `problem` is what `parse` found wrong with it."""
     got = problem or f"a JSON {'object' if isinstance(answer, dict) else 'value'} that is not its answer"
     return f"{operation} answered {got}"
 
 
-def wordless(status: int, headers: Mapping[str, str], problem: str) -> str:
+def without_message(status: int, headers: Mapping[str, str], problem: str) -> str:
     """What to say of a refusal that says nothing itself."""
     if 300 <= status < 400:
         return f"redirected to {destination(headers)}; redirects are not followed (is the endpoint right?)"

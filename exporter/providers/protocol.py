@@ -9,11 +9,11 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from exporter.core.failures import Fault
+from exporter.core.failures import RequestFailure
 from exporter.core.model import Run
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to make, before it is signed."""
 
     operation: str
@@ -32,7 +32,7 @@ MESSAGES = 100
 """Rejected records of an answer whose messages are kept."""
 
 
-class Reading(msgspec.Struct, kw_only=True):
+class Decoded(msgspec.Struct, kw_only=True):
     """What is to be noted of any answer."""
 
     rejected: list[tuple[str, str]] = []
@@ -41,7 +41,7 @@ class Reading(msgspec.Struct, kw_only=True):
     """How many other records could not be used, by reason."""
     words: set[tuple[str, str]] = set()
     """Words without translation: the field and the vendor's word."""
-    misplaced: str = ""
+    implausible_times: str = ""
     """The first stage whose start lies outside its run under the configured time zone, in words."""
 
     def reject(self, reason: str, message: str) -> None:
@@ -52,18 +52,18 @@ class Reading(msgspec.Struct, kw_only=True):
             self.further_rejected[reason] = self.further_rejected.get(reason, 0) + 1
 
 
-class Batch(Reading, kw_only=True):
+class LatestRuns(Decoded, kw_only=True):
     """What an answer to a batch request says."""
 
     runs: dict[str, Run] = {}
     """The latest run of each pipeline that has one, by pipeline id."""
-    untold: set[str] = set()
+    unusable: set[str] = set()
     """Pipelines whose record could not be used: the answer says nothing of them, not that they have no run."""
     incomplete: bool = False
     """Whether there were such records that do not even name their pipeline, so that absence proves nothing."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class PageCursor(msgspec.Struct, frozen=True):
     """Where a page of a list begins, by whatever a cloud goes by."""
 
     rows: int = 0
@@ -73,12 +73,12 @@ class Place(msgspec.Struct, frozen=True):
     token: str = ""
     """What the last of them told to ask on with."""
 
-    def after(self, page: "Page") -> "Place":
+    def after(self, page: "ListPage") -> "PageCursor":
         """Where the page after this one begins."""
-        return Place(self.rows + page.rows, self.pages + 1, page.token)
+        return PageCursor(self.rows + page.rows, self.pages + 1, page.token)
 
 
-class Page(Reading, kw_only=True):
+class ListPage(Decoded, kw_only=True):
     """What any page of a list says."""
 
     rows: int = 0
@@ -89,48 +89,48 @@ class Page(Reading, kw_only=True):
     """Whether the cloud says that nothing follows. An empty page is the last in any case."""
 
 
-class Listing(Page, kw_only=True):
+class PipelineRows(ListPage, kw_only=True):
     """What a page of the list of pipelines says."""
 
     pipelines: dict[str, str] = {}
     """The name of each pipeline of this project, by id."""
     runs: dict[str, Run] = {}
     """The latest run of each that has one, by pipeline id."""
-    untold: set[str] = set()
+    unusable: set[str] = set()
     """Pipelines whose latest run could not be used: the page says nothing of it, not that there is none."""
     incomplete: bool = False
     """Whether it has rows whose pipeline could not be read, so that absence proves nothing."""
 
 
-class Sweep(Page, kw_only=True):
+class ActivityRows(ListPage, kw_only=True):
     """What a page of the list of those pipelines says whose last run fits a filter."""
 
     pipelines: list[str] = []
     """Their ids."""
 
 
-class Window(msgspec.Struct, frozen=True):
+class TimeWindow(msgspec.Struct, frozen=True):
     """A span of time, in epoch seconds."""
 
     since: float
     until: float
 
 
-class Runs(Page, kw_only=True):
+class RunRows(ListPage, kw_only=True):
     """What a page of the list of a pipeline's runs says."""
 
     runs: list[Run] = []
     """The runs of the rows that could be used, in the page's order, each id once."""
-    unread: int = 0
+    unreadable: int = 0
     """How many further rows may be of the pipeline: what run they tell could not be read."""
 
     @property
     def incomplete(self) -> bool:
         """Whether the page has runs whose number it does not tell, so that a number's absence proves nothing."""
-        return self.unread > 0 or any(run.number is None for run in self.runs)
+        return self.unreadable > 0 or any(run.number is None for run in self.runs)
 
 
-class Detail(Reading, kw_only=True):
+class RunDetail(Decoded, kw_only=True):
     """What the details of a run say."""
 
     run: Run | None = None
@@ -152,29 +152,31 @@ class Provider(Protocol):
     zone_key: str
     """The key of the configuration that says how times without a zone are read; empty if there are none."""
 
-    def listing(self, place: Place) -> Call:
+    def pipelines_request(self, place: PageCursor) -> ApiRequest:
         """The request for a page of the pipelines of the project."""
 
-    def read_listing(self, body: bytes, now: float, headers: Mapping[str, str]) -> Listing:
+    def read_pipelines(self, body: bytes, now: float, headers: Mapping[str, str]) -> PipelineRows:
         """Read the answer to `listing`; `now` is the answer's own clock, in epoch seconds, here and below."""
 
-    def runs(self, pipeline: str, place: Place, limit: int) -> Call:
+    def runs_request(self, pipeline: str, place: PageCursor, limit: int) -> ApiRequest:
         """The request for a page of the runs of a pipeline, the one that started last first where that can be asked for.
 
         A cloud that counts in pages gives all in one size, whatever the `limit`. A run that starts meanwhile moves the
         others on by a row, so that the next page may show one again.
         """
 
-    def read_runs(self, body: bytes, pipeline: str, now: float, headers: Mapping[str, str]) -> Runs:
+    def read_runs(self, body: bytes, pipeline: str, now: float, headers: Mapping[str, str]) -> RunRows:
         """Read the answer to `runs` of a pipeline."""
 
-    def detail(self, pipeline: str, run: str) -> Call:
+    def detail_request(self, pipeline: str, run: str) -> ApiRequest:
         """The request for the details of a run."""
 
-    def read_detail(self, body: bytes, pipeline: str, now: float) -> Detail:
+    def read_detail(self, body: bytes, pipeline: str, now: float) -> RunDetail:
         """Read the answer to `detail` of a run of a pipeline."""
 
-    def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
+    def failure(
+        self, call: ApiRequest, status: int, headers: Mapping[str, str], body: bytes
+    ) -> RequestFailure | None:
         """Why an answer is not a success, or None if it has the shape of the operation.
 
         Only the shape is judged: single records may still be unreadable.
@@ -182,28 +184,28 @@ class Provider(Protocol):
 
 
 @runtime_checkable
-class Batching(Provider, Protocol):
+class SupportsBatchQuery(Provider, Protocol):
     """A project of a cloud that tells the latest runs of many pipelines in one answer, stages included."""
 
-    def batch(self, ids: Sequence[str]) -> Call:
+    def batch_request(self, ids: Sequence[str]) -> ApiRequest:
         """The request for the latest runs of some pipelines."""
 
-    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
+    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> LatestRuns:
         """Read the answer to `batch(ids)`."""
 
 
 @runtime_checkable
-class Sweeping(Provider, Protocol):
+class SupportsActivityQuery(Provider, Protocol):
     """A project of a cloud that tells of each pipeline alone, and which pipelines are worth asking about.
 
     Its run lists are outlines: what goes on inside a run, its stages first of all, only its details tell.
     """
 
-    def sweep(self, place: Place, executed: Window | None) -> Call:
+    def activity_request(self, place: PageCursor, executed: TimeWindow | None) -> ApiRequest:
         """The request for a page of the pipelines whose last run began in a window; without one, whose last is under way."""
 
-    def read_sweep(self, body: bytes, headers: Mapping[str, str]) -> Sweep:
+    def read_activity(self, body: bytes, headers: Mapping[str, str]) -> ActivityRows:
         """Read the answer to `sweep`."""
 
 
-AnyProvider = Batching | Sweeping
+AnyProvider = SupportsBatchQuery | SupportsActivityQuery

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from exporter.auth.protocol import Auth
 from exporter.providers import codearts, flow
-from exporter.providers.protocol import AnyProvider, Batch, Call, Provider
+from exporter.providers.protocol import AnyProvider, ApiRequest, LatestRuns, Provider
 
-__all__ = ["AnyProject", "AnyProvider", "Batch", "Call", "Provider", "connect", "fields"]
+__all__ = ["AnyProject", "AnyProvider", "ApiRequest", "LatestRuns", "Provider", "connect", "fields"]
 
 AnyProject = Annotated[codearts.Project | flow.Project, Field(discriminator="provider")]
 """A project of the configuration, of any provider."""

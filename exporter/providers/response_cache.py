@@ -3,7 +3,7 @@
 import msgspec
 
 from exporter.core.model import Run
-from exporter.providers.protocol import Batch
+from exporter.providers.protocol import LatestRuns
 
 _KEPT = 200_000
 _KEPT_ANSWERS = 20_000
@@ -18,15 +18,15 @@ class Known(msgspec.Struct, frozen=True):
     run: Run
     words: tuple[tuple[str, str], ...] = ()
     """Words without translation: the field and the vendor's word."""
-    misplaced: str = ""
+    implausible_times: str = ""
     """A stage whose start lies outside its run; empty if there is none."""
 
 
-class Memo:
+class ResponseCache:
     """The batches of answers that were read before, by their requests; the runs of records, the newest of each pipeline."""
 
     def __init__(self) -> None:
-        self._answers: dict[bytes, tuple[bytes, Batch]] = {}
+        self._answers: dict[bytes, tuple[bytes, LatestRuns]] = {}
         self._answers_size = 0
         self._runs: dict[bytes, Known] = {}
         self._runs_size = 0
@@ -51,12 +51,12 @@ class Memo:
             self._records[known.pipeline] = record
             self._runs[record] = known
 
-    def recall_answer(self, request: bytes, answer: bytes) -> Batch | None:
+    def recall_answer(self, request: bytes, answer: bytes) -> LatestRuns | None:
         """What an answer to a request says; None if its last one was another."""
         known = self._answers.get(request)
         return known[1] if known is not None and known[0] == answer else None
 
-    def keep_answer(self, request: bytes, answer: bytes, batch: Batch) -> None:
+    def keep_answer(self, request: bytes, answer: bytes, batch: LatestRuns) -> None:
         """Remember what an answer says, in the place of the last one to the same request, while there is room."""
         if len(self._answers) >= _KEPT_ANSWERS:
             self._answers.clear()

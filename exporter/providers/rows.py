@@ -2,7 +2,7 @@
 
 import re
 
-from exporter.providers.decoding import UNREADABLE, outline
+from exporter.providers.decoding import UNREADABLE, split_array
 
 LONGEST = 1 << 18
 """Bytes of a page that is searched for its rows; a hundred rows take half of that."""
@@ -48,6 +48,6 @@ def readable_rows(body: bytes) -> bytes:
 
 def _is_readable(value: bytes) -> bool:
     try:
-        return len(outline(b"[%b]" % value)) == 1
+        return len(split_array(b"[%b]" % value)) == 1
     except UNREADABLE:
         return False

@@ -13,8 +13,8 @@ import msgspec
 
 from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.core.redaction import printable, redact
-from exporter.providers.decoding import Number, Text, Time, UnusableError, text
-from exporter.providers.protocol import Reading, Runs
+from exporter.providers.decoding import Number, Text, Time, UnusableRecordError, text
+from exporter.providers.protocol import Decoded, RunRows
 
 _WORD_LENGTH = 1024
 """Characters kept of a word without translation; logs and labels cut it further."""
@@ -28,11 +28,11 @@ class Timed(Protocol):
     end_time: Time
 
 
-class Values:
-    """Reads the values of one answer, and notes in `reading` what surprises."""
+class ValueDecoder:
+    """Reads the values of one answer, and notes in `decoded` what surprises."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, decoded: Decoded) -> None:
+        self._reading = decoded
 
     def status(self, word: Text, known: Mapping[str, Status], field: str) -> Status:
         """A state; what has no translation is told as a word."""
@@ -122,7 +122,7 @@ def named(pipeline: str) -> str:
 
     """
     if not is_id(pipeline):
-        raise UnusableError("no_pipeline_id", "a record that names no pipeline")
+        raise UnusableRecordError("no_pipeline_id", "a record that names no pipeline")
     return pipeline
 
 
@@ -135,11 +135,13 @@ def asked_for(pipeline: str, asked: Collection[str]) -> str:
     """
     if pipeline not in asked:
         words = f"a run of pipeline {printable(named(pipeline), 64)}, which was not asked for"
-        raise UnusableError("not_requested", words)
+        raise UnusableRecordError("not_requested", words)
     return pipeline
 
 
-def fill(page: Runs, rows: Iterable[msgspec.Raw], pipeline: str, read: Callable[[msgspec.Raw], Run]) -> Runs:
+def fill(
+    page: RunRows, rows: Iterable[msgspec.Raw], pipeline: str, read: Callable[[msgspec.Raw], Run]
+) -> RunRows:
     """Put the runs of a pipeline's rows into a page, each row read alone.
 
     Of rows with the same id the last is used. Where they tell different numbers, one of them was misread, and it counts
@@ -150,10 +152,10 @@ def fill(page: Runs, rows: Iterable[msgspec.Raw], pipeline: str, read: Callable[
         page.rows += 1
         try:
             run = read(raw)
-        except UnusableError as error:
+        except UnusableRecordError as error:
             page.reject(error.reason, str(error))
             # Another pipeline's row hides no run of this one.
-            page.unread += error.reason != "not_requested" and error.pipeline in {"", pipeline}
+            page.unreadable += error.reason != "not_requested" and error.pipeline in {"", pipeline}
             continue
         twin = found.get(run.id)
         if twin is not None:
@@ -161,7 +163,7 @@ def fill(page: Runs, rows: Iterable[msgspec.Raw], pipeline: str, read: Callable[
                 f"run {printable(run.id, 64)} of pipeline {pipeline} stands twice in a page; the last is used"
             )
             page.reject("duplicate", message)
-            page.unread += twin.number != run.number
+            page.unreadable += twin.number != run.number
         found[run.id] = run
     page.runs = list(found.values())
     return page

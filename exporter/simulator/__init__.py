@@ -8,13 +8,13 @@ does to its pipelines, and remembers what was true and what was told. Nothing he
 from exporter.simulator.codearts.cloud import CodeArts
 from exporter.simulator.codearts.gateway import Credentials
 from exporter.simulator.flow import Flow, FlowCredentials
-from exporter.simulator.http.faults import Mischief
+from exporter.simulator.http.faults import InjectedFault
 from exporter.simulator.http.recorder import Call
 from exporter.simulator.http.server import running, serve
 from exporter.simulator.http.together import together
-from exporter.simulator.scenario.generator import Drama, Odds
-from exporter.simulator.scenario.run import Tale, Telling
-from exporter.simulator.scenario.scenario import State, Story, Truth
+from exporter.simulator.scenario.generator import FaultRates, ScenarioGenerator
+from exporter.simulator.scenario.run import SimulatedRun, Telling
+from exporter.simulator.scenario.scenario import Scenario, State, Truth
 from exporter.simulator.world.clock import Accelerated
 from exporter.simulator.world.runs import Status
 from exporter.simulator.world.world import World
@@ -24,15 +24,15 @@ __all__ = [
     "Call",
     "CodeArts",
     "Credentials",
-    "Drama",
+    "FaultRates",
     "Flow",
     "FlowCredentials",
-    "Mischief",
-    "Odds",
+    "InjectedFault",
+    "Scenario",
+    "ScenarioGenerator",
+    "SimulatedRun",
     "State",
     "Status",
-    "Story",
-    "Tale",
     "Telling",
     "Truth",
     "World",

@@ -8,11 +8,11 @@ from zlib import crc32
 import msgspec
 
 from exporter.core.model import Status
-from exporter.tracking.ledger import State
-from exporter.tracking.run_counters import Bounds, Durations, Histogram, Tally
+from exporter.tracking.ledger import LedgerState
+from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Histogram, RunCounters
 
 
-class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class WaitingStage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A stage that waits for somebody."""
 
     name: str
@@ -22,27 +22,27 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Epoch seconds."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of a pipeline."""
 
     name: str
     """Its name; empty while it is not known."""
-    state: State
-    tally: Tally
-    durations: Durations
+    state: LedgerState
+    counters: RunCounters
+    durations: DurationHistograms
     run: str = ""
     """The id of the latest run."""
     status: Status = Status.UNKNOWN
     change: float | None = None
     """Since when the latest run has that status, in epoch seconds."""
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[WaitingStage, ...] = ()
     """Its stages that wait for somebody."""
 
 
-class Remembered(msgspec.Struct, frozen=True):
+class SavedPipeline(msgspec.Struct, frozen=True):
     """What is remembered of a pipeline, and as of when."""
 
-    memory: Memory
+    memory: Snapshot
     answered: float
     """When the last answer came that was believed, by its own clock; epoch seconds."""
 
@@ -75,20 +75,20 @@ class _Durations(msgspec.Struct, frozen=True, array_like=True):
 class _Pipeline(msgspec.Struct, frozen=True, array_like=True):
     name: str
     answered: float
-    state: State
-    tally: Tally
+    state: LedgerState
+    counters: RunCounters
     durations: _Durations
     run: str = ""
     status: Status = Status.UNKNOWN
     change: float | None = None
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[WaitingStage, ...] = ()
 
 
 _pipelines = msgspec.msgpack.Decoder(_Pipeline)
 _projects = msgspec.msgpack.Decoder(_Durations)
 
 
-def written(remembered: Remembered, bounds: Bounds) -> bytes:
+def encode_pipeline(remembered: SavedPipeline, bounds: BucketBounds) -> bytes:
     """What is remembered of a pipeline as bytes."""
     memory = remembered.memory
     return msgspec.msgpack.encode(
@@ -96,7 +96,7 @@ def written(remembered: Remembered, bounds: Bounds) -> bytes:
             memory.name,
             remembered.answered,
             memory.state,
-            memory.tally,
+            memory.counters,
             _write(memory.durations, bounds),
             memory.run,
             memory.status,
@@ -106,8 +106,8 @@ def written(remembered: Remembered, bounds: Bounds) -> bytes:
     )
 
 
-def read(data: bytes, bounds: Bounds, now: float) -> Remembered:
-    """What `written` wrote; histograms of other buckets begin anew at `now`.
+def read(data: bytes, bounds: BucketBounds, now: float) -> SavedPipeline:
+    """What `encode_pipeline` wrote; histograms of other buckets begin anew at `now`.
 
     Raises:
         UnreadableError: these bytes are no memory.
@@ -118,26 +118,26 @@ def read(data: bytes, bounds: Bounds, now: float) -> Remembered:
         durations = _read(found.durations, bounds, now)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableError(str(error)) from None
-    memory = Memory(
+    memory = Snapshot(
         name=found.name,
         state=found.state,
-        tally=found.tally,
+        counters=found.counters,
         durations=durations,
         run=found.run,
         status=found.status,
         change=found.change,
         waiting=found.waiting,
     )
-    return Remembered(memory, found.answered)
+    return SavedPipeline(memory, found.answered)
 
 
-def written_durations(durations: Durations, bounds: Bounds) -> bytes:
+def encode_durations(durations: DurationHistograms, bounds: BucketBounds) -> bytes:
     """A project's histograms as bytes."""
     return msgspec.msgpack.encode(_write(durations, bounds))
 
 
-def read_durations(data: bytes, bounds: Bounds, now: float) -> Durations:
-    """What `written_durations` wrote; histograms of other buckets begin anew at `now`.
+def decode_durations(data: bytes, bounds: BucketBounds, now: float) -> DurationHistograms:
+    """What `encode_durations` wrote; histograms of other buckets begin anew at `now`.
 
     Raises:
         UnreadableError: these bytes are no histograms.
@@ -149,7 +149,7 @@ def read_durations(data: bytes, bounds: Bounds, now: float) -> Durations:
         raise UnreadableError(str(error)) from None
 
 
-def _write(durations: Durations, bounds: Bounds) -> _Durations:
+def _write(durations: DurationHistograms, bounds: BucketBounds) -> _Durations:
     return _Durations(
         durations.runs_created,
         durations.stages_created,
@@ -160,7 +160,7 @@ def _write(durations: Durations, bounds: Bounds) -> _Durations:
     )
 
 
-def _read(found: _Durations, bounds: Bounds, now: float) -> Durations:
+def _read(found: _Durations, bounds: BucketBounds, now: float) -> DurationHistograms:
     durations = bounds.empty(now)
     if found.run_bounds == _digest(bounds.runs):
         runs = {status: one.read(bounds.runs) for status, one in found.runs.items()}
@@ -177,19 +177,19 @@ def _digest(bounds: tuple[float, ...]) -> int:
     return crc32(repr(bounds).encode())
 
 
-class Past:
+class RetiredPipelines:
     """What is remembered of the pipelines of one vendor's project that nobody watches now."""
 
     def __init__(self) -> None:
-        self.away: dict[str, tuple[Remembered, float | None]] = {}
+        self.away: dict[str, tuple[SavedPipeline, float | None]] = {}
         """By pipeline id, with the moment when it was left (epoch seconds); None if that was before the start."""
 
-    def recall(self, pipeline: str) -> Remembered | None:
+    def recall(self, pipeline: str) -> SavedPipeline | None:
         """What is remembered of a pipeline that is watched from now on."""
         remembered, _ = self.away.pop(pipeline, (None, None))
         return remembered
 
-    def leave(self, pipeline: str, remembered: Remembered | None, now: float) -> None:
+    def leave(self, pipeline: str, remembered: SavedPipeline | None, now: float) -> None:
         """A pipeline is watched no longer since `now` (epoch seconds)."""
         if remembered is not None:
             self.away[pipeline] = (remembered, now)

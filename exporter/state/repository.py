@@ -14,13 +14,13 @@ from exporter.core.shard import Shard
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.state.codec import (
-    Past,
-    Remembered,
+    RetiredPipelines,
+    SavedPipeline,
     UnreadableError,
+    decode_durations,
+    encode_durations,
+    encode_pipeline,
     read,
-    read_durations,
-    written,
-    written_durations,
 )
 from exporter.state.sqlite import (
     Changes,
@@ -29,12 +29,12 @@ from exporter.state.sqlite import (
     ProjectKey,
     SaveError,
     SaveTimeoutError,
-    Store,
-    Stored,
+    SqliteStore,
+    StoredState,
 )
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import Board, Missed, bounds
-from exporter.tracking.run_counters import Durations
+from exporter.tracking.project import MissedRuns, ProjectTracker, bounds
+from exporter.tracking.run_counters import DurationHistograms
 
 FORGET = 7 * 86_400.0
 """Seconds for which a pipeline that left the configuration is remembered."""
@@ -42,7 +42,7 @@ FORGET = 7 * 86_400.0
 _log = logging.getLogger("exporter.state.repository")
 
 
-class Archive:
+class StateRepository:
     """The memory of all boards. Without a store it lasts as long as the process."""
 
     def __init__(
@@ -51,8 +51,8 @@ class Archive:
         telemetry: Telemetry,
         clock: Clock,
         *,
-        store: Store | None = None,
-        stored: Stored | None = None,
+        store: SqliteStore | None = None,
+        stored: StoredState | None = None,
         shard: Shard | None = None,
     ) -> None:
         """`stored` is what the store held when it was opened."""
@@ -60,8 +60,8 @@ class Archive:
         self._clock = clock
         self._store = store
         self._bounds = bounds(config.metrics)
-        self._pasts: dict[Key, Past] = {}
-        self._durations: dict[ProjectKey, Durations] = {}
+        self._retired_by_key: dict[Key, RetiredPipelines] = {}
+        self._durations: dict[ProjectKey, DurationHistograms] = {}
         self._keys = {project.name: _key(project) for project in config.projects}
         self._forgotten: set[PipelineKey] = set()
         """What is to be deleted with the next save."""
@@ -76,7 +76,7 @@ class Archive:
         if stored is not None:
             self._take(stored, shard)
 
-    def _take(self, stored: Stored, shard: Shard | None) -> None:
+    def _take(self, stored: StoredState, shard: Shard | None) -> None:
         now = self._clock.time()
         unreadable = 0
         for key, row in stored.pipelines.items():
@@ -92,31 +92,31 @@ class Archive:
                 unreadable += 1
                 self._forgotten.add(key)
                 continue
-            self._past(place).away[key.pipeline] = (remembered, row.left)
+            self._retired(place).away[key.pipeline] = (remembered, row.left)
             if row.left is not None:
                 self._left[key] = row.left
         for project, data in stored.projects.items():
             try:
-                self._durations[project] = read_durations(data, self._bounds, now)
+                self._durations[project] = decode_durations(data, self._bounds, now)
             except UnreadableError:
                 unreadable += 1
         if unreadable:
             _log.error("%d records of the state cannot be read: their counters begin anew", unreadable)
 
-    def _past(self, key: Key) -> Past:
-        return self._pasts.setdefault(key, Past())
+    def _retired(self, key: Key) -> RetiredPipelines:
+        return self._retired_by_key.setdefault(key, RetiredPipelines())
 
-    def past(self, project: AnyProject) -> Past:
+    def retired(self, project: AnyProject) -> RetiredPipelines:
         """What is remembered of the pipelines of a project that nobody watches."""
-        return self._past(_key(project))
+        return self._retired(_key(project))
 
-    def durations(self, project: AnyProject) -> Durations | None:
+    def durations(self, project: AnyProject) -> DurationHistograms | None:
         """What is remembered of a project's histograms."""
         return self._durations.get(ProjectKey(_key(project), project.name))
 
     def names(self, project: AnyProject) -> dict[str, str]:
         """The names of the pipelines that were watched in a project when it was last saved, by id."""
-        away = self.past(project).away.items()
+        away = self.retired(project).away.items()
         return {
             identity: remembered.memory.name
             for identity, (remembered, left) in away
@@ -126,29 +126,31 @@ class Archive:
     def begin(self) -> None:
         """All boards have taken what they watch: what nobody took is left from now on."""
         now = self._clock.time()
-        for past in self._pasts.values():
-            past.away = {
+        for retired in self._retired_by_key.values():
+            retired.away = {
                 pipeline: (remembered, now if left is None else left)
-                for pipeline, (remembered, left) in past.away.items()
+                for pipeline, (remembered, left) in retired.away.items()
             }
 
-    async def keep(self, board: Board) -> list[Missed]:
+    async def keep(self, tracker: ProjectTracker) -> list[MissedRuns]:
         """Save what a board knows in one transaction, then have it shown; returns what was missed."""
         # One after the other: what is forgotten, left or back is of all boards.
         async with self._turn:
-            return await self._keep(board)
+            return await self._keep(tracker)
 
-    async def _keep(self, board: Board) -> list[Missed]:
+    async def _keep(self, tracker: ProjectTracker) -> list[MissedRuns]:
         self._forget()
-        unsaved = board.unsaved()
-        if self._store is not None and not await self._save(self._store, board, unsaved):
-            board.not_saved(unsaved, self._clock.monotonic())
+        unsaved = tracker.unsaved()
+        if self._store is not None and not await self._save(self._store, tracker, unsaved):
+            tracker.not_saved(unsaved, self._clock.monotonic())
             return []
-        return board.saved(unsaved)
+        return tracker.saved(unsaved)
 
-    async def _save(self, store: Store, board: Board, unsaved: Mapping[str, Remembered]) -> bool:
+    async def _save(
+        self, store: SqliteStore, tracker: ProjectTracker, unsaved: Mapping[str, SavedPipeline]
+    ) -> bool:
         """Save what is new of a board; returns whether all of it is safe."""
-        own = self._changes(board, unsaved)
+        own = self._changes(tracker, unsaved)
         changes = _merged(self._uncertain, own)
         if not changes:
             # Nothing is written, which does not show whether it could be.
@@ -157,7 +159,7 @@ class Archive:
             await store.save(changes)
         except SaveError as error:
             if isinstance(error, SaveTimeoutError):
-                self._uncertain = _merged(self._uncertain, self._accounted(board, own))
+                self._uncertain = _merged(self._uncertain, self._accounted(tracker, own))
             self._telemetry.state(up=False)
             if not self._failing:
                 _log.error("%s; nothing is counted until it can be", error)
@@ -176,51 +178,53 @@ class Archive:
                 self._left[key] = left
         return True
 
-    def _changes(self, board: Board, unsaved: Mapping[str, Remembered]) -> Changes:
-        key = self._keys[board.project]
-        durations = board.unsaved_durations()
+    def _changes(self, tracker: ProjectTracker, unsaved: Mapping[str, SavedPipeline]) -> Changes:
+        key = self._keys[tracker.project]
+        durations = tracker.unsaved_durations()
         return Changes(
             delete=frozenset(self._forgotten),
             pipelines={
-                PipelineKey(key, pipeline): written(remembered, self._bounds)
+                PipelineKey(key, pipeline): encode_pipeline(remembered, self._bounds)
                 for pipeline, remembered in unsaved.items()
             },
             left=self._marks(),
-            projects={ProjectKey(key, board.project): written_durations(durations, self._bounds)}
+            projects={ProjectKey(key, tracker.project): encode_durations(durations, self._bounds)}
             if durations is not None
             else {},
         )
 
-    def _accounted(self, board: Board, changes: Changes) -> Changes:
+    def _accounted(self, tracker: ProjectTracker, changes: Changes) -> Changes:
         """What is accounted of the rows that changes of this board replace; deletions are repeated by the next save."""
-        committed = {key: board.committed(key.pipeline) for key in changes.pipelines}
-        durations = board.committed_durations or self._bounds.empty(self._clock.time())
+        committed = {key: tracker.committed(key.pipeline) for key in changes.pipelines}
+        durations = tracker.committed_durations or self._bounds.empty(self._clock.time())
         return Changes(
             delete=frozenset(key for key, one in committed.items() if one is None),
-            pipelines={key: written(one, self._bounds) for key, one in committed.items() if one is not None},
+            pipelines={
+                key: encode_pipeline(one, self._bounds) for key, one in committed.items() if one is not None
+            },
             left={key: self._left.get(key) for key in changes.left},
-            projects={key: written_durations(durations, self._bounds) for key in changes.projects},
+            projects={key: encode_durations(durations, self._bounds) for key in changes.projects},
         )
 
     def _marks(self) -> dict[PipelineKey, float | None]:
         """Pipelines that left, or are back, as the store does not have it yet."""
         marks: dict[PipelineKey, float | None] = {}
-        for key, past in self._pasts.items():
-            for pipeline, (_, left) in past.away.items():
+        for key, retired in self._retired_by_key.items():
+            for pipeline, (_, left) in retired.away.items():
                 if self._left.get(PipelineKey(key, pipeline)) != left:
                     marks[PipelineKey(key, pipeline)] = left
         for one in self._left:
-            if one.pipeline not in self._past(one.key).away:
+            if one.pipeline not in self._retired(one.key).away:
                 marks[one] = None
         return marks
 
     def _forget(self) -> None:
         """Forget what was left long ago."""
         now = self._clock.time()
-        for key, past in self._pasts.items():
-            for pipeline, (_, left) in list(past.away.items()):
+        for key, retired in self._retired_by_key.items():
+            for pipeline, (_, left) in list(retired.away.items()):
                 if left is not None and left < now - FORGET:
-                    del past.away[pipeline]
+                    del retired.away[pipeline]
                     self._left.pop(PipelineKey(key, pipeline), None)
                     if self._store is not None:
                         self._forgotten.add(PipelineKey(key, pipeline))

@@ -133,7 +133,7 @@ class Row(NamedTuple):
     """Since when it is in no configuration, in epoch seconds; None while it is in one."""
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
+class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     """All that is kept."""
 
     pipelines: dict[PipelineKey, Row]
@@ -187,7 +187,7 @@ class _StrangeError(Exception):
         """For the name under which the file is kept."""
 
 
-class Store:
+class SqliteStore:
     """The state in a file, which is this process's alone until it is closed."""
 
     def __init__(self, lock: int, worker: Worker, database: "_Database") -> None:
@@ -199,7 +199,7 @@ class Store:
         self._closing: Future[None] | None = None
 
     @classmethod
-    def open(cls, path: Path, now: float) -> tuple["Store", Stored]:
+    def open(cls, path: Path, now: float) -> tuple["SqliteStore", StoredState]:
         """The state at a path, and what it holds; made if there is none, or an empty file. Blocks.
 
         What is there and cannot be read as a state is kept under a name with the moment `now` (epoch seconds).
@@ -263,7 +263,7 @@ class Store:
             os.close(self._lock)
 
 
-def _open_locked(path: Path, now: float) -> tuple[int, "_Database", Stored]:
+def _open_locked(path: Path, now: float) -> tuple[int, "_Database", StoredState]:
     """The descriptor of the lock, the database and what it holds."""
     # By one name, whichever symbolic links lead to it: the lock and what SQLite keeps stand beside the file itself.
     path = Path(os.path.realpath(path))
@@ -330,7 +330,7 @@ def _restrict(file: Path) -> None:
         _log.warning("cannot restrict the permissions of %s: %s", file, error.strerror)
 
 
-def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", Stored]:
+def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", StoredState]:
     """The database at a path and what it holds; a new one if the present file is not a state."""
     _check_version_untouched(path)
     with contextlib.ExitStack() as undo:
@@ -342,20 +342,22 @@ def _open(path: Path, now: float, *, anew: bool = False) -> tuple["_Database", S
             stored = _load(connection)
             database = _Database(connection, path)
         except (sqlite3.Error, UnicodeDecodeError, MemoryError, _StrangeError) as error:
-            strange = _strange(error, path)
-            if strange is None:
+            unconfirmed_id = _strange(error, path)
+            if unconfirmed_id is None:
                 words = str(error) or "out of memory"
                 raise StateError(f"cannot use the state {path}: {words}") from None
             if anew:
-                raise StateError(f"cannot use the state {path}: begun anew, it is {strange}") from None
+                raise StateError(f"cannot use the state {path}: begun anew, it is {unconfirmed_id}") from None
             # Before the connection is closed: with it SQLite deletes a log that is of no use.
             try:
-                aside = _set_aside(path, strange.word, now)
-            except OSError as fault:
+                aside = _set_aside(path, unconfirmed_id.word, now)
+            except OSError as failure:
                 raise StateError(
-                    f"the state {path} is {strange}, and cannot be renamed to begin anew: {fault.strerror}"
+                    f"the state {path} is {unconfirmed_id}, and cannot be renamed to begin anew: {failure.strerror}"
                 ) from None
-            _log.error("the state %s is %s: kept as %s, and begun anew without it", path, strange, aside)
+            _log.error(
+                "the state %s is %s: kept as %s, and begun anew without it", path, unconfirmed_id, aside
+            )
         else:
             undo.pop_all()
             return database, stored
@@ -448,7 +450,7 @@ def _number(connection: sqlite3.Connection, question: str) -> int:
     return int(number)
 
 
-def _load(connection: sqlite3.Connection) -> Stored:
+def _load(connection: sqlite3.Connection) -> StoredState:
     pipelines = connection.execute(
         "SELECT scope.provider, scope.endpoint, scope.scope, pipeline, data, left_since"
         " FROM pipeline JOIN scope ON scope.id = pipeline.scope"
@@ -457,7 +459,7 @@ def _load(connection: sqlite3.Connection) -> Stored:
         "SELECT scope.provider, scope.endpoint, scope.scope, project, data"
         " FROM project JOIN scope ON scope.id = project.scope"
     )
-    return Stored(
+    return StoredState(
         pipelines={
             PipelineKey(Key(provider, endpoint, scope), pipeline): Row(data, left)
             for provider, endpoint, scope, pipeline, data, left in pipelines

@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 
 from exporter import __version__
-from exporter.core.failures import Fault
+from exporter.core.failures import RequestFailure
 from exporter.core.redaction import redact
 from exporter.core.shard import Shard
 from exporter.providers.protocol import REJECTIONS
@@ -277,9 +277,9 @@ class Telemetry:
         self._requests.labels(provider, project, operation, code).inc()
         self._request_duration.labels(provider, operation).observe(seconds)
 
-    def failed(self, project: str, provider: str, operation: str, fault: Fault) -> None:
+    def failed(self, project: str, provider: str, operation: str, failure: RequestFailure) -> None:
         """A request has failed."""
-        code = redact(fault.error_code or fault.code, _WORD_LENGTH)
+        code = redact(failure.error_code or failure.code, _WORD_LENGTH)
         known = self._error_codes.setdefault(project, set())
         if code not in known and len(known) >= _ERROR_CODES:
             code = _OTHER

@@ -11,28 +11,28 @@ import msgspec
 
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.settings.settings import HistogramScope, Metrics
-from exporter.state.codec import Memory, Past, Remembered, Waiting
+from exporter.state.codec import RetiredPipelines, SavedPipeline, Snapshot, WaitingStage
 from exporter.tracking.ledger import (
-    Count,
     Event,
-    Outcome,
+    EventKind,
+    LedgerState,
+    LedgerUpdate,
     Reach,
     Search,
-    Series,
-    State,
-    account,
-    fill,
-    learn,
+    Streak,
+    apply_history,
+    apply_latest,
+    apply_lookup,
+    history_unavailable,
     search,
-    unread,
 )
-from exporter.tracking.lookups import LONGEST, Asks, Backfill
+from exporter.tracking.lookups import LONGEST, DueLookups, LookupSchedule
 from exporter.tracking.run_counters import (
     STAGE_NAMES_OF_PIPELINE,
     STAGE_NAMES_OF_PROJECT,
-    Bounds,
-    Durations,
-    Tally,
+    BucketBounds,
+    DurationHistograms,
+    RunCounters,
 )
 
 ABSENCES = 3
@@ -58,13 +58,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stage_changes: tuple[tuple[str, int, float], ...] = ()
     """Stages that wait for somebody: name, sequence, since when."""
     finished: Run | None = None
-    series: Series | None = None
+    series: Streak | None = None
     """Failures in a row and what belongs to them; None once withdrawn."""
     active_starts: tuple[float | None, ...] | None = None
     """Starts of the known runs under way; None once withdrawn."""
-    tally: Tally | None = None
+    counters: RunCounters | None = None
     """None until the first sight."""
-    durations: Durations | None = None
+    durations: DurationHistograms | None = None
 
 
 class ProjectView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -72,10 +72,10 @@ class ProjectView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     provider: str
     project: str
-    durations: Durations
+    durations: DurationHistograms
 
 
-class Missed(msgspec.Struct, frozen=True):
+class MissedRuns(msgspec.Struct, frozen=True):
     """Runs of a pipeline that were given up."""
 
     pipeline: Pipeline
@@ -91,16 +91,16 @@ class Misnumbered(msgspec.Struct, frozen=True):
     """As it was reported."""
 
 
-Observe = Callable[[Durations, Run], Durations]
+Observe = Callable[[DurationHistograms, Run], DurationHistograms]
 """Adds a run that was counted to histograms."""
 
 
-class _Books(msgspec.Struct, frozen=True, gc=False):
+class _Accounts(msgspec.Struct, frozen=True, gc=False):
     """What is accounted of a pipeline."""
 
-    state: State
-    tally: Tally
-    durations: Durations
+    state: LedgerState
+    counters: RunCounters
+    durations: DurationHistograms
 
 
 class _Notes(msgspec.Struct, frozen=True, gc=False):
@@ -111,10 +111,10 @@ class _Notes(msgspec.Struct, frozen=True, gc=False):
     status: Status = Status.UNKNOWN
     change: float | None = None
     """Since when it has that status."""
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[WaitingStage, ...] = ()
 
 
-class Entry:
+class PipelineTracker:
     """A pipeline's place on the board."""
 
     def __init__(
@@ -123,10 +123,10 @@ class Entry:
         *,
         interval: float,
         now: float,
-        remembered: Remembered | None = None,
-        outlines: bool = False,
+        remembered: SavedPipeline | None = None,
+        lists_are_summaries: bool = False,
     ) -> None:
-        """`interval` is the poll's, `now` is monotonic; both in seconds. `outlines` as for `Board`."""
+        """`interval` is the poll's, `now` is monotonic; both in seconds. `lists_are_summaries` as for `ProjectTracker`."""
         self.pipeline = pipeline
         self.view: View | None = None
         """None until the first poll that covered it has ended, unless something is remembered of it."""
@@ -136,10 +136,10 @@ class Entry:
         self._expired = False
         self._absences = 0
         self._latest: Run | None = None
-        self._books: _Books | None = None
-        self._kept: _Books | None = None
+        self._books: _Accounts | None = None
+        self._kept: _Accounts | None = None
         """What is safe: counters are shown from here."""
-        self._shown: State | None = None
+        self._shown: LedgerState | None = None
         """What gauges are shown from."""
         self._notes = self._kept_notes = _Notes()
         self._kept_name = ""
@@ -152,10 +152,10 @@ class Entry:
         """When its turn for details was last, among the pipelines of its board."""
         self._unsettled = False
         """Whether an answer was lost, so that another is needed soon."""
-        self._backfill = Backfill(interval, list_first=outlines)
+        self._backfill = LookupSchedule(interval, list_first=lists_are_summaries)
         if remembered is not None:
             memory = remembered.memory
-            self._books = self._kept = _Books(memory.state, memory.tally, memory.durations)
+            self._books = self._kept = _Accounts(memory.state, memory.counters, memory.durations)
             self._shown = memory.state
             self._notes = self._kept_notes = _Notes(memory.run, memory.status, memory.change, memory.waiting)
             self._kept_name = memory.name
@@ -182,11 +182,11 @@ class Entry:
             self._books is not self._kept or self._notes != self._kept_notes or self._name != self._kept_name
         )
 
-    def remembered(self) -> Remembered | None:
+    def remembered(self) -> SavedPipeline | None:
         """What is to be remembered; None before the first sight."""
         return _remembered(self._books, self._notes, self._name, self._answered)
 
-    def committed(self) -> Remembered | None:
+    def committed(self) -> SavedPipeline | None:
         """What is safe; None if nothing is."""
         return _remembered(self._kept, self._kept_notes, self._kept_name, self._kept_answered)
 
@@ -200,7 +200,7 @@ class Entry:
         """It is not: nothing was accounted since, and the next answer is applied to what was known before."""
         self._books, self._answered = self._kept, self._kept_answered
         self._unsettled = True
-        self._backfill.not_saved(self._books.state if self._books is not None else State(), now)
+        self._backfill.not_saved(self._books.state if self._books is not None else LedgerState(), now)
 
     def saves_again(self) -> None:
         """A save of the board worked: look at once for what was put off while none did."""
@@ -209,7 +209,7 @@ class Entry:
     # Answers
 
     def answered(
-        self, run: Run | None, *, asked: float, now: float, bounds: Bounds, observe: Observe
+        self, run: Run | None, *, asked: float, now: float, bounds: BucketBounds, observe: Observe
     ) -> tuple[Event, ...]:
         """Apply a successful answer; returns what was counted.
 
@@ -217,9 +217,9 @@ class Entry:
         """
         if self._asked is not None and asked < self._asked:
             return ()
-        books = self._books or _Books(State(), Tally(created=now), bounds.empty(now))
+        books = self._books or _Accounts(LedgerState(), RunCounters(created=now), bounds.empty(now))
         first = self._books is None
-        outcome = account(None if first else books.state, run, now=now, answered=self._answered)
+        outcome = apply_latest(None if first else books.state, run, now=now, answered=self._answered)
         self._take(books, outcome, observe)
         self._asked = self.since = asked
         self._expired = self._unsettled = False
@@ -238,35 +238,41 @@ class Entry:
         self._show(up=True)
         return outcome.events
 
-    def told_again(self, asked: float, now: float) -> None:
+    def mark_unchanged(self, asked: float, now: float) -> None:
         """An answer tells word for word what is known of a pipeline that is not busy; times as for `answered`."""
         if self._asked is None or asked >= self._asked:
             self._asked = self.since = asked
             self._answered = now
 
     @property
-    def busy(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether there is more to it than what the last answer told: something goes on, is sought, failed, or is unsaved."""
         state, latest = self._state, self._latest
         if state is None or self._up is not True or self._expired or self._unsettled:
             return True
-        if state.open or state.wanted or state.strange or state.leap or self._backfill.earliest < math.inf:
+        if (
+            state.open
+            or state.missing_numbers
+            or state.unconfirmed_id
+            or state.leap
+            or self._backfill.earliest < math.inf
+        ):
             return True
         if latest is not None and not latest.status.final:
             return True
         # One that had a run, in this process or before, and has none now: it counts how often.
         return (bool(self._notes.run) and self._absences > 0) or self.unsaved
 
-    def _take(self, books: _Books, outcome: Outcome, observe: Observe) -> None:
+    def _take(self, books: _Accounts, outcome: LedgerUpdate, observe: Observe) -> None:
         """Enter what an answer taught."""
         # A misnumbered run changes nothing that is to be saved.
-        counts = any(event.count is not Count.MISNUMBERED for event in outcome.events)
+        counts = any(event.count is not EventKind.MISNUMBERED for event in outcome.events)
         if self._books is None or outcome.state is not books.state or counts:
             durations = books.durations
             for event in outcome.events:
-                if event.count is Count.ENDED and event.run is not None:
+                if event.count is EventKind.ENDED and event.run is not None:
                     durations = observe(durations, event.run)
-            self._books = _Books(outcome.state, books.tally.add(outcome.events), durations)
+            self._books = _Accounts(outcome.state, books.counters.add(outcome.events), durations)
         self._shown = outcome.state
 
     def unchanged(self, asked: float) -> None:
@@ -283,21 +289,21 @@ class Entry:
         return self._latest
 
     @property
-    def restless(self) -> bool:
+    def must_query(self) -> bool:
         """Whether something is known to go on, or was lost, so that it has to be asked about."""
         state = self._state
         return self._unsettled or (state is not None and bool(state.open or state.leap))
 
-    def foresee(self, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float) -> frozenset[str]:
+    def preview(self, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float) -> frozenset[str]:
         """The ids of the runs that would be counted if an answer told the latest run, if one is given, and the list these."""
         state = self._state
         events: tuple[Event, ...] = ()
         if latest is not None:
-            shown = account(state, latest, now=now, answered=self._answered)
+            shown = apply_latest(state, latest, now=now, answered=self._answered)
             state, events = shown.state, shown.events
         same = latest is not None
-        events += fill(state or State(), runs, reach, now=now, same_answer=same).events
-        ended = (event.run for event in events if event.count is Count.ENDED)
+        events += apply_history(state or LedgerState(), runs, reach, now=now, same_answer=same).events
+        ended = (event.run for event in events if event.count is EventKind.ENDED)
         return frozenset(run.id for run in ended if run is not None)
 
     # Details
@@ -329,7 +335,7 @@ class Entry:
 
     # What the latest run does not tell
 
-    def due(self, now: float) -> Asks:
+    def due(self, now: float) -> DueLookups:
         """What to ask for at `now` (monotonic seconds) of runs that the latest does not tell."""
         return self._backfill.due(now)
 
@@ -345,14 +351,14 @@ class Entry:
 
     def search(self) -> Search:
         """What to read the run list for."""
-        return search(self._state or State(), now=self._answered)
+        return search(self._state or LedgerState(), now=self._answered)
 
     def search_after(self, latest: Run, now: float) -> Search:
         """What to read the run list for once an answer, at `now` by its own clock, has told the latest run."""
-        return search(account(self._state, latest, now=now, answered=self._answered).state, now=now)
+        return search(apply_latest(self._state, latest, now=now, answered=self._answered).state, now=now)
 
     @property
-    def _state(self) -> State | None:
+    def _state(self) -> LedgerState | None:
         return self._books.state if self._books is not None else None
 
     def listed(
@@ -372,7 +378,7 @@ class Entry:
         books = self._books
         if books is None:
             return ()
-        outcome = fill(books.state, runs, reach, now=now, same_answer=same_answer)
+        outcome = apply_history(books.state, runs, reach, now=now, same_answer=same_answer)
         self._take(books, outcome, observe)
         # What it told is of the present numbering, whatever comes next.
         self._answered = max(self._answered, now)
@@ -385,7 +391,7 @@ class Entry:
         books = self._books
         if books is None:
             return ()
-        outcome = unread(books.state, now=self._answered)
+        outcome = history_unavailable(books.state, now=self._answered)
         self._take(books, outcome, _observe_nothing)
         self._backfill.not_listed(outcome.state, clock)
         self._show(up=self._up)
@@ -401,7 +407,7 @@ class Entry:
         books = self._books
         if books is None:
             return ()
-        outcome = learn(books.state, identity, run, now=self._answered if now is None else now)
+        outcome = apply_lookup(books.state, identity, run, now=self._answered if now is None else now)
         self._take(books, outcome, observe)
         self._backfill.looked_up(identity, outcome.state, clock)
         self._show(up=self._up)
@@ -453,7 +459,7 @@ class Entry:
         known = before.waiting if before.run == run.id else ()
         since = {(one.name, one.sequence, one.status): one.since for one in known}
         waiting = tuple(
-            Waiting(
+            WaitingStage(
                 stage.name,
                 stage.sequence,
                 stage.status,
@@ -469,7 +475,7 @@ class Entry:
         view = View(
             pipeline=self.pipeline,
             up=up,
-            tally=kept.tally if kept is not None else None,
+            counters=kept.counters if kept is not None else None,
             durations=kept.durations if kept is not None else None,
         )
         if state is not None and not self._expired:
@@ -493,31 +499,31 @@ class Entry:
         return tuple([(one.name, one.sequence, one.since) for one in self._notes.waiting])
 
 
-def _remembered(books: _Books | None, notes: _Notes, name: str, answered: float) -> Remembered | None:
+def _remembered(books: _Accounts | None, notes: _Notes, name: str, answered: float) -> SavedPipeline | None:
     if books is None:
         return None
-    memory = Memory(
+    memory = Snapshot(
         name=name,
         state=books.state,
-        tally=books.tally,
+        counters=books.counters,
         durations=books.durations,
         run=notes.run,
         status=notes.status,
         change=notes.change,
         waiting=notes.waiting,
     )
-    return Remembered(memory, answered)
+    return SavedPipeline(memory, answered)
 
 
 def _with_known_number(run: Run, events: Iterable[Event]) -> Run:
     """A run with its known number, where an answer reported another one."""
     for event in events:
-        if event.count is Count.MISNUMBERED and event.run is run and event.number is not None:
+        if event.count is EventKind.MISNUMBERED and event.run is run and event.number is not None:
             return msgspec.structs.replace(run, number=event.number)
     return run
 
 
-def _observe_nothing(durations: Durations, _: Run) -> Durations:
+def _observe_nothing(durations: DurationHistograms, _: Run) -> DurationHistograms:
     return durations
 
 
@@ -541,35 +547,35 @@ def _stage_with_detail(stage: Stage, detail: Stage | None) -> Stage:
     return msgspec.structs.replace(stage, start=start, duration=duration, jobs=detail.jobs)
 
 
-class Board:
+class ProjectTracker:
     """The pipelines of one project."""
 
     def __init__(
         self,
         pipelines: Iterable[Pipeline],
         metrics: Metrics,
-        past: Past,
+        retired: RetiredPipelines,
         *,
         provider: str,
         project: str,
         interval: float,
         started: float,
-        durations: Durations | None = None,
-        outlines: bool = False,
+        durations: DurationHistograms | None = None,
+        lists_are_summaries: bool = False,
     ) -> None:
         """`interval` is the poll's, `started` monotonic; both in seconds. `durations` are what is remembered of it.
 
-        `outlines`: what goes on inside a run, and nothing else, is told by its details alone; answers bring them along.
+        `lists_are_summaries`: what goes on inside a run, and nothing else, is told by its details alone; answers bring them along.
         """
-        self._entries: dict[str, Entry] = {}
-        self._busy: dict[str, Entry] = {}
+        self._entries: dict[str, PipelineTracker] = {}
+        self._busy: dict[str, PipelineTracker] = {}
         """Those that are busy: most are not, most of the time."""
-        self._past = past
+        self._retired = retired
         self._provider = provider
         self.project = project
         """Its name in the configuration."""
         self._interval = interval
-        self._outlines = outlines
+        self._outlines = lists_are_summaries
         self.jobs = metrics.details != "none"
         """Whether the jobs of latest runs are shown."""
         self._bounds = bounds(metrics)
@@ -578,7 +584,7 @@ class Board:
         self._durations = durations
         """The histograms that the pipelines share; None before the first answer."""
         self._view = self._project_view()
-        self._missed: list[Missed] = []
+        self._missed: list[MissedRuns] = []
         """What was missed since all was safe."""
         self._misnumbered: list[Misnumbered] = []
         """Runs with a wrong number that are not yet counted as such."""
@@ -590,7 +596,7 @@ class Board:
     def _observer(self, metrics: Metrics, scope: HistogramScope, names: int) -> Observe:
         """What adds a run to the histograms that are kept in a scope."""
 
-        def observe(durations: Durations, run: Run) -> Durations:
+        def observe(durations: DurationHistograms, run: Run) -> DurationHistograms:
             if metrics.run_histogram == scope:
                 durations = self._bounds.observe_run(durations, run)
             if metrics.stage_histogram == scope:
@@ -609,55 +615,55 @@ class Board:
         for pipeline in pipelines:
             entry = before.pop(pipeline.id, None)
             if entry is None:
-                remembered = self._past.recall(pipeline.id)
-                entry = Entry(
+                remembered = self._retired.recall(pipeline.id)
+                entry = PipelineTracker(
                     pipeline,
                     interval=self._interval,
                     now=clock,
                     remembered=remembered,
-                    outlines=self._outlines,
+                    lists_are_summaries=self._outlines,
                 )
             elif entry.pipeline != pipeline:
                 entry.renamed(pipeline)
             self._entries[pipeline.id] = entry
         for identity, entry in before.items():
-            self._past.leave(identity, entry.remembered(), now)
-        self._busy = {identity: entry for identity, entry in self._entries.items() if entry.busy}
+            self._retired.leave(identity, entry.remembered(), now)
+        self._busy = {identity: entry for identity, entry in self._entries.items() if entry.needs_attention}
 
-    def _look_at(self, identity: str) -> Entry:
+    def _look_at(self, identity: str) -> PipelineTracker:
         """A pipeline's place, which is busy until it is looked at again by `_settle`."""
         entry = self._busy[identity] = self._entries[identity]
         return entry
 
     def _settle(self) -> None:
         """Sort out who is busy no more."""
-        self._busy = {identity: entry for identity, entry in self._busy.items() if entry.busy}
+        self._busy = {identity: entry for identity, entry in self._busy.items() if entry.needs_attention}
 
     # What is remembered
 
-    def unsaved(self) -> dict[str, Remembered]:
+    def unsaved(self) -> dict[str, SavedPipeline]:
         """What there is to remember, by pipeline id, beyond what is safe."""
         found = {identity: entry.remembered() for identity, entry in self._busy.items() if entry.unsaved}
         return {identity: remembered for identity, remembered in found.items() if remembered is not None}
 
-    def remembered(self, identity: str) -> Remembered | None:
+    def remembered(self, identity: str) -> SavedPipeline | None:
         """What is to be remembered of a pipeline; None before its first sight."""
         return self._entries[identity].remembered()
 
-    def committed(self, identity: str) -> Remembered | None:
+    def committed(self, identity: str) -> SavedPipeline | None:
         """What is safe of a pipeline; None if nothing is."""
         return self._entries[identity].committed()
 
     @property
-    def committed_durations(self) -> Durations | None:
+    def committed_durations(self) -> DurationHistograms | None:
         """The shared histograms that are safe; None before the first answer."""
         return self._view.durations if self._view is not None else None
 
-    def unsaved_durations(self) -> Durations | None:
+    def unsaved_durations(self) -> DurationHistograms | None:
         """The shared histograms, if they are others than those that are safe."""
         return self._durations if self._durations is not self.committed_durations else None
 
-    def saved(self, ids: Collection[str]) -> list[Missed]:
+    def saved(self, ids: Collection[str]) -> list[MissedRuns]:
         """What there was to remember is safe: it is shown. Returns what was missed since the last time."""
         for identity in ids:
             self._look_at(identity).saved()
@@ -695,7 +701,7 @@ class Board:
         for identity in ids:
             run, entry = runs.get(identity), self._entries[identity]
             if run is entry.latest and identity not in self._busy:
-                entry.told_again(asked, now)
+                entry.mark_unchanged(asked, now)
                 continue
             events = self._look_at(identity).answered(
                 run, asked=asked, now=now, bounds=self._bounds, observe=self._own
@@ -713,24 +719,24 @@ class Board:
         return self._entries[identity].latest
 
     @property
-    def restless(self) -> frozenset[str]:
+    def must_query(self) -> frozenset[str]:
         """The ids of pipelines that have to be asked about, whatever else is known of them."""
-        return frozenset(identity for identity, entry in self._busy.items() if entry.restless)
+        return frozenset(identity for identity, entry in self._busy.items() if entry.must_query)
 
-    def foresee(
+    def preview(
         self, identity: str, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float
     ) -> frozenset[str]:
         """The ids of the runs that would be counted if an answer told the latest run, if one is given, and the list these."""
-        return self._entries[identity].foresee(latest, runs, reach, now=now)
+        return self._entries[identity].preview(latest, runs, reach, now=now)
 
     def _share(self, identity: str, events: Iterable[Event]) -> None:
         """Add what was counted of a pipeline to the histograms of the project."""
         for event in events:
-            if event.count is Count.ENDED and event.run is not None and self._durations is not None:
+            if event.count is EventKind.ENDED and event.run is not None and self._durations is not None:
                 self._durations = self._shared(self._durations, event.run)
-            elif event.count is Count.MISSED:
-                self._missed.append(Missed(self._entries[identity].pipeline, event.runs, event.why))
-            elif event.count is Count.MISNUMBERED and event.run is not None:
+            elif event.count is EventKind.MISSED:
+                self._missed.append(MissedRuns(self._entries[identity].pipeline, event.runs, event.why))
+            elif event.count is EventKind.MISNUMBERED and event.run is not None:
                 self._misnumbered.append(Misnumbered(self._entries[identity].pipeline, event.run))
 
     def take_misnumbered(self) -> list[Misnumbered]:
@@ -757,15 +763,15 @@ class Board:
             return ()
         # Whoever has waited longest comes first: those that change often would else starve the others.
         turns = sorted(self._entries.items(), key=lambda item: item[1].detail_turn)
-        wanted = ((identity, entry.wanted_detail(now)) for identity, entry in turns)
-        return tuple((identity, run) for identity, run in wanted if run is not None)
+        missing_numbers = ((identity, entry.wanted_detail(now)) for identity, entry in turns)
+        return tuple((identity, run) for identity, run in missing_numbers if run is not None)
 
     def detailed(self, identity: str, of: Run, detail: Run | None) -> None:
         """Apply the details of a run of a pipeline; None if they cannot be had."""
         if identity in self._entries:
             self._take_turn(identity).detailed(of, detail)
 
-    def _take_turn(self, identity: str) -> Entry:
+    def _take_turn(self, identity: str) -> PipelineTracker:
         self._turn += 1
         entry = self._entries[identity]
         entry.detail_turn = self._turn
@@ -778,7 +784,7 @@ class Board:
 
     # What latest runs do not tell
 
-    def due(self, now: float) -> dict[str, Asks]:
+    def due(self, now: float) -> dict[str, DueLookups]:
         """What to ask for at `now` (monotonic seconds) of runs that are not the latest, by pipeline id.
 
         Whoever has waited longest comes first.
@@ -854,6 +860,6 @@ class Board:
         return ProjectView(provider=self._provider, project=self.project, durations=self._durations)
 
 
-def bounds(metrics: Metrics) -> Bounds:
+def bounds(metrics: Metrics) -> BucketBounds:
     """The histograms' buckets."""
-    return Bounds(metrics.run_duration_buckets, metrics.stage_duration_buckets)
+    return BucketBounds(metrics.run_duration_buckets, metrics.stage_duration_buckets)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from exporter.core.model import ENDS, Run, Status
-from exporter.tracking.ledger import Count, Event
+from exporter.tracking.ledger import Event, EventKind
 
 OTHER_STAGES = "(other)"
 STAGE_NAMES_OF_PIPELINE = 100
@@ -63,7 +63,7 @@ RunHistograms = Mapping[Status, Histogram]
 StageHistograms = Mapping[tuple[str, Status], Histogram]
 
 
-class Durations(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class DurationHistograms(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The histograms of one pipeline, or of one project."""
 
     runs_created: float
@@ -76,7 +76,7 @@ class Durations(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """By stage name and status."""
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RunCounters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The counters of one pipeline."""
 
     created: float
@@ -87,24 +87,24 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recoveries: int = 0
     recovery_seconds: float = 0.0
 
-    def add(self, events: Iterable[Event]) -> "Tally":
+    def add(self, events: Iterable[Event]) -> "RunCounters":
         """The same with some events counted."""
-        tally = self
+        counters = self
         for event in events:
-            tally = tally._add(event)
-        return tally
+            counters = counters._add(event)
+        return counters
 
-    def _add(self, event: Event) -> "Tally":
+    def _add(self, event: Event) -> "RunCounters":
         replace = msgspec.structs.replace
         match event.count:
-            case Count.MISSED:
+            case EventKind.MISSED:
                 return replace(self, missed=self.missed + event.runs)
-            case Count.RECOVERED:
+            case EventKind.RECOVERED:
                 seconds = self.recovery_seconds + event.seconds
                 return replace(self, recoveries=self.recoveries + 1, recovery_seconds=seconds)
-            case Count.ENDED if event.run is not None:
+            case EventKind.ENDED if event.run is not None:
                 return replace(self, runs=_plus_one(self.runs, event.run.status))
-            case Count.RETRIED if event.run is not None:
+            case EventKind.RETRIED if event.run is not None:
                 return replace(self, retries=_plus_one(self.retries, event.run.status))
         return self
 
@@ -113,19 +113,19 @@ def _plus_one(counts: Mapping[Status, int], status: Status) -> Mapping[Status, i
     return {**counts, status: counts.get(status, 0) + 1}
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class BucketBounds(msgspec.Struct, frozen=True):
     """The histograms' buckets, in seconds."""
 
     runs: tuple[float, ...]
     stages: tuple[float, ...]
 
-    def empty(self, created: float) -> Durations:
+    def empty(self, created: float) -> DurationHistograms:
         """Histograms at first sight: those of success and failure exist from then, to be seen at zero."""
         begin = Histogram.empty(self.runs)
         runs = {Status.SUCCESS: begin, Status.FAILED: begin}
-        return Durations(runs_created=created, stages_created=created, runs=runs)
+        return DurationHistograms(runs_created=created, stages_created=created, runs=runs)
 
-    def observe_run(self, durations: Durations, run: Run) -> Durations:
+    def observe_run(self, durations: DurationHistograms, run: Run) -> DurationHistograms:
         """Observe a run that was counted; one without both times is not observed."""
         if run.duration is None:
             return durations
@@ -133,7 +133,7 @@ class Bounds(msgspec.Struct, frozen=True):
         after = before.observe(run.duration, self.runs, run)
         return msgspec.structs.replace(durations, runs={**durations.runs, run.status: after})
 
-    def observe_stages(self, durations: Durations, run: Run, names: int) -> Durations:
+    def observe_stages(self, durations: DurationHistograms, run: Run, names: int) -> DurationHistograms:
         """Observe the stages of a run that was counted: final, not skipped, with both times.
 
         No more than `names` stage names are told apart; later ones share `OTHER_STAGES`.

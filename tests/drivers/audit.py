@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from exporter.core.model import Status
-from exporter.simulator import Story, Telling, Truth
+from exporter.simulator import Scenario, Telling, Truth
 from exporter.tracking.project import ProjectView, View
-from exporter.tracking.run_counters import Bounds, Histogram
+from exporter.tracking.run_counters import BucketBounds, Histogram
 
 FATES = {
     "COMPLETED": Status.SUCCESS,
@@ -33,7 +33,7 @@ class Books:
 
     runs: Counter[Status] = field(default_factory=Counter)
     missed: int = 0
-    strange: int = 0
+    unconfirmed_id: int = 0
     """Those that may be missed by now."""
     retries: int = 0
     """How often runs that were over went on, and were over again."""
@@ -56,13 +56,13 @@ class Verdict:
     double: int = 0
     doubtful: int = 0
     """Told to be over only with a wrong number."""
-    faults: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 class Audit:
     """The books of a story's pipelines since a moment, kept by somebody who was told the truth."""
 
-    def __init__(self, story: Story, started: float, ids: Mapping[str, str] | None = None) -> None:
+    def __init__(self, story: Scenario, started: float, ids: Mapping[str, str] | None = None) -> None:
         """`started` is the moment of the first answers.
 
         `ids` are the story's ids of pipelines by those of a cloud that has others. The latest run there is the one with the
@@ -105,7 +105,7 @@ class Audit:
         # Of a later numbering, or one that runs late or comes to light, it may lie outside all the same: then this is too
         # much, never too little.
         late = truth.epoch > self._epoch[pipeline] or truth.states[0].start > self._started
-        if late or (bared and not all(telling.final for telling in tellings)):
+        if late or (bared and not all(conclusive.final for conclusive in tellings)):
             return True
         if not self._under_way[pipeline]:
             return False
@@ -127,7 +127,7 @@ class Audit:
             tellings = [one for one in told.get(truth.id, ()) if misreported or not one.misreported]
             if not tellings or not self._inside(truth, tellings, pipeline, bared=bared):
                 continue
-            final = next((telling for telling in tellings if telling.final), None)
+            final = next((conclusive for conclusive in tellings if conclusive.final), None)
             if final is None:
                 last = truth.states[-1]
                 if truth.deleted is not None:
@@ -137,7 +137,7 @@ class Audit:
                     # lists are outlines the end of one that is far back need not be told.
                     certainly = last.end is not None and self._ids is None
                     books.missed += certainly
-                    books.strange += not certainly
+                    books.unconfirmed_id += not certainly
                 continue
             status = FATES[final.status]
             books.runs[status] += 1
@@ -148,35 +148,35 @@ class Audit:
                     books.stages[name, FATES[stage]].append(float(seconds))
         return books
 
-    def check(self, views: Iterable[View], projects: Iterable[ProjectView], bounds: Bounds) -> Verdict:
+    def check(self, views: Iterable[View], projects: Iterable[ProjectView], bounds: BucketBounds) -> Verdict:
         """Compare everything with what is shown, where everything is learnt."""
         verdict = Verdict()
         stages: dict[tuple[str, Status], list[float]] = defaultdict(list)
         certain = True
         for view in views:
             pipeline = view.pipeline.id if self._ids is None else self._ids[view.pipeline.id]
-            assert view.tally is not None
+            assert view.counters is not None
             assert view.durations is not None
             books, least = self.books(pipeline), self.books(pipeline, misreported=False)
-            accounted, expected = sum(view.tally.runs.values()), books.runs.total()
+            accounted, expected = sum(view.counters.runs.values()), books.runs.total()
             verdict.true += expected + books.missed
             verdict.accounted += accounted
-            verdict.missed += view.tally.missed
+            verdict.missed += view.counters.missed
             if accounted > expected:
                 verdict.double += accounted - expected
-                verdict.faults.append(f"pipeline {pipeline}: counted {accounted}, told {expected}")
+                verdict.failures.append(f"pipeline {pipeline}: counted {accounted}, told {expected}")
             if not self.certain(pipeline):
                 certain = False
                 continue
-            verdict.unexplained += max(0, view.tally.missed - books.missed - books.strange)
+            verdict.unexplained += max(0, view.counters.missed - books.missed - books.unconfirmed_id)
             if least == books:
-                fault = _difference(view, books, bounds)
+                failure = _difference(view, books, bounds)
             else:
                 certain = False
                 verdict.doubtful += expected - least.runs.total()
-                fault = _out_of_bounds(view, least, books)
-            if fault:
-                verdict.faults.append(f"pipeline {pipeline}: {fault}")
+                failure = _out_of_bounds(view, least, books)
+            if failure:
+                verdict.failures.append(f"pipeline {pipeline}: {failure}")
             for key, observed in books.stages.items():
                 stages[key] += observed
         for project in projects:
@@ -184,11 +184,11 @@ class Audit:
                 break
             shown = dict(project.durations.stages)
             if shown.keys() != stages.keys():
-                verdict.faults.append(f"stages {set(shown) ^ set(stages)}")
-            verdict.faults += [
-                f"stage {key}: {fault}"
+                verdict.failures.append(f"stages {set(shown) ^ set(stages)}")
+            verdict.failures += [
+                f"stage {key}: {failure}"
                 for key in shown.keys() & stages.keys()
-                if (fault := _uneven(shown[key], stages[key], bounds.stages))
+                if (failure := _uneven(shown[key], stages[key], bounds.stages))
             ]
         return verdict
 
@@ -201,32 +201,32 @@ def _retries(truth: Truth) -> int:
     return sum(now and not before for before, now in pairwise(over)) - (True in over)
 
 
-def _difference(view: View, books: Books, bounds: Bounds) -> str:
-    assert view.tally is not None
+def _difference(view: View, books: Books, bounds: BucketBounds) -> str:
+    assert view.counters is not None
     assert view.durations is not None
-    shown = {status: count for status, count in view.tally.runs.items() if count}
+    shown = {status: count for status, count in view.counters.runs.items() if count}
     if shown != dict(books.runs):
         return f"counted {shown}, told {dict(books.runs)}"
-    if not books.missed <= view.tally.missed <= books.missed + books.strange:
-        return f"missed {view.tally.missed}, told and gone {books.missed}"
-    if sum(view.tally.retries.values()) > books.retries:
-        return f"retries {dict(view.tally.retries)}, truly {books.retries}"
+    if not books.missed <= view.counters.missed <= books.missed + books.unconfirmed_id:
+        return f"missed {view.counters.missed}, told and gone {books.missed}"
+    if sum(view.counters.retries.values()) > books.retries:
+        return f"retries {dict(view.counters.retries)}, truly {books.retries}"
     if view.active_starts is not None and len(view.active_starts) > books.under_way:
         return f"under way {view.active_starts}, truly {books.under_way}"
     for status, histogram in view.durations.runs.items():
-        fault = _uneven(histogram, books.durations[status], bounds.runs)
-        if fault:
-            return f"durations of {status}: {fault}"
+        failure = _uneven(histogram, books.durations[status], bounds.runs)
+        if failure:
+            return f"durations of {status}: {failure}"
     return ""
 
 
 def _out_of_bounds(view: View, least: Books, most: Books) -> str:
-    assert view.tally is not None
-    accounted = sum(view.tally.runs.values())
+    assert view.counters is not None
+    accounted = sum(view.counters.runs.values())
     if not least.runs.total() <= accounted <= most.runs.total():
         return f"counted {accounted}, told {least.runs.total()} to {most.runs.total()}"
-    if view.tally.missed > most.missed + most.strange:
-        return f"missed {view.tally.missed}, told and gone {most.missed}"
+    if view.counters.missed > most.missed + most.unconfirmed_id:
+        return f"missed {view.counters.missed}, told and gone {most.missed}"
     return ""
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from exporter.simulator import CodeArts, Status, Story, World, running
+from exporter.simulator import CodeArts, Scenario, Status, World, running
 from tests.conftest import Cloud
 from tests.drivers.audit import FATES
 from tests.drivers.process import PATIENCE, Process, Samples, eventually
@@ -38,7 +38,7 @@ class Bustle:
 
     def __init__(self, pipelines: int, seed: int = 1, *, longest: float = 2.0, swarm: float = 0.005) -> None:
         """`longest` is how many seconds a run lasts at most, `swarm` how many are between two of a swarm at most."""
-        self.story = Story(World(seed=seed, pipelines=pipelines))
+        self.story = Scenario(World(seed=seed, pipelines=pipelines))
         self._draw = Random(f"{seed} bustle")
         self._longest = longest
         self._swarm = swarm
@@ -165,7 +165,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.pages = 0
-        self.faults: list[str] = []
+        self.failures: list[str] = []
         self._shown: dict[str, float] = {}
         self._process: Process | None = None
         """Whose page showed them."""
@@ -176,7 +176,7 @@ class Watch:
         self.pages += 1
         now = {series: float(value) for series, value in self._SERIES.findall(page)}
         self._process = process
-        self.faults += [
+        self.failures += [
             f"page {self.pages}: {series} was {value}, is {now.get(series)}"
             for series, value in self._shown.items()
             if now.get(series, -1.0) < value
@@ -245,7 +245,7 @@ DEATHS = (Death.ANYWHEN, Death.SAVING, Death.ANYWHEN, Death.STARTING)
 
 
 @dataclass
-class Count:
+class EventKind:
     """What came of many kills; all but the first three are runs."""
 
     kills: int = 0
@@ -257,17 +257,17 @@ class Count:
     missed: int = 0
     lost: int = 0
     double: int = 0
-    faults: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 def kill_often(
     directory: Path, kills: int, *, seed: int = 1, pipelines: int = 5, tell: Callable[[str], object] = len
-) -> Count:
+) -> EventKind:
     """Kill an exporter so often, at any instant, and let it learn the rest; what it counted, held to what was true."""
     bustle = Bustle(pipelines, seed)
     watch = Watch()
     draw = Random(seed)
-    count = Count(kills=kills)
+    count = EventKind(kills=kills)
     state = directory / "state.db"
     with running(bustle.app) as url:
         configuration = settings(bustle.cloud, url, state)
@@ -286,13 +286,13 @@ def kill_often(
             try:
                 eventually(lambda: settled(watch.look(process), bustle), "all is learnt")
             except AssertionError as error:
-                count.faults.append(str(error))
+                count.failures.append(str(error))
             _compare(bustle, watch.look(process), count)
         finally:
             process.kill()
             process.wait()
     count.pages = watch.pages
-    count.faults += watch.faults
+    count.failures += watch.failures
     return count
 
 
@@ -321,14 +321,14 @@ def _die(process: Process, watch: Watch, draw: Random, death: Death, state: Path
         process.kill()
         code = process.wait()
     if code != -signal.SIGKILL:
-        watch.faults.append(f"ended by itself with {code}")
+        watch.failures.append(f"ended by itself with {code}")
     # On a slow machine polls are skipped, and who holds the state holds it for long.
     usual = re.compile(r" level=(info|warning) |nothing is counted until it can be")
-    watch.faults += [line.rstrip() for line in process.log if not usual.search(line)]
+    watch.failures += [line.rstrip() for line in process.log if not usual.search(line)]
     return any("listening" in line for line in process.log)
 
 
-def _compare(bustle: Bustle, samples: Samples, count: Count) -> None:
+def _compare(bustle: Bustle, samples: Samples, count: EventKind) -> None:
     for pipeline in bustle.ids:
         true = bustle.series(pipeline)
         found = shown(samples, COUNTERS, pipeline_id=pipeline)
@@ -342,5 +342,5 @@ def _compare(bustle: Bustle, samples: Samples, count: Count) -> None:
         count.missed += missed
         count.lost += max(0, expected - accounted - missed)
         count.double += max(0, accounted + missed - expected)
-        count.faults += [f"pipeline {pipeline}: {fault}" for fault in differences(found, true)]
-    count.faults += differences(shown(samples, STAGES), bustle.stages())
+        count.failures += [f"pipeline {pipeline}: {failure}" for failure in differences(found, true)]
+    count.failures += differences(shown(samples, STAGES), bustle.stages())

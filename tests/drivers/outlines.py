@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from exporter.polling.run_history import COMPLETED
-from exporter.simulator import Flow, Mischief, Status, Story, World
+from exporter.simulator import Flow, InjectedFault, Scenario, Status, World
 from exporter.simulator.world.runs import Run
 from exporter.simulator.world.world import Pipeline
 
 LISTS = "ListPipelineRuns"
 DETAILS = "GetPipelineRun"
 
-PASSING = frozenset({Mischief.SERVER_ERROR, Mischief.ERROR_OBJECT, Mischief.BAD_GATEWAY})
+PASSING = frozenset({InjectedFault.SERVER_ERROR, InjectedFault.ERROR_OBJECT, InjectedFault.BAD_GATEWAY})
 """Mischief after which details are worth another try; any other is a refusal."""
 
 
@@ -30,7 +30,7 @@ class _Heard:
     """Runs whose details were asked for in vain, and may be had later."""
 
 
-class Outlined(Story):
+class Outlined(Scenario):
     """A story that notes whole answers."""
 
     def __init__(self, world: World) -> None:
@@ -69,7 +69,7 @@ class Outlined(Story):
         self._heard.clear()
 
     def _give_up(self) -> None:
-        if self._awaited is not None and self.cloud is not None and self.cloud.mischief in PASSING:
+        if self._awaited is not None and self.cloud is not None and self.cloud.injected_fault in PASSING:
             pipeline, run = self._awaited
             self._heard.setdefault(pipeline, _Heard()).failed.add(run)
         self._awaited = None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.client import parse_headers
 from io import BufferedIOBase
 
-Reply = Callable[[str, str, bytes], bytes | Iterator[bytes]]
+RawReply = Callable[[str, str, bytes], bytes | Iterator[bytes]]
 """The bytes of a whole answer to a method, a path with query and a body."""
 
 
@@ -22,7 +22,7 @@ def http(body: bytes = b"[]", status: int = 200, **headers: str) -> bytes:
 class RawCloud:
     """What the server does; `reply` may be exchanged at any time."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: RawReply) -> None:
         self.reply = reply
         self.requests: list[str] = []
         """The method and path of each request that was answered in full."""
@@ -45,7 +45,7 @@ class RawCloud:
 
 
 @contextmanager
-def raw_cloud(reply: Reply) -> Iterator[RawCloud]:
+def raw_cloud(reply: RawReply) -> Iterator[RawCloud]:
     """A server on a free port, stopped at the end."""
     cloud = RawCloud(reply)
 

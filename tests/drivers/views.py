@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from exporter.core.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.exposition import Exposition, Format, Variant
-from exporter.metrics.catalogue import Catalogue, Family, Sample, Type
+from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample
 from exporter.settings.settings import Metrics
-from exporter.tracking.ledger import Series
+from exporter.tracking.ledger import Streak
 from exporter.tracking.project import ProjectView, View
-from exporter.tracking.run_counters import Durations, Exemplar, Histogram, Tally
+from exporter.tracking.run_counters import DurationHistograms, Exemplar, Histogram, RunCounters
 
 VARIANTS = (
     Metrics(),
@@ -105,9 +105,9 @@ def histograms(bounds: tuple[float, ...]) -> st.SearchStrategy[Histogram]:
     )
 
 
-def durations(metrics: Metrics) -> st.SearchStrategy[Durations]:
+def durations(metrics: Metrics) -> st.SearchStrategy[DurationHistograms]:
     return st.builds(
-        Durations,
+        DurationHistograms,
         runs_created=amounts,
         stages_created=amounts,
         runs=st.dictionaries(st.sampled_from(ENDS), histograms(metrics.run_duration_buckets), max_size=2),
@@ -118,7 +118,7 @@ def durations(metrics: Metrics) -> st.SearchStrategy[Durations]:
 
 
 tallies = st.builds(
-    Tally,
+    RunCounters,
     created=amounts,
     runs=st.dictionaries(st.sampled_from(ENDS), counts),
     retries=st.dictionaries(st.sampled_from(ENDS), counts),
@@ -149,9 +149,9 @@ def views(metrics: Metrics) -> st.SearchStrategy[View]:
             st.tuples(texts, st.integers(0, 3), floats), max_size=2, unique_by=lambda change: change[:2]
         ).map(tuple),
         finished=st.none() | runs,
-        series=st.none() | st.builds(Series, counts, st.none() | floats, st.none() | floats),
+        series=st.none() | st.builds(Streak, counts, st.none() | floats, st.none() | floats),
         active_starts=st.none() | st.lists(st.none() | floats, max_size=2).map(tuple),
-        tally=st.none() | tallies,
+        counters=st.none() | tallies,
         durations=st.none() | durations(metrics),
     )
 
@@ -212,7 +212,7 @@ def counting(
         asked.append(view.pipeline.id)
         return (Sample(labels if sample_labels is None else sample_labels, 1.0),)
 
-    return Family[View](name="a", type=Type.GAUGE, help="A.", labels=labels, samples=samples), asked
+    return Family[View](name="a", type=MetricType.GAUGE, help="A.", labels=labels, samples=samples), asked
 
 
 def exposition(*families: Family[View]) -> Exposition:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.drivers.probe import MIB, HealthProbe
 from tests.drivers.process import Process, eventually, exporter
-from tests.drivers.rawcloud import RawCloud, Reply, http, raw_cloud
+from tests.drivers.rawcloud import RawCloud, RawReply, http, raw_cloud
 from tests.drivers.support import project
 
 WORST = 1.0
@@ -80,7 +80,7 @@ def codearts(cloud: RawCloud, **changes: Any) -> dict[str, Any]:
     return {"poll": {"interval": "1s", "active_interval": "1s"}, "projects": [project(**own)]}
 
 
-def always(answer: bytes) -> Reply:
+def always(answer: bytes) -> RawReply:
     return lambda *_: answer
 
 
@@ -109,7 +109,7 @@ def tiny_chunks(*_: Any) -> Iterator[bytes]:
     yield b"1\r\n]\r\n0\r\n\r\n"
 
 
-SHAPES: dict[str, Callable[[], Reply]] = {
+SHAPES: dict[str, Callable[[], RawReply]] = {
     "31 MiB of objects in gzip": lambda: always(
         http(gzip.compress(repeated(b"{}", 31 * MIB)), content_encoding="gzip")
     ),
@@ -179,7 +179,7 @@ class Attacked:
     def refreshes(self) -> float:
         return self.process.samples().value("pipeline_exporter_poll_duration_seconds_count") or 0.0
 
-    def suffer(self, reply: Reply, refreshes: int = 2) -> HealthProbe:
+    def suffer(self, reply: RawReply, refreshes: int = 2) -> HealthProbe:
         """Answer like this for some refreshes, then honestly until all is well; returns what was seen meanwhile."""
         eventually(lambda: up(self.process) == 1, "the project is up")
         with HealthProbe(self.process) as probe:
@@ -229,7 +229,7 @@ def flow(cloud: RawCloud) -> dict[str, Any]:
 RUN = {"pipelineId": 12, "pipelineRunId": 7, "status": "RUNNING", "startTime": 1_767_196_800_000}
 
 
-def in_flow(details: bytes) -> Reply:
+def in_flow(details: bytes) -> RawReply:
     """A list with one run that is running, and its details."""
 
     def reply(_: str, path: str, __: bytes) -> bytes:
@@ -326,7 +326,7 @@ LISTED = 100_000
 WATCHED = 1000
 
 
-def listing(pipelines: int) -> Reply:
+def listing(pipelines: int) -> RawReply:
     """A project of so many pipelines, each with a latest run, listed from the last id to the first."""
     latest = {name: value for name, value in record("").items() if name != "pipeline_id"}
     row = json.dumps({"pipeline_id": "ID", "name": "pipeline ID", "latest_run": latest})
@@ -356,8 +356,8 @@ def test_discovery_of_100_000_pipelines_takes_the_memory_of_the_watched_ones(tmp
                 before = len(cloud.requests)
                 cloud.reply = listing(LISTED)
                 for pages in range(0, LISTED // 100, 50):
-                    wanted = before + pages
-                    eventually(partial(served, cloud, wanted), f"{pages} pages are read")
+                    missing_numbers = before + pages
+                    eventually(partial(served, cloud, missing_numbers), f"{pages} pages are read")
                 line = eventually(
                     lambda: next((line for line in process.log if "limits.max_pipelines" in line), ""),
                     "an error",

@@ -75,8 +75,8 @@ def test_polls_can_be_measured(tmp_path):
     peer.write_text(PEER.format(python=sys.executable))
     peer.chmod(0o755)
     size = ("--pipelines", "100", "200", "--turns", "1")
-    wanted = ("--json", str(file), "--json-exporter", str(peer))
-    command = (sys.executable, "-m", "benchmarks.polls", *size, *wanted)
+    missing_numbers = ("--json", str(file), "--json-exporter", str(peer))
+    command = (sys.executable, "-m", "benchmarks.polls", *size, *missing_numbers)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "a refresh with nothing changed, with HTTP, grows by the power of " in done.stdout

@@ -208,15 +208,15 @@ def test_requests_that_drip_have_ten_seconds(process):
                 client.sendall(before)
                 assert client.recv(65536).startswith(b"HTTP/1.1 200")
             client.sendall(begin)
-        began = time.monotonic()
+        epoch_start = time.monotonic()
         left = slow
         early = 0
-        while left and time.monotonic() - began < 15:
+        while left and time.monotonic() - epoch_start < 15:
             for client in left:
                 with contextlib.suppress(OSError):
                     client.send(b"x")
             left = [client for client in left if not ended(client)]
-            if time.monotonic() - began < 8:
+            if time.monotonic() - epoch_start < 8:
                 early = 300 - len(left)
             time.sleep(0.2)
         assert (early, len(left)) == (0, 0)

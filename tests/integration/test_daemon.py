@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from exporter.simulator import CodeArts, Mischief, World, running
+from exporter.simulator import CodeArts, InjectedFault, World, running
 from tests.drivers.process import Process, command, eventually, exporter
 from tests.drivers.support import PIPELINE_ID, project
 
@@ -171,18 +171,18 @@ class TestTheCloudIsGone:
 
 TROUBLES = {
     # What the cloud does: the code that is counted, the error code that is counted, what the log line says.
-    Mischief.HTML: ("invalid", "invalid", "HTML"),
-    Mischief.BAD_GATEWAY: ("502", "502", "HTML"),
-    Mischief.EMPTY: ("invalid", "invalid", "empty body"),
-    Mischief.TRUNCATED: ("invalid", "invalid", "broke off"),
-    Mischief.CUT: ("invalid", "invalid", "no valid JSON"),
-    Mischief.HUGE: ("invalid", "invalid", "8 MiB"),
-    Mischief.ERROR_OBJECT: ("200", "DEVPIPE.00011136", "项目ID和流水线不匹配"),
-    Mischief.NESTED_ERROR: ("200", None, ""),
-    Mischief.SERVER_ERROR: ("500", "APIGW.0601", ""),
-    Mischief.DENIED: ("403", "APIGW.0302", ""),
-    Mischief.REDIRECT: ("302", "302", "redirected"),
-    Mischief.NULL: ("invalid", "invalid", "not its answer"),
+    InjectedFault.HTML: ("invalid", "invalid", "HTML"),
+    InjectedFault.BAD_GATEWAY: ("502", "502", "HTML"),
+    InjectedFault.EMPTY: ("invalid", "invalid", "empty body"),
+    InjectedFault.TRUNCATED: ("invalid", "invalid", "broke off"),
+    InjectedFault.CUT: ("invalid", "invalid", "no valid JSON"),
+    InjectedFault.HUGE: ("invalid", "invalid", "8 MiB"),
+    InjectedFault.ERROR_OBJECT: ("200", "DEVPIPE.00011136", "项目ID和流水线不匹配"),
+    InjectedFault.NESTED_ERROR: ("200", None, ""),
+    InjectedFault.SERVER_ERROR: ("500", "APIGW.0601", ""),
+    InjectedFault.DENIED: ("403", "APIGW.0302", ""),
+    InjectedFault.REDIRECT: ("302", "302", "redirected"),
+    InjectedFault.NULL: ("invalid", "invalid", "not its answer"),
 }
 
 
@@ -197,10 +197,10 @@ def test_every_trouble_is_told_counted_and_survived(tmp_path, cloud, form):
     ) as process:
         eventually(lambda: process.samples().value("pipeline_exporter_project_up") == 1, "the first refresh")
         # Last, since the pause that it asks for is longer than this test.
-        troubles = {**TROUBLES, Mischief.THROTTLED: ("429", "APIGW.0308", "throttling")}
-        for mischief, (code, error_code, words) in troubles.items():
+        troubles = {**TROUBLES, InjectedFault.THROTTLED: ("429", "APIGW.0308", "throttling")}
+        for injected_fault, (code, error_code, words) in troubles.items():
             mark = len(process.log)
-            cloud.codearts.mischief = mischief
+            cloud.codearts.injected_fault = injected_fault
 
             def told(mark=mark, code=code, words=words):
                 return any(
@@ -208,7 +208,7 @@ def test_every_trouble_is_told_counted_and_survived(tmp_path, cloud, form):
                     for line in process.log[mark:]
                 )
 
-            eventually(told, f"a line about {mischief}")
+            eventually(told, f"a line about {injected_fault}")
 
             def counted(code=code, error_code=error_code):
                 samples = process.samples()
@@ -218,12 +218,12 @@ def test_every_trouble_is_told_counted_and_survived(tmp_path, cloud, form):
                 )
                 return requests and errors and samples.value("pipeline_exporter_project_up") == 0
 
-            eventually(counted, f"{mischief} is counted")
-            if mischief is not Mischief.THROTTLED:
-                cloud.codearts.mischief = None
+            eventually(counted, f"{injected_fault} is counted")
+            if injected_fault is not InjectedFault.THROTTLED:
+                cloud.codearts.injected_fault = None
                 eventually(
                     lambda: process.samples().value("pipeline_exporter_project_up") == 1,
-                    f"the recovery from {mischief}",
+                    f"the recovery from {injected_fault}",
                 )
         pages = process.get("/config").text + process.get("/metrics").text + process.get("/").text
         assert process.stop() == 0
@@ -280,7 +280,7 @@ def test_a_rotated_secret_file_needs_no_restart(tmp_path, cloud):
 
 def test_an_unreadable_record_costs_itself(tmp_path, cloud):
     """One record of an answer is garbage: it is counted and told once, all others are shown."""
-    cloud.codearts.mischief = Mischief.GARBLED
+    cloud.codearts.injected_fault = InjectedFault.GARBLED
     with exporter(tmp_path, quick(cloud.project())) as process:
         eventually(
             lambda: (
@@ -400,7 +400,7 @@ def test_before_the_first_refresh_has_ended(tmp_path, cloud):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_breaks_off_what_is_under_way(tmp_path, cloud, number):
     """A signal in mid-poll: exit 0, soon, without a trace of the broken poll."""
-    cloud.codearts.mischief = Mischief.DRIP
+    cloud.codearts.injected_fault = InjectedFault.DRIP
     with exporter(tmp_path, quick(cloud.project(), timeout="1m")) as process:
         eventually(lambda: cloud.codearts.under_way, "a request is under way")
         assert process.get("/-/healthy").status_code == 200
@@ -472,10 +472,10 @@ def test_memory_and_files_stay_level(tmp_path, cloud):
     with exporter(tmp_path, quick(cloud.project(), interval="100ms")) as process:
         eventually(lambda: len(cloud.codearts.requests) > 20, "some polls")
         before = process.open_files()
-        for mischief in (Mischief.TRUNCATED, Mischief.CUT, Mischief.HTML):
-            cloud.codearts.mischief = mischief
+        for injected_fault in (InjectedFault.TRUNCATED, InjectedFault.CUT, InjectedFault.HTML):
+            cloud.codearts.injected_fault = injected_fault
             cloud.codearts.requests.clear()
-            eventually(lambda: len(cloud.codearts.requests) > 5, f"polls under {mischief}")
-        cloud.codearts.mischief = None
+            eventually(lambda: len(cloud.codearts.requests) > 5, f"polls under {injected_fault}")
+        cloud.codearts.injected_fault = None
         eventually(lambda: process.samples().value("pipeline_exporter_project_up") == 1, "the recovery")
         assert process.open_files() <= before + 4

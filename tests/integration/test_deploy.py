@@ -367,8 +367,8 @@ def test_config_and_secret_are_whole_directories(
         "/run/secrets/flow": "secret",
         "/var/lib/pipeline-exporter": "emptyDir",
     }
-    written = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
-    assert written == ["/var/lib/pipeline-exporter"]
+    encode_pipeline = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert encode_pipeline == ["/var/lib/pipeline-exporter"]
 
 
 def test_the_state_lies_on_the_volume_that_is_for_it(

@@ -152,7 +152,7 @@ def test_gauges_continue_and_runs_are_counted_once_when_the_disk_is_back(
     with exporter(tmp_path, configuration) as process:
         eventually(lambda: seen(watch.look(process), PIPELINES), "what was saved is shown")
         assert counters(watch.look(process), bustle) == found
-    assert not watch.faults
+    assert not watch.failures
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_sigterm_ends_the_process_while_the_disk_hangs(declared, tmp_path, disk,
     with exporter(tmp_path, configuration, environment=disk.environment) as process:
         bustle.end()
         audit(process, watch, bustle)
-    assert not watch.faults
+    assert not watch.failures
 
 
 def test_sigterm_ends_the_process_while_the_state_is_opened(tmp_path, disk, configuration):

@@ -96,7 +96,7 @@ def fill_disk(process, *, full=True):
 def test_killed_at_any_instant_it_loses_no_run_and_counts_none_twice(tmp_path):
     """Ten kills, while it starts, asks, saves and shows; what a page once showed is never taken back."""
     count = kill_often(tmp_path, 10)
-    assert not count.faults, "\n".join(count.faults)
+    assert not count.failures, "\n".join(count.failures)
     assert count.true == count.accounted > 300
     assert (count.missed, count.lost, count.double) == (0, 0, 0)
     assert count.pages > 30
@@ -121,7 +121,7 @@ def test_stopped_in_the_middle_of_polls_it_goes_on_with_the_same_counters(tmp_pa
         before = learnt(process, bustle)
         assert process.stop(signal.SIGTERM) == 0
     is_all_that_was(before, bustle)
-    assert not watch.faults
+    assert not watch.failures
 
     # A cloud that takes connections and answers nothing, then is not there at all, then is back.
     with ExitStack() as stack:
@@ -255,4 +255,4 @@ def test_on_a_full_disk_nothing_is_counted_until_there_is_room(killed, tmp_path,
             fill_disk(process, full=False)
         is_all_that_was(learnt(process, bustle), bustle)
         watch.look(process)
-    assert not watch.faults
+    assert not watch.failures

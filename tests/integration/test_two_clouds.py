@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from exporter.app.bootstrap import Exporter, assemble
-from exporter.simulator import CodeArts, Flow, FlowCredentials, Mischief, World, running, together
+from exporter.simulator import CodeArts, Flow, FlowCredentials, InjectedFault, World, running, together
 from tests.drivers.process import Samples, command
 from tests.drivers.support import FakeClock, config, shown
 
@@ -102,15 +102,16 @@ def test_both_have_the_same_families(pair):
 
 
 @pytest.mark.parametrize(
-    "mischief", [Mischief.BAD_GATEWAY, Mischief.DENIED, Mischief.HTML, Mischief.THROTTLED]
+    "injected_fault",
+    [InjectedFault.BAD_GATEWAY, InjectedFault.DENIED, InjectedFault.HTML, InjectedFault.THROTTLED],
 )
 @pytest.mark.parametrize("failing", ["codearts", "flow"])
-def test_a_failure_of_one_touches_nothing_of_the_other(pair, failing, mischief):
+def test_a_failure_of_one_touches_nothing_of_the_other(pair, failing, injected_fault):
     """Neither its series nor its standing."""
     other = {"codearts": "flow", "flow": "codearts"}[failing]
 
     def fail() -> None:
-        getattr(pair, failing).mischief = mischief
+        getattr(pair, failing).injected_fault = injected_fault
 
     _, after = pair.play(0, fail, 60)
     assert after.value("pipeline_exporter_project_up", provider=failing) == 0

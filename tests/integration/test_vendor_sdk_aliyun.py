@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from exporter.auth.aliyun import AkskSection, authentication
-from exporter.auth.protocol import Auth, Outgoing, query_string
+from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 from exporter.simulator import Flow, FlowCredentials, World, running
 from exporter.simulator.flow.serialized import ToldStage, in_full
 from exporter.simulator.flow.vocabulary import said, trigger
@@ -57,7 +57,7 @@ class Site:
             "security_token": self.flow.credentials.security_token,
         }
 
-    def reading(self, pipelines: list[Pipeline], **queries: dict[str, Any]) -> dict[str, Any]:
+    def decoded(self, pipelines: list[Pipeline], **queries: dict[str, Any]) -> dict[str, Any]:
         """Read the lists of pipelines that some queries give, and of some pipelines all runs, the latest in full."""
         latest = ((pipeline, WORLD.latest_run(pipeline.id, NOW)) for pipeline in pipelines)
         return {
@@ -100,9 +100,9 @@ def asking(
     *query: tuple[str, str],
     host: str = "devops.cn-hangzhou.aliyuncs.com",
     organization: str = "5ebbc0228123212b59xxxxx",
-) -> Outgoing:
+) -> UnsignedRequest:
     """Our own request for what lies below the pipelines of an organization."""
-    return Outgoing(
+    return UnsignedRequest(
         method="GET",
         host=host,
         path=f"/organization/{organization}/pipelines{path}",
@@ -157,7 +157,7 @@ def milliseconds(moment: float | None) -> int | None:
     return None if moment is None else int(moment) * 1000
 
 
-def outline(run: Run) -> list[Any]:
+def split_array(run: Run) -> list[Any]:
     """What is true of a run that a list tells."""
     return [run.number, said(run), trigger(run), milliseconds(run.start), milliseconds(run.end)]
 
@@ -180,7 +180,7 @@ def whole(pipeline: Pipeline, run: Run) -> dict[str, Any]:
     for stage in told.stages:
         groups.setdefault(stage.place.group, []).append(stage.stage.name)
     return {
-        "run": outline(run)[:4],
+        "run": split_array(run)[:4],
         "groups": list(groups.values()),
         "parts": [
             [part.name, word, milliseconds(part.start), milliseconds(part.end)]
@@ -219,7 +219,7 @@ def test_the_sdk_reads_the_simulated_flow(sdk, site, credentials):
     ran = {pipeline: run for pipeline, run in latest.items() if run is not None}
     since = int(NOW) - 1800
     window = {"execute_start_time": since * 1000, "execute_end_time": milliseconds(NOW)}
-    found = sdk(site.reading(pipelines, all={}, under_way={"status_list": "RUNNING,WAITING"}, lately=window))
+    found = sdk(site.decoded(pipelines, all={}, under_way={"status_list": "RUNNING,WAITING"}, lately=window))
 
     told = {name: rows(pages, "pipelines") for name, pages in found["pipelines"].items()}
     assert {name: [row["pipelineName"] for row in listed] for name, listed in told.items()} == {
@@ -233,7 +233,9 @@ def test_the_sdk_reads_the_simulated_flow(sdk, site, credentials):
         numbers = range(run.number if run else 0, 0, -1)
         history = [WORLD.run(pipeline.id, number, NOW) for number in numbers]
         listed = rows(found["runs"][site.id(pipeline)], "pipelineRuns")
-        assert [outline_told(row) for row in listed] == [outline(past) for past in history if past]
+        assert [outline_told(row) for row in listed] == [
+            split_array(retired) for retired in history if retired
+        ]
 
     details = {identity: whole_told(body["pipelineRun"]) for identity, body in found["details"].items()}
     assert details == {site.id(pipeline): whole(pipeline, run) for pipeline, run in ran.items()}
@@ -260,7 +262,7 @@ def understood(answers: Any) -> Any:
 def test_the_sdk_is_told_what_we_are_told(sdk, site, credentials):
     """Requests that we sign have the same answers, and in these is nothing that the SDK does not know."""
     site.flow.credentials = credentials
-    found = sdk(site.reading([NEVER_RAN, *WORLD.pipelines[:9]], all={}))
+    found = sdk(site.decoded([NEVER_RAN, *WORLD.pipelines[:9]], all={}))
     auth, organization = aksk(credentials), site.flow.organization_id
 
     with httpx.Client(base_url=f"http://{site.host}", trust_env=False) as client:

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from exporter.auth.huawei import AkskSection, authentication
-from exporter.auth.protocol import Outgoing
+from exporter.auth.protocol import UnsignedRequest
 from exporter.providers.codearts.records import RUN_STATUSES
-from exporter.providers.protocol import Place
+from exporter.providers.protocol import PageCursor
 from exporter.providers.registry import connect
 from exporter.simulator import CodeArts, World, running
 from tests.conftest import Cloud
@@ -78,7 +78,7 @@ def test_we_read_the_list_of_runs_as_the_sdk_does(sdk, still_cloud):
     read = {}
     with httpx.Client(base_url=still_cloud.url, headers=token, trust_env=False) as client:
         for identity in found:
-            call = spoken.runs(identity, Place(rows=2), 10)
+            call = spoken.runs_request(identity, PageCursor(rows=2), 10)
             answer = client.request(call.method, call.path, headers=dict(call.headers), content=call.body)
             now = still_cloud.codearts.clock()
             page = spoken.read_runs(answer.content, identity, now, answer.headers)
@@ -112,7 +112,7 @@ def test_the_sdks_signer_agrees_with_ours(sdk):
     ours = []
     for method, path, query, body, extra in cases:
         section = AkskSection.model_validate({"method": "aksk", **keys, **extra})
-        outgoing = Outgoing(
+        outgoing = UnsignedRequest(
             method=method,
             host="pipeline.example.com:8443",
             path=path,

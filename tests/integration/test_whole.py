@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from exporter.app.bootstrap import assemble
 from exporter.app.check_config import report
-from exporter.simulator import CodeArts, Mischief, Status, Story, World, running
+from exporter.simulator import CodeArts, InjectedFault, Scenario, Status, World, running
 from tests.conftest import Cloud
 from tests.drivers.process import Samples, command
 from tests.drivers.support import FakeClock, config, shown
@@ -148,22 +148,25 @@ class TestDiscovery:
         """A listed pipeline without a name is not shown under its id while its name may still be learnt."""
         world = small.codearts.world
         settings = config(small.cloud.project(pipelines=[one.id for one in world.pipelines[:10]]))
-        small.codearts.mischief, small.codearts.mischief_only = Mischief.SERVER_ERROR, LIST
+        small.codearts.injected_fault, small.codearts.injected_fault_operation = (
+            InjectedFault.SERVER_ERROR,
+            LIST,
+        )
 
         def mend():
-            small.codearts.mischief = None
+            small.codearts.injected_fault = None
 
         _, pages = small.play(settings, 0, 15, mend, 60)
         assert names(pages[0]) == names(pages[1]) == {}
         assert names(pages[2]) == {one.id: one.name for one in world.pipelines[:10]}
 
     @pytest.mark.parametrize(
-        "trouble", [Mischief.DENIED, Mischief.ERROR_OBJECT, Mischief.HTML, Mischief.NULL]
+        "trouble", [InjectedFault.DENIED, InjectedFault.ERROR_OBJECT, InjectedFault.HTML, InjectedFault.NULL]
     )
     def test_where_names_cannot_be_listed_the_id_serves_at_once(self, small, trouble, caplog):
         """Names alone are a convenience: the project is up without them."""
         ids = [one.id for one in small.codearts.world.pipelines[:10]]
-        small.codearts.mischief, small.codearts.mischief_only = trouble, LIST
+        small.codearts.injected_fault, small.codearts.injected_fault_operation = trouble, LIST
         requests, pages = small.play(config(small.cloud.project(pipelines=ids)), 0, 60)
         assert names(pages[0]) == {identity: identity for identity in ids}
         assert pages[0].value("pipeline_exporter_project_up") == 1
@@ -173,7 +176,10 @@ class TestDiscovery:
     def test_after_a_minute_the_id_serves(self, small):
         """Names that cannot be learnt hold nothing back for ever."""
         ids = [one.id for one in small.codearts.world.pipelines[:10]]
-        small.codearts.mischief, small.codearts.mischief_only = Mischief.SERVER_ERROR, LIST
+        small.codearts.injected_fault, small.codearts.injected_fault_operation = (
+            InjectedFault.SERVER_ERROR,
+            LIST,
+        )
         _, pages = small.play(config(small.cloud.project(pipelines=ids)), 0, 75)
         assert names(pages[0]) == {}
         assert names(pages[1]) == {identity: identity for identity in ids}
@@ -489,18 +495,18 @@ class TestAccounting:
                 found[dict(series)["pipeline_id"]] += value
             return found
 
-        began = of(last, "latest_run_number")
-        began.subtract(of(first, "latest_run_number"))
-        began.update(of(first, "runs_active"))
+        epoch_start = of(last, "latest_run_number")
+        epoch_start.subtract(of(first, "latest_run_number"))
+        epoch_start.update(of(first, "runs_active"))
         accounted = of(last, "runs_total") + of(last, "runs_missed_total") + of(last, "runs_active")
-        assert accounted == +began
+        assert accounted == +epoch_start
         assert sum(of(last, "runs_total").values()) > 100
         assert of(last, "runs_missed_total").total() == 0
         world, now = small.codearts.world, small.clock.now
         failed = sum(
             run.status.value == "FAILED"
             for one in world.pipelines[:60]
-            if one.id in began
+            if one.id in epoch_start
             for number in range(
                 int(of(first, "latest_run_number")[one.id]), int(of(last, "latest_run_number")[one.id]) + 1
             )
@@ -518,7 +524,7 @@ class TestHiddenRuns:
     def told(self):
         """A cloud with one pipeline, whose runs a test tells."""
         world = World(pipelines=1)
-        story = Story(world)
+        story = Scenario(world)
         clock = FakeClock(world.start + 1000.0)
         codearts = CodeArts(world, clock=clock.time, runs=story)
         with running(codearts.app) as url:
@@ -569,7 +575,7 @@ class TestHiddenRuns:
     def test_a_list_that_fails_delays_no_poll(self, told):
         """Gaps wait, ever longer; once the list answers everything is counted."""
         story, own, stage = told
-        stage.codearts.mischief, stage.codearts.mischief_only = Mischief.DENIED, RUNS
+        stage.codearts.injected_fault, stage.codearts.injected_fault_operation = InjectedFault.DENIED, RUNS
 
         def pass_by():
             for _ in range(2):
@@ -578,7 +584,7 @@ class TestHiddenRuns:
                 story.end(run, stage.clock.now, Status.COMPLETED)
 
         def mend():
-            stage.codearts.mischief = None
+            stage.codearts.injected_fault = None
 
         minutes = [60 * minute for minute in range(1, 12)]
         requests, pages = stage.play(config(stage.cloud.project()), 0, pass_by, *minutes, mend, 1020, 1080)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exporter.simulator import CodeArts, Flow, Status, Story, World, running
+from exporter.simulator import CodeArts, Flow, Scenario, Status, World, running
 from exporter.simulator.world.runs import Run
 from tests.drivers.process import Process, eventually, exporter
 from tests.drivers.support import project
@@ -17,7 +17,7 @@ KNOWN, NEW = 3, 4
 """The numbers of the last run at first sight, and of the next one."""
 
 
-class Misreported(Story):
+class Misreported(Scenario):
     """A story one of whose runs is reported once with a number that is not its own."""
 
     def __init__(self, number: int, wild: int) -> None:

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 )
 
 from exporter.exposition.publisher import Publisher
-from exporter.simulator import CodeArts, Flow, Mischief, Status, Story, Tale, World, running
-from exporter.state.repository import Archive
-from exporter.state.sqlite import SaveError, Store
-from exporter.tracking.project import Board, Missed, bounds
+from exporter.simulator import CodeArts, Flow, InjectedFault, Scenario, SimulatedRun, Status, World, running
+from exporter.state.repository import StateRepository
+from exporter.state.sqlite import SaveError, SqliteStore
+from exporter.tracking.project import MissedRuns, ProjectTracker, bounds
 from tests.drivers.audit import Audit
 from tests.drivers.outlines import DETAILS, LISTS, PASSING, Outlined
 from tests.drivers.support import FakeClock
@@ -96,7 +96,7 @@ class Whole(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.fate = Fate()
         self.pipelines = [one.id for one in world.pipelines]
-        self.runs: list[Tale] = []
+        self.runs: list[SimulatedRun] = []
         self.audit: Audit | None = None
         self.wild = 0
 
@@ -144,17 +144,17 @@ class Whole(RuleBasedStateMachine):
 
     def dies(self) -> None:
         """The process is gone, and what it had not saved."""
-        self.story.untell(self.fate.kept)
+        self.story.discard_reports(self.fate.kept)
         self.restarts()
 
     def counters(self) -> dict[str, Any]:
         """What is shown of counters."""
         exporter = self.life.exporter
         return {
-            view.pipeline.id: (view.tally, view.durations and view.durations.runs_created)
-            for board in exporter.boards
-            for view in board.views()
-            if view.tally is not None
+            view.pipeline.id: (view.counters, view.durations and view.durations.runs_created)
+            for tracker in exporter.trackers
+            for view in tracker.views()
+            if view.counters is not None
         }
 
     @rule()
@@ -183,18 +183,24 @@ class Whole(RuleBasedStateMachine):
 
     # The cloud
 
-    @rule(mischief=st.sampled_from([None, None, Mischief.SERVER_ERROR, Mischief.CUT, Mischief.ERROR_OBJECT]))
-    def list_fails(self, mischief):
+    @rule(
+        injected_fault=st.sampled_from(
+            [None, None, InjectedFault.SERVER_ERROR, InjectedFault.CUT, InjectedFault.ERROR_OBJECT]
+        )
+    )
+    def list_fails(self, injected_fault):
         """The run list fails until it does not."""
-        self.cloud.mischief, self.cloud.mischief_only = mischief, LISTS
+        self.cloud.injected_fault, self.cloud.injected_fault_operation = injected_fault, LISTS
 
-    @rule(mischief=st.sampled_from([Mischief.BAD_GATEWAY, Mischief.HTML, Mischief.EMPTY]))
-    def a_poll_fails(self, mischief):
+    @rule(
+        injected_fault=st.sampled_from([InjectedFault.BAD_GATEWAY, InjectedFault.HTML, InjectedFault.EMPTY])
+    )
+    def a_poll_fails(self, injected_fault):
         """Nothing is answered once."""
-        before = self.cloud.mischief, self.cloud.mischief_only
-        self.cloud.mischief, self.cloud.mischief_only = mischief, None
+        before = self.cloud.injected_fault, self.cloud.injected_fault_operation
+        self.cloud.injected_fault, self.cloud.injected_fault_operation = injected_fault, None
         self.is_polled()
-        self.cloud.mischief, self.cloud.mischief_only = before
+        self.cloud.injected_fault, self.cloud.injected_fault_operation = before
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 2.0]))
     def answers_take_time(self, seconds):
@@ -219,12 +225,12 @@ class Whole(RuleBasedStateMachine):
 
     # The runs
 
-    def begin(self, pipeline: str, **how: Any) -> Tale:
+    def begin(self, pipeline: str, **how: Any) -> SimulatedRun:
         run = self.story.begin(pipeline, self.clock.now, **how)
         self.runs.append(run)
         return run
 
-    def some(self, data: Any, fits: Callable[[Tale], bool]) -> Tale | None:
+    def some(self, data: Any, fits: Callable[[SimulatedRun], bool]) -> SimulatedRun | None:
         happened = (run for run in self.runs if run.turns[-1].moment <= self.clock.now)
         found = [run for run in happened if self.story.exists(run) and fits(run)]
         return data.draw(st.sampled_from(found)) if found else None
@@ -325,23 +331,23 @@ class Whole(RuleBasedStateMachine):
     def calm(self):
         """Nothing happens for long, everything answers: all is learnt, and all is counted as it was told."""
         self.fate.next = ""
-        self.cloud.mischief = None
+        self.cloud.injected_fault = None
         self.cloud.stale = self.pace = 0.0
         for _ in range(7):
             self.is_polled()
             self.clock.now += 930
         exporter = self.life.exporter
-        views = [view for board in exporter.boards for view in board.views()]
-        projects = [view for board in exporter.boards if (view := board.project_view()) is not None]
+        views = [view for tracker in exporter.trackers for view in tracker.views()]
+        projects = [view for tracker in exporter.trackers if (view := tracker.project_view()) is not None]
         assert len(views) == len(self.pipelines)
         assert self.audit is not None
         verdict = self.audit.check(views, projects, bounds(self.configs[0].metrics))
-        assert not verdict.faults, verdict.faults
+        assert not verdict.failures, verdict.failures
         assert (verdict.double, verdict.unexplained) == (0, 0)
-        for board in exporter.boards:
-            for remembered in map(board.remembered, board.ids):
+        for tracker in exporter.trackers:
+            for remembered in map(tracker.remembered, tracker.ids):
                 assert remembered is not None
-                assert remembered.memory.state.wanted == ()
+                assert remembered.memory.state.missing_numbers == ()
 
 
 class WholeFlow(Whole):
@@ -373,32 +379,32 @@ class WholeFlow(Whole):
 
     @rule(
         operation=st.sampled_from([SWEEPS, LISTS, DETAILS]),
-        mischief=st.sampled_from(
-            [Mischief.SERVER_ERROR, Mischief.CUT, Mischief.ERROR_OBJECT, Mischief.DENIED]
+        injected_fault=st.sampled_from(
+            [InjectedFault.SERVER_ERROR, InjectedFault.CUT, InjectedFault.ERROR_OBJECT, InjectedFault.DENIED]
         ),
     )
-    def something_fails(self, operation, mischief):
+    def something_fails(self, operation, injected_fault):
         """Until it does not. Without a state in the list or in details nobody can tell one."""
-        if operation != DETAILS or self.cloud.run_status or mischief in PASSING:
-            self.cloud.mischief, self.cloud.mischief_only = mischief, operation
+        if operation != DETAILS or self.cloud.run_status or injected_fault in PASSING:
+            self.cloud.injected_fault, self.cloud.injected_fault_operation = injected_fault, operation
 
     @rule(told=st.booleans())
     def lists_tell_states(self, told):
         """They need not, where tokens are personal."""
         if (
-            self.cloud.mischief is None
-            or self.cloud.mischief_only != DETAILS
-            or self.cloud.mischief in PASSING
+            self.cloud.injected_fault is None
+            or self.cloud.injected_fault_operation != DETAILS
+            or self.cloud.injected_fault in PASSING
         ):
             self.cloud.run_status = told
 
 
 @contextmanager
-def dying(fate: Fate, clock: FakeClock, story: Story):
+def dying(fate: Fate, clock: FakeClock, story: Scenario):
     """Let the exporter die at a save, or its disk be full."""
-    keep = Archive.keep
+    keep = StateRepository.keep
 
-    async def fated(archive: Archive, board: Board) -> list[Missed]:
+    async def fated(repository: StateRepository, tracker: ProjectTracker) -> list[MissedRuns]:
         if isinstance(story, Outlined):
             story.settle()
         clock.now += 0.01
@@ -406,21 +412,21 @@ def dying(fate: Fate, clock: FakeClock, story: Story):
         if when == "before":
             raise KilledError
         if when == "full":
-            with patch.object(Store, "save", full):
-                missed = await keep(archive, board)
-            story.untell(fate.kept)
+            with patch.object(SqliteStore, "save", full):
+                missed = await keep(repository, tracker)
+            story.discard_reports(fate.kept)
             return missed
-        missed = await keep(archive, board)
+        missed = await keep(repository, tracker)
         clock.now += 0.01
         fate.kept = clock.now
         if when == "after":
             raise KilledError
         return missed
 
-    async def full(_: Store, changes: object) -> None:
+    async def full(_: SqliteStore, changes: object) -> None:
         raise SaveError("the disk is full")
 
-    with patch.object(Archive, "keep", fated), patch.object(Publisher, "publish", nothing):
+    with patch.object(StateRepository, "keep", fated), patch.object(Publisher, "publish", nothing):
         yield
 
 

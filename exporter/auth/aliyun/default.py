@@ -18,7 +18,14 @@ from typing import Any
 import msgspec
 
 from exporter.auth.aliyun.static import Aksk
-from exporter.auth.credential_chain import Chain, Place, home_of, read_credentials, read_ini, variable
+from exporter.auth.credential_chain import (
+    CredentialChain,
+    CredentialSource,
+    home_of,
+    read_credentials,
+    read_ini,
+    variable,
+)
 from exporter.auth.keys import Keys
 from exporter.config.secret import SecretError
 
@@ -30,7 +37,7 @@ _NO_ROLE = "a role is not taken on, for nobody says whether Flow accepts one"
 _Read = Callable[[], Keys | None]
 
 
-class Default(Chain):
+class Default(CredentialChain):
     """Environment variables, else a profile of the command-line tool, else one of the SDK's credentials file."""
 
     def __init__(self, environment: Mapping[str, str], nonce: Callable[[], str]) -> None:
@@ -39,21 +46,23 @@ class Default(Chain):
         super().__init__(
             *_variables(environment, nonce),
             *(
-                Place(f"the credentials file {path}", f"acs3 {path}", partial(_signing, read, nonce))
+                CredentialSource(
+                    f"the credentials file {path}", f"acs3 {path}", partial(_signing, read, nonce)
+                )
                 for path, read in files.items()
             ),
             otherwise=_nowhere(environment, tuple(files)),
         )
 
 
-def _variables(environment: Mapping[str, str], nonce: Callable[[], str]) -> tuple[Place, ...]:
+def _variables(environment: Mapping[str, str], nonce: Callable[[], str]) -> tuple[CredentialSource, ...]:
     access_key, secret_key = variable(environment, _ACCESS_KEY), variable(environment, _SECRET_KEY)
     if not (access_key and secret_key):
         return ()
     keys = Keys.of(access_key, secret_key, variable(environment, "ALIBABA_CLOUD_SECURITY_TOKEN"))
     given = Aksk(keys, nonce)
     words = f"the environment variables {_ACCESS_KEY} and {_SECRET_KEY}"
-    return (Place(words, given.identity, lambda: given),)
+    return (CredentialSource(words, given.credential_id, lambda: given),)
 
 
 def _files(environment: Mapping[str, str]) -> dict[Path, _Read]:

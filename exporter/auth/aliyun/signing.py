@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from exporter.auth.canonical import canonical_hash, keyed_hash, signed_names
 from exporter.auth.keys import Keys
-from exporter.auth.protocol import UNRESERVED, Outgoing
+from exporter.auth.protocol import UNRESERVED, UnsignedRequest
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 
@@ -25,7 +25,7 @@ def fresh_nonce() -> str:
     return token_hex(16)
 
 
-def signature(request: Outgoing, now: float, keys: Keys, nonce: str) -> dict[str, str]:
+def signature(request: UnsignedRequest, now: float, keys: Keys, nonce: str) -> dict[str, str]:
     """The signature of a request sent at `now` (epoch seconds), and the headers that are signed with it.
 
     Every header of the request is signed as well. `x-acs-action` and `x-acs-version`, which the vendor demands, are

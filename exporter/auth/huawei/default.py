@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from exporter.auth.credential_chain import Chain, Place, home_of, read_ini, variable
+from exporter.auth.credential_chain import CredentialChain, CredentialSource, home_of, read_ini, variable
 from exporter.auth.huawei.sections import DefaultSection
 from exporter.auth.huawei.static import Aksk
 from exporter.auth.huawei.temporary import Issuer, Metadata, PodIdentity, Temporary
@@ -16,7 +16,7 @@ from exporter.auth.keys import Keys
 from exporter.config.secret import FileSecret, SecretError
 
 
-class Default(Chain):
+class Default(CredentialChain):
     """Environment variables, else the credentials file, else pod identity, else the metadata service."""
 
     def __init__(self, section: DefaultSection, environment: Mapping[str, str]) -> None:
@@ -24,12 +24,12 @@ class Default(Chain):
         places = (
             _variables(environment),
             _file(environment),
-            Place(platform.source, platform.identity, lambda: platform),
+            CredentialSource(platform.source, platform.credential_id, lambda: platform),
         )
         super().__init__(*(place for place in places if place is not None))
 
 
-def _variables(environment: Mapping[str, str]) -> Place | None:
+def _variables(environment: Mapping[str, str]) -> CredentialSource | None:
     access_key = variable(environment, "HUAWEICLOUD_SDK_AK")
     secret_key = variable(environment, "HUAWEICLOUD_SDK_SK")
     if not (access_key and secret_key):
@@ -37,16 +37,16 @@ def _variables(environment: Mapping[str, str]) -> Place | None:
     keys = Keys.of(access_key, secret_key, variable(environment, "HUAWEICLOUD_SDK_SECURITY_TOKEN"))
     given = Aksk(keys, iam_project_id=variable(environment, "HUAWEICLOUD_SDK_PROJECT_ID") or None)
     words = "the environment variables HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK"
-    return Place(words, given.identity, lambda: given)
+    return CredentialSource(words, given.credential_id, lambda: given)
 
 
-def _file(environment: Mapping[str, str]) -> Place | None:
+def _file(environment: Mapping[str, str]) -> CredentialSource | None:
     named, home = variable(environment, "HUAWEICLOUD_SDK_CREDENTIALS_FILE"), home_of(environment)
     path = Path(named) if named else home and home / ".huaweicloud" / "credentials"
     if path is None:
         return None
     look = partial(_in_file, path, required=bool(named))
-    return Place(f"the credentials file {path}", f"aksk {path}", look)
+    return CredentialSource(f"the credentials file {path}", f"aksk {path}", look)
 
 
 def _in_file(path: Path, *, required: bool) -> Aksk | None:

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from exporter.auth.huawei.errors import Refusal, destination, read_refusal
-from exporter.auth.protocol import RenewalError, Reply, UnansweredError
+from exporter.auth.protocol import IssuerReply, NoReplyError, RenewalError
 from exporter.config.secret import SecretError
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.redaction import printable
 
 BODY_LIMIT = 1 << 20
@@ -67,7 +67,7 @@ def fits_header(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value.strip())
 
 
-def refusal(reply: Reply, issuer: str, remedy: str = "") -> RenewalError:
+def refusal(reply: IssuerReply, issuer: str, remedy: str = "") -> RenewalError:
     """Why there is no credential in an answer, which is not a success."""
     status = reply.status
     told = read_refusal(status, reply.headers, parsed(reply.body))
@@ -75,7 +75,7 @@ def refusal(reply: Reply, issuer: str, remedy: str = "") -> RenewalError:
     if not told.message and 300 <= status < 400:
         words = f"redirected to {destination(reply.headers)}; redirects are not followed"
     return RenewalError(
-        Fault(
+        RequestFailure(
             kind=_kind(status, told),
             code=str(status),
             error_code=printable(told.code, _CODE_LENGTH),
@@ -86,28 +86,28 @@ def refusal(reply: Reply, issuer: str, remedy: str = "") -> RenewalError:
     )
 
 
-def unanswered(error: UnansweredError, remedy: str = "") -> RenewalError:
+def unanswered(error: NoReplyError, remedy: str = "") -> RenewalError:
     """A renewal that failed because nobody answered."""
-    words = printable(f"{error.fault.message}{remedy}", _MESSAGE_LENGTH)
-    return RenewalError(msgspec.structs.replace(error.fault, message=words))
+    words = printable(f"{error.failure.message}{remedy}", _MESSAGE_LENGTH)
+    return RenewalError(msgspec.structs.replace(error.failure, message=words))
 
 
 def unreadable(words: str) -> RenewalError:
     """A success without what it should bring; `words` hold nothing of the answer."""
-    return RenewalError(Fault(kind=Kind.UNREADABLE, code="invalid", message=words))
+    return RenewalError(RequestFailure(kind=FailureKind.UNREADABLE, code="invalid", message=words))
 
 
 def unasked(error: SecretError | ValueError) -> RenewalError:
     """Nobody could be asked, for what to ask with is missing."""
-    return RenewalError(Fault(kind=Kind.CREDENTIALS, code="secret", message=str(error)))
+    return RenewalError(RequestFailure(kind=FailureKind.CREDENTIALS, code="secret", message=str(error)))
 
 
-def _kind(status: int, told: Refusal) -> Kind:
+def _kind(status: int, told: Refusal) -> FailureKind:
     if told.throttled:
-        return Kind.THROTTLED
+        return FailureKind.THROTTLED
     if status >= 500 or status == 408:
-        return Kind.TRANSIENT
+        return FailureKind.TRANSIENT
     # With words, 404 is an account or project that is not there; without, it is the endpoint that is none.
     if status in {400, 401, 403} or (status == 404 and told.message):
-        return Kind.CREDENTIALS
-    return Kind.UNREADABLE
+        return FailureKind.CREDENTIALS
+    return FailureKind.UNREADABLE

@@ -18,8 +18,8 @@ from exporter.auth.huawei.issuer import (
     unreadable,
 )
 from exporter.auth.huawei.sections import PasswordSection
-from exporter.auth.keys import known_as, readable
-from exporter.auth.protocol import Exchange, Outgoing, Renewal, Reply, UnansweredError, digest
+from exporter.auth.keys import readable, secret_id
+from exporter.auth.protocol import IssuerReply, IssuerRequest, NoReplyError, Renewal, UnsignedRequest, digest
 from exporter.config.secret import Secret, SecretError
 
 _LIFE = 24 * 3600.0
@@ -36,12 +36,12 @@ class Password:
         self._section = section
         self._project = section.project_in(region)
         self._endpoint = section.endpoint_in(region)
-        who = (self._endpoint, section.domain, section.username, known_as(section.password), self._project)
-        self.identity = " ".join(("password", *who))
+        who = (self._endpoint, section.domain, section.username, secret_id(section.password), self._project)
+        self.credential_id = " ".join(("password", *who))
         self._token: Secret | None = None
         self._term: Term | None = None
 
-    def headers(self, request: Outgoing, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
         """The token, until it ends."""
         if self._token is None or self._term is None:
             raise SecretError("IAM has not given a token yet")
@@ -72,16 +72,16 @@ class Password:
             raise unasked(error) from None
         try:
             reply = yield self._exchange(password)
-        except UnansweredError as error:
+        except NoReplyError as error:
             raise unanswered(error) from None
         if not 200 <= reply.status < 300:
             raise refusal(reply, "IAM")
         self._take(reply, now)
 
-    def _exchange(self, password: str) -> Exchange:
+    def _exchange(self, password: str) -> IssuerRequest:
         section = self._section
         user = {"domain": {"name": section.domain}, "name": section.username, "password": password}
-        return Exchange(
+        return IssuerRequest(
             operation="KeystoneCreateUserTokenByPassword",
             method="POST",
             # The catalogue would be most of the answer, and is of no use here.
@@ -97,7 +97,7 @@ class Password:
             ),
         )
 
-    def _take(self, reply: Reply, now: float) -> None:
+    def _take(self, reply: IssuerReply, now: float) -> None:
         token = reply.headers.get("x-subject-token", "").strip()
         if not token:
             raise unreadable("IAM answered without a token (is iam_endpoint that of IAM?)")

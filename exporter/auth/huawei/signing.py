@@ -9,12 +9,12 @@ from urllib.parse import quote, unquote
 
 from exporter.auth.canonical import canonical_hash, keyed_hash, signed_names
 from exporter.auth.keys import Keys
-from exporter.auth.protocol import UNRESERVED, Outgoing
+from exporter.auth.protocol import UNRESERVED, UnsignedRequest
 
 ALGORITHM = "SDK-HMAC-SHA256"
 
 
-def signature(request: Outgoing, now: float, keys: Keys, iam_project_id: str | None) -> dict[str, str]:
+def signature(request: UnsignedRequest, now: float, keys: Keys, iam_project_id: str | None) -> dict[str, str]:
     """The signature of a request sent at `now` (epoch seconds), and the headers that are signed with it.
 
     Raises:
@@ -33,7 +33,7 @@ def signature(request: Outgoing, now: float, keys: Keys, iam_project_id: str | N
     return added
 
 
-def sign(request: Outgoing, headers: dict[str, str], *, access_key: str, secret_key: str) -> str:
+def sign(request: UnsignedRequest, headers: dict[str, str], *, access_key: str, secret_key: str) -> str:
     """The `Authorization` header of a request.
 
     `headers` are those to sign; `Host` is added, `X-Sdk-Date` must be among them. Names with an underscore are left

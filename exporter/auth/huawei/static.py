@@ -5,23 +5,23 @@ from datetime import datetime
 from exporter.auth.huawei.sections import TokenSection
 from exporter.auth.huawei.signing import signature
 from exporter.auth.keys import Keys
-from exporter.auth.protocol import Outgoing
-from exporter.auth.static_credential import Given
+from exporter.auth.protocol import UnsignedRequest
+from exporter.auth.static_credential import StaticCredential
 
 
-class Token(Given):
+class Token(StaticCredential):
     """`X-Auth-Token`."""
 
     def __init__(self, section: TokenSection) -> None:
         super().__init__("token", (section.token,), expires=section.expires)
         self._token = section.token
 
-    def headers(self, request: Outgoing, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
         """The token, read anew."""
         return {"X-Auth-Token": self._token.reveal()}
 
 
-class Aksk(Given):
+class Aksk(StaticCredential):
     """A signature by access key and secret key."""
 
     def __init__(
@@ -31,6 +31,6 @@ class Aksk(Given):
         self._keys = keys
         self._iam_project_id = iam_project_id
 
-    def headers(self, request: Outgoing, now: float) -> dict[str, str]:
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
         """The signature by the keys as they are now."""
         return signature(request, now, self._keys, self._iam_project_id)

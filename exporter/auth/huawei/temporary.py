@@ -23,7 +23,7 @@ from exporter.auth.huawei.issuer import (
 )
 from exporter.auth.huawei.signing import signature
 from exporter.auth.keys import Keys, readable
-from exporter.auth.protocol import Exchange, Outgoing, Renewal, Reply, UnansweredError, digest
+from exporter.auth.protocol import IssuerReply, IssuerRequest, NoReplyError, Renewal, UnsignedRequest, digest
 from exporter.config.secret import FileSecret, Secret, SecretError
 from exporter.config.section import check_url
 
@@ -42,18 +42,18 @@ _NO_AGENCY = b"configure cloud service agency"
 class Issuer(Protocol):
     """Who gives out temporary keys."""
 
-    identity: str
+    credential_id: str
     source: str
     """Who it is, in words."""
     remedy: str
     """What to look at when it does not answer, in words that follow the network's."""
 
-    def ask(self) -> Generator[Exchange, Reply, Reply]:
+    def ask(self) -> Generator[IssuerRequest, IssuerReply, IssuerReply]:
         """The exchanges up to the answer that should bear keys.
 
         Raises:
             RenewalError: it does not come to that.
-            UnansweredError: as it was thrown in.
+            NoReplyError: as it was thrown in.
 
         """
 
@@ -68,12 +68,12 @@ class Temporary:
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
-        self.identity = issuer.identity
+        self.credential_id = issuer.credential_id
         self.source = issuer.source
         self._keys: Keys | None = None
         self._term: Term | None = None
 
-    def headers(self, request: Outgoing, now: float) -> dict[str, str]:
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
         """The signature and the security token, until the keys end."""
         if self._keys is None or self._term is None:
             raise SecretError(f"{self.source} has not given keys yet")
@@ -98,7 +98,7 @@ class Temporary:
     def _renew(self, now: float) -> Renewal:
         try:
             reply = yield from self._issuer.ask()
-        except UnansweredError as error:
+        except NoReplyError as error:
             raise unanswered(error, self._issuer.remedy) from None
         if not 200 <= reply.status < 300:
             raise refusal(reply, self.source)
@@ -114,12 +114,12 @@ class Metadata:
 
     def __init__(self, endpoint: str, remedy: str = " (does the exporter run on an ECS?)") -> None:
         self._endpoint = endpoint
-        self.identity = f"metadata {endpoint}"
+        self.credential_id = f"metadata {endpoint}"
         self.source = f"the metadata service {endpoint}"
         self.remedy = remedy
         self._token: Secret | None = None
 
-    def ask(self) -> Generator[Exchange, Reply, Reply]:
+    def ask(self) -> Generator[IssuerRequest, IssuerReply, IssuerReply]:
         """The keys, with a token where the service gives one."""
         yield from self._renew_token(needed=False)
         reply = yield self._request()
@@ -140,28 +140,28 @@ class Metadata:
         """Nothing: the service knows the server by its address."""
         return ()
 
-    def _request(self) -> Exchange:
-        return Exchange(
+    def _request(self) -> IssuerRequest:
+        return IssuerRequest(
             operation="MetadataSecurityKey",
             method="GET",
             url=f"{self._endpoint}/openstack/latest/securitykey",
-            near=True,
+            bypass_proxy=True,
             headers=(("X-Metadata-Token", self._token.reveal()),) if self._token else (),
         )
 
-    def _renew_token(self, *, needed: bool) -> Generator[Exchange, Reply, None]:
+    def _renew_token(self, *, needed: bool) -> Generator[IssuerRequest, IssuerReply, None]:
         """Obtain the token that newer services want; one that has none serves without, unless it is `needed`."""
-        exchange = Exchange(
+        exchange = IssuerRequest(
             operation="MetadataToken",
             method="PUT",
             url=f"{self._endpoint}/meta-data/latest/api/token",
-            near=True,
+            bypass_proxy=True,
             headers=(("X-Metadata-Token-Ttl-Seconds", str(_TOKEN_SECONDS)),),
         )
         token = None
         try:
             reply = yield exchange
-        except UnansweredError:
+        except NoReplyError:
             if needed:
                 raise
         else:
@@ -173,7 +173,7 @@ class Metadata:
         self._token = token
 
 
-def _unauthorized(reply: Reply) -> bool:
+def _unauthorized(reply: IssuerReply) -> bool:
     """Whether a token is missing or has ended; of a missing agency the same status speaks in other words."""
     return reply.status == 401 and _NO_AGENCY not in reply.body.lower()
 
@@ -186,20 +186,20 @@ class PodIdentity:
     def __init__(self, uri: str, token: FileSecret) -> None:
         self._uri = uri
         self._token = token
-        self.identity = f"pod identity {token.path}"
+        self.credential_id = f"pod identity {token.path}"
         self.source = "the pod identity service of HC_CONTAINER_CREDENTIALS_FULL_URI"
 
-    def ask(self) -> Generator[Exchange, Reply, Reply]:
+    def ask(self) -> Generator[IssuerRequest, IssuerReply, IssuerReply]:
         """The keys, by one request with the token as it is now."""
         try:
             token = self._authorization()
         except (SecretError, ValueError) as error:
             raise unasked(error) from None
-        reply = yield Exchange(
+        reply = yield IssuerRequest(
             operation="PodIdentity",
             method="POST",
             url=self._uri,
-            near=True,
+            bypass_proxy=True,
             headers=(("Content-Type", "application/json"), ("Authorization", token)),
             body=b"{}",
         )
@@ -222,7 +222,7 @@ class PodIdentity:
         return token
 
 
-def _keys(reply: Reply, source: str) -> tuple[Keys, float | None]:
+def _keys(reply: IssuerReply, source: str) -> tuple[Keys, float | None]:
     """The keys of an answer and their end, in any of the spellings that the vendor's SDK takes."""
     answer = parsed(reply.body)
     for wrapper in ("credential", "credentials"):

@@ -4,40 +4,47 @@ A cloud that tells many pipelines in one answer is asked in batches; one that te
 in which something has happened.
 """
 
-from exporter.client.api_client import Api
+from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
-from exporter.polling.reporter import Report
-from exporter.polling.strategies.activity import SweepInquiry
-from exporter.polling.strategies.base import Inquiry, Watcher
-from exporter.polling.strategies.batch import BatchInquiry
-from exporter.providers.protocol import AnyProvider, Sweeping
+from exporter.polling.reporter import PollReporter
+from exporter.polling.strategies.activity import ActivityStrategy
+from exporter.polling.strategies.base import PollObserver, PollStrategy
+from exporter.polling.strategies.batch import BatchStrategy
+from exporter.providers.protocol import AnyProvider, SupportsActivityQuery
 from exporter.settings.settings import Poll
-from exporter.tracking.project import Board
+from exporter.tracking.project import ProjectTracker
 
-__all__ = ["BatchInquiry", "Inquiry", "SweepInquiry", "Watcher", "inquiry"]
+__all__ = ["ActivityStrategy", "BatchStrategy", "PollObserver", "PollStrategy", "choose_strategy"]
 
 
-def inquiry(
+def choose_strategy(
     provider: AnyProvider,
-    api: Api,
-    board: Board,
-    report: Report,
+    api: ApiClient,
+    tracker: ProjectTracker,
+    report: PollReporter,
     clock: Clock,
-    watcher: Watcher,
+    watcher: PollObserver,
     poll: Poll,
-) -> Inquiry:
+) -> PollStrategy:
     """The way to ask a provider."""
-    if isinstance(provider, Sweeping):
-        return SweepInquiry(
+    if isinstance(provider, SupportsActivityQuery):
+        return ActivityStrategy(
             provider,
             api,
-            board,
+            tracker,
             report,
             clock,
             watcher,
             interval=poll.interval,
             concurrency=poll.concurrency,
         )
-    return BatchInquiry(
-        provider, api, board, report, clock, watcher, chunk_size=poll.chunk_size, concurrency=poll.concurrency
+    return BatchStrategy(
+        provider,
+        api,
+        tracker,
+        report,
+        clock,
+        watcher,
+        chunk_size=poll.chunk_size,
+        concurrency=poll.concurrency,
     )

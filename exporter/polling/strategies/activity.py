@@ -15,16 +15,16 @@ import math
 from collections.abc import Sequence
 from hashlib import sha256
 
-from exporter.client.api_client import Answer, Api, ApiError
+from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.clock import Clock
-from exporter.core.failures import Kind
+from exporter.core.failures import FailureKind
 from exporter.core.model import Run
-from exporter.polling.reporter import Outcome, Report
-from exporter.polling.run_history import RunList, is_outline, supposed
-from exporter.polling.strategies.base import Inquiry, Watcher
-from exporter.providers.protocol import Place, Sweeping, Window
+from exporter.polling.reporter import PollOutcome, PollReporter
+from exporter.polling.run_history import RunHistoryReader, assume_finished, is_summary
+from exporter.polling.strategies.base import PollObserver, PollStrategy
+from exporter.providers.protocol import PageCursor, SupportsActivityQuery, TimeWindow
 from exporter.tracking.ledger import RUNS, Reach
-from exporter.tracking.project import Board
+from exporter.tracking.project import ProjectTracker
 
 LISTS = 3
 """Lists that a sweep asks for, a page of each at least."""
@@ -59,26 +59,26 @@ def sweeps(pipelines: int, interval: float, pages: int = LISTS) -> bool:
     return pages + requests_of_direct_asks(pipelines, interval) < pipelines
 
 
-class SweepInquiry(Inquiry):
+class ActivityStrategy(PollStrategy):
     """A sweep each time, and then those pipelines that it or the run that is known speaks for."""
 
     # Each is asked by itself, so that whoever may not see one can see the next: if not, it is the project after all.
-    refusals = frozenset({Kind.CONTENT, Kind.PROJECT})
+    refusals = frozenset({FailureKind.CONTENT, FailureKind.PROJECT})
 
     def __init__(
         self,
-        provider: Sweeping,
-        api: Api,
-        board: Board,
-        report: Report,
+        provider: SupportsActivityQuery,
+        api: ApiClient,
+        tracker: ProjectTracker,
+        report: PollReporter,
         clock: Clock,
-        watcher: Watcher,
+        watcher: PollObserver,
         *,
         interval: float,
         concurrency: int,
     ) -> None:
         """`interval` is the poll's, in seconds."""
-        super().__init__(api, board, report, clock, watcher, chunk_size=1, concurrency=concurrency)
+        super().__init__(api, tracker, report, clock, watcher, chunk_size=1, concurrency=concurrency)
         self._provider = provider
         self._interval = interval
         self._directly: dict[str, float] = {}
@@ -91,7 +91,7 @@ class SweepInquiry(Inquiry):
         """Requests that a sweep takes, as far as known."""
         self._too_dear_until = -math.inf
 
-    async def ask(self, ids: Sequence[str], outcome: Outcome, *, refresh: bool) -> int:
+    async def poll(self, ids: Sequence[str], outcome: PollOutcome, *, refresh: bool) -> int:
         """Ask about those that it is worth to ask about; the others are as they were."""
         if not refresh:
             await self._ask_all(ids, outcome, refresh=False)
@@ -100,7 +100,9 @@ class SweepInquiry(Inquiry):
         watched = frozenset(ids)
         self._directly = {one: due for one, due in self._directly.items() if one in watched}
         asked = {one for one in ids if self._directly.get(one, -math.inf) <= started}
-        asked |= watched.intersection(self._board.restless.union(self._board.active(self._clock.time())))
+        asked |= watched.intersection(
+            self._tracker.must_query.union(self._tracker.active(self._clock.time()))
+        )
         told: set[str] | None = None
         others = len(ids) - len(asked)
         if self._swept is not None and others > self._pages and self._sweeping(len(ids), started):
@@ -108,13 +110,13 @@ class SweepInquiry(Inquiry):
         failing = outcome.failed > 0
         if told is not None:
             asked |= watched.intersection(told)
-            self._board.unchanged(watched - asked, asked=started)
+            self._tracker.unchanged(watched - asked, asked=started)
         elif failing:
-            self._board.failed(watched - asked)
+            self._tracker.failed(watched - asked)
         else:
             asked = set(ids)
         if outcome.over:
-            self._board.failed(asked)
+            self._tracker.failed(asked)
             return 0
         plan = await self._ask_all(
             [one for one in ids if one in asked], outcome, refresh=True, trusted=told is not None
@@ -133,29 +135,29 @@ class SweepInquiry(Inquiry):
             return False
         return sweeps(pipelines, self._interval, self._pages)
 
-    async def _sweep(self, since: float, *, most: int, outcome: Outcome) -> set[str] | None:
+    async def _sweep(self, since: float, *, most: int, outcome: PollOutcome) -> set[str] | None:
         """The pipelines in which something may have happened since a moment (monotonic seconds).
 
         None if that cannot be told, for it failed or takes more than `most` requests.
         """
         now = self._clock.monotonic() + self._ahead
-        began, until = now - (self._clock.monotonic() - since) - _GRAIN, now + _AHEAD
-        longer = Window(began - OVERLAP * self._interval, until)
+        epoch_start, until = now - (self._clock.monotonic() - since) - _GRAIN, now + _AHEAD
+        longer = TimeWindow(epoch_start - OVERLAP * self._interval, until)
         fresh: set[str] = set()
         pages = 0
         try:
-            for executed in (Window(began, until), None, longer):
-                place = Place()
+            for executed in (TimeWindow(epoch_start, until), None, longer):
+                place = PageCursor()
                 while True:
                     if pages >= most:
                         # Each pipeline asked directly costs no more than that.
                         self._too_dear_until = self._clock.monotonic() + RECKONED
                         return None
-                    answer = await self._api.send(self._provider.sweep(place, executed))
-                    page = self._provider.read_sweep(answer.body, answer.headers)
+                    answer = await self._api.send(self._provider.activity_request(place, executed))
+                    page = self._provider.read_activity(answer.body, answer.headers)
                     pages += 1
                     outcome.in_a_row = 0
-                    self._report.surprises(page)
+                    self._report.record_anomalies(page)
                     found = (
                         identity for identity in page.pipelines if self._speaks(identity, executed, longer)
                     )
@@ -165,7 +167,7 @@ class SweepInquiry(Inquiry):
                         break
                 self._heard(answer)
         except ApiError as error:
-            if error.fault.kind in {Kind.PROJECT, Kind.CONTENT, Kind.UNREADABLE}:
+            if error.failure.kind in {FailureKind.PROJECT, FailureKind.CONTENT, FailureKind.UNREADABLE}:
                 # Whoever may not list pipelines may still ask about each.
                 self._too_dear_until = self._clock.monotonic() + RECKONED
                 self._report.warn("pipelines cannot be listed by what has happened, so each is asked", error)
@@ -175,13 +177,13 @@ class SweepInquiry(Inquiry):
         self._pages = pages
         return fresh
 
-    def _speaks(self, identity: str, executed: Window | None, longer: Window) -> bool:
+    def _speaks(self, identity: str, executed: TimeWindow | None, longer: TimeWindow) -> bool:
         """Whether a row of a sweep speaks for asking about a pipeline."""
         if identity not in self._directly:
             return False
         if executed is not longer:
             return True
-        latest = self._board.latest(identity)
+        latest = self._tracker.latest(identity)
         return latest is None or latest.start is None or latest.start < longer.since - _SLACK
 
     # Pipelines
@@ -193,49 +195,51 @@ class SweepInquiry(Inquiry):
 
     async def _ask_one(self, identity: str) -> None:
         self._directly.pop(identity, None)
-        runs = RunList(self._provider, self._api, self._report, identity)
+        runs = RunHistoryReader(self._provider, self._api, self._report, identity)
         while not runs.newest_found:
-            await runs.turn(RUNS)
+            await runs.read_page(RUNS)
         answer = runs.answer
-        if answer is None or not runs.telling:
-            self._board.failed([identity])
+        if answer is None or not runs.conclusive:
+            self._tracker.failed([identity])
             return
         self._heard(answer)
         newest = max(runs.runs, key=lambda run: run.number or 0, default=None)
         if newest is None:
-            self._board.answered([identity], {}, asked=answer.asked, now=answer.now)
+            self._tracker.answered([identity], {}, asked=answer.asked, now=answer.now)
         else:
             # As far back as numbers are wanted: whoever asks again and again leaves closer looks no turn.
-            search = self._board.search_after(identity, newest, answer.now)
+            search = self._tracker.search_after(identity, newest, answer.now)
             while runs.reach(search) is None:
-                await runs.turn(RUNS)
-            reach = runs.reach(search) or Reach.CUT
+                await runs.read_page(RUNS)
+            reach = runs.reach(search) or Reach.PARTIAL
             await self._tell(identity, runs, reach, newest, runs.answer or answer)
         self._directly[identity] = self._clock.monotonic() + self._pause(identity)
 
-    async def _tell(self, identity: str, runs: RunList, reach: Reach, newest: Run, answer: Answer) -> None:
+    async def _tell(
+        self, identity: str, runs: RunHistoryReader, reach: Reach, newest: Run, answer: ApiResponse
+    ) -> None:
         """Complete what is new of the runs of a pipeline, and tell it."""
-        first, *rows = supposed([newest, *runs.runs])
-        wanted = set(self._board.foresee(identity, first, rows, reach, now=answer.now))
-        known = self._board.latest(identity)
-        settled = known is not None and newest.status.final and is_outline(newest, known)
+        first, *rows = assume_finished([newest, *runs.runs])
+        missing_numbers = set(self._tracker.preview(identity, first, rows, reach, now=answer.now))
+        known = self._tracker.latest(identity)
+        settled = known is not None and newest.status.final and is_summary(newest, known)
         if not settled:
-            wanted.add(newest.id)
-        told, complete = await runs.completed(wanted, jobs=self._board.jobs)
+            missing_numbers.add(newest.id)
+        told, complete = await runs.completed(missing_numbers, jobs=self._tracker.jobs)
         latest = next(run for run in told if run.id == newest.id)
         if known is not None and settled:
             latest = known
-        self._board.answered([identity], {identity: latest}, asked=answer.asked, now=answer.now)
-        self._board.listed(
+        self._tracker.answered([identity], {identity: latest}, asked=answer.asked, now=answer.now)
+        self._tracker.listed(
             identity,
             told,
-            reach if complete else Reach.CUT,
+            reach if complete else Reach.PARTIAL,
             clock=self._clock.monotonic(),
             now=answer.now,
             same_answer=True,
         )
 
-    def _heard(self, answer: Answer) -> None:
+    def _heard(self, answer: ApiResponse) -> None:
         self._ahead = answer.now - self._clock.monotonic()
 
     def _pause(self, identity: str) -> float:

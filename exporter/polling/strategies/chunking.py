@@ -21,7 +21,7 @@ An answer that cannot be read, or that leaves open which of some ids it is silen
 Once, it is a failure. The second time in a row its ids are halved like a refused chunk; one that is singled out like
 this is polled alone in each refresh, a few at most, so that it is back as soon as its answer can be read.
 
-Here it is decided only: the caller sends what `Plan.next` gives and tells the plan what became of it.
+Here it is decided only: the caller sends what `ChunkPlan.next` gives and tells the plan what became of it.
 """
 
 import math
@@ -81,7 +81,7 @@ class Refusal(msgspec.Struct, frozen=True):
         return self.wait == 0
 
 
-class Batches:
+class ChunkSizer:
     """What the polls of one project have taught so far. Polls do not overlap."""
 
     def __init__(self, chunk_size: int) -> None:
@@ -95,14 +95,16 @@ class Batches:
         self.hopeless = 0
         """Polls that were hopeless: each next one begins with another id, should it have been the ids after all."""
 
-    def poll(self, ids: Sequence[str], now: float, *, trusted: bool = False, refresh: bool = True) -> "Plan":
+    def poll(
+        self, ids: Sequence[str], now: float, *, trusted: bool = False, refresh: bool = True
+    ) -> "ChunkPlan":
         """The plan of one poll over these ids, at a time in seconds by any clock that is always the same.
 
         `trusted`: the cloud has just answered another question about the project, so that what it refuses is the ids.
         Only a `refresh` polls unreadable ids again.
         """
         self.unprobed += 1
-        return Plan(self, ids, now, trusted=trusted, refresh=refresh)
+        return ChunkPlan(self, ids, now, trusted=trusted, refresh=refresh)
 
     @property
     def probe(self) -> int:
@@ -112,7 +114,7 @@ class Batches:
             return min(limit.too_large, limit.most)
         return limit.middle
 
-    def single_out(self, identity: str, now: float, *, unreadable: bool = False) -> None:
+    def quarantine(self, identity: str, now: float, *, unreadable: bool = False) -> None:
         """Leave an id out for a while, twice as long as the last time; an `unreadable` one is polled alone meanwhile."""
         before = self.refusals.pop(identity, None)
         wait = 0.0
@@ -123,7 +125,7 @@ class Batches:
         if len(self.refusals) > KEPT:
             del self.refusals[next(iter(self.refusals))]
 
-    def doubt(self, ids: Sequence[str]) -> bool:
+    def mark_unverified(self, ids: Sequence[str]) -> bool:
         """Note that the answer about these ids cannot be read; says whether one of them was in such an answer before."""
         again = not self.doubtful.isdisjoint(ids)
         if len(self.doubtful) > KEPT:
@@ -132,7 +134,7 @@ class Batches:
         return again
 
 
-class Plan:
+class ChunkPlan:
     """One poll: gives chunks to send, is told what became of each, and says how each id ended.
 
     Every id ends in one way: accepted, failed (both told by the caller), refused, unasked or skipped. What cannot be read
@@ -140,19 +142,19 @@ class Plan:
     """
 
     def __init__(
-        self, batches: Batches, ids: Sequence[str], now: float, *, trusted: bool, refresh: bool
+        self, batches: ChunkSizer, ids: Sequence[str], now: float, *, trusted: bool, refresh: bool
     ) -> None:
         self._batches = batches
         self._trusted = trusted
         self._now = now
-        wanted = dict.fromkeys(ids)
-        self._ids = tuple(wanted)
+        missing_numbers = dict.fromkeys(ids)
+        self._ids = tuple(missing_numbers)
         known = [identity for identity in self._ids if identity in batches.refusals]
         due = [identity for identity in known if batches.refusals[identity].again <= now]
         due.sort(key=lambda identity: batches.refusals[identity].again)
         # The one polled longest ago comes first.
         unreadable = [identity for identity, refusal in batches.refusals.items() if refusal.unreadable]
-        self._unreadable = [identity for identity in unreadable if identity in wanted and refresh][
+        self._unreadable = [identity for identity in unreadable if identity in missing_numbers and refresh][
             :ASKED_AGAIN
         ]
         """Ids singled out by earlier polls since their answers could not be read, to be polled alone."""
@@ -160,7 +162,7 @@ class Plan:
         self._again = self._unreadable + self._again[:ASKED_AGAIN]
         for identity in self._unreadable:
             # The next refresh polls others, if there are more.
-            batches.single_out(identity, now, unreadable=True)
+            batches.quarantine(identity, now, unreadable=True)
         self.skipped = tuple(identity for identity in known if identity not in self._again)
         """Ids that were refused before and whose time has not come."""
         self.hopeless = False
@@ -287,7 +289,7 @@ class Plan:
 
     def _unread_again(self, ids: tuple[str, ...], words: str) -> bool:
         """Find out whose answer it is that could not be read, if it is the second time; says whether it is."""
-        if ids[0] in self._unreadable or not self._batches.doubt(ids):
+        if ids[0] in self._unreadable or not self._batches.mark_unverified(ids):
             return False
         if len(ids) == 1:
             self._unread.update(ids)
@@ -339,4 +341,4 @@ class Plan:
 
     def _single_out(self, identity: str) -> None:
         self._singled_out.append(identity)
-        self._batches.single_out(identity, self._now, unreadable=identity in self._unread)
+        self._batches.quarantine(identity, self._now, unreadable=identity in self._unread)

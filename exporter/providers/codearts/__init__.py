@@ -6,10 +6,10 @@ from urllib.parse import quote
 import msgspec
 
 from exporter.auth.huawei import authentication
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.model import Run
 from exporter.core.redaction import redact
-from exporter.providers.codearts.errors import read_fault
+from exporter.providers.codearts.errors import read_failure
 from exporter.providers.codearts.fields import FIELDS, SERVICE
 from exporter.providers.codearts.project import ENDPOINTS, Project
 from exporter.providers.codearts.records import (
@@ -21,9 +21,17 @@ from exporter.providers.codearts.records import (
     decode,
     page,
 )
-from exporter.providers.decoding import UnusableError, outline, text
-from exporter.providers.protocol import Batch, Call, Detail, Listing, Place, Reading, Runs
-from exporter.providers.response_cache import Known, Memo
+from exporter.providers.decoding import UnusableRecordError, split_array, text
+from exporter.providers.protocol import (
+    ApiRequest,
+    Decoded,
+    LatestRuns,
+    PageCursor,
+    PipelineRows,
+    RunDetail,
+    RunRows,
+)
+from exporter.providers.response_cache import Known, ResponseCache
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import asked_for, fill, is_id, named
 
@@ -64,11 +72,11 @@ class CodeArts:
         self._project_id = project.project_id
         self._path = f"/v5/{project.project_id}/api/pipelines"
         self._zone = project.stage_time_zone
-        self._memo = Memo()
+        self._memo = ResponseCache()
 
-    def batch(self, ids: Sequence[str]) -> Call:
+    def batch_request(self, ids: Sequence[str]) -> ApiRequest:
         """BatchShowPipelinesLatestStatus."""
-        return Call(
+        return ApiRequest(
             operation="BatchShowPipelinesLatestStatus",
             method="POST",
             path=f"{self._path}/status",
@@ -77,16 +85,16 @@ class CodeArts:
             object_limit=OBJECTS + OBJECTS_EACH * len(ids),
         )
 
-    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> Batch:
+    def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> LatestRuns:
         """Each record is read alone: what is wrong with one costs that one."""
         request = _ids(ids)
         batch = self._memo.recall_answer(request, body)
         if batch is not None:
             return batch
-        batch = Batch()
+        batch = LatestRuns()
         asked = set(ids)
         same_later = True
-        for raw in outline(body):
+        for raw in split_array(body):
             pipeline = ""
             same = bytes(raw)
             known = self._memo.recall(same)
@@ -97,22 +105,22 @@ class CodeArts:
                     record = decode(raw, RunRecord)
                     pipeline = text(record.pipeline_id)
                     known = self._read_record(record, asked_for(pipeline, asked), now)
-                    if known.misplaced and not known.run.status.final:
+                    if known.implausible_times and not known.run.status.final:
                         # What lies after the present moment may lie before it at the next poll.
                         same_later = False
                     else:
                         self._memo.keep(same, known)
-            except UnusableError as error:
+            except UnusableRecordError as error:
                 batch.reject(error.reason, str(error))
                 pipeline = pipeline or error.pipeline
                 if is_id(pipeline):
-                    batch.untold.add(pipeline)
+                    batch.unusable.add(pipeline)
                 else:
                     batch.incomplete = True
                 continue
             run = known.run
             batch.words.update(known.words)
-            batch.misplaced = batch.misplaced or known.misplaced
+            batch.implausible_times = batch.implausible_times or known.implausible_times
             twin = batch.runs.get(pipeline)
             if twin is not None:
                 words = f"more than one run of pipeline {pipeline}; the newest is used"
@@ -120,18 +128,18 @@ class CodeArts:
                 if age(run) < age(twin):
                     continue
             batch.runs[pipeline] = run
-        batch.untold = (batch.untold & asked) - batch.runs.keys()
+        batch.unusable = (batch.unusable & asked) - batch.runs.keys()
         if batch.runs and same_later:
             self._memo.keep_answer(request, body, batch)
         return batch
 
     def _read_record(self, record: RunRecord, pipeline: str, now: float) -> Known:
         """Read a record with what is anomalous in it, which is reported each time that the record comes."""
-        reading = Reading()
-        run = Reader(self._zone, reading, now).run(record, pipeline)
-        return Known(pipeline, run, tuple(reading.words), reading.misplaced)
+        decoded = Decoded()
+        run = Reader(self._zone, decoded, now).run(record, pipeline)
+        return Known(pipeline, run, tuple(decoded.words), decoded.implausible_times)
 
-    def listing(self, place: Place) -> Call:
+    def pipelines_request(self, place: PageCursor) -> ApiRequest:
         """ListPipelines, by creation: what is made meanwhile comes last, and pages do not shift."""
         body = {
             # In the body as well as in the path: the path alone was seen not to filter.
@@ -141,7 +149,7 @@ class CodeArts:
             "sort_key": "create_time",
             "sort_dir": "asc",
         }
-        return Call(
+        return ApiRequest(
             operation="ListPipelines",
             method="POST",
             path=f"{self._path}/list",
@@ -150,9 +158,9 @@ class CodeArts:
             object_limit=OBJECTS_OF_PAGE,
         )
 
-    def read_listing(self, body: bytes, now: float, _: Mapping[str, str]) -> Listing:
+    def read_pipelines(self, body: bytes, now: float, _: Mapping[str, str]) -> PipelineRows:
         """Rows of other projects are passed over; a row whose run cannot be read still names its pipeline."""
-        listing = Listing()
+        listing = PipelineRows()
         reader = Reader(self._zone, listing, now)
         for raw in page(readable_rows(body), "pipelines"):
             listing.rows += 1
@@ -164,18 +172,18 @@ class CodeArts:
                     continue
                 listing.pipelines[pipeline] = redact(text(row.name))
                 if bytes(row.latest_run) not in {b"null", b"{}"}:
-                    listing.untold.add(pipeline)
+                    listing.unusable.add(pipeline)
                     listing.runs[pipeline] = reader.run(decode(row.latest_run, RunRecord), pipeline)
-            except UnusableError as error:
+            except UnusableRecordError as error:
                 listing.reject(error.reason, str(error))
                 listing.incomplete = listing.incomplete or not pipeline
-        listing.untold -= listing.runs.keys()
+        listing.unusable -= listing.runs.keys()
         return listing
 
-    def runs(self, pipeline: str, place: Place, limit: int) -> Call:
+    def runs_request(self, pipeline: str, place: PageCursor, limit: int) -> ApiRequest:
         """ListPipelineRuns, by start."""
         body = {"offset": place.rows, "limit": limit, "sort_key": "start_time", "sort_dir": "desc"}
-        return Call(
+        return ApiRequest(
             operation="ListPipelineRuns",
             method="POST",
             path=f"{self._runs_of(pipeline)}/list",
@@ -184,9 +192,9 @@ class CodeArts:
             object_limit=OBJECTS_OF_PAGE,
         )
 
-    def read_runs(self, body: bytes, pipeline: str, now: float, _: Mapping[str, str]) -> Runs:
+    def read_runs(self, body: bytes, pipeline: str, now: float, _: Mapping[str, str]) -> RunRows:
         """A row that names no pipeline is of the one that was asked about."""
-        found = Runs()
+        found = RunRows()
         reader = Reader(self._zone, found, now)
 
         def read(raw: msgspec.Raw) -> Run:
@@ -195,9 +203,9 @@ class CodeArts:
 
         return fill(found, page(body, "pipeline_runs"), pipeline, read)
 
-    def detail(self, pipeline: str, run: str) -> Call:
+    def detail_request(self, pipeline: str, run: str) -> ApiRequest:
         """ShowPipelineRunDetail."""
-        return Call(
+        return ApiRequest(
             operation="ShowPipelineRunDetail",
             method="GET",
             path=f"{self._runs_of(pipeline)}/detail",
@@ -205,36 +213,38 @@ class CodeArts:
             headers=_JSON,
         )
 
-    def read_detail(self, body: bytes, pipeline: str, now: float) -> Detail:
+    def read_detail(self, body: bytes, pipeline: str, now: float) -> RunDetail:
         """A run, with its stages' jobs and steps."""
-        detail = Detail()
+        detail = RunDetail()
         try:
             record = decode(body, DetailRecord)
             detail.run = Reader(self._zone, detail, now).detail(record, pipeline)
-        except UnusableError as error:
+        except UnusableRecordError as error:
             detail.reject(error.reason, str(error))
         return detail
 
-    def fault(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
+    def failure(
+        self, call: ApiRequest, status: int, headers: Mapping[str, str], body: bytes
+    ) -> RequestFailure | None:
         """Why an answer is not a success, or None if it has the shape of the operation."""
         if status == _OK and self._memo.recall_answer(call.body, body) is not None:
             return None
         if call.operation == "ListPipelines":
             body = readable_rows(body)
-        fault = read_fault(call, _NEEDS[call.operation], status, headers, body)
-        if fault is None and call.operation in _ROWS:
+        failure = read_failure(call, _NEEDS[call.operation], status, headers, body)
+        if failure is None and call.operation in _ROWS:
             try:
                 page(body, _ROWS[call.operation])
-            except UnusableError as error:
+            except UnusableRecordError as error:
                 # Not an empty page, which would be the end of the list.
                 words = f"{call.operation} answered a page whose {_ROWS[call.operation]} are no list: {error}"
-                return Fault(
-                    kind=Kind.UNREADABLE,
+                return RequestFailure(
+                    kind=FailureKind.UNREADABLE,
                     code="invalid",
                     message=words,
                     request_id=headers.get("x-request-id", ""),
                 )
-        return fault
+        return failure
 
     def _runs_of(self, pipeline: str) -> str:
         return f"{self._path}/{quote(pipeline, safe='')}/pipeline-runs"

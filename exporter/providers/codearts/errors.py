@@ -8,12 +8,14 @@ import re
 from collections.abc import Mapping
 
 from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
-from exporter.core.failures import Fault, Kind
-from exporter.providers.decoding import misfit, parse, wordless
-from exporter.providers.protocol import Call
+from exporter.core.failures import FailureKind, RequestFailure
+from exporter.providers.decoding import parse, unexpected_response, without_message
+from exporter.providers.protocol import ApiRequest
 
 
-def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], body: bytes) -> Fault | None:
+def read_failure(
+    call: ApiRequest, needs: str, status: int, headers: Mapping[str, str], body: bytes
+) -> RequestFailure | None:
     """Why an answer is not a success, or None if it is one.
 
     Success is a 2xx with a JSON object that has the key `needs` (with an array, if that is empty) and is no error
@@ -26,17 +28,21 @@ def read_fault(call: Call, needs: str, status: int, headers: Mapping[str, str], 
     if ok and fits and not told.code:
         return None
     kind, code, message = _kind(status, told), str(status), told.message
-    if status == 404 and kind is Kind.PROJECT and call.operation in _OF_ONE_PIPELINE:
+    if status == 404 and kind is FailureKind.PROJECT and call.operation in _OF_ONE_PIPELINE:
         # The documented "not found" of what the path names, unless the gateway or the project says so.
         of_the_path = told.code and told.code not in _NO_PROJECT and not _GATEWAY.match(told.code)
-        kind = Kind.CONTENT if of_the_path else kind
+        kind = FailureKind.CONTENT if of_the_path else kind
     if ok and not told.code and not told.throttled:
-        kind, code, message = Kind.UNREADABLE, "invalid", misfit(call.operation, answer, problem)
-    return Fault(
+        kind, code, message = (
+            FailureKind.UNREADABLE,
+            "invalid",
+            unexpected_response(call.operation, answer, problem),
+        )
+    return RequestFailure(
         kind=kind,
         code=code,
         error_code=told.code,
-        message=message or wordless(status, headers, problem),
+        message=message or without_message(status, headers, problem),
         request_id=told.request_id,
         wait=told.wait,
     )
@@ -48,17 +54,17 @@ _GATEWAY = re.compile(r"(?:APIGW|APIG)\.")
 _UNAUTHENTICATED = re.compile(r"(?:APIGW|APIG)\.(?:0301|0305|0307)|IAM\.(?:0066|0067|1108)")
 
 
-def _kind(status: int, told: Refusal) -> Kind:
+def _kind(status: int, told: Refusal) -> FailureKind:
     if told.throttled:
-        return Kind.THROTTLED
+        return FailureKind.THROTTLED
     if status == 401 or _UNAUTHENTICATED.fullmatch(told.code):
-        return Kind.CREDENTIALS
+        return FailureKind.CREDENTIALS
     if status >= 500 or status == 408:
-        return Kind.TRANSIENT
+        return FailureKind.TRANSIENT
     if status == 413:
-        return Kind.CONTENT
+        return FailureKind.CONTENT
     if status in {403, 404} or told.code in _NO_PROJECT or _GATEWAY.match(told.code):
-        return Kind.PROJECT
+        return FailureKind.PROJECT
     if status in {200, 201, 400}:
-        return Kind.CONTENT
-    return Kind.PROJECT
+        return FailureKind.CONTENT
+    return FailureKind.PROJECT

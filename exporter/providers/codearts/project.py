@@ -88,7 +88,7 @@ class Project(ProjectSection):
             return self.base_url, self.auth.endpoint_in(self.region)
         return (self.base_url,)
 
-    def doubts(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """Ids that do not look like the vendor's."""
         odd = next((entry.id for entry in self.pipelines if len(entry.id) != _ID_LENGTH), None)
         if odd is not None:

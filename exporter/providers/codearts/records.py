@@ -19,15 +19,15 @@ from exporter.providers.decoding import (
     PIPELINE_ROWS,
     ROWS,
     Number,
-    Records,
+    RecordDecoder,
     Text,
     Time,
-    UnusableError,
+    UnusableRecordError,
     rows,
     text,
 )
-from exporter.providers.protocol import Reading
-from exporter.providers.values import Values, elapsed
+from exporter.providers.protocol import Decoded
+from exporter.providers.values import ValueDecoder, elapsed
 
 # The vendor's words. A run may bear any word of a stage but those for "skipped", which is no state of a run.
 STATUSES = {
@@ -160,7 +160,7 @@ class _Essential(msgspec.Struct):
     status: Text = None
 
 
-decode = Records(_Essential, "pipeline_id").decode
+decode = RecordDecoder(_Essential, "pipeline_id").decode
 
 
 def page(body: bytes, key: str) -> list[msgspec.Raw]:
@@ -190,13 +190,13 @@ T = TypeVar("T", bound=_Timed)
 
 
 class Reader:
-    """Reads the records of one answer, and notes in `reading` what surprises."""
+    """Reads the records of one answer, and notes in `decoded` what surprises."""
 
-    def __init__(self, zone: ZoneInfo, reading: Reading, now: float) -> None:
+    def __init__(self, zone: ZoneInfo, decoded: Decoded, now: float) -> None:
         self._zone = zone
-        self._reading = reading
+        self._reading = decoded
         self._now = now
-        self._values = Values(reading)
+        self._values = ValueDecoder(decoded)
 
     def run(self, record: RunRecord, pipeline: str) -> Run:
         """The run of a record of a pipeline.
@@ -233,7 +233,7 @@ class Reader:
         start = self._values.epoch(record.start_time, "time")
         end = self._values.epoch(record.end_time, "time")
         if not identity:
-            raise UnusableError("no_run_id", f"a run of pipeline {pipeline} with neither id nor number")
+            raise UnusableRecordError("no_run_id", f"a run of pipeline {pipeline} with neither id nor number")
         status = self._values.status(record.status, RUN_STATUSES, "status")
         build = build or _BuildParams()
         last = max(end, start or 0.0) if status.final and end else self._now
@@ -268,8 +268,8 @@ class Reader:
             # Only a start that was read in the configured zone says anything of that zone.
             assumed = isinstance(record.start_time, str) and _ZONELESS.fullmatch(record.start_time)
             if assumed and start is not None and not window[0] <= start <= window[1]:
-                misplaced = f"stage {name!r} of pipeline {pipeline}"
-                self._reading.misplaced = self._reading.misplaced or misplaced
+                implausible_times = f"stage {name!r} of pipeline {pipeline}"
+                self._reading.implausible_times = self._reading.implausible_times or implausible_times
                 start = None
             jobs = self._jobs((record.jobs or [])[:jobs_left], steps_left)
             jobs_left -= len(jobs)

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from exporter.providers.decoding import PIPELINE_ROWS, ROWS, UNREADABLE, Text, UnusableError, rows, text
+from exporter.providers.decoding import PIPELINE_ROWS, ROWS, UNREADABLE, Text, UnusableRecordError, rows, text
 from exporter.providers.flow.project import Project
 from exporter.providers.flow.records import decode
-from exporter.providers.protocol import Call, Page, Place
+from exporter.providers.protocol import ApiRequest, ListPage, PageCursor
 
 LIST_PIPELINES = "ListPipelines"
 LIST_RUNS = "ListPipelineRuns"
@@ -44,13 +44,13 @@ class Dialect(ABC):
         self._pipelines = pipelines
         self._runs = runs
 
-    def call(self, operation: str, *ids: str, query: Query = ()) -> Call:
+    def call(self, operation: str, *ids: str, query: Query = ()) -> ApiRequest:
         """The request for an operation on all pipelines, or on one by its id, or on one run of it."""
         pipeline, run = ids[:1], ids[1:]
         path = [self._pipelines, *(quote(one, safe="") for one in pipeline)]
         path += [self._runs] if pipeline else []
         path += [quote(one, safe="") for one in run]
-        return Call(
+        return ApiRequest(
             operation=operation,
             method="GET",
             path="/".join(path),
@@ -59,7 +59,7 @@ class Dialect(ABC):
         )
 
     @abstractmethod
-    def page(self, place: Place) -> Query:
+    def page(self, place: PageCursor) -> Query:
         """What asks for the page at a place of a list."""
 
     @abstractmethod
@@ -67,7 +67,9 @@ class Dialect(ABC):
         """Whether the JSON value of an answer has what is asked for; None where that is a list, and null."""
 
     @abstractmethod
-    def rows(self, operation: str, body: bytes, headers: Mapping[str, str], page: Page) -> list[msgspec.Raw]:
+    def rows(
+        self, operation: str, body: bytes, headers: Mapping[str, str], page: ListPage
+    ) -> list[msgspec.Raw]:
         """The rows of an answer, not yet read; notes in `page` what follows it.
 
         Raises:
@@ -92,7 +94,7 @@ class Dialect(ABC):
 class Personal(Dialect):
     """The API of personal tokens: bare answers, and pages by their number."""
 
-    def page(self, place: Place) -> Query:
+    def page(self, place: PageCursor) -> Query:
         """The number of the page."""
         return (("page", str(place.pages + 1)), ("perPage", str(PAGE_SIZE)))
 
@@ -102,7 +104,9 @@ class Personal(Dialect):
             return isinstance(answer, dict) and "pipelineRunId" in answer
         return isinstance(answer, list)
 
-    def rows(self, operation: str, body: bytes, headers: Mapping[str, str], page: Page) -> list[msgspec.Raw]:
+    def rows(
+        self, operation: str, body: bytes, headers: Mapping[str, str], page: ListPage
+    ) -> list[msgspec.Raw]:
         """The rows; whether pages follow stands in the headers, if anywhere."""
         page.last = _is_last(headers)
         return rows(body, _most(operation))
@@ -148,7 +152,7 @@ class _Envelope(msgspec.Struct, rename="camel"):
 class Signed(Dialect):
     """The API of signed requests, version 2021-06-25: answers in envelopes, and pages by the token of the one before."""
 
-    def page(self, place: Place) -> Query:
+    def page(self, place: PageCursor) -> Query:
         """The token that the page before told."""
         token = (("nextToken", place.token),) if place.token else ()
         return (("maxResults", str(PAGE_SIZE)), *token)
@@ -160,7 +164,13 @@ class Signed(Dialect):
         null = bytes(answer[_KEYS[operation]]) == b"null"
         return not null or (False if operation == GET_RUN else None)
 
-    def rows(self, operation: str, body: bytes, headers: Mapping[str, str], page: Page) -> list[msgspec.Raw]:  # noqa: ARG002  # the envelope tells all
+    def rows(
+        self,
+        operation: str,
+        body: bytes,
+        headers: Mapping[str, str],  # noqa: ARG002  # the envelope tells all
+        page: ListPage,
+    ) -> list[msgspec.Raw]:
         """The rows, and the token of the next page."""
         envelope = decode(body, _Envelope)
         page.token = _token(envelope.next_token)
@@ -186,4 +196,4 @@ def _token(raw: msgspec.Raw) -> str:
         return text(msgspec.json.decode(raw, type=Text))
     except UNREADABLE:
         # Not the end of the list, of which nothing is known then.
-        raise UnusableError("unreadable", "the token of the next page is no text") from None
+        raise UnusableRecordError("unreadable", "the token of the next page is no text") from None

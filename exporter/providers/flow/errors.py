@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from exporter.auth.reply import LONGEST_WAIT, retry_after
-from exporter.core.failures import Fault, Kind
-from exporter.providers.decoding import PIPELINE_ROWS, misfit, parse, wordless
+from exporter.core.failures import FailureKind, RequestFailure
+from exporter.providers.decoding import PIPELINE_ROWS, parse, unexpected_response, without_message
 from exporter.providers.flow.dialects import GIVEN, LIST_PIPELINES, Dialect
-from exporter.providers.protocol import Call
+from exporter.providers.protocol import ApiRequest
 
 _CODES = ("errorCode", "Code", "code")
 _MESSAGES = ("errorMessage", "Message", "message", "errorDescription")
@@ -37,9 +37,9 @@ class _Told(msgspec.Struct, frozen=True):
     success: bool | None
 
 
-def read_fault(
-    call: Call, dialect: Dialect, status: int, headers: Mapping[str, str], body: bytes
-) -> Fault | None:
+def read_failure(
+    call: ApiRequest, dialect: Dialect, status: int, headers: Mapping[str, str], body: bytes
+) -> RequestFailure | None:
     """Why an answer is not a success, or None if it is one.
 
     A success is a 2xx with what is asked for, unless it says of itself that it is none. A code in it says nothing: in
@@ -55,14 +55,18 @@ def read_fault(
         return None
     kind, code, message = _kind(call, status, told.code), str(status), told.message
     if ok and not told.code and told.success is not False:
-        kind, code, message = Kind.UNREADABLE, "invalid", misfit(call.operation, answer, problem)
-    return Fault(
+        kind, code, message = (
+            FailureKind.UNREADABLE,
+            "invalid",
+            unexpected_response(call.operation, answer, problem),
+        )
+    return RequestFailure(
         kind=kind,
         code=code,
         error_code=told.code,
-        message=message or wordless(status, headers, problem),
+        message=message or without_message(status, headers, problem),
         request_id=told.request_id or headers.get("x-acs-request-id", ""),
-        wait=_wait(headers) if kind is Kind.THROTTLED or status == 503 else None,
+        wait=_wait(headers) if kind is FailureKind.THROTTLED or status == 503 else None,
     )
 
 
@@ -106,18 +110,18 @@ def _wait(headers: Mapping[str, str]) -> float | None:
 
 # What codes speak of; with a star all that begin so. After a nonce that was used another try brings another one.
 _WORDS = {
-    Kind.THROTTLED: "Throttling* TooManyRequests*",
-    Kind.TRANSIENT: "SignatureNonceUsed InternalError* InternalServerError ServiceUnavailable*",
-    Kind.CREDENTIALS: """
+    FailureKind.THROTTLED: "Throttling* TooManyRequests*",
+    FailureKind.TRANSIENT: "SignatureNonceUsed InternalError* InternalServerError ServiceUnavailable*",
+    FailureKind.CREDENTIALS: """
         InvalidAccessKeyId* SignatureDoesNotMatch IncompleteSignature InvalidTimeStamp* InvalidSecurityToken*
         MissingAccessKeyId MissingSecurityToken
         Unauthorized ExpiredTokenError InvalidTokenError UnsupportedCurrentTokenType
     """,
-    Kind.PROJECT: """
+    FailureKind.PROJECT: """
         Forbidden* InvalidOrganization.NotFound InvalidUser.* InvalidApi.NotFound InvalidProduct* InvalidProtocol*
         InvalidVersion Missing* UnsupportedInCurrentEnv
     """,
-    Kind.CONTENT: "InvalidPipeline.NotFound InvalidPipelineRun.NotFound InvalidParam* BadRequest",
+    FailureKind.CONTENT: "InvalidPipeline.NotFound InvalidPipelineRun.NotFound InvalidParam* BadRequest",
 }
 _KINDS = {
     kind: re.compile("|".join(re.escape(word).replace(r"\*", ".*") for word in words.split()))
@@ -125,17 +129,17 @@ _KINDS = {
 }
 
 
-def _kind(call: Call, status: int, code: str) -> Kind:
+def _kind(call: ApiRequest, status: int, code: str) -> FailureKind:
     if status == 429:
-        return Kind.THROTTLED
+        return FailureKind.THROTTLED
     for kind, codes in _KINDS.items():
         if codes.fullmatch(code):
             return kind
     if status == 401:
-        return Kind.CREDENTIALS
+        return FailureKind.CREDENTIALS
     if status >= 500 or status == 408:
-        return Kind.TRANSIENT
+        return FailureKind.TRANSIENT
     if status == 404 or code == "NotFound":
         # Of what the path names, if the service says so; without a code of its own the address may be wrong.
-        return Kind.CONTENT if code and call.operation != LIST_PIPELINES else Kind.PROJECT
-    return Kind.CONTENT if 200 <= status < 300 or status in {400, 413} else Kind.PROJECT
+        return FailureKind.CONTENT if code and call.operation != LIST_PIPELINES else FailureKind.PROJECT
+    return FailureKind.CONTENT if 200 <= status < 300 or status in {400, 413} else FailureKind.PROJECT

@@ -84,7 +84,7 @@ class Project(ProjectSection):
         """The endpoint, be it the vendor's own."""
         return self.endpoint or (PERSONAL_ENDPOINT if self.personal else SIGNED_ENDPOINT)
 
-    def doubts(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """What looks like the other edition, or the other generation of the API."""
         length, expected = len(self.organization_id), _ID_LENGTHS[self.edition]
         if length != expected:

@@ -15,9 +15,17 @@ from operator import itemgetter
 import msgspec
 
 from exporter.core.model import JOBS, STAGES, Job, Run, Stage, Status, Trigger, label, name_label
-from exporter.providers.decoding import UNREADABLE, Number, Records, Text, Time, UnusableError, text
-from exporter.providers.protocol import Reading
-from exporter.providers.values import Values, asked_for, elapsed, named
+from exporter.providers.decoding import (
+    UNREADABLE,
+    Number,
+    RecordDecoder,
+    Text,
+    Time,
+    UnusableRecordError,
+    text,
+)
+from exporter.providers.protocol import Decoded
+from exporter.providers.values import ValueDecoder, asked_for, elapsed, named
 
 # The vendor's words. A run may bear any word of a stage but that for "skipped", which is no state of a run.
 STATUSES = {
@@ -142,14 +150,14 @@ class _Essential(msgspec.Struct, rename="camel"):
     status: Text = None
 
 
-decode = Records(_Essential, "pipelineId").decode
+decode = RecordDecoder(_Essential, "pipelineId").decode
 
 
 class Reader:
-    """Reads the records of one answer, and notes in `reading` what surprises."""
+    """Reads the records of one answer, and notes in `decoded` what surprises."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._values = Values(reading)
+    def __init__(self, decoded: Decoded) -> None:
+        self._values = ValueDecoder(decoded)
 
     def run(self, record: RunRecord, pipeline: str) -> Run:
         """The run of a row of a pipeline's list, without its stages.
@@ -208,7 +216,7 @@ class Reader:
         asked_for(text(record.pipeline_id) or pipeline, {pipeline})
         number = self._values.whole(record.pipeline_run_id, "run_number")
         if number is None:
-            raise UnusableError("no_run_id", f"a run of pipeline {pipeline} without a number")
+            raise UnusableRecordError("no_run_id", f"a run of pipeline {pipeline} without a number")
         return number
 
     def _part(self, record: _StageRecord, place: int) -> "_Part":

@@ -22,9 +22,9 @@ from exporter.simulator.codearts.records import batch_record
 from exporter.simulator.codearts.switches import CodeArtsSwitches
 from exporter.simulator.http.answers import DeclinedError, Good
 from exporter.simulator.http.cloud import Cloud, Tell
-from exporter.simulator.http.faults import Mischief, Record
+from exporter.simulator.http.faults import InjectedFault, Record
 from exporter.simulator.http.limits import Locks
-from exporter.simulator.http.recorder import Visit
+from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.service import mismatch, no_pipeline, no_project, service_error, unparsed
 from exporter.simulator.world.project import Runs
 from exporter.simulator.world.world import Pipeline, World
@@ -39,13 +39,13 @@ SECURITY_KEY = "MetadataSecurityKey"
 POD_IDENTITY = "PodIdentity"
 
 _REFUSALS = {
-    Mischief.SERVER_ERROR: gateway.INTERNAL,
-    Mischief.THROTTLED: gateway.THROTTLED,
-    Mischief.DENIED: gateway.DENIED,
+    InjectedFault.SERVER_ERROR: gateway.INTERNAL,
+    InjectedFault.THROTTLED: gateway.THROTTLED,
+    InjectedFault.DENIED: gateway.DENIED,
 }
 _OBJECTS = {
-    Mischief.ERROR_OBJECT: {"error_code": "DEVPIPE.00011136", "error_msg": "项目ID和流水线不匹配"},
-    Mischief.NESTED_ERROR: {"error": {"code": "DEVPIPE.00011136", "message": "项目ID和流水线不匹配"}},
+    InjectedFault.ERROR_OBJECT: {"error_code": "DEVPIPE.00011136", "error_msg": "项目ID和流水线不匹配"},
+    InjectedFault.NESTED_ERROR: {"error": {"code": "DEVPIPE.00011136", "message": "项目ID和流水线不匹配"}},
 }
 
 
@@ -96,20 +96,20 @@ class CodeArts(Cloud, CodeArtsSwitches):
 
     # -- the operations
 
-    def _batch(self, request: Request, body: bytes, visit: Visit) -> Good:
+    def _batch(self, request: Request, body: bytes, context: RequestContext) -> Good:
         ids = _decoded(body)
         if not isinstance(ids, list) or not all(isinstance(pipeline_id, str) for pipeline_id in ids):
             raise unparsed("an array of pipeline ids")
-        visit.pipeline_ids = tuple(ids)
+        context.pipeline_ids = tuple(ids)
         self._admit(request.path_params["project_id"])
         if self.batch_limit is not None and len(ids) > self.batch_limit:
-            raise self._too_many(visit)
+            raise self._too_many(context)
         if not self.poison.isdisjoint(ids):
             raise mismatch()
         records, runs = [], []
         for pipeline_id in dict.fromkeys(ids):
             pipeline = self._project.pipeline(pipeline_id)
-            run = pipeline and self._project.runs.latest_run(pipeline, visit.now - self.stale)
+            run = pipeline and self._project.runs.latest_run(pipeline, context.now - self.stale)
             if pipeline and run:
                 run = self._project.runs.reported(run)
                 records.append(batch_record(pipeline, run))
@@ -118,36 +118,36 @@ class CodeArts(Cloud, CodeArtsSwitches):
             return Good(self.rewrite(records))
         return Good(records, runs=runs)
 
-    def _too_many(self, visit: Visit) -> DeclinedError:
+    def _too_many(self, context: RequestContext) -> DeclinedError:
         if self.batch_refusal == 413:
-            return DeclinedError(413, {**gateway.TOO_LARGE.body(visit.request_id)})
+            return DeclinedError(413, {**gateway.TOO_LARGE.body(context.request_id)})
         text = f"The number of pipeline ids exceeds the limit {self.batch_limit}"
         return service_error("DEVPIPE.00010002", text, self.batch_refusal)
 
-    def _list(self, request: Request, body: bytes, visit: Visit) -> Good:
+    def _list(self, request: Request, body: bytes, context: RequestContext) -> Good:
         project_id = request.path_params["project_id"]
-        return listing.pipelines(self._project, self, project_id, _object(body), visit.now)
+        return listing.pipelines(self._project, self, project_id, _object(body), context.now)
 
-    def _detail(self, request: Request, _: bytes, visit: Visit) -> Good:
+    def _detail(self, request: Request, _: bytes, context: RequestContext) -> Good:
         pipeline = self._asked(**request.path_params)
-        return detail(self._project, pipeline, visit.run_id, visit.now)
+        return detail(self._project, pipeline, context.run_id, context.now)
 
-    def _runs(self, request: Request, body: bytes, visit: Visit) -> Good:
+    def _runs(self, request: Request, body: bytes, context: RequestContext) -> Good:
         pipeline = self._asked(**request.path_params)
-        return listing.runs(self._project, self, pipeline, _object(body), visit.now)
+        return listing.runs(self._project, self, pipeline, _object(body), context.now)
 
-    def _create_token(self, request: Request, body: bytes, visit: Visit) -> Good:
+    def _create_token(self, request: Request, body: bytes, context: RequestContext) -> Good:
         catalog = request.query_params.get("nocatalog") != "true"
-        return self._iam.issue(body, self.credentials, visit.now, catalog=catalog)
+        return self._iam.issue(body, self.credentials, context.now, catalog=catalog)
 
-    def _metadata_token(self, request: Request, _: bytes, visit: Visit) -> Good:
-        return self.metadata.token(request.headers, visit.now)
+    def _metadata_token(self, request: Request, _: bytes, context: RequestContext) -> Good:
+        return self.metadata.token(request.headers, context.now)
 
-    def _security_key(self, request: Request, _: bytes, visit: Visit) -> Good:
-        return self.metadata.security_key(request.headers, visit.now)
+    def _security_key(self, request: Request, _: bytes, context: RequestContext) -> Good:
+        return self.metadata.security_key(request.headers, context.now)
 
-    def _pod_identity(self, request: Request, _: bytes, visit: Visit) -> Good:
-        return self.metadata.pod_identity(request.headers, self.credentials, visit.now)
+    def _pod_identity(self, request: Request, _: bytes, context: RequestContext) -> Good:
+        return self.metadata.pod_identity(request.headers, self.credentials, context.now)
 
     # -- who and what may be asked
 
@@ -173,17 +173,17 @@ class CodeArts(Cloud, CodeArtsSwitches):
         """Publish an operation behind the gateway."""
         return self._publish(method, path, operation, tell, guard=self._refusal)
 
-    def _refusal(self, request: Request, body: bytes, visit: Visit) -> Good | None:
+    def _refusal(self, request: Request, body: bytes, context: RequestContext) -> Good | None:
         headers = dict(request.headers.raw)
         who = "tokens" if b"x-auth-token" in headers else gateway.claimed_key(headers)
-        if who is not None and self._locks.locked(who, visit.now):
-            return _refused(gateway.unauthorized("the user is locked"), visit)
-        refusal = self._unproved(request, headers, body, visit.now)
+        if who is not None and self._locks.locked(who, context.now):
+            return _refused(gateway.unauthorized("the user is locked"), context)
+        refusal = self._unproved(request, headers, body, context.now)
         if who is not None and (refusal is None or refusal.forged):
-            self._locks.note(who, wrong=refusal is not None, now=visit.now)
+            self._locks.note(who, wrong=refusal is not None, now=context.now)
         if refusal is not None:
-            return _refused(refusal, visit)
-        return self._throttled(visit)
+            return _refused(refusal, context)
+        return self._throttled(context)
 
     def _unproved(
         self, request: Request, headers: dict[bytes, bytes], body: bytes, now: float
@@ -207,29 +207,31 @@ class CodeArts(Cloud, CodeArtsSwitches):
             now=now + self.skew,
         )
 
-    def _throttled(self, visit: Visit) -> Good | None:
-        wait = self._wait(visit)
+    def _throttled(self, context: RequestContext) -> Good | None:
+        wait = self._wait(context)
         if wait is None or self.throttle is None:
             return None
         headers = {"Retry-After": str(math.ceil(wait))} if self.retry_after else {}
-        return _refused(gateway.throttled(*self.throttle), visit, headers)
+        return _refused(gateway.throttled(*self.throttle), context, headers)
 
     # -- the words for what goes wrong
 
-    def _not_published(self, _: Request, visit: Visit) -> Good:
-        return _refused(gateway.NOT_PUBLISHED, visit)
+    def _not_published(self, _: Request, context: RequestContext) -> Good:
+        return _refused(gateway.NOT_PUBLISHED, context)
 
-    def _too_large(self, _: Request, visit: Visit) -> Good:
-        return _refused(gateway.TOO_LARGE, visit)
+    def _too_large(self, _: Request, context: RequestContext) -> Good:
+        return _refused(gateway.TOO_LARGE, context)
 
-    def _spoken(self, mischief: Mischief, _: Request, visit: Visit) -> Good | None:
-        if mischief in _REFUSALS:
-            return _refused(_REFUSALS[mischief], visit)
-        return Good(_OBJECTS[mischief]) if mischief in _OBJECTS else None
+    def _spoken(self, injected_fault: InjectedFault, _: Request, context: RequestContext) -> Good | None:
+        if injected_fault in _REFUSALS:
+            return _refused(_REFUSALS[injected_fault], context)
+        return Good(_OBJECTS[injected_fault]) if injected_fault in _OBJECTS else None
 
 
-def _refused(refusal: gateway.Refusal, visit: Visit, headers: dict[str, str] | None = None) -> Good:
-    return Good(refusal.body(visit.request_id), refusal.status, headers or {})
+def _refused(
+    refusal: gateway.Refusal, context: RequestContext, headers: dict[str, str] | None = None
+) -> Good:
+    return Good(refusal.body(context.request_id), refusal.status, headers or {})
 
 
 def _decoded(body: bytes) -> Any:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from exporter.simulator.flow import errors, signature
 from exporter.simulator.flow.credentials import FlowCredentials
-from exporter.simulator.flow.errors import No
+from exporter.simulator.flow.errors import ApiErrorResponse
 
 MOST_SKEW = 15 * 60
 VERSION = "2021-06-25"
@@ -21,7 +21,7 @@ _MANDATORY = {
 }
 
 
-class Gate:
+class SignatureCheck:
     """Lets signed requests pass, each but once."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Gate:
         headers: Mapping[bytes, bytes],
         body: bytes,
         now: float,
-    ) -> No | None:
+    ) -> ApiErrorResponse | None:
         """Say why the request may not pass, or None if it may.
 
         Path, query and body are the bytes on the wire, header names are lower-case, `now` is the gateway's clock in
@@ -79,7 +79,7 @@ class Gate:
             told["x-acs-signature-nonce"], now
         )
 
-    def _repeated(self, nonce: str, now: float) -> No | None:
+    def _repeated(self, nonce: str, now: float) -> ApiErrorResponse | None:
         """Remember a nonce for as long as its request could be sent again."""
         if nonce in self._nonces:
             return errors.NONCE_USED
@@ -89,14 +89,14 @@ class Gate:
         return None
 
 
-def token_refusal(credentials: FlowCredentials, given: str | None) -> No | None:
+def token_refusal(credentials: FlowCredentials, given: str | None) -> ApiErrorResponse | None:
     """Say why a personal token is not good, or None if it is."""
     if not given:
         return errors.NO_TOKEN
     return None if _same(given, credentials.personal_token) else errors.WRONG_TOKEN
 
 
-def _strange(given: str | None, expected: str | None) -> No | None:
+def _strange(given: str | None, expected: str | None) -> ApiErrorResponse | None:
     if expected is None:
         return None if given is None else errors.WRONG_SECURITY_TOKEN
     if given is None:

@@ -19,8 +19,8 @@ from exporter.simulator.flow.signed import ORGANIZATION, Signed
 from exporter.simulator.flow.switches import FlowSwitches
 from exporter.simulator.http.answers import Good
 from exporter.simulator.http.cloud import Cloud
-from exporter.simulator.http.faults import Mischief
-from exporter.simulator.http.recorder import Visit
+from exporter.simulator.http.faults import InjectedFault
+from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.project import Runs
 from exporter.simulator.world.world import World
 
@@ -85,13 +85,15 @@ class Flow(Cloud, FlowSwitches):
 
     # -- the words for what goes wrong
 
-    def _not_published(self, request: Request, visit: Visit) -> Good:
+    def _not_published(self, request: Request, context: RequestContext) -> Good:
         generation = self._generation(request)
         no = errors.NO_PATH if generation is self._personal else errors.NO_API
-        return generation.refused(no, request, visit)
+        return generation.refused(no, request, context)
 
-    def _too_large(self, request: Request, visit: Visit) -> Good:
-        return self._generation(request).refused(errors.TOO_LARGE, request, visit)
+    def _too_large(self, request: Request, context: RequestContext) -> Good:
+        return self._generation(request).refused(errors.TOO_LARGE, request, context)
 
-    def _spoken(self, mischief: Mischief, request: Request, visit: Visit) -> Good | None:
-        return self._generation(request).spoken(mischief, request, visit)
+    def _spoken(
+        self, injected_fault: InjectedFault, request: Request, context: RequestContext
+    ) -> Good | None:
+        return self._generation(request).spoken(injected_fault, request, context)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class No:
+class ApiErrorResponse:
     """An error: its usual HTTP status, its code, its text."""
 
     status: int
@@ -44,57 +44,61 @@ class Problem(enum.Enum):
     """What is wrong with a request that has proved who it is from: how either generation says it."""
 
     NOT_REGISTERED = (
-        No(
+        ApiErrorResponse(
             400,
             "InvalidUser.NotFound",
             "The user that is invoking the API service is not a registered user.",
         ),
-        No(403, "Forbidden", "The user is not a registered user."),
+        ApiErrorResponse(403, "Forbidden", "The user is not a registered user."),
     )
     NOT_A_MEMBER = (
-        No(
+        ApiErrorResponse(
             403,
             "Forbidden.UserNotInCurrentOrganization",
             "The user is not in the organization and is not authorized to perform the operation.",
         ),
-        No(
+        ApiErrorResponse(
             403,
             "Forbidden.InvalidUser.UserNotInCurrentOrganization",
             "The user is not in the current organization.",
         ),
     )
     NO_ORGANIZATION = (
-        No(404, "InvalidOrganization.NotFound", "The organization is not found."),
-        No(403, "Forbidden.InvalidOrganizationMember", "The user is not a member of the organization."),
+        ApiErrorResponse(404, "InvalidOrganization.NotFound", "The organization is not found."),
+        ApiErrorResponse(
+            403, "Forbidden.InvalidOrganizationMember", "The user is not a member of the organization."
+        ),
     )
     NO_PIPELINE = (
-        No(404, "InvalidPipeline.NotFound", "The pipeline is not found."),
-        No(404, "NotFound", "Not Found"),
+        ApiErrorResponse(404, "InvalidPipeline.NotFound", "The pipeline is not found."),
+        ApiErrorResponse(404, "NotFound", "Not Found"),
     )
     NO_RUN = (
-        No(404, "InvalidPipelineRun.NotFound", "The pipeline execution instance is not found."),
-        No(404, "NotFound", "Not Found"),
+        ApiErrorResponse(404, "InvalidPipelineRun.NotFound", "The pipeline execution instance is not found."),
+        ApiErrorResponse(404, "NotFound", "Not Found"),
     )
     BAD_PARAMETER = (
-        No(400, "InvalidParam.ParamNotPresent", "The parameter is invalid."),
-        No(400, "BadRequest", "Bad Request"),
+        ApiErrorResponse(400, "InvalidParam.ParamNotPresent", "The parameter is invalid."),
+        ApiErrorResponse(400, "BadRequest", "Bad Request"),
     )
     FORBIDDEN = (
-        No(403, "Forbidden.RAM", "User not authorized to operate on the specified resource."),
-        No(403, "Forbidden", "Forbidden"),
+        ApiErrorResponse(403, "Forbidden.RAM", "User not authorized to operate on the specified resource."),
+        ApiErrorResponse(403, "Forbidden", "Forbidden"),
     )
     BROKEN = (
-        No(500, "InternalError", "The request processing has failed due to some unknown error."),
-        No(500, "InternalServerError", "Internal Server Error"),
+        ApiErrorResponse(
+            500, "InternalError", "The request processing has failed due to some unknown error."
+        ),
+        ApiErrorResponse(500, "InternalServerError", "Internal Server Error"),
     )
 
     @property
-    def signed(self) -> No:
+    def signed(self) -> ApiErrorResponse:
         """How the signed generation says it."""
         return self.value[0]
 
     @property
-    def personal(self) -> No:
+    def personal(self) -> ApiErrorResponse:
         """How the personal generation says it."""
         return self.value[1]
 
@@ -108,45 +112,55 @@ class ProblemError(Exception):
 
 
 # Of the gateway of the signed generation.
-NO_API = No(404, "InvalidApi.NotFound", "Specified api is not found, please check your url and method.")
-TOO_LARGE = No(413, "RequestEntityTooLarge", "The request body is too large.")
-INCOMPLETE = No(400, "IncompleteSignature", "The request signature does not conform to Aliyun standards.")
-BAD_VERSION = No(400, "InvalidVersion", "Specified parameter Version is not valid.")
-BAD_DATE = No(400, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted.")
-OLD_DATE = No(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
-NONCE_USED = No(400, "SignatureNonceUsed", "Specified signature nonce was used already.")
-UNKNOWN_KEY = No(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
-NO_SECURITY_TOKEN = No(400, "MissingSecurityToken", "SecurityToken is mandatory for this action.")
-WRONG_SECURITY_TOKEN = No(
+NO_API = ApiErrorResponse(
+    404, "InvalidApi.NotFound", "Specified api is not found, please check your url and method."
+)
+TOO_LARGE = ApiErrorResponse(413, "RequestEntityTooLarge", "The request body is too large.")
+INCOMPLETE = ApiErrorResponse(
+    400, "IncompleteSignature", "The request signature does not conform to Aliyun standards."
+)
+BAD_VERSION = ApiErrorResponse(400, "InvalidVersion", "Specified parameter Version is not valid.")
+BAD_DATE = ApiErrorResponse(
+    400, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted."
+)
+OLD_DATE = ApiErrorResponse(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
+NONCE_USED = ApiErrorResponse(400, "SignatureNonceUsed", "Specified signature nonce was used already.")
+UNKNOWN_KEY = ApiErrorResponse(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+NO_SECURITY_TOKEN = ApiErrorResponse(
+    400, "MissingSecurityToken", "SecurityToken is mandatory for this action."
+)
+WRONG_SECURITY_TOKEN = ApiErrorResponse(
     400,
     "InvalidSecurityToken.MismatchWithAccessKey",
     "Specified SecurityToken mismatch with the AccessKey.",
 )
-OLD_SECURITY_TOKEN = No(400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
+OLD_SECURITY_TOKEN = ApiErrorResponse(
+    400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired."
+)
 
 # Of the gateway of the personal generation.
-NO_PATH = No(404, "NotFound", "Not Found")
-NO_TOKEN = No(401, "Unauthorized", "Unauthorized")
-WRONG_TOKEN = No(401, "InvalidTokenError", "The token is invalid.")
-OLD_TOKEN = No(401, "ExpiredTokenError", "The token is expired.")
-TOO_MANY = No(429, "TooManyRequests", "Too many requests")
+NO_PATH = ApiErrorResponse(404, "NotFound", "Not Found")
+NO_TOKEN = ApiErrorResponse(401, "Unauthorized", "Unauthorized")
+WRONG_TOKEN = ApiErrorResponse(401, "InvalidTokenError", "The token is invalid.")
+OLD_TOKEN = ApiErrorResponse(401, "ExpiredTokenError", "The token is expired.")
+TOO_MANY = ApiErrorResponse(429, "TooManyRequests", "Too many requests")
 
 
-def missing(parameter: str) -> No:
+def missing(parameter: str) -> ApiErrorResponse:
     """Say that a header, by its name as a parameter, did not come."""
-    return No(400, f"Missing{parameter}", f"{parameter} is mandatory for this action.")
+    return ApiErrorResponse(400, f"Missing{parameter}", f"{parameter} is mandatory for this action.")
 
 
-def mismatch(string_to_sign: str, canonical: bytes) -> No:
+def mismatch(string_to_sign: str, canonical: bytes) -> ApiErrorResponse:
     """Say that the signature is not that of what came, and of what it would be."""
     request = canonical.decode("utf-8", "replace")
     text = (
         "Specified signature is not matched with our calculation. "
         f"server StringToSign is [{string_to_sign}], server CanonicalRequest is [{request}]"
     )
-    return No(400, "SignatureDoesNotMatch", text)
+    return ApiErrorResponse(400, "SignatureDoesNotMatch", text)
 
 
-def throttled(code: str) -> No:
+def throttled(code: str) -> ApiErrorResponse:
     """Say that too much is asked, with one of the signed generation's codes for it."""
-    return No(400, code, "Request was denied due to user flow control.")
+    return ApiErrorResponse(400, code, "Request was denied due to user flow control.")

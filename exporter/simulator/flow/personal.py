@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from exporter.simulator.flow import errors, personal_records, signed_records
 from exporter.simulator.flow.auth_check import token_refusal
-from exporter.simulator.flow.errors import No, Problem
+from exporter.simulator.flow.errors import ApiErrorResponse, Problem
 from exporter.simulator.flow.generation import (
     GET_LATEST_RUN,
     GET_PIPELINE,
@@ -28,7 +28,7 @@ from exporter.simulator.flow.serialized import Told
 from exporter.simulator.flow.vocabulary import UNTOLD
 from exporter.simulator.http.answers import Good
 from exporter.simulator.http.faults import Record
-from exporter.simulator.http.recorder import Visit
+from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.runs import Run
 from exporter.simulator.world.world import Pipeline
 
@@ -54,36 +54,36 @@ class Personal(Generation):
             Operation("/{pipeline_id}/runs/{run_id}", GET_RUN, self.get_run),
         )
 
-    def refused(self, no: No, _: Request, visit: Visit) -> Good:
+    def refused(self, no: ApiErrorResponse, _: Request, context: RequestContext) -> Good:
         """Say no as the gateway does, and as the service does."""
-        return Good(self._object(no, visit), self._status(no))
+        return Good(self._object(no, context), self._status(no))
 
-    def _declined(self, problem: Problem, request: Request, visit: Visit) -> Good:
-        return self.refused(problem.personal, request, visit)
+    def _declined(self, problem: Problem, request: Request, context: RequestContext) -> Good:
+        return self.refused(problem.personal, request, context)
 
-    def _object(self, no: No, visit: Visit) -> Record:
-        return no.of_personal(visit.request_id)
+    def _object(self, no: ApiErrorResponse, context: RequestContext) -> Record:
+        return no.of_personal(context.request_id)
 
-    def _worded(self, problem: Problem) -> No:
+    def _worded(self, problem: Problem) -> ApiErrorResponse:
         return problem.personal
 
-    def _busy(self) -> No:
+    def _busy(self) -> ApiErrorResponse:
         return errors.TOO_MANY
 
-    def _refusal(self, request: Request, _: bytes, visit: Visit) -> No | None:
+    def _refusal(self, request: Request, _: bytes, context: RequestContext) -> ApiErrorResponse | None:
         no = token_refusal(self._credentials(), request.headers.get("x-yunxiao-token"))
         expires = self._switches.expires
-        if no is None and expires is not None and visit.now >= expires:
+        if no is None and expires is not None and context.now >= expires:
             return errors.OLD_TOKEN
         return no
 
     def _page(self, rows: Sequence[P], query: Query) -> Page[P]:
         return by_number(rows, query, self._switches.page_limit)
 
-    def _listed(self, _: str, records: list[Record], page: Page[P], __: Visit) -> Good:
+    def _listed(self, _: str, records: list[Record], page: Page[P], __: RequestContext) -> Good:
         return Good(records, headers=page.headers if self._switches.page_headers else {})
 
-    def _one(self, _: str, record: Record, __: Visit) -> Record:
+    def _one(self, _: str, record: Record, __: RequestContext) -> Record:
         return record
 
     def _pipeline_row(self, pipeline: Pipeline) -> Record:

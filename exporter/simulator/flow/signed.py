@@ -6,9 +6,9 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from exporter.simulator.flow import errors, signed_records
-from exporter.simulator.flow.auth_check import Gate
+from exporter.simulator.flow.auth_check import SignatureCheck
 from exporter.simulator.flow.credentials import FlowCredentials
-from exporter.simulator.flow.errors import No, Problem
+from exporter.simulator.flow.errors import ApiErrorResponse, Problem
 from exporter.simulator.flow.generation import (
     GET_PIPELINE,
     GET_RUN,
@@ -24,7 +24,7 @@ from exporter.simulator.flow.serialized import Told
 from exporter.simulator.flow.switches import FlowSwitches
 from exporter.simulator.http.answers import Good
 from exporter.simulator.http.faults import Record
-from exporter.simulator.http.recorder import Visit
+from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.runs import Run
 from exporter.simulator.world.world import Pipeline
 
@@ -44,10 +44,10 @@ class Signed(Generation):
         organization: Organization,
         switches: FlowSwitches,
         credentials: Callable[[], FlowCredentials],
-        wait: Callable[[Visit], float | None],
+        wait: Callable[[RequestContext], float | None],
     ) -> None:
         super().__init__(organization, switches, credentials, wait)
-        self._gate = Gate()
+        self._gate = SignatureCheck()
 
     def operations(self) -> tuple[Operation, ...]:
         """Tell what it publishes; it has no way to ask for the latest run."""
@@ -58,62 +58,62 @@ class Signed(Generation):
             Operation("/{pipeline_id}/pipelineRuns/{run_id}", GET_RUN, self.get_run),
         )
 
-    def refused(self, no: No, request: Request, visit: Visit) -> Good:
+    def refused(self, no: ApiErrorResponse, request: Request, context: RequestContext) -> Good:
         """Say no as the gateway does."""
         return Good(
-            no.of_gateway(visit.request_id, request.headers.get("host", "")),
+            no.of_gateway(context.request_id, request.headers.get("host", "")),
             self._status(no),
         )
 
-    def _declined(self, problem: Problem, request: Request, visit: Visit) -> Good:
+    def _declined(self, problem: Problem, request: Request, context: RequestContext) -> Good:
         no, form = problem.signed, self._switches.error_form
         if form == "gateway":
-            return self.refused(no, request, visit)
-        return Good(self._object(no, visit), 200 if form == "envelope" else self._status(no))
+            return self.refused(no, request, context)
+        return Good(self._object(no, context), 200 if form == "envelope" else self._status(no))
 
-    def _object(self, no: No, visit: Visit) -> Record:
-        return no.in_envelope(visit.request_id)
+    def _object(self, no: ApiErrorResponse, context: RequestContext) -> Record:
+        return no.in_envelope(context.request_id)
 
-    def _worded(self, problem: Problem) -> No:
+    def _worded(self, problem: Problem) -> ApiErrorResponse:
         return problem.signed
 
-    def _busy(self) -> No:
+    def _busy(self) -> ApiErrorResponse:
         return errors.throttled(self._switches.throttle_code)
 
-    def _refusal(self, request: Request, body: bytes, visit: Visit) -> No | None:
+    def _refusal(self, request: Request, body: bytes, context: RequestContext) -> ApiErrorResponse | None:
         credentials, expires = self._credentials(), self._switches.expires
         no = self._gate.refusal(
             credentials,
-            operation=visit.operation or "",
+            operation=context.operation or "",
             method=request.method,
             raw_path=request.scope["raw_path"],
             raw_query=request.scope["query_string"],
             headers=dict(request.headers.raw),
             body=body,
-            now=visit.now + self._switches.skew,
+            now=context.now + self._switches.skew,
         )
         temporary = credentials.security_token is not None
-        if no is None and temporary and expires is not None and visit.now >= expires:
+        if no is None and temporary and expires is not None and context.now >= expires:
             return errors.OLD_SECURITY_TOKEN
         return no
 
     def _page(self, rows: Sequence[P], query: Query) -> Page[P]:
         return by_token(rows, query, self._switches.page_limit)
 
-    def _listed(self, key: str, records: list[Record], page: Page[P], visit: Visit) -> Good:
+    def _listed(self, key: str, records: list[Record], page: Page[P], context: RequestContext) -> Good:
         place: Record = {"totalCount": page.total}
         if page.next_token is not None:
             place["nextToken"] = page.next_token
         elif self._switches.last_page != "absent":
             place["nextToken"] = "" if self._switches.last_page == "empty" else None
-        return Good(self._envelope({key: records, **place}, visit))
+        return Good(self._envelope({key: records, **place}, context))
 
-    def _one(self, key: str, record: Record, visit: Visit) -> Record:
-        return self._envelope({key: record}, visit)
+    def _one(self, key: str, record: Record, context: RequestContext) -> Record:
+        return self._envelope({key: record}, context)
 
-    def _envelope(self, payload: Record, visit: Visit) -> Record:
+    def _envelope(self, payload: Record, context: RequestContext) -> Record:
         blank = self._switches.blank
-        request_id = {"requestId": visit.request_id}
+        request_id = {"requestId": context.request_id}
         return {**request_id, "errorMessage": blank, **payload, "success": True, "errorCode": blank}
 
     def _pipeline_row(self, pipeline: Pipeline) -> Record:

@@ -15,19 +15,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from exporter.simulator.http.answers import DeclinedError, Good
-from exporter.simulator.http.faults import Mischief, answer, with_bad_records
+from exporter.simulator.http.faults import InjectedFault, answer, with_bad_records
 from exporter.simulator.http.limits import Throttle
-from exporter.simulator.http.recorder import Book, Call, Reception, Visit
+from exporter.simulator.http.recorder import Call, RequestContext, RequestLog, RequestRecorder
 from exporter.simulator.http.switches import Switches
 from exporter.simulator.world.project import Project, Runs
 from exporter.simulator.world.world import World
 
 MOST_BODY = 12 * 2**20
 
-Tell = Callable[[Request, bytes, Visit], Good]
+Tell = Callable[[Request, bytes, RequestContext], Good]
 """An operation: raises `DeclinedError` for what it will not answer."""
 
-Guard = Callable[[Request, bytes, Visit], Good | None]
+Guard = Callable[[Request, bytes, RequestContext], Good | None]
 """Says what is answered in the place of an operation, or None if the request may pass."""
 
 
@@ -47,7 +47,7 @@ class Cloud(Switches, ABC):
         self.clock = clock
         self._project = Project(world, self, runs)
         self._throttle = Throttle()
-        self._book = Book()
+        self._book = RequestLog()
 
     @property
     def requests(self) -> deque[Call]:
@@ -67,15 +67,17 @@ class Cloud(Switches, ABC):
     # -- what a cloud has words of its own for
 
     @abstractmethod
-    def _not_published(self, request: Request, visit: Visit) -> Good:
+    def _not_published(self, request: Request, context: RequestContext) -> Good:
         """Say that there is no such operation."""
 
     @abstractmethod
-    def _too_large(self, request: Request, visit: Visit) -> Good:
+    def _too_large(self, request: Request, context: RequestContext) -> Good:
         """Say that the body is larger than the gateway takes."""
 
     @abstractmethod
-    def _spoken(self, mischief: Mischief, request: Request, visit: Visit) -> Good | None:
+    def _spoken(
+        self, injected_fault: InjectedFault, request: Request, context: RequestContext
+    ) -> Good | None:
         """Say what a mischief is that consists of the vendor's words; None of one that does not."""
 
     def pipeline_id(self, pipeline_id: str) -> str:
@@ -91,7 +93,7 @@ class Cloud(Switches, ABC):
     def _application(self, *routes: Route) -> Starlette:
         app = Starlette(
             routes=routes,
-            middleware=[Middleware(Reception, book=self._book, switches=self, clock=self._now)],
+            middleware=[Middleware(RequestRecorder, book=self._book, switches=self, clock=self._now)],
             exception_handlers={404: self._lost, 405: self._lost},
         )
         # Gateways publish exact paths; a redirect would hide a client's stray slash.
@@ -104,40 +106,40 @@ class Cloud(Switches, ABC):
         """Publish an operation that looks after itself, or has a `guard`."""
 
         async def endpoint(request: Request) -> Response:
-            visit: Visit = request.state.visit
-            visit.operation = operation
+            context: RequestContext = request.state.context
+            context.operation = operation
             if "pipeline_id" in request.path_params:
-                visit.pipeline_ids = (request.path_params["pipeline_id"],)
-                visit.run_id = self._run_asked_for(request)
+                context.pipeline_ids = (request.path_params["pipeline_id"],)
+                context.run_id = self._run_asked_for(request)
             body = await _body(request)
             if body is None:
-                return self._too_large(request, visit).response()
-            refused = guard and guard(request, body, visit)
+                return self._too_large(request, context).response()
+            refused = guard and guard(request, body, context)
             if refused is not None:
                 return refused.response()
             try:
-                good = tell(request, body, visit)
+                good = tell(request, body, context)
             except DeclinedError as declined:
                 return declined.answer.response()
-            return self._told(good, request, visit)
+            return self._told(good, request, context)
 
         # Starlette would add HEAD to GET, which vendors do not publish.
         route = Route(path, endpoint, methods=[method])
         route.methods = {method}
         return route
 
-    def _told(self, good: Good, request: Request, visit: Visit) -> Response:
+    def _told(self, good: Good, request: Request, context: RequestContext) -> Response:
         """Send a good answer, or what mischief makes of it, and note what was told by it."""
-        operation = visit.operation or ""
-        mischief = self.mischief if self.mischief_only in {None, operation} else None
-        if mischief is None:
-            self._project.runs.witness(good.runs, operation, visit.now)
+        operation = context.operation or ""
+        injected_fault = self.injected_fault if self.injected_fault_operation in {None, operation} else None
+        if injected_fault is None:
+            self._project.runs.witness(good.runs, operation, context.now)
             return self._with_bad_records(good.response())
-        if mischief is Mischief.GARBLED:
+        if injected_fault is InjectedFault.GARBLED:
             # The first run is lost, the others can still be read.
-            self._project.runs.witness(good.runs[1:], operation, visit.now)
-        spoken = self._spoken(mischief, request, visit)
-        return answer(mischief, good.value) if spoken is None else spoken.response()
+            self._project.runs.witness(good.runs[1:], operation, context.now)
+        spoken = self._spoken(injected_fault, request, context)
+        return answer(injected_fault, good.value) if spoken is None else spoken.response()
 
     def _with_bad_records(self, response: Response) -> Response:
         """Put the bytes of `bad_records` into the records of an answer."""
@@ -150,15 +152,15 @@ class Cloud(Switches, ABC):
             response.body = body
         return response
 
-    def _wait(self, visit: Visit) -> float | None:
+    def _wait(self, context: RequestContext) -> float | None:
         """Count a request that could prove who it is from; None if it may pass, else the seconds it should wait."""
         if self.throttle is None:
             return None
         limit, seconds = self.throttle
-        return self._throttle.wait(limit, seconds, visit.now)
+        return self._throttle.wait(limit, seconds, context.now)
 
     async def _lost(self, request: Request, _: Exception) -> Response:
-        return self._not_published(request, request.state.visit).response()
+        return self._not_published(request, request.state.context).response()
 
     def _now(self) -> float:
         """Look the clock up anew, because a test may replace it."""

@@ -21,7 +21,7 @@ DRIP_SECONDS = 0.2
 Record = dict[str, Any]
 
 
-class Mischief(enum.Enum):
+class InjectedFault(enum.Enum):
     """An answer in the place of the good one."""
 
     HTML = "200 with a page of HTML, as a login portal or a wrong host gives"
@@ -49,27 +49,27 @@ def encoded(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def answer(mischief: Mischief, good: object) -> Response:
-    """Return the answer that `mischief`, which needs no vendor's words, makes of what would have been `good`."""
+def answer(injected_fault: InjectedFault, good: object) -> Response:
+    """Return the answer that `injected_fault`, which needs no vendor's words, makes of what would have been `good`."""
     body = encoded(good)
-    match mischief:
-        case Mischief.HTML:
+    match injected_fault:
+        case InjectedFault.HTML:
             return Response(_PAGE.format("Welcome"), media_type="text/html")
-        case Mischief.BAD_GATEWAY:
+        case InjectedFault.BAD_GATEWAY:
             return Response(_PAGE.format("502 Bad Gateway"), 502, media_type="text/html")
-        case Mischief.NULL:
+        case InjectedFault.NULL:
             return Response(b"null", media_type="application/json")
-        case Mischief.EMPTY:
+        case InjectedFault.EMPTY:
             return Response(b"", media_type="application/json")
-        case Mischief.TRUNCATED:
+        case InjectedFault.TRUNCATED:
             return _Truncated(body, media_type="application/json")
-        case Mischief.CUT:
+        case InjectedFault.CUT:
             return Response(body[: len(body) // 2], media_type="application/json")
-        case Mischief.HUGE:
+        case InjectedFault.HUGE:
             return StreamingResponse(_huge(), media_type="application/json")
-        case Mischief.REDIRECT:
+        case InjectedFault.REDIRECT:
             return RedirectResponse("/authui/login.html", 302)
-        case Mischief.DRIP:
+        case InjectedFault.DRIP:
             return StreamingResponse(_drip(), media_type="application/json")
         case _:
             return Response(_garbled(body), media_type="application/json")

@@ -31,7 +31,7 @@ class Call:
     run_id: str | None = None
 
 
-class Visit:
+class RequestContext:
     """What is known of a request under way; `now` is the one moment that its whole answer speaks of."""
 
     def __init__(self, now: float) -> None:
@@ -42,7 +42,7 @@ class Visit:
         self.run_id: str | None = None
 
 
-class Book:
+class RequestLog:
     """What the reception writes down: the latest calls, oldest first, and how many are under way."""
 
     def __init__(self) -> None:
@@ -51,10 +51,12 @@ class Book:
         self.most_under_way = 0
 
 
-class Reception:
+class RequestRecorder:
     """Counts and times every request, published or not; stamps every answer with an id and the date."""
 
-    def __init__(self, app: ASGIApp, book: Book, switches: Switches, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, app: ASGIApp, book: RequestLog, switches: Switches, clock: Callable[[], float]
+    ) -> None:
         self._app = app
         self._book = book
         self._switches = switches
@@ -68,16 +70,22 @@ class Reception:
         try:
             if self._switches.latency:
                 await asyncio.sleep(self._switches.latency)
-            visit = Visit(self._clock())
-            scope.setdefault("state", {})["visit"] = visit
+            context = RequestContext(self._clock())
+            scope.setdefault("state", {})["context"] = context
 
             async def stamped(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     headers = MutableHeaders(scope=message)
-                    headers["X-Request-Id"] = visit.request_id
-                    headers["Date"] = formatdate(visit.now + self._switches.skew, usegmt=True)
+                    headers["X-Request-Id"] = context.request_id
+                    headers["Date"] = formatdate(context.now + self._switches.skew, usegmt=True)
                     book.calls.append(
-                        Call(visit.operation, visit.pipeline_ids, message["status"], visit.now, visit.run_id)
+                        Call(
+                            context.operation,
+                            context.pipeline_ids,
+                            message["status"],
+                            context.now,
+                            context.run_id,
+                        )
                     )
                 await send(message)
 

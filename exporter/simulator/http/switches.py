@@ -7,7 +7,7 @@ has; the code that obeys them reads them anew at each request.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.simulator.http.faults import Mischief
+from exporter.simulator.http.faults import InjectedFault
 
 
 @dataclass(eq=False)
@@ -19,7 +19,7 @@ class Switches:
     Answers as such:
 
     - `latency`: seconds that every answer is held back.
-    - `mischief`: what to answer in the place of every good answer, or None; `mischief_only` limits it to one
+    - `injected_fault`: what to answer in the place of every good answer, or None; `injected_fault_operation` limits it to one
       operation, by the vendor's name.
     - `skew`: seconds by which the gateway's clock is ahead: the `Date` of answers and the check of the dates
       of signatures follow it, the world and the lifetimes of tokens and keys do not.
@@ -45,8 +45,8 @@ class Switches:
     """
 
     latency: float = 0.0
-    mischief: Mischief | None = None
-    mischief_only: str | None = None
+    injected_fault: InjectedFault | None = None
+    injected_fault_operation: str | None = None
     skew: float = 0.0
     throttle: tuple[int, float] | None = None
     retry_after: bool = False

@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Self
 
-from exporter.simulator.scenario.run import Tale
-from exporter.simulator.scenario.scenario import Story
+from exporter.simulator.scenario.run import SimulatedRun
+from exporter.simulator.scenario.scenario import Scenario
 from exporter.simulator.world.runs import Status, fate
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
@@ -28,7 +28,7 @@ _OVERLAPPING_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Odds:
+class FaultRates:
     """How likely each mischief is, as a share.
 
     Of all runs, when they begin:
@@ -77,15 +77,15 @@ class Odds:
         return cls(**dict.fromkeys((field.name for field in fields(cls)), 0.0))
 
 
-class Drama:
+class ScenarioGenerator:
     """Plays `story` from the start of its world on; pipelines that never run there do not run here either.
 
     Somebody else may act upon the story as well, between two calls of `play`.
     """
 
-    def __init__(self, story: Story, seed: int = 1, odds: Odds | None = None) -> None:
+    def __init__(self, story: Scenario, seed: int = 1, odds: FaultRates | None = None) -> None:
         self._story = story
-        self._odds = odds or Odds()
+        self._odds = odds or FaultRates()
         self._draw = Random(f"{seed} drama")
         self._scenes: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
@@ -128,7 +128,7 @@ class Drama:
         if number in self._story.reserved(pipeline_id):
             self._live(self._story.begin(pipeline_id, now, number=number), period, now)
 
-    def _live(self, run: Tale, period: float, now: float) -> None:
+    def _live(self, run: SimulatedRun, period: float, now: float) -> None:
         odds, draw = self._odds, self._draw
         length = self._length(period)
         if draw.random() < odds.paused:
@@ -158,15 +158,15 @@ class Drama:
 
     # -- what happens to them
 
-    def _hold(self, run: Tale, now: float) -> None:
+    def _hold(self, run: SimulatedRun, now: float) -> None:
         if self._story.exists(run) and not run.over:
             self._story.hold(run, now, self._draw.choice((Status.PAUSED, Status.SUSPEND)))
 
-    def _go_on(self, run: Tale, now: float) -> None:
+    def _go_on(self, run: SimulatedRun, now: float) -> None:
         if self._story.exists(run) and run.turns[-1].status.held:
             self._story.go_on(run, now)
 
-    def _end(self, run: Tale, period: float, now: float) -> None:
+    def _end(self, run: SimulatedRun, period: float, now: float) -> None:
         story, odds, draw = self._story, self._odds, self._draw
         if not story.exists(run) or run.over:
             return
@@ -194,27 +194,27 @@ class Drama:
         elif ending is Status.FAILED and draw.random() < odds.ignored:
             self._plan(now + draw.uniform(1, _HOUR), partial(self._ignore, run))
 
-    def _resolve(self, run: Tale, ending: Status, now: float) -> None:
+    def _resolve(self, run: SimulatedRun, ending: Status, now: float) -> None:
         if self._story.exists(run) and run.turns[-1].word is not None:
             self._story.end(run, now, ending)
 
-    def _tell(self, run: Tale, now: float) -> None:
+    def _tell(self, run: SimulatedRun, now: float) -> None:
         if self._story.exists(run) and not run.turns[-1].told:
             self._story.tell(run, now)
 
-    def _retry(self, run: Tale, period: float, now: float) -> None:
+    def _retry(self, run: SimulatedRun, period: float, now: float) -> None:
         if self._story.exists(run) and run.over:
             self._story.retry(run, now)
             # Many a retry is over before anybody has looked.
             length = self._draw.uniform(1, 10) if self._draw.random() < 0.5 else self._length(period)
             self._plan(now + length, partial(self._end, run, period))
 
-    def _ignore(self, run: Tale, now: float) -> None:
+    def _ignore(self, run: SimulatedRun, now: float) -> None:
         last = run.turns[-1]
         if self._story.exists(run) and last.status is Status.FAILED and last.word is None:
             self._story.ignore(run, now)
 
-    def _delete(self, run: Tale, now: float) -> None:
+    def _delete(self, run: SimulatedRun, now: float) -> None:
         if self._story.exists(run):
             self._story.delete(run, now)
 

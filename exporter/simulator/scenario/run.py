@@ -17,7 +17,7 @@ _Leg = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Transition:
     """The state of a run from `moment` on.
 
     `end` is when it ended, if it has; `told` is whether the cloud says so; `word` is what it says in the place
@@ -62,7 +62,7 @@ _FINAL = frozenset(status.value for status in Status if status.over)
 
 
 @dataclass(eq=False, slots=True)
-class Tale:
+class SimulatedRun:
     """A run of a story: who it is, the turns it took, and what was told of it.
 
     `epoch` counts how often the numbers of its pipeline had begun anew. `deleted` is when it was, if it is.
@@ -73,7 +73,7 @@ class Tale:
     number: int
     epoch: int
     start: float
-    turns: tuple[Turn, ...]
+    turns: tuple[Transition, ...]
     deleted: float | None = None
     tellings: tuple[Telling, ...] = ()
 
@@ -91,7 +91,7 @@ class Tale:
         """Tell whether it has begun at `now`, and is not deleted."""
         return self.turns[0].moment <= now and (self.deleted is None or now < self.deleted)
 
-    def past(self, now: float) -> tuple[Turn, ...]:
+    def past(self, now: float) -> tuple[Transition, ...]:
         """Tell the turns that it has taken by `now`; none before it begins."""
         last = self.turns[-1]
         return self.turns if last.moment <= now else tuple(turn for turn in self.turns if turn.moment <= now)
@@ -137,7 +137,7 @@ class Tale:
         return replace(last, stages=next((one.stages for one in reversed(self.tellings) if one.stages), ()))
 
 
-def _course(draw: Random, stages: tuple[tuple[str, int], ...], turns: tuple[Turn, ...]) -> Course:
+def _course(draw: Random, stages: tuple[tuple[str, int], ...], turns: tuple[Transition, ...]) -> Course:
     """Find what stages have made of these turns; what is to come is planned, and the last never ends by itself."""
     speed = draw.uniform(0.8, 1.25)
     plan = [(draw.randint(1, 3), max(1, int(usual * speed))) for _, usual in stages]

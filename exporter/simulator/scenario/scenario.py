@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from exporter.simulator.scenario.run import Tale, Telling, Turn
+from exporter.simulator.scenario.run import SimulatedRun, Telling, Transition
 from exporter.simulator.world.project import History
 from exporter.simulator.world.runs import Run, Status
 from exporter.simulator.world.world import Pipeline, World
@@ -49,15 +49,15 @@ class _Line:
     """
 
     pipeline: Pipeline
-    tales: list[Tale] = field(default_factory=list)
+    tales: list[SimulatedRun] = field(default_factory=list)
     next: int = 1
     reserved: set[int] = field(default_factory=set)
     epoch: int = 0
-    shown: tuple[Turn, Run] | None = None
+    shown: tuple[Transition, Run] | None = None
     misreport: int | None = None
 
 
-class Story:
+class Scenario:
     """The pipelines of `world`, without runs until they are begun.
 
     Every action has its moment `now`, in Unix seconds, of which whole milliseconds count; for one run they must
@@ -71,7 +71,7 @@ class Story:
     def __init__(self, world: World) -> None:
         self.world = world
         self._lines = {pipeline.id: _Line(pipeline) for pipeline in world.pipelines}
-        self._tales: dict[str, Tale] = {}
+        self._tales: dict[str, SimulatedRun] = {}
         self._begun = 0
 
     # -- actions: numbers
@@ -114,7 +114,7 @@ class Story:
 
     def begin(
         self, pipeline_id: str, now: float, *, status: Status = Status.RUNNING, number: int | None = None
-    ) -> Tale:
+    ) -> SimulatedRun:
         """Begin a run, in any state that is not over, beside those that are under way.
 
         Its number is the next one, or `number`: one that is reserved, or greater than all that were given.
@@ -130,7 +130,9 @@ class Story:
         line.next = max(line.next, number + 1)
         self._begun += 1
         lot = blake2b(f"{self.world.seed} run {self._begun} of a story".encode(), digest_size=16)
-        tale = Tale(line.pipeline, lot.hexdigest(), number, line.epoch, now, (Turn(now, status),))
+        tale = SimulatedRun(
+            line.pipeline, lot.hexdigest(), number, line.epoch, now, (Transition(now, status),)
+        )
         if line.tales and tale.place < line.tales[-1].place:
             insort(line.tales, tale, key=lambda tale: tale.place)
         else:
@@ -138,14 +140,14 @@ class Story:
         self._tales[tale.id] = tale
         return tale
 
-    def hold(self, run: Tale, now: float, status: Status = Status.PAUSED) -> None:
+    def hold(self, run: SimulatedRun, now: float, status: Status = Status.PAUSED) -> None:
         """Pause a run under way, or suspend it."""
         last = self._last(run, now)
         if last.status.over or not status.held:
             raise ValueError(f"a run that is {last.status} cannot be held as {status}")
         self._turn(run, now, status)
 
-    def go_on(self, run: Tale, now: float) -> None:
+    def go_on(self, run: SimulatedRun, now: float) -> None:
         """Let a run go on that is held, or has waited since it was begun."""
         last = self._last(run, now)
         if last.status.over or last.status is Status.RUNNING:
@@ -153,7 +155,7 @@ class Story:
         self._turn(run, now, Status.RUNNING)
 
     def end(
-        self, run: Tale, now: float, fate: Status, *, tell_end: bool = True, word: str | None = None
+        self, run: SimulatedRun, now: float, fate: Status, *, tell_end: bool = True, word: str | None = None
     ) -> None:
         """End a run under way: COMPLETED, FAILED, CANCELED or IGNORED, or in a `word` that nobody has heard of.
 
@@ -164,35 +166,35 @@ class Story:
             raise ValueError(f"a run that is {last.status} cannot end as {fate}")
         self._turn(run, now, fate, end=_moment(now), told=tell_end, word=word)
 
-    def tell(self, run: Tale, now: float) -> None:
+    def tell(self, run: SimulatedRun, now: float) -> None:
         """Tell the end that was kept back."""
         last = self._last(run, now)
         if last.told:
             raise ValueError("nothing of the run is kept back")
         self._turn(run, now, last.status, end=last.end, word=last.word)
 
-    def retry(self, run: Tale, now: float) -> None:
+    def retry(self, run: SimulatedRun, now: float) -> None:
         """Take up a run again that was over."""
         last = self._last(run, now)
         if not last.status.over:
             raise ValueError(f"a run that is {last.status} cannot be retried")
         self._turn(run, now, Status.RUNNING)
 
-    def ignore(self, run: Tale, now: float) -> None:
+    def ignore(self, run: SimulatedRun, now: float) -> None:
         """Let it be ignored that a run has failed; its end stays."""
         last = self._last(run, now)
         if last.status is not Status.FAILED or last.word is not None:
             raise ValueError(f"a run that is {last.word or last.status} cannot be ignored")
         self._turn(run, now, Status.IGNORED, end=last.end, told=last.told)
 
-    def delete(self, run: Tale, now: float) -> None:
+    def delete(self, run: SimulatedRun, now: float) -> None:
         """Delete a run, under way or over."""
         self._last(run, now)
         run.deleted = _moment(now)
 
     # -- what a cloud tells
 
-    def latest(self, pipeline_id: str, now: float) -> Tale | None:
+    def latest(self, pipeline_id: str, now: float) -> SimulatedRun | None:
         """Find the run with the latest start of those that exist, of two the one with the greater number."""
         now = _moment(now)
         return next((tale for tale in reversed(self._lines[pipeline_id].tales) if tale.exists(now)), None)
@@ -254,7 +256,7 @@ class Story:
 
     # -- what was
 
-    def exists(self, run: Tale) -> bool:
+    def exists(self, run: SimulatedRun) -> bool:
         """Tell whether a run is neither deleted nor forgotten."""
         return run.deleted is None and self._tales.get(run.id) is run
 
@@ -284,7 +286,7 @@ class Story:
         tales = self._lines[pipeline_id].tales
         return {tale.id: tale.tellings for tale in tales if tale.tellings}
 
-    def untell(self, since: float) -> None:
+    def discard_reports(self, since: float) -> None:
         """Take back what was told from that moment on: whoever heard it has lost it."""
         for tale in self._tales.values():
             if tale.tellings and tale.tellings[-1].moment >= since:
@@ -306,7 +308,7 @@ class Story:
                     del self._tales[tale.id]
             line.tales = kept
 
-    def _last(self, run: Tale, now: float) -> Turn:
+    def _last(self, run: SimulatedRun, now: float) -> Transition:
         """Find the present state of a run; raises `ValueError` if nothing can happen to it at `now`."""
         last = run.turns[-1]
         if not self.exists(run):
@@ -317,7 +319,7 @@ class Story:
 
     @staticmethod
     def _turn(
-        run: Tale,
+        run: SimulatedRun,
         now: float,
         status: Status,
         *,
@@ -325,7 +327,7 @@ class Story:
         told: bool = True,
         word: str | None = None,
     ) -> None:
-        run.turns = (*run.turns, Turn(_moment(now), status, end, told, word))
+        run.turns = (*run.turns, Transition(_moment(now), status, end, told, word))
 
 
 def _moment(now: float) -> float:

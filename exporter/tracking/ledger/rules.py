@@ -10,7 +10,7 @@
 - Filling: the run list is read until it has told all that is wanted, or far enough back (`Search`); nothing is concluded
   from its order.
 - Absence: what two complete readings lack is void, and can be claimed for a week (`_absent`, `_claim`); what is known to
-  have existed and can no longer be learnt is missed, for good (`_miss`, `unread`).
+  have existed and can no longer be learnt is missed, for good (`_miss`, `history_unavailable`).
 - Once: a run is counted when it is first seen final (`_end`).
 - Retry: a counted run that went on and ended again, or ended a second later than known, is counted as a retry only. The
   same end again, or an earlier one, is an answer from before (`_end`).
@@ -29,7 +29,16 @@ from enum import Enum, auto
 import msgspec
 
 from exporter.core.model import Run, Status
-from exporter.tracking.ledger.state import Count, Ended, Event, Gap, Open, Series, State, Survey
+from exporter.tracking.ledger.state import (
+    EndedRun,
+    Event,
+    EventKind,
+    Gap,
+    InitialScan,
+    LedgerState,
+    OpenRun,
+    Streak,
+)
 
 KEPT = 20
 """Ended runs kept one by one; older ones live on only in what was carried from them."""
@@ -57,10 +66,10 @@ APART = 600.0
 """Seconds between two complete readings of the run list that both must lack a number."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class LedgerUpdate(msgspec.Struct, frozen=True):
     """What an answer taught."""
 
-    state: State
+    state: LedgerState
     """The same object if nothing."""
     events: tuple[Event, ...] = ()
     believed: bool = True
@@ -72,9 +81,9 @@ class Reach(Enum):
 
     COMPLETE = auto()
     """As far as what is wanted can lie."""
-    BOUND = auto()
+    LIMIT = auto()
     """As far as is ever read: what lies before is given up."""
-    CUT = auto()
+    PARTIAL = auto()
     """Less far: what was not told may be there all the same."""
 
 
@@ -86,7 +95,7 @@ class Search(msgspec.Struct, frozen=True):
     """Nothing that is wanted started before; None if that is not known. Epoch seconds."""
     bound: float
     """What started before is given up. Epoch seconds."""
-    began: float = 0.0
+    epoch_start: float = 0.0
     """What started before belongs to an older numbering. Epoch seconds."""
 
     @property
@@ -99,7 +108,7 @@ class Search(msgspec.Struct, frozen=True):
         numbers = {
             run.number
             for run in runs
-            if run.number is not None and (run.start is None or run.start >= self.began)
+            if run.number is not None and (run.start is None or run.start >= self.epoch_start)
         }
         return sum(_within(self.gaps, number) is not None for number in numbers) == self.size
 
@@ -110,21 +119,21 @@ class Search(msgspec.Struct, frozen=True):
             return None
         if self.floor is not None and newest < self.floor:
             return Reach.COMPLETE
-        return Reach.BOUND if newest < self.bound else None
+        return Reach.LIMIT if newest < self.bound else None
 
 
-def account(state: State | None, run: Run | None, *, now: float, answered: float) -> Outcome:
+def apply_latest(state: LedgerState | None, run: Run | None, *, now: float, answered: float) -> LedgerUpdate:
     """Apply one successful answer about a pipeline: its latest run, or that it has none.
 
     `answered` is when the last answer came that was believed, by its own clock.
     """
-    known = state or State()
+    known = state or LedgerState()
     # A leap in doubt, or an answer without a run, does not say that no run began before it.
-    books = _Books(known, now, watched=answered if known.latest and known.leap is None else None)
+    books = _Transition(known, now, watched=answered if known.latest and known.leap is None else None)
     if state is None:
         books.first_sight(run)
     elif run is None:
-        books.change(strange="")
+        books.change(unconfirmed_id="")
         books.turn_to("")
     else:
         run = books.same_run(run)
@@ -136,9 +145,9 @@ def account(state: State | None, run: Run | None, *, now: float, answered: float
     return books.outcome()
 
 
-def learn(state: State, identity: str, run: Run | None, *, now: float) -> Outcome:
+def apply_lookup(state: LedgerState, identity: str, run: Run | None, *, now: float) -> LedgerUpdate:
     """Apply what was looked up of an open run: how it is, or None if the provider no longer knows it."""
-    books = _Books(state, now)
+    books = _Transition(state, now)
     one = books.find_open(identity)
     if one is not None and run is None:
         books.close(one)
@@ -148,54 +157,54 @@ def learn(state: State, identity: str, run: Run | None, *, now: float) -> Outcom
     return books.outcome()
 
 
-def search(state: State, *, now: float) -> Search:
+def search(state: LedgerState, *, now: float) -> Search:
     """What to read the run list for."""
-    starts = [gap.after for gap in state.wanted]
+    starts = [gap.after for gap in state.missing_numbers]
     known = [start - HOUR for start in starts if start is not None]
     floor = min(known) if known and len(known) == len(starts) else None
-    if state.began:
-        floor = max(floor or 0.0, state.began)
-    return Search(state.wanted, floor, now - WEEK, state.began)
+    if state.epoch_start:
+        floor = max(floor or 0.0, state.epoch_start)
+    return Search(state.missing_numbers, floor, now - WEEK, state.epoch_start)
 
 
-def fill(
-    state: State, runs: Iterable[Run], reach: Reach, *, now: float, same_answer: bool = False
-) -> Outcome:
+def apply_history(
+    state: LedgerState, runs: Iterable[Run], reach: Reach, *, now: float, same_answer: bool = False
+) -> LedgerUpdate:
     """Apply what a reading of the run list told.
 
     `same_answer`: the answer also told the latest run, so that it confirms no leap.
     """
-    books = _Books(state, now)
+    books = _Transition(state, now)
     # In order of number, whatever the list's: a success ends the failures before it.
     told = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
     for run in told:
         books.find(run, same_answer=same_answer)
-    books.change(survey=None)
+    books.change(initial_scan=None)
     if not books.tells_latest(told):
         # Whoever may not see the runs gets an empty list, and no error.
-        reach = Reach.CUT
+        reach = Reach.PARTIAL
     if reach is Reach.COMPLETE:
         books.absent()
-    elif reach is Reach.BOUND:
+    elif reach is Reach.LIMIT:
         books.miss_wanted(lambda _: True, "older than a week or than a thousand runs")
     else:
         books.miss_unread()
     return books.outcome()
 
 
-def unread(state: State, *, now: float) -> Outcome:
+def history_unavailable(state: LedgerState, *, now: float) -> LedgerUpdate:
     """The run list could not be read: what it could not be read for since a day is missed."""
-    books = _Books(state, now)
-    if state.survey is not None and now - state.survey.since >= DAY:
-        books.change(survey=None)
+    books = _Transition(state, now)
+    if state.initial_scan is not None and now - state.initial_scan.since >= DAY:
+        books.change(initial_scan=None)
     books.miss_unread()
     return books.outcome()
 
 
-class _Books:
+class _Transition:
     """A pipeline's state while one answer is entered, and what is to be counted for it."""
 
-    def __init__(self, state: State, now: float, *, watched: float | None = None) -> None:
+    def __init__(self, state: LedgerState, now: float, *, watched: float | None = None) -> None:
         """`watched` is when the latest run was last seen to be the latest: what is newer began hardly earlier."""
         self.state = state
         self._now = now
@@ -203,12 +212,12 @@ class _Books:
         self._events: list[Event] = []
         self._misnumbered: set[str] = set()
 
-    def outcome(self, *, believed: bool = True) -> Outcome:
+    def outcome(self, *, believed: bool = True) -> LedgerUpdate:
         """What the answer taught."""
         self._bound_open()
         self._recover()
         self._carry()
-        return Outcome(self.state, tuple(self._events), believed)
+        return LedgerUpdate(self.state, tuple(self._events), believed)
 
     def change(self, **changes: object) -> None:
         """Set fields of the state; what is no change leaves the object as it is."""
@@ -230,7 +239,7 @@ class _Books:
                 return run
             self._note_misnumbered(run, same.number)
             return msgspec.structs.replace(run, number=same.number)
-        known: tuple[Ended | Open, ...] = (*self.state.ended, *self.state.open)
+        known: tuple[EndedRun | OpenRun, ...] = (*self.state.ended, *self.state.open)
         for one in known:
             if run.number == one.number and run.nameless != one.id.startswith("#"):
                 return msgspec.structs.replace(run, id=one.id)
@@ -240,13 +249,13 @@ class _Books:
         """Report once for each answer that a run was reported with a number that is not its own."""
         if run.id not in self._misnumbered:
             self._misnumbered.add(run.id)
-            self._events.append(Event(count=Count.MISNUMBERED, run=run, number=number))
+            self._events.append(Event(count=EventKind.MISNUMBERED, run=run, number=number))
 
-    def find_open(self, identity: str) -> Open | None:
+    def find_open(self, identity: str) -> OpenRun | None:
         """The open run of that id."""
         return next((one for one in self.state.open if one.id == identity), None)
 
-    def _find_ended(self, identity: str) -> Ended | None:
+    def _find_ended(self, identity: str) -> EndedRun | None:
         return next((one for one in self.state.ended if one.id == identity), None)
 
     def _knows(self, identity: str) -> bool:
@@ -279,7 +288,7 @@ class _Books:
             self._note(run, self.state.high)
         else:
             self.see(run, self.state.high)
-            self.change(survey=Survey(run.number, self._now) if run.number is not None else None)
+            self.change(initial_scan=InitialScan(run.number, self._now) if run.number is not None else None)
 
     # The latest run
 
@@ -288,15 +297,15 @@ class _Books:
         number, state = self._number(run), self.state
         known = self._knows(run.id)
         # What began before numbering did is of an older epoch, told by an answer from before.
-        elder = not known and run.start is not None and run.start < state.began
+        elder = not known and run.start is not None and run.start < state.epoch_start
         if not elder and (
             number > state.high or (number == state.high and known) or (not known and self._claimable(number))
         ):
             return True
         bore = {state.high, *(one.number for one in state.ended), *(one.number for one in state.open)}
         reused = not known and not elder and number in bore
-        if state.strange != run.id and not reused:
-            self.change(strange=run.id)
+        if state.unconfirmed_id != run.id and not reused:
+            self.change(unconfirmed_id=run.id)
             return False
         if not known:
             self._begin_epoch(run, number, answered)
@@ -312,13 +321,13 @@ class _Books:
             high=number - 1,
             high_start=None,
             # What started before is of the old numbering, or its place in the new one is not known.
-            began=answered,
+            epoch_start=answered,
             latest="",
             open=(),
-            void=(),
+            nonexistent=(),
             ended=(),
             recoveries=(),
-            carried=self.state.series,
+            carried_streak=self.state.series,
             carried_to=-1,
             finished=None,
         )
@@ -329,11 +338,11 @@ class _Books:
         """Apply what the latest run shows."""
         number = self._number(run)
         if self._leaps(number):
-            self.change(strange="", leap=run)
+            self.change(unconfirmed_id="", leap=run)
             self.turn_to(run.id)
             return
         # Once believed, a lower number stays so until another run is shown: no end may hide behind a new doubt.
-        self.change(strange=run.id if number < self.state.high else "")
+        self.change(unconfirmed_id=run.id if number < self.state.high else "")
         self.turn_to(run.id)
         self._enter(run, number)
 
@@ -399,7 +408,7 @@ class _Books:
 
     def find(self, run: Run, *, same_answer: bool = False) -> None:
         """A row of the run list: of a run that is open, ended, wanted or new. `same_answer` as for `fill`."""
-        if run.start is not None and run.start < self.state.began:
+        if run.start is not None and run.start < self.state.epoch_start:
             return
         run = self.same_run(run)
         known = self._knows(run.id)
@@ -416,7 +425,7 @@ class _Books:
             else:
                 self._advance(run, number)
                 self.see(run, number)
-        elif self.state.survey is not None and number < self.state.survey.number:
+        elif self.state.initial_scan is not None and number < self.state.initial_scan.number:
             if run.status.final:
                 self._note(run, number)
             else:
@@ -453,7 +462,7 @@ class _Books:
         if end is not None:
             end_since = one.end_since if one is not None and one.end == end else now
         reopened = one.reopened if one is not None else ended is not None or missed
-        seen = Open(run.id, number, run.start, reopened, hidden, end, end_since)
+        seen = OpenRun(run.id, number, run.start, reopened, hidden, end, end_since)
         long_over = end_since is not None and now - end_since >= HOUR
         if unknown and (long_over or (hidden is not None and now - hidden >= DAY)):
             if one is not None:
@@ -470,7 +479,7 @@ class _Books:
             self.close(one)
             self.miss(one, "too many runs are open")
 
-    def close(self, one: Open) -> None:
+    def close(self, one: OpenRun) -> None:
         """A run is open no longer."""
         self.change(open=tuple(other for other in self.state.open if other.id != one.id))
 
@@ -480,17 +489,17 @@ class _Books:
         if known is None:
             counted = run.id not in self.state.missed
             if counted:
-                self._events.append(Event(count=Count.RETRIED if reopened else Count.ENDED, run=run))
+                self._events.append(Event(count=EventKind.RETRIED if reopened else EventKind.ENDED, run=run))
         elif _told_before(known, run, reopened=reopened):
             return
         elif reopened or _later(known.end, run.end):
-            self._events.append(Event(count=Count.RETRIED, run=run))
+            self._events.append(Event(count=EventKind.RETRIED, run=run))
         else:
             counted = False
         if not self._has_place(number):
             return
         if counted and run.status is Status.SUCCESS:
-            if known is None and any(gap.first < number for gap in self.state.wanted):
+            if known is None and any(gap.first < number for gap in self.state.missing_numbers):
                 self.change(recoveries=tuple(sorted({*self.state.recoveries, number})))
             else:
                 self._recovered(self._broken(number), run.end)
@@ -499,48 +508,52 @@ class _Books:
     # Gaps
 
     def _want(self, gap: Gap) -> None:
-        self.change(wanted=tuple(sorted((*self.state.wanted, gap), key=lambda one: one.first)))
+        self.change(
+            missing_numbers=tuple(sorted((*self.state.missing_numbers, gap), key=lambda one: one.first))
+        )
 
     def _claimable(self, number: int) -> bool:
-        if _within(self.state.wanted, number) is not None:
+        if _within(self.state.missing_numbers, number) is not None:
             return True
-        gap = _within(self.state.void, number)
+        gap = _within(self.state.nonexistent, number)
         return gap is not None and (gap.missed or self._now - gap.since <= WEEK)
 
     def _claim(self, run: Run, number: int) -> None:
         """A number has a run: it is wanted no longer, and void no longer."""
-        if (gap := _within(self.state.wanted, number)) is not None:
-            self.change(wanted=_without(self.state.wanted, gap, number))
-        if (gap := _within(self.state.void, number)) is not None:
-            self.change(void=_without(self.state.void, gap, number))
+        if (gap := _within(self.state.missing_numbers, number)) is not None:
+            self.change(missing_numbers=_without(self.state.missing_numbers, gap, number))
+        if (gap := _within(self.state.nonexistent, number)) is not None:
+            self.change(nonexistent=_without(self.state.nonexistent, gap, number))
             if gap.missed:
                 self.change(missed=(run.id, *self.state.missed)[:KEPT])
 
     def absent(self) -> None:
         """The run list was read completely: what it lacks now and lacked before is void."""
         now = self._now
-        void = [gap for gap in self.state.wanted if gap.absent is not None and now - gap.absent >= APART]
+        nonexistent = [
+            gap for gap in self.state.missing_numbers if gap.absent is not None and now - gap.absent >= APART
+        ]
         self.change(
-            wanted=tuple(
+            missing_numbers=tuple(
                 gap if gap.absent is not None else msgspec.structs.replace(gap, absent=now)
-                for gap in self.state.wanted
-                if gap not in void
+                for gap in self.state.missing_numbers
+                if gap not in nonexistent
             )
         )
-        self._void(msgspec.structs.replace(gap, since=now) for gap in void)
+        self._void(msgspec.structs.replace(gap, since=now) for gap in nonexistent)
 
     def _void(self, gaps: Iterable[Gap]) -> None:
-        self.change(void=(*self.state.void, *gaps)[-VOID:])
+        self.change(nonexistent=(*self.state.nonexistent, *gaps)[-VOID:])
 
     # What cannot be learnt
 
     def miss_wanted(self, hopeless: Callable[[Gap], bool], why: str) -> None:
         """Give up wanted numbers."""
-        gone = [gap for gap in self.state.wanted if hopeless(gap)]
+        gone = [gap for gap in self.state.missing_numbers if hopeless(gap)]
         if not gone:
             return
-        self._events.append(Event(count=Count.MISSED, runs=sum(gap.size for gap in gone), why=why))
-        self.change(wanted=tuple(gap for gap in self.state.wanted if gap not in gone))
+        self._events.append(Event(count=EventKind.MISSED, runs=sum(gap.size for gap in gone), why=why))
+        self.change(missing_numbers=tuple(gap for gap in self.state.missing_numbers if gap not in gone))
         self._void(msgspec.structs.replace(gap, since=self._now, missed=True) for gap in gone)
 
     def miss_unread(self) -> None:
@@ -550,10 +563,10 @@ class _Books:
             "the run list could not be read for a day",
         )
 
-    def miss(self, one: Open, why: str) -> None:
+    def miss(self, one: OpenRun, why: str) -> None:
         """Give up an open run; one that was accounted before is not missed."""
         if not one.reopened:
-            self._events.append(Event(count=Count.MISSED, why=why))
+            self._events.append(Event(count=EventKind.MISSED, why=why))
             self.change(missed=(one.id, *self.state.missed)[:KEPT])
 
     # What ended runs amount to
@@ -566,10 +579,10 @@ class _Books:
         """Keep how a run ended."""
         if not self._has_place(number):
             return
-        ended = Ended(run.id, number, run.status, run.end)
+        ended = EndedRun(run.id, number, run.status, run.end)
         rest = [other for other in self.state.ended if other.id != run.id]
         newest = sorted([*rest, ended], key=lambda one: one.number, reverse=True)
-        series = self.state.carried
+        series = self.state.carried_streak
         for one in reversed(newest):
             series = series.after(one)
         finished = msgspec.structs.replace(run, stages=()) if newest[0] is ended else self.state.finished
@@ -578,42 +591,42 @@ class _Books:
     def _carry(self) -> None:
         """Keep no more ended runs than are needed."""
         ended = list(self.state.ended)
-        lowest = self.state.wanted[0].first if self.state.wanted else None
-        carried, carried_to = self.state.carried, self.state.carried_to
+        lowest = self.state.missing_numbers[0].first if self.state.missing_numbers else None
+        carried_streak, carried_to = self.state.carried_streak, self.state.carried_to
         while len(ended) > KEPT and (
             lowest is None or ended[-1].number < lowest or len(ended) > KEPT_WHILE_WANTED
         ):
             carried_to = ended[-1].number
-            carried = carried.after(ended.pop())
-        self.change(ended=tuple(ended), carried=carried, carried_to=carried_to)
+            carried_streak = carried_streak.after(ended.pop())
+        self.change(ended=tuple(ended), carried_streak=carried_streak, carried_to=carried_to)
 
-    def _broken(self, number: int) -> Series:
+    def _broken(self, number: int) -> Streak:
         """The failures that a success at a number ends; none if a later success was counted as ending them already."""
-        series = self.state.carried
+        series = self.state.carried_streak
         for run in reversed(self.state.ended):
             if run.number <= number:
                 series = series.after(run)
             elif run.status is Status.FAILED or run.number in self.state.recoveries:
                 break
             elif run.status is Status.SUCCESS:
-                return Series()
+                return Streak()
         return series
 
-    def _recovered(self, broken: Series, end: float | None) -> None:
+    def _recovered(self, broken: Streak, end: float | None) -> None:
         if not broken.failures:
             return
         since = broken.broken_since
         seconds = max(0.0, end - since) if end is not None and since is not None else 0.0
-        self._events.append(Event(count=Count.RECOVERED, seconds=seconds))
+        self._events.append(Event(count=EventKind.RECOVERED, seconds=seconds))
 
     def _recover(self) -> None:
         """Count the recoveries that waited for gaps before them to be filled."""
         for number in self.state.recoveries:
-            if any(gap.first < number for gap in self.state.wanted):
+            if any(gap.first < number for gap in self.state.missing_numbers):
                 break
             self.change(recoveries=tuple(other for other in self.state.recoveries if other != number))
             run = next((one for one in self.state.ended if one.number == number), None)
-            before = self.state.carried
+            before = self.state.carried_streak
             for one in reversed(self.state.ended):
                 if one.number < number:
                     before = before.after(one)
@@ -629,7 +642,7 @@ def _within(gaps: Iterable[Gap], number: int) -> Gap | None:
     return next((gap for gap in gaps if gap.first <= number <= gap.last), None)
 
 
-def _told_before(known: Ended, run: Run, *, reopened: bool) -> bool:
+def _told_before(known: EndedRun, run: Run, *, reopened: bool) -> bool:
     """Whether an end says nothing new: the same again, or one from before the end that is known."""
     if (known.status, known.end) == (run.status, run.end):
         return known.end is not None or not reopened

@@ -11,7 +11,7 @@ import msgspec
 from exporter.core.model import Run, Status
 
 
-class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run that ended, as it ended last."""
 
     id: str
@@ -20,7 +20,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     end: float | None
 
 
-class Open(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class OpenRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run that was seen unfinished and is not known to have ended."""
 
     id: str
@@ -63,7 +63,7 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
             yield msgspec.structs.replace(self, first=number + 1)
 
 
-class Survey(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class InitialScan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The run list is still to be asked once for what else was open at first sight."""
 
     number: int
@@ -72,24 +72,24 @@ class Survey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When that was, in epoch seconds."""
 
 
-class Series(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Streak(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What ended runs amount to, in order of number: failures since the last success, and that success."""
 
     failures: int = 0
     broken_since: float | None = None
     last_success: float | None = None
 
-    def after(self, run: Ended) -> "Series":
+    def after(self, run: EndedRun) -> "Streak":
         """The same with one more run. Canceled and ignored runs neither count nor end a series of failures."""
         if run.status is Status.SUCCESS:
-            return Series(0, None, run.end if run.end is not None else self.last_success)
+            return Streak(0, None, run.end if run.end is not None else self.last_success)
         if run.status is Status.FAILED:
             since = self.broken_since if self.failures else run.end
-            return Series(self.failures + 1, since, self.last_success)
+            return Streak(self.failures + 1, since, self.last_success)
         return self
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class LedgerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is known of a pipeline's runs. Numbers are those of its present epoch: the time since numbering began."""
 
     high: int = 0
@@ -98,25 +98,25 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """Start of the run with that number."""
     numbered: bool = True
     """Whether `high` is the provider's number, so that a greater one tells of a gap."""
-    began: float = 0.0
+    epoch_start: float = 0.0
     """What started before belongs to an older epoch; 0 in the first."""
     latest: str = ""
     """The id of the run that the last answer showed; empty if it showed none."""
-    open: tuple[Open, ...] = ()
+    open: tuple[OpenRun, ...] = ()
     """Runs seen unfinished, in the order in which they were seen."""
-    wanted: tuple[Gap, ...] = ()
+    missing_numbers: tuple[Gap, ...] = ()
     """Numbers known to exist whose runs are still to be learnt, rising."""
-    void: tuple[Gap, ...] = ()
+    nonexistent: tuple[Gap, ...] = ()
     """Numbers that no run has, as far as the run list tells, and those that were missed; newest found last."""
-    survey: Survey | None = None
+    initial_scan: InitialScan | None = None
     """None once that is known, or will not be."""
-    ended: tuple[Ended, ...] = ()
+    ended: tuple[EndedRun, ...] = ()
     """The newest ended runs, by falling number."""
-    carried: Series = Series()
+    carried_streak: Streak = Streak()
     """What the ended runs amount to that are no longer kept."""
     carried_to: int = -1
     """The greatest number among those: what is learnt of lower ones has lost its place."""
-    series: Series = Series()
+    series: Streak = Streak()
     """What all ended runs amount to."""
     recoveries: tuple[int, ...] = ()
     """The numbers of successes that may have ended a series of failures, as soon as the gaps before them are filled."""
@@ -124,7 +124,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """The ended run with the greatest number, as it ended, without its stages."""
     missed: tuple[str, ...] = ()
     """The ids of runs that were given up, newest first: they are never counted later."""
-    strange: str = ""
+    unconfirmed_id: str = ""
     """The id of the run under a lower number in the last answer, if there was one: twice is believed."""
     leap: Run | None = None
     """The latest run, if its number is too far above `high` to be believed before it is reported again."""
@@ -136,19 +136,19 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return starts if self.leap is None or self.leap.status.final else (*starts, self.leap.start)
 
     @property
-    def hidden(self) -> tuple[Open, ...]:
+    def hidden(self) -> tuple[OpenRun, ...]:
         """Open runs that are not the latest: what becomes of them no answer about the latest will tell."""
         return tuple(one for one in self.open if one.id != self.latest)
 
     @property
     def unresolved(self) -> int:
         """How many runs are still to be learnt: wanted and hidden."""
-        if not self.open and not self.wanted:
+        if not self.open and not self.missing_numbers:
             return 0
-        return sum(gap.size for gap in self.wanted) + len(self.hidden)
+        return sum(gap.size for gap in self.missing_numbers) + len(self.hidden)
 
 
-class Count(StrEnum):
+class EventKind(StrEnum):
     """What an event is counted as."""
 
     ENDED = "ended"
@@ -161,7 +161,7 @@ class Count(StrEnum):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something to count."""
 
-    count: Count
+    count: EventKind
     run: Run | None = None
     """The run that ended, or ended again; or as it was reported with a number that is not its own."""
     runs: int = 1

@@ -83,10 +83,10 @@ def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
 
     async def scenario():
         async with running_daemon(config(cloud.project())) as port:
-            (stuck, idle), (slow, reading) = [
+            (stuck, idle), (slow, decoded) = [
                 await asyncio.open_connection("127.0.0.1", port, limit=1 << 16) for _ in range(2)
             ]
-            for writer in (idle, reading):
+            for writer in (idle, decoded):
                 writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
             got = 0
             async with asyncio.timeout(20):
@@ -96,7 +96,7 @@ def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
             assert got > page.length
             with contextlib.suppress(ConnectionResetError):
                 assert len(await stuck.read()) < page.length
-            for stream in (idle, reading):
+            for stream in (idle, decoded):
                 stream.close()
 
     asyncio.run(scenario())

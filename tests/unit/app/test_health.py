@@ -13,7 +13,7 @@ import pytest
 from exporter.app.bootstrap import assemble
 from exporter.app.daemon import _Scheduler
 from exporter.client.transport import Connections
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity, Health
 from exporter.exposition.publisher import Publisher
 from tests.drivers.process import exporter
@@ -104,8 +104,8 @@ class TestStays200:
     @pytest.mark.parametrize(
         "outcome",
         [
-            Fault(kind=Kind.TRANSIENT, code="timeout", message="no whole answer within 10 s"),
-            Fault(kind=Kind.TRANSIENT, code="connect", message="no answer"),
+            RequestFailure(kind=FailureKind.TRANSIENT, code="timeout", message="no whole answer within 10 s"),
+            RequestFailure(kind=FailureKind.TRANSIENT, code="connect", message="no answer"),
             (500, {}, b""),
             (401, {}, b"{}"),
             (403, {}, b"{}"),
@@ -219,12 +219,12 @@ class TestTurns503:
             settings = config(project(name="one"), project(name="two"), poll={"interval": interval})
             async with scheduled(settings) as (exporter, _, health):
                 await asyncio.sleep(100)
-                monkeypatch.setattr(exporter.pollers[1]._archive, "keep", keep)
+                monkeypatch.setattr(exporter.pollers[1]._repository, "keep", keep)
                 found = await problem_within(health, 7200)
                 return found, asyncio.get_running_loop().time() - stuck[0]
 
-        async def keep(board):
-            if board.project == "two":
+        async def keep(tracker):
+            if tracker.project == "two":
                 stuck.append(asyncio.get_running_loop().time())
                 await asyncio.Event().wait()
             return []

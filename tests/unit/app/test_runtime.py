@@ -26,7 +26,7 @@ class Knot:
 
 def test_threads_switch_soon():
     """A scrape waits for the renderer at each of its many sends."""
-    runtime.prepare()
+    runtime.tune()
     assert sys.getswitchinterval() < 0.001
 
 
@@ -42,26 +42,26 @@ def test_what_is_freed_of_large_memory_goes_back(monkeypatch):
             told.append((option, value))
 
     monkeypatch.setattr("ctypes.CDLL", Library)
-    runtime.prepare()
+    runtime.tune()
     assert told == [(-3, 65536)]
 
 
 def test_a_c_library_without_the_call_is_left_as_it_is(monkeypatch):
     """Such as musl's, or macOS's."""
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
-    runtime.prepare()
+    runtime.tune()
 
 
 def test_what_lives_long_is_spared_and_garbage_is_not():
     """Also what was spared before it became garbage."""
     knot = Knot()
     gone = weakref.ref(knot)
-    runtime.tidy()
+    runtime.collect_garbage()
     spared = gc.get_freeze_count()
     assert spared > 10_000
     assert len(gc.get_objects()) < 10_000
     del knot
     gc.collect()
     assert gone() is not None
-    runtime.tidy()
+    runtime.collect_garbage()
     assert gone() is None

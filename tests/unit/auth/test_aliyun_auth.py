@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 
 from exporter.auth.aliyun import Aksk, AuthSection, YunxiaoToken, authentication, signature
 from exporter.auth.keys import Keys
-from exporter.auth.protocol import Auth, Outgoing, query_string
+from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[2] / "data" / "aliyun_acs3_vectors.json").read_bytes()
@@ -26,7 +26,7 @@ NOW = 1_705_307_400.0
 """2024-01-15T08:30:00Z."""
 NONCE = "3156853299f313e23d1673dc12e1703d"
 KEYS = Keys.of("LTAIexample", "a-secret-key-of-nobody", "CAIS/token+of==")
-REQUEST = Outgoing(
+REQUEST = UnsignedRequest(
     method="GET",
     host="devops.cn-hangzhou.aliyuncs.com",
     path="/organization/5ebbc0228123212b59xxxxx/pipelines/12222/pipelineRuns",
@@ -45,7 +45,7 @@ def aksk(**changes: Any) -> Auth:
     return authentication(SECTIONS.validate_python(settings))
 
 
-def sign(request: Outgoing, **changes: Any) -> dict[str, str]:
+def sign(request: UnsignedRequest, **changes: Any) -> dict[str, str]:
     return signature(request, **{"now": NOW, "keys": KEYS, "nonce": NONCE, **changes})
 
 
@@ -55,7 +55,7 @@ def sign(request: Outgoing, **changes: Any) -> dict[str, str]:
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
 def test_vectors_of_the_vendor(vector: dict[str, Any]) -> None:
     """The published example and what the vendor's SDK signs, to the letter, and the query as it goes out."""
-    request = Outgoing(
+    request = UnsignedRequest(
         method=vector["method"],
         host=vector["host"],
         path=vector["path"],
@@ -94,7 +94,7 @@ headers_ = st.dictionaries(
     st.sampled_from(["x-acs-action", "x-acs-version", "accept", "content-type", "x-acs-x"]), printable
 )
 requests = st.builds(
-    lambda method, host, path, query, headers, body: Outgoing(
+    lambda method, host, path, query, headers, body: UnsignedRequest(
         method=method, host=host, path=path, query=query, headers=tuple(headers.items()), body=body
     ),
     st.sampled_from(["GET", "POST", "PUT"]),
@@ -110,13 +110,13 @@ AUTHORIZATION = re.compile(
 DEMANDED = {"host", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce"}
 
 
-def wire(request: Outgoing, added: dict[str, str]) -> dict[str, str]:
+def wire(request: UnsignedRequest, added: dict[str, str]) -> dict[str, str]:
     """The headers as they arrive."""
     sent = {**dict(request.headers), **added, "Host": request.host}
     return {name.lower(): value.strip() for name, value in sent.items()}
 
 
-def accepted(request: Outgoing, added: dict[str, str], secret_key: str) -> bool:
+def accepted(request: UnsignedRequest, added: dict[str, str], secret_key: str) -> bool:
     """Whether a gateway that reads the rules by itself takes a request as it comes over the wire."""
     headers = wire(request, added)
     told = AUTHORIZATION.fullmatch(headers.pop("authorization"))
@@ -138,7 +138,7 @@ def accepted(request: Outgoing, added: dict[str, str], secret_key: str) -> bool:
 
 @given(requests, printable, printable, st.none() | printable)
 def test_an_independent_check_accepts(
-    request: Outgoing, access_key: str, secret_key: str, security_token: str | None
+    request: UnsignedRequest, access_key: str, secret_key: str, security_token: str | None
 ) -> None:
     """Any path, query, headers and body, with any keys."""
     auth = aksk(access_key=access_key, secret_key=secret_key, security_token=security_token)
@@ -148,7 +148,7 @@ def test_an_independent_check_accepts(
     assert f"Credential={access_key}," in added["Authorization"]
 
 
-def meaning(request: Outgoing) -> tuple[object, ...]:
+def meaning(request: UnsignedRequest) -> tuple[object, ...]:
     """What a request says, however it is spelled."""
     return (
         request.method,
@@ -161,10 +161,12 @@ def meaning(request: Outgoing) -> tuple[object, ...]:
 
 
 @given(requests, requests, st.sampled_from(["method", "host", "path", "query", "headers", "body"]))
-def test_another_request_has_another_signature(request: Outgoing, other: Outgoing, part: str) -> None:
+def test_another_request_has_another_signature(
+    request: UnsignedRequest, other: UnsignedRequest, part: str
+) -> None:
     """Any change of method, host, path, query, headers or body shows, and the old signature does not fit."""
     parts = {name: getattr(request, name) for name in request.__struct_fields__}
-    changed = Outgoing(**{**parts, part: getattr(other, part)})
+    changed = UnsignedRequest(**{**parts, part: getattr(other, part)})
     assume(meaning(changed) != meaning(request))
     added = sign(request)
     assert sign(changed)["Authorization"] != added["Authorization"]
@@ -195,7 +197,7 @@ def test_whoever_changes_an_added_header_is_refused(name: str) -> None:
 
 
 @given(requests, st.randoms(use_true_random=False))
-def test_spelling_makes_no_difference(request: Outgoing, random: Any) -> None:
+def test_spelling_makes_no_difference(request: UnsignedRequest, random: Any) -> None:
     """Order, case and outer blanks of headers, order of the query, and how much of a path is percent-encoded."""
 
     def spelled(byte: int) -> str:
@@ -214,7 +216,7 @@ def test_spelling_makes_no_difference(request: Outgoing, random: Any) -> None:
     query = list(request.query)
     random.shuffle(query)
     path = "/".join("".join(map(spelled, unquote_to_bytes(segment))) for segment in request.path.split("/"))
-    other = Outgoing(
+    other = UnsignedRequest(
         method=request.method,
         host=request.host,
         path=path,
@@ -226,20 +228,20 @@ def test_spelling_makes_no_difference(request: Outgoing, random: Any) -> None:
 
 
 def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
-    odd, replaced = (Outgoing(method="GET", host="h", path=path) for path in ("/%FF", "/%EF%BF%BD"))
+    odd, replaced = (UnsignedRequest(method="GET", host="h", path=path) for path in ("/%FF", "/%EF%BF%BD"))
     assert accepted(odd, sign(odd), "a-secret-key-of-nobody")
     assert sign(odd) != sign(replaced)
 
 
 def test_no_path_is_the_root() -> None:
-    nothing, root = (Outgoing(method="GET", host="h", path=path) for path in ("", "/"))
+    nothing, root = (UnsignedRequest(method="GET", host="h", path=path) for path in ("", "/"))
     assert sign(nothing) == sign(root)
 
 
 def test_a_header_of_the_request_does_not_stand_in_for_the_host() -> None:
     """What is signed is the host that the request goes to."""
-    forged = Outgoing(method="GET", host="h", path="/", headers=(("Host", "elsewhere"),))
-    assert sign(forged) == sign(Outgoing(method="GET", host="h", path="/"))
+    forged = UnsignedRequest(method="GET", host="h", path="/", headers=(("Host", "elsewhere"),))
+    assert sign(forged) == sign(UnsignedRequest(method="GET", host="h", path="/"))
 
 
 # -- headers, nonces, and what goes out

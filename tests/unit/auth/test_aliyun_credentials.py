@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from exporter.auth.aliyun import AuthSection, Default, authentication, signature
 from exporter.auth.keys import Keys
-from exporter.auth.protocol import Auth, Outgoing
+from exporter.auth.protocol import Auth, UnsignedRequest
 from exporter.config.secret import SecretError
 from exporter.config.section import Context
 from exporter.core.redaction import MASK
@@ -21,7 +21,7 @@ from tests.drivers.support import masked
 NOW = 1_705_307_400.0
 """2024-01-15T08:30:00Z."""
 DAY = 24 * 3600.0
-REQUEST = Outgoing(
+REQUEST = UnsignedRequest(
     method="GET",
     host="devops.cn-hangzhou.aliyuncs.com",
     path="/organization/o/pipelines",
@@ -98,7 +98,7 @@ def test_every_secret_can_stand_in_a_file_and_is_read_anew(tmp_path: Path, setti
             first = auth
         prints.append(first.fingerprint())
         proofs.append(first.headers(REQUEST, NOW))
-        identities |= {first.identity, auth.identity}
+        identities |= {first.credential_id, auth.credential_id}
         assert masked(*(f"{name}-{turn}" for name in names))
         assert (auth.fingerprint(), auth.headers(REQUEST, NOW)) == (prints[-1], proofs[-1])
     assert prints[0] != prints[1]
@@ -119,7 +119,7 @@ def test_a_missing_file_is_said_and_hides_no_other_secret(tmp_path: Path, name: 
     assert not any(value in str(told.value) for value in others)
     assert masked(*others)
     assert auth.fingerprint() == ""
-    assert str(file) in auth.identity
+    assert str(file) in auth.credential_id
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_first_place_that_has_keys_serves(tmp_path: Path) -> None:
         assert (auth.expiry_renewal, auth.expires()) == ("manual", None)
         assert auth.renewal(NOW, refused=True) is None
         told.append(auth.source)
-        identities.append(auth.identity)
+        identities.append(auth.credential_id)
 
     look(VARIABLES | home, "env", token=True)
     look(VARIABLES | home | {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": " "}, "tool", token=False)
@@ -274,13 +274,13 @@ def test_a_file_that_appears_changes_or_goes_is_noticed(tmp_path: Path) -> None:
     auth = default({"HOME": str(tmp_path)})
     with pytest.raises(SecretError, match="there is no access key"):
         auth.headers(REQUEST, NOW)
-    prints, identities = {auth.fingerprint()}, {auth.identity}
+    prints, identities = {auth.fingerprint()}, {auth.credential_id}
     for name in ("first", "second"):
         tool = tool_file(tmp_path, profile(name), current=name)
         assert signs(auth, name, token=False)
         assert masked(f"LTAI-{name}", f"SK-{name}")
         prints.add(auth.fingerprint())
-        identities.add(auth.identity)
+        identities.add(auth.credential_id)
     assert len(prints) == 3
     assert len(identities) == 2
     tool.unlink()
@@ -307,7 +307,7 @@ def test_where_nothing_is_found_words_tell_where_it_was_looked_for(environment: 
         None,
     )
     assert auth.expiry_renewal == "manual"
-    assert auth.identity == default({}).identity
+    assert auth.credential_id == default({}).credential_id
 
 
 def test_a_profile_that_is_nowhere_is_named() -> None:
@@ -411,15 +411,15 @@ def test_a_file_that_cannot_be_used_is_said(tmp_path: Path, make: Callable[[Path
     assert "very-private" not in str(told.value)
     assert auth.source == f"nowhere: {told.value}"
     assert (auth.renewal(NOW, refused=True), auth.fingerprint(), auth.expires()) == (None, "", None)
-    assert str(file) in auth.identity
+    assert str(file) in auth.credential_id
 
 
 def test_a_file_keeps_its_identity_while_it_is_broken(tmp_path: Path) -> None:
     file = tool_file(tmp_path, profile("tool"))
     auth = default({"HOME": str(tmp_path)})
-    before = auth.identity
+    before = auth.credential_id
     file.write_text("{")
-    assert auth.identity == before
+    assert auth.credential_id == before
 
 
 def test_variables_with_bytes_that_are_no_text_break_nothing() -> None:
@@ -439,16 +439,16 @@ def test_only_the_same_credential_has_the_same_identity() -> None:
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "SK-one",
         "ALIBABA_CLOUD_SECURITY_TOKEN": "ST-one",
     }
-    assert auth_of(**AKSK).identity == auth_of(**AKSK).identity == default(variables).identity
-    assert auth_of(**TOKEN).identity == auth_of(**TOKEN).identity
-    assert default({}).identity == default({"HOME": "/"}).identity
+    assert auth_of(**AKSK).credential_id == auth_of(**AKSK).credential_id == default(variables).credential_id
+    assert auth_of(**TOKEN).credential_id == auth_of(**TOKEN).credential_id
+    assert default({}).credential_id == default({"HOME": "/"}).credential_id
     different = [
         *(auth_of(**{**AKSK, name: "x"}) for name in ("access_key", "secret_key", "security_token")),
         auth_of(**{**AKSK, "security_token": None}),
         auth_of(**AKSK), auth_of(**TOKEN), auth_of(method="yunxiao_token", token="x"), default({}),
     ]  # fmt: skip
-    assert len({auth.identity for auth in different}) == len(different)
-    shown = " ".join(auth.identity for auth in different)
+    assert len({auth.credential_id for auth in different}) == len(different)
+    shown = " ".join(auth.credential_id for auth in different)
     assert not any(secret in shown for secret in ("LTAI-one", "SK-one", "ST-one", "pt-private"))
 
 

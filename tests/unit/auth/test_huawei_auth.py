@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from exporter.auth.huawei import Aksk, AkskSection, Token, TokenSection, sign
-from exporter.auth.protocol import Auth, Outgoing, query_string
+from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 from exporter.config.secret import SecretError
 from exporter.providers.registry import connect
 from exporter.simulator.codearts import gateway
@@ -25,7 +25,7 @@ NOW = 1_705_307_400.0
 """2024-01-15T08:30:00Z."""
 
 CREDENTIALS = Credentials(access_key="AKEXAMPLE0123456789A", secret_key="a-secret-key-of-nobody")
-REQUEST = Outgoing(
+REQUEST = UnsignedRequest(
     method="POST",
     host="cloud.example.com:8443",
     path="/v5/p/api/pipelines/status",
@@ -58,7 +58,7 @@ def texts(value: Any) -> list[str]:
 def test_vectors_of_the_vendor(vector: dict[str, Any]) -> None:
     """The published example and what the vendor's SDK signs, to the letter, and the query as it goes out."""
     query = tuple((key, text) for key, value in vector["query"] for text in texts(value))
-    request = Outgoing(
+    request = UnsignedRequest(
         method=vector["method"],
         host=vector["host"],
         path=vector["path"],
@@ -81,7 +81,7 @@ def test_only_the_derived_scheme_is_left_out() -> None:
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
 requests = st.builds(
-    lambda method, segments, query, body, host: Outgoing(
+    lambda method, segments, query, body, host: UnsignedRequest(
         method=method,
         host=host,
         path="/" + "/".join(quote(segment, safe="") for segment in segments),
@@ -99,7 +99,7 @@ keys = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=20)
 
 
 def verdict(
-    request: Outgoing, headers: dict[str, str], credentials: Credentials, *, now: float = NOW
+    request: UnsignedRequest, headers: dict[str, str], credentials: Credentials, *, now: float = NOW
 ) -> gateway.Refusal | None:
     """What the gateway says to a request as it comes over the wire."""
     wire = dict(request.headers) | headers | {"Host": request.host}
@@ -118,7 +118,11 @@ def verdict(
     requests, keys, printable, st.none() | printable, st.none() | st.just("0605767cb280d5762fd0c0133d3bea3f")
 )
 def test_an_independent_check_accepts(
-    request: Outgoing, access_key: str, secret_key: str, security_token: str | None, project_id: str | None
+    request: UnsignedRequest,
+    access_key: str,
+    secret_key: str,
+    security_token: str | None,
+    project_id: str | None,
 ) -> None:
     """Any path, query and body, with any keys."""
     credentials = Credentials(access_key=access_key, secret_key=secret_key, security_token=security_token)
@@ -128,7 +132,7 @@ def test_an_independent_check_accepts(
     assert verdict(request, auth.headers(request, NOW), credentials) is None
 
 
-CHANGES: dict[str, Callable[[Outgoing], dict[str, Any]]] = {
+CHANGES: dict[str, Callable[[UnsignedRequest], dict[str, Any]]] = {
     "method": lambda request: {"method": "PUT" if request.method != "PUT" else "GET"},
     "host": lambda request: {"host": f"x{request.host}"},
     "path": lambda request: {"path": f"{request.path}/x"},
@@ -140,10 +144,10 @@ CHANGES: dict[str, Callable[[Outgoing], dict[str, Any]]] = {
 
 
 @given(requests, st.sampled_from(sorted(CHANGES)))
-def test_whoever_changes_a_signed_part_is_refused(request: Outgoing, part: str) -> None:
+def test_whoever_changes_a_signed_part_is_refused(request: UnsignedRequest, part: str) -> None:
     headers = aksk().headers(request, NOW)
     parts = {name: getattr(request, name) for name in request.__struct_fields__}
-    changed = Outgoing(**{**parts, **CHANGES[part](request)})
+    changed = UnsignedRequest(**{**parts, **CHANGES[part](request)})
     refusal = verdict(changed, headers, CREDENTIALS)
     assert refusal is not None
     assert refusal.status == 401
@@ -181,7 +185,7 @@ def test_a_signature_is_of_its_moment() -> None:
 def test_the_slash_at_the_end_makes_no_difference() -> None:
     keys_ = {"access_key": "a", "secret_key": "b"}
     date = {"X-Sdk-Date": "20240115T083000Z"}
-    with_slash, without = (Outgoing(method="GET", host="h", path=path) for path in ("/v3/x/", "/v3/x"))
+    with_slash, without = (UnsignedRequest(method="GET", host="h", path=path) for path in ("/v3/x/", "/v3/x"))
     assert sign(with_slash, date, **keys_) == sign(without, date, **keys_)
 
 

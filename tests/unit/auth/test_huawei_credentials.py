@@ -17,9 +17,17 @@ from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
 from exporter.auth.huawei import AuthSection, Default, Password, Temporary, authentication
-from exporter.auth.protocol import Auth, Exchange, Outgoing, Renewal, RenewalError, Reply, UnansweredError
+from exporter.auth.protocol import (
+    Auth,
+    IssuerReply,
+    IssuerRequest,
+    NoReplyError,
+    Renewal,
+    RenewalError,
+    UnsignedRequest,
+)
 from exporter.config.secret import SecretError
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.redaction import MASK
 from exporter.simulator.codearts import gateway
 from exporter.simulator.codearts.gateway import Credentials
@@ -29,13 +37,17 @@ NOW = 1_705_307_400.0
 """2024-01-15T08:30:00Z."""
 HOUR = 3600.0
 DAY = 24 * HOUR
-REQUEST = Outgoing(method="POST", host="cloud.example.com", path="/v5/p/api/pipelines/status", body=b'["x"]')
+REQUEST = UnsignedRequest(
+    method="POST", host="cloud.example.com", path="/v5/p/api/pipelines/status", body=b'["x"]'
+)
 SECTIONS: TypeAdapter[AuthSection] = TypeAdapter(Annotated[AuthSection, Field(discriminator="method")])
-SILENCE = UnansweredError(
-    Fault(kind=Kind.TRANSIENT, code="connect", message="no answer from 169.254.169.254: no route to host")
+SILENCE = NoReplyError(
+    RequestFailure(
+        kind=FailureKind.TRANSIENT, code="connect", message="no answer from 169.254.169.254: no route to host"
+    )
 )
 
-Answer = Reply | UnansweredError
+Answer = IssuerReply | NoReplyError
 
 
 def auth_of(
@@ -44,13 +56,13 @@ def auth_of(
     return authentication(SECTIONS.validate_python(settings), region=region, environment=environment or {})
 
 
-def drive(renewal: Renewal | None, *answers: Answer) -> list[Exchange]:
+def drive(renewal: Renewal | None, *answers: Answer) -> list[IssuerRequest]:
     """The exchanges of a renewal that gets these answers, no more and no fewer, and then is at its end."""
     assert renewal is not None
     exchanges = [next(renewal)]
     for index, answer in enumerate(answers):
         try:
-            if isinstance(answer, UnansweredError):
+            if isinstance(answer, NoReplyError):
                 exchanges.append(renewal.throw(answer))
             else:
                 exchanges.append(renewal.send(answer))
@@ -60,17 +72,17 @@ def drive(renewal: Renewal | None, *answers: Answer) -> list[Exchange]:
     raise AssertionError(f"wants another answer, to {exchanges[-1]}")
 
 
-def failure(renewal: Renewal | None, *answers: Answer) -> Fault:
+def failure(renewal: Renewal | None, *answers: Answer) -> RequestFailure:
     """The fault with which a renewal ends after these answers."""
     with pytest.raises(RenewalError) as told:
         drive(renewal, *answers)
-    assert str(told.value) == told.value.fault.message
-    return told.value.fault
+    assert str(told.value) == told.value.failure.message
+    return told.value.failure
 
 
-def reply(status: int = 200, body: Any = b"", **headers: str) -> Reply:
+def reply(status: int = 200, body: Any = b"", **headers: str) -> IssuerReply:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
+    return IssuerReply(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
 
 
 def when(seconds: float) -> str:
@@ -97,7 +109,7 @@ def password(**changes: Any) -> Auth:
     return auth_of(**{**USER, **changes})
 
 
-def token(text: str = "MIItoken", ends: float | None = NOW + DAY, **body: Any) -> Reply:
+def token(text: str = "MIItoken", ends: float | None = NOW + DAY, **body: Any) -> IssuerReply:
     told = {"expires_at": when(ends)} if ends is not None else {}
     return reply(201, {"token": {**told, **body}}, x_subject_token=text)
 
@@ -121,7 +133,7 @@ def test_a_token_is_asked_for_as_the_vendor_documents() -> None:
             "scope": {"project": {"name": "cn-north-4"}},
         }
     }
-    assert not exchange.near
+    assert not exchange.bypass_proxy
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "MIItoken"}
     assert auth.expires() == NOW + DAY
     assert auth.expiry_renewal == "auto"
@@ -186,7 +198,7 @@ def test_a_failed_renewal_leaves_the_token_until_it_ends() -> None:
     drive(auth.renewal(NOW), token())
     late = NOW + DAY - 60
     fault = failure(auth.renewal(late), reply(503))
-    assert (fault.kind, fault.code) == (Kind.TRANSIENT, "503")
+    assert (fault.kind, fault.code) == (FailureKind.TRANSIENT, "503")
     assert auth.headers(REQUEST, late) == {"X-Auth-Token": "MIItoken"}
     assert auth.renewal(late) is not None
     with pytest.raises(SecretError, match="has ended"):
@@ -217,27 +229,27 @@ def test_a_refused_token_is_renewed_and_both_are_masked() -> None:
 
 IAM_ERRORS = [
     (401, {"error": {"code": 401, "message": "The username or password is wrong.", "title": "Unauthorized"}},
-     Kind.CREDENTIALS, "401", "IAM: The username or password is wrong."),
+     FailureKind.CREDENTIALS, "401", "IAM: The username or password is wrong."),
     (400, {"error": {"code": 400, "message": "The request body is invalid", "title": "Bad Request"}},
-     Kind.CREDENTIALS, "400", "IAM: The request body is invalid"),
+     FailureKind.CREDENTIALS, "400", "IAM: The request body is invalid"),
     (403, {"error_code": "IAM.0002", "error_msg": "You are not authorized"},
-     Kind.CREDENTIALS, "IAM.0002", "IAM: You are not authorized"),
+     FailureKind.CREDENTIALS, "IAM.0002", "IAM: You are not authorized"),
     (404, {"error": {"code": 404, "message": "Could not find project"}},
-     Kind.CREDENTIALS, "404", "IAM: Could not find project"),
-    (401, b"", Kind.CREDENTIALS, "", "IAM: HTTP 401 with no message"),
-    (404, b"<html>", Kind.UNREADABLE, "", "IAM: HTTP 404 with no message"),
-    (500, {"error": {"code": 500, "message": "Oops"}}, Kind.TRANSIENT, "500", "IAM: Oops"),
-    (502, b"<html>", Kind.TRANSIENT, "", "IAM: HTTP 502 with no message"),
-    (302, b"", Kind.UNREADABLE, "", "IAM: redirected to nowhere; redirects are not followed"),
+     FailureKind.CREDENTIALS, "404", "IAM: Could not find project"),
+    (401, b"", FailureKind.CREDENTIALS, "", "IAM: HTTP 401 with no message"),
+    (404, b"<html>", FailureKind.UNREADABLE, "", "IAM: HTTP 404 with no message"),
+    (500, {"error": {"code": 500, "message": "Oops"}}, FailureKind.TRANSIENT, "500", "IAM: Oops"),
+    (502, b"<html>", FailureKind.TRANSIENT, "", "IAM: HTTP 502 with no message"),
+    (302, b"", FailureKind.UNREADABLE, "", "IAM: redirected to nowhere; redirects are not followed"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "code", "words"), IAM_ERRORS)
 def test_what_iam_refuses_is_told_in_its_words(
-    status: int, body: Any, kind: Kind, code: str, words: str
+    status: int, body: Any, kind: FailureKind, code: str, words: str
 ) -> None:
     answer = reply(status, body, x_request_id="r-1")
-    expected = Fault(kind=kind, code=str(status), error_code=code, message=words, request_id="r-1")
+    expected = RequestFailure(kind=kind, code=str(status), error_code=code, message=words, request_id="r-1")
     assert failure(password().renewal(NOW), answer) == expected
 
 
@@ -258,7 +270,7 @@ def test_throttling_is_waited_out_as_told(
     status: int, body: Any, headers: dict[str, str], wait: float | None
 ) -> None:
     fault = failure(password().renewal(NOW), reply(status, body, **headers))
-    assert (fault.kind, fault.wait) == (Kind.THROTTLED, wait)
+    assert (fault.kind, fault.wait) == (FailureKind.THROTTLED, wait)
 
 
 @pytest.mark.parametrize(
@@ -270,12 +282,12 @@ def test_throttling_is_waited_out_as_told(
 )
 def test_an_issuer_that_is_down_says_when_to_come_back(headers: dict[str, str]) -> None:
     fault = failure(password().renewal(NOW), reply(503, b"", **headers))
-    assert (fault.kind, fault.code, fault.wait) == (Kind.TRANSIENT, "503", 45.0)
+    assert (fault.kind, fault.code, fault.wait) == (FailureKind.TRANSIENT, "503", 45.0)
 
 
 def test_silence_of_iam_is_the_networks_fault() -> None:
     fault = failure(password().renewal(NOW), SILENCE)
-    assert fault == SILENCE.fault
+    assert fault == SILENCE.failure
 
 
 @pytest.mark.parametrize(
@@ -326,7 +338,7 @@ def test_a_token_that_came_ended_is_used_and_not_asked_for_at_every_request() ->
 def test_an_answer_without_a_usable_token_is_unreadable(headers: dict[str, str]) -> None:
     auth = password()
     fault = failure(auth.renewal(NOW), reply(201, {"token": {"expires_at": when(NOW + DAY)}}, **headers))
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
+    assert (fault.kind, fault.code) == (FailureKind.UNREADABLE, "invalid")
     with pytest.raises(SecretError):
         auth.headers(REQUEST, NOW)
 
@@ -347,16 +359,16 @@ def test_a_rotated_password_is_taken_up(tmp_path: Path) -> None:
     file.unlink()
     assert auth.fingerprint() == ""
     fault = failure_before_any_exchange(auth.renewal(NOW, refused=True))
-    assert (fault.kind, fault.code) == (Kind.CREDENTIALS, "secret")
+    assert (fault.kind, fault.code) == (FailureKind.CREDENTIALS, "secret")
     assert str(file) in fault.message
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "MIItoken"}
 
 
-def failure_before_any_exchange(renewal: Renewal | None) -> Fault:
+def failure_before_any_exchange(renewal: Renewal | None) -> RequestFailure:
     assert renewal is not None
     with pytest.raises(RenewalError) as told:
         next(renewal)
-    return told.value.fault
+    return told.value.failure
 
 
 def test_an_echoed_password_is_masked_however_it_is_broken() -> None:
@@ -380,7 +392,7 @@ def key(name: str = "one", ends: float | None = NOW + HOUR) -> dict[str, Any]:
     return {"access": f"AK{name}", "secret": f"SK-{name}", "securitytoken": f"ST-{name}", **told}
 
 
-def keys(name: str = "one", ends: float | None = NOW + HOUR) -> Reply:
+def keys(name: str = "one", ends: float | None = NOW + HOUR) -> IssuerReply:
     return reply(200, {"credential": key(name, ends)})
 
 
@@ -413,8 +425,8 @@ def test_keys_are_asked_for_with_a_token() -> None:
     assert (get.operation, get.method) == ("MetadataSecurityKey", "GET")
     assert get.url == "http://169.254.169.254/openstack/latest/securitykey"
     assert get.headers == (("X-Metadata-Token", "metadata-token"),)
-    assert put.near
-    assert get.near
+    assert put.bypass_proxy
+    assert get.bypass_proxy
     assert signs(auth, "one")
     assert auth.expires() == NOW + HOUR
     assert auth.expiry_renewal == "auto"
@@ -441,28 +453,28 @@ def test_a_refused_metadata_token_is_renewed_once(first: Answer) -> None:
     assert [exchange.method for exchange in exchanges] == ["PUT", "GET", "PUT", "GET"]
     assert exchanges[-1].headers == (("X-Metadata-Token", "fresh-token"),)
     fault = failure(auth.renewal(NOW, refused=True), first, reply(401), fresh, reply(401))
-    assert (fault.kind, fault.code) == (Kind.CREDENTIALS, "401")
+    assert (fault.kind, fault.code) == (FailureKind.CREDENTIALS, "401")
 
 
 @pytest.mark.parametrize(
     ("answers", "kind", "code"),
     [
-        ([METADATA_TOKEN, SILENCE], Kind.TRANSIENT, "connect"),
-        ([METADATA_TOKEN, reply(500)], Kind.TRANSIENT, "500"),
-        ([METADATA_TOKEN, reply(429)], Kind.THROTTLED, "429"),
-        ([METADATA_TOKEN, reply(404)], Kind.UNREADABLE, "404"),
-        ([METADATA_TOKEN, reply(403)], Kind.CREDENTIALS, "403"),
-        ([METADATA_TOKEN, reply(302, location="http://elsewhere/")], Kind.UNREADABLE, "302"),
-        ([reply(500)], Kind.TRANSIENT, "500"),
-        ([reply(403)], Kind.CREDENTIALS, "403"),
-        ([reply(404), reply(401), SILENCE], Kind.TRANSIENT, "connect"),
-        ([reply(404), reply(401), reply(503)], Kind.TRANSIENT, "503"),
-        ([METADATA_TOKEN, AGENCY_MISSING], Kind.CREDENTIALS, "401"),
-        ([reply(404), AGENCY_MISSING], Kind.CREDENTIALS, "401"),
-        ([METADATA_TOKEN, reply(200)], Kind.UNREADABLE, "invalid"),
+        ([METADATA_TOKEN, SILENCE], FailureKind.TRANSIENT, "connect"),
+        ([METADATA_TOKEN, reply(500)], FailureKind.TRANSIENT, "500"),
+        ([METADATA_TOKEN, reply(429)], FailureKind.THROTTLED, "429"),
+        ([METADATA_TOKEN, reply(404)], FailureKind.UNREADABLE, "404"),
+        ([METADATA_TOKEN, reply(403)], FailureKind.CREDENTIALS, "403"),
+        ([METADATA_TOKEN, reply(302, location="http://elsewhere/")], FailureKind.UNREADABLE, "302"),
+        ([reply(500)], FailureKind.TRANSIENT, "500"),
+        ([reply(403)], FailureKind.CREDENTIALS, "403"),
+        ([reply(404), reply(401), SILENCE], FailureKind.TRANSIENT, "connect"),
+        ([reply(404), reply(401), reply(503)], FailureKind.TRANSIENT, "503"),
+        ([METADATA_TOKEN, AGENCY_MISSING], FailureKind.CREDENTIALS, "401"),
+        ([reply(404), AGENCY_MISSING], FailureKind.CREDENTIALS, "401"),
+        ([METADATA_TOKEN, reply(200)], FailureKind.UNREADABLE, "invalid"),
     ],
 )
-def test_failures_of_the_metadata_service(answers: list[Answer], kind: Kind, code: str) -> None:
+def test_failures_of_the_metadata_service(answers: list[Answer], kind: FailureKind, code: str) -> None:
     """Each ends the renewal, in words that name the service, and leaves the keys that there were."""
     auth = metadata()
     drive(auth.renewal(NOW), METADATA_TOKEN, keys())
@@ -505,7 +517,7 @@ def test_keys_with_a_part_missing_are_unreadable(missing: str, value: object) ->
     fault = failure(
         metadata().renewal(NOW), METADATA_TOKEN, reply(200, {"credential": key() | {missing: value}})
     )
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
+    assert (fault.kind, fault.code) == (FailureKind.UNREADABLE, "invalid")
 
 
 def test_keys_are_renewed_about_ten_minutes_before_they_end() -> None:
@@ -597,7 +609,7 @@ def test_the_first_place_that_has_keys_serves(places: dict[str, str]) -> None:
     def look() -> Default:
         auth = default(places)
         told.append(auth.source)
-        identities.append(auth.identity)
+        identities.append(auth.credential_id)
         return auth
 
     auth = look()
@@ -618,7 +630,7 @@ def test_the_first_place_that_has_keys_serves(places: dict[str, str]) -> None:
     assert (exchange.operation, exchange.method, exchange.url) == ("PodIdentity", "POST", POD)
     assert exchange.headers == (("Content-Type", "application/json"), ("Authorization", "pod-token"))
     assert exchange.body == b"{}"
-    assert exchange.near
+    assert exchange.bypass_proxy
     assert signs(auth, "pod")
     assert auth.expiry_renewal == "auto"
     assert masked("AKpod", "SK-pod", "ST-pod", "pod-token")
@@ -644,7 +656,7 @@ def test_a_file_that_appears_or_changes_is_taken_up(tmp_path: Path) -> None:
     drive(auth.renewal(NOW), METADATA_TOKEN, keys())
     file = tmp_path / ".huaweicloud" / "credentials"
     file.parent.mkdir()
-    prints, identities = {auth.fingerprint()}, {auth.identity}
+    prints, identities = {auth.fingerprint()}, {auth.credential_id}
     for name in ("first", "second"):
         file.write_text(f"[basic]\nak={name}\nsk = 100%SK\nproject_id = 0605\n[global]\nak = no\n")
         headers = auth.headers(REQUEST, NOW)
@@ -653,7 +665,7 @@ def test_a_file_that_appears_or_changes_is_taken_up(tmp_path: Path) -> None:
         assert "X-Security-Token" not in headers
         assert masked(name, "100%SK", "AKone")
         prints.add(auth.fingerprint())
-        identities.add(auth.identity)
+        identities.add(auth.credential_id)
     assert len(prints) == 3
     assert len(identities) == 2
     file.unlink()
@@ -693,15 +705,15 @@ def test_a_file_that_cannot_be_used_is_said(
     assert "very-private" not in str(told.value)
     assert auth.source == f"nowhere: {told.value}"
     assert (auth.renewal(NOW, refused=True), auth.fingerprint(), auth.expires()) == (None, "", None)
-    assert str(file) in auth.identity
+    assert str(file) in auth.credential_id
 
 
 def test_the_file_keeps_its_identity_while_it_is_broken(places: dict[str, str]) -> None:
     del places["HUAWEICLOUD_SDK_AK"]
     auth = default(places)
-    before = auth.identity
+    before = auth.credential_id
     (Path(places["HOME"]) / ".huaweicloud" / "credentials").write_text("[basic]\n")
-    assert auth.identity == before
+    assert auth.credential_id == before
 
 
 def test_an_empty_environment_asks_the_metadata_service() -> None:
@@ -729,7 +741,7 @@ def test_a_pod_identity_without_a_proper_url_asks_nobody(
 ) -> None:
     places |= {"HUAWEICLOUD_SDK_AK": "", "HOME": "", "HC_CONTAINER_CREDENTIALS_FULL_URI": uri}
     fault = failure_before_any_exchange(default(places).renewal(NOW))
-    assert fault.kind is Kind.CREDENTIALS
+    assert fault.kind is FailureKind.CREDENTIALS
     assert fault.message.startswith(words)
     assert "pod-private" not in fault.message
 
@@ -745,7 +757,7 @@ def test_a_pod_identity_without_a_proper_token_asks_nobody(
     else:
         file.write_bytes(content)
     fault = failure_before_any_exchange(default(places).renewal(NOW))
-    assert (fault.kind, fault.code) == (Kind.CREDENTIALS, "secret")
+    assert (fault.kind, fault.code) == (FailureKind.CREDENTIALS, "secret")
     assert str(file) in fault.message
 
 
@@ -755,12 +767,12 @@ def test_a_rotated_pod_token_is_sent_and_tells(places: dict[str, str]) -> None:
     before = auth.fingerprint()
     fault = failure(auth.renewal(NOW), reply(401, {"message": "no pod-token", "code": "Denied"}))
     assert fault.message.endswith(f": no {MASK}")
-    assert (fault.kind, fault.error_code) == (Kind.CREDENTIALS, "Denied")
+    assert (fault.kind, fault.error_code) == (FailureKind.CREDENTIALS, "Denied")
     Path(places["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).write_text("next-pod-token")
     assert auth.fingerprint() != before
     [exchange] = drive(auth.renewal(NOW), keys("pod"))
     assert ("Authorization", "next-pod-token") in exchange.headers
-    assert failure(auth.renewal(NOW, refused=True), SILENCE).kind is Kind.TRANSIENT
+    assert failure(auth.renewal(NOW, refused=True), SILENCE).kind is FailureKind.TRANSIENT
 
 
 # -- what was given and what a human renews
@@ -818,31 +830,31 @@ def test_a_rotated_file_has_another_fingerprint_and_the_same_identity(tmp_path: 
     paths: dict[str, Any] = {f"{name}_file": str(file) for name, file in files.items()}
     auth = auth_of(method="aksk", **paths)
     twin = auth_of(method="aksk", **paths)
-    before, identity = auth.fingerprint(), auth.identity
-    assert (before, twin.identity) == (sha256("old", "old"), identity)
+    before, identity = auth.fingerprint(), auth.credential_id
+    assert (before, twin.credential_id) == (sha256("old", "old"), identity)
     files["secret_key"].write_text("new")
     assert auth.fingerprint() == sha256("old", "new")
     files["secret_key"].unlink()
     assert auth.fingerprint() == ""
-    assert auth.identity == identity
+    assert auth.credential_id == identity
 
 
 def test_only_the_same_credential_has_the_same_identity() -> None:
     """Projects share a credential's state, and with it the object: so key, secret, scope and issuer must be the same."""
     variables = {"HUAWEICLOUD_SDK_AK": "AKone", "HUAWEICLOUD_SDK_SK": "SK-one"}
     variables["HUAWEICLOUD_SDK_SECURITY_TOKEN"] = "ST-one"
-    assert auth_of(**AKSK).identity == auth_of(**AKSK).identity == default(variables).identity
-    assert auth_of(**TOKEN).identity == auth_of(**TOKEN).identity
-    assert password().identity == password(iam_project="cn-north-4").identity
-    assert metadata().identity == metadata().identity == default({}).identity
+    assert auth_of(**AKSK).credential_id == auth_of(**AKSK).credential_id == default(variables).credential_id
+    assert auth_of(**TOKEN).credential_id == auth_of(**TOKEN).credential_id
+    assert password().credential_id == password(iam_project="cn-north-4").credential_id
+    assert metadata().credential_id == metadata().credential_id == default({}).credential_id
     different = [
         *(auth_of(**{**AKSK, name: "x"}) for name in ("access_key", "secret_key", "security_token", "iam_project_id")),
         *(password(**{name: "x"}) for name in ("domain", "username", "password", "iam_project")),
         auth_of(**AKSK), auth_of(**TOKEN), auth_of(method="token", token="x"), password(), password(region="cn-south-1"),
         metadata(), metadata(metadata_endpoint="http://127.0.0.1:9"),
     ]  # fmt: skip
-    assert len({auth.identity for auth in different}) == len(different)
-    shown = " ".join(auth.identity for auth in different)
+    assert len({auth.credential_id for auth in different}) == len(different)
+    shown = " ".join(auth.credential_id for auth in different)
     assert not any(secret in shown for secret in ("AKone", "SK-one", "ST-one", "MIItoken", PASSWORD))
 
 
@@ -902,7 +914,7 @@ values = st.recursive(
     max_leaves=10,
 )  # fmt: skip
 replies = st.builds(
-    Reply,
+    IssuerReply,
     st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 405, 429, 500, 503]) | st.integers(100, 599),
     st.dictionaries(
         st.sampled_from(["x-subject-token", "retry-after", "location", "x-request-id"]),
@@ -915,8 +927,8 @@ replies = st.builds(
     | values.map(lambda value: json.dumps(value).encode()),
 )
 faults = st.builds(
-    lambda kind, message: UnansweredError(Fault(kind=kind, code="connect", message=message)),
-    st.sampled_from([Kind.TRANSIENT, Kind.UNREADABLE]),
+    lambda kind, message: NoReplyError(RequestFailure(kind=kind, code="connect", message=message)),
+    st.sampled_from([FailureKind.TRANSIENT, FailureKind.UNREADABLE]),
     words,
 )
 
@@ -957,14 +969,14 @@ def test_whatever_is_answered_the_credential_is_renewed_or_words_tell_why(
     try:
         shown.append(repr(next(renewal)))
         for answer in answers:
-            exchange = renewal.throw(answer) if isinstance(answer, UnansweredError) else renewal.send(answer)
+            exchange = renewal.throw(answer) if isinstance(answer, NoReplyError) else renewal.send(answer)
             shown.append(repr(exchange))
         raise AssertionError("more exchanges than there may be")
     except StopIteration:
         headers = auth.headers(REQUEST, NOW)
         assert all(value.isascii() and value.isprintable() for value in headers.values())
     except RenewalError as error:
-        fault = error.fault
+        fault = error.failure
         assert "\n" not in fault.message
         assert fault.message.isprintable()
         assert len(fault.message) <= 301
@@ -972,7 +984,7 @@ def test_whatever_is_answered_the_credential_is_renewed_or_words_tell_why(
         if method != "metadata":
             with pytest.raises(SecretError):
                 auth.headers(REQUEST, NOW)
-    shown += [repr(auth), str(vars(auth)), auth.identity]
+    shown += [repr(auth), str(vars(auth)), auth.credential_id]
     assert SECRET not in " ".join(shown)
 
 

@@ -20,13 +20,13 @@ from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from exporter.client.api_client import Answer, Api, ApiError
-from exporter.client.credential_state import Credential
-from exporter.client.rate_limiter import Budget
-from exporter.client.transport import Transport, tls_context
-from exporter.core.failures import Kind
-from exporter.providers.registry import Call
-from exporter.simulator import CodeArts, Credentials, Mischief, World, running
+from exporter.client.api_client import ApiClient, ApiError, ApiResponse
+from exporter.client.credential_state import CredentialState
+from exporter.client.rate_limiter import RateLimiter
+from exporter.client.transport import TransportOptions, tls_context
+from exporter.core.failures import FailureKind
+from exporter.providers.registry import ApiRequest
+from exporter.simulator import CodeArts, Credentials, InjectedFault, World, running
 from exporter.telemetry.recorder import Telemetry
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, connected, project
 from tests.unit.core.test_logs import configured
@@ -44,15 +44,15 @@ pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 class Speaker:
-    """An `Api`, the clock by which it waits in no time, and what it counted."""
+    """An `ApiClient`, the clock by which it waits in no time, and what it counted."""
 
-    def __init__(self, api: Api, call: Call, clock: FakeClock, telemetry: Telemetry) -> None:
+    def __init__(self, api: ApiClient, call: ApiRequest, clock: FakeClock, telemetry: Telemetry) -> None:
         self.api = api
         self.call = call
         self.clock = clock
         self.telemetry = telemetry
 
-    async def send(self) -> Answer:
+    async def send(self) -> ApiResponse:
         """Send the batch request."""
         return await self.api.send(self.call)
 
@@ -101,31 +101,31 @@ async def speaking(
     clock = clock or FakeClock(NOW)
     telemetry = Telemetry()
     provider, auth, base_url = connected(config(project(endpoint=url, **changes)).projects[0])
-    api = Api(
+    api = ApiClient(
         "payments",
         provider,
-        Credential(auth, clock, 60.0),
+        CredentialState(auth, clock, 60.0),
         base_url,
-        budget=Budget(rate, burst, clock),
+        rate_limiter=RateLimiter(rate, burst, clock),
         concurrency=concurrency,
         timeout=timeout,
-        transport=Transport(tls=TLS, near=True),
+        transport=TransportOptions(tls=TLS, bypass_proxy=True),
         telemetry=telemetry,
         clock=clock,
     )
     try:
-        yield Speaker(api, provider.batch(ids or [PIPELINE_ID]), clock, telemetry)
+        yield Speaker(api, provider.batch_request(ids or [PIPELINE_ID]), clock, telemetry)
     finally:
         await api.close()
 
 
-Reply = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+IssuerReply = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Door:
     """A server of raw bytes: `reply` is called with each request's bytes and writes what it likes."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: IssuerReply) -> None:
         self.reply = reply
         self.url = ""
         self.connections = 0
@@ -152,7 +152,7 @@ class Door:
 
 
 @contextlib.asynccontextmanager
-async def opened(reply: Reply) -> AsyncIterator[Door]:
+async def opened(reply: IssuerReply) -> AsyncIterator[Door]:
     """A door on a free port; whatever it still does at the end is broken off."""
     door = Door(reply)
     visits: set[asyncio.Task[None]] = set()
@@ -166,8 +166,8 @@ async def opened(reply: Reply) -> AsyncIterator[Door]:
         yield door
     finally:
         server.close()
-        for visit in visits:
-            visit.cancel()
+        for context in visits:
+            context.cancel()
         await asyncio.gather(*visits, return_exceptions=True)
         await server.wait_closed()
 
@@ -187,7 +187,7 @@ class Cut(bytes):
     __slots__ = ()
 
 
-def saying(*answers: bytes) -> Reply:
+def saying(*answers: bytes) -> IssuerReply:
     """Answer with these in turn, the last for ever."""
     left = list(answers)
 
@@ -236,59 +236,65 @@ def test_success(codearts: CodeArts, url: str) -> None:
 
 
 BAD_DAYS = {
-    Mischief.HTML: ("invalid", "invalid", Kind.UNREADABLE, "answered an HTML page", 1),
-    Mischief.BAD_GATEWAY: ("502", "502", Kind.TRANSIENT, "HTTP 502 with an HTML page", 3),
-    Mischief.EMPTY: ("invalid", "invalid", Kind.UNREADABLE, "answered an empty body", 1),
-    Mischief.TRUNCATED: ("invalid", "invalid", Kind.TRANSIENT, "the answer broke off", 3),
-    Mischief.CUT: ("invalid", "invalid", Kind.UNREADABLE, "answered no valid JSON", 1),
-    Mischief.HUGE: ("invalid", "invalid", Kind.UNREADABLE, "more than 8 MiB", 1),
-    Mischief.ERROR_OBJECT: ("200", "DEVPIPE.00011136", Kind.CONTENT, "项目ID和流水线不匹配", 1),
-    Mischief.NESTED_ERROR: ("200", "DEVPIPE.00011136", Kind.CONTENT, "项目ID和流水线不匹配", 1),
-    Mischief.SERVER_ERROR: ("500", "APIGW.0601", Kind.TRANSIENT, "Internal server error", 3),
-    Mischief.THROTTLED: ("429", "APIGW.0308", Kind.THROTTLED, "limit:200,time:5 minute", 1),
-    Mischief.DENIED: ("403", "APIGW.0302", Kind.PROJECT, "not authorized", 1),
-    Mischief.REDIRECT: ("302", "302", Kind.PROJECT, "redirects are not followed", 1),
-    Mischief.DRIP: ("timeout", "timeout", Kind.TRANSIENT, "no whole answer within 0.3 s", 3),
-    Mischief.NULL: ("invalid", "invalid", Kind.UNREADABLE, "a JSON value that is not its answer", 1),
+    InjectedFault.HTML: ("invalid", "invalid", FailureKind.UNREADABLE, "answered an HTML page", 1),
+    InjectedFault.BAD_GATEWAY: ("502", "502", FailureKind.TRANSIENT, "HTTP 502 with an HTML page", 3),
+    InjectedFault.EMPTY: ("invalid", "invalid", FailureKind.UNREADABLE, "answered an empty body", 1),
+    InjectedFault.TRUNCATED: ("invalid", "invalid", FailureKind.TRANSIENT, "the answer broke off", 3),
+    InjectedFault.CUT: ("invalid", "invalid", FailureKind.UNREADABLE, "answered no valid JSON", 1),
+    InjectedFault.HUGE: ("invalid", "invalid", FailureKind.UNREADABLE, "more than 8 MiB", 1),
+    InjectedFault.ERROR_OBJECT: ("200", "DEVPIPE.00011136", FailureKind.CONTENT, "项目ID和流水线不匹配", 1),
+    InjectedFault.NESTED_ERROR: ("200", "DEVPIPE.00011136", FailureKind.CONTENT, "项目ID和流水线不匹配", 1),
+    InjectedFault.SERVER_ERROR: ("500", "APIGW.0601", FailureKind.TRANSIENT, "Internal server error", 3),
+    InjectedFault.THROTTLED: ("429", "APIGW.0308", FailureKind.THROTTLED, "limit:200,time:5 minute", 1),
+    InjectedFault.DENIED: ("403", "APIGW.0302", FailureKind.PROJECT, "not authorized", 1),
+    InjectedFault.REDIRECT: ("302", "302", FailureKind.PROJECT, "redirects are not followed", 1),
+    InjectedFault.DRIP: ("timeout", "timeout", FailureKind.TRANSIENT, "no whole answer within 0.3 s", 3),
+    InjectedFault.NULL: (
+        "invalid",
+        "invalid",
+        FailureKind.UNREADABLE,
+        "a JSON value that is not its answer",
+        1,
+    ),
 }
 
 
-@pytest.mark.parametrize("mischief", BAD_DAYS, ids=lambda mischief: mischief.name)
-def test_a_bad_day_is_one_clear_error(codearts: CodeArts, url: str, mischief: Mischief) -> None:
+@pytest.mark.parametrize("injected_fault", BAD_DAYS, ids=lambda injected_fault: injected_fault.name)
+def test_a_bad_day_is_one_clear_error(codearts: CodeArts, url: str, injected_fault: InjectedFault) -> None:
     """With the right code, tried again only where that can help, and gone when the cloud is well again."""
-    code, error_code, kind, words, tries = BAD_DAYS[mischief]
+    code, error_code, kind, words, tries = BAD_DAYS[injected_fault]
 
     async def main() -> None:
-        timeout = 0.3 if mischief is Mischief.DRIP else 10.0
+        timeout = 0.3 if injected_fault is InjectedFault.DRIP else 10.0
         async with speaking(url, timeout=timeout, **at_home(codearts)) as speaker:
-            codearts.mischief = mischief
+            codearts.injected_fault = injected_fault
             error = await speaker.fails()
-            assert (error.fault.kind, error.fault.code) == (kind, code)
+            assert (error.failure.kind, error.failure.code) == (kind, code)
             assert words in str(error)
             assert str(error).isprintable()
             assert error.operation == OPERATION["operation"]
             assert speaker.requests(code) == speaker.errors(error_code) == len(codearts.requests) == tries
             assert speaker.retries == tries - 1
-            assert speaker.throttled == (1 if mischief is Mischief.THROTTLED else 0)
+            assert speaker.throttled == (1 if injected_fault is InjectedFault.THROTTLED else 0)
             if code not in {"invalid", "timeout"}:
-                assert error.fault.request_id
-            codearts.mischief = None
+                assert error.failure.request_id
+            codearts.injected_fault = None
             # A server that drips has no time for another; a pause that was ordered has to pass.
             speaker.clock.now += 300
-            if mischief is not Mischief.DRIP:
+            if injected_fault is not InjectedFault.DRIP:
                 assert (await speaker.send()).body
 
     asyncio.run(main())
 
 
 def test_every_bad_day_is_tested() -> None:
-    assert set(Mischief) - set(BAD_DAYS) == {Mischief.GARBLED}
+    assert set(InjectedFault) - set(BAD_DAYS) == {InjectedFault.GARBLED}
 
 
 def test_one_spoilt_record_is_no_failed_request(codearts: CodeArts, url: str) -> None:
     async def main() -> None:
         async with speaking(url, **at_home(codearts)) as speaker:
-            codearts.mischief = Mischief.GARBLED
+            codearts.injected_fault = InjectedFault.GARBLED
             await speaker.send()
             assert speaker.requests("200") == 1
 
@@ -347,7 +353,7 @@ def test_what_may_pass_is_tried_again(bad: bytes) -> None:
             assert len(door.requests) == 2
             assert len(speaker.clock.slept) == 1
         async with opened(saying(bad)) as door, speaking(door.url) as speaker:
-            assert (await speaker.fails()).fault.kind is Kind.TRANSIENT
+            assert (await speaker.fails()).failure.kind is FailureKind.TRANSIENT
             assert speaker.retries == RETRIES
             assert len(door.requests) == RETRIES + 1
             first, second = speaker.clock.slept
@@ -366,8 +372,8 @@ def test_what_will_not_pass_is_not_tried_again(status: int, cut: bool) -> None:
         answer = http(status, body)
         async with opened(saying(Cut(answer[:-9]) if cut else answer)) as door, speaking(door.url) as speaker:
             error = await speaker.fails()
-            assert error.fault.code == str(status)
-            assert error.fault.error_code == ("" if cut else "X.1")
+            assert error.failure.code == str(status)
+            assert error.failure.error_code == ("" if cut else "X.1")
             assert len(door.requests) == 1
             assert (speaker.retries, speaker.requests(str(status))) == (0, 1)
 
@@ -417,8 +423,8 @@ def test_a_pause_longer_than_a_poll_is_left_to_the_next() -> None:
         async with opened(saying(http(429, retry_after="45"), http())) as door, speaking(door.url) as speaker:
             begun = speaker.clock.now
             error = await speaker.fails()
-            assert (error.fault.kind, error.fault.wait) == (Kind.THROTTLED, 45)
-            assert (await speaker.fails()).fault.kind is Kind.THROTTLED
+            assert (error.failure.kind, error.failure.wait) == (FailureKind.THROTTLED, 45)
+            assert (await speaker.fails()).failure.kind is FailureKind.THROTTLED
             assert (len(door.requests), speaker.retries, speaker.clock.now) == (1, 0, begun)
             assert (speaker.throttled, speaker.requests("429")) == (1, 1)
             speaker.clock.now += 45
@@ -444,9 +450,9 @@ def test_a_time_that_is_very_long_is_not_forgotten(headers: dict[str, Any], wait
     async def main() -> None:
         reply = saying(http(429, **headers), http())
         async with opened(reply) as door, speaking(door.url) as speaker:
-            assert (await speaker.fails()).fault.wait == wait
+            assert (await speaker.fails()).failure.wait == wait
             speaker.clock.now += min(wait, 3600) - 11
-            assert (await speaker.fails()).fault.kind is Kind.THROTTLED
+            assert (await speaker.fails()).failure.kind is FailureKind.THROTTLED
             assert len(door.requests) == 1
             speaker.clock.now += 11
             await speaker.send()
@@ -485,7 +491,7 @@ def test_a_service_that_is_away_for_long_is_left_to_the_next_poll() -> None:
         async with opened(saying(http(503, retry_after="11"), http())) as door, speaking(door.url) as speaker:
             begun = speaker.clock.now
             error = await speaker.fails()
-            assert (error.fault.kind, error.fault.wait) == (Kind.TRANSIENT, 11)
+            assert (error.failure.kind, error.failure.wait) == (FailureKind.TRANSIENT, 11)
             assert (len(door.requests), speaker.retries, speaker.clock.now) == (1, 0, begun)
             await speaker.send()
 
@@ -538,7 +544,7 @@ def test_throttling_without_a_time_backs_off() -> None:
             await speaker.fails()
             assert (speaker.throttled, speaker.retries, len(door.requests)) == (3, 2, 3)
             assert speaker.clock.now - begun >= 0.5 + 1.0
-            assert (await speaker.fails()).fault.kind is Kind.THROTTLED
+            assert (await speaker.fails()).failure.kind is FailureKind.THROTTLED
             assert speaker.clock.now - begun >= 0.5 + 1.0 + 2.0
 
     asyncio.run(main())
@@ -582,7 +588,7 @@ SLOW = [silent, dripping_head, dripping_body]
 
 
 @pytest.mark.parametrize("reply", SLOW)
-def test_the_time_limit_is_total(reply: Reply) -> None:
+def test_the_time_limit_is_total(reply: IssuerReply) -> None:
     """A server that keeps the connection busy gains nothing by it."""
 
     async def main() -> None:
@@ -590,7 +596,7 @@ def test_the_time_limit_is_total(reply: Reply) -> None:
             begun = time.monotonic()
             error = await speaker.fails()
             assert 0.85 < time.monotonic() - begun < 2.0
-            assert (error.fault.kind, error.fault.code) == (Kind.TRANSIENT, "timeout")
+            assert (error.failure.kind, error.failure.code) == (FailureKind.TRANSIENT, "timeout")
             assert "0.3 s" in str(error)
             assert speaker.requests("timeout") == speaker.errors("timeout") == 3
 
@@ -598,7 +604,7 @@ def test_the_time_limit_is_total(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("reply", SLOW)
-def test_nothing_is_lost_to_requests_that_ran_out_of_time(reply: Reply) -> None:
+def test_nothing_is_lost_to_requests_that_ran_out_of_time(reply: IssuerReply) -> None:
     """More of them than there are connections, alone and together; then the next is answered."""
 
     async def main() -> None:
@@ -656,7 +662,7 @@ def test_closing_ends_what_is_under_way() -> None:
             await door.came.wait()
             door.reply = saying(http(403))
             await speaker.api.close()
-            assert (await sending).fault.code in {"connect", "403"}
+            assert (await sending).failure.code in {"connect", "403"}
 
     asyncio.run(main())
 
@@ -690,7 +696,7 @@ async def forty_megabytes(request: bytes, writer: asyncio.StreamWriter) -> None:
         pytest.param(saying(http(body=_BLOCK * 1024, content_encoding="deflate")), "'deflate'", id="deflate"),
     ],
 )
-def test_an_answer_too_large_costs_bounded_memory(reply: Reply, words: str) -> None:
+def test_an_answer_too_large_costs_bounded_memory(reply: IssuerReply, words: str) -> None:
     """A gibibyte that was packed into a megabyte, or into a few kilobytes, included."""
 
     async def main() -> int:
@@ -701,7 +707,7 @@ def test_an_answer_too_large_costs_bounded_memory(reply: Reply, words: str) -> N
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
-            assert (error.fault.kind, error.fault.code) == (Kind.UNREADABLE, "invalid")
+            assert (error.failure.kind, error.failure.code) == (FailureKind.UNREADABLE, "invalid")
             assert words in str(error)
             assert (len(door.requests), speaker.requests("invalid")) == (1, 1)
             door.reply = saying(http())
@@ -739,7 +745,7 @@ def test_an_oversized_page_of_failure_counts_as_its_status() -> None:
     async def main() -> None:
         answer = http(503, body=b"<", content_length=str(99 * MIB))
         async with opened(saying(answer)) as door, speaking(door.url) as speaker:
-            assert (await speaker.fails()).fault.code == "503"
+            assert (await speaker.fails()).failure.code == "503"
             assert speaker.requests("503") == 3
 
     asyncio.run(main())
@@ -750,7 +756,7 @@ def test_broken_gzip_is_an_error_with_words() -> None:
         reply = saying(http(body=b"[]", content_encoding="gzip"))
         async with opened(reply) as door, speaking(door.url) as speaker:
             error = await speaker.fails()
-            assert error.fault.code == "invalid"
+            assert error.failure.code == "invalid"
             assert "broke off" in str(error)
 
     asyncio.run(main())
@@ -766,7 +772,7 @@ def test_nobody_listens() -> None:
     async def main() -> None:
         async with speaking(f"http://127.0.0.1:{port}") as speaker:
             error = await speaker.fails()
-            assert (error.fault.kind, error.fault.code) == (Kind.TRANSIENT, "connect")
+            assert (error.failure.kind, error.failure.code) == (FailureKind.TRANSIENT, "connect")
             assert f"no answer from 127.0.0.1:{port}" in str(error)
             assert speaker.requests("connect") == speaker.errors("connect") == 3
             assert speaker.retries == 2
@@ -790,7 +796,7 @@ def test_what_is_no_http_is_an_error_of_the_connection(answer: bytes) -> None:
     async def main() -> None:
         async with opened(saying(Cut(answer))) as door, speaking(door.url, timeout=2.0) as speaker:
             error = await speaker.fails()
-            assert error.fault.code in {"connect", "302"}
+            assert error.failure.code in {"connect", "302"}
             assert str(error)
             assert len(str(error)) < 400
 
@@ -800,7 +806,7 @@ def test_what_is_no_http_is_an_error_of_the_connection(answer: bytes) -> None:
 def test_tls_where_there_is_none(url: str) -> None:
     async def main() -> None:
         async with speaking(url.replace("http", "https")) as speaker:
-            assert (await speaker.fails()).fault.code == "connect"
+            assert (await speaker.fails()).failure.code == "connect"
 
     asyncio.run(main())
 
@@ -811,7 +817,7 @@ def test_a_redirect_is_not_followed() -> None:
             answer = http(307, b"", location=f"{elsewhere.url}/v5")
             async with opened(saying(answer)) as door, speaking(door.url) as speaker:
                 error = await speaker.fails()
-                assert (error.fault.kind, error.fault.code) == (Kind.PROJECT, "307")
+                assert (error.failure.kind, error.failure.code) == (FailureKind.PROJECT, "307")
                 assert "redirected to 127.0.0.1" in str(error)
                 assert (len(door.requests), len(elsewhere.requests)) == (1, 0)
 
@@ -903,13 +909,13 @@ AUTHS = {
 def hidden(speaker: Speaker, errors: list[ApiError], log: str, private: list[str]) -> None:
     """Nothing private stands in what a user can see."""
     page = generate_latest(speaker.telemetry.registry).decode()
-    seen = "\n".join([log, page, *(f"{error!r} {error} {error.fault}" for error in errors)])
+    seen = "\n".join([log, page, *(f"{error!r} {error} {error.failure}" for error in errors)])
     for value in private:
         for part in {value, value[:40], value[-20:]}:
             assert part not in seen
 
 
-def echoing(status: int, form: str) -> Reply:
+def echoing(status: int, form: str) -> IssuerReply:
     """A server that repeats the request's headers wherever it can."""
 
     async def reply(request: bytes, writer: asyncio.StreamWriter) -> None:
@@ -960,7 +966,7 @@ def test_a_gateway_that_refuses_a_signature_reveals_nothing(capsys: pytest.Captu
     async def main(url: str) -> None:
         async with speaking(url, **at_home(codearts, auth=AUTHS["aksk"])) as speaker:
             error = await speaker.fails()
-            assert (error.fault.kind, error.fault.error_code) == (Kind.CREDENTIALS, "APIGW.0301")
+            assert (error.failure.kind, error.failure.error_code) == (FailureKind.CREDENTIALS, "APIGW.0301")
             assert "verify aksk signature fail" in str(error)
             hidden(speaker, [error], capsys.readouterr().err, list(SECRETS.values()))
 
@@ -1001,7 +1007,7 @@ def test_a_secret_that_cannot_be_read_is_a_failure_without_request(tmp_path: Pat
         auth = {"method": "token", "token_file": str(file)}
         async with opened(saying(http())) as door, speaking(door.url, auth=auth) as speaker:
             error = await speaker.fails()
-            assert error.fault.kind is Kind.CREDENTIALS
+            assert error.failure.kind is FailureKind.CREDENTIALS
             assert str(file) in str(error)
             assert not door.requests
             assert (speaker.requests("secret"), speaker.errors("secret"), speaker.retries) == (0, 1, 0)
@@ -1020,7 +1026,7 @@ def test_a_secret_that_no_header_can_carry_is_a_failure_without_request(
         auth = {"method": "token", "token": "tökén-private"}
         async with opened(saying(http())) as door, speaking(door.url, auth=auth) as speaker:
             error = await speaker.fails()
-            assert error.fault.kind is Kind.CREDENTIALS
+            assert error.failure.kind is FailureKind.CREDENTIALS
             assert "X-Auth-Token" in str(error)
             assert not door.requests
             hidden(speaker, [error], capsys.readouterr().err, ["tökén-private", "-private"])

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from exporter.auth.protocol import Outgoing, Renewal
-from exporter.client.api_client import Api
-from exporter.client.credential_state import LONGEST_PAUSE, Credential
-from exporter.client.rate_limiter import Budget
-from exporter.client.transport import Transport, tls_context
-from exporter.core.failures import Fault, Kind
+from exporter.auth.protocol import Renewal, UnsignedRequest
+from exporter.client.api_client import ApiClient
+from exporter.client.credential_state import LONGEST_PAUSE, CredentialState
+from exporter.client.rate_limiter import RateLimiter
+from exporter.client.transport import TransportOptions, tls_context
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.simulator import CodeArts, Credentials, World, running
 from exporter.telemetry.recorder import Telemetry
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, connected, project
-from tests.unit.client.test_api_client import Door, Reply, Speaker, hidden, http, opened, saying
+from tests.unit.client.test_api_client import Door, IssuerReply, Speaker, hidden, http, opened, saying
 from tests.unit.core.test_logs import configured
 
 TLS = tls_context()
@@ -53,23 +53,23 @@ async def sharing(
     clock = clock or FakeClock(NOW)
     telemetry = Telemetry()
     provider, auth, base_url = connected(config(project(endpoint=url, **changes)).projects[0])
-    credential = Credential(auth, clock, INTERVAL)
+    credential = CredentialState(auth, clock, INTERVAL)
     apis = [
-        Api(
+        ApiClient(
             name,
             provider,
             credential,
             base_url,
-            budget=Budget(1000.0, 1000, clock),
+            rate_limiter=RateLimiter(1000.0, 1000, clock),
             concurrency=concurrency,
             timeout=timeout,
-            transport=Transport(tls=TLS, near=True),
+            transport=TransportOptions(tls=TLS, bypass_proxy=True),
             telemetry=telemetry,
             clock=clock,
         )
         for name in names or ("payments",)
     ]
-    call = provider.batch(ids or [PIPELINE_ID])
+    call = provider.batch_request(ids or [PIPELINE_ID])
     try:
         yield tuple(Speaker(api, call, clock, telemetry) for api in apis)
     finally:
@@ -140,14 +140,14 @@ def cloud() -> Iterator[Cloud]:
         yield cloud
 
 
-async def tries(speaker: Speaker, *, seconds: float, step: float = 10.0) -> list[Fault | None]:
+async def tries(speaker: Speaker, *, seconds: float, step: float = 10.0) -> list[RequestFailure | None]:
     """What comes of a request every few seconds: its fault, or None."""
-    outcomes: list[Fault | None] = []
+    outcomes: list[RequestFailure | None] = []
     end = speaker.clock.now + seconds
     while speaker.clock.now < end:
         begun = speaker.clock.now
         result = (await asyncio.gather(speaker.send(), return_exceptions=True))[0]
-        outcomes.append(getattr(result, "fault", None))
+        outcomes.append(getattr(result, "failure", None))
         speaker.clock.now = max(speaker.clock.now, begun + step)
     return outcomes
 
@@ -171,7 +171,7 @@ class Watched:
 async def outcomes(*sent: Any) -> Counter[str]:
     """How many requests sent at once ended in which kind of fault, or in an answer."""
     results = await asyncio.gather(*sent, return_exceptions=True)
-    return Counter(result.fault.kind if hasattr(result, "fault") else "answer" for result in results)
+    return Counter(result.failure.kind if hasattr(result, "failure") else "answer" for result in results)
 
 
 # -- how many at once
@@ -216,7 +216,7 @@ def test_a_rotated_secret_goes_alone_first(tmp_path: Path) -> None:
             await asyncio.gather(*(speaker.send() for _ in range(4)))
             file.write_text("a-wrong-one")
             door.reply = saying(REFUSED)
-            assert await outcomes(*(speaker.send() for _ in range(12))) == {Kind.CREDENTIALS: 12}
+            assert await outcomes(*(speaker.send() for _ in range(12))) == {FailureKind.CREDENTIALS: 12}
             assert len(door.requests) == 4 + 1
 
     asyncio.run(main())
@@ -288,9 +288,9 @@ def test_pauses_after_refusals_grow() -> None:
             writer.write(REFUSED)
 
         async with opened(reply) as door, sharing(door.url) as (speaker,):
-            faults = await tries(speaker, seconds=3.2 * 3600, step=INTERVAL)
-            assert {fault.kind for fault in faults if fault} == {Kind.CREDENTIALS}
-            assert "next try in 60 s" in str(faults[2] and faults[2].message)
+            failures = await tries(speaker, seconds=3.2 * 3600, step=INTERVAL)
+            assert {failure.kind for failure in failures if failure} == {FailureKind.CREDENTIALS}
+            assert "next try in 60 s" in str(failures[2] and failures[2].message)
             assert speaker.retries == 0
         gaps = [(later - earlier) / INTERVAL for earlier, later in itertools.pairwise(moments)]
         assert gaps == [1, 2, 4, 8, 16, 32, 60, 60]
@@ -403,7 +403,7 @@ def test_a_wrong_key_is_not_locked_in_ten_polls(cloud: Cloud, wrong: dict[str, A
         async with cloud.projects("aksk", "one", "other", **wrong) as (one, other):
             while cloud.clock.now < NOW + 10 * INTERVAL:
                 sent = [speaker.send() for speaker in (one, other) * 3]
-                assert set(await outcomes(*sent)) == {Kind.CREDENTIALS}
+                assert set(await outcomes(*sent)) == {FailureKind.CREDENTIALS}
                 cloud.clock.now += 7
         assert cloud.statuses() == [401] * 4
         async with cloud.projects("aksk") as (speaker,):
@@ -445,8 +445,8 @@ def test_throttling_of_one_pauses_all_that_share_the_key() -> None:
             sharing(door.url, "third", auth={**TOKEN, "token": "another"}) as (third,),
         ):
             begun = one.clock.now
-            assert (await one.fails()).fault.kind is Kind.THROTTLED
-            assert (await other.fails()).fault.kind is Kind.THROTTLED
+            assert (await one.fails()).failure.kind is FailureKind.THROTTLED
+            assert (await other.fails()).failure.kind is FailureKind.THROTTLED
             await third.send()
             assert len(door.requests) == 2
             one.clock.now += 25
@@ -459,13 +459,13 @@ def test_throttling_of_one_pauses_all_that_share_the_key() -> None:
 class Proof:
     """A credential that is given."""
 
-    identity = "a proof"
+    credential_id = "a proof"
     expiry_renewal = "manual"
 
     def __init__(self) -> None:
         self.value = "one"
 
-    def headers(self, request: Outgoing, now: float) -> dict[str, str]:
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
         return {}
 
     def secrets(self) -> tuple[str, ...]:
@@ -483,7 +483,7 @@ class Proof:
 
 def test_a_pause_never_shortens_another() -> None:
     clock = FakeClock()
-    credential = Credential(Proof(), clock, INTERVAL)
+    credential = CredentialState(Proof(), clock, INTERVAL)
     assert credential.paused <= 0
     credential.pause(30.0)
     credential.pause(1.0)
@@ -493,7 +493,7 @@ def test_a_pause_never_shortens_another() -> None:
 
 
 def test_no_pause_is_longer_than_an_hour() -> None:
-    credential = Credential(Proof(), FakeClock(), INTERVAL)
+    credential = CredentialState(Proof(), FakeClock(), INTERVAL)
     credential.pause(99_999.0)
     assert credential.paused == LONGEST_PAUSE
 
@@ -541,7 +541,7 @@ def test_one_renewal_serves_all_that_were_refused(cloud: Cloud, concurrency: int
     asyncio.run(main())
 
 
-def issuing(gateway: Reply, iam: Reply | None = None) -> Reply:
+def issuing(gateway: IssuerReply, iam: IssuerReply | None = None) -> IssuerReply:
     """A gateway, and beside it IAM, which issues ever new tokens."""
 
     async def reply(request: bytes, writer: asyncio.StreamWriter) -> None:
@@ -589,7 +589,7 @@ def test_fresh_tokens_that_are_refused_too_make_the_pauses_grow() -> None:
 
 
 @pytest.mark.parametrize(("iam", "more"), [(None, 1), (saying(http(201, b"{}", x_subject_token="t")), 0)])
-def test_a_fresh_token_goes_alone_first(iam: Reply | None, more: int) -> None:
+def test_a_fresh_token_goes_alone_first(iam: IssuerReply | None, more: int) -> None:
     """If it is refused as well, that costs one refusal more, not one for each request; if it is the same, none."""
 
     async def main() -> None:
@@ -599,7 +599,7 @@ def test_a_fresh_token_goes_alone_first(iam: Reply | None, more: int) -> None:
         ):
             await speaker.send()
             door.reply = issuing(watched := Watched(REFUSED), iam)
-            assert await outcomes(*(speaker.send() for _ in range(10))) == {Kind.CREDENTIALS: 10}
+            assert await outcomes(*(speaker.send() for _ in range(10))) == {FailureKind.CREDENTIALS: 10}
             assert watched.most == 4
             assert asked(door) == (1 + 4 + more, 2)
 
@@ -625,11 +625,11 @@ def test_the_present_token_serves_while_iam_is_down(cloud: Cloud) -> None:
             cloud.clock.now = NOW + 1200
             before = len(cloud.codearts.requests)
             sent = [speaker.send() for _ in range(40)]
-            assert await outcomes(*sent) == {Kind.TRANSIENT: 40}
+            assert await outcomes(*sent) == {FailureKind.TRANSIENT: 40}
             error = await speaker.fails()
             assert "IAM: The service is unavailable." in str(error)
             assert "next try in" in str(error)
-            assert error.fault.code == "503"
+            assert error.failure.code == "503"
             assert len(cloud.codearts.requests) - before <= 2
 
             cloud.codearts.iam_down = False
@@ -663,7 +663,7 @@ def test_a_wrong_password_is_tried_rarely(cloud: Cloud) -> None:
         async with cloud.projects("password", "one", "other", password="mistyped") as (one, other):
             while cloud.clock.now < NOW + 10 * INTERVAL:
                 sent = [speaker.send() for speaker in (one, other) * 3]
-                assert await outcomes(*sent) == {Kind.CREDENTIALS: 6}
+                assert await outcomes(*sent) == {FailureKind.CREDENTIALS: 6}
                 cloud.clock.now += 10
             assert cloud.moments(IAM) == [0, 60, 180, 420]
             assert not cloud.statuses()
@@ -707,7 +707,7 @@ def test_a_rotated_password_is_taken_up_at_once(cloud: Cloud, tmp_path: Path) ->
         async with sharing(
             cloud.url, clock=cloud.clock, ids=IDS, project_id=WORLD.project_id, auth=settings
         ) as (speaker,):
-            assert (await speaker.fails()).fault.kind is Kind.CREDENTIALS
+            assert (await speaker.fails()).failure.kind is FailureKind.CREDENTIALS
             file.unlink()
             assert str(file) in str(await speaker.fails())
             file.write_text(HIDDEN.password)
@@ -733,7 +733,7 @@ def test_a_password_that_cannot_be_read_is_no_refusal(cloud: Cloud, tmp_path: Pa
             cloud.url, clock=cloud.clock, ids=IDS, project_id=WORLD.project_id, auth=settings
         ) as (speaker,):
             error = await speaker.fails()
-            assert (error.fault.kind, str(file) in str(error)) == (Kind.CREDENTIALS, True)
+            assert (error.failure.kind, str(file) in str(error)) == (FailureKind.CREDENTIALS, True)
             assert not cloud.codearts.requests
             assert valid(speaker) is None
             file.write_text(HIDDEN.password)
@@ -879,7 +879,7 @@ def test_a_refusal_without_a_usable_date_says_nothing_of_the_clock(date: str) ->
         auth = {"method": "aksk", "access_key": "AK", "secret_key": "SK"}
         refused = http(401, b"{}", date=date)
         async with opened(saying(refused)) as door, sharing(door.url, auth=auth) as (speaker,):
-            assert (await speaker.fails()).fault.kind is Kind.CREDENTIALS
+            assert (await speaker.fails()).failure.kind is FailureKind.CREDENTIALS
             assert len(door.requests) == 1
 
     asyncio.run(main())

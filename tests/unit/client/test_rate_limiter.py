@@ -5,11 +5,11 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.client.rate_limiter import Budget
+from exporter.client.rate_limiter import RateLimiter
 from tests.drivers.support import FakeClock
 
 
-class Gate(FakeClock):
+class SignatureCheck(FakeClock):
     """A clock on which nobody's wait ends before a test says so."""
 
     def __init__(self) -> None:
@@ -30,10 +30,10 @@ async def settle() -> None:
 def test_a_burst_and_then_the_rate() -> None:
     async def main() -> list[float]:
         clock = FakeClock(0.0)
-        budget = Budget(4.0, 3, clock)
+        budget = RateLimiter(4.0, 3, clock)
         times = []
         for _ in range(6):
-            await budget.take()
+            await budget.acquire()
             times.append(clock.now)
         return times
 
@@ -43,10 +43,10 @@ def test_a_burst_and_then_the_rate() -> None:
 def test_an_idle_time_refills_no_more_than_the_burst() -> None:
     async def main() -> list[float]:
         clock = FakeClock(0.0)
-        budget = Budget(1.0, 2, clock)
+        budget = RateLimiter(1.0, 2, clock)
         clock.now = 1000.0
         for _ in range(4):
-            await budget.take()
+            await budget.acquire()
         return clock.slept
 
     assert asyncio.run(main()) == [1.0, 1.0]
@@ -66,11 +66,11 @@ def test_no_window_of_time_holds_more_than_burst_and_rate(
 
     async def main() -> list[float]:
         clock = FakeClock(start)
-        budget = Budget(rate, burst, clock)
+        budget = RateLimiter(rate, burst, clock)
         times = []
         for idle in pauses:
             clock.now += idle
-            await budget.take()
+            await budget.acquire()
             times.append(clock.now)
         return times
 
@@ -84,11 +84,11 @@ def test_no_window_of_time_holds_more_than_burst_and_rate(
 
 def test_first_come_first_served() -> None:
     async def main() -> list[int]:
-        budget = Budget(10.0, 1, FakeClock())
+        budget = RateLimiter(10.0, 1, FakeClock())
         served = []
 
         async def one(index: int) -> None:
-            await budget.take()
+            await budget.acquire()
             served.append(index)
 
         async with asyncio.TaskGroup() as group:
@@ -105,13 +105,13 @@ def test_whoever_gives_up_waiting_takes_no_token_and_blocks_nobody() -> None:
     """The one whose turn it was, and one in the queue behind."""
 
     async def main() -> tuple[list[str], float]:
-        clock = Gate()
-        budget = Budget(1.0, 1, clock)
-        await budget.take()
+        clock = SignatureCheck()
+        budget = RateLimiter(1.0, 1, clock)
+        await budget.acquire()
         served = []
 
         async def one(name: str) -> None:
-            await budget.take()
+            await budget.acquire()
             served.append(name)
 
         tasks = {name: asyncio.create_task(one(name)) for name in "abcd"}

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.client.transport import Connections, Transport, tls_context
+from exporter.client.transport import Connections, TransportOptions, tls_context
 from exporter.config.secret import Secret
-from exporter.core.failures import Fault
+from exporter.core.failures import RequestFailure
 from tests.unit.client.test_api_client import Door, http, opened, saying
 
 TLS = tls_context()
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("no_proxy")
 @contextlib.asynccontextmanager
 async def connections(**settings: Any) -> AsyncIterator[Connections]:
     """Connections, closed at the end."""
-    opened_ones = Connections(5.0, 2, Transport(tls=TLS, **settings))
+    opened_ones = Connections(5.0, 2, TransportOptions(tls=TLS, **settings))
     try:
         yield opened_ones
     finally:
@@ -80,7 +80,7 @@ def test_a_proxy_of_the_environment(environment: dict[str, str], monkeypatch: py
 def test_a_host_that_the_environment_excepts(excepted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, came = through({"http_proxy": "http://PROXY", "no_proxy": excepted}, monkeypatch)
     assert not seen
-    assert isinstance(came, Fault)
+    assert isinstance(came, RequestFailure)
     assert came.code == "connect"
 
 
@@ -104,7 +104,7 @@ def test_who_is_near_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 
     async def main() -> None:
-        async with opened(saying(http(204))) as door, connections(near=True) as ways:
+        async with opened(saying(http(204))) as door, connections(bypass_proxy=True) as ways:
             came = await ways.exchange(httpx.Request("GET", f"{door.url}/x"))
             assert isinstance(came, tuple)
             assert asked_for(door) == ["GET /x HTTP/1.1"]
@@ -115,7 +115,7 @@ def test_who_is_near_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_cannot_be_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told without its password."""
     came = through({"http_proxy": "nonsense://user:opensesame@PROXY"}, monkeypatch)[1]
-    assert isinstance(came, Fault)
+    assert isinstance(came, RequestFailure)
     assert "proxy" in came.message
     assert "opensesame" not in came.message
 
@@ -123,7 +123,7 @@ def test_a_proxy_that_cannot_be_understood(monkeypatch: pytest.MonkeyPatch) -> N
 def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
     async def main() -> None:
         answer = http(302, location="/elsewhere", set_cookie="session=1; Path=/")
-        async with opened(saying(answer)) as door, connections(near=True) as ways:
+        async with opened(saying(answer)) as door, connections(bypass_proxy=True) as ways:
             for _ in range(2):
                 came = await ways.exchange(httpx.Request("GET", f"{door.url}/x"))
                 assert isinstance(came, tuple)

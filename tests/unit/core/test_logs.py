@@ -57,7 +57,7 @@ def parsed(form: str, text: str) -> dict[str, Any]:
 
 def test_a_line_in_logfmt() -> None:
     assert line("logfmt", "poll failed: %s", "no answer", project="payments", code="timeout") == (
-        'ts=2023-03-04T08:48:08.250Z level=warning logger=exporter.poller msg="poll failed: no answer" '
+        'ts=2023-03-04T08:48:08.250Z level=warning logger=exporter.polling.poller msg="poll failed: no answer" '
         "project=payments code=timeout"
     )
 

@@ -27,10 +27,10 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.core.model import Pipeline, Run, Stage, Status, Trigger
 from exporter.exposition import Exposition, Format
-from exporter.metrics.catalogue import Catalogue, Family, Sample, Type, catalogue
+from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample, catalogue
 from exporter.settings.settings import Metrics
-from exporter.state.codec import Past
-from exporter.tracking.project import Board, ProjectView, View
+from exporter.state.codec import RetiredPipelines
+from exporter.tracking.project import ProjectTracker, ProjectView, View
 from exporter.tracking.run_counters import Exemplar, Histogram
 from tests.drivers.views import (
     USER_LABELS,
@@ -74,13 +74,13 @@ def client_family(
     names = (*labels, *family.labels)
     made: Metric
     match family.type:
-        case Type.GAUGE:
+        case MetricType.GAUGE:
             made = GaugeMetricFamily(family.name, family.help, labels=names, unit=family.unit)
-        case Type.COUNTER:
+        case MetricType.COUNTER:
             made = CounterMetricFamily(family.name, family.help, labels=names, unit=family.unit)
-        case Type.INFO:
+        case MetricType.INFO:
             made = InfoMetricFamily(family.name.removesuffix("_info"), family.help, labels=labels)
-        case Type.HISTOGRAM:
+        case MetricType.HISTOGRAM:
             made = HistogramMetricFamily(family.name, family.help, labels=names, unit=family.unit)
     for view in views:
         for sample in family.samples(view):
@@ -213,7 +213,7 @@ def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
     """The line of a bucket with an exemplar, in both formats."""
     family = Family[View](
         name="a",
-        type=Type.HISTOGRAM,
+        type=MetricType.HISTOGRAM,
         help="A.",
         bounds=(60.0,),
         samples=lambda _: (Sample((), Histogram((1, 0), 50.0, (exemplar, None))),),
@@ -293,24 +293,24 @@ def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
         ),
         Pipeline(provider="codearts", project="payments", id="0" * 32, name="never-run"),
     )
-    board = Board(
+    tracker = ProjectTracker(
         pipelines,
         Metrics(),
-        Past(),
+        RetiredPipelines(),
         provider="codearts",
         project="payments",
         interval=60.0,
         started=0.0,
     )
-    first, second, third = board.ids
-    board.answered([first, second], {first: before, second: waiting}, asked=1, now=start - 30)
-    board.answered([first, second], {first: latest, second: waiting}, asked=2, now=end + 30)
-    board.answered([third], {}, asked=2, now=end + 30)
-    board.saved(board.ids)
-    board.failed([second])
-    project = board.project_view()
+    first, second, third = tracker.ids
+    tracker.answered([first, second], {first: before, second: waiting}, asked=1, now=start - 30)
+    tracker.answered([first, second], {first: latest, second: waiting}, asked=2, now=end + 30)
+    tracker.answered([third], {}, asked=2, now=end + 30)
+    tracker.saved(tracker.ids)
+    tracker.failed([second])
+    project = tracker.project_view()
     assert project is not None
-    return board.views(), (project,)
+    return tracker.views(), (project,)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from exporter.metrics.catalogue import (
     PROJECT_LABELS,
     Catalogue,
     Family,
+    MetricType,
     Sample,
-    Type,
     catalogue,
 )
 from exporter.settings.settings import Metrics
@@ -127,7 +127,7 @@ def test_families_are_grouped_however_many_views_there_are():
 def up_and_since(max_series: int = 0) -> Exposition:
     """Two families that show different things of a view, in groups of two."""
     families = [
-        Family[View](name=name, type=Type.GAUGE, help="A.", samples=samples)
+        Family[View](name=name, type=MetricType.GAUGE, help="A.", samples=samples)
         for name, samples in (
             ("up", lambda view: (Sample((), float(bool(view.up))),)),
             ("since", lambda view: (Sample((), view.status_change or 0.0),)),
@@ -245,7 +245,7 @@ class Changing(RuleBasedStateMachine):
         self.clean = True
         assert self.exposed.failures.take() == {}
         # Places of those that left are taken again, and groups that became small are dissolved.
-        groups = [group.views for group in self.exposed._pipelines.shelf._groups]
+        groups = [group.views for group in self.exposed._pipelines.store._groups]
         assert sum(groups) == len(self.views)
         assert len(groups) < 2 or sum(sorted(groups)[:2]) > 4
 
@@ -390,7 +390,7 @@ def zipped_anew(variants: Sequence[Variant]) -> dict[str, bool]:
     """Which blocks must be compressed anew, after nobody asks for other variants any more."""
     apart = Family[View](
         name="h",
-        type=Type.HISTOGRAM,
+        type=MetricType.HISTOGRAM,
         help="H.",
         bounds=(60.0,),
         samples=lambda _: (Sample((), Histogram((1, 0), 50.0)),),
@@ -486,7 +486,7 @@ def test_a_family_that_fails_costs_itself():
     def samples(view: View) -> Sequence[Sample]:
         return (Sample((), 1 / (view.pipeline.id != "p")),)
 
-    failing = Family[View](name="b", type=Type.GAUGE, help="B.", samples=samples)
+    failing = Family[View](name="b", type=MetricType.GAUGE, help="B.", samples=samples)
     exposed = exposition(failing, counting()[0])
     assert len(series(render(exposed, [view("p"), view("q")])[Format.OPENMETRICS])) == 3
     assert exposed.failures.take()["b"].words == "ZeroDivisionError: division by zero"
@@ -496,7 +496,7 @@ def test_of_a_series_that_stands_twice_the_last_is_shown():
     """A second one would fail the scrape; it is told."""
     twice = Family[View](
         name="b",
-        type=Type.GAUGE,
+        type=MetricType.GAUGE,
         help="B.",
         labels=("status",),
         samples=lambda _: (Sample(("x",), 1.0), Sample(("y",), 2.0), Sample(("x",), 3.0)),
@@ -523,7 +523,7 @@ SIZES = st.lists(st.tuples(*[st.integers(0, 5)] * 4), max_size=8)
 def test_no_more_is_shown_than_the_limit_allows(sizes, limit):
     """What goes first is what looks deepest, of those that stand last; and no more goes than must."""
     depths, withheld = allot(sizes, limit)
-    shown = sum(sum(size[:depth]) for size, depth in zip(sizes, depths, strict=True))
+    shown = sum(sum(size[:detail_level]) for size, detail_level in zip(sizes, depths, strict=True))
     assert shown + withheld == sum(map(sum, sizes))
     assert shown <= limit
     # Each shows as much as the one before, or one depth less; then no other shows that depth.

@@ -17,7 +17,7 @@ from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
 from exporter.exposition import Body, Exposition, Format, Variant, own_series
 from exporter.exposition.publisher import FORGET, REST, ClosedError, Publisher
-from exporter.metrics.catalogue import Catalogue, Family, Sample, Type, catalogue
+from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample, catalogue
 from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import ProjectView, View
@@ -38,7 +38,7 @@ def exporter(clock: Clock | None = None, **sections: object) -> Exporter:
 def answer(exporter: Exporter, number: int) -> None:
     """The latest run is one of this number."""
     run = Run(id=str(number), number=number, status=Status.RUNNING)
-    exporter.boards[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, asked=float(number), now=float(number))
+    exporter.trackers[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, asked=float(number), now=float(number))
 
 
 def publisher_of(one: Exporter, clock: Clock, *families: Family[View]) -> Publisher:
@@ -49,7 +49,7 @@ def publisher_of(one: Exporter, clock: Clock, *families: Family[View]) -> Publis
         lambda form: own_series(telemetry.registry, form),
         created_series=False,
     )
-    return Publisher(one.boards, exposition, telemetry, clock)
+    return Publisher(one.trackers, exposition, telemetry, clock)
 
 
 def family(name: str, work: Callable[[], None]) -> Family[View]:
@@ -59,7 +59,7 @@ def family(name: str, work: Callable[[], None]) -> Family[View]:
         work()
         return (Sample((), 1.0),)
 
-    return Family[View](name=name, type=Type.GAUGE, help="A.", samples=samples)
+    return Family[View](name=name, type=MetricType.GAUGE, help="A.", samples=samples)
 
 
 def numbers(body: Body) -> list[str]:
@@ -248,9 +248,9 @@ def test_rendering_rests_while_a_page_is_sent():
         await publisher.body(TEXT)
         answer(one, 1)
         async with publisher.sending(TEXT), asyncio.timeout(10):
-            began = time.monotonic()
+            epoch_start = time.monotonic()
             await publisher.publish()
-            assert time.monotonic() - began >= REST / 64
+            assert time.monotonic() - epoch_start >= REST / 64
 
     asyncio.run(ask())
 
@@ -336,7 +336,7 @@ def test_a_fault_is_told_once_and_counted(caplog):
     def samples(_: View) -> tuple[Sample, ...]:
         raise LookupError("no such thing")
 
-    failing = Family[View](name="ci_broken", type=Type.GAUGE, help="B.", samples=samples)
+    failing = Family[View](name="ci_broken", type=MetricType.GAUGE, help="B.", samples=samples)
     whole = exporter()
     publisher = publisher_of(whole, FakeClock(), failing, *catalogue(Metrics()).pipelines)
 

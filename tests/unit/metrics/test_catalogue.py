@@ -10,15 +10,15 @@ import msgspec
 import pytest
 from prometheus_client import Metric
 
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.model import LABEL_LENGTH, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
-from exporter.metrics.catalogue import PIPELINE_LABELS, PROJECT_LABELS, Family, Sample, Type, catalogue
+from exporter.metrics.catalogue import PIPELINE_LABELS, PROJECT_LABELS, Family, MetricType, Sample, catalogue
 from exporter.providers.registry import connect
 from exporter.settings.settings import Metrics, RunInfoLabel
-from exporter.state.codec import Past
+from exporter.state.codec import RetiredPipelines
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import Board, View
+from exporter.tracking.project import ProjectTracker, View
 from tests.drivers.support import PIPELINE_ID, config, connected
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ VARIANTS = [
 ]
 
 
-class Shown(msgspec.Struct, frozen=True):
+class PublishedView(msgspec.Struct, frozen=True):
     """What a reader of the page has to know of a family."""
 
     name: str
@@ -73,7 +73,10 @@ def own():
     telemetry.skipped("payments")
     telemetry.requested("payments", "codearts", "Batch", "200", 0.1)
     telemetry.failed(
-        "payments", "codearts", "Batch", Fault(kind=Kind.TRANSIENT, code="500", error_code="X.1")
+        "payments",
+        "codearts",
+        "Batch",
+        RequestFailure(kind=FailureKind.TRANSIENT, code="500", error_code="X.1"),
     )
     telemetry.retried("payments")
     telemetry.throttled("payments")
@@ -83,14 +86,14 @@ def own():
     return [family for family in found if not family.name.startswith(("process_", "python_"))]
 
 
-def shown(family: Metric) -> Shown:
+def shown(family: Metric) -> PublishedView:
     """A family of prometheus-client, as a reader sees it."""
     suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
     labels = {name for sample in family.samples for name in sample.labels} - {"le"}
-    return Shown(family.name + suffix, family.type, tuple(sorted(labels)))
+    return PublishedView(family.name + suffix, family.type, tuple(sorted(labels)))
 
 
-def documented() -> Iterator[Shown]:
+def documented() -> Iterator[PublishedView]:
     """The rows of the document's tables of metrics."""
     for line in DOCUMENT.splitlines():
         row = re.fullmatch(
@@ -98,7 +101,7 @@ def documented() -> Iterator[Shown]:
         )
         if row:
             labels = re.findall(r"`([a-z_]+)`", row[3])
-            yield Shown(row[1], row[2], tuple(sorted(labels)))
+            yield PublishedView(row[1], row[2], tuple(sorted(labels)))
 
 
 def section(title: str) -> str:
@@ -112,7 +115,7 @@ def section(title: str) -> str:
 def test_every_family_has_its_row_and_every_row_its_family(own):
     """By name, type and labels, whatever the configuration."""
     exposed = {
-        Shown(family.name, family.type.value, tuple(sorted(family.labels)))
+        PublishedView(family.name, family.type.value, tuple(sorted(family.labels)))
         for metrics in VARIANTS
         for family in families(metrics)
     } | {shown(family) for family in own}
@@ -124,7 +127,7 @@ def test_every_family_has_its_row_and_every_row_its_family(own):
 def test_every_metric_that_the_document_speaks_of_is_exposed(own):
     """In prose and in examples too."""
     names = set(CATALOGUE) | {shown(family).name for family in own}
-    names |= {f"{family.name}_bucket" for family in CATALOGUE.values() if family.type is Type.HISTOGRAM}
+    names |= {f"{family.name}_bucket" for family in CATALOGUE.values() if family.type is MetricType.HISTOGRAM}
     spoken = set(re.findall(r"\b(?:ci_pipeline|pipeline_exporter)_\w*[a-z]\b", DOCUMENT))
     assert {name for name in spoken if name not in names} <= {"ci_pipeline_latest"}
 
@@ -187,16 +190,24 @@ def test_the_words_of_the_vendors_are_those_that_the_document_gives():
 def view(*runs: Run | None, metrics: Metrics | None = None) -> View:
     """What is shown of a pipeline that had some runs."""
     one = Pipeline(provider="codearts", project="payments", id="p", name="checkout")
-    made = board(one, metrics or Metrics())
+    made = tracker(one, metrics or Metrics())
     for asked, run in enumerate(runs):
         made.answered(["p"], {"p": run} if run else {}, asked=asked, now=NOON)
     made.saved(made.ids)
     return made.views()[0]
 
 
-def board(one: Pipeline, metrics: Metrics) -> Board:
+def tracker(one: Pipeline, metrics: Metrics) -> ProjectTracker:
     """A board of one pipeline of which nothing is remembered."""
-    return Board([one], metrics, Past(), provider="codearts", project="payments", interval=60.0, started=0.0)
+    return ProjectTracker(
+        [one],
+        metrics,
+        RetiredPipelines(),
+        provider="codearts",
+        project="payments",
+        interval=60.0,
+        started=0.0,
+    )
 
 
 STEP = Step("mvn package", 3, "official_shell", Status.SUCCESS, 4.0)
@@ -226,7 +237,7 @@ def lines(seen: View, metrics: Metrics | None = None) -> int:
     found = catalogue(metrics or Metrics())
     counts = {
         family.name: len(tuple(family.samples(seen)))
-        * (len(family.bounds) + 3 if family.type is Type.HISTOGRAM else 1)
+        * (len(family.bounds) + 3 if family.type is MetricType.HISTOGRAM else 1)
         for family in found.pipelines
     }
     return sum(counts.values())
@@ -310,7 +321,7 @@ def test_labels_keep_the_conventions(own):
 
 def test_a_users_labels_cannot_be_a_target_label():
     """They bear a prefix, whatever they are called."""
-    (info,) = [one for one in catalogue(Metrics(), TARGET_LABELS).pipelines if one.type is Type.INFO]
+    (info,) = [one for one in catalogue(Metrics(), TARGET_LABELS).pipelines if one.type is MetricType.INFO]
     assert set(info.labels) - {"url"} == {f"label_{name}" for name in TARGET_LABELS}
 
 
@@ -323,7 +334,7 @@ def test_every_help_is_a_sentence(own):
 def test_every_help_of_a_gauge_says_that_it_is_cached():
     """An exporter that polls by its own timer has to say so."""
     for name, family in CATALOGUE.items():
-        assert family.type is not Type.GAUGE or "cached" in family.help.lower(), name
+        assert family.type is not MetricType.GAUGE or "cached" in family.help.lower(), name
 
 
 def test_every_help_is_the_same_in_every_configuration_that_exposes_the_same_thing():
@@ -349,7 +360,7 @@ def test_no_family_stands_twice_in_a_configuration():
     for metrics in VARIANTS:
         names = [family.name for family in families(metrics)]
         assert len(set(names)) == len(names)
-        histograms = {name for name in names if CATALOGUE[name].type is Type.HISTOGRAM}
+        histograms = {name for name in names if CATALOGUE[name].type is MetricType.HISTOGRAM}
         scopes = (metrics.run_histogram, metrics.stage_histogram)
         assert len(histograms) == sum(scope != "off" for scope in scopes)
 
@@ -464,7 +475,7 @@ def barely_told() -> View:
     detail = provider.read_detail(msgspec.json.encode(record), PIPELINE_ID, NOON).run
     assert detail is not None
     one = Pipeline(provider="codearts", project="payments", id=PIPELINE_ID, name=PIPELINE_ID)
-    made = board(one, Metrics(details="steps"))
+    made = tracker(one, Metrics(details="steps"))
     made.answered([one.id], {one.id: latest}, asked=1, now=NOON)
     made.detailed(one.id, latest, detail)
     made.saved(made.ids)
@@ -523,7 +534,7 @@ def test_counters_and_histograms_are_there_from_the_first_sight():
             ("success", "failed", "canceled", "ignored"), 0
         )
     for name, family in CATALOGUE.items():
-        if family.type is Type.COUNTER:
+        if family.type is MetricType.COUNTER:
             assert all(sample.value == 0 and sample.created == NOON for sample in found[name]), name
             assert found[name], name
     assert [sample.labels for sample in found["ci_pipeline_run_duration_seconds"]] == [

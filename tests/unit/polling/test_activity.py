@@ -14,7 +14,7 @@ import pytest
 from exporter.app.bootstrap import Exporter, assemble
 from exporter.app.check_config import report
 from exporter.polling.strategies.activity import DIRECTLY, LISTS, RECKONED, sweeps
-from exporter.simulator import Flow, Mischief, Status, Story, World, running
+from exporter.simulator import Flow, InjectedFault, Scenario, Status, World, running
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, shown
 
@@ -32,7 +32,7 @@ class Stage:
     flow: Flow
     url: str
     clock: FakeClock
-    story: Story
+    story: Scenario
     asked: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """When each pipeline's run list was asked for, by id there."""
     exporter: Exporter | None = None
@@ -103,7 +103,7 @@ class Stage:
 
 def stage(pipelines: int) -> Iterator[Stage]:
     world = World(pipelines=pipelines)
-    story = Story(world)
+    story = Scenario(world)
     clock = FakeClock(world.start + 1000.0)
     flow = Flow(world, clock=clock.time, runs=story)
     with running(flow.app) as url:
@@ -416,13 +416,13 @@ class TestFailures:
         async def scene() -> None:
             small.begin()
             await small.tick()
-            for mischief in (None, Mischief.BAD_GATEWAY):
+            for injected_fault in (None, InjectedFault.BAD_GATEWAY):
                 for pipeline in small.ids:
                     small.run(pipeline, 2.0)
                 small.clock.now += 5
-                small.flow.mischief, small.flow.mischief_only = mischief, RUNS
+                small.flow.injected_fault, small.flow.injected_fault_operation = injected_fault, RUNS
                 await small.tick(INTERVAL)
-            small.flow.mischief = None
+            small.flow.injected_fault = None
             await small.tick(INTERVAL)
 
         small.play(scene)
@@ -436,11 +436,11 @@ class TestFailures:
             small.begin()
             await small.tick()
             small.run(small.ids[0], 5.0)
-            small.flow.mischief, small.flow.mischief_only = Mischief.BAD_GATEWAY, LIST
+            small.flow.injected_fault, small.flow.injected_fault_operation = InjectedFault.BAD_GATEWAY, LIST
             await small.tick(INTERVAL)
             assert small.page().value("pipeline_exporter_project_up") == 0
             assert set(small.page().get("ci_pipeline_up").values()) == {0.0}
-            small.flow.mischief = None
+            small.flow.injected_fault = None
             await small.tick(10 * INTERVAL)
 
         small.play(scene)
@@ -450,7 +450,7 @@ class TestFailures:
 
     def test_who_may_not_list_pipelines_asks_each(self, small: Stage, caplog):
         """And is told so once in a while; nothing is down."""
-        small.flow.mischief, small.flow.mischief_only = Mischief.DENIED, LIST
+        small.flow.injected_fault, small.flow.injected_fault_operation = InjectedFault.DENIED, LIST
 
         async def scene() -> list[Counter[str]]:
             small.begin()
@@ -469,11 +469,11 @@ class TestFailures:
             small.begin()
             await small.tick()
             small.run(small.ids[0], 5.0)
-            small.flow.mischief, small.flow.mischief_only = Mischief.BAD_GATEWAY, DETAIL
+            small.flow.injected_fault, small.flow.injected_fault_operation = InjectedFault.BAD_GATEWAY, DETAIL
             await small.tick(INTERVAL)
             assert small.page().value("ci_pipeline_up", pipeline_id=one) == 0
             assert small.page().value("ci_pipeline_runs_total", pipeline_id=one, status="success") == 0
-            small.flow.mischief = None
+            small.flow.injected_fault = None
             await small.tick(INTERVAL)
 
         small.play(scene)
@@ -486,7 +486,7 @@ class TestFailures:
 
         async def scene() -> None:
             small.begin()
-            small.flow.mischief, small.flow.mischief_only = Mischief.DENIED, DETAIL
+            small.flow.injected_fault, small.flow.injected_fault_operation = InjectedFault.DENIED, DETAIL
             await small.tick()
             small.run(small.ids[0], 5.0)
             await small.tick(INTERVAL)

@@ -16,9 +16,9 @@ from exporter.polling.strategies.chunking import (
     KEPT,
     LONGEST_WAIT,
     RETRIED,
-    Batches,
+    ChunkPlan,
+    ChunkSizer,
     Limit,
-    Plan,
 )
 
 NOON = 1_700_000_000.0
@@ -52,14 +52,14 @@ class Cloud(msgspec.Struct):
         return [each for each in chunk if each in self.nameless | self.silent]
 
 
-class Outcome(msgspec.Struct):
+class PollOutcome(msgspec.Struct):
     """What a poll came to."""
 
-    plan: Plan
+    plan: ChunkPlan
     sent: list[tuple[str, ...]] = []
     accepted: list[str] = []
     failed: list[str] = []
-    unread: list[str] = []
+    unreadable: list[str] = []
     """Ids that were not accepted for what could not be read, refused or failed later or not."""
 
     @property
@@ -72,17 +72,17 @@ def names(count: int) -> list[str]:
 
 
 def poll(
-    batches: Batches,
+    batches: ChunkSizer,
     ids: Sequence[str],
     cloud: Cloud,
     now: float = NOON,
     *,
     concurrency: int = 4,
     dice: random.Random | None = None,
-) -> Outcome:
+) -> PollOutcome:
     """One poll, as a caller does it: answers come in any order, or in that of the requests if there are no dice."""
     plan = batches.poll(ids, now)
-    outcome = Outcome(plan)
+    outcome = PollOutcome(plan)
     under_way: list[Sequence[str]] = []
     while True:
         while len(under_way) < concurrency and (chunk := plan.next()) is not None:
@@ -100,11 +100,11 @@ def poll(
             plan.refused(chunk, WORDS)
         elif not cloud.unreadable.isdisjoint(chunk):
             if not plan.unreadable(chunk, "invalid") or len(chunk) == 1:
-                outcome.unread += chunk
+                outcome.unreadable += chunk
         else:
             unclear = cloud.unclear(chunk)
             outcome.accepted += [each for each in chunk if each not in unclear]
-            outcome.unread += unclear
+            outcome.unreadable += unclear
             plan.accepted(chunk, unclear)
 
 
@@ -114,7 +114,7 @@ def extra(chunk_size: int) -> float:
 
 
 def check(
-    outcome: Outcome, ids: Sequence[str], cloud: Cloud, *, fresh: int, size: int, chunk_size: int
+    outcome: PollOutcome, ids: Sequence[str], cloud: Cloud, *, fresh: int, size: int, chunk_size: int
 ) -> None:
     """The laws that hold for any poll, which began with chunks of `size` and `fresh` ids that nobody had refused."""
     plan = outcome.plan
@@ -162,7 +162,7 @@ def test_every_id_ends_in_one_way_at_a_bounded_cost(
     dice: random.Random,
 ) -> None:
     """Whatever the cloud takes, refuses and forgets to answer from poll to poll, in whatever order."""
-    batches = Batches(chunk_size)
+    batches = ChunkSizer(chunk_size)
     now = NOON
     for limit, poisoned, failing, everything in weathers:
         ids = [name for name in names(count) if dice.random() < 0.9]
@@ -193,7 +193,7 @@ def test_all_but_the_poison_are_accepted_in_the_end(
     ids = names(count)
     poison = set(data.draw(st.lists(st.sampled_from(ids), max_size=min(count - 1, 6))))
     cloud = Cloud(limit, poison)
-    batches = Batches(chunk_size)
+    batches = ChunkSizer(chunk_size)
     for number in range(58):
         outcome = poll(batches, ids, cloud, NOON + number * MINUTE, concurrency=concurrency, dice=dice)
     assert set(outcome.accepted) == set(ids) - poison
@@ -213,7 +213,7 @@ def test_an_unknown_limit_and_a_poison_id_at_once(poison: int, concurrency: int,
     """500 ids, chunks of 50, a cloud that takes 30 and dislikes one id: found in one poll, exact after seven."""
     ids = names(500)
     cloud = Cloud(30, {ids[poison]})
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     for number in range(1, 151):
         now = NOON + number * MINUTE
         outcome = poll(batches, ids, cloud, now, concurrency=concurrency, dice=dice)
@@ -239,7 +239,7 @@ def test_a_cloud_that_takes_everything_gets_full_chunks(
 ) -> None:
     """No request more than needed, each id once, in every poll."""
     ids = names(count)
-    batches = Batches(chunk_size)
+    batches = ChunkSizer(chunk_size)
     for number in range(2 * RETRIED):
         outcome = poll(batches, ids, Cloud(), NOON + number, concurrency=concurrency, dice=dice)
         assert [each for chunk in outcome.sent for each in chunk] == ids
@@ -258,7 +258,7 @@ def test_a_project_that_is_refused_whole_is_hopeless(
 ) -> None:
     """A few requests a poll, nobody singled out, and nothing believed about sizes."""
     ids = names(count)
-    batches = Batches(chunk_size)
+    batches = ChunkSizer(chunk_size)
     for number in range(3):
         poll(batches, ids, Cloud(limit), NOON, dice=dice)
         learnt = batches.limit
@@ -274,7 +274,7 @@ def test_a_project_that_is_refused_whole_is_hopeless(
 def test_poison_first_and_last_does_not_make_a_project_hopeless_for_good():
     """The two ids that were tried may be the only bad ones: the next poll tries others."""
     ids = names(200)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     cloud = Cloud(poison={ids[0], ids[-1]})
     assert poll(batches, ids, cloud).plan.hopeless
     second = poll(batches, ids, cloud)
@@ -284,7 +284,7 @@ def test_poison_first_and_last_does_not_make_a_project_hopeless_for_good():
 
 def test_different_refusals_do_not_make_a_project_hopeless():
     """Two ids refused alone for different reasons are two bad ids until a third repeats one of the reasons."""
-    plan = Batches(1).poll(["a", "b", "c"], NOON)
+    plan = ChunkSizer(1).poll(["a", "b", "c"], NOON)
     for words in ("gone", "forbidden"):
         chunk = plan.next()
         assert chunk
@@ -300,7 +300,7 @@ def test_different_refusals_do_not_make_a_project_hopeless():
 def test_a_poison_id_does_not_lower_the_limit():
     """A refused chunk with a bad id in it says nothing about size, also where the limit is known."""
     ids = names(300)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     poll(batches, ids, Cloud(poison={"p123"}))
     assert batches.limit == Limit(50, 51, 50)
     for _ in range(10):
@@ -312,7 +312,7 @@ def test_a_poison_id_does_not_lower_the_limit():
 
 def test_a_chunk_whose_parts_fail_does_not_lower_the_limit():
     """What was not answered proves nothing."""
-    batches = Batches(4)
+    batches = ChunkSizer(4)
     plan = batches.poll(names(8), NOON)
     chunk = plan.next()
     assert chunk
@@ -332,7 +332,7 @@ def test_a_chunk_whose_parts_fail_does_not_lower_the_limit():
 def test_the_limit_is_bisected_one_probe_a_poll():
     """The way from 50 to 30, by the greatest chunk of each poll and what was known after it."""
     ids = names(500)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     path = []
     for number in range(7):
         outcome = poll(batches, ids, Cloud(30), NOON + number * MINUTE)
@@ -350,7 +350,7 @@ def test_the_limit_is_bisected_one_probe_a_poll():
 
 def test_a_known_limit_is_tried_upward_now_and_then():
     """Once in so many polls one chunk is one id longer, which costs one request."""
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     for _ in range(6):
         poll(batches, names(500), Cloud(30))
     larger = [max(poll(batches, names(500), Cloud(30)).sizes) == 31 for _ in range(3 * RETRIED)]
@@ -360,7 +360,7 @@ def test_a_known_limit_is_tried_upward_now_and_then():
 def test_a_cloud_that_takes_less_is_followed():
     """A size that was good before is given up when it proves too large, in the first poll, with all ids accepted."""
     ids = names(500)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     for _ in range(3):
         poll(batches, ids, Cloud())
     for limit in (30, 11, 1):
@@ -374,7 +374,7 @@ def test_a_cloud_that_takes_less_is_followed():
 
 def test_a_cloud_that_takes_more_is_found_again():
     ids = names(500)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     for limit in (1, 12, 37, 100):
         for _ in range(RETRIED + 8):
             outcome = poll(batches, ids, Cloud(limit))
@@ -386,7 +386,7 @@ def test_poison_in_different_chunks_costs_only_itself():
     """Two bad ids in different chunks are singled out in one poll, and left out of the next."""
     ids = names(500)
     cloud = Cloud(poison={"p60", "p444"})
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     first = poll(batches, ids, cloud)
     assert set(first.plan.refused_ids) == cloud.poison
     assert set(first.accepted) == set(ids) - cloud.poison
@@ -399,7 +399,7 @@ def test_more_poison_than_one_poll_can_afford_is_found_in_several():
     """The ids that were not reached are told as unasked, and each poll gets further."""
     ids = names(500)
     cloud = Cloud(poison=set(ids[::25]))
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     unasked = []
     for number in range(20):
         outcome = poll(batches, ids, cloud, NOON + number * MINUTE)
@@ -413,7 +413,7 @@ def test_a_refused_id_is_asked_about_again_alone_and_rarely():
     """After an hour, then after twice as long, up to a day; it returns to the batches when it is accepted."""
     ids = names(100)
     cloud = Cloud(poison={"p42"})
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     minute = 60
     alone = []
     for number in range(0, 3 * 24 * minute, 10):
@@ -432,7 +432,7 @@ def test_a_refused_id_is_asked_about_again_alone_and_rarely():
 def test_asking_again_costs_at_most_two_requests_a_poll():
     """However many are due, those that are due longest first; the others stay skipped."""
     ids = names(200)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     for number, name in enumerate(("p9", "p3", "p77")):
         poll(batches, ids, Cloud(poison={name}), NOON + number)
     later = NOON + LONGEST_WAIT
@@ -445,7 +445,7 @@ def test_asking_again_costs_at_most_two_requests_a_poll():
 
 def test_the_only_id_of_a_poll_is_not_singled_out():
     """Refused alone, with nothing else accepted, it says as much about the project as about itself."""
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     outcome = poll(batches, ["a"], Cloud(poison={"a"}))
     assert outcome.plan.hopeless
     assert outcome.plan.unasked == ("a",)
@@ -474,7 +474,7 @@ def test_unreadable_id_is_singled_out_by_the_second_poll(
     """From the third on all others are accepted at one request more; it is accepted in the poll after it is readable."""
     ids = names(count)
     quiet = {name for name in ids if dice.random() < silent}
-    batches = Batches(chunk_size)
+    batches = ChunkSizer(chunk_size)
     for _ in range(10):
         poll(batches, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
     bad = {dice.choice(ids)}
@@ -505,7 +505,7 @@ def test_unreadable_id_is_singled_out_by_the_second_poll(
 def test_unreadable_ids_are_polled_alone_in_turn_and_in_refreshes_only():
     """Two a refresh whatever there are; refused ones that are due come in addition."""
     ids = names(100)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     poll(batches, ids, Cloud(poison={"p1"}))
     cloud = Cloud(unreadable={"p9", "p3", "p77"}, poison={"p1"})
     for number in range(4):
@@ -524,14 +524,14 @@ def test_unreadable_ids_are_polled_alone_in_turn_and_in_refreshes_only():
 def test_answer_that_is_unreadable_once_is_a_failure():
     """What is read in between makes it the first time again."""
     ids = names(10)
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     for _ in range(3):
         assert not poll(batches, ids, Cloud(unreadable={"p3"})).plan.refused_ids
         assert poll(batches, ids, Cloud()).sent == [tuple(ids)]
 
 
 def test_cloud_whose_answers_are_all_unreadable_singles_out_no_id():
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     ids = names(200)
     for number in range(4):
         outcome = poll(batches, ids, Cloud(unreadable=set(ids)))
@@ -541,15 +541,15 @@ def test_cloud_whose_answers_are_all_unreadable_singles_out_no_id():
 
 
 def test_refused_ids_are_remembered_within_a_bound():
-    batches = Batches(50)
+    batches = ChunkSizer(50)
     for number in range(KEPT + 5):
-        batches.single_out(f"p{number}", NOON)
+        batches.quarantine(f"p{number}", NOON)
     assert len(batches.refusals) == KEPT
     assert "p0" not in batches.refusals
 
 
 def test_an_id_given_twice_is_asked_about_once():
-    assert poll(Batches(50), ["a", "b", "a"], Cloud()).sent == [("a", "b")]
+    assert poll(ChunkSizer(50), ["a", "b", "a"], Cloud()).sent == [("a", "b")]
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,20 @@ import msgspec
 import pytest
 
 from exporter.app.bootstrap import assemble
-from exporter.client.api_client import Answer, Api, ApiError
-from exporter.core.failures import Fault, Kind
+from exporter.client.api_client import ApiClient, ApiError, ApiResponse
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.model import Pipeline, Run, Status
-from exporter.polling.follow_ups import Looks
-from exporter.polling.reporter import FAILURES, Report
-from exporter.providers.protocol import Call, Detail, Place, Provider, Runs
+from exporter.polling.follow_ups import FollowUps
+from exporter.polling.reporter import FAILURES, PollReporter
+from exporter.providers.protocol import ApiRequest, PageCursor, Provider, RunDetail, RunRows
 from exporter.settings.settings import Metrics
-from exporter.simulator import CodeArts, Mischief, Story, World, running
+from exporter.simulator import CodeArts, InjectedFault, Scenario, World, running
 from exporter.simulator import Status as Fate
-from exporter.state.codec import Past
+from exporter.state.codec import RetiredPipelines
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.ledger import APART
 from exporter.tracking.ledger.rules import DAY, HOUR, WEEK
-from exporter.tracking.project import Board, View
+from exporter.tracking.project import ProjectTracker, View
 from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, shown
@@ -66,7 +66,7 @@ class Clouded:
         """What details are told by the id that is asked for; None if they cannot be read."""
         self.unreadable: set[str] = set()
         """The ids of runs whose rows cannot be read."""
-        self.faults: dict[tuple[str, str], Fault] = {}
+        self.failures: dict[tuple[str, str], RequestFailure] = {}
         """Why an operation on a pipeline fails."""
         self.failing_from = 0
         """The row from which on lists fail."""
@@ -78,22 +78,22 @@ class Clouded:
         self.asked: list[str] = []
         """What was asked, in words."""
         self.under_way = self.most_under_way = 0
-        self._readings: list[Runs | Detail] = []
+        self._readings: list[RunRows | RunDetail] = []
 
-    def runs(self, pipeline: str, place: Place, limit: int) -> Call:
+    def runs(self, pipeline: str, place: PageCursor, limit: int) -> ApiRequest:
         window = (("offset", str(place.rows)), ("limit", str(limit)))
-        return Call(operation=LIST, method="POST", path=pipeline, query=window)
+        return ApiRequest(operation=LIST, method="POST", path=pipeline, query=window)
 
-    def detail(self, pipeline: str, run: str) -> Call:
-        return Call(operation=DETAIL, method="GET", path=pipeline, query=(("run", run),))
+    def detail(self, pipeline: str, run: str) -> ApiRequest:
+        return ApiRequest(operation=DETAIL, method="GET", path=pipeline, query=(("run", run),))
 
-    def read_runs(self, body: bytes, _: str, __: float, ___: Mapping[str, str]) -> Runs:
-        return cast("Runs", self._readings[int(body)])
+    def read_runs(self, body: bytes, _: str, __: float, ___: Mapping[str, str]) -> RunRows:
+        return cast("RunRows", self._readings[int(body)])
 
-    def read_detail(self, body: bytes, _: str, __: float) -> Detail:
-        return cast("Detail", self._readings[int(body)])
+    def read_detail(self, body: bytes, _: str, __: float) -> RunDetail:
+        return cast("RunDetail", self._readings[int(body)])
 
-    async def send(self, call: Call) -> Answer:
+    async def send(self, call: ApiRequest) -> ApiResponse:
         query = dict(call.query)
         words = (
             f"runs of {call.path} from {query['offset']}: {query['limit']}"
@@ -105,23 +105,23 @@ class Clouded:
         self.most_under_way = max(self.most_under_way, self.under_way)
         await self._clock.sleep(self.seconds)
         self.under_way -= 1
-        fault = self.faults.get((call.operation, call.path))
-        if fault is not None and int(query.get("offset", 0)) >= self.failing_from:
-            raise ApiError(call.operation, fault)
+        failure = self.failures.get((call.operation, call.path))
+        if failure is not None and int(query.get("offset", 0)) >= self.failing_from:
+            raise ApiError(call.operation, failure)
         self._readings.append(self._detail(**query) if "run" in query else self._list(call.path, **query))
         body = str(len(self._readings) - 1).encode()
-        return Answer(body=body, now=self._clock.now, asked=self._clock.now, code="200")
+        return ApiResponse(body=body, now=self._clock.now, asked=self._clock.now, code="200")
 
-    def _detail(self, run: str) -> Detail:
+    def _detail(self, run: str) -> RunDetail:
         found = self.details[run]
-        return Detail(run=found, rejected=[] if found else [("unreadable", "the details")])
+        return RunDetail(run=found, rejected=[] if found else [("unreadable", "the details")])
 
-    def _list(self, pipeline: str, offset: str, limit: str) -> Runs:
+    def _list(self, pipeline: str, offset: str, limit: str) -> RunRows:
         first = int(offset) if self.heeds_offset else 0
         rows = self.histories.get(pipeline, ())[first : first + min(int(limit), self.page)]
         told = [one for one in rows if one.id not in self.unreadable]
         rejected = [("unreadable", "a row")] * (len(rows) - len(told))
-        return Runs(rows=len(rows), runs=told, unread=len(rejected), rejected=rejected)
+        return RunRows(rows=len(rows), runs=told, unreadable=len(rejected), rejected=rejected)
 
 
 class Desk:
@@ -130,26 +130,26 @@ class Desk:
     def __init__(self, *ids: str, details: str = "none", concurrency: int = 1) -> None:
         self.clock = FakeClock(NOON + 100_000)
         self.cloud = Clouded(self.clock)
-        self.board = Board(
+        self.tracker = ProjectTracker(
             [Pipeline("codearts", "payments", identity, identity) for identity in ids or ("p",)],
             Metrics.model_validate({"details": details}),
-            Past(),
+            RetiredPipelines(),
             provider="codearts",
             project="payments",
             interval=60.0,
             started=self.clock.now,
         )
-        report = self.report = Report("payments", "codearts", Telemetry())
-        provider, api = cast("Provider", self.cloud), cast("Api", self.cloud)
-        self.looks = Looks(provider, api, self.board, report, self.clock, concurrency=concurrency)
+        report = self.report = PollReporter("payments", "codearts", Telemetry())
+        provider, api = cast("Provider", self.cloud), cast("ApiClient", self.cloud)
+        self.looks = FollowUps(provider, api, self.tracker, report, self.clock, concurrency=concurrency)
 
     def sees(self, *answers: Run | None, pipeline: str = "p") -> None:
         """Answers about a pipeline, fifteen seconds apart."""
         for answer in answers:
             self.clock.now += 15
             runs = {} if answer is None else {pipeline: answer}
-            self.board.answered([pipeline], runs, asked=self.clock.now, now=self.clock.now)
-            self.board.saved(self.board.unsaved())
+            self.tracker.answered([pipeline], runs, asked=self.clock.now, now=self.clock.now)
+            self.tracker.saved(self.tracker.unsaved())
 
     def waits(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -158,29 +158,31 @@ class Desk:
         """Take looks for so long; returns what was asked."""
         self.cloud.asked = []
         deadline = self.clock.now + seconds
-        assert asyncio.run(self.looks.take(deadline, runs=runs)) is bool(self.cloud.asked)
-        self.report.missed(self.board.saved(self.board.unsaved()))
+        assert asyncio.run(self.looks.run(deadline, runs=runs)) is bool(self.cloud.asked)
+        self.report.missed(self.tracker.saved(self.tracker.unsaved()))
         return self.cloud.asked
 
-    def fails(self, operation: str, *pipelines: str, kind: Kind = Kind.TRANSIENT) -> None:
+    def fails(self, operation: str, *pipelines: str, kind: FailureKind = FailureKind.TRANSIENT) -> None:
         """An operation fails for these pipelines, or for none any more."""
-        self.cloud.faults = {key: fault for key, fault in self.cloud.faults.items() if key[0] != operation}
-        fault = Fault(kind=kind, code="503", message="not now")
-        self.cloud.faults |= {(operation, pipeline): fault for pipeline in pipelines}
+        self.cloud.failures = {
+            key: failure for key, failure in self.cloud.failures.items() if key[0] != operation
+        }
+        failure = RequestFailure(kind=kind, code="503", message="not now")
+        self.cloud.failures |= {(operation, pipeline): failure for pipeline in pipelines}
 
     def view(self, pipeline: str = "p") -> View:
-        return next(view for view in self.board.views() if view.pipeline.id == pipeline)
+        return next(view for view in self.tracker.views() if view.pipeline.id == pipeline)
 
     def counts(self, pipeline: str = "p") -> dict[str, int]:
         """What the counters say, of those that are not 0."""
-        tally = self.view(pipeline).tally
-        assert tally is not None
-        found = {status.value: count for status, count in tally.runs.items()}
-        return {name: count for name, count in {**found, "missed": tally.missed}.items() if count}
+        counters = self.view(pipeline).counters
+        assert counters is not None
+        found = {status.value: count for status, count in counters.runs.items()}
+        return {name: count for name, count in {**found, "missed": counters.missed}.items() if count}
 
     @property
     def unresolved(self) -> int:
-        return self.board.unresolved
+        return self.tracker.unresolved
 
 
 def test_nothing_is_asked_when_nothing_is_unknown():
@@ -419,7 +421,7 @@ def test_one_that_the_list_does_not_tell_is_asked_about_beside_it():
 def test_a_hidden_run_that_is_refused_is_missed(caplog):
     """Nobody can learn its end any more; that is told."""
     desk = hides()
-    desk.fails(DETAIL, "p", kind=Kind.CONTENT)
+    desk.fails(DETAIL, "p", kind=FailureKind.CONTENT)
     assert desk.takes() == ["run-2"]
     assert (desk.counts(), desk.unresolved) == ({"missed": 1}, 0)
     assert caplog.messages == ["runs of pipeline p are missed, 1 of them: the provider no longer knows it"]
@@ -427,7 +429,7 @@ def test_a_hidden_run_that_is_refused_is_missed(caplog):
     assert desk.takes() == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.CONTENT])
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.CONTENT])
 def test_another_failure_says_nothing_of_a_hidden_run(kind):
     """It is asked about again, later."""
     desk = hides()
@@ -475,7 +477,9 @@ def test_a_list_that_fails_is_asked_for_ever_more_rarely():
     assert (desk.counts(), desk.unresolved) == ({"success": 2}, 0)
 
 
-@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.PROJECT, Kind.CONTENT, Kind.UNREADABLE])
+@pytest.mark.parametrize(
+    "kind", [FailureKind.TRANSIENT, FailureKind.PROJECT, FailureKind.CONTENT, FailureKind.UNREADABLE]
+)
 def test_a_list_that_fails_costs_only_itself(kind):
     """Other pipelines' lists, hidden runs and details are asked for all the same."""
     desk = Desk("p", "q", "r", details="jobs")
@@ -498,7 +502,7 @@ def test_a_list_that_fails_costs_only_itself(kind):
     assert desk.counts("r") == {"success": 1}
 
 
-@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.CONTENT])
+@pytest.mark.parametrize("kind", [FailureKind.TRANSIENT, FailureKind.CONTENT])
 def test_what_the_first_pages_told_is_taken_also_if_a_later_one_fails(kind):
     """The rest is open, and asked for again."""
     desk = Desk()
@@ -518,14 +522,14 @@ def test_what_a_list_could_not_tell_for_a_day_is_missed(caplog):
     """With one line of why; what is known keeps its counts, and the list is asked no more."""
     desk = Desk()
     desk.sees(run(1), run(3))
-    began = desk.clock.now
-    desk.fails(LIST, "p", kind=Kind.CONTENT)
+    epoch_start = desk.clock.now
+    desk.fails(LIST, "p", kind=FailureKind.CONTENT)
     while desk.unresolved:
         desk.waits(300)
         desk.sees(run(3))
         desk.takes()
-        assert desk.clock.now < began + 2 * DAY
-    assert DAY <= desk.clock.now - began < DAY + 1800
+        assert desk.clock.now < epoch_start + 2 * DAY
+    assert DAY <= desk.clock.now - epoch_start < DAY + 1800
     assert desk.counts() == {"success": 1, "missed": 1}
     assert caplog.messages == [
         "runs of pipeline p are missed, 1 of them: the run list could not be read for a day"
@@ -534,7 +538,7 @@ def test_what_a_list_could_not_tell_for_a_day_is_missed(caplog):
     assert desk.takes() == []
 
 
-@pytest.mark.parametrize("kind", [Kind.CREDENTIALS, Kind.THROTTLED])
+@pytest.mark.parametrize("kind", [FailureKind.CREDENTIALS, FailureKind.THROTTLED])
 def test_a_failure_that_everything_would_meet_ends_the_looks(kind):
     """One request tells it; the rest is due as before."""
     desk = hides("p", "q", "r", details="jobs")
@@ -546,7 +550,7 @@ def test_a_failure_that_everything_would_meet_ends_the_looks(kind):
 
 
 @pytest.mark.parametrize("operation", [LIST, DETAIL])
-@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.PROJECT, Kind.UNREADABLE])
+@pytest.mark.parametrize("kind", [FailureKind.TRANSIENT, FailureKind.PROJECT, FailureKind.UNREADABLE])
 def test_failures_here_and_there_end_no_looks(operation, kind):
     """What fails for one pipeline may be answered for the next."""
     ids = [f"p{number}" for number in range(12)]
@@ -589,7 +593,7 @@ def test_details_that_were_refused_are_not_asked_for_again():
     desk.sees(run(1))
     desk.sees(run(1), pipeline="q")
     desk.cloud.details["run-1"] = run(1)
-    desk.fails(DETAIL, "p", kind=Kind.CONTENT)
+    desk.fails(DETAIL, "p", kind=FailureKind.CONTENT)
     assert desk.takes() == ["run-1", "run-1"]
     desk.waits(HOUR)
     assert desk.takes() == []
@@ -658,7 +662,7 @@ def test_no_more_looks_are_under_way_than_requests_may_be():
 class Stage:
     """A story, the cloud that tells it, and an exporter; one clock."""
 
-    def __init__(self, cloud: Cloud, story: Story, clock: FakeClock) -> None:
+    def __init__(self, cloud: Cloud, story: Scenario, clock: FakeClock) -> None:
         self.cloud = cloud
         self.story = story
         self.clock = clock
@@ -695,7 +699,7 @@ class Stage:
 def stage() -> Iterator[Stage]:
     world = World(pipelines=2)
     clock = FakeClock(world.start + 1000.0)
-    story = Story(world)
+    story = Scenario(world)
     codearts = CodeArts(world, clock=clock.time, runs=story)
     with running(codearts.app) as url:
         yield Stage(Cloud(codearts, url), story, clock)
@@ -772,12 +776,12 @@ def test_a_run_list_that_is_down_shows_in_its_own_numbers_only(stage):
         async with stage.exporter() as (poller, page):
             stage.runs(1)
             await poller.tick()
-            stage.cloud.codearts.mischief = Mischief.SERVER_ERROR
-            stage.cloud.codearts.mischief_only = LIST
+            stage.cloud.codearts.injected_fault = InjectedFault.SERVER_ERROR
+            stage.cloud.codearts.injected_fault_operation = LIST
             stage.runs(3)
             await poller.tick()
             first = page()
-            stage.cloud.codearts.mischief = None
+            stage.cloud.codearts.injected_fault = None
             for _ in range(3):
                 stage.clock.now += 60
                 await poller.tick()
@@ -792,7 +796,7 @@ def test_a_run_list_that_is_down_shows_in_its_own_numbers_only(stage):
     assert last.value("pipeline_exporter_runs_unresolved") == 0
 
 
-@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.PROJECT, Kind.UNREADABLE])
+@pytest.mark.parametrize("kind", [FailureKind.TRANSIENT, FailureKind.PROJECT, FailureKind.UNREADABLE])
 def test_lists_that_fail_for_many_cost_only_themselves(kind):
     """Where the run list is refused or broken as a whole, details are asked for all the same."""
     ids = [f"p{number}" for number in range(10)]

@@ -6,37 +6,37 @@ import pytest
 
 from exporter.core.model import LABEL_LENGTH, Pipeline
 from exporter.core.shard import Shard
-from exporter.polling.membership import ABSENCES, AGREEING, Claims, Membership, no_member
+from exporter.polling.membership import ABSENCES, AGREEING, Membership, OwnershipRegistry, membership_hint
 from tests.drivers.support import config, project
 
 DISCOVERS: dict[str, Any] = {"pipelines": [], "discover": {}}
-NO_MEMBER = no_member(config().projects[0])
+NO_MEMBER = membership_hint(config().projects[0])
 
 
 def members(**changes: Any) -> Membership:
     """The pipelines of a single project."""
-    return Membership(config(project(**changes)).projects[0], 0, Claims())
+    return Membership(config(project(**changes)).projects[0], 0, OwnershipRegistry())
 
 
 def limited(limit: int, **changes: Any) -> Membership:
     """The pipelines of a single project, of which so many are watched."""
-    return Membership(config(project(**changes)).projects[0], 0, Claims(), limit=limit)
+    return Membership(config(project(**changes)).projects[0], 0, OwnershipRegistry(), limit=limit)
 
 
 def two(
     first: dict[str, Any], second: dict[str, Any], shard: Shard | None = None
 ) -> tuple[Membership, Membership]:
     """The pipelines of two projects of one configuration."""
-    claims = Claims()
+    registry = OwnershipRegistry()
     projects = config(project(name="payments", **first), project(name="mobile", **second)).projects
-    one, other = (Membership(section, place, claims, shard) for place, section in enumerate(projects))
+    one, other = (Membership(section, place, registry, shard) for place, section in enumerate(projects))
     return one, other
 
 
 def shards(total: int, **changes: Any) -> list[Membership]:
     """What each shard has of a single project."""
     section = config(project(**changes)).projects[0]
-    return [Membership(section, 0, Claims(), Shard(index, total)) for index in range(total)]
+    return [Membership(section, 0, OwnershipRegistry(), Shard(index, total)) for index in range(total)]
 
 
 def names(membership: Membership) -> dict[str, str]:
@@ -186,9 +186,9 @@ def test_a_doubt_tells_its_likely_cause():
     membership = members(**DISCOVERS)
     membership.listed(many(9))
     assert membership.listed({}) == NO_MEMBER
-    doubt = membership.listed(many(4))
-    assert "4 pipelines after 9" in doubt
-    assert "permission" in doubt
+    mark_unverified = membership.listed(many(4))
+    assert "4 pipelines after 9" in mark_unverified
+    assert "permission" in mark_unverified
 
 
 def test_half_is_believed():
@@ -226,7 +226,9 @@ def test_a_project_that_is_empty_is_so_for_good_once_believed():
     membership = members(**DISCOVERS)
     membership.listed(many(1))
     doubts = [membership.listed({}) for _ in range(10)]
-    assert [bool(doubt) for doubt in doubts] == [True] * (AGREEING - 1) + [False] * (11 - AGREEING)
+    assert [bool(mark_unverified) for mark_unverified in doubts] == [True] * (AGREEING - 1) + [False] * (
+        11 - AGREEING
+    )
     assert names(membership) == {}
 
 
@@ -513,7 +515,7 @@ def test_a_pipeline_of_two_projects_has_one_owner_in_all_shards():
 
 def test_a_listing_that_shrank_across_a_restart_is_doubted():
     """What was watched before the start is evidence too."""
-    membership = Membership(config(project(pipelines=[])).projects[0], 0, Claims())
+    membership = Membership(config(project(pipelines=[])).projects[0], 0, OwnershipRegistry())
     names = {f"{number:032x}": f"name {number}" for number in range(100)}
     membership.recall(names)
     assert membership.listed(dict(list(names.items())[:1]))
@@ -570,8 +572,8 @@ def test_each_shard_has_its_own_limit():
     found = many(1000)
     watched: set[str] = set()
     for index in range(4):
-        whole = Membership(section, 0, Claims(), Shard(index, 4))
-        part = Membership(section, 0, Claims(), Shard(index, 4), limit=100)
+        whole = Membership(section, 0, OwnershipRegistry(), Shard(index, 4))
+        part = Membership(section, 0, OwnershipRegistry(), Shard(index, 4), limit=100)
         whole.listed(found)
         part.listed(found)
         assert sorted(names(part)) == sorted(names(whole))[:100]

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from exporter.app.bootstrap import assemble
-from exporter.simulator import CodeArts, Mischief, World, running
-from exporter.state.sqlite import Store
+from exporter.simulator import CodeArts, InjectedFault, World, running
+from exporter.state.sqlite import SqliteStore
 from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, project, shown
@@ -168,7 +168,7 @@ def test_an_active_interval_above_the_interval_counts_as_the_interval(quiet_clou
 def test_a_project_that_refuses_is_not_hammered(quiet_cloud):
     """A refusal that every chunk would meet ends the poll after one request, and all pipelines are down."""
     cloud = quiet_cloud
-    cloud.codearts.mischief = Mischief.DENIED
+    cloud.codearts.injected_fault = InjectedFault.DENIED
 
     async def poll():
         async with exporter_on(config(cloud.project(), poll={"chunk_size": 1}), FastClock()) as exporter:
@@ -185,7 +185,7 @@ def test_a_project_that_refuses_is_not_hammered(quiet_cloud):
 def test_a_cloud_that_is_down_is_given_up_soon(quiet_cloud):
     """Three chunks in a row, each tried three times; then the rest of the poll is left."""
     cloud = quiet_cloud
-    cloud.codearts.mischief = Mischief.SERVER_ERROR
+    cloud.codearts.injected_fault = InjectedFault.SERVER_ERROR
 
     async def poll():
         async with exporter_on(config(cloud.project(), poll={"chunk_size": 1}), FastClock()) as exporter:
@@ -226,9 +226,9 @@ def test_project_up_stays_down_until_a_refresh_works(quiet_cloud):
         async with exporter_on(config(cloud.project()), clock) as exporter:
             start = clock.now
             ups = []
-            for second, mischief in ((0, None), (15, Mischief.EMPTY), (30, None), (60, None)):
+            for second, injected_fault in ((0, None), (15, InjectedFault.EMPTY), (30, None), (60, None)):
                 clock.now = start + second
-                cloud.codearts.mischief = mischief
+                cloud.codearts.injected_fault = injected_fault
                 await exporter.pollers[0].tick()
                 page = samples(exporter)
                 ups.append(page.value("pipeline_exporter_project_up"))
@@ -277,7 +277,7 @@ def test_ticks_due_during_follow_ups_run_in_a_loop(cloud, monkeypatch):
                 await asyncio.sleep(0)
                 return False
 
-            monkeypatch.setattr(poller._looks, "take", backlog)
+            monkeypatch.setattr(poller._follow_ups, "take", backlog)
             limit = sys.getrecursionlimit()
             sys.setrecursionlimit(200)
             try:
@@ -392,7 +392,7 @@ def test_what_could_not_be_saved_is_on_no_page(quiet_cloud, tmp_path):
     cloud = quiet_cloud
     clock = FastClock(cloud.codearts.clock())
     path, aside = tmp_path / "state.db", tmp_path / "aside.db"
-    store, stored = Store.open(path, clock.now)
+    store, stored = SqliteStore.open(path, clock.now)
 
     def all_end():
         cloud.codearts.rewrite = lambda records: [{**record, "status": "COMPLETED"} for record in records]
@@ -410,7 +410,7 @@ def test_what_could_not_be_saved_is_on_no_page(quiet_cloud, tmp_path):
             pages.append(samples(exporter))
             clock.now += 60
         await exporter.pollers[0].close()
-        await exporter.archive.close()
+        await exporter.repository.close()
         return pages
 
     pages = asyncio.run(poll())

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
 from exporter.providers.codearts import ENDPOINTS
 from exporter.providers.codearts.records import decode
 from exporter.providers.decoding import too_complex
-from exporter.providers.protocol import Batching
-from exporter.providers.registry import Batch, connect
+from exporter.providers.protocol import SupportsBatchQuery
+from exporter.providers.registry import LatestRuns, connect
 from exporter.settings.settings import Config
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
 
@@ -28,14 +28,14 @@ START, END = 1_677_919_688, 1_677_919_811
 LOCAL = {"start_time": "2023-03-04 16:48:09", "end_time": "2023-03-04 16:50:11"}
 
 
-def provider(**changes: Any) -> Batching:
+def provider(**changes: Any) -> SupportsBatchQuery:
     spoken, _, _ = connect(config(project(**changes)).projects[0], {})
-    assert isinstance(spoken, Batching)
+    assert isinstance(spoken, SupportsBatchQuery)
     return spoken
 
 
 CODEARTS = provider()
-CALL = CODEARTS.batch([PIPELINE_ID])
+CALL = CODEARTS.batch_request([PIPELINE_ID])
 IDS = {f"{index:032x}" for index in range(100)}
 
 
@@ -62,15 +62,17 @@ def record(index: int = 0, **changes: Any) -> dict[str, Any]:
     }
 
 
-def read(*records: Any, to: Batching = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
+def read(*records: Any, to: SupportsBatchQuery = CODEARTS, asked: int = 100, now: float = NOW) -> LatestRuns:
     return read_bytes(json.dumps(records).encode(), to, asked, now)
 
 
-def read_bytes(body: bytes, to: Batching = CODEARTS, asked: int = 100, now: float = NOW) -> Batch:
+def read_bytes(
+    body: bytes, to: SupportsBatchQuery = CODEARTS, asked: int = 100, now: float = NOW
+) -> LatestRuns:
     return to.read_batch(body, [pipeline_id(index) for index in range(asked)], now)
 
 
-def run_of(to: Batching = CODEARTS, now: float = NOW, **changes: Any) -> Run:
+def run_of(to: SupportsBatchQuery = CODEARTS, now: float = NOW, **changes: Any) -> Run:
     """The run that is read out of a record alone in its answer."""
     batch = read(record(**changes), to=to, now=now)
     assert not batch.rejected
@@ -88,9 +90,9 @@ def stage_of(**changes: Any) -> Stage:
 
 def test_the_documented_answer_is_read_as_documented() -> None:
     """Byte for byte, its stage times taken eight hours ahead of the run's."""
-    assert CODEARTS.fault(CALL, 200, {}, SEED) is None
+    assert CODEARTS.failure(CALL, 200, {}, SEED) is None
     batch = CODEARTS.read_batch(SEED, [PIPELINE_ID], NOW)
-    assert (batch.rejected, batch.words, batch.misplaced) == ([], set(), "")
+    assert (batch.rejected, batch.words, batch.implausible_times) == ([], set(), "")
     run = batch.runs[PIPELINE_ID]
     assert run == Run(
         id="ad6b7f66283a45be9c1f82b06c831e59",
@@ -197,7 +199,7 @@ def test_a_spoilt_record_costs_no_other(
     if len({str(item.get("pipeline_id")) for item in records}) < count:
         return
     body = json.dumps(records).encode()
-    assert CODEARTS.fault(CALL, 200, {}, body) is None
+    assert CODEARTS.failure(CALL, 200, {}, body) is None
     batch = read(*records)
     for index in set(range(count)) - {victim}:
         assert batch.runs[pipeline_id(index)] == sound[pipeline_id(index)]
@@ -286,7 +288,7 @@ def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> No
     batch = read(spoilt(FULL, path, change, value))
     if path == ("status",) and batch.rejected:
         return  # see below: a state is read right or not at all
-    assert (batch.rejected, batch.untold, batch.incomplete) == ([], set(), False)
+    assert (batch.rejected, batch.unusable, batch.incomplete) == ([], set(), False)
     assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
 
 
@@ -389,13 +391,13 @@ def test_anomalous_records_are_remembered_like_others(monkeypatch: pytest.Monkey
     first = spoken.read_batch(json.dumps(records).encode(), ids, NOW)
     assert len(decoded) == 50
     assert ("status", "BEAMING") in first.words
-    assert first.misplaced
+    assert first.implausible_times
     same = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 60)
     records[2] = record(2, run_number=8)
     changed = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 120)
     assert len(decoded) == 51
     for batch in (same, changed):
-        assert (batch.words, batch.misplaced) == (first.words, first.misplaced)
+        assert (batch.words, batch.implausible_times) == (first.words, first.implausible_times)
     assert changed.runs[pipeline_id(2)].number == 8
 
 
@@ -408,20 +410,20 @@ def test_start_after_the_present_moment_is_judged_again() -> None:
     body = json.dumps([running]).encode()
     first, again = (spoken.read_batch(body, [pipeline_id(0)], now) for now in (start - 600, start + 600))
     assert [one.runs[pipeline_id(0)].stages[0].start for one in (first, again)] == [None, start]
-    assert [bool(one.misplaced) for one in (first, again)] == [True, False]
+    assert [bool(one.implausible_times) for one in (first, again)] == [True, False]
 
 
 @pytest.mark.parametrize("count", [2000, 2001])
 def test_records_are_counted_before_they_are_decoded(count: int) -> None:
     """Rejected ones too, of which the first messages are kept."""
     body = json.dumps([1] * count).encode()
-    fault = CODEARTS.fault(CALL, 200, {}, body)
+    failure = CODEARTS.failure(CALL, 200, {}, body)
     if count > 2000:
-        assert fault is not None
-        assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
-        assert "2001 records, more than the 2000 that are read" in fault.message
+        assert failure is not None
+        assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
+        assert "2001 records, more than the 2000 that are read" in failure.message
         return
-    assert fault is None
+    assert failure is None
     batch = read_bytes(body)
     assert (len(batch.rejected), batch.further_rejected) == (100, {"unreadable": 1900})
 
@@ -430,12 +432,12 @@ def test_large_honest_answers_are_read() -> None:
     """Fifty pipelines of fifty stages, and a thousand pipelines of ten."""
     for pipelines, count in ((50, 50), (1000, 10)):
         ids = [pipeline_id(index) for index in range(pipelines)]
-        call = provider().batch(ids)
+        call = provider().batch_request(ids)
         steps = [{**STAGE, "name": f"stage {place}", "sequence": place} for place in range(count)]
         body = json.dumps([record(index, stage_status_list=steps) for index in range(pipelines)]).encode()
         assert len(body) < 8 * 2**20
         assert too_complex(call, body) is None
-        assert provider().fault(call, 200, {}, body) is None
+        assert provider().failure(call, 200, {}, body) is None
         batch = provider().read_batch(body, ids, NOW)
         assert {len(run.stages) for run in batch.runs.values()} == {count}
         assert len(batch.runs) == pipelines
@@ -464,7 +466,7 @@ def test_the_order_of_an_answer_does_not_matter(order: list[int]) -> None:
 def test_spoilt_text_costs_at_most_its_record(spoil: Any) -> None:
     """Bytes that are no text, and text cut through a character, which no JSON encoder of ours would write."""
     body = spoil(json.dumps([record(0), record(1)])).encode("utf-8", "surrogateescape")
-    assert CODEARTS.fault(CALL, 200, {}, body) is None
+    assert CODEARTS.failure(CALL, 200, {}, body) is None
     batch = CODEARTS.read_batch(body, [pipeline_id(0), pipeline_id(1)], NOW)
     assert batch.runs[pipeline_id(1)] == read(record(1)).runs[pipeline_id(1)]
     assert len(batch.runs) + len(batch.rejected) == 2
@@ -692,8 +694,8 @@ def test_a_wrong_zone_costs_the_start_and_not_the_duration(zone: str) -> None:
     ]
     batch = read(record(stage_status_list=stages), to=provider(stage_time_zone=zone))
     assert [(stage.start, stage.duration) for stage in batch.runs[pipeline_id(0)].stages] == [(None, 122)] * 2
-    assert "'A'" in batch.misplaced
-    assert pipeline_id(0) in batch.misplaced
+    assert "'A'" in batch.implausible_times
+    assert pipeline_id(0) in batch.implausible_times
     assert not batch.rejected
 
 
@@ -704,14 +706,14 @@ def test_a_wrong_zone_costs_the_start_and_not_the_duration(zone: str) -> None:
 def test_a_minute_outside_the_run_is_allowed(start: str, kept: bool) -> None:
     batch = read(record(stage_status_list=[{"status": "FAILED", "start_time": f"2023-03-04 {start}"}]))
     assert (batch.runs[pipeline_id(0)].stages[0].start is not None) is kept
-    assert bool(batch.misplaced) is not kept
+    assert bool(batch.implausible_times) is not kept
 
 
 @pytest.mark.parametrize("start", [1677919688000 + 7_200_000, "1677926888000", "2023-03-04T18:48:08+08:00"])
 def test_a_time_that_needs_no_zone_accuses_none(start: object) -> None:
     batch = read(record(stage_status_list=[{"status": "FAILED", "start_time": start}]))
     assert batch.runs[pipeline_id(0)].stages[0].start == 1677926888
-    assert not batch.misplaced
+    assert not batch.implausible_times
 
 
 def test_a_run_under_way_ends_now_for_its_stages() -> None:
@@ -877,7 +879,7 @@ NAMELESS: list[dict[str, Any]] = [
 def test_a_pipeline_whose_record_cannot_be_used_is_untold(changes: dict[str, Any]) -> None:
     """It ran, we know not what: its absence among the runs proves nothing, that of others does."""
     batch = read(record(0, **changes), record(1))
-    assert (batch.untold, batch.incomplete) == ({pipeline_id(0)}, False)
+    assert (batch.unusable, batch.incomplete) == ({pipeline_id(0)}, False)
 
 
 @pytest.mark.parametrize(
@@ -896,14 +898,14 @@ def test_a_pipeline_whose_record_cannot_be_used_is_untold(changes: dict[str, Any
 def test_a_record_that_names_no_pipeline_leaves_all_untold(item: Any) -> None:
     """It may be of any pipeline, so that no absence proves anything."""
     batch = read(item, record(1))
-    assert (batch.untold, batch.incomplete) == (set(), True)
+    assert (batch.unusable, batch.incomplete) == (set(), True)
 
 
 @pytest.mark.parametrize("stranger", ["f" * 32, 12, ""])
 def test_a_pipeline_that_was_not_asked_for_is_not_untold(stranger: Any) -> None:
     """Another's record says nothing against the absence of those that were asked for."""
     batch = read(record(pipeline_id=stranger), record(1))
-    assert (batch.untold, batch.incomplete) == (set(), not stranger)
+    assert (batch.unusable, batch.incomplete) == (set(), not stranger)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -914,16 +916,16 @@ def test_a_twin_that_cannot_be_used_hides_no_run(changes: dict[str, Any], order:
     batch = read(*(twins[index] for index in order))
     assert batch.runs == {pipeline_id(0): run_of()}
     assert [reason for reason, _ in batch.rejected] == ["no_run_id"]
-    assert (batch.untold, batch.incomplete) == (set(), False)
+    assert (batch.unusable, batch.incomplete) == (set(), False)
 
 
 def test_twins_that_cannot_be_used_are_one_untold_pipeline() -> None:
     batch = read(record(**NAMELESS[0]), record(**NAMELESS[1]))
-    assert (batch.runs, batch.untold, len(batch.rejected)) == ({}, {pipeline_id(0)}, 2)
+    assert (batch.runs, batch.unusable, len(batch.rejected)) == ({}, {pipeline_id(0)}, 2)
 
 
 @pytest.mark.parametrize(
-    ("field", "incomplete", "untold"),
+    ("field", "incomplete", "unusable"),
     [
         ("pipeline_id", True, False),
         ("pipeline_run_id", False, True),
@@ -931,19 +933,19 @@ def test_twins_that_cannot_be_used_are_one_untold_pipeline() -> None:
         ("executor_name", False, False),
     ],
 )
-def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool, untold: bool) -> None:
+def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool, unusable: bool) -> None:
     """Only where the name of the pipeline itself is garbled does absence prove nothing of any."""
     body = (
         json.dumps([spoilt(record(), (field,), "replace", "GARBLED"), record(1)])
         .encode()
         .replace(b"GARBLED", b"\xc3\x28")
     )
-    assert CODEARTS.fault(CALL, 200, {}, body) is None
+    assert CODEARTS.failure(CALL, 200, {}, body) is None
     batch = read_bytes(body)
     assert batch.runs[pipeline_id(1)] == read(record(1)).runs[pipeline_id(1)]
     assert batch.incomplete is incomplete
-    assert (pipeline_id(0) in batch.runs) is not (incomplete or untold)
-    assert (pipeline_id(0) in batch.untold) is untold
+    assert (pipeline_id(0) in batch.runs) is not (incomplete or unusable)
+    assert (pipeline_id(0) in batch.unusable) is unusable
 
 
 @given(st.data(), fields, st.sampled_from(["null", "remove", "replace"]), json_values)
@@ -957,7 +959,7 @@ def test_no_pipeline_with_a_record_is_taken_for_one_without(
     batch = read(*records)
     for item in records:
         named = str(item.get("pipeline_id"))
-        assert named in batch.runs or named in batch.untold or batch.incomplete or named not in IDS
+        assert named in batch.runs or named in batch.unusable or batch.incomplete or named not in IDS
 
 
 def test_a_run_without_id_goes_by_its_number() -> None:
@@ -966,20 +968,20 @@ def test_a_run_without_id_goes_by_its_number() -> None:
 
 def test_nobody_ran() -> None:
     """Pipelines that were never executed are silently absent."""
-    assert CODEARTS.fault(CALL, 200, {}, b"[]") is None
-    assert read() == Batch()
+    assert CODEARTS.failure(CALL, 200, {}, b"[]") is None
+    assert read() == LatestRuns()
 
 
 # -- failures
 
 
-def told(status: int, body: Any, **headers: str) -> Fault:
+def told(status: int, body: Any, **headers: str) -> RequestFailure:
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    fault = CODEARTS.fault(
+    failure = CODEARTS.failure(
         CALL, status, {name.replace("_", "-"): text for name, text in headers.items()}, raw
     )
-    assert fault is not None
-    return fault
+    assert failure is not None
+    return failure
 
 
 SHAPES: dict[str, Callable[[str, str], dict[str, Any]]] = {
@@ -1007,93 +1009,95 @@ SHAPES: dict[str, Callable[[str, str], dict[str, Any]]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
     """Under 200 as under 400: an object with a code is a failure."""
-    fault = told(status, SHAPES[shape]("DEVPIPE.00011136", "项目ID和流水线不匹配"))
-    assert (fault.kind, fault.code) == (Kind.CONTENT, str(status))
-    assert (fault.error_code, fault.message) == ("DEVPIPE.00011136", "项目ID和流水线不匹配")
+    failure = told(status, SHAPES[shape]("DEVPIPE.00011136", "项目ID和流水线不匹配"))
+    assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
+    assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "项目ID和流水线不匹配")
 
 
 def test_a_code_may_be_a_number() -> None:
     body = {"error": {"code": 401, "message": "The username or password is wrong.", "title": "Unauthorized"}}
-    fault = told(401, body)
-    assert (fault.kind, fault.error_code) == (Kind.CREDENTIALS, "401")
-    assert fault.message == "The username or password is wrong."
+    failure = told(401, body)
+    assert (failure.kind, failure.error_code) == (FailureKind.CREDENTIALS, "401")
+    assert failure.message == "The username or password is wrong."
 
 
 @pytest.mark.parametrize(
     ("status", "number", "kind"),
     [
-        (404, "0101", Kind.PROJECT),
-        (413, "0201", Kind.CONTENT),
-        (414, "0201", Kind.PROJECT),
-        (494, "0201", Kind.PROJECT),
-        (502, "0201", Kind.TRANSIENT),
-        (504, "0201", Kind.TRANSIENT),
-        (401, "0301", Kind.CREDENTIALS),
-        (403, "0302", Kind.PROJECT),
-        (401, "0305", Kind.CREDENTIALS),
-        (403, "0306", Kind.PROJECT),
-        (401, "0307", Kind.CREDENTIALS),
-        (429, "0308", Kind.THROTTLED),
-        (403, "0310", Kind.PROJECT),
-        (403, "0401", Kind.PROJECT),
-        (403, "0402", Kind.PROJECT),
-        (500, "0601", Kind.TRANSIENT),
-        (502, "0610", Kind.TRANSIENT),
-        (503, "0613", Kind.TRANSIENT),
-        (403, "0801", Kind.PROJECT),
-        (403, "0802", Kind.PROJECT),
-        (200, "0301", Kind.CREDENTIALS),
-        (200, "0307", Kind.CREDENTIALS),
-        (200, "0302", Kind.PROJECT),
-        (200, "0308", Kind.THROTTLED),
+        (404, "0101", FailureKind.PROJECT),
+        (413, "0201", FailureKind.CONTENT),
+        (414, "0201", FailureKind.PROJECT),
+        (494, "0201", FailureKind.PROJECT),
+        (502, "0201", FailureKind.TRANSIENT),
+        (504, "0201", FailureKind.TRANSIENT),
+        (401, "0301", FailureKind.CREDENTIALS),
+        (403, "0302", FailureKind.PROJECT),
+        (401, "0305", FailureKind.CREDENTIALS),
+        (403, "0306", FailureKind.PROJECT),
+        (401, "0307", FailureKind.CREDENTIALS),
+        (429, "0308", FailureKind.THROTTLED),
+        (403, "0310", FailureKind.PROJECT),
+        (403, "0401", FailureKind.PROJECT),
+        (403, "0402", FailureKind.PROJECT),
+        (500, "0601", FailureKind.TRANSIENT),
+        (502, "0610", FailureKind.TRANSIENT),
+        (503, "0613", FailureKind.TRANSIENT),
+        (403, "0801", FailureKind.PROJECT),
+        (403, "0802", FailureKind.PROJECT),
+        (200, "0301", FailureKind.CREDENTIALS),
+        (200, "0307", FailureKind.CREDENTIALS),
+        (200, "0302", FailureKind.PROJECT),
+        (200, "0308", FailureKind.THROTTLED),
     ],
 )
 @pytest.mark.parametrize("prefix", ["APIGW", "APIG"])
-def test_codes_of_the_gateway(prefix: str, status: int, number: str, kind: Kind) -> None:
+def test_codes_of_the_gateway(prefix: str, status: int, number: str, kind: FailureKind) -> None:
     """With the newer prefix and the older one."""
     code = f"{prefix}.{number}"
-    fault = told(status, {"error_msg": "words", "error_code": code, "request_id": "r-7"})
-    assert fault == Fault(kind=kind, code=str(status), error_code=code, message="words", request_id="r-7")
+    failure = told(status, {"error_msg": "words", "error_code": code, "request_id": "r-7"})
+    assert failure == RequestFailure(
+        kind=kind, code=str(status), error_code=code, message="words", request_id="r-7"
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (200, "DEVPIPE.00011401", Kind.CONTENT),
-        (200, "DEVPIPE.00011412", Kind.PROJECT),
-        (200, "DEVPIPE.30021001", Kind.PROJECT),
-        (200, "DEV_21_100169", Kind.PROJECT),
-        (400, "DEVPIPE.00011412", Kind.PROJECT),
-        (200, "DEVPIPE.00011136", Kind.CONTENT),
-        (200, "DEVPIPE.00011104", Kind.CONTENT),
-        (400, "DEVPIPE.30011001", Kind.CONTENT),
-        (400, "DEVPIPE.30011011", Kind.CONTENT),
-        (200, "DEVPIPE.99999999", Kind.CONTENT),
-        (400, "PARSE_REQUEST_DATA_EXCEPTION", Kind.CONTENT),
-        (413, "", Kind.CONTENT),
-        (400, "", Kind.CONTENT),
-        (404, "DEVPIPE.00011401", Kind.PROJECT),
-        (401, "DEV.00000001", Kind.CREDENTIALS),
-        (401, "", Kind.CREDENTIALS),
-        (401, "IAM.0066", Kind.CREDENTIALS),
-        (401, "IAM.0067", Kind.CREDENTIALS),
-        (400, "IAM.1108", Kind.CREDENTIALS),
-        (403, "IAM.0002", Kind.PROJECT),
-        (429, "IAM.0012", Kind.THROTTLED),
-        (200, "IAM.0012", Kind.THROTTLED),
-        (429, "", Kind.THROTTLED),
-        (500, "", Kind.TRANSIENT),
-        (503, "DEVPIPE.00000001", Kind.TRANSIENT),
-        (408, "", Kind.TRANSIENT),
-        (403, "", Kind.PROJECT),
-        (405, "", Kind.PROJECT),
+        (200, "DEVPIPE.00011401", FailureKind.CONTENT),
+        (200, "DEVPIPE.00011412", FailureKind.PROJECT),
+        (200, "DEVPIPE.30021001", FailureKind.PROJECT),
+        (200, "DEV_21_100169", FailureKind.PROJECT),
+        (400, "DEVPIPE.00011412", FailureKind.PROJECT),
+        (200, "DEVPIPE.00011136", FailureKind.CONTENT),
+        (200, "DEVPIPE.00011104", FailureKind.CONTENT),
+        (400, "DEVPIPE.30011001", FailureKind.CONTENT),
+        (400, "DEVPIPE.30011011", FailureKind.CONTENT),
+        (200, "DEVPIPE.99999999", FailureKind.CONTENT),
+        (400, "PARSE_REQUEST_DATA_EXCEPTION", FailureKind.CONTENT),
+        (413, "", FailureKind.CONTENT),
+        (400, "", FailureKind.CONTENT),
+        (404, "DEVPIPE.00011401", FailureKind.PROJECT),
+        (401, "DEV.00000001", FailureKind.CREDENTIALS),
+        (401, "", FailureKind.CREDENTIALS),
+        (401, "IAM.0066", FailureKind.CREDENTIALS),
+        (401, "IAM.0067", FailureKind.CREDENTIALS),
+        (400, "IAM.1108", FailureKind.CREDENTIALS),
+        (403, "IAM.0002", FailureKind.PROJECT),
+        (429, "IAM.0012", FailureKind.THROTTLED),
+        (200, "IAM.0012", FailureKind.THROTTLED),
+        (429, "", FailureKind.THROTTLED),
+        (500, "", FailureKind.TRANSIENT),
+        (503, "DEVPIPE.00000001", FailureKind.TRANSIENT),
+        (408, "", FailureKind.TRANSIENT),
+        (403, "", FailureKind.PROJECT),
+        (405, "", FailureKind.PROJECT),
     ],
 )
-def test_codes_of_the_service(status: int, code: str, kind: Kind) -> None:
-    fault = told(status, {"error_code": code, "error_msg": "words"})
-    assert (fault.kind, fault.code, fault.error_code) == (kind, str(status), code)
-    assert fault.message
-    assert fault.wait is None
+def test_codes_of_the_service(status: int, code: str, kind: FailureKind) -> None:
+    failure = told(status, {"error_code": code, "error_msg": "words"})
+    assert (failure.kind, failure.code, failure.error_code) == (kind, str(status), code)
+    assert failure.message
+    assert failure.wait is None
 
 
 @pytest.mark.parametrize(
@@ -1110,8 +1114,8 @@ def test_codes_of_the_service(status: int, code: str, kind: Kind) -> None:
 @pytest.mark.parametrize("status", [429, 200])
 def test_throttling_names_its_window(status: int, window: str, wait: float | None) -> None:
     message = f"The throttling threshold has been reached: {window}"
-    fault = told(status, {"error_msg": message, "error_code": "APIGW.0308", "request_id": "r"})
-    assert (fault.kind, fault.wait, fault.message) == (Kind.THROTTLED, wait, message)
+    failure = told(status, {"error_msg": message, "error_code": "APIGW.0308", "request_id": "r"})
+    assert (failure.kind, failure.wait, failure.message) == (FailureKind.THROTTLED, wait, message)
 
 
 @pytest.mark.parametrize(
@@ -1153,10 +1157,10 @@ def test_nobody_waits_for_what_is_no_throttling() -> None:
     ],
 )
 def test_what_is_no_answer_of_the_operation_is_said(body: bytes, words: str) -> None:
-    fault = told(200, body)
-    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
-    assert fault.message.startswith("BatchShowPipelinesLatestStatus answered")
-    assert words in fault.message
+    failure = told(200, body)
+    assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
+    assert failure.message.startswith("BatchShowPipelinesLatestStatus answered")
+    assert words in failure.message
 
 
 @pytest.mark.parametrize(
@@ -1165,18 +1169,18 @@ def test_what_is_no_answer_of_the_operation_is_said(body: bytes, words: str) -> 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, Kind.CONTENT),
-        (401, Kind.CREDENTIALS),
-        (403, Kind.PROJECT),
-        (404, Kind.PROJECT),
-        (429, Kind.THROTTLED),
-        (502, Kind.TRANSIENT),
+        (400, FailureKind.CONTENT),
+        (401, FailureKind.CREDENTIALS),
+        (403, FailureKind.PROJECT),
+        (404, FailureKind.PROJECT),
+        (429, FailureKind.THROTTLED),
+        (502, FailureKind.TRANSIENT),
     ],
 )
-def test_a_status_of_failure_needs_no_body(status: int, kind: Kind, body: bytes) -> None:
-    fault = told(status, body)
-    assert (fault.kind, fault.code, fault.error_code) == (kind, str(status), "")
-    assert f"HTTP {status}" in fault.message
+def test_a_status_of_failure_needs_no_body(status: int, kind: FailureKind, body: bytes) -> None:
+    failure = told(status, body)
+    assert (failure.kind, failure.code, failure.error_code) == (kind, str(status), "")
+    assert f"HTTP {status}" in failure.message
 
 
 @pytest.mark.parametrize(
@@ -1189,10 +1193,10 @@ def test_a_status_of_failure_needs_no_body(status: int, kind: Kind, body: bytes)
     ],
 )
 def test_a_redirect_names_the_host_and_no_more(location: str, words: str) -> None:
-    fault = told(302, b"", location=location)
-    assert (fault.kind, fault.code) == (Kind.PROJECT, "302")
-    assert words in fault.message
-    assert "very-private" not in fault.message
+    failure = told(302, b"", location=location)
+    assert (failure.kind, failure.code) == (FailureKind.PROJECT, "302")
+    assert words in failure.message
+    assert "very-private" not in failure.message
 
 
 def test_the_request_id_of_the_header_comes_first() -> None:
@@ -1207,9 +1211,9 @@ def test_the_request_id_of_the_header_comes_first() -> None:
 @settings(deadline=None)
 def test_no_answer_breaks_the_reader(status: int, body: bytes) -> None:
     """Anything is a success or a failure with words."""
-    fault = CODEARTS.fault(CALL, status, {}, body)
-    if fault is None:
+    failure = CODEARTS.failure(CALL, status, {}, body)
+    if failure is None:
         assert 200 <= status < 300
         CODEARTS.read_batch(body, [PIPELINE_ID], NOW)
     else:
-        assert fault.message or fault.error_code
+        assert failure.message or failure.error_code

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.auth.protocol import Outgoing, query_string
-from exporter.core.failures import Kind
+from exporter.auth.protocol import UnsignedRequest, query_string
+from exporter.core.failures import FailureKind
 from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger
-from exporter.providers.protocol import Call, Detail
+from exporter.providers.protocol import ApiRequest, RunDetail
 from exporter.providers.registry import connect
 from exporter.simulator.codearts import gateway
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
@@ -31,7 +31,7 @@ from tests.unit.simulator.test_codearts import NOW as TODAY
 from tests.unit.simulator.test_codearts import RUNNING_PIPELINES, WORLD, Desk
 
 SEED = (Path(__file__).parents[2] / "data" / "codearts_detail_seed.json").read_bytes()
-CALL = CODEARTS.detail(PIPELINE_ID, "r")
+CALL = CODEARTS.detail_request(PIPELINE_ID, "r")
 START, END = 1_674_207_197, 1_674_207_257
 TIMES = {"start_time": START * 1000, "end_time": END * 1000}
 
@@ -95,7 +95,7 @@ def record(**changes: Any) -> dict[str, Any]:
     }
 
 
-def read(answer: Any) -> Detail:
+def read(answer: Any) -> RunDetail:
     body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     return CODEARTS.read_detail(body, PIPELINE_ID, NOW)
 
@@ -120,9 +120,9 @@ def steps_of(*steps: Any) -> tuple[Step, ...]:
 
 def test_the_documented_answer_is_read_as_documented() -> None:
     """Byte for byte: the entry of a stage is no job, and a job may have no steps."""
-    assert CODEARTS.fault(CALL, 200, {}, SEED) is None
+    assert CODEARTS.failure(CALL, 200, {}, SEED) is None
     detail = read(SEED)
-    assert (detail.rejected, detail.words, detail.misplaced) == ([], set(), "")
+    assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
     creating = Job("Creating a Job", 0, Status.SUCCESS, start=1674207197, duration=0)
     assert detail.run == Run(
         id="25adfa6784124cfc9b9274ceaecf9957",
@@ -144,18 +144,18 @@ def test_the_documented_answer_is_read_as_documented() -> None:
 
 
 def test_the_request_is_the_documented_one() -> None:
-    call = CODEARTS.detail(PIPELINE_ID, "25adfa6784124cfc9b9274ceaecf9957")
+    call = CODEARTS.detail_request(PIPELINE_ID, "25adfa6784124cfc9b9274ceaecf9957")
     assert (call.operation, call.method, call.body) == ("ShowPipelineRunDetail", "GET", b"")
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/{PIPELINE_ID}/pipeline-runs/detail"
     assert call.query == (("pipeline_run_id", "25adfa6784124cfc9b9274ceaecf9957"),)
 
 
-def send(desk: Desk, call: Call) -> Any:
+def send(desk: Desk, call: ApiRequest) -> Any:
     """The answer of a cloud to a request, signed with its key."""
     keys = desk.cloud.credentials
     section = {"method": "aksk", "access_key": keys.access_key, "secret_key": keys.secret_key}
     _, auth, _ = connect(config(project(auth=section)).projects[0], {})
-    outgoing = Outgoing(
+    outgoing = UnsignedRequest(
         method=call.method, host="testserver", path=call.path, query=call.query, headers=call.headers
     )
     headers = {"Host": outgoing.host, **dict(call.headers), **auth.headers(outgoing, desk.now)}
@@ -168,11 +168,11 @@ def test_a_signed_request_is_answered_with_the_run() -> None:
     ids = [pipeline.id for pipeline in RUNNING_PIPELINES[:30]]
     batch = spoken.read_batch(desk.batch(*ids).content, ids, TODAY)
     for identity, run in batch.runs.items():
-        call = spoken.detail(identity, run.id)
+        call = spoken.detail_request(identity, run.id)
         answer = send(desk, call)
-        assert spoken.fault(call, answer.status_code, {}, answer.content) is None
+        assert spoken.failure(call, answer.status_code, {}, answer.content) is None
         detail = spoken.read_detail(answer.content, identity, TODAY)
-        assert (detail.rejected, detail.words, detail.misplaced) == ([], set(), "")
+        assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
         assert detail.run is not None
         assert all(stage.jobs for stage in detail.run.stages)
         bare = [msgspec.structs.replace(stage, jobs=()) for stage in detail.run.stages]
@@ -186,18 +186,18 @@ def test_a_signed_request_is_answered_with_the_run() -> None:
 def test_odd_ids_of_runs_are_signed_and_arrive(run: str) -> None:
     """The cloud accepts the signature and sees the id as it is, then knows no such run."""
     desk, spoken = Desk(), provider(project_id=WORLD.project_id)
-    call = spoken.detail(RUNNING_PIPELINES[0].id, run)
+    call = spoken.detail_request(RUNNING_PIPELINES[0].id, run)
     answer = send(desk, call)
-    fault = spoken.fault(call, answer.status_code, {}, answer.content)
-    assert fault is not None
-    assert (fault.kind, fault.error_code) == (Kind.CONTENT, "DEVPIPE.00011402")
+    failure = spoken.failure(call, answer.status_code, {}, answer.content)
+    assert failure is not None
+    assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011402")
     assert desk.cloud.requests[-1].run_id == run
 
 
 @pytest.mark.parametrize("pipeline", ["a/b", "../x", "a?b#c", "a b", "50%", "流水线", "a;b=c:d@e"])
 def test_odd_ids_of_pipelines_stay_in_their_place_of_the_path(pipeline: str) -> None:
     """No id leads to another path, and the gateway accepts the signature."""
-    call = CODEARTS.detail(pipeline, "r")
+    call = CODEARTS.detail_request(pipeline, "r")
     before, after = f"/v5/{PROJECT_ID}/api/pipelines/", "/pipeline-runs/detail"
     assert call.path.startswith(before)
     assert call.path.endswith(after)
@@ -205,7 +205,7 @@ def test_odd_ids_of_pipelines_stay_in_their_place_of_the_path(pipeline: str) -> 
     assert call.path.isascii()
     section = {"method": "aksk", "access_key": "A" * 20, "secret_key": "a-secret-key-of-nobody"}
     _, auth, _ = connect(config(project(auth=section)).projects[0], {})
-    outgoing = Outgoing(
+    outgoing = UnsignedRequest(
         method=call.method, host="a.example.com", path=call.path, query=call.query, headers=call.headers
     )
     wire = {"Host": outgoing.host, **dict(call.headers), **auth.headers(outgoing, NOW)}
@@ -310,7 +310,7 @@ def test_times_of_details_need_no_zone() -> None:
     detail = read(record(stages=[stage(**late, jobs=[job(**late)])]))
     assert detail.run is not None
     assert (detail.run.stages[0].start, detail.run.stages[0].jobs[0].start) == (END + 9999, END + 9999)
-    assert not detail.misplaced
+    assert not detail.implausible_times
 
 
 # -- names and sequences
@@ -478,7 +478,7 @@ def test_inputs_and_messages_are_never_read(value: Any, as_pairs: bool) -> None:
 
 def test_the_run_told_is_the_answers_own() -> None:
     """Whoever asked for another sees so by its id; what is told of it is not passed off as the other."""
-    assert CODEARTS.detail(PIPELINE_ID, "run-1").query == (("pipeline_run_id", "run-1"),)
+    assert CODEARTS.detail_request(PIPELINE_ID, "run-1").query == (("pipeline_run_id", "run-1"),)
     assert run_of(id="run-2").id == "run-2"
 
 
@@ -550,7 +550,7 @@ def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> No
     # Without the key of its status it is no answer of the operation.
     if path == ("status",) and change == "remove":
         return
-    assert CODEARTS.fault(CALL, 200, {}, json.dumps(answer).encode()) is None
+    assert CODEARTS.failure(CALL, 200, {}, json.dumps(answer).encode()) is None
     detail = read(answer)
     if path == ("status",) and detail.rejected:
         return  # a state is read right or not at all
@@ -604,7 +604,7 @@ def test_a_spoilt_part_costs_no_other(path: Any, change: str, value: Any) -> Non
 def test_spoilt_text_costs_no_more_than_its_field(path: Any, literal: bytes) -> None:
     """Of bytes that are no text, half a character, and numbers that nobody can hold."""
     answer = json.dumps(spoilt(record(), path, "replace", "SPOILT")).encode().replace(b'"SPOILT"', literal)
-    assert CODEARTS.fault(CALL, 200, {}, answer) is None
+    assert CODEARTS.failure(CALL, 200, {}, answer) is None
     detail = read(answer)
     assert not detail.rejected
     assert detail.run is not None
@@ -627,13 +627,13 @@ bodies = (
 @settings(deadline=None, max_examples=150)
 def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
     """No answer that passes for a success raises: it is a run, or rejected with words."""
-    fault = CODEARTS.fault(CALL, status, {}, answer)
-    if fault is None:
+    failure = CODEARTS.failure(CALL, status, {}, answer)
+    if failure is None:
         assert 200 <= status < 300
         detail = read(answer)
         assert (detail.run is None) == bool(detail.rejected)
     else:
-        assert fault.message or fault.error_code
+        assert failure.message or failure.error_code
 
 
 # -- failures
@@ -641,62 +641,62 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"null", b"[]", b"{}", b'{"id":"x"}', b'"x"', b"<html>", SEED[:-9]])
 def test_what_is_no_detail_is_invalid(answer: bytes) -> None:
-    fault = CODEARTS.fault(CALL, 200, {}, answer)
-    assert fault is not None
-    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
-    assert fault.message.startswith("ShowPipelineRunDetail answered")
+    failure = CODEARTS.failure(CALL, 200, {}, answer)
+    assert failure is not None
+    assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
+    assert failure.message.startswith("ShowPipelineRunDetail answered")
 
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
     answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "words")).encode()
-    fault = CODEARTS.fault(CALL, status, {}, answer)
-    assert fault is not None
-    assert (fault.kind, fault.code) == (Kind.CONTENT, str(status))
-    assert (fault.error_code, fault.message) == ("DEVPIPE.00011136", "words")
+    failure = CODEARTS.failure(CALL, status, {}, answer)
+    assert failure is not None
+    assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
+    assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "words")
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        ("DEVPIPE.00011401", Kind.CONTENT),
-        ("DEVPIPE.00011136", Kind.CONTENT),
-        ("DEVPIPE.00011412", Kind.PROJECT),
-        ("APIGW.0301", Kind.CREDENTIALS),
-        ("APIGW.0308", Kind.THROTTLED),
+        ("DEVPIPE.00011401", FailureKind.CONTENT),
+        ("DEVPIPE.00011136", FailureKind.CONTENT),
+        ("DEVPIPE.00011412", FailureKind.PROJECT),
+        ("APIGW.0301", FailureKind.CREDENTIALS),
+        ("APIGW.0308", FailureKind.THROTTLED),
     ],
 )
-def test_a_run_that_is_not_there_speaks_of_itself_alone(code: str, kind: Kind) -> None:
+def test_a_run_that_is_not_there_speaks_of_itself_alone(code: str, kind: FailureKind) -> None:
     """A pipeline or a run that is not found costs that one; a project that is not found, all."""
-    fault = CODEARTS.fault(CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "words"}).encode())
-    assert fault is not None
-    assert (fault.kind, fault.error_code) == (kind, code)
+    failure = CODEARTS.failure(CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "words"}).encode())
+    assert failure is not None
+    assert (failure.kind, failure.error_code) == (kind, code)
 
 
 def test_a_pipeline_that_is_gone_is_not_found() -> None:
     desk, spoken = Desk(), provider(project_id=WORLD.project_id)
     gone = RUNNING_PIPELINES[0].id
     desk.cloud.deleted = {gone}
-    call = spoken.detail(gone, "r")
+    call = spoken.detail_request(gone, "r")
     answer = send(desk, call)
-    fault = spoken.fault(call, answer.status_code, {}, answer.content)
-    assert fault is not None
-    assert (fault.kind, fault.error_code) == (Kind.CONTENT, "DEVPIPE.00011401")
+    failure = spoken.failure(call, answer.status_code, {}, answer.content)
+    assert failure is not None
+    assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011401")
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        ("DEVPIPE.00011403", Kind.CONTENT),
-        ("DEVPIPE.00011412", Kind.PROJECT),
-        ("APIGW.0101", Kind.PROJECT),
-        ("", Kind.PROJECT),
+        ("DEVPIPE.00011403", FailureKind.CONTENT),
+        ("DEVPIPE.00011412", FailureKind.PROJECT),
+        ("APIGW.0101", FailureKind.PROJECT),
+        ("", FailureKind.PROJECT),
     ],
 )
-def test_not_found_is_of_the_run_unless_somebody_else_says_it(code: str, kind: Kind) -> None:
+def test_not_found_is_of_the_run_unless_somebody_else_says_it(code: str, kind: FailureKind) -> None:
     """The gateway's 404 and the project's speak of every run."""
     body = json.dumps({"error_code": code, "error_msg": "not found"}).encode()
-    fault = CODEARTS.fault(CALL, 404, {}, body)
-    assert fault is not None
-    assert fault.kind is kind
+    failure = CODEARTS.failure(CALL, 404, {}, body)
+    assert failure is not None
+    assert failure.kind is kind

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.failures import Kind
+from exporter.core.failures import FailureKind
 from exporter.core.model import LABEL_LENGTH, Run, Status
-from exporter.providers.protocol import Listing, Place
+from exporter.providers.protocol import PageCursor, PipelineRows
 from tests.drivers.support import PROJECT_ID
 from tests.unit.providers.test_codearts import (
     CODEARTS,
@@ -26,7 +26,7 @@ from tests.unit.providers.test_codearts import (
 from tests.unit.simulator.test_codearts import NOW as TODAY
 from tests.unit.simulator.test_codearts import WORLD, Desk
 
-CALL = CODEARTS.listing(Place())
+CALL = CODEARTS.pipelines_request(PageCursor())
 
 
 def row(index: int = 0, **changes: Any) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def body(rows: Any, **envelope: Any) -> bytes:
     return json.dumps({"offset": 0, "limit": 100, "total": 1, "pipelines": rows, **envelope}).encode()
 
 
-def read(*rows: Any) -> Listing:
-    return CODEARTS.read_listing(body(rows), NOW, {})
+def read(*rows: Any) -> PipelineRows:
+    return CODEARTS.read_pipelines(body(rows), NOW, {})
 
 
 def run(index: int) -> Run:
@@ -65,7 +65,7 @@ def run(index: int) -> Run:
 @pytest.mark.parametrize("offset", [0, 100, 9_900])
 def test_the_request_names_its_project_twice_and_an_order_that_does_not_shift(offset: int) -> None:
     """In the path and in the body, since the path alone does not filter; by creation, since new ones come last then."""
-    call = CODEARTS.listing(Place(rows=offset, pages=3))
+    call = CODEARTS.pipelines_request(PageCursor(rows=offset, pages=3))
     assert (call.operation, call.method) == ("ListPipelines", "POST")
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/list"
     assert dict(call.headers) == {"Content-Type": "application/json"}
@@ -82,15 +82,15 @@ def simulated() -> tuple[Desk, Any]:
     return Desk(), provider(project_id=WORLD.project_id)
 
 
-def pages(desk: Desk, spoken: Any) -> list[Listing]:
+def pages(desk: Desk, spoken: Any) -> list[PipelineRows]:
     """All pages, each beginning after the rows of those before, up to the empty one."""
-    found: list[Listing] = []
-    place = Place()
+    found: list[PipelineRows] = []
+    place = PageCursor()
     while not found or found[-1].rows:
-        call = spoken.listing(place)
+        call = spoken.pipelines_request(place)
         answer = desk.ask(call.method, call.path, content=call.body)
-        assert spoken.fault(call, answer.status_code, {}, answer.content) is None
-        found.append(spoken.read_listing(answer.content, TODAY, {}))
+        assert spoken.failure(call, answer.status_code, {}, answer.content) is None
+        found.append(spoken.read_pipelines(answer.content, TODAY, {}))
         place = place.after(found[-1])
     return found
 
@@ -104,7 +104,7 @@ def test_page_by_page_every_pipeline_of_the_project_is_found_once(page_limit: in
     assert sum(page.rows for page in found) == len(WORLD.pipelines) + foreign_rows
     names = [item for page in found for item in page.pipelines.items()]
     assert sorted(names) == sorted((pipeline.id, pipeline.name) for pipeline in WORLD.pipelines)
-    assert not any(page.rejected or page.words or page.misplaced or page.untold for page in found)
+    assert not any(page.rejected or page.words or page.implausible_times or page.unusable for page in found)
 
 
 def test_the_runs_of_the_list_are_those_of_the_batch() -> None:
@@ -120,7 +120,7 @@ def test_the_runs_of_the_list_are_those_of_the_batch() -> None:
 
 
 def test_a_page_gives_names_and_runs() -> None:
-    assert read(row(0), row(1, latest_run=None)) == Listing(
+    assert read(row(0), row(1, latest_run=None)) == PipelineRows(
         rows=2,
         pipelines={pipeline_id(0): "pipeline-0", pipeline_id(1): "pipeline-1"},
         runs={pipeline_id(0): run_of()},
@@ -148,7 +148,7 @@ def test_a_row_that_names_no_project_is_kept(change: str, odd: Any) -> None:
 @pytest.mark.parametrize("change", ["remove", "null"])
 def test_a_pipeline_that_never_ran_is_named(change: str) -> None:
     listing = read(spoilt(row(), ("latest_run",), change, None))
-    assert listing == Listing(rows=1, pipelines={pipeline_id(0): "pipeline-0"})
+    assert listing == PipelineRows(rows=1, pipelines={pipeline_id(0): "pipeline-0"})
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_run_that_cannot_be_used_leaves_the_pipeline_its_name(latest_run: Any,
     assert listing.pipelines == {pipeline_id(0): "pipeline-0", pipeline_id(1): "pipeline-1"}
     assert listing.runs == {pipeline_id(1): run(1)}
     assert [told for told, _ in listing.rejected] == [reason]
-    assert listing.untold == {pipeline_id(0)}
+    assert listing.unusable == {pipeline_id(0)}
 
 
 def test_a_run_keeps_what_can_be_read_of_it() -> None:
@@ -242,8 +242,8 @@ def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) ->
     else:
         first["latest_run"][place] = "SPOILT"
     page = body([first, row(1)]).replace(b'"SPOILT"', literal)
-    assert CODEARTS.fault(CALL, 200, {}, page) is None
-    listing = CODEARTS.read_listing(page, NOW, {})
+    assert CODEARTS.failure(CALL, 200, {}, page) is None
+    listing = CODEARTS.read_pipelines(page, NOW, {})
     assert listing.rows == 2
     assert list(listing.pipelines) == [pipeline_id(0), pipeline_id(1)]
     assert listing.runs[pipeline_id(1)] == run(1)
@@ -254,15 +254,15 @@ def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) ->
 @pytest.mark.parametrize("key", ["total", "offset", "limit", "current_system_time"])
 def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
     page = body([row()], **{key: odd})
-    assert CODEARTS.fault(CALL, 200, {}, page) is None
-    assert list(CODEARTS.read_listing(page, NOW, {}).runs) == [pipeline_id(0)]
+    assert CODEARTS.failure(CALL, 200, {}, page) is None
+    assert list(CODEARTS.read_pipelines(page, NOW, {}).runs) == [pipeline_id(0)]
 
 
 def test_thousands_of_rows_are_read_in_no_time() -> None:
     """Even where none of them fits the documentation."""
     page = body([row(index, name=["odd"], latest_run=record(index, executor_id=[])) for index in range(3000)])
     started = time.process_time()
-    listing = CODEARTS.read_listing(page, NOW, {})
+    listing = CODEARTS.read_pipelines(page, NOW, {})
     assert time.process_time() - started < 3
     assert listing.rows == len(listing.runs) == 3000
 
@@ -285,8 +285,8 @@ def test_a_spoilt_row_costs_no_other(path: tuple[Any, ...], change: str, value: 
     rows = [row(index) for index in range(3)]
     rows[victim] = spoilt(rows[victim], path, change, value)
     page = body(rows)
-    assert CODEARTS.fault(CALL, 200, {}, page) is None
-    listing = CODEARTS.read_listing(page, NOW, {})
+    assert CODEARTS.failure(CALL, 200, {}, page) is None
+    listing = CODEARTS.read_pipelines(page, NOW, {})
     assert listing.rows == 3
     for index in {0, 1, 2} - {victim}:
         assert listing.pipelines[pipeline_id(index)] == f"pipeline-{index}"
@@ -295,7 +295,7 @@ def test_a_spoilt_row_costs_no_other(path: tuple[Any, ...], change: str, value: 
     if path[0] != "latest_run" and pipeline_id(victim) in listing.pipelines:
         assert listing.runs[pipeline_id(victim)] == run(victim)
     if path[0] == "latest_run" and len(path) > 1:
-        assert pipeline_id(victim) in listing.runs or pipeline_id(victim) in listing.untold
+        assert pipeline_id(victim) in listing.runs or pipeline_id(victim) in listing.unusable
 
 
 bodies = (
@@ -312,12 +312,12 @@ bodies = (
 @settings(deadline=None, max_examples=150)
 def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
     """No answer that passes for a success raises, and any other has words."""
-    fault = CODEARTS.fault(CALL, status, {}, answer)
-    if fault is None:
+    failure = CODEARTS.failure(CALL, status, {}, answer)
+    if failure is None:
         assert 200 <= status < 300
-        CODEARTS.read_listing(answer, NOW, {})
+        CODEARTS.read_pipelines(answer, NOW, {})
     else:
-        assert fault.message or fault.error_code
+        assert failure.message or failure.error_code
 
 
 # -- failures
@@ -327,8 +327,8 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
 def test_a_page_of_nothing_is_empty(pipelines: Any) -> None:
     """The end of the list, whatever total is claimed."""
     page = body(pipelines, total=400)
-    assert CODEARTS.fault(CALL, 200, {}, page) is None
-    assert CODEARTS.read_listing(page, NOW, {}) == Listing()
+    assert CODEARTS.failure(CALL, 200, {}, page) is None
+    assert CODEARTS.read_pipelines(page, NOW, {}) == PipelineRows()
 
 
 @pytest.mark.parametrize(
@@ -337,18 +337,18 @@ def test_a_page_of_nothing_is_empty(pipelines: Any) -> None:
 )
 def test_what_is_no_page_is_invalid(answer: bytes) -> None:
     """Not an empty page, which would be a list without pipelines."""
-    fault = CODEARTS.fault(CALL, 200, {"x-request-id": "r-1"}, answer)
-    assert fault is not None
-    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
-    assert fault.message.startswith("ListPipelines answered")
+    failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, answer)
+    assert failure is not None
+    assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
+    assert failure.message.startswith("ListPipelines answered")
 
 
 @pytest.mark.parametrize("pipelines", ["", "x", 0, False, {}, {"a": 1}])
 def test_pipelines_that_are_no_list_are_invalid(pipelines: Any) -> None:
-    fault = CODEARTS.fault(CALL, 200, {"x-request-id": "r-1"}, body(pipelines))
-    assert fault is not None
-    assert (fault.kind, fault.code, fault.request_id) == (Kind.UNREADABLE, "invalid", "r-1")
-    assert fault.message.startswith("ListPipelines answered")
+    failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, body(pipelines))
+    assert failure is not None
+    assert (failure.kind, failure.code, failure.request_id) == (FailureKind.UNREADABLE, "invalid", "r-1")
+    assert failure.message.startswith("ListPipelines answered")
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -358,21 +358,21 @@ def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
     envelopes: list[dict[str, Any]] = [{}, {"pipelines": []}]
     for also in envelopes:
         answer = json.dumps(SHAPES[shape]("DEVPIPE.00014007", "words") | also).encode()
-        fault = CODEARTS.fault(CALL, status, {}, answer)
-        assert fault is not None
-        assert (fault.kind, fault.code) == (Kind.CONTENT, str(status))
-        assert (fault.error_code, fault.message) == ("DEVPIPE.00014007", "words")
+        failure = CODEARTS.failure(CALL, status, {}, answer)
+        assert failure is not None
+        assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
+        assert (failure.error_code, failure.message) == ("DEVPIPE.00014007", "words")
 
 
 @pytest.mark.parametrize("code", ["DEVPIPE.00011412", "DEVPIPE.30021001", "DEV_21_100169"])
 def test_a_project_that_is_not_there_is_the_projects_fault(code: str) -> None:
-    fault = CODEARTS.fault(CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "words"}).encode())
-    assert fault is not None
-    assert fault.kind is Kind.PROJECT
+    failure = CODEARTS.failure(CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "words"}).encode())
+    assert failure is not None
+    assert failure.kind is FailureKind.PROJECT
 
 
 def test_who_is_no_member_sees_an_empty_list() -> None:
     desk, spoken = simulated()
     desk.cloud.no_membership = True
     (page,) = pages(desk, spoken)
-    assert page == Listing()
+    assert page == PipelineRows()

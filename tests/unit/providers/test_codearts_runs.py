@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.failures import Kind
+from exporter.core.failures import FailureKind
 from exporter.core.model import LABEL_LENGTH, Run, Stage, Status, Trigger
-from exporter.providers.protocol import Batching, Place, Runs
+from exporter.providers.protocol import PageCursor, RunRows, SupportsBatchQuery
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID
 from tests.unit.providers.test_codearts import (
     CODEARTS,
@@ -28,7 +28,7 @@ from tests.unit.providers.test_codearts import (
 from tests.unit.simulator.test_codearts import NEVER_RUN, RUNNING_PIPELINES, WORLD, Desk
 from tests.unit.simulator.test_codearts import NOW as TODAY
 
-CALL = CODEARTS.runs(PIPELINE_ID, Place(), 100)
+CALL = CODEARTS.runs_request(PIPELINE_ID, PageCursor(), 100)
 OTHER = "f" * 32
 BUSY = min(RUNNING_PIPELINES, key=lambda pipeline: pipeline.period)
 
@@ -60,7 +60,7 @@ def body(rows: Any, **envelope: Any) -> bytes:
     return json.dumps(told).encode()
 
 
-def read(*rows: Any) -> Runs:
+def read(*rows: Any) -> RunRows:
     return CODEARTS.read_runs(body(rows), PIPELINE_ID, NOW, {})
 
 
@@ -70,7 +70,7 @@ def read(*rows: Any) -> Runs:
 @pytest.mark.parametrize(("offset", "limit"), [(0, 100), (100, 100), (9_900, 7)])
 def test_the_request_is_the_documented_one(offset: int, limit: int) -> None:
     """The newest first; the path names the project, for which the body has no field."""
-    call = CODEARTS.runs(PIPELINE_ID, Place(rows=offset, pages=3), limit)
+    call = CODEARTS.runs_request(PIPELINE_ID, PageCursor(rows=offset, pages=3), limit)
     assert (call.operation, call.method, call.query) == ("ListPipelineRuns", "POST", ())
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/{PIPELINE_ID}/pipeline-runs/list"
     assert dict(call.headers) == {"Content-Type": "application/json"}
@@ -83,21 +83,21 @@ def test_the_request_is_the_documented_one(offset: int, limit: int) -> None:
 
 
 def test_an_id_stays_in_its_place_of_the_path() -> None:
-    assert "/pipelines/a%2F..%3F/pipeline-runs/list" in CODEARTS.runs("a/..?", Place(), 1).path
+    assert "/pipelines/a%2F..%3F/pipeline-runs/list" in CODEARTS.runs_request("a/..?", PageCursor(), 1).path
 
 
-def simulated() -> tuple[Desk, Batching]:
+def simulated() -> tuple[Desk, SupportsBatchQuery]:
     return Desk(), provider(project_id=WORLD.project_id)
 
 
-def pages(desk: Desk, spoken: Batching, pipeline: str, limit: int = 100) -> list[Runs]:
+def pages(desk: Desk, spoken: SupportsBatchQuery, pipeline: str, limit: int = 100) -> list[RunRows]:
     """All pages, each beginning after the rows of those before, up to the empty one."""
-    found: list[Runs] = []
-    place = Place()
+    found: list[RunRows] = []
+    place = PageCursor()
     while not found or found[-1].rows:
-        call = spoken.runs(pipeline, place, limit)
+        call = spoken.runs_request(pipeline, place, limit)
         answer = desk.ask(call.method, call.path, content=call.body)
-        assert spoken.fault(call, answer.status_code, {}, answer.content) is None
+        assert spoken.failure(call, answer.status_code, {}, answer.content) is None
         found.append(spoken.read_runs(answer.content, pipeline, TODAY, {}))
         place = place.after(found[-1])
     return found
@@ -114,7 +114,7 @@ def test_page_by_page_every_run_of_the_pipeline_is_found_once(limit: int, page_l
     numbers = [one.number for page in found for one in page.runs]
     assert numbers == list(range(latest.number, 0, -1))
     assert max(page.rows for page in found) == min(limit, page_limit)
-    assert not any(page.rejected or page.words or page.misplaced or page.incomplete for page in found)
+    assert not any(page.rejected or page.words or page.implausible_times or page.incomplete for page in found)
 
 
 def test_the_newest_of_the_list_is_that_of_the_batch_and_of_the_details() -> None:
@@ -132,7 +132,7 @@ def test_the_newest_of_the_list_is_that_of_the_batch_and_of_the_details() -> Non
 
 
 def test_a_pipeline_that_never_ran_has_an_empty_page() -> None:
-    assert pages(*simulated(), NEVER_RUN[0].id) == [Runs()]
+    assert pages(*simulated(), NEVER_RUN[0].id) == [RunRows()]
 
 
 # -- what is read
@@ -140,21 +140,21 @@ def test_a_pipeline_that_never_ran_has_an_empty_page() -> None:
 
 def test_a_page_gives_runs_in_its_order() -> None:
     page = read(row(2), row(0), row(1))
-    assert page == Runs(rows=3, runs=[run(2), run(0), run(1)])
+    assert page == RunRows(rows=3, runs=[run(2), run(0), run(1)])
     assert not page.incomplete
 
 
 @pytest.mark.parametrize("change", ["remove", "null", "replace"])
 def test_a_row_that_names_no_pipeline_is_of_the_one_that_was_asked_about(change: str) -> None:
     page = read(spoilt(row(), ("pipeline_id",), change, ""))
-    assert page == Runs(rows=1, runs=[run()])
+    assert page == RunRows(rows=1, runs=[run()])
 
 
 @pytest.mark.parametrize("stranger", [OTHER, 12, "x", f" {PIPELINE_ID}"])
 def test_a_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
     """Counted as a row, and nothing against the absence of what the others do not tell."""
     page = read(row(pipeline_id=stranger), row(1))
-    assert (page.rows, page.runs, page.unread, page.incomplete) == (2, [run(1)], 0, False)
+    assert (page.rows, page.runs, page.unreadable, page.incomplete) == (2, [run(1)], 0, False)
     ((reason, words),) = page.rejected
     assert reason == "not_requested"
     assert len(words) < 300
@@ -176,13 +176,13 @@ def test_a_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
 def test_a_row_that_cannot_be_used_is_unread(changes: dict[str, Any], reason: str) -> None:
     """It may be any run of the pipeline, so that no absence proves anything."""
     page = read(row(0, **changes), row(1))
-    assert (page.rows, page.runs, page.unread, page.incomplete) == (2, [run(1)], 1, True)
+    assert (page.rows, page.runs, page.unreadable, page.incomplete) == (2, [run(1)], 1, True)
     assert [told for told, _ in page.rejected] == [reason]
 
 
 def test_a_row_of_another_pipeline_hides_nothing_however_it_is_spoilt() -> None:
     page = read(row(0, pipeline_id=OTHER, status=["FAILED"]), row(1))
-    assert (page.runs, page.unread) == ([run(1)], 0)
+    assert (page.runs, page.unreadable) == ([run(1)], 0)
     assert [reason for reason, _ in page.rejected] == ["unreadable"]
 
 
@@ -191,7 +191,7 @@ def test_a_run_without_number_is_read_and_leaves_absence_unproved(number: Any) -
     """It may be the very run whose number is looked for."""
     page = read(row(0, run_number=number), row(1))
     assert [one.id for one in page.runs] == ["run-0", "run-1"]
-    assert (page.unread, page.incomplete, page.rejected) == (0, True, [])
+    assert (page.unreadable, page.incomplete, page.rejected) == (0, True, [])
 
 
 def test_a_run_without_id_goes_by_its_number() -> None:
@@ -221,7 +221,7 @@ def test_an_id_with_two_numbers_leaves_absence_unproved() -> None:
     """One of the two rows tells another run than it says."""
     page = read(row(0), row(0, run_number=8))
     assert [one.number for one in page.runs] == [8]
-    assert (page.unread, page.incomplete) == (1, True)
+    assert (page.unreadable, page.incomplete) == (1, True)
     assert [reason for reason, _ in page.rejected] == ["duplicate"]
 
 
@@ -242,7 +242,7 @@ def test_an_end_of_unknown_status_is_kept() -> None:
 def test_stages_out_of_place_are_told() -> None:
     """A wrong time zone shows in these rows as in any other."""
     stages = [{"name": "Build", "sequence": 0, "status": "COMPLETED", "start_time": "2023-03-04 08:48:09"}]
-    assert read(row(stage_status_list=stages)).misplaced
+    assert read(row(stage_status_list=stages)).implausible_times
 
 
 def test_every_row_is_counted() -> None:
@@ -251,7 +251,7 @@ def test_every_row_is_counted() -> None:
     page = read(*others, row(1))
     assert page.rows == len(others) + 1
     assert page.runs == [run(0), run(1)]
-    assert page.unread == 6
+    assert page.unreadable == 6
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_every_row_is_counted() -> None:
 def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) -> None:
     """Neither its row nor another."""
     answer = body([row(0, **{place: "SPOILT"}), row(1)]).replace(b'"SPOILT"', literal)
-    assert CODEARTS.fault(CALL, 200, {}, answer) is None
+    assert CODEARTS.failure(CALL, 200, {}, answer) is None
     page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
     assert [one.number for one in page.runs] == [7, 8]
     assert page.runs[1] == run(1)
@@ -276,7 +276,7 @@ def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
     whole = json.loads(body([row()], **{key: odd}))
     for told in (whole, {name: value for name, value in whole.items() if name != key}):
         page = json.dumps(told).encode()
-        assert CODEARTS.fault(CALL, 200, {}, page) is None
+        assert CODEARTS.failure(CALL, 200, {}, page) is None
         assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}).runs == [run()]
 
 
@@ -313,7 +313,7 @@ def test_a_spoilt_row_costs_no_other(
     rows.append(victim)
     chance.shuffle(rows)
     answer = body(rows)
-    assert CODEARTS.fault(CALL, 200, {}, answer) is None
+    assert CODEARTS.failure(CALL, 200, {}, answer) is None
     page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
     assert page.rows == count
     sound = [run(int(item["executor_id"].removeprefix("executor-"))) for item in rows if item is not victim]
@@ -332,7 +332,7 @@ def test_what_is_no_row_is_unread(others: list[Any], chance: random.Random) -> N
     chance.shuffle(rows)
     page = read(*rows)
     assert {one.id for one in page.runs} == {"run-0", "run-1"}
-    assert (page.rows, page.unread, len(page.rejected)) == (len(rows), len(others), len(others))
+    assert (page.rows, page.unreadable, len(page.rejected)) == (len(rows), len(others), len(others))
 
 
 bodies = (
@@ -349,13 +349,13 @@ bodies = (
 @settings(deadline=None, max_examples=150)
 def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
     """No answer that passes for a success raises, and any other has words."""
-    fault = CODEARTS.fault(CALL, status, {}, answer)
-    if fault is None:
+    failure = CODEARTS.failure(CALL, status, {}, answer)
+    if failure is None:
         assert 200 <= status < 300
         page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
         assert len(page.runs) + len(page.rejected) == page.rows
     else:
-        assert fault.message or fault.error_code
+        assert failure.message or failure.error_code
 
 
 # -- failures
@@ -365,8 +365,8 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
 def test_a_page_of_nothing_is_empty(rows: Any) -> None:
     """The end of the list, whatever total is claimed."""
     page = body(rows, total=400)
-    assert CODEARTS.fault(CALL, 200, {}, page) is None
-    assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}) == Runs()
+    assert CODEARTS.failure(CALL, 200, {}, page) is None
+    assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}) == RunRows()
 
 
 @pytest.mark.parametrize(
@@ -386,18 +386,18 @@ def test_a_page_of_nothing_is_empty(rows: Any) -> None:
 )
 def test_what_is_no_page_is_invalid(answer: bytes) -> None:
     """Not an empty page, which would be the end of the list."""
-    fault = CODEARTS.fault(CALL, 200, {"x-request-id": "r-1"}, answer)
-    assert fault is not None
-    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
-    assert fault.message.startswith("ListPipelineRuns answered")
+    failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, answer)
+    assert failure is not None
+    assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
+    assert failure.message.startswith("ListPipelineRuns answered")
 
 
 @pytest.mark.parametrize("rows", ["", "x", 0, False, {}, {"a": 1}])
 def test_rows_that_are_no_list_are_invalid(rows: Any) -> None:
-    fault = CODEARTS.fault(CALL, 200, {"x-request-id": "r-1"}, body(rows))
-    assert fault is not None
-    assert (fault.kind, fault.code, fault.request_id) == (Kind.UNREADABLE, "invalid", "r-1")
-    assert fault.message.startswith("ListPipelineRuns answered a page whose pipeline_runs are no list")
+    failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, body(rows))
+    assert failure is not None
+    assert (failure.kind, failure.code, failure.request_id) == (FailureKind.UNREADABLE, "invalid", "r-1")
+    assert failure.message.startswith("ListPipelineRuns answered a page whose pipeline_runs are no list")
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -407,37 +407,39 @@ def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
     envelopes: list[dict[str, Any]] = [{}, {"pipeline_runs": []}]
     for also in envelopes:
         answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "words") | also).encode()
-        fault = CODEARTS.fault(CALL, status, {}, answer)
-        assert fault is not None
-        assert (fault.kind, fault.code) == (Kind.CONTENT, str(status))
-        assert (fault.error_code, fault.message) == ("DEVPIPE.00011136", "words")
+        failure = CODEARTS.failure(CALL, status, {}, answer)
+        assert failure is not None
+        assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
+        assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "words")
 
 
 @pytest.mark.parametrize("status", [200, 404])
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        ("DEVPIPE.00011401", Kind.CONTENT),
-        ("DEVPIPE.00011412", Kind.PROJECT),
-        ("APIGW.0101", Kind.PROJECT),
-        ("APIGW.0301", Kind.CREDENTIALS),
-        ("APIGW.0308", Kind.THROTTLED),
+        ("DEVPIPE.00011401", FailureKind.CONTENT),
+        ("DEVPIPE.00011412", FailureKind.PROJECT),
+        ("APIGW.0101", FailureKind.PROJECT),
+        ("APIGW.0301", FailureKind.CREDENTIALS),
+        ("APIGW.0308", FailureKind.THROTTLED),
     ],
 )
-def test_a_pipeline_that_is_not_there_speaks_of_itself_alone(status: int, code: str, kind: Kind) -> None:
+def test_a_pipeline_that_is_not_there_speaks_of_itself_alone(
+    status: int, code: str, kind: FailureKind
+) -> None:
     """Under 200 as under 404; what the gateway and the project say speaks of all."""
     answer = json.dumps({"error_code": code, "error_msg": "words"}).encode()
-    fault = CODEARTS.fault(CALL, status, {}, answer)
-    assert fault is not None
-    assert (fault.kind, fault.error_code) == (kind, code)
+    failure = CODEARTS.failure(CALL, status, {}, answer)
+    assert failure is not None
+    assert (failure.kind, failure.error_code) == (kind, code)
 
 
 def test_a_pipeline_that_is_gone_is_not_found() -> None:
     """That is no empty page: its runs are not known to be none."""
     desk, spoken = simulated()
     desk.cloud.deleted = {BUSY.id}
-    call = spoken.runs(BUSY.id, Place(), 10)
+    call = spoken.runs_request(BUSY.id, PageCursor(), 10)
     answer = desk.ask(call.method, call.path, content=call.body)
-    fault = spoken.fault(call, answer.status_code, {}, answer.content)
-    assert fault is not None
-    assert (fault.kind, fault.error_code) == (Kind.CONTENT, "DEVPIPE.00011401")
+    failure = spoken.failure(call, answer.status_code, {}, answer.content)
+    assert failure is not None
+    assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011401")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.failures import Kind
+from exporter.core.failures import FailureKind
 from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, Job, Run, Stage, Status, Trigger
-from exporter.providers.protocol import Detail
+from exporter.providers.protocol import RunDetail
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.personal_records import SECRET
 from exporter.simulator.flow.serialized import in_full
@@ -83,7 +83,7 @@ def body(answer: Any, generation: str = "personal") -> bytes:
     return json.dumps({"requestId": "r-1", "pipelineRun": answer, "success": True, **blank}).encode()
 
 
-def read(answer: Any, generation: str = "personal", pipeline: str = PIPELINE) -> Detail:
+def read(answer: Any, generation: str = "personal", pipeline: str = PIPELINE) -> RunDetail:
     return SPOKEN[generation].read_detail(body(answer, generation), pipeline, NOW)
 
 
@@ -108,9 +108,9 @@ def sequences(*stages: Any, groups: Any) -> list[tuple[str, int]]:
 def test_the_documented_answer_is_read_as_documented() -> None:
     """Byte for byte, though a stage is under way in a run that succeeded, and a group has another name than its stage."""
     said = SPOKEN["signed"]
-    assert said.fault(said.detail("1234", "1"), 200, {}, SEED) is None
+    assert said.failure(said.detail_request("1234", "1"), 200, {}, SEED) is None
     detail = read(SEED, "signed", "1234")
-    assert (detail.rejected, detail.words, detail.misplaced) == ([], set(), "")
+    assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
     building = Job("Java构建", 0, Status.RUNNING, start=1586863220)
     assert detail.run == Run(
         id="1",
@@ -129,7 +129,7 @@ def test_a_run_that_waits_for_somebody() -> None:
     """By a personal token: parallel stages of one name, told in another order than they stand, and null for never."""
     answer = (DATA / "flow_run_personal.json").read_bytes()
     said = SPOKEN["personal"]
-    assert said.fault(said.detail(PIPELINE, "587"), 200, {}, answer) is None
+    assert said.failure(said.detail_request(PIPELINE, "587"), 200, {}, answer) is None
     detail = read(answer)
     assert (detail.rejected, detail.words) == ([], set())
     start = 1_781_661_512
@@ -166,7 +166,7 @@ def test_a_run_that_was_canceled() -> None:
     """By signed requests: two stages of one name, one of which was never reached, and keys that are absent for never."""
     answer = (DATA / "flow_run_signed.json").read_bytes()
     said = SPOKEN["signed"]
-    assert said.fault(said.detail("2634510", "992"), 200, {}, answer) is None
+    assert said.failure(said.detail_request("2634510", "992"), 200, {}, answer) is None
     detail = read(answer, "signed", "2634510")
     assert (detail.rejected, detail.words) == ([], {("trigger_mode", "4")})
     start = 1_679_635_863
@@ -207,7 +207,7 @@ def test_a_run_is_told_as_the_world_knows_it(generation: str) -> None:
         assert run is not None
         told = in_full(pipeline, run, TODAY)
         identity = desk.cloud.pipeline_id(pipeline.id)
-        answer, _ = desk.answer(desk.spoken.detail(identity, str(run.number)))
+        answer, _ = desk.answer(desk.spoken.detail_request(identity, str(run.number)))
         detail = desk.spoken.read_detail(answer, identity, TODAY)
         assert not detail.rejected
         assert detail.words <= {("trigger_mode", "4")}
@@ -263,8 +263,8 @@ def _lasted(part: Any) -> float | None:
 def test_a_run_that_is_not_there_speaks_of_itself_alone(generation: str) -> None:
     desk = Desk(generation)
     identity = desk.cloud.pipeline_id(RAN[0].id)
-    kind, code = desk.fault(desk.spoken.detail(identity, "999999"))
-    assert kind is Kind.CONTENT
+    kind, code = desk.failure(desk.spoken.detail_request(identity, "999999"))
+    assert kind is FailureKind.CONTENT
     assert code.endswith("NotFound")
 
 
@@ -735,7 +735,7 @@ def test_a_spoilt_field_costs_no_other(generation: str, path: Any, change: str, 
     """Whatever takes the place of one field, all others that do not hang on it read as before."""
     answer = spoilt(record(), path, change, value)
     said = SPOKEN[generation]
-    assert said.fault(said.detail(PIPELINE, "7"), 200, {}, body(answer, generation)) is None
+    assert said.failure(said.detail_request(PIPELINE, "7"), 200, {}, body(answer, generation)) is None
     detail = read(answer, generation)
     if path == ("status",) and detail.rejected:
         return  # a state is read right or not at all
@@ -779,7 +779,7 @@ def test_spoilt_text_costs_no_more_than_its_field(generation: str, path: Any, li
     """Of bytes that are no text, half a character, and numbers that nobody can hold."""
     answer = body(spoilt(record(), path, "replace", "SPOILT"), generation).replace(b'"SPOILT"', literal)
     said = SPOKEN[generation]
-    assert said.fault(said.detail(PIPELINE, "7"), 200, {}, answer) is None
+    assert said.failure(said.detail_request(PIPELINE, "7"), 200, {}, answer) is None
     detail = read(answer, generation)
     assert not detail.rejected
     assert detail.run is not None
@@ -806,10 +806,10 @@ def test_what_is_no_failure_can_be_read(
     """No answer that passes for a success raises: it is a run, or rejected with words."""
     said = SPOKEN[generation]
     pipeline = chance.choice([PIPELINE, "0"])
-    fault = said.fault(said.detail(pipeline, "7"), status, {}, answer)
-    if fault is None:
+    failure = said.failure(said.detail_request(pipeline, "7"), status, {}, answer)
+    if failure is None:
         assert 200 <= status < 300
         detail = read(answer, generation, pipeline)
         assert (detail.run is None) == bool(detail.rejected)
     else:
-        assert fault.message or fault.error_code
+        assert failure.message or failure.error_code

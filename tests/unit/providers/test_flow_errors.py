@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.failures import Fault, Kind
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.providers.flow.errors import TELLING
-from exporter.providers.protocol import Call, Place
-from exporter.simulator import Mischief
+from exporter.providers.protocol import ApiRequest, PageCursor
+from exporter.simulator import InjectedFault
 from exporter.simulator.flow import errors as simulated
 from tests.unit.providers.test_codearts import json_values
 from tests.unit.providers.test_flow_lists import SPOKEN, body, documented, spoken
 from tests.unit.providers.test_flow_requests import RAN, Desk, generations
 
 PIPELINE = "12222"
-OPERATIONS: dict[str, Callable[[Any], Call]] = {
-    "ListPipelines": lambda said: said.listing(Place()),
-    "ListPipelineRuns": lambda said: said.runs(PIPELINE, Place(), 30),
-    "GetPipelineRun": lambda said: said.detail(PIPELINE, "7"),
+OPERATIONS: dict[str, Callable[[Any], ApiRequest]] = {
+    "ListPipelines": lambda said: said.pipelines_request(PageCursor()),
+    "ListPipelineRuns": lambda said: said.runs_request(PIPELINE, PageCursor(), 30),
+    "GetPipelineRun": lambda said: said.detail_request(PIPELINE, "7"),
 }
 operations = pytest.mark.parametrize("operation", OPERATIONS)
 of_one_pipeline = pytest.mark.parametrize("operation", ["ListPipelineRuns", "GetPipelineRun"])
@@ -36,18 +36,18 @@ def judged(
     generation: str = "signed",
     operation: str = "ListPipelineRuns",
     **headers: str,
-) -> Fault | None:
+) -> RequestFailure | None:
     """What is said of an answer; headers with _ for -."""
     said = SPOKEN[generation]
     raw = answer if isinstance(answer, bytes) else json.dumps(answer, ensure_ascii=False).encode()
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return said.fault(OPERATIONS[operation](said), status, named, raw)
+    return said.failure(OPERATIONS[operation](said), status, named, raw)
 
 
-def told(status: int, answer: Any, **where: Any) -> Fault:
-    fault = judged(status, answer, **where)
-    assert fault is not None
-    return fault
+def told(status: int, answer: Any, **where: Any) -> RequestFailure:
+    failure = judged(status, answer, **where)
+    assert failure is not None
+    return failure
 
 
 # -- envelopes
@@ -96,9 +96,9 @@ SHAPES: dict[str, Callable[[str, str], Any]] = {
 def test_every_envelope_of_errors_is_opened(operation: str, generation: str, shape: str, status: int) -> None:
     """Under 200 as under 400, for either generation."""
     answer = SHAPES[shape]("InvalidPipeline.NotFound", WORDS)
-    fault = told(status, answer, generation=generation, operation=operation)
-    assert fault == Fault(
-        kind=Kind.CONTENT,
+    failure = told(status, answer, generation=generation, operation=operation)
+    assert failure == RequestFailure(
+        kind=FailureKind.CONTENT,
         code=str(status),
         error_code="InvalidPipeline.NotFound",
         message=WORDS,
@@ -107,8 +107,8 @@ def test_every_envelope_of_errors_is_opened(operation: str, generation: str, sha
 
 
 def test_words_of_xml_are_unescaped() -> None:
-    fault = told(403, XML.format("Forbidden.RAM", "a &lt;b&gt; &amp; c").encode())
-    assert fault.message == "a <b> & c"
+    failure = told(403, XML.format("Forbidden.RAM", "a &lt;b&gt; &amp; c").encode())
+    assert failure.message == "a <b> & c"
 
 
 def test_the_request_id_may_stand_in_a_header_alone() -> None:
@@ -146,10 +146,12 @@ def test_what_has_what_is_asked_for_is_a_success(operation: str, says: Any, code
 @operations
 def test_what_says_that_it_is_no_success_is_none(operation: str, code: Any) -> None:
     """Even where it has what is asked for, or no code."""
-    fault = told(200, success(operation, success=False, errorCode=code), operation=operation)
-    expected = (Kind.TRANSIENT, "InternalError") if code == "InternalError" else (Kind.CONTENT, "")
-    assert (fault.kind, fault.error_code, fault.code) == (*expected, "200")
-    assert fault.message
+    failure = told(200, success(operation, success=False, errorCode=code), operation=operation)
+    expected = (
+        (FailureKind.TRANSIENT, "InternalError") if code == "InternalError" else (FailureKind.CONTENT, "")
+    )
+    assert (failure.kind, failure.error_code, failure.code) == (*expected, "200")
+    assert failure.message
 
 
 @pytest.mark.parametrize("operation", list(ROWS))
@@ -158,123 +160,131 @@ def test_null_for_a_list_is_an_empty_page(operation: str) -> None:
     key = ROWS[operation]
     for envelope in ({}, {"success": True}, {"success": True, "errorCode": "x"}, {"errorCode": '""'}):
         assert judged(200, {key: None, **envelope}, operation=operation) is None
-    assert SPOKEN["signed"].read_listing(body("signed", None), 0.0, {}).rows == 0
-    fault = told(200, {key: None, "errorCode": "InvalidUser.NotFound"}, operation=operation)
-    assert (fault.kind, fault.error_code) == (Kind.PROJECT, "InvalidUser.NotFound")
+    assert SPOKEN["signed"].read_pipelines(body("signed", None), 0.0, {}).rows == 0
+    failure = told(200, {key: None, "errorCode": "InvalidUser.NotFound"}, operation=operation)
+    assert (failure.kind, failure.error_code) == (FailureKind.PROJECT, "InvalidUser.NotFound")
 
 
 def test_null_for_a_run_is_none() -> None:
-    fault = told(200, {"pipelineRun": None, "success": True}, operation="GetPipelineRun")
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
-    fault = told(
+    failure = told(200, {"pipelineRun": None, "success": True}, operation="GetPipelineRun")
+    assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
+    failure = told(
         200, {"pipelineRun": None, "errorCode": "InvalidPipelineRun.NotFound"}, operation="GetPipelineRun"
     )
-    assert (fault.kind, fault.error_code) == (Kind.CONTENT, "InvalidPipelineRun.NotFound")
+    assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "InvalidPipelineRun.NotFound")
 
 
 # -- codes
 
 CODES = [
-    ("InvalidParam.ParamNotPresent", 400, Kind.CONTENT),
-    ("InvalidParam", 400, Kind.CONTENT),
-    ("InvalidParameter.Page", 400, Kind.CONTENT),
-    ("BadRequest", 400, Kind.CONTENT),
-    ("InvalidPipeline.NotFound", 404, Kind.CONTENT),
-    ("InvalidPipelineRun.NotFound", 404, Kind.CONTENT),
-    ("InvalidUser.NotFound", 400, Kind.PROJECT),
-    ("InvalidUser.UserNotInCurrentOrganization", 404, Kind.PROJECT),
-    ("Forbidden.UserNotInCurrentOrganization", 403, Kind.PROJECT),
-    ("Forbidden.InvalidUser.UserNotInCurrentOrganization", 403, Kind.PROJECT),
-    ("Forbidden.InvalidOrganizationMember", 403, Kind.PROJECT),
-    ("Forbidden.RAM", 403, Kind.PROJECT),
-    ("Forbidden", 403, Kind.PROJECT),
-    ("InvalidOrganization.NotFound", 404, Kind.PROJECT),
-    ("InvalidApi.NotFound", 404, Kind.PROJECT),
-    ("InvalidProduct.NotFound", 404, Kind.PROJECT),
-    ("InvalidProtocol.NeedSsl", 400, Kind.PROJECT),
-    ("InvalidVersion", 400, Kind.PROJECT),
-    ("MissingTimestamp", 400, Kind.PROJECT),
-    ("UnsupportedInCurrentEnv", 400, Kind.PROJECT),
-    ("InvalidAccessKeyId.NotFound", 404, Kind.CREDENTIALS),
-    ("InvalidAccessKeyId.Inactive", 400, Kind.CREDENTIALS),
-    ("InvalidAccessKeyId", 403, Kind.CREDENTIALS),
-    ("SignatureDoesNotMatch", 400, Kind.CREDENTIALS),
-    ("IncompleteSignature", 400, Kind.CREDENTIALS),
-    ("InvalidTimeStamp.Format", 400, Kind.CREDENTIALS),
-    ("InvalidTimeStamp.Expired", 400, Kind.CREDENTIALS),
-    ("InvalidSecurityToken.Expired", 400, Kind.CREDENTIALS),
-    ("InvalidSecurityToken.MismatchWithAccessKey", 400, Kind.CREDENTIALS),
-    ("MissingSecurityToken", 400, Kind.CREDENTIALS),
-    ("MissingAccessKeyId", 400, Kind.CREDENTIALS),
-    ("Unauthorized", 401, Kind.CREDENTIALS),
-    ("ExpiredTokenError", 401, Kind.CREDENTIALS),
-    ("InvalidTokenError", 401, Kind.CREDENTIALS),
-    ("UnsupportedCurrentTokenType", 400, Kind.CREDENTIALS),
-    ("SignatureNonceUsed", 400, Kind.TRANSIENT),
-    ("InternalError", 500, Kind.TRANSIENT),
-    ("InternalServerError", 500, Kind.TRANSIENT),
-    ("ServiceUnavailable", 503, Kind.TRANSIENT),
-    ("Throttling", 400, Kind.THROTTLED),
-    ("Throttling.User", 400, Kind.THROTTLED),
-    ("Throttling.Api", 400, Kind.THROTTLED),
-    ("TooManyRequests", 429, Kind.THROTTLED),
+    ("InvalidParam.ParamNotPresent", 400, FailureKind.CONTENT),
+    ("InvalidParam", 400, FailureKind.CONTENT),
+    ("InvalidParameter.Page", 400, FailureKind.CONTENT),
+    ("BadRequest", 400, FailureKind.CONTENT),
+    ("InvalidPipeline.NotFound", 404, FailureKind.CONTENT),
+    ("InvalidPipelineRun.NotFound", 404, FailureKind.CONTENT),
+    ("InvalidUser.NotFound", 400, FailureKind.PROJECT),
+    ("InvalidUser.UserNotInCurrentOrganization", 404, FailureKind.PROJECT),
+    ("Forbidden.UserNotInCurrentOrganization", 403, FailureKind.PROJECT),
+    ("Forbidden.InvalidUser.UserNotInCurrentOrganization", 403, FailureKind.PROJECT),
+    ("Forbidden.InvalidOrganizationMember", 403, FailureKind.PROJECT),
+    ("Forbidden.RAM", 403, FailureKind.PROJECT),
+    ("Forbidden", 403, FailureKind.PROJECT),
+    ("InvalidOrganization.NotFound", 404, FailureKind.PROJECT),
+    ("InvalidApi.NotFound", 404, FailureKind.PROJECT),
+    ("InvalidProduct.NotFound", 404, FailureKind.PROJECT),
+    ("InvalidProtocol.NeedSsl", 400, FailureKind.PROJECT),
+    ("InvalidVersion", 400, FailureKind.PROJECT),
+    ("MissingTimestamp", 400, FailureKind.PROJECT),
+    ("UnsupportedInCurrentEnv", 400, FailureKind.PROJECT),
+    ("InvalidAccessKeyId.NotFound", 404, FailureKind.CREDENTIALS),
+    ("InvalidAccessKeyId.Inactive", 400, FailureKind.CREDENTIALS),
+    ("InvalidAccessKeyId", 403, FailureKind.CREDENTIALS),
+    ("SignatureDoesNotMatch", 400, FailureKind.CREDENTIALS),
+    ("IncompleteSignature", 400, FailureKind.CREDENTIALS),
+    ("InvalidTimeStamp.Format", 400, FailureKind.CREDENTIALS),
+    ("InvalidTimeStamp.Expired", 400, FailureKind.CREDENTIALS),
+    ("InvalidSecurityToken.Expired", 400, FailureKind.CREDENTIALS),
+    ("InvalidSecurityToken.MismatchWithAccessKey", 400, FailureKind.CREDENTIALS),
+    ("MissingSecurityToken", 400, FailureKind.CREDENTIALS),
+    ("MissingAccessKeyId", 400, FailureKind.CREDENTIALS),
+    ("Unauthorized", 401, FailureKind.CREDENTIALS),
+    ("ExpiredTokenError", 401, FailureKind.CREDENTIALS),
+    ("InvalidTokenError", 401, FailureKind.CREDENTIALS),
+    ("UnsupportedCurrentTokenType", 400, FailureKind.CREDENTIALS),
+    ("SignatureNonceUsed", 400, FailureKind.TRANSIENT),
+    ("InternalError", 500, FailureKind.TRANSIENT),
+    ("InternalServerError", 500, FailureKind.TRANSIENT),
+    ("ServiceUnavailable", 503, FailureKind.TRANSIENT),
+    ("Throttling", 400, FailureKind.THROTTLED),
+    ("Throttling.User", 400, FailureKind.THROTTLED),
+    ("Throttling.Api", 400, FailureKind.THROTTLED),
+    ("TooManyRequests", 429, FailureKind.THROTTLED),
 ]
 
 
 @pytest.mark.parametrize(("code", "usual", "kind"), CODES)
 @spoken
 @operations
-def test_a_known_code_decides(operation: str, generation: str, code: str, usual: int, kind: Kind) -> None:
+def test_a_known_code_decides(
+    operation: str, generation: str, code: str, usual: int, kind: FailureKind
+) -> None:
     """Whatever its status, which differs between the vendor's own pages."""
     for status in {usual, 200, 400, 401, 403, 404, 500, 503}:
         answer = {"errorCode": code, "errorMessage": "words", "requestId": "r-1", "success": False}
-        fault = told(status, answer, generation=generation, operation=operation)
-        assert fault == Fault(kind=kind, code=str(status), error_code=code, message="words", request_id="r-1")
+        failure = told(status, answer, generation=generation, operation=operation)
+        assert failure == RequestFailure(
+            kind=kind, code=str(status), error_code=code, message="words", request_id="r-1"
+        )
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (200, Kind.CONTENT),
-        (400, Kind.CONTENT),
-        (413, Kind.CONTENT),
-        (401, Kind.CREDENTIALS),
-        (402, Kind.PROJECT),
-        (403, Kind.PROJECT),
-        (405, Kind.PROJECT),
-        (408, Kind.TRANSIENT),
-        (429, Kind.THROTTLED),
-        (500, Kind.TRANSIENT),
-        (502, Kind.TRANSIENT),
-        (503, Kind.TRANSIENT),
+        (200, FailureKind.CONTENT),
+        (400, FailureKind.CONTENT),
+        (413, FailureKind.CONTENT),
+        (401, FailureKind.CREDENTIALS),
+        (402, FailureKind.PROJECT),
+        (403, FailureKind.PROJECT),
+        (405, FailureKind.PROJECT),
+        (408, FailureKind.TRANSIENT),
+        (429, FailureKind.THROTTLED),
+        (500, FailureKind.TRANSIENT),
+        (502, FailureKind.TRANSIENT),
+        (503, FailureKind.TRANSIENT),
     ],
 )
 @pytest.mark.parametrize("code", ["NeverHeardOf", "XThrottling", "InvalidPipelineGroup", "x" * 999])
-def test_of_an_unknown_code_the_status_decides(code: str, status: int, kind: Kind) -> None:
-    fault = told(status, {"errorCode": code, "errorMessage": "words", "success": False})
-    assert (fault.kind, fault.error_code) == (kind, code)
+def test_of_an_unknown_code_the_status_decides(code: str, status: int, kind: FailureKind) -> None:
+    failure = told(status, {"errorCode": code, "errorMessage": "words", "success": False})
+    assert (failure.kind, failure.error_code) == (kind, code)
 
 
 @pytest.mark.parametrize("status", [404, 200])
 @pytest.mark.parametrize(
     ("operation", "kind"),
-    [("ListPipelines", Kind.PROJECT), ("ListPipelineRuns", Kind.CONTENT), ("GetPipelineRun", Kind.CONTENT)],
+    [
+        ("ListPipelines", FailureKind.PROJECT),
+        ("ListPipelineRuns", FailureKind.CONTENT),
+        ("GetPipelineRun", FailureKind.CONTENT),
+    ],
 )
 @spoken
 def test_not_found_speaks_of_what_the_path_names(
-    generation: str, operation: str, kind: Kind, status: int
+    generation: str, operation: str, kind: FailureKind, status: int
 ) -> None:
     """Of a pipeline or a run, where it names one."""
     answer = {"errorCode": "NotFound", "errorMessage": "Not Found", "requestId": "6548f837"}
-    fault = told(status, answer, generation=generation, operation=operation)
-    assert (fault.kind, fault.error_code, fault.message) == (kind, "NotFound", "Not Found")
+    failure = told(status, answer, generation=generation, operation=operation)
+    assert (failure.kind, failure.error_code, failure.message) == (kind, "NotFound", "Not Found")
 
 
 @of_one_pipeline
 @pytest.mark.parametrize("answer", [b"", b"<html>", b"{}", b'{"errorCode":"\\"\\""}', b"[]"])
 def test_not_found_without_a_code_speaks_of_the_address(operation: str, answer: bytes) -> None:
     """Somebody else answers there, for whom no pipeline exists."""
-    assert told(404, answer, operation=operation).kind is Kind.PROJECT
+    assert told(404, answer, operation=operation).kind is FailureKind.PROJECT
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -285,9 +295,11 @@ def test_too_many_requests_need_no_code(status: int, answer: Any) -> None:
     """A 503 without the code of throttling is the service's own trouble."""
     kind = told(status, answer).kind
     if status == 429:
-        assert kind is Kind.THROTTLED
+        assert kind is FailureKind.THROTTLED
     else:
-        assert kind is (Kind.CONTENT if answer == {"errorCode": "BadRequest"} else Kind.TRANSIENT)
+        assert kind is (
+            FailureKind.CONTENT if answer == {"errorCode": "BadRequest"} else FailureKind.TRANSIENT
+        )
 
 
 # -- how long to wait
@@ -364,10 +376,10 @@ def test_nobody_waits_for_what_is_no_throttling(status: int, code: str) -> None:
 def test_what_is_no_answer_of_the_operation_is_said(
     operation: str, generation: str, answer: bytes, words: str
 ) -> None:
-    fault = told(200, answer, generation=generation, operation=operation)
-    assert (fault.kind, fault.code, fault.error_code) == (Kind.UNREADABLE, "invalid", "")
-    assert fault.message.startswith(f"{operation} answered")
-    assert words in fault.message
+    failure = told(200, answer, generation=generation, operation=operation)
+    assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
+    assert failure.message.startswith(f"{operation} answered")
+    assert words in failure.message
 
 
 @pytest.mark.parametrize("operation", list(ROWS))
@@ -375,21 +387,21 @@ def test_what_is_no_answer_of_the_operation_is_said(
 def test_an_answer_of_another_operation_is_invalid(generation: str, operation: str) -> None:
     """Nor is that of the other generation one."""
     other = "signed" if generation == "personal" else "personal"
-    fault = told(200, success(operation, other), generation=generation, operation=operation)
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
-    fault = told(200, success("GetPipelineRun", generation), generation=generation, operation=operation)
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
-    fault = told(200, success(operation, generation), generation=generation, operation="GetPipelineRun")
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
+    failure = told(200, success(operation, other), generation=generation, operation=operation)
+    assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
+    failure = told(200, success("GetPipelineRun", generation), generation=generation, operation=operation)
+    assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
+    failure = told(200, success(operation, generation), generation=generation, operation="GetPipelineRun")
+    assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
 
 
 @pytest.mark.parametrize("rows", ["", "x", 0, False, {}, {"a": 1}])
 @pytest.mark.parametrize("operation", list(ROWS))
 def test_rows_that_are_no_list_are_invalid(operation: str, rows: Any) -> None:
     """Not an empty page, which would be the end of the list."""
-    fault = told(200, {ROWS[operation]: rows, "success": True}, operation=operation)
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
-    assert fault.message.startswith(f"{operation} answered a page that cannot be read")
+    failure = told(200, {ROWS[operation]: rows, "success": True}, operation=operation)
+    assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
+    assert failure.message.startswith(f"{operation} answered a page that cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -398,24 +410,26 @@ def test_rows_that_are_no_list_are_invalid(operation: str, rows: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, Kind.CONTENT),
-        (401, Kind.CREDENTIALS),
-        (403, Kind.PROJECT),
-        (404, Kind.PROJECT),
-        (429, Kind.THROTTLED),
-        (502, Kind.TRANSIENT),
+        (400, FailureKind.CONTENT),
+        (401, FailureKind.CREDENTIALS),
+        (403, FailureKind.PROJECT),
+        (404, FailureKind.PROJECT),
+        (429, FailureKind.THROTTLED),
+        (502, FailureKind.TRANSIENT),
     ],
 )
 @spoken
-def test_a_status_of_failure_needs_no_body(generation: str, status: int, kind: Kind, answer: bytes) -> None:
-    fault = told(status, answer, generation=generation)
-    assert (fault.kind, fault.code, fault.error_code) == (kind, str(status), "")
-    assert f"HTTP {status}" in fault.message
+def test_a_status_of_failure_needs_no_body(
+    generation: str, status: int, kind: FailureKind, answer: bytes
+) -> None:
+    failure = told(status, answer, generation=generation)
+    assert (failure.kind, failure.code, failure.error_code) == (kind, str(status), "")
+    assert f"HTTP {status}" in failure.message
 
 
 @operations
 def test_a_success_under_a_status_of_failure_is_none(operation: str) -> None:
-    assert told(502, success(operation, success=True), operation=operation).kind is Kind.TRANSIENT
+    assert told(502, success(operation, success=True), operation=operation).kind is FailureKind.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -428,10 +442,10 @@ def test_a_success_under_a_status_of_failure_is_none(operation: str) -> None:
     ],
 )
 def test_a_redirect_names_the_host_and_no_more(location: str, words: str) -> None:
-    fault = told(302, b"", location=location)
-    assert (fault.kind, fault.code) == (Kind.PROJECT, "302")
-    assert words in fault.message
-    assert "very-private" not in fault.message
+    failure = told(302, b"", location=location)
+    assert (failure.kind, failure.code) == (FailureKind.PROJECT, "302")
+    assert words in failure.message
+    assert "very-private" not in failure.message
 
 
 PRIVATE = "hunter2-nobody-may-see-this"
@@ -463,13 +477,13 @@ def test_only_what_the_vendor_says_of_an_error_is_told(
 # -- the simulated cloud
 
 
-def calls(desk: Desk) -> list[Call]:
+def calls(desk: Desk) -> list[ApiRequest]:
     pipeline = desk.cloud.pipeline_id(RAN[0].id)
     return [
-        desk.spoken.listing(Place()),
-        desk.spoken.sweep(Place(), None),
-        desk.spoken.runs(pipeline, Place(), 30),
-        desk.spoken.detail(pipeline, "1"),
+        desk.spoken.pipelines_request(PageCursor()),
+        desk.spoken.activity_request(PageCursor(), None),
+        desk.spoken.runs_request(pipeline, PageCursor(), 30),
+        desk.spoken.detail_request(pipeline, "1"),
     ]
 
 
@@ -489,7 +503,7 @@ def test_who_is_no_member_is_refused_everything(
     desk.cloud.error_form = error_form
     setattr(desk.cloud, switch, value)
     no = problem.signed if generation == "signed" else problem.personal
-    assert {desk.fault(call) for call in calls(desk)} == {(Kind.PROJECT, no.code)}
+    assert {desk.failure(call) for call in calls(desk)} == {(FailureKind.PROJECT, no.code)}
 
 
 @generations
@@ -498,9 +512,12 @@ def test_whose_credentials_are_refused_is_told(generation: str) -> None:
     desk.cloud.credentials = type(desk.cloud.credentials)(
         access_key="another", secret_key="another", personal_token="another"
     )
-    kinds = {desk.fault(call) for call in calls(desk)}
+    kinds = {desk.failure(call) for call in calls(desk)}
     assert kinds == {
-        (Kind.CREDENTIALS, "InvalidAccessKeyId.NotFound" if generation == "signed" else "InvalidTokenError")
+        (
+            FailureKind.CREDENTIALS,
+            "InvalidAccessKeyId.NotFound" if generation == "signed" else "InvalidTokenError",
+        )
     }
 
 
@@ -510,7 +527,7 @@ def test_a_wrong_clock_is_a_matter_of_credentials(generation: str) -> None:
     desk = Desk(generation)
     desk.cloud.skew = 3600.0
     if generation == "signed":
-        assert desk.fault(calls(desk)[0]) == (Kind.CREDENTIALS, "InvalidTimeStamp.Expired")
+        assert desk.failure(calls(desk)[0]) == (FailureKind.CREDENTIALS, "InvalidTimeStamp.Expired")
     else:
         desk.answer(calls(desk)[0])
 
@@ -524,37 +541,39 @@ def test_who_asks_too_often_is_told_how_long_to_wait(generation: str, throttle_c
     call = calls(desk)[0]
     desk.answer(call)
     answer = desk.send(call)
-    fault = desk.spoken.fault(call, answer.status_code, dict(answer.headers), answer.content)
-    assert fault is not None
-    assert (fault.kind, fault.wait) == (Kind.THROTTLED, 2.0)
+    failure = desk.spoken.failure(call, answer.status_code, dict(answer.headers), answer.content)
+    assert failure is not None
+    assert (failure.kind, failure.wait) == (FailureKind.THROTTLED, 2.0)
 
 
 @generations
 @pytest.mark.parametrize(
-    ("mischief", "kind", "words"),
+    ("injected_fault", "kind", "words"),
     [
-        (Mischief.HTML, Kind.UNREADABLE, "an HTML page"),
-        (Mischief.BAD_GATEWAY, Kind.TRANSIENT, "HTTP 502 with an HTML page"),
-        (Mischief.EMPTY, Kind.UNREADABLE, "an empty body"),
-        (Mischief.CUT, Kind.UNREADABLE, "no valid JSON"),
-        (Mischief.NULL, Kind.UNREADABLE, "not its answer"),
-        (Mischief.NESTED_ERROR, Kind.UNREADABLE, "not its answer"),
-        (Mischief.ERROR_OBJECT, Kind.TRANSIENT, ""),
-        (Mischief.SERVER_ERROR, Kind.TRANSIENT, ""),
-        (Mischief.THROTTLED, Kind.THROTTLED, ""),
-        (Mischief.DENIED, Kind.PROJECT, ""),
-        (Mischief.REDIRECT, Kind.PROJECT, "redirected to another path"),
+        (InjectedFault.HTML, FailureKind.UNREADABLE, "an HTML page"),
+        (InjectedFault.BAD_GATEWAY, FailureKind.TRANSIENT, "HTTP 502 with an HTML page"),
+        (InjectedFault.EMPTY, FailureKind.UNREADABLE, "an empty body"),
+        (InjectedFault.CUT, FailureKind.UNREADABLE, "no valid JSON"),
+        (InjectedFault.NULL, FailureKind.UNREADABLE, "not its answer"),
+        (InjectedFault.NESTED_ERROR, FailureKind.UNREADABLE, "not its answer"),
+        (InjectedFault.ERROR_OBJECT, FailureKind.TRANSIENT, ""),
+        (InjectedFault.SERVER_ERROR, FailureKind.TRANSIENT, ""),
+        (InjectedFault.THROTTLED, FailureKind.THROTTLED, ""),
+        (InjectedFault.DENIED, FailureKind.PROJECT, ""),
+        (InjectedFault.REDIRECT, FailureKind.PROJECT, "redirected to another path"),
     ],
 )
-def test_mischief_is_seen_through(generation: str, mischief: Mischief, kind: Kind, words: str) -> None:
+def test_mischief_is_seen_through(
+    generation: str, injected_fault: InjectedFault, kind: FailureKind, words: str
+) -> None:
     """Whatever is asked, what comes in the place of an answer is none."""
     desk = Desk(generation)
-    desk.cloud.mischief = mischief
+    desk.cloud.injected_fault = injected_fault
     for call in calls(desk):
         answer = desk.send(call)
-        fault = desk.spoken.fault(call, answer.status_code, dict(answer.headers), answer.content)
-        assert fault is not None
-        assert (fault.kind, words in fault.message) == (kind, True)
+        failure = desk.spoken.failure(call, answer.status_code, dict(answer.headers), answer.content)
+        assert failure is not None
+        assert (failure.kind, words in failure.message) == (kind, True)
 
 
 # -- properties
@@ -584,12 +603,12 @@ def test_no_answer_breaks_the_reader(
 ) -> None:
     """Anything is a success or a failure with words; what has no success about it is none."""
     said = SPOKEN[generation]
-    fault = said.fault(OPERATIONS[operation](said), status, headers, answer)
-    if fault is None:
+    failure = said.failure(OPERATIONS[operation](said), status, headers, answer)
+    if failure is None:
         assert 200 <= status < 300
     else:
-        assert fault.message or fault.error_code
-        assert fault.wait is None or 0 <= fault.wait <= 99_999
+        assert failure.message or failure.error_code
+        assert failure.wait is None or 0 <= failure.wait <= 99_999
 
 
 @given(envelopes, st.sampled_from(list(OPERATIONS)))

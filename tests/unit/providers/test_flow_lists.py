@@ -9,9 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.failures import Kind
+from exporter.core.failures import FailureKind
 from exporter.core.model import LABEL_LENGTH
-from exporter.providers.protocol import Listing, Place, Sweep, Sweeping, Window
+from exporter.providers.protocol import (
+    ActivityRows,
+    PageCursor,
+    PipelineRows,
+    SupportsActivityQuery,
+    TimeWindow,
+)
 from tests.unit.providers.test_codearts import json_values, spoilt
 from tests.unit.providers.test_flow_requests import NEVER_RAN, TODAY, WORLD, Desk, generations, provider
 
@@ -65,11 +71,11 @@ def body(generation: str, rows: Any, key: str = "pipelines", **envelope: Any) ->
     return json.dumps({**told, "success": True, "errorCode": '""', **envelope}).encode()
 
 
-def read(generation: str, *rows: Any) -> Listing:
-    return SPOKEN[generation].read_listing(body(generation, rows), NOW, {})
+def read(generation: str, *rows: Any) -> PipelineRows:
+    return SPOKEN[generation].read_pipelines(body(generation, rows), NOW, {})
 
 
-def plain(listing: Listing) -> tuple[int, dict[str, str], list[str]]:
+def plain(listing: PipelineRows) -> tuple[int, dict[str, str], list[str]]:
     """What was read: rows, names by id, why rows were rejected."""
     return listing.rows, listing.pipelines, [reason for reason, _ in listing.rejected]
 
@@ -77,19 +83,19 @@ def plain(listing: Listing) -> tuple[int, dict[str, str], list[str]]:
 # -- the whole list
 
 
-def pages(desk: Desk) -> list[Listing]:
+def pages(desk: Desk) -> list[PipelineRows]:
     """All pages, up to the one that the cloud calls the last, or that is empty."""
-    found: list[Listing] = []
-    place = Place()
+    found: list[PipelineRows] = []
+    place = PageCursor()
     while not found or (found[-1].rows and not found[-1].last):
         assert len(found) < 50
-        found.append(desk.spoken.read_listing(*_answered(desk, place)))
+        found.append(desk.spoken.read_pipelines(*_answered(desk, place)))
         place = place.after(found[-1])
     return found
 
 
-def _answered(desk: Desk, place: Place) -> tuple[bytes, float, Mapping[str, str]]:
-    answer, headers = desk.answer(desk.spoken.listing(place))
+def _answered(desk: Desk, place: PageCursor) -> tuple[bytes, float, Mapping[str, str]]:
+    answer, headers = desk.answer(desk.spoken.pipelines_request(place))
     return answer, TODAY, headers
 
 
@@ -116,7 +122,7 @@ def test_page_by_page_every_pipeline_is_found_once(
     found = pages(desk)
     names = [item for page in found for item in page.pipelines.items()]
     assert sorted(names) == sorted((desk.cloud.pipeline_id(one.id), one.name) for one in WORLD.pipelines)
-    assert not any(page.rejected or page.words or page.runs or page.untold for page in found)
+    assert not any(page.rejected or page.words or page.runs or page.unusable for page in found)
     assert [page.last for page in found[:-1]] == [False] * (len(found) - 1)
     # Where nothing tells the end, the empty page does.
     if endless and generation != "signed":
@@ -129,7 +135,7 @@ def test_page_by_page_every_pipeline_is_found_once(
 def test_who_sees_nothing_sees_the_end_of_it(generation: str) -> None:
     desk = Desk(generation)
     desk.cloud.empty_list_with_total = True
-    page = desk.spoken.read_listing(*_answered(desk, Place()))
+    page = desk.spoken.read_pipelines(*_answered(desk, PageCursor()))
     assert (page.rows, page.pipelines) == (0, {})
 
 
@@ -150,7 +156,7 @@ def test_a_sweep_finds_what_is_under_way(generation: str) -> None:
 @generations
 def test_a_sweep_finds_what_was_started_within_a_window(generation: str) -> None:
     desk = Desk(generation)
-    window = Window(TODAY - 7200, TODAY)
+    window = TimeWindow(TODAY - 7200, TODAY)
     latest = {one.id: WORLD.latest_run(one.id, TODAY) for one in WORLD.pipelines}
     begun = {desk.cloud.pipeline_id(key) for key, run in latest.items() if run and run.start >= window.since}
     assert set(swept(desk, window)) == begun
@@ -158,13 +164,13 @@ def test_a_sweep_finds_what_was_started_within_a_window(generation: str) -> None
     assert desk.cloud.pipeline_id(NEVER_RAN.id) not in begun
 
 
-def swept(desk: Desk, window: Window | None) -> list[str]:
+def swept(desk: Desk, window: TimeWindow | None) -> list[str]:
     """The ids of all pages of a sweep."""
     found: list[str] = []
-    place, sweep = Place(), Sweep(rows=1)
+    place, sweep = PageCursor(), ActivityRows(rows=1)
     while sweep.rows and not sweep.last:
         assert place.pages < 50
-        sweep = desk.spoken.read_sweep(*desk.answer(desk.spoken.sweep(place, window)))
+        sweep = desk.spoken.read_activity(*desk.answer(desk.spoken.activity_request(place, window)))
         place = place.after(sweep)
         assert not sweep.rejected
         found += sweep.pipelines
@@ -174,7 +180,7 @@ def swept(desk: Desk, window: Window | None) -> list[str]:
 @spoken
 def test_a_sweep_is_read_row_by_row(generation: str) -> None:
     answer = body(generation, [row(0), 7, documented(1), row(2, id=None), row(0)])
-    sweep = SPOKEN[generation].read_sweep(answer, {})
+    sweep = SPOKEN[generation].read_activity(answer, {})
     assert (sweep.rows, sweep.pipelines) == (5, [identity(0), identity(1)])
     assert [reason for reason, _ in sweep.rejected] == ["unreadable", "no_pipeline_id"]
 
@@ -210,8 +216,8 @@ def test_the_headers_tell_the_last_page(headers: dict[str, str], last: bool, row
     """Where they are numbers; that rows are few tells nothing."""
     personal = SPOKEN["personal"]
     answer = body("personal", [row(index) for index in range(rows)])
-    assert personal.read_listing(answer, NOW, headers).last is last
-    assert personal.read_sweep(answer, headers).last is last
+    assert personal.read_pipelines(answer, NOW, headers).last is last
+    assert personal.read_activity(answer, headers).last is last
 
 
 @pytest.mark.parametrize(
@@ -226,9 +232,9 @@ def test_the_token_tells_the_last_page(token: Any, told: str, rows: int) -> None
         del envelope["nextToken"]
     answer = json.dumps(envelope).encode()
     headers = {"x-page": "4", "x-total-pages": "4"}
-    page = SPOKEN["signed"].read_listing(answer, NOW, headers)
+    page = SPOKEN["signed"].read_pipelines(answer, NOW, headers)
     assert (page.rows, page.token, page.last) == (rows, told, not told)
-    following = SPOKEN["signed"].listing(Place().after(page))
+    following = SPOKEN["signed"].pipelines_request(PageCursor().after(page))
     assert dict(following.query).get("nextToken", "") == told
 
 
@@ -236,10 +242,12 @@ def test_the_token_tells_the_last_page(token: Any, told: str, rows: int) -> None
 def test_a_token_that_is_none_is_not_the_end(token: Any) -> None:
     """Else what follows would be taken for gone."""
     signed = SPOKEN["signed"]
-    fault = signed.fault(signed.listing(Place()), 200, {}, body("signed", [documented()], nextToken=token))
-    assert fault is not None
-    assert (fault.kind, fault.code) == (Kind.UNREADABLE, "invalid")
-    assert "token" in fault.message
+    failure = signed.failure(
+        signed.pipelines_request(PageCursor()), 200, {}, body("signed", [documented()], nextToken=token)
+    )
+    assert failure is not None
+    assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
+    assert "token" in failure.message
 
 
 # -- what is read
@@ -253,7 +261,7 @@ def test_a_row_is_read_in_either_spelling(generation: str) -> None:
         {identity(0): "pipeline-0", identity(1): "pipeline-1", "1": "documented"},
         [],
     )
-    assert (listing.runs, listing.untold) == ({}, set())
+    assert (listing.runs, listing.unusable) == ({}, set())
 
 
 @spoken
@@ -313,8 +321,11 @@ def test_every_row_is_counted(generation: str) -> None:
 @pytest.mark.parametrize("place", ["name", "owner", "creatorAccountId"])
 def test_spoilt_text_costs_no_more_than_its_field(generation: str, place: str, literal: bytes) -> None:
     answer = body(generation, [row(0, **{place: "SPOILT"}), row(1)]).replace(b'"SPOILT"', literal)
-    assert SPOKEN[generation].fault(SPOKEN[generation].listing(Place()), 200, {}, answer) is None
-    listing = SPOKEN[generation].read_listing(answer, NOW, {})
+    assert (
+        SPOKEN[generation].failure(SPOKEN[generation].pipelines_request(PageCursor()), 200, {}, answer)
+        is None
+    )
+    listing = SPOKEN[generation].read_pipelines(answer, NOW, {})
     assert list(listing.pipelines) == [identity(0), identity(1)]
     assert listing.pipelines[identity(1)] == "pipeline-1"
 
@@ -324,8 +335,8 @@ def test_spoilt_text_costs_no_more_than_its_field(generation: str, place: str, l
 def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
     signed = SPOKEN["signed"]
     page = body("signed", [documented()], **{key: odd})
-    assert signed.fault(signed.listing(Place()), 200, {}, page) is None
-    assert list(signed.read_listing(page, NOW, {}).pipelines) == [identity(0)]
+    assert signed.failure(signed.pipelines_request(PageCursor()), 200, {}, page) is None
+    assert list(signed.read_pipelines(page, NOW, {}).pipelines) == [identity(0)]
 
 
 @spoken
@@ -333,7 +344,7 @@ def test_thousands_of_rows_are_read_in_no_time(generation: str) -> None:
     """Even where none of them fits the documentation."""
     page = body(generation, [row(index, name=["odd"]) for index in range(3000)])
     started = time.process_time()
-    listing = SPOKEN[generation].read_listing(page, NOW, {})
+    listing = SPOKEN[generation].read_pipelines(page, NOW, {})
     assert time.process_time() - started < 3
     assert listing.rows == len(listing.pipelines) == 3000
 
@@ -358,14 +369,14 @@ def test_a_spoilt_row_costs_no_other(
     field = data.draw(st.sampled_from(list(rows[0])))
     rows[victim] = spoilt(rows[victim], (field,), change, value)
     page = body(generation, rows)
-    said: Sweeping = SPOKEN[generation]
-    assert said.fault(said.listing(Place()), 200, {}, page) is None
-    listing = said.read_listing(page, NOW, {})
+    said: SupportsActivityQuery = SPOKEN[generation]
+    assert said.failure(said.pipelines_request(PageCursor()), 200, {}, page) is None
+    listing = said.read_pipelines(page, NOW, {})
     assert listing.rows == 3
     others = {identity(index): f"pipeline-{index}" for index in {0, 1, 2} - {victim}}
     assert others.items() <= listing.pipelines.items() or field in {"id", "pipelineId"}
     assert others.keys() <= listing.pipelines.keys()
-    assert said.read_sweep(page, {}).pipelines == list(listing.pipelines)
+    assert said.read_activity(page, {}).pipelines == list(listing.pipelines)
     json.dumps(str(listing)).encode()
 
 
@@ -388,10 +399,10 @@ bodies = (
 def test_what_is_no_failure_can_be_read(generation: str, status: int, answer: bytes) -> None:
     """No answer that passes for a success raises, and any other has words."""
     said = SPOKEN[generation]
-    fault = said.fault(said.listing(Place()), status, {}, answer)
-    if fault is None:
+    failure = said.failure(said.pipelines_request(PageCursor()), status, {}, answer)
+    if failure is None:
         assert 200 <= status < 300
-        listing = said.read_listing(answer, NOW, {})
+        listing = said.read_pipelines(answer, NOW, {})
         assert listing.rows >= len(listing.pipelines) + len(listing.rejected)
     else:
-        assert fault.message or fault.error_code
+        assert failure.message or failure.error_code

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Flow
-from exporter.providers.protocol import Batching, Sweeping
+from exporter.providers.protocol import SupportsActivityQuery, SupportsBatchQuery
 from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config, ConfigError, load
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID
@@ -59,27 +59,27 @@ def test_the_method_decides_which_api_is_asked(changes: dict[str, Any], url: str
     assert (base_url, project.base_url, project.urls) == (url, url, (url,))
     assert spoken.name == "flow"
     signed = changes.get("auth", TOKEN)["method"] != "yunxiao_token"
-    assert ("acs3" in auth.identity or not auth.identity.startswith("yunxiao_token")) is signed
+    assert ("acs3" in auth.credential_id or not auth.credential_id.startswith("yunxiao_token")) is signed
 
 
 def test_it_sweeps_and_knows_no_batches() -> None:
     """And the other cloud has batches, and does not sweep."""
     spoken, _, _ = connect(configured(), {})
     assert isinstance(spoken, Flow)
-    assert isinstance(spoken, Sweeping)
-    assert not isinstance(spoken, Batching)
+    assert isinstance(spoken, SupportsActivityQuery)
+    assert not isinstance(spoken, SupportsBatchQuery)
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     batching, _, _ = connect(other, {})
-    assert isinstance(batching, Batching)
-    assert not isinstance(batching, Sweeping)
+    assert isinstance(batching, SupportsBatchQuery)
+    assert not isinstance(batching, SupportsActivityQuery)
 
 
 def test_the_organization_tells_projects_apart() -> None:
     """Under a key of its own; where a page is, is told in the words of every provider."""
     project = configured(url_template="https://flow.example.com/{project_id}/{pipeline_id}?{pipeline_id}")
     assert (project.scope, project.scope_key) == (CENTRAL_ID, "organization_id")
-    assert project.page("12222") == f"https://flow.example.com/{CENTRAL_ID}/12222?12222"
-    assert configured().page("12222") == ""
+    assert project.page_url("12222") == f"https://flow.example.com/{CENTRAL_ID}/12222?12222"
+    assert configured().page_url("12222") == ""
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     assert (other.scope, other.scope_key) == (PROJECT_ID, "project_id")
 
@@ -174,7 +174,7 @@ def odd(identity: str, length: int, edition: str) -> str:
 )
 def test_what_looks_like_another_edition_or_api_is_told(changes: dict[str, Any], words: str) -> None:
     """Only of what is known of the vendor; a private address may be anything."""
-    assert list(configured(**changes).doubts()) == ([words] if words else [])
+    assert list(configured(**changes).warnings()) == ([words] if words else [])
 
 
 def test_doubts_of_the_other_cloud_are_about_the_length_of_ids() -> None:
@@ -183,8 +183,8 @@ def test_doubts_of_the_other_cloud_are_about_the_length_of_ids() -> None:
     (sound, odd) = Config.model_validate(
         {"projects": [codearts_project(), doubtful]},
     ).projects
-    assert list(sound.doubts()) == []
-    assert list(odd.doubts()) == [
+    assert list(sound.warnings()) == []
+    assert list(odd.warnings()) == [
         "one is not 32 characters long, as pipeline ids are",
         "project_id p1 is not 32 characters long, as project ids are",
     ]

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.auth.protocol import Outgoing, query_string
-from exporter.core.failures import Kind
-from exporter.providers.protocol import Call, Page, Place, Sweeping, Window
+from exporter.auth.protocol import UnsignedRequest, query_string
+from exporter.core.failures import FailureKind
+from exporter.providers.protocol import ApiRequest, ListPage, PageCursor, SupportsActivityQuery, TimeWindow
 from exporter.providers.registry import connect
 from exporter.settings.settings import Config
 from exporter.simulator import Flow, World
@@ -29,11 +29,11 @@ GENERATIONS: dict[str, dict[str, Any]] = {
 generations = pytest.mark.parametrize("generation", GENERATIONS)
 
 
-def provider(generation: str, **changes: Any) -> Sweeping:
+def provider(generation: str, **changes: Any) -> SupportsActivityQuery:
     """What speaks to the organization of a configuration."""
     projects = [settings(**{**GENERATIONS[generation], **changes})]
     spoken, _, _ = connect(Config.model_validate({"projects": projects}).projects[0], {})
-    assert isinstance(spoken, Sweeping)
+    assert isinstance(spoken, SupportsActivityQuery)
     return spoken
 
 
@@ -50,12 +50,12 @@ class Desk:
         changes = {**GENERATIONS[generation], "auth": auth, "organization_id": self.cloud.organization_id}
         (project,) = Config.model_validate({"projects": [settings(**changes)]}).projects
         spoken, self.auth, _ = connect(project, {})
-        assert isinstance(spoken, Sweeping)
+        assert isinstance(spoken, SupportsActivityQuery)
         self.spoken = spoken
 
-    def send(self, call: Call) -> httpx.Response:
+    def send(self, call: ApiRequest) -> httpx.Response:
         """The cloud's answer."""
-        outgoing = Outgoing(
+        outgoing = UnsignedRequest(
             method=call.method, host="testserver", path=call.path, query=call.query, headers=call.headers
         )
         headers = {"Host": outgoing.host, **dict(call.headers), **self.auth.headers(outgoing, TODAY)}
@@ -68,19 +68,19 @@ class Desk:
 
         return asyncio.run(asked())
 
-    def answer(self, call: Call) -> tuple[bytes, dict[str, str]]:
+    def answer(self, call: ApiRequest) -> tuple[bytes, dict[str, str]]:
         """The body and headers of an answer that is a success."""
         answer = self.send(call)
         headers = dict(answer.headers)
-        assert self.spoken.fault(call, answer.status_code, headers, answer.content) is None
+        assert self.spoken.failure(call, answer.status_code, headers, answer.content) is None
         return answer.content, headers
 
-    def fault(self, call: Call) -> tuple[Kind, str]:
+    def failure(self, call: ApiRequest) -> tuple[FailureKind, str]:
         """What a refusal speaks of, and its code."""
         answer = self.send(call)
-        fault = self.spoken.fault(call, answer.status_code, dict(answer.headers), answer.content)
-        assert fault is not None
-        return fault.kind, fault.error_code
+        failure = self.spoken.failure(call, answer.status_code, dict(answer.headers), answer.content)
+        assert failure is not None
+        return failure.kind, failure.error_code
 
 
 ROOTS = {
@@ -100,15 +100,15 @@ def headers_of(generation: str, operation: str) -> dict[str, str]:
 
 # -- lists
 
-FIRST = Place()
-LATER = Place().after(Page(rows=30, token="a+b/c=")).after(Page(rows=17, token="+/ ="))
+FIRST = PageCursor()
+LATER = PageCursor().after(ListPage(rows=30, token="a+b/c=")).after(ListPage(rows=17, token="+/ ="))
 
 
 @generations
 @pytest.mark.parametrize("place", [FIRST, LATER])
-def test_the_list_of_pipelines(generation: str, place: Place) -> None:
+def test_the_list_of_pipelines(generation: str, place: PageCursor) -> None:
     """Pages by their number, or by the token of the one before, if there is one; never by what they had of rows."""
-    call = provider(generation).listing(place)
+    call = provider(generation).pipelines_request(place)
     assert (call.operation, call.method, call.path) == ("ListPipelines", "GET", ROOTS[generation])
     assert dict(call.headers) == headers_of(generation, "ListPipelines")
     if generation == "signed":
@@ -124,29 +124,29 @@ def test_the_list_of_pipelines(generation: str, place: Place) -> None:
 def test_the_list_of_runs(generation: str, limit: int) -> None:
     """Pages of one size, whatever is wanted: in those of another, other rows would stand at a place."""
     spoken = provider(generation)
-    call = spoken.runs("12222", LATER, limit)
+    call = spoken.runs_request("12222", LATER, limit)
     assert (call.operation, call.method) == ("ListPipelineRuns", "GET")
     assert call.path == f"{ROOTS[generation]}/12222/{RUNS[generation]}"
     assert dict(call.headers) == headers_of(generation, "ListPipelineRuns")
-    assert call.query == spoken.listing(LATER).query
+    assert call.query == spoken.pipelines_request(LATER).query
 
 
 @generations
 @pytest.mark.parametrize(
     ("window", "since", "until"),
     [
-        (Window(1_700_000_000.0, 1_700_000_060.0), "1700000000000", "1700000060000"),
-        (Window(1_700_000_000.0004, 1_700_000_060.0004), "1700000000000", "1700000060001"),
-        (Window(1_748_314_799.123, 1_748_314_799.123), "1748314799123", "1748314799123"),
+        (TimeWindow(1_700_000_000.0, 1_700_000_060.0), "1700000000000", "1700000060000"),
+        (TimeWindow(1_700_000_000.0004, 1_700_000_060.0004), "1700000000000", "1700000060001"),
+        (TimeWindow(1_748_314_799.123, 1_748_314_799.123), "1748314799123", "1748314799123"),
     ],
 )
-def test_a_sweep_of_a_window(generation: str, window: Window, since: str, until: str) -> None:
+def test_a_sweep_of_a_window(generation: str, window: TimeWindow, since: str, until: str) -> None:
     """In whole milliseconds without exponent, and no narrower than asked."""
     spoken = provider(generation)
-    call = spoken.sweep(LATER, window)
+    call = spoken.activity_request(LATER, window)
     assert (call.operation, call.path) == ("ListPipelines", ROOTS[generation])
     told = {"executeStartTime": since, "executeEndTime": until}
-    assert dict(call.query) == {**dict(spoken.listing(LATER).query), **told}
+    assert dict(call.query) == {**dict(spoken.pipelines_request(LATER).query), **told}
     assert dict(call.headers) == headers_of(generation, "ListPipelines")
 
 
@@ -154,7 +154,10 @@ def test_a_sweep_of_a_window(generation: str, window: Window, since: str, until:
 def test_a_sweep_of_what_is_under_way(generation: str) -> None:
     spoken = provider(generation)
     told = {"statusList": "RUNNING,WAITING"}
-    assert dict(spoken.sweep(FIRST, None).query) == {**dict(spoken.listing(FIRST).query), **told}
+    assert dict(spoken.activity_request(FIRST, None).query) == {
+        **dict(spoken.pipelines_request(FIRST).query),
+        **told,
+    }
 
 
 # -- one run
@@ -162,7 +165,7 @@ def test_a_sweep_of_what_is_under_way(generation: str) -> None:
 
 @generations
 def test_the_details_of_a_run(generation: str) -> None:
-    call = provider(generation).detail("12222", "7")
+    call = provider(generation).detail_request("12222", "7")
     assert (call.operation, call.method, call.query) == ("GetPipelineRun", "GET", ())
     assert call.path == f"{ROOTS[generation]}/12222/{RUNS[generation]}/7"
     assert dict(call.headers) == headers_of(generation, "GetPipelineRun")
@@ -178,17 +181,17 @@ def test_odd_ids_stay_in_their_place_of_the_path(generation: str, odd: str) -> N
     desk = Desk(generation)
     pipeline = desk.cloud.pipeline_id(RAN[0].id)
     for call in (
-        desk.spoken.runs(odd, FIRST, 1),
-        desk.spoken.detail(odd, "1"),
-        desk.spoken.detail(pipeline, odd),
+        desk.spoken.runs_request(odd, FIRST, 1),
+        desk.spoken.detail_request(odd, "1"),
+        desk.spoken.detail_request(pipeline, odd),
     ):
         assert call.path.isascii()
         assert set(call.path).isdisjoint("?#; ")
-        kind, code = desk.fault(call)
+        kind, code = desk.failure(call)
         # A path with an encoded slash is another one to the web framework of the simulator.
         unknown = {"InvalidApi.NotFound"} if "/" in odd else set()
         assert code in {"InvalidParam.ParamNotPresent", "BadRequest", "NotFound", *unknown}
-        assert kind is (Kind.PROJECT if code in unknown else Kind.CONTENT)
+        assert kind is (FailureKind.PROJECT if code in unknown else FailureKind.CONTENT)
 
 
 @generations
@@ -197,11 +200,11 @@ def test_every_request_is_understood(generation: str) -> None:
     desk = Desk(generation)
     pipeline = desk.cloud.pipeline_id(RAN[0].id)
     calls = [
-        desk.spoken.listing(FIRST),
-        desk.spoken.sweep(FIRST, None),
-        desk.spoken.sweep(FIRST, Window(TODAY - 3600, TODAY)),
-        desk.spoken.runs(pipeline, FIRST, 30),
-        desk.spoken.detail(pipeline, "1"),
+        desk.spoken.pipelines_request(FIRST),
+        desk.spoken.activity_request(FIRST, None),
+        desk.spoken.activity_request(FIRST, TimeWindow(TODAY - 3600, TODAY)),
+        desk.spoken.runs_request(pipeline, FIRST, 30),
+        desk.spoken.detail_request(pipeline, "1"),
     ]
     for call in calls:
         desk.answer(call)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.failures import Kind
+from exporter.core.failures import FailureKind
 from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
-from exporter.providers.protocol import Place, Runs
+from exporter.providers.protocol import PageCursor, RunRows
 from exporter.simulator import Status as Told
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.serialized import brief
@@ -60,7 +60,7 @@ def body(generation: str, rows: Any, **envelope: Any) -> bytes:
     return page_body(generation, rows, "pipelineRuns", **envelope)
 
 
-def read(*rows: Any, generation: str = "personal") -> Runs:
+def read(*rows: Any, generation: str = "personal") -> RunRows:
     return SPOKEN[generation].read_runs(body(generation, rows), PIPELINE, NOW, {})
 
 
@@ -117,17 +117,17 @@ def truth(pipeline: str, number: int) -> Run:
     )
 
 
-def page_at(desk: Desk, pipeline: str, place: Place) -> Runs:
+def page_at(desk: Desk, pipeline: str, place: PageCursor) -> RunRows:
     """A page of the runs of a pipeline of the world."""
     identity = desk.cloud.pipeline_id(pipeline)
-    answer, headers = desk.answer(desk.spoken.runs(identity, place, 10))
+    answer, headers = desk.answer(desk.spoken.runs_request(identity, place, 10))
     return desk.spoken.read_runs(answer, identity, TODAY, headers)
 
 
-def pages(desk: Desk, pipeline: str) -> list[Runs]:
+def pages(desk: Desk, pipeline: str) -> list[RunRows]:
     """All pages, up to the one that the cloud calls the last, or that is empty."""
-    found: list[Runs] = []
-    place = Place()
+    found: list[RunRows] = []
+    place = PageCursor()
     while not found or (found[-1].rows and not found[-1].last):
         assert len(found) < 50
         found.append(page_at(desk, pipeline, place))
@@ -148,7 +148,7 @@ def test_page_by_page_every_run_of_the_pipeline_is_found_once(generation: str, o
     assert set(runs) == {str(number) for number in range(1, latest.number + 1)}
     assert sum(page.rows for page in found) == latest.number
     assert all(runs[str(number)] == truth(BUSY.id, number) for number in range(1, latest.number + 1, 7))
-    assert not any(page.rejected or page.misplaced or page.incomplete for page in found)
+    assert not any(page.rejected or page.implausible_times or page.incomplete for page in found)
     assert {word for page in found for word in page.words} <= {("trigger_mode", "4")}
 
 
@@ -160,7 +160,7 @@ def test_the_latest_runs_are_those_of_the_world(generation: str, open_end: Any) 
     desk.cloud.open_end = open_end
     statuses = set()
     for pipeline in RAN[:40]:
-        newest = page_at(desk, pipeline.id, Place()).runs[0]
+        newest = page_at(desk, pipeline.id, PageCursor()).runs[0]
         assert newest == truth(pipeline.id, newest.number or 0)
         statuses.add(newest.status)
     assert statuses >= {Status.SUCCESS, Status.RUNNING}
@@ -171,7 +171,7 @@ def test_where_the_status_is_not_told_all_else_is(generation: str) -> None:
     """It is not documented, so that its absence is no word; what of the run is over, nobody knows then."""
     desk = Desk(generation)
     desk.cloud.run_status = False
-    page = page_at(desk, BUSY.id, Place())
+    page = page_at(desk, BUSY.id, PageCursor())
     assert {one.status for one in page.runs} == {Status.UNKNOWN}
     assert [(one.number, one.start, one.end) for one in page.runs] == [
         (one.number, one.start, one.end) for one in (truth(BUSY.id, one.number or 0) for one in page.runs)
@@ -191,8 +191,8 @@ def test_a_pipeline_that_is_gone_is_not_found(generation: str) -> None:
     desk = Desk(generation)
     gone = desk.cloud.pipeline_id(BUSY.id)
     desk.cloud.deleted = {BUSY.id}
-    kind, code = desk.fault(desk.spoken.runs(gone, Place(), 10))
-    assert kind is Kind.CONTENT
+    kind, code = desk.failure(desk.spoken.runs_request(gone, PageCursor(), 10))
+    assert kind is FailureKind.CONTENT
     assert code.endswith("NotFound")
 
 
@@ -324,7 +324,7 @@ def test_the_id_of_the_pipeline_comes_as_number_or_text(spelling: Any) -> None:
 def test_a_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
     """Counted as a row, and nothing against the absence of what the others do not tell."""
     page = read(row(pipelineId=stranger), row(1))
-    assert (page.rows, page.runs, page.unread, page.incomplete) == (2, [run(1)], 0, False)
+    assert (page.rows, page.runs, page.unreadable, page.incomplete) == (2, [run(1)], 0, False)
     ((reason, words),) = page.rejected
     assert reason == "not_requested"
     assert len(words) < 300
@@ -353,13 +353,13 @@ def test_a_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
 def test_a_row_that_cannot_be_used_is_unread(generation: str, changes: dict[str, Any], reason: str) -> None:
     """It may be any run of the pipeline, so that no absence proves anything."""
     page = read(row(0, **changes), row(1), generation=generation)
-    assert (page.rows, page.runs, page.unread, page.incomplete) == (2, [run(1)], 1, True)
+    assert (page.rows, page.runs, page.unreadable, page.incomplete) == (2, [run(1)], 1, True)
     assert [told for told, _ in page.rejected] == [reason]
 
 
 def test_a_row_of_another_pipeline_hides_nothing_however_it_is_spoilt() -> None:
     page = read(row(0, pipelineId=OTHER, status=["FAIL"]), row(1))
-    assert (page.runs, page.unread) == ([run(1)], 0)
+    assert (page.runs, page.unreadable) == ([run(1)], 0)
     assert [reason for reason, _ in page.rejected] == ["unreadable"]
 
 
@@ -382,7 +382,7 @@ def test_every_row_is_counted(generation: str) -> None:
     page = read(*others, row(1), generation=generation)
     assert page.rows == len(others) + 1
     assert page.runs == [run(0), run(1)]
-    assert page.unread == 6
+    assert page.unreadable == 6
 
 
 @spoken
@@ -394,7 +394,7 @@ def test_spoilt_text_costs_no_more_than_its_field(generation: str, place: str, l
     """Neither its row nor another."""
     answer = body(generation, [row(0, **{place: "SPOILT"}), row(1)]).replace(b'"SPOILT"', literal)
     said = SPOKEN[generation]
-    assert said.fault(said.runs(PIPELINE, Place(), 30), 200, {}, answer) is None
+    assert said.failure(said.runs_request(PIPELINE, PageCursor(), 30), 200, {}, answer) is None
     page = said.read_runs(answer, PIPELINE, NOW, {})
     assert [(one.number, one.start) for one in page.runs] == [(7, START), (8, START)]
     assert page.runs[1] == run(1)
@@ -470,7 +470,7 @@ def test_a_spoilt_row_costs_no_other(
     rows.append(victim)
     chance.shuffle(rows)
     answer = body(generation, rows)
-    assert said.fault(said.runs(PIPELINE, Place(), 30), 200, {}, answer) is None
+    assert said.failure(said.runs_request(PIPELINE, PageCursor(), 30), 200, {}, answer) is None
     page = said.read_runs(answer, PIPELINE, NOW, {})
     assert page.rows == count
     if any(reason == "duplicate" for reason, _ in page.rejected):
@@ -497,7 +497,7 @@ def test_what_is_no_row_is_unread(generation: str, others: list[Any], chance: ra
     chance.shuffle(rows)
     page = read(*rows, generation=generation)
     assert {one.id for one in page.runs} == {"7", "8"}
-    assert (page.rows, page.unread, len(page.rejected)) == (len(rows), len(others), len(others))
+    assert (page.rows, page.unreadable, len(page.rejected)) == (len(rows), len(others), len(others))
 
 
 bodies = (
@@ -516,10 +516,10 @@ bodies = (
 def test_what_is_no_failure_can_be_read(generation: str, status: int, answer: bytes) -> None:
     """No answer that passes for a success raises, and any other has words."""
     said = SPOKEN[generation]
-    fault = said.fault(said.runs(PIPELINE, Place(), 30), status, {}, answer)
-    if fault is None:
+    failure = said.failure(said.runs_request(PIPELINE, PageCursor(), 30), status, {}, answer)
+    if failure is None:
         assert 200 <= status < 300
         page = said.read_runs(answer, PIPELINE, NOW, {})
         assert len(page.runs) + len(page.rejected) == page.rows
     else:
-        assert fault.message or fault.error_code
+        assert failure.message or failure.error_code

@@ -97,24 +97,24 @@ def test_example_uncommented_loads(uncommented):
     assert payments.endpoint == "https://pipeline.example.com"
     assert payments.auth.security_token.path == Path("/run/secrets/codearts/security-token")
     assert payments.pipelines[1].name == "checkout-service"
-    assert payments.discover.takes("anything")
+    assert payments.discover.matches("anything")
     assert payments.tls.ca_file.name == "private-cloud.pem"
     assert mobile.auth.method == "token"
     assert web.auth.iam_endpoint == web.auth.model_copy(update={"iam_endpoint": None}).endpoint_in(web.region)
     assert web.auth.iam_project == web.region
     assert web.discovery.labels_of("shop-api") == {"team": "web"}
     assert (embedded.auth.method, tools.auth.method) == ("metadata", "default")
-    assert embedded.discovery.takes("anything")
+    assert embedded.discovery.matches("anything")
     assert (apps.auth.method, games.auth.method, intranet.auth.method) == ("yunxiao_token", "aksk", "default")
     assert [(entry.id, entry.name) for entry in apps.pipelines] == [("12222", "checkout-app")]
     assert apps.base_url == apps.model_copy(update={"endpoint": None}).base_url
-    assert apps.page("12222") == "https://flow.aliyun.com/pipelines/12222/current"
-    assert games.discovery.takes("anything")
+    assert apps.page_url("12222") == "https://flow.aliyun.com/pipelines/12222/current"
+    assert games.discovery.matches("anything")
 
 
 def test_example_raises_no_doubts(uncommented):
     """What it shows looks like what the vendors have, and what it says of the editions is right."""
-    assert [words for project in uncommented.projects for words in project.doubts()] == []
+    assert [words for project in uncommented.projects for words in project.warnings()] == []
 
 
 def test_example_shows_the_defaults_of_what_is_commented(uncommented):

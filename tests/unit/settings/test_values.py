@@ -153,7 +153,7 @@ def test_every_key(read):
     assert project.auth.iam_project_id == "iam-1"
     assert project.auth.expires == datetime(2027, 1, 31, 4, tzinfo=UTC)
     assert project.labels == {"team": "payments"}
-    assert project.page("x") == "https://devcloud.example.com/p-1/pipelines/x?tab=runs#top"
+    assert project.page_url("x") == "https://devcloud.example.com/p-1/pipelines/x?tab=runs#top"
     assert project.discover.interval == 3600.0
     assert [pattern.pattern for pattern in project.discover.include] == ["pay-.*", "checkout"]
     assert [pattern.pattern for pattern in project.discover.exclude] == [".*-sandbox"]
@@ -366,7 +366,7 @@ def test_without_a_list_everything_is_discovered(read, nothing):
     [project] = read(WITHOUT_LIST + nothing).projects
     assert project.pipelines == ()
     assert project.discovery.interval == 600.0
-    assert project.discovery.takes("any name at all")
+    assert project.discovery.matches("any name at all")
 
 
 @pytest.mark.parametrize("nothing", ["", "    discover:\n", "    discover: ~\n"])
@@ -379,7 +379,7 @@ def test_a_list_and_discovery(read):
     """An empty mapping is something: beside the list all others are discovered."""
     [project] = read(MINIMAL + "    discover: {}\n").projects
     assert len(project.pipelines) == 1
-    assert project.discovery.takes("checkout")
+    assert project.discovery.matches("checkout")
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def test_a_list_and_discovery(read):
 def test_patterns_match_whole_names(read, name, taken):
     """A name is discovered if an `include` matches all of it, and no `exclude` does."""
     discover = "{include: ['pay-.*', checkout, '\\w+-api'], exclude: ['.*-sandbox']}"
-    assert read(f"{WITHOUT_LIST}    discover: {discover}\n").projects[0].discovery.takes(name) is taken
+    assert read(f"{WITHOUT_LIST}    discover: {discover}\n").projects[0].discovery.matches(name) is taken
 
 
 def test_labels_by_name(read):
@@ -416,7 +416,7 @@ def test_labels_by_name(read):
 def test_a_pattern_that_python_frowns_upon(read):
     """A pattern of a doubtful spelling is taken as it is, without a warning that nobody asked for."""
     [project] = read(f"{WITHOUT_LIST}    discover: {{include: ['[[a]x']}}\n").projects
-    assert project.discovery.takes("[x")
+    assert project.discovery.matches("[x")
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_a_pattern_that_python_frowns_upon(read):
 def test_url_template(read, text, page):
     """A template is filled wherever a placeholder stands, as often as it does."""
     text = MINIMAL.replace("54f90b75fc1447b1b65e8d3a9f77923d", "p") + f"    url_template: '{text}'\n"
-    assert read(text).projects[0].page("i") == page
+    assert read(text).projects[0].page_url("i") == page
 
 
 AUTH = "{method: token, token: opensesame}"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 import exporter.simulator
-from exporter.simulator import Call, CodeArts, Credentials, Mischief, Story, World, running, serve
+from exporter.simulator import Call, CodeArts, Credentials, InjectedFault, Scenario, World, running, serve
 from exporter.simulator.codearts import signature
 from exporter.simulator.codearts.cloud import BATCH_STATUS
 from exporter.simulator.http.faults import HUGE_BYTES, encoded
@@ -68,7 +68,7 @@ class Site:
 class Desk:
     """A cloud asked without a port, whose clock stands at `now` until it is moved."""
 
-    def __init__(self, world: World = WORLD, now: float = NOW, runs: Story | None = None) -> None:
+    def __init__(self, world: World = WORLD, now: float = NOW, runs: Scenario | None = None) -> None:
         self.now = now
         self.cloud = CodeArts(world, clock=lambda: self.now, runs=runs)
         self.token = {"X-Auth-Token": self.cloud.credentials.token}
@@ -552,71 +552,73 @@ def test_records_can_be_rewritten(site: Site) -> None:
 
 
 STATUSES = {
-    Mischief.BAD_GATEWAY: 502,
-    Mischief.SERVER_ERROR: 500,
-    Mischief.THROTTLED: 429,
-    Mischief.DENIED: 403,
-    Mischief.REDIRECT: 302,
+    InjectedFault.BAD_GATEWAY: 502,
+    InjectedFault.SERVER_ERROR: 500,
+    InjectedFault.THROTTLED: 429,
+    InjectedFault.DENIED: 403,
+    InjectedFault.REDIRECT: 302,
 }
 IDS = [pipeline.id for pipeline in RUNNING_PIPELINES[:3]]
 
 
 @pytest.mark.parametrize(
-    "mischief", [m for m in Mischief if m not in {Mischief.TRUNCATED, Mischief.DRIP}], ids=lambda m: m.name
+    "injected_fault",
+    [m for m in InjectedFault if m not in {InjectedFault.TRUNCATED, InjectedFault.DRIP}],
+    ids=lambda m: m.name,
 )
-def test_mischief_that_is_complete_http(site: Site, mischief: Mischief) -> None:
+def test_mischief_that_is_complete_http(site: Site, injected_fault: InjectedFault) -> None:
     good = site.ask(*IDS)
-    site.cloud.mischief = mischief
+    site.cloud.injected_fault = injected_fault
     bad = site.ask(*IDS)
-    assert bad.status_code == STATUSES.get(mischief, 200)
+    assert bad.status_code == STATUSES.get(injected_fault, 200)
     assert bad.content != good.content
     assert "date" in bad.headers
     assert "x-request-id" in bad.headers
     code = {
-        Mischief.SERVER_ERROR: "APIGW.0601",
-        Mischief.THROTTLED: "APIGW.0308",
-        Mischief.DENIED: "APIGW.0302",
-        Mischief.ERROR_OBJECT: "DEVPIPE.00011136",
-    }.get(mischief)
+        InjectedFault.SERVER_ERROR: "APIGW.0601",
+        InjectedFault.THROTTLED: "APIGW.0308",
+        InjectedFault.DENIED: "APIGW.0302",
+        InjectedFault.ERROR_OBJECT: "DEVPIPE.00011136",
+    }.get(injected_fault)
     if code:
         assert bad.json()["error_code"] == code
-    match mischief:
-        case Mischief.HTML | Mischief.BAD_GATEWAY:
+    match injected_fault:
+        case InjectedFault.HTML | InjectedFault.BAD_GATEWAY:
             assert bad.headers["content-type"].startswith("text/html")
-        case Mischief.EMPTY:
+        case InjectedFault.EMPTY:
             assert bad.content == b""
-        case Mischief.NULL:
+        case InjectedFault.NULL:
             assert bad.content == b"null"
-        case Mischief.CUT:
+        case InjectedFault.CUT:
             assert good.content.startswith(bad.content)
-        case Mischief.HUGE:
+        case InjectedFault.HUGE:
             assert len(bad.content) >= HUGE_BYTES
             assert {record["pipeline_id"] for record in bad.json()} == {"0" * 32}
-        case Mischief.NESTED_ERROR:
+        case InjectedFault.NESTED_ERROR:
             assert set(bad.json()["error"]) == {"code", "message"}
-        case Mischief.GARBLED:
+        case InjectedFault.GARBLED:
             with pytest.raises(UnicodeDecodeError):
                 bad.content.decode()
             mended = json.loads(bad.content.decode("utf-8", "ignore"))
             assert mended == good.json()
             assert bad.content.endswith(encoded(good.json()[2]) + b"]")
-        case Mischief.REDIRECT:
+        case InjectedFault.REDIRECT:
             assert bad.headers["location"].startswith("/")
 
 
 def test_mischief_spares_the_refused(site: Site) -> None:
-    site.cloud.mischief = Mischief.NULL
+    site.cloud.injected_fault = InjectedFault.NULL
     assert site.client.post(site.path, json=[]).status_code == 401
 
 
 def test_a_truncated_answer_ends_with_the_connection(site: Site) -> None:
-    site.cloud.mischief = Mischief.TRUNCATED
+    site.cloud.injected_fault = InjectedFault.TRUNCATED
     with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
         site.ask(*IDS)
 
 
 def test_a_dripping_answer_ends_when_the_client_leaves(site: Site) -> None:
-    site.cloud.mischief = Mischief.DRIP
+    site.cloud.injected_fault = InjectedFault.DRIP
     with site.client.stream("POST", site.path, json=IDS, headers=site.token) as answer:
         chunks = answer.iter_raw()
         assert next(chunks) + next(chunks) == b"[ "
@@ -630,7 +632,7 @@ def test_a_dripping_answer_ends_when_the_client_leaves(site: Site) -> None:
 @pytest.mark.parametrize("latency", [0, 60])
 def test_a_server_stops_at_once_and_starts_again_on_its_port(cloud: CodeArts, latency: float) -> None:
     """Whatever is under way: an idle connection, one that drips for ever, one that is held back."""
-    cloud.mischief = Mischief.DRIP
+    cloud.injected_fault = InjectedFault.DRIP
     with httpx.Client() as client:
         with running(cloud.app) as url:
             port = httpx.URL(url).port
@@ -667,7 +669,7 @@ def test_answers_do_not_wait_for_acknowledgements(site: Site) -> None:
 
 
 def test_stopping_is_quiet(cloud: CodeArts, caplog: pytest.LogCaptureFixture) -> None:
-    cloud.mischief = Mischief.DRIP
+    cloud.injected_fault = InjectedFault.DRIP
     with httpx.Client() as client, running(cloud.app) as url:
         path = f"{url}/v5/{WORLD.project_id}/api/pipelines/status"
         drip = client.send(

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from exporter.simulator import Call, Flow, FlowCredentials, Mischief, Status, Story, World, running
+from exporter.simulator import Call, Flow, FlowCredentials, InjectedFault, Scenario, Status, World, running
 from exporter.simulator.flow import signature
 from exporter.simulator.flow.personal_records import SECRET
 from exporter.simulator.flow.switches import FlowSwitches
@@ -129,7 +129,7 @@ class Site:
     """A cloud behind the door, whose clock stands at `now` until it is moved, and a client that speaks to it."""
 
     def __init__(
-        self, door: Door, world: World = WORLD, now: float = NOW, story: Story | None = None
+        self, door: Door, world: World = WORLD, now: float = NOW, story: Scenario | None = None
     ) -> None:
         self.client = door.client
         self.now = now
@@ -426,7 +426,7 @@ def test_calls_are_remembered_by_the_vendors_names(site: Site) -> None:
 
 def test_an_end_that_is_none_has_three_forms(door: Door) -> None:
     """Whichever it is: by the run, or always the same; an end that is one is told."""
-    story = Story(WORLD)
+    story = Scenario(WORLD)
     site = Site(door, now=NOW + 60, story=story)
     for _ in range(30):
         story.begin(OWN, NOW)
@@ -488,7 +488,7 @@ def test_a_list_may_be_empty_whatever_its_total(site: Site) -> None:
 
 
 def test_what_is_polled_may_be_behind(door: Door) -> None:
-    story = Story(WORLD)
+    story = Scenario(WORLD)
     site = Site(door, now=NOW + 61, story=story)
     run = story.begin(OWN, NOW)
     story.end(run, NOW + 60, Status.FAILED)
@@ -587,7 +587,7 @@ def test_an_error_of_the_service_may_come_in_an_envelope(site: Site, form: Any, 
         "errorCode": "InvalidPipeline.NotFound",
         "errorMessage": "The pipeline is not found.",
     }
-    site.cloud.mischief = Mischief.ERROR_OBJECT
+    site.cloud.injected_fault = InjectedFault.ERROR_OBJECT
     told = site.ask("", "ListPipelines")
     assert (told.status_code, told.json()["success"]) == (200, False)
 
@@ -683,31 +683,33 @@ def test_answers_are_held_back(site: Site) -> None:
 
 
 # These have no end, or end with a connection, and are tried with another cloud.
-WHOLE = [m for m in Mischief if m not in {Mischief.HUGE, Mischief.DRIP, Mischief.TRUNCATED}]
+WHOLE = [
+    m for m in InjectedFault if m not in {InjectedFault.HUGE, InjectedFault.DRIP, InjectedFault.TRUNCATED}
+]
 SPOKEN = {
-    Mischief.SERVER_ERROR: ((500, "InternalError"), (500, "InternalServerError")),
-    Mischief.THROTTLED: ((400, "Throttling.User"), (429, "TooManyRequests")),
-    Mischief.DENIED: ((403, "Forbidden.RAM"), (403, "Forbidden")),
+    InjectedFault.SERVER_ERROR: ((500, "InternalError"), (500, "InternalServerError")),
+    InjectedFault.THROTTLED: ((400, "Throttling.User"), (429, "TooManyRequests")),
+    InjectedFault.DENIED: ((403, "Forbidden.RAM"), (403, "Forbidden")),
 }
 
 
-@pytest.mark.parametrize("mischief", WHOLE, ids=lambda m: m.name)
-def test_mischief_takes_the_place_of_any_good_answer(site: Site, mischief: Mischief) -> None:
+@pytest.mark.parametrize("injected_fault", WHOLE, ids=lambda m: m.name)
+def test_mischief_takes_the_place_of_any_good_answer(site: Site, injected_fault: InjectedFault) -> None:
     good = [site.runs(OWN), site.latest(OWN)]
-    site.cloud.mischief, site.cloud.mischief_only = mischief, "Another"
+    site.cloud.injected_fault, site.cloud.injected_fault_operation = injected_fault, "Another"
     assert site.latest(OWN) == good[1]
-    site.cloud.mischief_only = None
+    site.cloud.injected_fault_operation = None
     signed = site.ask(f"/{site.id(OWN)}/pipelineRuns", "ListPipelineRuns")
     bare = site.bare(f"/{site.id(OWN)}/runs/latestPipelineRun")
-    if mischief in SPOKEN:
-        told, bare_told = SPOKEN[mischief]
+    if injected_fault in SPOKEN:
+        told, bare_told = SPOKEN[injected_fault]
         assert (signed.status_code, signed.json()["Code"]) == told
         assert (bare.status_code, bare.json()["errorCode"]) == bare_told
-    elif mischief is Mischief.NESTED_ERROR:
+    elif injected_fault is InjectedFault.NESTED_ERROR:
         assert signed.json() == {
             "error": {"code": "InternalError", "message": signed.json()["error"]["message"]}
         }
-    elif mischief is Mischief.GARBLED:
+    elif injected_fault is InjectedFault.GARBLED:
         for answer in (signed, bare):
             with pytest.raises(UnicodeDecodeError):
                 answer.content.decode()

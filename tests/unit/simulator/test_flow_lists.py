@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import Status, Story, World
+from exporter.simulator import Scenario, Status, World
 from tests.unit.simulator.test_flow import NOW, OWN, RAN, WORLD, Door, Site, milliseconds
 
 # A deadline would measure the machine, and every example is a whole list.
@@ -260,7 +260,7 @@ def test_runs_are_found_by_their_start_and_trigger(door: Door, first: int, lengt
 
 
 def test_filters_look_at_the_story_as_well(door: Door) -> None:
-    story = Story(WORLD)
+    story = Scenario(WORLD)
     site = Site(door, story=story)
     run = story.begin(OWN, NOW - 0.25)
     assert _executed(site, executeStartTime=milliseconds(NOW - 0.25)) == {site.id(OWN)}

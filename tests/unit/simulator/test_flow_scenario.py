@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import Drama, Mischief, Odds, Status, Story, World
+from exporter.simulator import FaultRates, InjectedFault, Scenario, ScenarioGenerator, Status, World
 from exporter.simulator.flow.layout import layout
 from exporter.simulator.flow.serialized import in_full
 from exporter.simulator.flow.vocabulary import known, word
@@ -31,7 +31,7 @@ class Stage(Site):
     """A cloud that tells a story; time passes when told to."""
 
     def __init__(self, door: Door, world: World = WORLD, now: float = NOW) -> None:
-        self.story = Story(world)
+        self.story = Scenario(world)
         super().__init__(door, world, now, self.story)
 
     def after(self, seconds: float) -> float:
@@ -356,13 +356,17 @@ def test_a_list_and_a_look_together_tell_all(stage: Stage) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(
-    "mischief", [Mischief.CUT, Mischief.NULL, Mischief.ERROR_OBJECT], ids=lambda m: m.name
+    "injected_fault",
+    [InjectedFault.CUT, InjectedFault.NULL, InjectedFault.ERROR_OBJECT],
+    ids=lambda m: m.name,
 )
-def test_what_did_not_go_out_was_not_told(stage: Stage, operation: str, mischief: Mischief) -> None:
+def test_what_did_not_go_out_was_not_told(
+    stage: Stage, operation: str, injected_fault: InjectedFault
+) -> None:
     run = stage.story.begin(OWN, NOW)
-    stage.cloud.mischief, stage.cloud.mischief_only = mischief, operation
+    stage.cloud.injected_fault, stage.cloud.injected_fault_operation = injected_fault, operation
     _ask(stage, operation)
-    stage.cloud.mischief, stage.cloud.throttle = None, (0, 60)
+    stage.cloud.injected_fault, stage.cloud.throttle = None, (0, 60)
     _ask(stage, operation)
     stage.cloud.throttle, stage.cloud.forbidden = None, {OWN}
     _ask(stage, operation)
@@ -375,14 +379,14 @@ def test_what_did_not_go_out_was_not_told(stage: Stage, operation: str, mischief
 def test_of_a_garbled_list_all_but_the_first_run_are_told(stage: Stage) -> None:
     runs = [stage.story.begin(OWN, NOW + place) for place in range(3)]
     stage.after(10)
-    stage.cloud.mischief = Mischief.GARBLED
+    stage.cloud.injected_fault = InjectedFault.GARBLED
     path = f"/{stage.id(OWN)}/pipelineRuns"
     content = stage.ask(path, LIST_RUNS).content.decode("utf-8", "replace")
     assert content.index("\ufffd") < content.index('"pipelineRunId":2')
     assert set(stage.story.told(OWN)) == {run.id for run in runs[:2]}
 
 
-WILD = Odds(**{**dict.fromkeys(Odds.__slots__, 0.2), "reset": 0.0, "recreated": 0.0})
+WILD = FaultRates(**{**dict.fromkeys(FaultRates.__slots__, 0.2), "reset": 0.0, "recreated": 0.0})
 SMALL = World(seed=5, pipelines=8)
 
 
@@ -396,7 +400,7 @@ SMALL = World(seed=5, pipelines=8)
 def test_what_was_told_was_true(door: Door, seed: int, questions: list[tuple[float, str, bool]]) -> None:
     """Whatever happens: each telling is a state that the run had at that moment, as far as Flow tells states apart."""
     stage = Stage(door, SMALL, SMALL.start)
-    drama = Drama(stage.story, seed, WILD)
+    drama = ScenarioGenerator(stage.story, seed, WILD)
     for seconds, operation, signed in questions:
         drama.play(stage.after(seconds))
         for pipeline in SMALL.pipelines:
@@ -419,8 +423,8 @@ def test_what_was_told_was_true(door: Door, seed: int, questions: list[tuple[flo
 @given(seed=st.integers(0, 1_000), offsets=st.lists(st.floats(0, 10_000), min_size=2, max_size=6))
 def test_stages_take_nothing_back(seed: int, offsets: list[float]) -> None:
     """Save that a retry begins a stage anew; and no record goes back."""
-    story = Story(SMALL)
-    Drama(story, seed, WILD).play(SMALL.start + 10_000)
+    story = Scenario(SMALL)
+    ScenarioGenerator(story, seed, WILD).play(SMALL.start + 10_000)
     for pipeline in SMALL.pipelines:
         for truth in story.truth(pipeline.id):
             again = [

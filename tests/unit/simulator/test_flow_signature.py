@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.simulator import FlowCredentials
 from exporter.simulator.flow import signature
-from exporter.simulator.flow.auth_check import Gate
+from exporter.simulator.flow.auth_check import SignatureCheck
 from tests.unit.simulator.test_flow import NOW, OWN, Door, Site
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "aliyun_acs3_vectors.json").read_bytes())[
@@ -74,7 +74,7 @@ def test_signature_of_the_vendor(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", OWN_VECTORS, ids=lambda vector: vector["name"])
 def test_the_gate_opens_to_the_vendors_requests_once(vector: dict[str, Any]) -> None:
     credentials = FlowCredentials(vector["access_key"], vector["secret_key"], vector["security_token"])
-    gate = Gate()
+    gate = SignatureCheck()
 
     def code(now: float) -> str | None:
         action = vector["headers"]["x-acs-action"]
@@ -209,7 +209,7 @@ def test_a_mismatch_tells_what_was_expected(site: Site) -> None:
 
 
 def test_the_gate_forgets_what_could_not_come_again() -> None:
-    gate = Gate()
+    gate = SignatureCheck()
     for turn in range(100):
         assert gate._repeated(f"nonce {turn}", SIGNED_AT + turn * 60) is None
     assert len(gate._nonces) < 40

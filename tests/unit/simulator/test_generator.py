@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import Accelerated, Drama, Odds, Story, Truth, World
+from exporter.simulator import Accelerated, FaultRates, Scenario, ScenarioGenerator, Truth, World
 from tests.unit.simulator.test_codearts import OVER
 
 HOUR, DAY = 3_600, 86_400
@@ -18,29 +18,29 @@ START = WORLD.start
 KNOWN = {"RUNNING", "PAUSED", "SUSPEND", *OVER}
 
 
-def played(days: float, odds: Odds | None = None, seed: int = 1, world: World = WORLD) -> Story:
-    story = Story(world)
-    Drama(story, seed, odds).play(world.start + days * DAY)
+def played(days: float, odds: FaultRates | None = None, seed: int = 1, world: World = WORLD) -> Scenario:
+    story = Scenario(world)
+    ScenarioGenerator(story, seed, odds).play(world.start + days * DAY)
     return story
 
 
-def truths(story: Story) -> list[Truth]:
+def truths(story: Scenario) -> list[Truth]:
     return [truth for pipeline in story.world.pipelines for truth in story.truth(pipeline.id)]
 
 
 @pytest.fixture(scope="module")
-def everything() -> Story:
+def everything() -> Scenario:
     """Days in which every mischief is common."""
-    return played(1, Odds(**dict.fromkeys(Odds.__slots__, 0.05)))
+    return played(1, FaultRates(**dict.fromkeys(FaultRates.__slots__, 0.05)))
 
 
 @pytest.fixture(scope="module")
-def plain() -> Story:
+def plain() -> Scenario:
     """A day in which runs only begin and end."""
-    return played(1, Odds.none())
+    return played(1, FaultRates.none())
 
 
-def test_without_mischief_runs_only_begin_and_end(plain: Story) -> None:
+def test_without_mischief_runs_only_begin_and_end(plain: Scenario) -> None:
     statuses: Counter[str] = Counter()
     for pipeline in WORLD.pipelines:
         runs = plain.truth(pipeline.id)
@@ -57,7 +57,7 @@ def test_without_mischief_runs_only_begin_and_end(plain: Story) -> None:
     assert 0.75 < statuses["COMPLETED"] / statuses.total() < 0.95
 
 
-def test_cadences_and_lengths_are_widely_spread(plain: Story) -> None:
+def test_cadences_and_lengths_are_widely_spread(plain: Scenario) -> None:
     """From minutes to a day between starts, from seconds to hours of work, and overlaps."""
     counts = [len(plain.truth(pipeline.id)) for pipeline in WORLD.pipelines]
     assert max(counts) > DAY / 180
@@ -74,7 +74,7 @@ def test_cadences_and_lengths_are_widely_spread(plain: Story) -> None:
     assert 0.05 < overlaps / total < 0.4
 
 
-def test_every_mischief_happens(everything: Story) -> None:
+def test_every_mischief_happens(everything: Scenario) -> None:
     seen: Counter[str] = Counter()
     words = set()
     for pipeline in WORLD.pipelines:
@@ -124,7 +124,7 @@ def test_every_mischief_happens(everything: Story) -> None:
 
 
 def test_the_newest_run_is_deleted_too() -> None:
-    story = played(1, replace(Odds.none(), deleted_newest=0.1))
+    story = played(1, replace(FaultRates.none(), deleted_newest=0.1))
     deleted = 0
     for pipeline in WORLD.pipelines:
         runs = story.truth(pipeline.id)
@@ -154,23 +154,23 @@ PATIENT = settings(deadline=None, max_examples=20)
 @PATIENT
 @given(st.integers(0, 1_000), st.lists(st.floats(0, 10_000), max_size=8))
 def test_the_same_seed_makes_the_same_drama_in_whatever_pieces(seed: int, steps: list[float]) -> None:
-    odds = Odds(**dict.fromkeys(Odds.__slots__, 0.1))
-    whole, pieces = Story(SMALL), Story(SMALL)
-    Drama(whole, seed, odds).play(SMALL.start + sum(steps))
-    drama, now = Drama(pieces, seed, odds), SMALL.start
+    odds = FaultRates(**dict.fromkeys(FaultRates.__slots__, 0.1))
+    whole, pieces = Scenario(SMALL), Scenario(SMALL)
+    ScenarioGenerator(whole, seed, odds).play(SMALL.start + sum(steps))
+    drama, now = ScenarioGenerator(pieces, seed, odds), SMALL.start
     for step in steps:
         now += step
         drama.play(now)
     drama.play(SMALL.start + sum(steps))
     assert truths(whole) == truths(pieces)
-    other = Story(SMALL)
-    Drama(other, seed + 1, odds).play(SMALL.start + 10_000)
+    other = Scenario(SMALL)
+    ScenarioGenerator(other, seed + 1, odds).play(SMALL.start + 10_000)
     assert truths(other) != truths(whole)
 
 
 def test_nothing_happens_before_its_time() -> None:
-    story = Story(SMALL)
-    drama = Drama(story)
+    story = Scenario(SMALL)
+    drama = ScenarioGenerator(story)
     drama.play(START - 1)
     assert truths(story) == []
     drama.play(START + HOUR)
@@ -179,8 +179,8 @@ def test_nothing_happens_before_its_time() -> None:
 
 def test_somebody_else_may_act_as_well() -> None:
     """What the drama had in mind for a run that is gone does not happen."""
-    story = Story(SMALL)
-    drama = Drama(story, 1, Odds(**dict.fromkeys(Odds.__slots__, 0.2)))
+    story = Scenario(SMALL)
+    drama = ScenarioGenerator(story, 1, FaultRates(**dict.fromkeys(FaultRates.__slots__, 0.2)))
     for hour in range(1, 30):
         now = START + hour * HOUR
         drama.play(now)
@@ -195,8 +195,8 @@ def test_somebody_else_may_act_as_well() -> None:
 
 def test_a_soak_keeps_level() -> None:
     """Runs are forgotten as fast as they come."""
-    story = Story(SMALL)
-    drama = Drama(story, 1, Odds.none())
+    story = Scenario(SMALL)
+    drama = ScenarioGenerator(story, 1, FaultRates.none())
     left = []
     for hour in range(1, 100):
         now = START + hour * HOUR

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exporter.simulator import Call, Credentials, Mischief
+from exporter.simulator import Call, Credentials, InjectedFault
 from tests.unit.simulator.test_codearts import NOW, RUNNING_PIPELINES, WORLD, Desk
 
 FAKE = Credentials()
@@ -268,7 +268,7 @@ def test_a_pod_has_the_same_key(desk: Desk) -> None:
     ("method", "path", "body"), [("POST", TOKENS, _body()), ("PUT", IMDS, {}), ("GET", KEY, None)]
 )
 def test_mischief_takes_the_place_of_identity_too(desk: Desk, method: str, path: str, body: Any) -> None:
-    desk.cloud.mischief = Mischief.BAD_GATEWAY
+    desk.cloud.injected_fault = InjectedFault.BAD_GATEWAY
     assert desk.ask(method, path, headers={TTL: "60"}, json=body).status_code == 502
 
 

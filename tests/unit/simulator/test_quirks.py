@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exporter.simulator import Call, Credentials, Mischief
+from exporter.simulator import Call, Credentials, InjectedFault
 from exporter.simulator.http.switches import Switches
 from tests.unit.simulator.test_codearts import NOW, RUNNING_PIPELINES, WORLD, Desk
 
@@ -107,29 +107,33 @@ def test_a_gateway_may_have_another_clock(desk: Desk, skew: float) -> None:
 
 
 # These have no end, or end with a connection, and are tried on a port elsewhere.
-ENDLESS = {Mischief.HUGE, Mischief.DRIP, Mischief.TRUNCATED}
+ENDLESS = {InjectedFault.HUGE, InjectedFault.DRIP, InjectedFault.TRUNCATED}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("mischief", [m for m in Mischief if m not in ENDLESS], ids=lambda m: m.name)
-def test_mischief_takes_the_place_of_any_good_answer(desk: Desk, operation: str, mischief: Mischief) -> None:
+@pytest.mark.parametrize(
+    "injected_fault", [m for m in InjectedFault if m not in ENDLESS], ids=lambda m: m.name
+)
+def test_mischief_takes_the_place_of_any_good_answer(
+    desk: Desk, operation: str, injected_fault: InjectedFault
+) -> None:
     good = _ask(desk, operation)
     assert good.status_code == 200
-    desk.cloud.mischief = mischief
+    desk.cloud.injected_fault = injected_fault
     bad = _ask(desk, operation)
     assert (bad.status_code, bad.content) != (200, good.content)
-    if mischief is Mischief.GARBLED:
+    if injected_fault is InjectedFault.GARBLED:
         with pytest.raises(UnicodeDecodeError):
             bad.content.decode()
         assert bad.content.decode("utf-8", "ignore") == good.text
-    desk.cloud.mischief_only = operation
+    desk.cloud.injected_fault_operation = operation
     assert _ask(desk, operation).status_code == bad.status_code
-    desk.cloud.mischief_only = "Another"
+    desk.cloud.injected_fault_operation = "Another"
     assert _ask(desk, operation).content == good.content
 
 
 def test_mischief_spares_what_the_service_declines(desk: Desk) -> None:
-    desk.cloud.mischief = Mischief.BAD_GATEWAY
+    desk.cloud.injected_fault = InjectedFault.BAD_GATEWAY
     assert desk.detail("f" * 32)["error_code"] == "DEVPIPE.00011401"
 
 

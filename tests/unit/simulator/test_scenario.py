@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import CodeArts, Drama, Mischief, Odds, State, Status, Story, Tale, World, running
+from exporter.simulator import (
+    CodeArts,
+    FaultRates,
+    InjectedFault,
+    Scenario,
+    ScenarioGenerator,
+    SimulatedRun,
+    State,
+    Status,
+    World,
+    running,
+)
 from exporter.simulator.http.faults import encoded
 from tests.unit.simulator.test_codearts import OVER, SEED, UNDER_WAY, Desk, _same_shape
 
@@ -38,8 +49,8 @@ def shown(record: Any) -> Shown:
 class Stage(Desk):
     """A cloud that tells a story, asked without a port; time passes when told to."""
 
-    def __init__(self, story: Story | None = None, now: float = NOW) -> None:
-        self.story = story or Story(WORLD)
+    def __init__(self, story: Scenario | None = None, now: float = NOW) -> None:
+        self.story = story or Scenario(WORLD)
         super().__init__(self.story.world, now, self.story)
 
     def after(self, seconds: float) -> float:
@@ -57,7 +68,7 @@ class Stage(Desk):
         assert [shown(row["latest_run"])] == [shown(told)] == [shown(record) for record in records]
         return shown(told)
 
-    def of(self, run: Tale) -> Shown | None:
+    def of(self, run: SimulatedRun) -> Shown | None:
         """A run, which its detail and the list of runs tell alike; None if it is in neither."""
         rows = [shown(row) for row in self.runs(OWN, limit=100)["pipeline_runs"]]
         told = self.detail(OWN, run.id)
@@ -69,7 +80,7 @@ class Stage(Desk):
         """The numbers of the runs, oldest start first."""
         return [row["run_number"] for row in self.runs(OWN, limit=100, sort_dir="asc")["pipeline_runs"]]
 
-    def stages(self, run: Tale) -> list[tuple[str, str]]:
+    def stages(self, run: SimulatedRun) -> list[tuple[str, str]]:
         """Names and statuses of the stages of a run."""
         return [(stage["name"], stage["status"]) for stage in self.detail(OWN, run.id)["stages"]]
 
@@ -80,7 +91,7 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def story(stage: Stage) -> Story:
+def story(stage: Stage) -> Scenario:
     return stage.story
 
 
@@ -96,7 +107,7 @@ def test_pipelines_are_those_of_the_world_and_have_no_runs(stage: Stage) -> None
     assert stage.runs(OWN)["total"] == 0
 
 
-def test_a_run_shows_in_all_operations_from_its_beginning_on(stage: Stage, story: Story) -> None:
+def test_a_run_shows_in_all_operations_from_its_beginning_on(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     assert stage.latest() == stage.of(run) == (run.id, 1, "RUNNING", NOW, None)
     assert stage.batch(OTHER).json() == []
@@ -105,7 +116,7 @@ def test_a_run_shows_in_all_operations_from_its_beginning_on(stage: Stage, story
 
 
 @pytest.mark.parametrize("fate", FATES)
-def test_a_run_ends_in_its_fate(stage: Stage, story: Story, fate: Status) -> None:
+def test_a_run_ends_in_its_fate(stage: Stage, story: Scenario, fate: Status) -> None:
     run = story.begin(OWN, NOW)
     end = stage.after(75.125)
     story.end(run, end, fate)
@@ -118,7 +129,9 @@ def test_a_run_ends_in_its_fate(stage: Stage, story: Story, fate: Status) -> Non
     assert stage.latest() == (run.id, 1, "RUNNING", NOW, None)
 
 
-def test_the_latest_run_is_the_one_that_started_last_whichever_ended_last(stage: Stage, story: Story) -> None:
+def test_the_latest_run_is_the_one_that_started_last_whichever_ended_last(
+    stage: Stage, story: Scenario
+) -> None:
     first = story.begin(OWN, NOW)
     second = story.begin(OWN, stage.after(60))
     story.end(second, stage.after(60), Status.COMPLETED)
@@ -128,7 +141,7 @@ def test_the_latest_run_is_the_one_that_started_last_whichever_ended_last(stage:
     assert stage.numbers() == [1, 2]
 
 
-def test_of_two_that_start_together_the_greater_number_is_the_latest(stage: Stage, story: Story) -> None:
+def test_of_two_that_start_together_the_greater_number_is_the_latest(stage: Stage, story: Scenario) -> None:
     story.begin(OWN, NOW, number=7)
     waiting = story.reserve(OWN)
     ninth = story.begin(OWN, stage.after(1))
@@ -140,7 +153,7 @@ def test_of_two_that_start_together_the_greater_number_is_the_latest(stage: Stag
 
 
 @pytest.mark.parametrize("word", [Status.PAUSED, Status.SUSPEND])
-def test_a_run_is_held_and_goes_on(stage: Stage, story: Story, word: Status) -> None:
+def test_a_run_is_held_and_goes_on(stage: Stage, story: Scenario, word: Status) -> None:
     run = story.begin(OWN, NOW)
     story.hold(run, stage.after(10), word)
     stage.after(86_400)
@@ -155,7 +168,7 @@ def test_a_run_is_held_and_goes_on(stage: Stage, story: Story, word: Status) -> 
     assert {status for _, status in stage.stages(run)} == {"COMPLETED"}
 
 
-def test_a_run_may_wait_before_its_stages_begin(stage: Stage, story: Story) -> None:
+def test_a_run_may_wait_before_its_stages_begin(stage: Stage, story: Scenario) -> None:
     run, canceled = (story.begin(OWN, NOW, status=Status.QUEUED) for _ in range(2))
     stage.after(600)
     assert stage.of(run) == (run.id, 1, "QUEUED", NOW, None)
@@ -168,7 +181,7 @@ def test_a_run_may_wait_before_its_stages_begin(stage: Stage, story: Story) -> N
     assert {status for _, status in stage.stages(canceled)} == {"INIT"}
 
 
-def test_an_end_that_is_kept_back_is_told_later(stage: Stage, story: Story) -> None:
+def test_an_end_that_is_kept_back_is_told_later(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, stage.after(60), Status.COMPLETED, tell_end=False)
     assert stage.latest() == stage.of(run) == (run.id, 1, "COMPLETED", NOW, None)
@@ -178,7 +191,7 @@ def test_an_end_that_is_kept_back_is_told_later(stage: Stage, story: Story) -> N
 
 @pytest.mark.parametrize("tell_end", [True, False])
 def test_a_word_of_its_own_stands_in_the_place_of_the_status(
-    stage: Stage, story: Story, tell_end: bool
+    stage: Stage, story: Scenario, tell_end: bool
 ) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, stage.after(60), Status.FAILED, word="ARCHIVED", tell_end=tell_end)
@@ -190,7 +203,7 @@ def test_a_word_of_its_own_stands_in_the_place_of_the_status(
     assert stage.latest() == (run.id, 1, "CANCELED", NOW, NOW + 120)
 
 
-def test_a_run_is_retried_under_its_id(stage: Stage, story: Story) -> None:
+def test_a_run_is_retried_under_its_id(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, stage.after(60), Status.FAILED)
     before = stage.stages(run)
@@ -204,7 +217,7 @@ def test_a_run_is_retried_under_its_id(stage: Stage, story: Story) -> None:
     assert {status for _, status in stage.stages(run)} == {"COMPLETED"}
 
 
-def test_an_old_run_that_is_retried_does_not_become_the_latest(stage: Stage, story: Story) -> None:
+def test_an_old_run_that_is_retried_does_not_become_the_latest(stage: Stage, story: Scenario) -> None:
     old = story.begin(OWN, NOW)
     story.end(old, stage.after(60), Status.CANCELED)
     new = story.begin(OWN, stage.after(60))
@@ -213,7 +226,7 @@ def test_an_old_run_that_is_retried_does_not_become_the_latest(stage: Stage, sto
     assert stage.of(old) == (old.id, 1, "RUNNING", NOW, None)
 
 
-def test_a_failure_is_ignored_with_the_same_end(stage: Stage, story: Story) -> None:
+def test_a_failure_is_ignored_with_the_same_end(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, stage.after(60), Status.FAILED)
     before = stage.detail(OWN)["stages"]
@@ -228,7 +241,7 @@ def test_a_failure_is_ignored_with_the_same_end(stage: Stage, story: Story) -> N
 # -- numbers
 
 
-def test_a_number_given_early_shows_nowhere_until_its_run_begins(stage: Stage, story: Story) -> None:
+def test_a_number_given_early_shows_nowhere_until_its_run_begins(stage: Stage, story: Scenario) -> None:
     story.begin(OWN, NOW)
     waiting = story.reserve(OWN)
     third = story.begin(OWN, stage.after(60))
@@ -242,7 +255,7 @@ def test_a_number_given_early_shows_nowhere_until_its_run_begins(stage: Stage, s
     assert story.begin(OWN, stage.after(60)).number == 4
 
 
-def test_numbers_are_skipped(stage: Stage, story: Story) -> None:
+def test_numbers_are_skipped(stage: Stage, story: Scenario) -> None:
     story.begin(OWN, NOW)
     story.skip(OWN)
     story.begin(OWN, NOW)
@@ -254,7 +267,7 @@ def test_numbers_are_skipped(stage: Stage, story: Story) -> None:
 
 
 @pytest.mark.parametrize("delete", [True, False])
-def test_numbers_begin_anew_with_other_ids(stage: Stage, story: Story, delete: bool) -> None:
+def test_numbers_begin_anew_with_other_ids(stage: Stage, story: Scenario, delete: bool) -> None:
     old = [story.begin(OWN, stage.after(1)) for _ in range(3)]
     story.reserve(OWN)
     story.reset_numbers(OWN, stage.after(60), delete=delete)
@@ -267,7 +280,7 @@ def test_numbers_begin_anew_with_other_ids(stage: Stage, story: Story, delete: b
     assert [truth.epoch for truth in story.truth(OWN)] == [0, 0, 0, 1]
 
 
-def test_another_pipeline_comes_under_the_same_id(stage: Stage, story: Story) -> None:
+def test_another_pipeline_comes_under_the_same_id(stage: Stage, story: Scenario) -> None:
     story.begin(OWN, NOW)
     story.begin(OTHER, NOW)
     story.recreate(OWN, stage.after(60))
@@ -280,7 +293,7 @@ def test_another_pipeline_comes_under_the_same_id(stage: Stage, story: Story) ->
 # -- deletions
 
 
-def test_the_newest_run_is_deleted_and_its_number_not_given_again(stage: Stage, story: Story) -> None:
+def test_the_newest_run_is_deleted_and_its_number_not_given_again(stage: Stage, story: Scenario) -> None:
     first = story.begin(OWN, NOW)
     story.end(first, stage.after(60), Status.COMPLETED)
     second = story.begin(OWN, stage.after(60))
@@ -291,7 +304,7 @@ def test_the_newest_run_is_deleted_and_its_number_not_given_again(stage: Stage, 
 
 
 @pytest.mark.parametrize("over", [True, False])
-def test_an_older_run_is_deleted(stage: Stage, story: Story, over: bool) -> None:
+def test_an_older_run_is_deleted(stage: Stage, story: Scenario, over: bool) -> None:
     first, second = story.begin(OWN, NOW), story.begin(OWN, NOW)
     if over:
         story.end(first, stage.after(60), Status.FAILED)
@@ -301,7 +314,7 @@ def test_an_older_run_is_deleted(stage: Stage, story: Story, over: bool) -> None
     assert stage.latest() == (second.id, 2, "RUNNING", NOW, None)
 
 
-IMPOSSIBLE: dict[str, Callable[[Story, Tale], Any]] = {
+IMPOSSIBLE: dict[str, Callable[[Scenario, SimulatedRun], Any]] = {
     "ends as running": lambda story, run: story.end(run, NOW + 9, Status.RUNNING),
     "goes on running": lambda story, run: story.go_on(run, NOW + 9),
     "is held as running": lambda story, run: story.hold(run, NOW + 9, Status.RUNNING),
@@ -315,7 +328,7 @@ IMPOSSIBLE: dict[str, Callable[[Story, Tale], Any]] = {
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
-def test_what_cannot_happen(story: Story, case: str) -> None:
+def test_what_cannot_happen(story: Scenario, case: str) -> None:
     run = story.begin(OWN, NOW)
     before = story.truth(OWN)
     with pytest.raises(ValueError, match=r"run|number"):
@@ -323,7 +336,7 @@ def test_what_cannot_happen(story: Story, case: str) -> None:
     assert story.truth(OWN) == before
 
 
-def test_nothing_happens_to_what_is_over_but_a_retry_or_a_change_of_mind(story: Story) -> None:
+def test_nothing_happens_to_what_is_over_but_a_retry_or_a_change_of_mind(story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, NOW, Status.COMPLETED)
     for action in (
@@ -341,7 +354,7 @@ def test_nothing_happens_to_what_is_over_but_a_retry_or_a_change_of_mind(story: 
             action()
 
 
-def test_a_pipeline_that_is_none(story: Story) -> None:
+def test_a_pipeline_that_is_none(story: Scenario) -> None:
     with pytest.raises(KeyError):
         story.begin("f" * 32, NOW)
 
@@ -349,7 +362,7 @@ def test_a_pipeline_that_is_none(story: Story) -> None:
 # -- switches
 
 
-def test_the_batch_is_behind_and_the_others_are_not(stage: Stage, story: Story) -> None:
+def test_the_batch_is_behind_and_the_others_are_not(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, stage.after(60), Status.FAILED)
     story.begin(OWN, stage.after(60))
@@ -368,7 +381,7 @@ def test_the_batch_is_behind_and_the_others_are_not(stage: Stage, story: Story) 
 
 
 @pytest.mark.parametrize("way", ["asc", "desc"])
-def test_the_list_of_runs_comes_in_an_order_of_its_own(stage: Stage, story: Story, way: str) -> None:
+def test_the_list_of_runs_comes_in_an_order_of_its_own(stage: Stage, story: Scenario, way: str) -> None:
     runs = [story.begin(OWN, NOW + place) for place in range(30)]
     stage.after(60)
 
@@ -404,7 +417,7 @@ def test_orders_are_for_the_runs_that_are_destined_as_well() -> None:
 # -- truth, and what was told
 
 
-def test_the_truth_is_all_that_ever_was(story: Story) -> None:
+def test_the_truth_is_all_that_ever_was(story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.hold(run, NOW + 1, Status.SUSPEND)
     story.go_on(run, NOW + 2)
@@ -443,7 +456,7 @@ def _ask(stage: Stage, operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_operation_is_witnessed(stage: Stage, story: Story, operation: str) -> None:
+def test_every_operation_is_witnessed(stage: Stage, story: Scenario, operation: str) -> None:
     """Each state once, with the moment of the answer; what nobody asked about was not told."""
     run = story.begin(OWN, NOW)
     story.begin(OTHER, NOW)
@@ -476,7 +489,7 @@ def test_every_operation_is_witnessed(stage: Stage, story: Story, operation: str
     assert bool(story.told(OTHER)) == (operation == LIST)
 
 
-def test_the_stages_that_were_told_are_those_on_the_wire(stage: Stage, story: Story) -> None:
+def test_the_stages_that_were_told_are_those_on_the_wire(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, stage.after(200), Status.CANCELED)
     stage.detail(OWN)
@@ -496,7 +509,7 @@ def test_the_stages_that_were_told_are_those_on_the_wire(stage: Stage, story: St
     assert story.told(OWN) == {run.id: (telling,)}
 
 
-def test_stages_under_way_are_news(stage: Stage, story: Story) -> None:
+def test_stages_under_way_are_news(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     for _ in range(100):
         stage.batch(OWN)
@@ -508,32 +521,32 @@ def test_stages_under_way_are_news(stage: Stage, story: Story) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(
-    "mischief",
-    [Mischief.BAD_GATEWAY, Mischief.CUT, Mischief.NULL, Mischief.ERROR_OBJECT],
+    "injected_fault",
+    [InjectedFault.BAD_GATEWAY, InjectedFault.CUT, InjectedFault.NULL, InjectedFault.ERROR_OBJECT],
     ids=lambda m: m.name,
 )
 def test_what_did_not_go_out_was_not_told(
-    stage: Stage, story: Story, operation: str, mischief: Mischief
+    stage: Stage, story: Scenario, operation: str, injected_fault: InjectedFault
 ) -> None:
     story.begin(OWN, NOW)
-    stage.cloud.mischief, stage.cloud.mischief_only = mischief, operation
+    stage.cloud.injected_fault, stage.cloud.injected_fault_operation = injected_fault, operation
     _ask(stage, operation)
     assert story.told(OWN) == {}
-    stage.cloud.mischief_only = "Another"
+    stage.cloud.injected_fault_operation = "Another"
     _ask(stage, operation)
     assert len(story.told(OWN)) == 1
 
 
-def test_of_a_garbled_batch_all_but_the_first_run_are_told(stage: Stage, story: Story) -> None:
+def test_of_a_garbled_batch_all_but_the_first_run_are_told(stage: Stage, story: Scenario) -> None:
     for pipeline_id in (OWN, OTHER):
         story.begin(pipeline_id, NOW)
-    stage.cloud.mischief = Mischief.GARBLED
+    stage.cloud.injected_fault = InjectedFault.GARBLED
     stage.batch(OWN, OTHER)
     assert story.told(OWN) == {}
     assert len(story.told(OTHER)) == 1
 
 
-def test_a_refusal_tells_nothing(stage: Stage, story: Story) -> None:
+def test_a_refusal_tells_nothing(stage: Stage, story: Scenario) -> None:
     story.begin(OWN, NOW)
     stage.ask("POST", f"{stage.pipelines}/status", headers={}, json=[OWN])
     stage.cloud.batch_limit = 0
@@ -547,14 +560,14 @@ def test_a_refusal_tells_nothing(stage: Stage, story: Story) -> None:
     assert story.told(OWN) == {}
 
 
-def test_a_rewritten_batch_tells_nothing_of_the_story(stage: Stage, story: Story) -> None:
+def test_a_rewritten_batch_tells_nothing_of_the_story(stage: Stage, story: Scenario) -> None:
     story.begin(OWN, NOW)
     stage.cloud.rewrite = lambda records: [record | {"status": "FAILED"} for record in records]
     assert stage.batch(OWN).json()[0]["status"] == "FAILED"
     assert story.told(OWN) == {}
 
 
-def test_a_stale_answer_is_told_when_it_is_given(stage: Stage, story: Story) -> None:
+def test_a_stale_answer_is_told_when_it_is_given(stage: Stage, story: Scenario) -> None:
     run = story.begin(OWN, NOW)
     story.end(run, NOW + 60, Status.COMPLETED)
     stage.cloud.stale = 30
@@ -570,7 +583,7 @@ def test_a_stale_answer_is_told_when_it_is_given(stage: Stage, story: Story) -> 
 # -- forgetting
 
 
-def test_what_is_forgotten_never_was(stage: Stage, story: Story) -> None:
+def test_what_is_forgotten_never_was(stage: Stage, story: Scenario) -> None:
     old, young, deleted, latest = (story.begin(OWN, NOW) for _ in range(4))
     open_ = story.begin(OWN, NOW - 1)
     for run, seconds in ((old, 10), (young, 100), (latest, 10)):
@@ -590,7 +603,7 @@ def test_what_is_forgotten_never_was(stage: Stage, story: Story) -> None:
     assert story.begin(OWN, stage.now).number == 6
 
 
-def test_the_latest_that_is_left_is_kept(stage: Stage, story: Story) -> None:
+def test_the_latest_that_is_left_is_kept(stage: Stage, story: Scenario) -> None:
     first, second = story.begin(OWN, NOW), story.begin(OWN, NOW)
     for run in (first, second):
         story.end(run, NOW + 1, Status.FAILED)
@@ -605,7 +618,7 @@ def test_the_latest_that_is_left_is_kept(stage: Stage, story: Story) -> None:
 # -- the wire, and laws
 
 
-WILD = Odds(**{**dict.fromkeys(Odds.__slots__, 0.2), "reset": 0.02, "recreated": 0.02})
+WILD = FaultRates(**{**dict.fromkeys(FaultRates.__slots__, 0.2), "reset": 0.02, "recreated": 0.02})
 # A deadline would measure the machine, and every example is a whole project.
 PATIENT = settings(deadline=None, max_examples=30)
 seeds = st.integers(0, 1_000)
@@ -614,8 +627,8 @@ IDS = [pipeline.id for pipeline in WORLD.pipelines]
 
 def played(seed: int, seconds: float = 10_000) -> Stage:
     """A cloud whose pipelines have had hours of everything that can happen."""
-    story = Story(WORLD)
-    Drama(story, seed, WILD).play(WORLD.start + seconds)
+    story = Scenario(WORLD)
+    ScenarioGenerator(story, seed, WILD).play(WORLD.start + seconds)
     return Stage(story, WORLD.start + seconds)
 
 
@@ -699,7 +712,7 @@ def test_pages_in_whatever_order_hold_every_run_once(seed: int, limit: int, orde
 def test_a_stale_answer_is_that_of_then(seed: int, steps: list[float], stale: float) -> None:
     """However much has happened since, the batch tells what it told when it was not behind."""
     stage = Stage(now=WORLD.start)
-    drama = Drama(stage.story, seed, WILD)
+    drama = ScenarioGenerator(stage.story, seed, WILD)
     answers = []
     for step in steps:
         drama.play(stage.after(step))
@@ -715,7 +728,7 @@ def test_a_stale_answer_is_that_of_then(seed: int, steps: list[float], stale: fl
 def test_what_was_told_was_true(seed: int, questions: list[tuple[float, str]]) -> None:
     """Each telling is a state that the run had at that moment, and no two in a row are the same."""
     stage = Stage(now=WORLD.start)
-    drama = Drama(stage.story, seed, WILD)
+    drama = ScenarioGenerator(stage.story, seed, WILD)
     for seconds, operation in questions:
         drama.play(stage.after(seconds))
         _ask(stage, operation)
@@ -741,7 +754,7 @@ def test_ids_are_never_given_twice() -> None:
 
 def test_a_story_on_a_port() -> None:
     """As an exporter meets it; the test acts while nobody asks."""
-    story = Story(WORLD)
+    story = Scenario(WORLD)
     cloud = CodeArts(WORLD, clock=lambda: NOW + 60, runs=story)
     run = story.begin(OWN, NOW)
     path = f"/v5/{WORLD.project_id}/api/pipelines"
@@ -752,7 +765,7 @@ def test_a_story_on_a_port() -> None:
         story.end(run, NOW + 60, Status.FAILED)
         told = client.get(f"{path}/{OWN}/pipeline-runs/detail", params={"pipeline_run_id": run.id})
         assert shown(told.json()) == (run.id, 1, "FAILED", NOW, NOW + 60)
-        cloud.mischief, cloud.mischief_only = Mischief.BAD_GATEWAY, RUNS
+        cloud.injected_fault, cloud.injected_fault_operation = InjectedFault.BAD_GATEWAY, RUNS
         assert client.post(f"{path}/{OWN}/pipeline-runs/list", content=encoded({})).status_code == 502
     assert [(telling.operation, telling.final) for telling in story.told(OWN)[run.id]] == [
         (BATCH, False),

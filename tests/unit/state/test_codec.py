@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 from exporter.core.model import ENDS, Run, Stage, Status, Trigger
 from exporter.settings.settings import Metrics
 from exporter.state.codec import (
-    Memory,
-    Past,
-    Remembered,
+    RetiredPipelines,
+    SavedPipeline,
+    Snapshot,
     UnreadableError,
-    Waiting,
+    WaitingStage,
+    decode_durations,
+    encode_durations,
+    encode_pipeline,
     read,
-    read_durations,
-    written,
-    written_durations,
 )
-from exporter.tracking.ledger import Ended, Series, State
+from exporter.tracking.ledger import EndedRun, LedgerState, Streak
 from exporter.tracking.project import bounds
-from exporter.tracking.run_counters import Bounds, Durations, Exemplar, Histogram, Tally
+from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Exemplar, Histogram, RunCounters
 
 NOON = 1_700_000_000.0
-BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
+BOUNDS = BucketBounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
 
 SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
@@ -74,11 +74,11 @@ def histograms(bounds: tuple[float, ...]) -> st.SearchStrategy[Histogram]:
     )
 
 
-def durations(bounds: Bounds = BOUNDS) -> st.SearchStrategy[Durations]:
+def durations(bounds: BucketBounds = BOUNDS) -> st.SearchStrategy[DurationHistograms]:
     """The histograms of a pipeline or a project: those of success and failure are always there."""
     runs = histograms(bounds.runs)
     return st.builds(
-        Durations,
+        DurationHistograms,
         runs_created=SIMPLE[float],
         stages_created=SIMPLE[float],
         runs=st.fixed_dictionaries(
@@ -89,10 +89,10 @@ def durations(bounds: Bounds = BOUNDS) -> st.SearchStrategy[Durations]:
     )
 
 
-memories = made(Remembered, memory=made(Memory, durations=durations()))
+memories = made(SavedPipeline, memory=made(Snapshot, durations=durations()))
 
 
-def plain(found: Durations) -> Durations:
+def plain(found: DurationHistograms) -> DurationHistograms:
     """The same without exemplars."""
     return msgspec.structs.replace(
         found,
@@ -101,29 +101,29 @@ def plain(found: Durations) -> Durations:
     )
 
 
-def changed(remembered: Remembered, **changes: Any) -> Remembered:
+def changed(remembered: SavedPipeline, **changes: Any) -> SavedPipeline:
     """The same but for some of what is remembered."""
     return msgspec.structs.replace(remembered, memory=msgspec.structs.replace(remembered.memory, **changes))
 
 
-def some() -> Remembered:
+def some() -> SavedPipeline:
     """What is remembered of a pipeline that saw two runs end, in a stage each."""
     found = BOUNDS.empty(NOON)
     for number, status in ((1, Status.SUCCESS), (2, Status.FAILED)):
         stages = (Stage("build", 0, status, NOON, 40.0),)
         run = Run(id=f"run-{number}", number=number, status=status, start=NOON, end=NOON + 50, stages=stages)
         found = BOUNDS.observe_stages(BOUNDS.observe_run(found, run), run, 100)
-    memory = Memory(
+    memory = Snapshot(
         name="checkout",
-        state=State(high=2, latest="run-2"),
-        tally=Tally(created=NOON),
+        state=LedgerState(high=2, latest="run-2"),
+        counters=RunCounters(created=NOON),
         durations=found,
         run="run-2",
         status=Status.FAILED,
         change=NOON + 50,
-        waiting=(Waiting("approve", 3, Status.PAUSED, NOON + 60),),
+        waiting=(WaitingStage("approve", 3, Status.PAUSED, NOON + 60),),
     )
-    return Remembered(memory, NOON + 90)
+    return SavedPipeline(memory, NOON + 90)
 
 
 # There and back
@@ -134,19 +134,19 @@ def some() -> Remembered:
 def test_what_was_written_is_read(remembered):
     """Whatever it is, but for exemplars: they are lost with a restart."""
     expected = changed(remembered, durations=plain(remembered.memory.durations))
-    assert read(written(remembered, BOUNDS), BOUNDS, NOON) == expected
+    assert read(encode_pipeline(remembered, BOUNDS), BOUNDS, NOON) == expected
 
 
 @given(found=durations())
 @settings(deadline=None)
 def test_what_was_written_of_a_project_is_read(found):
     """As of a pipeline."""
-    assert read_durations(written_durations(found, BOUNDS), BOUNDS, NOON) == plain(found)
+    assert decode_durations(encode_durations(found, BOUNDS), BOUNDS, NOON) == plain(found)
 
 
 def test_what_is_read_goes_on():
     """It is observed and counted as before."""
-    remembered = read(written(some(), BOUNDS), BOUNDS, NOON)
+    remembered = read(encode_pipeline(some(), BOUNDS), BOUNDS, NOON)
     stages = (Stage("build", 0, Status.SUCCESS, NOON, 400.0),)
     run = Run(id="run-3", number=3, status=Status.SUCCESS, start=NOON, end=NOON + 50, stages=stages)
     found = BOUNDS.observe_run(remembered.memory.durations, run)
@@ -167,17 +167,17 @@ def test_what_is_read_goes_on():
 def test_other_run_buckets_begin_histograms_of_runs_anew(today):
     """Since now, and empty; those of stages, and all else, stay."""
     before = some()
-    bounds = Bounds(today, BOUNDS.stages)
-    expected = Durations(
+    bounds = BucketBounds(today, BOUNDS.stages)
+    expected = DurationHistograms(
         runs_created=NOON + 500,
         stages_created=NOON,
         runs=bounds.empty(NOON).runs,
         stages=plain(before.memory.durations).stages,
     )
-    remembered = read(written(before, BOUNDS), bounds, NOON + 500)
+    remembered = read(encode_pipeline(before, BOUNDS), bounds, NOON + 500)
     assert remembered == changed(before, durations=expected)
-    project = written_durations(before.memory.durations, BOUNDS)
-    assert read_durations(project, bounds, NOON + 500) == expected
+    project = encode_durations(before.memory.durations, BOUNDS)
+    assert decode_durations(project, bounds, NOON + 500) == expected
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_other_run_buckets_begin_histograms_of_runs_anew(today):
 def test_other_stage_buckets_begin_histograms_of_stages_anew(today):
     """Since now, and empty; those of runs, and all else, stay."""
     before = some()
-    bounds = Bounds(BOUNDS.runs, today)
-    expected = Durations(
+    bounds = BucketBounds(BOUNDS.runs, today)
+    expected = DurationHistograms(
         runs_created=NOON, stages_created=NOON + 500, runs=plain(before.memory.durations).runs, stages={}
     )
-    remembered = read(written(before, BOUNDS), bounds, NOON + 500)
+    remembered = read(encode_pipeline(before, BOUNDS), bounds, NOON + 500)
     assert remembered == changed(before, durations=expected)
-    project = written_durations(before.memory.durations, BOUNDS)
-    assert read_durations(project, bounds, NOON + 500) == expected
+    project = encode_durations(before.memory.durations, BOUNDS)
+    assert decode_durations(project, bounds, NOON + 500) == expected
 
 
 # Nonsense
@@ -210,7 +210,7 @@ nonsense = st.one_of(
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """What was written, cut or with some bytes changed."""
-    data = bytearray(written(some(), BOUNDS))
+    data = bytearray(encode_pipeline(some(), BOUNDS))
     for _ in range(draw(st.integers(0, 3))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
     return bytes(data[: draw(st.integers(0, len(data)))])
@@ -221,7 +221,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 def test_any_bytes_are_a_memory_or_told_to_be_none(data):
     """Nothing else is raised, and what is read can be written again."""
     with contextlib.suppress(UnreadableError):
-        written(read(data, BOUNDS, NOON), BOUNDS)
+        encode_pipeline(read(data, BOUNDS, NOON), BOUNDS)
 
 
 @given(data=st.one_of(nonsense, st.binary(max_size=60)))
@@ -229,12 +229,19 @@ def test_any_bytes_are_a_memory_or_told_to_be_none(data):
 def test_any_bytes_are_histograms_or_told_to_be_none(data):
     """As those of a pipeline."""
     with contextlib.suppress(UnreadableError):
-        written_durations(read_durations(data, BOUNDS, NOON), BOUNDS)
+        encode_durations(decode_durations(data, BOUNDS, NOON), BOUNDS)
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x90", b"\xc1", written(some(), BOUNDS)[:-1], written(some(), BOUNDS) + b"\0", b"\x91" * 100_000],
+    [
+        b"",
+        b"\x90",
+        b"\xc1",
+        encode_pipeline(some(), BOUNDS)[:-1],
+        encode_pipeline(some(), BOUNDS) + b"\0",
+        b"\x91" * 100_000,
+    ],
     ids=["nothing", "no fields", "no value", "cut", "too much", "too deep"],
 )
 def test_what_is_no_memory(data):
@@ -242,14 +249,14 @@ def test_what_is_no_memory(data):
     with pytest.raises(UnreadableError):
         read(data, BOUNDS, NOON)
     with pytest.raises(UnreadableError):
-        read_durations(data, BOUNDS, NOON)
+        decode_durations(data, BOUNDS, NOON)
 
 
 def test_histograms_that_do_not_fit_their_own_buckets_are_no_memory():
     """They would break the page."""
-    wrong = changed(some(), durations=Bounds((1.0,), (1.0,)).empty(NOON))
+    wrong = changed(some(), durations=BucketBounds((1.0,), (1.0,)).empty(NOON))
     with pytest.raises(UnreadableError, match="2 buckets with 3 bounds"):
-        read(written(wrong, BOUNDS), BOUNDS, NOON)
+        read(encode_pipeline(wrong, BOUNDS), BOUNDS, NOON)
 
 
 # Size
@@ -259,7 +266,7 @@ def test_a_typical_memory_is_small():
     """Ten thousand pipelines are some 25 MB on the disk."""
     identity = "0123456789abcdef" * 2
     ended = tuple(
-        Ended(f"{identity[2:]}{number}", 4000 + number, Status.SUCCESS, NOON + 1000.123 * number)
+        EndedRun(f"{identity[2:]}{number}", 4000 + number, Status.SUCCESS, NOON + 1000.123 * number)
         for number in range(30, 10, -1)
     )
     finished = Run(
@@ -279,20 +286,22 @@ def test_a_typical_memory_is_small():
     )
     buckets = bounds(Metrics())
     observed = Histogram(tuple(range(1000, 1014)), 123456.789)
-    series = Series(0, None, NOON + 1000.123)
-    memory = Memory(
+    series = Streak(0, None, NOON + 1000.123)
+    memory = Snapshot(
         name="checkout-service-build-and-deploy",
-        state=State(
+        state=LedgerState(
             high=ended[0].number,
             high_start=NOON,
             latest=ended[0].id,
             ended=ended,
-            carried=series,
+            carried_streak=series,
             carried_to=4010,
             series=series,
             finished=finished,
         ),
-        tally=Tally(created=NOON + 0.123, runs=dict.fromkeys(ENDS, 1000), recovery_seconds=123456.789),
+        counters=RunCounters(
+            created=NOON + 0.123, runs=dict.fromkeys(ENDS, 1000), recovery_seconds=123456.789
+        ),
         durations=msgspec.structs.replace(
             buckets.empty(NOON + 0.123), runs={Status.SUCCESS: observed, Status.FAILED: observed}
         ),
@@ -301,7 +310,7 @@ def test_a_typical_memory_is_small():
         change=ended[0].end,
     )
     assert len(observed.counts) == len(buckets.runs) + 1
-    assert 1500 < len(written(Remembered(memory, NOON + 0.456), buckets)) < 2500
+    assert 1500 < len(encode_pipeline(SavedPipeline(memory, NOON + 0.456), buckets)) < 2500
 
 
 # Who is away
@@ -309,17 +318,17 @@ def test_a_typical_memory_is_small():
 
 def test_what_is_recalled_is_away_no_longer():
     """It is remembered by one alone."""
-    past = Past()
-    past.leave("p", some(), NOON)
-    assert past.away == {"p": (some(), NOON)}
-    assert past.recall("p") == some()
-    assert past.recall("p") is None
-    assert past.away == {}
+    retired = RetiredPipelines()
+    retired.leave("p", some(), NOON)
+    assert retired.away == {"p": (some(), NOON)}
+    assert retired.recall("p") == some()
+    assert retired.recall("p") is None
+    assert retired.away == {}
 
 
 def test_of_what_is_not_known_nothing_is_kept():
     """A pipeline that was never answered leaves nothing."""
-    past = Past()
-    past.leave("p", None, NOON)
-    assert past.away == {}
-    assert past.recall("q") is None
+    retired = RetiredPipelines()
+    retired.leave("p", None, NOON)
+    assert retired.away == {}
+    assert retired.recall("q") is None

@@ -13,7 +13,7 @@ import pytest
 from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.core.shard import Shard
-from exporter.simulator import CodeArts, Mischief, World, running
+from exporter.simulator import CodeArts, InjectedFault, World, running
 from exporter.state.repository import FORGET
 from exporter.state.sqlite import (
     Changes,
@@ -22,11 +22,11 @@ from exporter.state.sqlite import (
     ProjectKey,
     SaveError,
     SaveTimeoutError,
-    Store,
-    Stored,
+    SqliteStore,
+    StoredState,
 )
 from exporter.tracking.ledger import Reach
-from exporter.tracking.project import Board, View
+from exporter.tracking.project import ProjectTracker, View
 from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import PROJECT_ID, FakeClock, config, project, shown
@@ -66,39 +66,41 @@ class Life:
         """Its clock, for both kinds of time."""
         return self._clock.now
 
-    def board(self, identity: str) -> Board:
+    def tracker(self, identity: str) -> ProjectTracker:
         """The board that watches a pipeline."""
-        return next(board for board in self.exporter.boards if identity in board.ids)
+        return next(tracker for tracker in self.exporter.trackers if identity in tracker.ids)
 
     def sees(self, identity: str, *answers: Run | None) -> None:
         """Answers about a pipeline, each saved and shown."""
-        board = self.board(identity)
+        tracker = self.tracker(identity)
         for answer in answers:
             self._clock.now += 15
             runs = {} if answer is None else {identity: answer}
-            board.answered([identity], runs, asked=self._clock.now, now=self._clock.now)
-            self.keeps(board)
+            tracker.answered([identity], runs, asked=self._clock.now, now=self._clock.now)
+            self.keeps(tracker)
 
-    def keeps(self, *boards: Board) -> None:
+    def keeps(self, *trackers: ProjectTracker) -> None:
         """Save these boards at once, or all."""
 
         async def keep() -> None:
-            await asyncio.gather(*(self.exporter.archive.keep(one) for one in boards or self.exporter.boards))
+            await asyncio.gather(
+                *(self.exporter.repository.keep(one) for one in trackers or self.exporter.trackers)
+            )
 
         asyncio.run(keep())
 
     def view(self, identity: str) -> View | None:
         """What is shown of a pipeline."""
-        views = (view for board in self.exporter.boards for view in board.views())
+        views = (view for tracker in self.exporter.trackers for view in tracker.views())
         return next((view for view in views if view.pipeline.id == identity), None)
 
     def counts(self, identity: str) -> dict[str, int] | None:
         """How many runs were counted by how they ended, and missed, where that is not 0; None if nothing counts."""
         view = self.view(identity)
-        if view is None or view.tally is None:
+        if view is None or view.counters is None:
             return None
-        found = {status.value: count for status, count in view.tally.runs.items()}
-        return {name: count for name, count in {**found, "missed": view.tally.missed}.items() if count}
+        found = {status.value: count for status, count in view.counters.runs.items()}
+        return {name: count for name, count in {**found, "missed": view.counters.missed}.items() if count}
 
     def page(self) -> Samples:
         """The page as it would be now."""
@@ -116,23 +118,23 @@ class House:
     @contextmanager
     def life(self, *projects: dict[str, Any], shard: Shard | None = None, **sections: Any) -> Iterator[Life]:
         """An exporter, until it is stopped."""
-        store, stored = Store.open(self.path, self.clock.now)
+        store, stored = SqliteStore.open(self.path, self.clock.now)
         settings = config(*projects, **sections)
         exporter = assemble(settings, self.clock, {}, shard=shard, store=store, stored=stored)
         try:
             yield Life(exporter, self.clock)
         finally:
-            asyncio.run(exporter.archive.close())
+            asyncio.run(exporter.repository.close())
 
-    def stored(self) -> Stored:
+    def stored(self) -> StoredState:
         """What the file holds."""
-        store, stored = Store.open(self.path, self.clock.now)
+        store, stored = SqliteStore.open(self.path, self.clock.now)
         asyncio.run(store.close())
         return stored
 
     def writes(self, **changes: Any) -> None:
         """Somebody wrote this into the file."""
-        store, _ = Store.open(self.path, self.clock.now)
+        store, _ = SqliteStore.open(self.path, self.clock.now)
         asyncio.run(store.save(Changes(**changes)))
         asyncio.run(store.close())
 
@@ -181,7 +183,7 @@ def test_a_first_start_shows_nothing(house):
     with house.life(listing(ALPHA)) as life:
         assert life.view(ALPHA) is None
         assert life.page().value("pipeline_exporter_state_up") == 1
-    assert house.stored() == Stored(pipelines={}, projects={})
+    assert house.stored() == StoredState(pipelines={}, projects={})
 
 
 def test_restarts_count_nothing_twice_and_lose_nothing(house):
@@ -202,10 +204,10 @@ def test_restarts_count_nothing_twice_and_lose_nothing(house):
         life.sees(ALPHA, answers[-1])
         view = life.view(ALPHA)
         assert view is not None
-        assert view.tally is not None
+        assert view.counters is not None
         assert life.counts(ALPHA) == {"success": 1, "failed": 1, "canceled": 1}
-        assert view.tally.retries[Status.SUCCESS] == 1
-        assert life.board(ALPHA).unresolved == 2
+        assert view.counters.retries[Status.SUCCESS] == 1
+        assert life.tracker(ALPHA).unresolved == 2
 
 
 def test_a_projects_histograms_are_shown_after_a_restart(house):
@@ -284,17 +286,17 @@ def test_without_a_store_nothing_survives_and_all_is_shown(house):
     """Memory lasts as long as the process, also that of pipelines that leave."""
     exporter = assemble(config(listing(ALPHA, BETA)), house.clock, {})
     life = Life(exporter, house.clock)
-    board = life.board(ALPHA)
+    tracker = life.tracker(ALPHA)
     life.sees(ALPHA, run(1), run(2))
     assert life.counts(ALPHA) == {"success": 1}
-    known = {view.pipeline.id: view.pipeline for view in board.views()}
-    board.update([], house.clock.now, house.clock.now)
+    known = {view.pipeline.id: view.pipeline for view in tracker.views()}
+    tracker.update([], house.clock.now, house.clock.now)
     life.keeps()
     house.clock.now += DAY
-    board.update(known.values(), house.clock.now, house.clock.now)
+    tracker.update(known.values(), house.clock.now, house.clock.now)
     assert life.counts(ALPHA) == {"success": 1}
     assert life.page().get("pipeline_exporter_state_up") == {}
-    asyncio.run(exporter.archive.close())
+    asyncio.run(exporter.repository.close())
     assert not house.path.exists()
 
 
@@ -306,14 +308,14 @@ def test_nothing_is_shown_before_it_is_on_the_disk(house, monkeypatch):
     during = []
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1))
-        save = Store.save
+        save = SqliteStore.save
 
-        async def watched(store: Store, changes: Changes) -> None:
+        async def watched(store: SqliteStore, changes: Changes) -> None:
             during.append(life.counts(ALPHA))
             await save(store, changes)
             during.append(life.counts(ALPHA))
 
-        monkeypatch.setattr(Store, "save", watched)
+        monkeypatch.setattr(SqliteStore, "save", watched)
         life.sees(ALPHA, run(2))
         assert life.counts(ALPHA) == {"success": 1}
     assert during == [{}, {}]
@@ -322,20 +324,20 @@ def test_nothing_is_shown_before_it_is_on_the_disk(house, monkeypatch):
 def test_a_poll_that_teaches_nothing_writes_nothing(house, monkeypatch):
     """Most of them do, also while one that left is remembered."""
     leave(house)
-    written = []
+    encode_pipeline = []
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(2), run(3, Status.RUNNING))
-        write = Store.save
+        write = SqliteStore.save
 
-        async def watched(store: Store, changes: Changes) -> None:
-            written.append(bool(changes))
+        async def watched(store: SqliteStore, changes: Changes) -> None:
+            encode_pipeline.append(bool(changes))
             await write(store, changes)
 
-        monkeypatch.setattr(Store, "save", watched)
+        monkeypatch.setattr(SqliteStore, "save", watched)
         life.sees(ALPHA, *[run(3, Status.RUNNING)] * 5)
-        assert not any(written)
+        assert not any(encode_pipeline)
         life.sees(ALPHA, run(3))
-        assert any(written)
+        assert any(encode_pipeline)
 
 
 @contextmanager
@@ -404,15 +406,15 @@ def test_an_exporter_that_ends_while_nothing_can_be_saved_begins_where_it_was(ho
         assert life.counts(ALPHA) == {}
         life.sees(ALPHA, run(3))
         assert life.counts(ALPHA) == {"success": 1}
-        assert life.board(ALPHA).unresolved == 1
+        assert life.tracker(ALPHA).unresolved == 1
 
 
 def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
     """Each project's poll is one transaction."""
-    save = Store.save
+    save = SqliteStore.save
     full = True
 
-    async def failing(store: Store, changes: Changes) -> None:
+    async def failing(store: SqliteStore, changes: Changes) -> None:
         if full and any(key.pipeline == ALPHA for key in changes.pipelines):
             raise SaveError("the disk is full")
         await save(store, changes)
@@ -420,7 +422,7 @@ def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
     with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
         life.sees(ALPHA, run(1))
         life.sees(BETA, run(1))
-        monkeypatch.setattr(Store, "save", failing)
+        monkeypatch.setattr(SqliteStore, "save", failing)
         life.sees(ALPHA, run(2))
         life.sees(BETA, run(2))
         assert (life.counts(ALPHA), life.counts(BETA)) == ({}, {"success": 1})
@@ -433,17 +435,17 @@ def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
 
 
 @contextmanager
-def late(monkeypatch: pytest.MonkeyPatch, *, written: bool = True) -> Iterator[None]:
-    """A disk on which each save counts as failed, and is written all the same, if `written`."""
-    save = Store.save
+def late(monkeypatch: pytest.MonkeyPatch, *, encode_pipeline: bool = True) -> Iterator[None]:
+    """A disk on which each save counts as failed, and is written all the same, if `encode_pipeline`."""
+    save = SqliteStore.save
 
-    async def unfinished(store: Store, changes: Changes) -> None:
-        if written:
+    async def unfinished(store: SqliteStore, changes: Changes) -> None:
+        if encode_pipeline:
             await save(store, changes)
         raise SaveTimeoutError("the disk hangs")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "save", unfinished)
+        patch.setattr(SqliteStore, "save", unfinished)
         yield
 
 
@@ -453,19 +455,19 @@ OBSERVED = "ci_pipeline_stage_duration_seconds_count"
 
 def lists(life: Life, identity: str, *runs: Run) -> None:
     """The run list is read, and saved."""
-    board = life.board(identity)
-    board.listed(identity, runs, Reach.COMPLETE, clock=life.now, now=life.now)
-    life.keeps(board)
+    tracker = life.tracker(identity)
+    tracker.listed(identity, runs, Reach.COMPLETE, clock=life.now, now=life.now)
+    life.keeps(tracker)
 
 
-@pytest.mark.parametrize("written", [True, False], ids=["written late", "failed late"])
-def test_rows_of_unfinished_save_are_restored_by_next_save(written, house, monkeypatch):
+@pytest.mark.parametrize("encode_pipeline", [True, False], ids=["written late", "failed late"])
+def test_rows_of_unfinished_save_are_restored_by_next_save(encode_pipeline, house, monkeypatch):
     """Otherwise the file had a run in its pipeline's counters that the histogram of its project, saved later, lacks."""
     listed = (run(3), run(2, Status.SUCCESS, STAGE), run(1))
     with house.life(listing(ALPHA, BETA)) as life:
         life.sees(ALPHA, run(1), run(3))
         life.sees(BETA, run(1))
-        with late(monkeypatch, written=written):
+        with late(monkeypatch, encode_pipeline=encode_pipeline):
             lists(life, ALPHA, *listed)
             assert life.page().value("pipeline_exporter_state_up") == 0
         assert life.counts(ALPHA) == {"success": 1}
@@ -516,12 +518,12 @@ def test_pipeline_that_left_and_is_back_around_late_save_is_not_marked_as_left(h
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1))
     with house.life(listing(ALPHA)) as life:
-        board = life.board(ALPHA)
-        (own,) = [view.pipeline for view in board.views()]
+        tracker = life.tracker(ALPHA)
+        (own,) = [view.pipeline for view in tracker.views()]
         with late(monkeypatch):
             life.sees(ALPHA, run(2))
         back = Pipeline(**{**msgspec.structs.asdict(own), "id": BETA, "name": NAMES[BETA]})
-        board.update([own, back], house.clock.now, house.clock.now)
+        tracker.update([own, back], house.clock.now, house.clock.now)
         life.sees(ALPHA, run(2))
     assert house.left(BETA) is None
 
@@ -575,8 +577,8 @@ def test_projects_that_save_together_delete_nothing_of_each_other(house):
     with house.life(one, two) as life:
         now = house.clock.now
         for identity in (ALPHA, BETA):
-            life.board(identity).answered([identity], {identity: run(1)}, asked=now, now=now)
-        life.keeps(*reversed(life.exporter.boards))
+            life.tracker(identity).answered([identity], {identity: run(1)}, asked=now, now=now)
+        life.keeps(*reversed(life.exporter.trackers))
     assert house.stored().pipelines.keys() == keys
 
 
@@ -639,7 +641,7 @@ def test_a_pipeline_that_left_is_forgotten_after_a_week(house):
     with house.life(listing(ALPHA)) as life:
         house.clock.now += FORGET - 60
         life.sees(ALPHA, run(2))
-        assert set(life.exporter.archive.past(config(listing(ALPHA)).projects[0]).away) == {BETA}
+        assert set(life.exporter.repository.retired(config(listing(ALPHA)).projects[0]).away) == {BETA}
         house.clock.now += 120
         life.sees(ALPHA, run(2))
     assert house.keeps() == {ALPHA}
@@ -704,7 +706,7 @@ def test_what_another_shard_has_is_forgotten_at_once(house):
         life.keeps()
     assert house.keeps() == own
     with house.life(listing(*ids)) as life:
-        assert {view.pipeline.id for board in life.exporter.boards for view in board.views()} == own
+        assert {view.pipeline.id for tracker in life.exporter.trackers for view in tracker.views()} == own
 
 
 # Names, and what was discovered
@@ -712,7 +714,7 @@ def test_what_another_shard_has_is_forgotten_at_once(house):
 
 def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> None:
     """An exporter polls a cloud before each of these."""
-    store, stored = Store.open(house.path, house.clock.now)
+    store, stored = SqliteStore.open(house.path, house.clock.now)
 
     async def polls() -> None:
         exporter = assemble(config(own), house.clock, {}, store=store, stored=stored)
@@ -726,7 +728,7 @@ def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> N
                 house.clock.now += 60
         finally:
             await exporter.pollers[0].close()
-            await exporter.archive.close()
+            await exporter.repository.close()
 
     asyncio.run(polls())
 
@@ -757,7 +759,7 @@ def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud
     names = {one.id: one.name for one in cloud.codearts.world.pipelines}
     own = cloud.project(pipelines=[] if discovers else list(names))
     ticks(house, own, nothing, nothing)
-    cloud.codearts.mischief = Mischief.SERVER_ERROR
+    cloud.codearts.injected_fault = InjectedFault.SERVER_ERROR
     seen = []
     ticks(house, own, *[lambda life: seen.append(shown_names(life))] * 2)
     assert seen == [names, names]

@@ -31,9 +31,9 @@ from exporter.state.sqlite import (
     Row,
     SaveError,
     SaveTimeoutError,
+    SqliteStore,
     StateError,
-    Store,
-    Stored,
+    StoredState,
 )
 
 NOON = 1_700_000_000.0
@@ -50,15 +50,15 @@ def pipelines(count: int, size: int = 1) -> dict[PipelineKey, bytes]:
     return {PipelineKey(KEY, f"{number:032x}"): bytes(size) for number in range(count)}
 
 
-def save(store: Store, **changes: Any) -> None:
+def save(store: SqliteStore, **changes: Any) -> None:
     """Save some changes."""
     asyncio.run(store.save(Changes(**changes)))
 
 
 @contextlib.contextmanager
-def opened(path: Path, now: float = NOON) -> Iterator[tuple[Store, Stored]]:
+def opened(path: Path, now: float = NOON) -> Iterator[tuple[SqliteStore, StoredState]]:
     """An open store and what it held; closed afterwards."""
-    store, stored = Store.open(path, now)
+    store, stored = SqliteStore.open(path, now)
     try:
         yield store, stored
     finally:
@@ -74,11 +74,11 @@ def held(path: Path) -> tuple[dict[PipelineKey, Row], dict[ProjectKey, bytes]]:
 def refusal(path: Path) -> str:
     """Why a state cannot be used."""
     with pytest.raises(StateError) as error:
-        Store.open(path, NOON)
+        SqliteStore.open(path, NOON)
     return str(error.value)
 
 
-def sql(store: Store, text: str) -> None:
+def sql(store: SqliteStore, text: str) -> None:
     """Let a store's own connection do something."""
     store._worker.submit(lambda: store._database._connection.execute(text).close()).result()
 
@@ -231,9 +231,9 @@ def test_a_save_writes_what_changed_only(path):
 HOLDER = """
 import sys
 from pathlib import Path
-from exporter.state.sqlite import StateError, Store
+from exporter.state.sqlite import SqliteStore, StateError
 try:
-    store, _ = Store.open(Path(sys.argv[1]), 0.0)
+    store, _ = SqliteStore.open(Path(sys.argv[1]), 0.0)
 except StateError as error:
     print(error)
     sys.exit(1)
@@ -407,7 +407,7 @@ def test_a_file_system_without_locks_is_told(path, monkeypatch):
 def test_a_lack_of_memory_is_not_taken_for_damage(filled, monkeypatch):
     """A state that is too large for the moment is none to be renamed."""
 
-    def load(_: object) -> Stored:
+    def load(_: object) -> StoredState:
         raise MemoryError
 
     with monkeypatch.context() as patch:
@@ -736,7 +736,7 @@ def largest_file(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def failure(store: Store, **changes: Any) -> str:
+def failure(store: SqliteStore, **changes: Any) -> str:
     """Why changes could not be saved."""
     with pytest.raises(SaveError) as error:
         save(store, **changes)
@@ -850,10 +850,10 @@ def test_a_state_that_was_deleted_is_not_written_to_until_it_is_back(filled, tmp
 
 
 @contextlib.asynccontextmanager
-async def busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def needs_attention(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A store whose saves wait until the block ends."""
     monkeypatch.setattr(module, "PATIENCE", 60.0)
-    store, _ = Store.open(path, NOON)
+    store, _ = SqliteStore.open(path, NOON)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield store
@@ -869,7 +869,7 @@ def test_the_event_loop_goes_on_while_something_is_written(filled, monkeypatch):
     """A slow disk slows no scrape."""
 
     async def main():
-        async with busy(filled, monkeypatch) as store:
+        async with needs_attention(filled, monkeypatch) as store:
             saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
             await begun(saving)
         await saving
@@ -883,7 +883,7 @@ def test_closing_waits_for_what_is_being_written(filled, monkeypatch):
     """Also if it is asked for twice, or broken off."""
 
     async def main():
-        async with busy(filled, monkeypatch) as store:
+        async with needs_attention(filled, monkeypatch) as store:
             saves = [
                 asyncio.create_task(store.save(Changes(pipelines={one: b"more"}))) for one in (BUILD, DEPLOY)
             ]
@@ -905,7 +905,7 @@ def test_a_save_that_is_cancelled_is_written_whole_or_not_at_all(filled, monkeyp
     """One that has begun is written before the store is closed, one that has not is not."""
 
     async def main():
-        async with busy(filled, monkeypatch) as store:
+        async with needs_attention(filled, monkeypatch) as store:
             first = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"}, left={BUILD: NOON})))
             await begun(first)
             second = asyncio.create_task(
@@ -928,7 +928,7 @@ def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled
     monkeypatch.setattr(module, "SAVE_TIMEOUT", 0.05)
 
     async def main():
-        async with busy(filled, monkeypatch) as store:
+        async with needs_attention(filled, monkeypatch) as store:
             with pytest.raises(SaveTimeoutError, match="not finished within 0 s, the disk may hang"):
                 await store.save(Changes(pipelines={BUILD: b"late"}))
             for _ in range(3):
@@ -949,7 +949,7 @@ def test_closing_does_not_wait_for_ever_for_what_is_being_written(filled, monkey
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.05)
 
     async def main():
-        async with busy(filled, monkeypatch) as store:
+        async with needs_attention(filled, monkeypatch) as store:
             saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
             await begun(saving)
             await store.close()
@@ -967,7 +967,7 @@ def test_state_that_is_not_opened_in_time_is_refused(filled, monkeypatch):
     release = threading.Event()
     load = module._load
 
-    def hanging(connection: sqlite3.Connection) -> Stored:
+    def hanging(connection: sqlite3.Connection) -> StoredState:
         release.wait()
         return load(connection)
 
@@ -983,7 +983,7 @@ def test_saves_from_everywhere_are_made_one_after_the_other(path):
     """Projects poll at the same time."""
 
     async def main():
-        store, _ = Store.open(path, NOON)
+        store, _ = SqliteStore.open(path, NOON)
         async with asyncio.TaskGroup() as group:
             for number in range(50):
                 changes = Changes(pipelines={BUILD: b"%d" % number, PipelineKey(KEY, f"{number}"): b""})
@@ -1002,15 +1002,15 @@ def test_saves_from_everywhere_are_made_one_after_the_other(path):
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from exporter import store
+from exporter.state import sqlite
 from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey
 
-store.WAL_LIMIT = 100_000
+sqlite.WAL_LIMIT = 100_000
 keys = [PipelineKey(Key("codearts", f"https://{n % 3}", "x"), f"{n}") for n in range(20)]
 
 async def main():
     print("ready", flush=True)
-    opened, stored = store.Store.open(Path(sys.argv[1]), 0.0)
+    opened, stored = sqlite.SqliteStore.open(Path(sys.argv[1]), 0.0)
     count = max((int(row.data) for row in stored.pipelines.values()), default=0)
     while True:
         count += 1
@@ -1079,9 +1079,9 @@ class Kept(RuleBasedStateMachine):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
         self.lives = 0
-        self.model = Stored(pipelines={}, projects={})
+        self.model = StoredState(pipelines={}, projects={})
         self.history = [self.model]
-        self.store, stored = Store.open(self.path, NOON)
+        self.store, stored = SqliteStore.open(self.path, NOON)
         assert stored == self.model
 
     @property
@@ -1102,7 +1102,7 @@ class Kept(RuleBasedStateMachine):
         for key, left in changes.left.items():
             if key in kept:
                 kept[key] = Row(kept[key].data, left)
-        self.model = Stored(pipelines=kept, projects={**self.model.projects, **changes.projects})
+        self.model = StoredState(pipelines=kept, projects={**self.model.projects, **changes.projects})
         self.history.append(self.model)
 
     @rule()
@@ -1112,7 +1112,7 @@ class Kept(RuleBasedStateMachine):
             self.path,
             Path(f"{self.path}.lock"),
         ]
-        self.store, stored = Store.open(self.path, NOON)
+        self.store, stored = SqliteStore.open(self.path, NOON)
         assert stored == self.model
 
     @rule(changes=CHANGES)
@@ -1149,10 +1149,10 @@ class Kept(RuleBasedStateMachine):
         for end in ("", "-wal"):
             shutil.copy(f"{self.path}{end}", f"{self.path.with_name(f'{self.lives + 1}.db')}{end}")
 
-    def reborn(self) -> Stored:
+    def reborn(self) -> StoredState:
         asyncio.run(self.store.close())
         self.lives += 1
-        self.store, stored = Store.open(self.path, NOON)
+        self.store, stored = SqliteStore.open(self.path, NOON)
         return stored
 
 

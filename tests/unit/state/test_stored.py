@@ -20,13 +20,21 @@ import pytest
 
 from exporter.core.model import Job, Run, Stage, Status, Step, Trigger
 from exporter.state import codec as memory
-from exporter.state.codec import Memory, Remembered, Waiting, read, read_durations, written, written_durations
-from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey, Store
-from exporter.tracking.ledger import Ended, Gap, Open, Series, State, Survey
-from exporter.tracking.run_counters import Bounds, Durations, Histogram, Tally
+from exporter.state.codec import (
+    SavedPipeline,
+    Snapshot,
+    WaitingStage,
+    decode_durations,
+    encode_durations,
+    encode_pipeline,
+    read,
+)
+from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey, SqliteStore
+from exporter.tracking.ledger import EndedRun, Gap, InitialScan, LedgerState, OpenRun, Streak
+from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Histogram, RunCounters
 
 NOON = 1_700_000_000.0
-BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
+BOUNDS = BucketBounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
 KEY = Key("codearts", "https://cloud.example", "54f90b75fc1447b1b65e8d3a9f77923d")
 STAYS, LEFT = PipelineKey(KEY, "stays"), PipelineKey(KEY, "left")
 PROJECT = ProjectKey(KEY, "payments")
@@ -59,7 +67,7 @@ def a_run(number: int, status: Status) -> Run:
     )
 
 
-def a_state() -> State:
+def a_state() -> LedgerState:
     """A state with every field set."""
     fields: dict[str, Any] = {
         "high": 40,
@@ -67,29 +75,31 @@ def a_state() -> State:
         "numbered": False,
         "began": NOON - 9,
         "latest": "run-40",
-        "open": (Open("run-39", 39, NOON, reopened=True, hidden=NOON + 2, end=NOON + 3, end_since=NOON + 4),),
+        "open": (
+            OpenRun("run-39", 39, NOON, reopened=True, hidden=NOON + 2, end=NOON + 3, end_since=NOON + 4),
+        ),
         "wanted": (Gap(30, 33, NOON + 5, NOON + 6, NOON + 7, missed=False),),
         "void": (Gap(20, 22, NOON + 5, NOON + 6, NOON + 7, missed=True),),
-        "survey": Survey(11, NOON + 8),
+        "survey": InitialScan(11, NOON + 8),
         "ended": tuple(
-            Ended(f"run-{38 - at}", 38 - at, status, NOON + at) for at, status in enumerate(Status)
+            EndedRun(f"run-{38 - at}", 38 - at, status, NOON + at) for at, status in enumerate(Status)
         ),
-        "carried": Series(2, NOON + 9, NOON + 10),
+        "carried": Streak(2, NOON + 9, NOON + 10),
         "carried_to": 12,
-        "series": Series(3, NOON + 11, NOON + 12),
+        "series": Streak(3, NOON + 11, NOON + 12),
         "recoveries": (37,),
         "finished": a_run(38, Status.FAILED),
         "missed": ("run-8",),
         "strange": "run-7",
     }
-    if "leap" in State.__struct_fields__:
+    if "leap" in LedgerState.__struct_fields__:
         fields["leap"] = a_run(4000, Status.RUNNING)
-    return State(**fields)
+    return LedgerState(**fields)
 
 
-def some_durations() -> Durations:
+def some_durations() -> DurationHistograms:
     """Histograms with observations of runs and stages."""
-    return Durations(
+    return DurationHistograms(
         runs_created=NOON - 2,
         stages_created=NOON - 1,
         runs={Status.SUCCESS: Histogram((1, 2, 3, 4), 5.5), Status.FAILED: Histogram((0, 0, 1, 0), 99.0)},
@@ -97,12 +107,12 @@ def some_durations() -> Durations:
     )
 
 
-def a_memory() -> Remembered:
+def a_memory() -> SavedPipeline:
     """What is remembered of a pipeline, with every field set."""
-    found = Memory(
+    found = Snapshot(
         name="checkout",
         state=a_state(),
-        tally=Tally(
+        counters=RunCounters(
             created=NOON - 3,
             runs={Status.SUCCESS: 5, Status.FAILED: 4, Status.CANCELED: 3, Status.IGNORED: 2},
             retries={Status.SUCCESS: 1, Status.FAILED: 2, Status.CANCELED: 3, Status.IGNORED: 4},
@@ -114,19 +124,19 @@ def a_memory() -> Remembered:
         run="run-40",
         status=Status.SUSPENDED,
         change=NOON + 13,
-        waiting=(Waiting("approve", 3, Status.PAUSED, NOON + 14),),
+        waiting=(WaitingStage("approve", 3, Status.PAUSED, NOON + 14),),
     )
-    return Remembered(found, NOON + 15)
+    return SavedPipeline(found, NOON + 15)
 
 
 async def _write(path: Path) -> None:
     """Write a state file with every record and every field."""
-    store, _ = Store.open(path, NOON)
+    store, _ = SqliteStore.open(path, NOON)
     await store.save(
         Changes(
-            pipelines=dict.fromkeys((STAYS, LEFT), written(a_memory(), BOUNDS)),
+            pipelines=dict.fromkeys((STAYS, LEFT), encode_pipeline(a_memory(), BOUNDS)),
             left={LEFT: NOON + 16},
-            projects={PROJECT: written_durations(some_durations(), BOUNDS)},
+            projects={PROJECT: encode_durations(some_durations(), BOUNDS)},
         )
     )
     await store.close()
@@ -148,7 +158,7 @@ def opened(golden: Path, directory: Path) -> Any:
     """Return what the store reads from a copy of a golden state file."""
     path = directory / "state.db"
     shutil.copy(golden, path)
-    store, stored = Store.open(path, NOON)
+    store, stored = SqliteStore.open(path, NOON)
     asyncio.run(store.close())
     assert sorted(file.name for file in directory.iterdir()) == ["state.db", "state.db.lock"], "set aside"
     return stored
@@ -161,7 +171,7 @@ def test_state_of_each_layout_is_read_whole(golden, tmp_path):
     for row in stored.pipelines.values():
         assert read(row.data, BOUNDS, NOON + 99) == EXPECTED[golden.stem]
     assert stored.projects.keys() == {PROJECT}
-    assert read_durations(stored.projects[PROJECT], BOUNDS, NOON + 99) == some_durations()
+    assert decode_durations(stored.projects[PROJECT], BOUNDS, NOON + 99) == some_durations()
 
 
 def test_every_state_file_has_its_expectation():
@@ -171,8 +181,8 @@ def test_every_state_file_has_its_expectation():
 def test_present_records_are_those_of_the_newest_state_file(tmp_path):
     """A new field needs a new file; the ones before it stay as they are."""
     stored = opened(STATES[-1], tmp_path)
-    assert written(a_memory(), BOUNDS) == stored.pipelines[STAYS].data
-    assert written_durations(some_durations(), BOUNDS) == stored.projects[PROJECT]
+    assert encode_pipeline(a_memory(), BOUNDS) == stored.pipelines[STAYS].data
+    assert encode_durations(some_durations(), BOUNDS) == stored.projects[PROJECT]
 
 
 # The layout of the records

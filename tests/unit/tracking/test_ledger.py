@@ -18,20 +18,20 @@ from hypothesis.stateful import (
 
 from exporter.core.model import ENDS, Run, Stage, Status
 from exporter.tracking.ledger import (
-    Count,
-    Ended,
+    EndedRun,
     Event,
-    Open,
-    Outcome,
+    EventKind,
+    LedgerState,
+    LedgerUpdate,
+    OpenRun,
     Reach,
     Search,
-    State,
-    account,
-    fill,
-    learn,
+    apply_history,
+    apply_latest,
+    apply_lookup,
+    history_unavailable,
     rules,
     search,
-    unread,
 )
 from exporter.tracking.ledger.rules import APART, DAY, HOUR, KEPT, LEAP, OPEN, WEEK
 
@@ -67,11 +67,11 @@ def endless(run: Run) -> Run:
 def words(event: Event) -> tuple[Any, ...]:
     """An event in a form that is easily compared."""
     match event.count:
-        case Count.MISSED:
+        case EventKind.MISSED:
             return ("missed", event.runs)
-        case Count.RECOVERED:
+        case EventKind.RECOVERED:
             return ("recovered", event.seconds)
-        case Count.MISNUMBERED:
+        case EventKind.MISNUMBERED:
             assert event.run is not None
             return ("misnumbered", event.run.id, event.run.number, event.number)
     assert event.run is not None
@@ -82,7 +82,7 @@ class Watcher:
     """Gets one answer after the other about a pipeline."""
 
     def __init__(self, *answers: Run | None) -> None:
-        self.kept: State | None = None
+        self.kept: LedgerState | None = None
         self.now = NOON
         self.answered = NOON
         self.believed = True
@@ -94,7 +94,7 @@ class Watcher:
         """Apply an answer; returns what it counts."""
         self.now += later
         self.shown = answer
-        outcome = account(self.kept, answer, now=self.now, answered=self.answered)
+        outcome = apply_latest(self.kept, answer, now=self.now, answered=self.answered)
         self.believed = outcome.believed
         if outcome.believed:
             self.answered = self.now
@@ -103,27 +103,27 @@ class Watcher:
     def learns(self, identity: str, answer: Run | None, *, later: float = 0.0) -> list[tuple[Any, ...]]:
         """Apply what was looked up of a hidden run; returns what it counts."""
         self.now += later
-        return self.takes(learn(self.state, identity, answer, now=self.now))
+        return self.takes(apply_lookup(self.state, identity, answer, now=self.now))
 
     def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, later: float = 0.0) -> list[tuple[Any, ...]]:
         """Apply what the run list told, the latest run in any case; returns what it counts."""
         self.now += later
         if self.shown is not None and self.shown.id not in {row.id for row in rows}:
             rows = (self.shown, *rows)
-        return self.takes(fill(self.state, rows, reach, now=self.now))
+        return self.takes(apply_history(self.state, rows, reach, now=self.now))
 
     def cannot_read(self, *, later: float) -> list[tuple[Any, ...]]:
         """The run list fails; returns what is counted."""
         self.now += later
-        return self.takes(unread(self.state, now=self.now))
+        return self.takes(history_unavailable(self.state, now=self.now))
 
-    def takes(self, outcome: Outcome) -> list[tuple[Any, ...]]:
+    def takes(self, outcome: LedgerUpdate) -> list[tuple[Any, ...]]:
         """Keep what is known now."""
         self.kept = outcome.state
         return [words(event) for event in outcome.events]
 
     @property
-    def state(self) -> State:
+    def state(self) -> LedgerState:
         """What is known now."""
         assert self.kept is not None
         return self.kept
@@ -134,9 +134,9 @@ class Watcher:
         return [one.id for one in self.state.hidden]
 
     @property
-    def wanted(self) -> list[int]:
+    def missing_numbers(self) -> list[int]:
         """The numbers still to be learnt."""
-        return [number for gap in self.state.wanted for number in range(gap.first, gap.last + 1)]
+        return [number for gap in self.state.missing_numbers for number in range(gap.first, gap.last + 1)]
 
     @property
     def active(self) -> str | None:
@@ -184,19 +184,19 @@ def test_runs_before_the_first_that_is_shown_after_a_first_sight_without_one_are
     """There was none, so numbering began at 1 while somebody looked."""
     watcher = Watcher(None, None)
     assert watcher.sees(run(3, RUNNING)) == []
-    assert watcher.wanted == [1, 2]
+    assert watcher.missing_numbers == [1, 2]
     assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
     assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
-    assert watcher.wanted == [1, 2, 4]
+    assert watcher.missing_numbers == [1, 2, 4]
 
 
 def test_the_run_list_tells_what_else_was_open_at_first_sight():
     """Under way, so inside; what had ended lies outside, but the latest of it is shown."""
     watcher = Watcher(run(9, RUNNING))
-    assert watcher.state.survey
+    assert watcher.state.initial_scan
     rows = [run(9, RUNNING), run(8, FAILED), run(7, Status.PAUSED), run(6)]
     assert watcher.reads(*rows) == []
-    assert not watcher.state.survey
+    assert not watcher.state.initial_scan
     assert (watcher.finished, watcher.state.series.failures) == ("run-8", 1)
     assert watcher.hidden == ["run-7"]
     assert watcher.learns("run-7", run(7)) == [("ended", "run-7", "success")]
@@ -213,14 +213,14 @@ def test_a_list_that_cannot_be_read_for_a_day_is_not_asked_for_what_was_open_at_
     """It lies outside then."""
     watcher = Watcher(run(9, RUNNING))
     assert watcher.cannot_read(later=DAY - 1) == []
-    assert watcher.state.survey
+    assert watcher.state.initial_scan
     assert watcher.cannot_read(later=1) == []
-    assert not watcher.state.survey
+    assert not watcher.state.initial_scan
 
 
 def test_after_a_first_sight_of_a_final_run_the_list_is_not_asked():
     """Nothing that is to be counted could be missing."""
-    assert not Watcher(run(9)).state.survey
+    assert not Watcher(run(9)).state.initial_scan
 
 
 def test_later_the_list_takes_in_no_run_from_before_first_sight():
@@ -274,7 +274,7 @@ def test_the_run_that_ended_bears_its_stages_and_what_is_kept_of_it_does_not():
     """Histograms need stages once; keeping them would cost memory for nothing."""
     staged = msgspec.structs.replace(run(2), stages=(Stage("build", 0, SUCCESS, NOON, 5.0),))
     watcher = Watcher(run(1))
-    outcome = account(watcher.state, staged, now=NOON, answered=NOON)
+    outcome = apply_latest(watcher.state, staged, now=NOON, answered=NOON)
     assert [event.run for event in outcome.events] == [staged]
     assert outcome.state.finished == run(2)
 
@@ -286,7 +286,7 @@ def test_a_run_that_goes_on_and_ends_again_is_a_retry():
     """It has been counted as a run; its next end counts as a retry, under its new status."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, RUNNING)) == []
-    assert watcher.state.open == (Open("run-2", 2, run(2).start, reopened=True),)
+    assert watcher.state.open == (OpenRun("run-2", 2, run(2).start, reopened=True),)
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
 
 
@@ -382,7 +382,7 @@ def test_numbers_that_were_jumped_over_are_wanted_until_the_list_tells_them():
     """They are known to have been given; each is counted as the list has it."""
     watcher = Watcher(run(3))
     assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
-    assert watcher.wanted == [4, 5, 6]
+    assert watcher.missing_numbers == [4, 5, 6]
     assert watcher.state.unresolved == 3
     rows = [run(7), run(6, RUNNING), run(4, FAILED), run(5), run(3)]
     assert watcher.reads(*rows) == [
@@ -390,7 +390,7 @@ def test_numbers_that_were_jumped_over_are_wanted_until_the_list_tells_them():
         ("ended", "run-5", "success"),
         ("recovered", 100.0),
     ]
-    assert (watcher.wanted, watcher.hidden) == ([], ["run-6"])
+    assert (watcher.missing_numbers, watcher.hidden) == ([], ["run-6"])
     assert watcher.learns("run-6", run(6)) == [("ended", "run-6", "success")]
 
 
@@ -398,7 +398,7 @@ def test_a_jump_to_a_run_under_way_makes_the_same_gap():
     """The gap shows with the run, not with its end."""
     watcher = Watcher(run(3))
     assert watcher.sees(run(7, RUNNING)) == []
-    assert watcher.wanted == [4, 5, 6]
+    assert watcher.missing_numbers == [4, 5, 6]
 
 
 def test_a_run_newer_than_the_latest_is_taken_from_the_list():
@@ -408,7 +408,7 @@ def test_a_run_newer_than_the_latest_is_taken_from_the_list():
         ("ended", "run-4", "success"),
         ("ended", "run-6", "success"),
     ]
-    assert (watcher.wanted, watcher.state.high) == ([7], 8)
+    assert (watcher.missing_numbers, watcher.state.high) == ([7], 8)
     assert watcher.sees(run(8, RUNNING)) == []
     assert watcher.active == "run-8"
     assert watcher.sees(run(8)) == [("ended", "run-8", "success")]
@@ -418,7 +418,7 @@ def test_a_million_numbers_are_one_gap():
     """What a nonsensical number costs is bounded."""
     watcher = Watcher(run(3), run(1_000_003), run(1_000_003))
     assert watcher.state.unresolved == 999_999
-    assert len(watcher.state.wanted) == 1
+    assert len(watcher.state.missing_numbers) == 1
 
 
 # Wild numbers
@@ -433,7 +433,7 @@ def test_known_run_keeps_its_number(wild, status):
     watcher = Watcher(run(2), run(3, status))
     misread = run(wild, identity="run-3", start=run(3).start, end=end_of(3))
     assert ("misnumbered", "run-3", wild, 3) in watcher.sees(misread)
-    assert (watcher.state.high, watcher.wanted, watcher.state.open) == (3, [], ())
+    assert (watcher.state.high, watcher.missing_numbers, watcher.state.open) == (3, [], ())
     assert watcher.state.finished == run(3)
     for number in range(4, 10):
         assert watcher.sees(run(number)) == [("ended", f"run-{number}", "success")]
@@ -456,18 +456,18 @@ def test_leap_of_one_answer_raises_nothing(wild, status):
     watcher = Watcher(run(3))
     assert watcher.sees(run(wild, status, identity="new", start=run(4).start)) == []
     assert watcher.believed
-    assert (watcher.state.high, watcher.wanted, watcher.state.open) == (3, [], ())
+    assert (watcher.state.high, watcher.missing_numbers, watcher.state.open) == (3, [], ())
     assert watcher.state.starts == (() if status.final else (run(4).start,))
     assert watcher.sees(run(4)) == [("misnumbered", "new", wild, None), ("ended", "run-4", "success")]
     for number in range(5, 10):
         assert watcher.sees(run(number)) == [("ended", f"run-{number}", "success")]
-    assert (watcher.state.high, watcher.wanted, watcher.state.leap) == (9, [], None)
+    assert (watcher.state.high, watcher.missing_numbers, watcher.state.leap) == (9, [], None)
 
 
 def test_number_just_within_a_leap_needs_no_other_answer():
     watcher = Watcher(run(3))
     assert watcher.sees(run(3 + LEAP)) == [("ended", f"run-{3 + LEAP}", "success")]
-    assert len(watcher.wanted) == LEAP - 1
+    assert len(watcher.missing_numbers) == LEAP - 1
 
 
 @pytest.mark.parametrize("wild", WILD)
@@ -520,7 +520,7 @@ def test_run_of_before_first_sight_with_a_wild_number_is_not_counted():
 def test_leap_that_the_next_answer_repeats_is_believed():
     watcher = Watcher(run(3), run(500, RUNNING))
     assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
-    assert (watcher.state.high, watcher.wanted) == (500, list(range(4, 500)))
+    assert (watcher.state.high, watcher.missing_numbers) == (500, list(range(4, 500)))
 
 
 def test_run_of_a_leap_counts_as_it_first_ended():
@@ -546,7 +546,7 @@ def test_leap_that_the_list_repeats_is_believed():
         ("ended", "run-500", "success"),
         ("ended", "run-499", "success"),
     ]
-    assert len(watcher.wanted) == 495
+    assert len(watcher.missing_numbers) == 495
 
 
 def test_list_that_came_with_the_leap_does_not_confirm_it():
@@ -554,7 +554,7 @@ def test_list_that_came_with_the_leap_does_not_confirm_it():
     watcher = Watcher(run(3))
     rows = [run(10**6, identity="1000000", start=run(5).start), run(4)]
     watcher.sees(rows[0])
-    outcome = fill(watcher.state, rows, Reach.COMPLETE, now=watcher.now, same_answer=True)
+    outcome = apply_history(watcher.state, rows, Reach.COMPLETE, now=watcher.now, same_answer=True)
     assert watcher.takes(outcome) == [("ended", "run-4", "success")]
     assert watcher.sees(run(5)) == [("misnumbered", "1000000", 10**6, None), ("ended", "run-5", "success")]
 
@@ -571,7 +571,7 @@ def test_two_leaps_that_disagree_are_not_believed():
     assert watcher.sees(run(10**6, identity="a")) == []
     assert watcher.sees(run(2**53 - 1, identity="b")) == []
     assert watcher.sees(run(4))[-1] == ("ended", "run-4", "success")
-    assert (watcher.state.high, watcher.wanted) == (4, [])
+    assert (watcher.state.high, watcher.missing_numbers) == (4, [])
 
 
 def test_leap_is_in_doubt_as_long_as_no_run_is_shown():
@@ -634,7 +634,7 @@ def test_a_reading_ends_a_week_back():
     watcher.sees(run(9000))
     sought = search(watcher.state, now=watcher.now)
     assert sought.size == 8996
-    assert beyond(sought, watcher.now - WEEK - 1) is Reach.BOUND
+    assert beyond(sought, watcher.now - WEEK - 1) is Reach.LIMIT
     assert beyond(sought, watcher.now - WEEK + 1, watcher.now - 2 * WEEK) is None
 
 
@@ -669,29 +669,29 @@ def test_what_two_complete_readings_lack_is_void():
     """Skipped, deleted, or given early: nothing is counted."""
     watcher = Watcher(run(3), run(6))
     assert watcher.reads(run(6), run(5), run(3)) == [("ended", "run-5", "success")]
-    assert watcher.wanted == [4]
+    assert watcher.missing_numbers == [4]
     assert watcher.reads(run(6), run(5), run(3), later=APART - 1) == []
-    assert watcher.wanted == [4]
+    assert watcher.missing_numbers == [4]
     assert watcher.reads(run(6), run(5), run(3), later=1) == []
-    assert (watcher.wanted, watcher.state.unresolved) == ([], 0)
+    assert (watcher.missing_numbers, watcher.state.unresolved) == ([], 0)
 
 
 def test_a_reading_that_was_cut_proves_nothing():
     """However often."""
     watcher = Watcher(run(3), run(6))
     for _ in range(3):
-        assert watcher.reads(run(6), run(5), reach=Reach.CUT, later=APART) in (
+        assert watcher.reads(run(6), run(5), reach=Reach.PARTIAL, later=APART) in (
             [("ended", "run-5", "success")],
             [],
         )
-    assert watcher.wanted == [4]
+    assert watcher.missing_numbers == [4]
 
 
 def test_what_the_list_does_not_tell_for_a_day_is_missed():
     """However often it is read, if never far enough."""
     watcher = Watcher(run(3), run(6))
-    assert watcher.reads(reach=Reach.CUT, later=DAY - 20) == []
-    assert watcher.reads(reach=Reach.CUT, later=20) == [("missed", 2)]
+    assert watcher.reads(reach=Reach.PARTIAL, later=DAY - 20) == []
+    assert watcher.reads(reach=Reach.PARTIAL, later=20) == [("missed", 2)]
 
 
 def test_a_list_without_the_latest_run_proves_nothing():
@@ -700,8 +700,8 @@ def test_a_list_without_the_latest_run_proves_nothing():
     watcher.shown = None
     for _ in range(3):
         assert watcher.reads(later=APART) == []
-        assert watcher.reads(run(3), reach=Reach.BOUND, later=APART) == []
-    assert watcher.wanted == [4, 5]
+        assert watcher.reads(run(3), reach=Reach.LIMIT, later=APART) == []
+    assert watcher.missing_numbers == [4, 5]
 
 
 def test_where_a_pipeline_has_no_run_any_more_an_empty_list_proves_it():
@@ -709,21 +709,21 @@ def test_where_a_pipeline_has_no_run_any_more_an_empty_list_proves_it():
     watcher = Watcher(run(3), run(6), None)
     assert watcher.reads() == []
     assert watcher.reads(later=APART) == []
-    assert watcher.wanted == []
+    assert watcher.missing_numbers == []
 
 
-def void(watcher: Watcher) -> Watcher:
+def nonexistent(watcher: Watcher) -> Watcher:
     """The same after its gaps were not found."""
     watcher.reads()
     watcher.reads(later=APART)
-    assert watcher.wanted == []
+    assert watcher.missing_numbers == []
     return watcher
 
 
 @pytest.mark.parametrize("days", [1, 6])
 def test_a_void_number_that_shows_up_as_the_latest_is_claimed(days):
     """Its run was queued with its number given early: no doubt, no new numbering."""
-    watcher = void(Watcher(run(3), run(5)))
+    watcher = nonexistent(Watcher(run(3), run(5)))
     late = run(4, RUNNING, start=watcher.now + days * DAY)
     assert watcher.sees(late, later=days * DAY) == []
     assert watcher.believed
@@ -737,7 +737,7 @@ def test_a_void_number_that_shows_up_as_the_latest_is_claimed(days):
 
 def test_a_void_number_that_shows_up_in_the_list_is_claimed():
     """Wherever it shows up, it counts."""
-    watcher = void(Watcher(run(3), run(6)))
+    watcher = nonexistent(Watcher(run(3), run(6)))
     watcher.sees(run(8))
     assert watcher.reads(run(8), run(7), run(5)) == [
         ("ended", "run-5", "success"),
@@ -748,7 +748,7 @@ def test_a_void_number_that_shows_up_in_the_list_is_claimed():
 
 def test_after_a_week_a_void_number_is_claimed_no_longer():
     """It would be a new numbering, and needs a second answer."""
-    watcher = void(Watcher(run(3), run(5)))
+    watcher = nonexistent(Watcher(run(3), run(5)))
     watcher.sees(run(4, start=watcher.now + WEEK), later=WEEK + 1)
     assert not watcher.believed
 
@@ -764,13 +764,13 @@ def test_what_the_list_could_not_be_read_for_since_a_day_is_missed():
     assert watcher.cannot_read(later=DAY) == []
     assert watcher.reads(run(6), run(5), run(4)) == []
     assert watcher.sees(run(5)) == []
-    assert (watcher.finished, watcher.wanted) == ("run-6", [])
+    assert (watcher.finished, watcher.missing_numbers) == ("run-6", [])
 
 
 def test_what_lies_before_the_bound_is_missed():
     """What was read up to there counts."""
     watcher = Watcher(run(3), run(7))
-    assert watcher.reads(run(7), run(6), reach=Reach.BOUND) == [
+    assert watcher.reads(run(7), run(6), reach=Reach.LIMIT) == [
         ("ended", "run-6", "success"),
         ("missed", 2),
     ]
@@ -857,7 +857,7 @@ def test_a_hidden_run_without_its_number_keeps_its_place():
     assert watcher.learns("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
         ("ended", "run-2", "failed")
     ]
-    assert watcher.state.ended[0] == Ended("run-2", 2, FAILED, NOON + 250)
+    assert watcher.state.ended[0] == EndedRun("run-2", 2, FAILED, NOON + 250)
     assert (watcher.active, watcher.state.high) == ("run-3", 3)
 
 
@@ -883,7 +883,7 @@ def test_open_runs_have_a_bound():
 def test_a_hidden_run_without_an_id_is_looked_for_by_its_number():
     """Nobody can be asked about it, but the list may tell."""
     watcher = Watcher(run(1), run(2, RUNNING, identity="#2"), run(3))
-    assert (watcher.hidden, watcher.wanted) == ([], [2])
+    assert (watcher.hidden, watcher.missing_numbers) == ([], [2])
     assert watcher.reads(run(2)) == [("ended", "run-2", "success")]
 
 
@@ -947,7 +947,7 @@ def test_numbers_that_begin_late_make_no_gap():
     assert watcher.sees(run(40, identity="b")) == [("ended", "b", "success")]
     assert watcher.sees(run(41, identity="c")) == [("ended", "c", "success")]
     assert watcher.sees(run(43, identity="d")) == [("ended", "d", "success")]
-    assert watcher.wanted == [42]
+    assert watcher.missing_numbers == [42]
 
 
 def test_after_a_first_sight_without_a_run_those_without_a_number_count():
@@ -1090,14 +1090,14 @@ def test_what_began_before_the_numbering_fills_no_gap_of_it():
     watcher.sees(fresh)
     watcher.sees(fresh)
     watcher.sees(run(5, identity="five", start=watcher.now + 1))
-    assert watcher.wanted == [3, 4]
+    assert watcher.missing_numbers == [3, 4]
     elders = [run(4, start=NOON - 100), run(3, start=NOON - 200)]
     sought = search(watcher.state, now=watcher.now)
     assert not sought.found(elders)
     assert sought.reach(elders) is Reach.COMPLETE
     assert watcher.reads(*elders) == []
     assert watcher.reads(*elders, later=APART) == []
-    assert watcher.wanted == []
+    assert watcher.missing_numbers == []
 
 
 def test_the_last_good_answer_is_not_the_one_in_doubt():
@@ -1114,9 +1114,9 @@ def test_the_last_good_answer_is_not_the_one_in_doubt():
 def test_an_unknown_run_back_twice_that_began_before_the_last_good_answer_lies_outside(start_after):
     """It is a first sight again: it may have ended while nobody looked at its numbering."""
     watcher = Watcher(run(8), run(9))
-    strange = run(3, identity="strange", start=watcher.now + start_after)
-    assert watcher.sees(strange) == []
-    assert watcher.sees(strange) == []
+    unconfirmed_id = run(3, identity="strange", start=watcher.now + start_after)
+    assert watcher.sees(unconfirmed_id) == []
+    assert watcher.sees(unconfirmed_id) == []
     assert watcher.finished == "strange"
     assert watcher.sees(run(4, identity="next")) == [("ended", "next", "success")]
 
@@ -1124,9 +1124,9 @@ def test_an_unknown_run_back_twice_that_began_before_the_last_good_answer_lies_o
 def test_an_unknown_run_without_a_start_lies_outside():
     """When it began is not known, so it is not claimed."""
     watcher = Watcher(run(8), run(9))
-    strange = Run(id="strange", number=3, status=SUCCESS)
-    assert watcher.sees(strange) == []
-    assert watcher.sees(strange) == []
+    unconfirmed_id = Run(id="strange", number=3, status=SUCCESS)
+    assert watcher.sees(unconfirmed_id) == []
+    assert watcher.sees(unconfirmed_id) == []
 
 
 def test_a_new_numbering_leaves_the_run_under_way_missed():
@@ -1328,9 +1328,9 @@ def test_the_newest_ended_runs_are_kept_by_falling_number():
     """As they ended last."""
     watcher = Watcher(run(1), run(2, FAILED), run(3), run(3, FAILED, end=NOON + 999))
     assert watcher.state.ended == (
-        Ended("run-3", 3, FAILED, NOON + 999),
-        Ended("run-2", 2, FAILED, run(2).end),
-        Ended("run-1", 1, SUCCESS, run(1).end),
+        EndedRun("run-3", 3, FAILED, NOON + 999),
+        EndedRun("run-2", 2, FAILED, run(2).end),
+        EndedRun("run-1", 1, SUCCESS, run(1).end),
     )
 
 
@@ -1349,13 +1349,13 @@ class Polled(RuleBasedStateMachine):
         self.runs: dict[int, Run] = {}
         """Those that the provider knows, by place."""
         self.retries = 0
-        self.state: State | None = None
+        self.state: LedgerState | None = None
         self.answered = NOON
         self.before = 0
         """The greatest number at first sight."""
         self.open_at_first: set[int] = set()
         """Runs from before that which were seen under way."""
-        self.void = 0
+        self.nonexistent = 0
         """Numbers that were found to have no run, less those that had one after all."""
         self.counted: list[Event] = []
         self.shown: dict[int, Run] = {}
@@ -1388,7 +1388,7 @@ class Polled(RuleBasedStateMachine):
         assert self.state is not None
         return self.state.high - self.before if self.numbered else len(self.places) - 1
 
-    def takes(self, outcome: Outcome, *showing: Run) -> None:
+    def takes(self, outcome: LedgerUpdate, *showing: Run) -> None:
         """Keep what an answer taught; it showed these runs."""
         before, self.state = self.state, outcome.state
         self.counted += outcome.events
@@ -1400,9 +1400,9 @@ class Polled(RuleBasedStateMachine):
                 self.shows(before, msgspec.structs.replace(leap, number=run.number))
             self.shows(before, run)
         if before is not None:
-            self.void += voided(self.state) - voided(before)
+            self.nonexistent += voided(self.state) - voided(before)
 
-    def shows(self, before: State | None, run: Run) -> None:
+    def shows(self, before: LedgerState | None, run: Run) -> None:
         """Note how an answer showed a run, if it is one to be accounted."""
         assert self.state is not None
         if self.state.leap is not None and self.state.leap.id == run.id:
@@ -1414,7 +1414,7 @@ class Polled(RuleBasedStateMachine):
             self.open_at_first.add(place)
         inside = place > self.before or place in self.open_at_first
         lost = before is not None and self.number(place) <= before.carried_to
-        surveyed = before is None or before.survey
+        surveyed = before is None or before.initial_scan
         if run.status.final and not lost and (inside or surveyed or place in self.shown):
             self.shown[place] = run
 
@@ -1479,7 +1479,7 @@ class Polled(RuleBasedStateMachine):
         first = self.state is None
         if first:
             self.before = max(self.runs, default=0)
-        outcome = account(self.state, run, now=self.clock, answered=self.answered)
+        outcome = apply_latest(self.state, run, now=self.clock, answered=self.answered)
         assert not (first and outcome.events), "a first sight counts nothing"
         self.answered = self.clock
         place = max(self.runs, default=0)
@@ -1494,7 +1494,7 @@ class Polled(RuleBasedStateMachine):
         self.clock += 1
         run = self.runs[max(self.runs)]
         misread = msgspec.structs.replace(run, number=next(self.wild))
-        outcome = account(self.state, misread, now=self.clock, answered=self.answered)
+        outcome = apply_latest(self.state, misread, now=self.clock, answered=self.answered)
         self.answered = self.clock
         self.takes(outcome, run)
 
@@ -1507,7 +1507,7 @@ class Polled(RuleBasedStateMachine):
 
     @precondition(lambda self: self.state is not None)
     @rule(
-        reach=st.sampled_from([Reach.COMPLETE, Reach.COMPLETE, Reach.CUT, Reach.BOUND]),
+        reach=st.sampled_from([Reach.COMPLETE, Reach.COMPLETE, Reach.PARTIAL, Reach.LIMIT]),
         order=st.randoms(),
         later=st.sampled_from([1, 300, APART]),
         misread=st.sampled_from([False, False, True]),
@@ -1515,7 +1515,7 @@ class Polled(RuleBasedStateMachine):
     def the_list_is_read(self, reach, order, later, misread):
         """From the newest on, all of it or not; a row may have a wild number."""
         assert self.state is not None
-        if not (self.state.wanted or self.state.survey or self.state.leap):
+        if not (self.state.missing_numbers or self.state.initial_scan or self.state.leap):
             return
         self.clock += later
         rows = [run for _, run in sorted(self.runs.items(), reverse=True)]
@@ -1525,9 +1525,9 @@ class Polled(RuleBasedStateMachine):
         told, showing = rows, rows
         if misread and self.numbered and rows:
             told = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
-            seen: tuple[Open | Ended, ...] = (*self.state.open, *self.state.ended)
+            seen: tuple[OpenRun | EndedRun, ...] = (*self.state.open, *self.state.ended)
             showing = rows if rows[0].id in {one.id for one in seen} else rows[1:]
-        self.takes(fill(self.state, told, reach, now=self.clock), *showing)
+        self.takes(apply_history(self.state, told, reach, now=self.clock), *showing)
 
     @precondition(lambda self: self.state is not None)
     @rule(later=st.sampled_from([1, DAY / 2, DAY]))
@@ -1535,7 +1535,7 @@ class Polled(RuleBasedStateMachine):
         """For long, or not."""
         assert self.state is not None
         self.clock += later
-        self.takes(unread(self.state, now=self.clock))
+        self.takes(history_unavailable(self.state, now=self.clock))
 
     @precondition(lambda self: self.state is not None and self.state.hidden)
     @rule(data=st.data())
@@ -1545,33 +1545,35 @@ class Polled(RuleBasedStateMachine):
         self.clock += 1
         one = data.draw(st.sampled_from(self.state.hidden))
         found = self.runs.get(int(one.id.removeprefix("run-")))
-        self.takes(learn(self.state, one.id, found, now=self.clock), *([found] if found else []))
+        self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
 
     @invariant()
     def no_run_is_lost_or_counted_twice(self):
         """Ended, missed, void, wanted and open runs are all numbers since first sight."""
         if self.state is None:
             return
-        ended = Counter(event.run.id for event in self.counted if event.count is Count.ENDED and event.run)
-        missed = sum(event.runs for event in self.counted if event.count is Count.MISSED)
+        ended = Counter(
+            event.run.id for event in self.counted if event.count is EventKind.ENDED and event.run
+        )
+        missed = sum(event.runs for event in self.counted if event.count is EventKind.MISSED)
         still = sum(not one.reopened for one in self.state.open)
-        wanted = sum(gap.size for gap in self.state.wanted)
+        missing_numbers = sum(gap.size for gap in self.state.missing_numbers)
         assert set(ended.values()) <= {1}
         of_first = sum(place <= self.before for place in self.open_at_first)
-        assert ended.total() + missed + self.void + wanted + still == self.known + of_first
+        assert ended.total() + missed + self.nonexistent + missing_numbers + still == self.known + of_first
 
     @invariant()
     def nothing_from_outside_is_counted(self):
         """What was over at first sight is none of ours."""
         for event in self.counted:
-            if event.count is Count.ENDED and event.run is not None:
+            if event.count is EventKind.ENDED and event.run is not None:
                 place = int(event.run.id.removeprefix("run-"))
                 assert place > self.before or place in self.open_at_first
 
     @invariant()
     def no_retry_is_invented(self):
         """Some are seen by nobody; none that did not happen."""
-        retried = [event for event in self.counted if event.count is Count.RETRIED]
+        retried = [event for event in self.counted if event.count is EventKind.RETRIED]
         assert len(retried) <= self.retries
 
     @invariant()
@@ -1580,12 +1582,12 @@ class Polled(RuleBasedStateMachine):
         if self.state is None:
             return
         assert len(self.state.hidden) <= rules.OPEN
-        assert len(self.state.ended) <= rules.KEPT or self.state.wanted
+        assert len(self.state.ended) <= rules.KEPT or self.state.missing_numbers
         still = [one.id for one in self.state.open]
         assert len(set(still)) == len(still)
         ended = {one.id for one in self.state.ended}
         assert not {one.id for one in self.state.open if not one.reopened} & ended
-        for gap, following in pairwise(self.state.wanted):
+        for gap, following in pairwise(self.state.missing_numbers):
             assert gap.first <= gap.last < following.first
 
     @invariant()
@@ -1620,14 +1622,14 @@ class Polled(RuleBasedStateMachine):
         for _ in range(2):
             self.clock += APART
             rows = list(self.runs.values())
-            self.takes(fill(self.state, rows, Reach.COMPLETE, now=self.clock), *rows)
+            self.takes(apply_history(self.state, rows, Reach.COMPLETE, now=self.clock), *rows)
         for one in self.state.hidden:
             found = self.runs.get(int(one.id.removeprefix("run-")))
-            self.takes(learn(self.state, one.id, found, now=self.clock), *([found] if found else []))
+            self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
         assert not self.state.open
-        assert not self.state.wanted
-        if self.numbered and not any(event.count is Count.MISSED for event in self.counted):
-            counted = {event.run.id for event in self.counted if event.count is Count.ENDED and event.run}
+        assert not self.state.missing_numbers
+        if self.numbered and not any(event.count is EventKind.MISSED for event in self.counted):
+            counted = {event.run.id for event in self.counted if event.count is EventKind.ENDED and event.run}
             inside = {run.id for place, run in self.runs.items() if place > self.before}
             assert inside <= counted
         self.no_run_is_lost_or_counted_twice()
@@ -1640,9 +1642,9 @@ class PolledWithoutNumbers(Polled):
     numbered = False
 
 
-def voided(state: State) -> int:
+def voided(state: LedgerState) -> int:
     """How many numbers are taken to have no run, and were not missed."""
-    return sum(gap.size for gap in state.void if not gap.missed)
+    return sum(gap.size for gap in state.nonexistent if not gap.missed)
 
 
 def law_holds(machine: type[Polled], steps: int) -> None:

@@ -8,37 +8,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.tracking.ledger import APART, Gap, Open, State, Survey
+from exporter.tracking.ledger import APART, Gap, InitialScan, LedgerState, OpenRun
 from exporter.tracking.ledger.rules import DAY
-from exporter.tracking.lookups import LONGEST, Asks, Backfill
+from exporter.tracking.lookups import LONGEST, DueLookups, LookupSchedule
 
 NOON = 1_700_000_000.0
-LISTING = Asks(listing=True)
-NOTHING = Asks()
+LISTING = DueLookups(listing=True)
+NOTHING = DueLookups()
 
 
-def unknown(*numbers: int, hidden: Iterable[str] = (), survey: int = 0, lacking: Iterable[int] = ()) -> State:
+def unknown(
+    *numbers: int, hidden: Iterable[str] = (), initial_scan: int = 0, lacking: Iterable[int] = ()
+) -> LedgerState:
     """A state in which these numbers are wanted and these runs hide; some numbers a complete reading lacked."""
     absent = dict.fromkeys(lacking, NOON)
-    return State(
+    return LedgerState(
         high=1000,
         latest="latest",
-        wanted=tuple(Gap(number, number, NOON, absent=absent.get(number)) for number in sorted(numbers)),
-        open=tuple(Open(identity, 1, NOON, hidden=NOON) for identity in hidden),
-        survey=Survey(survey, NOON) if survey else None,
+        missing_numbers=tuple(
+            Gap(number, number, NOON, absent=absent.get(number)) for number in sorted(numbers)
+        ),
+        open=tuple(OpenRun(identity, 1, NOON, hidden=NOON) for identity in hidden),
+        initial_scan=InitialScan(initial_scan, NOON) if initial_scan else None,
     )
 
 
 class Asker:
     """Looks for the runs of one pipeline, and a clock."""
 
-    def __init__(self, state: State, *, interval: float = 60.0) -> None:
+    def __init__(self, state: LedgerState, *, interval: float = 60.0) -> None:
         self.now = 1000.0
-        self.backfill = Backfill(interval)
+        self.backfill = LookupSchedule(interval)
         self.state = state
         self.follows(state)
 
-    def follows(self, state: State) -> None:
+    def follows(self, state: LedgerState) -> None:
         """A poll taught this."""
         self.state = state
         self.backfill.follow(state, self.now)
@@ -51,10 +55,10 @@ class Asker:
     def waits(self, seconds: float) -> None:
         self.now += seconds
 
-    def asks(self) -> Asks:
+    def asks(self) -> DueLookups:
         return self.backfill.due(self.now)
 
-    def reads(self, state: State, *told: str) -> None:
+    def reads(self, state: LedgerState, *told: str) -> None:
         """The list was read, and told these runs; this is what is known since."""
         self.state = state
         self.backfill.listed(frozenset(told), state, self.now)
@@ -63,7 +67,7 @@ class Asker:
         """The list could not be read, which taught nothing."""
         self.backfill.not_listed(self.state, self.now)
 
-    def looks(self, *runs: str, state: State | None = None) -> None:
+    def looks(self, *runs: str, state: LedgerState | None = None) -> None:
         """Runs were looked up, or could not be; this is what is known since."""
         self.state = self.state if state is None else state
         for run in runs:
@@ -71,12 +75,12 @@ class Asker:
 
     def silence(self) -> float:
         """Wait until something is to be asked for; returns how long that was, by a poll every five seconds."""
-        began = self.now
+        epoch_start = self.now
         while self.asks() == NOTHING:
             self.waits(5)
             self.follows(self.state)
-            assert self.now - began < 10 * LONGEST, "never asks again"
-        return self.now - began
+            assert self.now - epoch_start < 10 * LONGEST, "never asks again"
+        return self.now - epoch_start
 
 
 # What is asked, and when first
@@ -84,7 +88,7 @@ class Asker:
 
 def test_nothing_is_asked_for_when_nothing_is_unknown():
     """However long; the latest run under way is in the answers."""
-    asker = Asker(msgspec.structs.replace(unknown(), open=(Open("latest", 1000, NOON),)))
+    asker = Asker(msgspec.structs.replace(unknown(), open=(OpenRun("latest", 1000, NOON),)))
     for _ in range(100):
         assert (asker.asks(), asker.idle) == (NOTHING, True)
         asker.waits(60)
@@ -92,7 +96,7 @@ def test_nothing_is_asked_for_when_nothing_is_unknown():
 
 
 @pytest.mark.parametrize(
-    "state", [unknown(7), unknown(3, 4, 9), unknown(survey=9)], ids=["one", "more", "first sight"]
+    "state", [unknown(7), unknown(3, 4, 9), unknown(initial_scan=9)], ids=["one", "more", "first sight"]
 )
 def test_a_gap_and_a_first_sight_are_asked_for_at_once(state):
     """By the run list, one page of which most likely tells all."""
@@ -103,7 +107,7 @@ def test_a_gap_and_a_first_sight_are_asked_for_at_once(state):
 
 def test_what_is_known_is_asked_for_no_longer():
     """However it became known."""
-    read = Asker(unknown(7, survey=9))
+    read = Asker(unknown(7, initial_scan=9))
     read.reads(unknown())
     told = Asker(unknown(7, hidden=["a"]))
     told.follows(unknown())
@@ -119,7 +123,7 @@ def test_a_hidden_run_has_an_interval_to_end():
     """Then its details are asked for, since one run is one request."""
     asker = Asker(unknown(hidden=["a"]))
     assert asker.silence() == 60
-    assert asker.asks() == Asks(runs=("a",))
+    assert asker.asks() == DueLookups(runs=("a",))
 
 
 def test_two_hidden_runs_are_one_page():
@@ -135,7 +139,7 @@ def test_a_hidden_run_is_alone_while_others_are_not_due():
     asker.waits(30)
     asker.follows(unknown(hidden=["a", "b"]))
     asker.waits(30)
-    assert asker.asks() == Asks(runs=("a",))
+    assert asker.asks() == DueLookups(runs=("a",))
 
 
 def test_what_the_list_did_not_tell_is_asked_for_by_itself():
@@ -143,14 +147,14 @@ def test_what_the_list_did_not_tell_is_asked_for_by_itself():
     asker = Asker(unknown(hidden=["a", "b", "c", "d"]))
     asker.waits(60)
     asker.reads(asker.state, "a", "d", "e")
-    assert asker.asks() == Asks(runs=("b", "c"))
+    assert asker.asks() == DueLookups(runs=("b", "c"))
     asker.looks("b", "c")
     assert asker.silence() == 120
-    assert asker.asks() == Asks(listing=True, runs=("b", "c"))
+    assert asker.asks() == DueLookups(listing=True, runs=("b", "c"))
     asker.reads(asker.state, "a", "d")
     asker.looks("b", "c")
     assert asker.silence() == 240
-    assert asker.asks() == Asks(listing=True, runs=("b", "c"))
+    assert asker.asks() == DueLookups(listing=True, runs=("b", "c"))
 
 
 def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
@@ -159,11 +163,11 @@ def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
     asker.waits(60)
     assert asker.asks() == LISTING
     asker.reads(unknown(hidden=["a", "b"]), "a")
-    assert asker.asks() == Asks(runs=("b",))
+    assert asker.asks() == DueLookups(runs=("b",))
     early = Asker(unknown(7, hidden=["a"]))
     early.reads(unknown(hidden=["a"]))
     assert early.silence() == 60
-    assert early.asks() == Asks(runs=("a",))
+    assert early.asks() == DueLookups(runs=("a",))
 
 
 def test_a_list_that_was_read_before_hidden_runs_were_due_says_nothing_of_them():
@@ -234,8 +238,8 @@ def test_a_gap_of_a_new_numbering_is_asked_for_at_once():
     """Its numbers are lower than those of the old one."""
     asker = Asker(unknown(500))
     pauses(asker, 5)
-    asker.follows(unknown(survey=2))
-    asker.follows(unknown(3, survey=2))
+    asker.follows(unknown(initial_scan=2))
+    asker.follows(unknown(3, initial_scan=2))
     assert asker.asks() == LISTING
 
 
@@ -311,20 +315,20 @@ def test_while_the_list_fails_hidden_runs_are_asked_for_one_by_one():
     asker = Asker(unknown(7, hidden=["a", "b"]))
     asker.cannot_read()
     asker.waits(60)
-    assert asker.asks() == Asks(runs=("a", "b"))
+    assert asker.asks() == DueLookups(runs=("a", "b"))
     alone = Asker(unknown(hidden=["a", "b"]))
     alone.waits(60)
     assert alone.asks() == LISTING
     alone.cannot_read()
-    assert alone.asks() == Asks(runs=("a", "b"))
+    assert alone.asks() == DueLookups(runs=("a", "b"))
 
 
 # The law
 
 
 states = st.builds(
-    lambda numbers, hidden, survey, lacking: unknown(
-        *numbers, hidden=hidden, survey=survey, lacking=numbers & lacking
+    lambda numbers, hidden, initial_scan, lacking: unknown(
+        *numbers, hidden=hidden, initial_scan=initial_scan, lacking=numbers & lacking
     ),
     st.sets(st.integers(1, 6), max_size=3),
     st.lists(st.sampled_from("abcd"), unique=True, max_size=3),
@@ -362,14 +366,14 @@ def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps
         asks, known = asker.asks(), asker.state
         hidden = {one.id for one in known.hidden}
         assert set(asks.runs) <= hidden
-        assert not asks.listing or known.wanted or known.survey or len(hidden) > 1
-        assert asker.idle is not bool(known.wanted or known.survey or hidden)
+        assert not asks.listing or known.missing_numbers or known.initial_scan or len(hidden) > 1
+        assert asker.idle is not bool(known.missing_numbers or known.initial_scan or hidden)
         later = asker.backfill.due(asker.now + LONGEST)
         assert asker.idle or later != NOTHING
 
 
 @given(
-    state=states.filter(lambda state: state.unresolved or state.survey),
+    state=states.filter(lambda state: state.unresolved or state.initial_scan),
     broken=st.booleans(),
     poll=st.floats(15, 60),
 )
@@ -387,7 +391,7 @@ def test_what_cannot_be_learnt_costs_few_requests_a_day(state, broken, poll):
                 asker.cannot_read()
             else:
                 # One look at the list is enough for what was under way at first sight.
-                asker.reads(msgspec.structs.replace(asker.state, survey=0))
+                asker.reads(msgspec.structs.replace(asker.state, initial_scan=0))
         for run in asks.runs:
             asked[run] += 1
             asker.looks(run)
@@ -395,8 +399,8 @@ def test_what_cannot_be_learnt_costs_few_requests_a_day(state, broken, poll):
         asker.follows(asker.state)
     # A number that was just lacking is looked for after ten minutes: the ledger needs no more than two such readings.
     assert all(count <= DAY / APART + 5 for count in asked.values()), asked
-    wanted = asker.state.wanted or asker.state.survey
-    assert all(count > 80 for name, count in asked.items() if wanted or name != "the list"), asked
+    missing_numbers = asker.state.missing_numbers or asker.state.initial_scan
+    assert all(count > 80 for name, count in asked.items() if missing_numbers or name != "the list"), asked
 
 
 def test_after_one_failure_hidden_runs_are_pages_again():

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.settings.settings import Metrics
-from exporter.state.codec import Past, Remembered
-from exporter.tracking.ledger import Reach, Series
+from exporter.state.codec import RetiredPipelines, SavedPipeline
+from exporter.tracking.ledger import Reach, Streak
 from exporter.tracking.ledger.rules import DAY, HOUR, OPEN
-from exporter.tracking.lookups import Asks
-from exporter.tracking.project import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, Board, Missed, View
-from exporter.tracking.run_counters import Durations
+from exporter.tracking.lookups import DueLookups
+from exporter.tracking.project import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, MissedRuns, ProjectTracker, View
+from exporter.tracking.run_counters import DurationHistograms
 
 NOON = 1_700_000_000.0
 MAX_AGE = 900.0
@@ -47,8 +47,8 @@ class Wall:
         self,
         *answers: Run | None,
         ids: Sequence[str] = ("p",),
-        remembered: Mapping[str, Remembered] | None = None,
-        durations: Durations | None = None,
+        remembered: Mapping[str, SavedPipeline] | None = None,
+        durations: DurationHistograms | None = None,
         later: float = 0.0,
         **metrics: Any,
     ) -> None:
@@ -56,20 +56,20 @@ class Wall:
         self.asked = 1000.0
         """The time by the monotonic clock."""
         self.now = NOON + 600 + later
-        self.past = Past()
-        self.past.away = {identity: (one, None) for identity, one in (remembered or {}).items()}
+        self.retired = RetiredPipelines()
+        self.retired.away = {identity: (one, None) for identity, one in (remembered or {}).items()}
         self._metrics = metrics
-        self.board = Board(
+        self.tracker = ProjectTracker(
             [pipeline(identity) for identity in ids],
             Metrics.model_validate(metrics),
-            self.past,
+            self.retired,
             provider="codearts",
             project="payments",
             interval=60.0,
             started=self.asked,
             durations=durations,
         )
-        self.safe: dict[str, Remembered] = dict(remembered or {})
+        self.safe: dict[str, SavedPipeline] = dict(remembered or {})
         """What was saved of each pipeline."""
         self.safe_durations = durations
         for answer in answers:
@@ -82,20 +82,20 @@ class Wall:
         self.asked += 15
         self.now += 15
         runs = {} if answer is None else {identity: answer}
-        self.board.answered([identity], runs, asked=self.asked - asked_ago, now=self.now)
+        self.tracker.answered([identity], runs, asked=self.asked - asked_ago, now=self.now)
         if saved:
             self.saves()
 
-    def saves(self) -> list[Missed]:
+    def saves(self) -> list[MissedRuns]:
         """What there is to remember is safe now; returns what was missed."""
-        unsaved, durations = self.board.unsaved(), self.board.unsaved_durations()
+        unsaved, durations = self.tracker.unsaved(), self.tracker.unsaved_durations()
         self.safe |= unsaved
         self.safe_durations = self.safe_durations if durations is None else durations
-        return self.board.saved(unsaved)
+        return self.tracker.saved(unsaved)
 
     def cannot_save(self) -> None:
         """It is not."""
-        self.board.not_saved(self.board.unsaved(), self.asked)
+        self.tracker.not_saved(self.tracker.unsaved(), self.asked)
 
     def restarts(self, *, later: float = 0.0) -> "Wall":
         """A new process that knows what was saved, some seconds later."""
@@ -109,70 +109,70 @@ class Wall:
 
     def watches(self, *pipelines: Pipeline) -> None:
         """These are watched from now on."""
-        self.board.update(pipelines, self.asked, self.now)
+        self.tracker.update(pipelines, self.asked, self.now)
 
     def fails(self, identity: str = "p") -> None:
         """A poll fails."""
-        self.board.failed([identity])
+        self.tracker.failed([identity])
 
     def waits(self, seconds: float) -> bool:
         """Let time pass, and withdraw what is too old by then; whether anything was."""
         self.asked += seconds
         self.now += seconds
-        return self.board.expire(self.asked, MAX_AGE)
+        return self.tracker.expire(self.asked, MAX_AGE)
 
-    def looks(self, *found: Run | None) -> list[Missed]:
+    def looks(self, *found: Run | None) -> list[MissedRuns]:
         """Look up what is due, the oldest hidden run first; returns what is missed."""
         missed = []
         for (identity, run_id), answer in zip(self.due(), found, strict=True):
             missed += self.finds(run_id, answer, identity)
         return missed
 
-    def finds(self, run_id: str, answer: Run | None, identity: str = "p") -> list[Missed]:
+    def finds(self, run_id: str, answer: Run | None, identity: str = "p") -> list[MissedRuns]:
         """Look up a run; returns what is missed."""
-        self.board.looked_up(identity, run_id, answer, clock=self.asked, now=self.now)
+        self.tracker.looked_up(identity, run_id, answer, clock=self.asked, now=self.now)
         return self.saves()
 
-    def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, saved: bool = True) -> list[Missed]:
+    def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, saved: bool = True) -> list[MissedRuns]:
         """Read the run list; returns what is missed."""
-        self.board.listed("p", rows, reach, clock=self.asked, now=self.now)
+        self.tracker.listed("p", rows, reach, clock=self.asked, now=self.now)
         return self.saves() if saved else []
 
-    def cannot_read(self) -> list[Missed]:
+    def cannot_read(self) -> list[MissedRuns]:
         """The run list fails; returns what is missed."""
-        self.board.not_listed("p", self.asked)
+        self.tracker.not_listed("p", self.asked)
         return self.saves()
 
     def due(self) -> tuple[tuple[str, str], ...]:
         """Hidden runs to look up now."""
         return tuple((identity, run) for identity, asks in self.asks().items() for run in asks.runs)
 
-    def asks(self) -> dict[str, Asks]:
+    def asks(self) -> dict[str, DueLookups]:
         """What to ask for now of runs that are not the latest."""
-        return self.board.due(self.asked)
+        return self.tracker.due(self.asked)
 
     def counts(self, identity: str = "p") -> dict[str, int]:
         """What the counters say, of those that are not 0."""
-        tally = self.view(identity).tally
-        assert tally is not None
+        counters = self.view(identity).counters
+        assert counters is not None
         found = {
-            **{status.value: count for status, count in tally.runs.items()},
-            **{f"{status.value} again": count for status, count in tally.retries.items()},
-            "missed": tally.missed,
+            **{status.value: count for status, count in counters.runs.items()},
+            **{f"{status.value} again": count for status, count in counters.retries.items()},
+            "missed": counters.missed,
         }
         return {name: count for name, count in found.items() if count}
 
-    def wanted(self) -> list[str]:
+    def missing_numbers(self) -> list[str]:
         """The ids of runs whose details are asked for."""
-        return [run.id for _, run in self.board.wanted_details(self.asked)]
+        return [run.id for _, run in self.tracker.wanted_details(self.asked)]
 
     def learns(self, detail: Run | None, identity: str = "p") -> None:
         """Apply the answer to a request for the details that are wanted."""
-        self.board.detailed(identity, dict(self.board.wanted_details(self.asked))[identity], detail)
+        self.tracker.detailed(identity, dict(self.tracker.wanted_details(self.asked))[identity], detail)
 
     def view(self, identity: str = "p") -> View:
         """What is shown of a pipeline."""
-        return next(view for view in self.board.views() if view.pipeline.id == identity)
+        return next(view for view in self.tracker.views() if view.pipeline.id == identity)
 
     def gauges(self) -> tuple[object, ...]:
         """What is withdrawn together: the latest and latest finished run's, the failures', the active ones'."""
@@ -196,8 +196,8 @@ GONE = (None, None, (), None, None, None)
 def test_before_the_first_poll_has_ended_nothing_is_shown():
     """Absent is not zero."""
     wall = Wall()
-    assert wall.board.views() == ()
-    assert wall.board.project_view() is None
+    assert wall.tracker.views() == ()
+    assert wall.tracker.project_view() is None
 
 
 def test_a_first_poll_that_fails_shows_a_pipeline_that_is_down():
@@ -214,10 +214,10 @@ def test_an_answer_shows_the_run():
     assert (view.up, view.has_run) == (True, True)
     assert view.latest == run(1, Status.FAILED)
     assert view.finished == run(1, Status.FAILED)
-    assert view.series == Series(1, NOON + 50, None)
+    assert view.series == Streak(1, NOON + 50, None)
     assert view.active_starts == ()
-    assert view.tally is not None
-    assert view.tally.created == wall.now
+    assert view.counters is not None
+    assert view.counters.created == wall.now
 
 
 def test_a_run_under_way_is_active_and_the_finished_one_stays():
@@ -240,7 +240,7 @@ def test_an_answer_without_a_run_shows_a_pipeline_that_has_none():
     view = Wall(None).view()
     assert (view.up, view.has_run, view.latest, view.finished) == (True, False, None, None)
     assert view.active_starts == ()
-    assert view.tally is not None
+    assert view.counters is not None
 
 
 def test_an_older_answer_changes_nothing():
@@ -258,7 +258,7 @@ def test_an_answer_that_is_not_believed_shows_nothing():
     shown = wall.view()
     wall.sees(run(8))
     assert wall.view() is shown
-    assert wall.board.active(wall.now) == ("p",)
+    assert wall.tracker.active(wall.now) == ("p",)
     wall.sees(run(8))
     assert wall.view().latest == run(8)
 
@@ -278,8 +278,8 @@ def test_one_pipeline_says_nothing_of_another():
     wall = Wall(ids=("b", "a", "c"))
     wall.sees(run(1), "a")
     wall.fails("b")
-    assert wall.board.ids == ("b", "a", "c")
-    assert [(view.pipeline.id, view.up) for view in wall.board.views()] == [("b", False), ("a", True)]
+    assert wall.tracker.ids == ("b", "a", "c")
+    assert [(view.pipeline.id, view.up) for view in wall.tracker.views()] == [("b", False), ("a", True)]
 
 
 # Failures and age
@@ -306,7 +306,7 @@ def test_after_max_age_the_gauges_go_and_the_counters_stay():
     view = wall.view()
     assert wall.gauges() == GONE
     assert (view.up, view.has_run) == (False, None)
-    assert view.tally == before.tally
+    assert view.counters == before.counters
     assert view.durations == before.durations
 
 
@@ -374,8 +374,8 @@ def test_a_pipeline_that_is_not_in_an_answer_has_no_run_at_once_and_keeps_its_ga
     wall.sees(None)
     assert wall.gauges() == GONE
     assert (wall.view().up, wall.view().has_run) == (True, False)
-    assert wall.view().tally is not None
-    assert wall.board.active(wall.now) == ()
+    assert wall.view().counters is not None
+    assert wall.tracker.active(wall.now) == ()
 
 
 def test_absences_count_in_a_row():
@@ -511,20 +511,20 @@ def test_another_held_state_or_another_run_is_a_new_time():
 def test_a_run_that_moves_is_active_for_as_long_as_it_takes(status):
     """Its end is worth learning soon."""
     wall = Wall(run(1, status))
-    assert wall.board.active(wall.now) == ("p",)
-    assert wall.board.active(wall.now + 100 * HELD_ACTIVE) == ("p",)
+    assert wall.tracker.active(wall.now) == ("p",)
+    assert wall.tracker.active(wall.now + 100 * HELD_ACTIVE) == ("p",)
 
 
 @pytest.mark.parametrize("status", HELD)
 def test_a_run_that_waits_for_somebody_is_active_for_an_hour(status):
     """Then it is asked about like the others: it may wait for days."""
     wall = Wall(run(1, status))
-    assert wall.board.active(wall.now + HELD_ACTIVE - 1) == ("p",)
-    assert wall.board.active(wall.now + HELD_ACTIVE) == ()
+    assert wall.tracker.active(wall.now + HELD_ACTIVE - 1) == ("p",)
+    assert wall.tracker.active(wall.now + HELD_ACTIVE) == ()
     wall.waits(HELD_ACTIVE)
     wall.sees(run(1, Status.RUNNING))
     wall.sees(run(1, status))
-    assert wall.board.active(wall.now) == ("p",)
+    assert wall.tracker.active(wall.now) == ("p",)
 
 
 def test_a_finished_run_is_not_active():
@@ -533,7 +533,7 @@ def test_a_finished_run_is_not_active():
     wall.sees(run(1))
     wall.sees(None, "q")
     wall.fails("r")
-    assert wall.board.active(wall.now) == ()
+    assert wall.tracker.active(wall.now) == ()
 
 
 # Histograms
@@ -553,7 +553,7 @@ def seen_to_end(**metrics: Any) -> Wall:
     return wall
 
 
-def observations(durations: Durations | None) -> tuple[dict[str, int], dict[str, int]]:
+def observations(durations: DurationHistograms | None) -> tuple[dict[str, int], dict[str, int]]:
     """How many runs and stages were observed, by status and by name."""
     assert durations is not None
     runs = {status.value: sum(one.counts) for status, one in durations.runs.items() if sum(one.counts)}
@@ -566,7 +566,7 @@ def observations(durations: Durations | None) -> tuple[dict[str, int], dict[str,
 def test_histograms_are_kept_where_the_configuration_says(runs, stages):
     """Per pipeline, per project or not at all, each kind for itself; a retry is observed nowhere."""
     wall = seen_to_end(run_histogram=runs, stage_histogram=stages)
-    project = wall.board.project_view()
+    project = wall.tracker.project_view()
     assert project is not None
     shown = (
         observations(wall.view("p").durations),
@@ -586,32 +586,32 @@ def test_histograms_are_kept_where_the_configuration_says(runs, stages):
 def test_a_projects_histograms_survive_its_pipelines():
     """They never decrease: not when gauges are withdrawn, nor when a pipeline is gone."""
     wall = seen_to_end(run_histogram="project")
-    before = wall.board.project_view()
+    before = wall.tracker.project_view()
     wall.fails("p")
     wall.waits(MAX_AGE + 1)
     for _ in range(ABSENCES):
         wall.sees(None, "q")
-    assert wall.board.project_view() == before
+    assert wall.tracker.project_view() == before
 
 
 def test_a_projects_view_stays_the_same_object_until_a_run_ends():
     """Most polls count nothing, and need not render it again."""
     wall = seen_to_end()
-    before = wall.board.project_view()
+    before = wall.tracker.project_view()
     wall.sees(run(3))
     wall.sees(run(4, Status.RUNNING))
-    assert wall.board.project_view() is before
+    assert wall.tracker.project_view() is before
     wall.sees(run(4))
-    assert wall.board.project_view() is not before
+    assert wall.tracker.project_view() is not before
 
 
 def test_a_projects_histograms_begin_with_its_first_answer():
     """A failure is no beginning."""
     wall = Wall()
     wall.fails()
-    assert wall.board.project_view() is None
+    assert wall.tracker.project_view() is None
     wall.sees(None)
-    project = wall.board.project_view()
+    project = wall.tracker.project_view()
     assert project is not None
     assert (project.provider, project.project) == ("codearts", "payments")
     assert project.durations.runs_created == wall.now
@@ -627,7 +627,7 @@ def test_stage_names_have_a_bound_in_each_scope():
                 names = [f"{identity} {number} {place}" for place in range(50)]
                 stages = [Stage(name, 0, Status.SUCCESS, NOON, 1.0) for name in names]
                 wall.sees(run(number, stages=stages), identity)
-        project = wall.board.project_view()
+        project = wall.tracker.project_view()
         assert project is not None
         kept = wall.view("p").durations if scope == "pipeline" else project.durations
         assert kept is not None
@@ -644,12 +644,12 @@ def test_a_pipeline_that_joins_is_shown_from_its_first_poll_on():
     wall = Wall(run(1), run(2))
     before = wall.view()
     wall.watches(pipeline("q"), pipeline("p"))
-    assert wall.board.ids == ("q", "p")
-    assert wall.board.views() == (before,)
+    assert wall.tracker.ids == ("q", "p")
+    assert wall.tracker.views() == (before,)
     wall.sees(run(1), "q")
-    assert [view.pipeline.id for view in wall.board.views()] == ["q", "p"]
+    assert [view.pipeline.id for view in wall.tracker.views()] == ["q", "p"]
     assert wall.view() is before
-    assert wall.view("q").tally != before.tally
+    assert wall.view("q").counters != before.counters
 
 
 def test_a_pipeline_that_leaves_is_shown_no_longer():
@@ -660,13 +660,13 @@ def test_a_pipeline_that_leaves_is_shown_no_longer():
     wall.waits(60)
     assert wall.due() == (("q", "run-2"),)
     wall.watches(pipeline("p"))
-    assert (wall.board.ids, wall.board.views(), wall.board.active(wall.now)) == (("p",), (), ())
-    assert (wall.asks(), wall.wanted(), wall.board.unresolved) == ({}, [], 0)
-    wall.board.failed(["q"])
-    wall.board.detailed("q", run(3), None)
-    wall.board.detail_failed("q", wall.asked)
-    assert wall.board.views() == ()
-    assert wall.board.unsaved() == {}
+    assert (wall.tracker.ids, wall.tracker.views(), wall.tracker.active(wall.now)) == (("p",), (), ())
+    assert (wall.asks(), wall.missing_numbers(), wall.tracker.unresolved) == ({}, [], 0)
+    wall.tracker.failed(["q"])
+    wall.tracker.detailed("q", run(3), None)
+    wall.tracker.detail_failed("q", wall.asked)
+    assert wall.tracker.views() == ()
+    assert wall.tracker.unsaved() == {}
 
 
 def test_a_pipeline_that_is_back_goes_on_where_it_was_left():
@@ -674,17 +674,17 @@ def test_a_pipeline_that_is_back_goes_on_where_it_was_left():
     wall = Wall(run(1), run(2, Status.FAILED), run(3, Status.RUNNING), run(4, Status.RUNNING))
     before = wall.view()
     wall.watches()
-    assert set(wall.past.away) == {"p"}
+    assert set(wall.retired.away) == {"p"}
     wall.waits(HOUR)
     wall.watches(pipeline())
-    assert wall.past.away == {}
+    assert wall.retired.away == {}
     view = wall.view()
-    assert (view.tally, view.finished, view.series) == (before.tally, before.finished, before.series)
+    assert (view.counters, view.finished, view.series) == (before.counters, before.finished, before.series)
     assert (view.up, view.latest, view.active_starts) == (None, None, None)
     wall.sees(run(7))
     assert wall.counts() == {"failed": 1, "success": 1}
-    assert wall.asks() == {"p": Asks(listing=True)}
-    assert wall.board.unresolved == 4
+    assert wall.asks() == {"p": DueLookups(listing=True)}
+    assert wall.tracker.unresolved == 4
 
 
 def test_a_pipeline_that_leaves_before_it_was_answered_leaves_nothing():
@@ -692,15 +692,15 @@ def test_a_pipeline_that_leaves_before_it_was_answered_leaves_nothing():
     wall = Wall()
     wall.fails()
     wall.watches()
-    assert wall.past.away == {}
+    assert wall.retired.away == {}
 
 
 def test_a_project_keeps_the_histograms_of_pipelines_that_left():
     """They never decrease."""
     wall = seen_to_end(run_histogram="project")
-    before = wall.board.project_view()
+    before = wall.tracker.project_view()
     wall.watches(pipeline("p"))
-    assert wall.board.project_view() is before
+    assert wall.tracker.project_view() is before
 
 
 def test_a_renamed_pipeline_keeps_what_is_known_of_it():
@@ -712,7 +712,7 @@ def test_a_renamed_pipeline_keeps_what_is_known_of_it():
     assert wall.view() == msgspec.structs.replace(before, pipeline=renamed)
     wall.sees(run(2))
     assert wall.view().pipeline == renamed
-    assert wall.view().tally is not None
+    assert wall.view().counters is not None
 
 
 def test_a_pipeline_is_renamed_before_its_first_poll():
@@ -720,7 +720,7 @@ def test_a_pipeline_is_renamed_before_its_first_poll():
     wall = Wall()
     renamed = msgspec.structs.replace(pipeline(), name="new")
     wall.watches(renamed)
-    assert wall.board.views() == ()
+    assert wall.tracker.views() == ()
     wall.fails()
     assert wall.view() == View(pipeline=renamed, up=False)
 
@@ -736,17 +736,17 @@ def test_an_update_that_changes_nothing_changes_no_view():
 def test_what_is_held_back_is_watched_and_not_shown():
     """Until it has a name; its counters began with its first answer all the same."""
     wall = Wall(ids=("p", "q"))
-    wall.board.held_back = frozenset({"p"})
+    wall.tracker.held_back = frozenset({"p"})
     wall.sees(run(1))
     first = wall.now
     wall.sees(run(1), "q")
     wall.sees(run(2, Status.RUNNING))
-    assert [view.pipeline.id for view in wall.board.views()] == ["q"]
-    assert wall.board.active(wall.now) == ("p",)
-    wall.board.held_back = frozenset()
+    assert [view.pipeline.id for view in wall.tracker.views()] == ["q"]
+    assert wall.tracker.active(wall.now) == ("p",)
+    wall.tracker.held_back = frozenset()
     view = wall.view()
-    assert view.tally is not None
-    assert view.tally.created == first
+    assert view.counters is not None
+    assert view.counters.created == first
 
 
 # Details
@@ -782,9 +782,9 @@ def jobs_of(wall: Wall) -> list[tuple[str, str]]:
 
 def test_details_are_asked_for_only_if_they_are_shown():
     """They cost a request each."""
-    assert Wall(staged()).wanted() == []
+    assert Wall(staged()).missing_numbers() == []
     for details in ("jobs", "steps"):
-        assert Wall(staged(), details=details).wanted() == ["run-1"]
+        assert Wall(staged(), details=details).missing_numbers() == ["run-1"]
 
 
 def test_a_pipeline_without_a_run_has_no_details():
@@ -795,13 +795,13 @@ def test_a_pipeline_without_a_run_has_no_details():
     wall.sees(run(1), "r")
     for _ in range(ABSENCES):
         wall.sees(None, "r")
-    assert wall.wanted() == []
+    assert wall.missing_numbers() == []
 
 
 def test_a_run_without_an_id_has_no_details():
     """There is nothing to ask by."""
     wall = Wall(Run(id="#7", number=7, status=Status.SUCCESS), details="jobs")
-    assert wall.wanted() == []
+    assert wall.missing_numbers() == []
 
 
 def test_details_are_asked_for_once_for_each_run_and_each_change_of_it():
@@ -817,12 +817,12 @@ def test_details_are_asked_for_once_for_each_run_and_each_change_of_it():
     asked = []
     for answer in answers:
         wall.sees(answer)
-        if wall.wanted():
+        if wall.missing_numbers():
             asked.append(answer)
             wall.learns(detailed(answer, answer.status))
         wall.fails()
         wall.sees(answer)
-        assert wall.wanted() == []
+        assert wall.missing_numbers() == []
     assert asked == list(dict.fromkeys(answers))
 
 
@@ -831,22 +831,22 @@ def test_an_answer_that_is_not_believed_wants_no_details():
     wall = Wall(staged(8), staged(9, Status.RUNNING), details="jobs")
     wall.learns(detailed(staged(9, Status.RUNNING)))
     wall.sees(staged(8))
-    assert wall.wanted() == []
+    assert wall.missing_numbers() == []
 
 
 def test_details_that_failed_are_asked_for_at_growing_intervals():
     """Once after the interval, twice that, up to a quarter of an hour; at once when the run has changed."""
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     for pause in (60, 120, 240, 480, 900, 900):
-        assert wall.wanted() == ["run-1"]
-        wall.board.detail_failed("p", wall.asked)
+        assert wall.missing_numbers() == ["run-1"]
+        wall.tracker.detail_failed("p", wall.asked)
         wall.waits(pause - 1)
-        assert wall.wanted() == []
+        assert wall.missing_numbers() == []
         wall.waits(1)
-    wall.board.detail_failed("p", wall.asked)
-    assert wall.wanted() == []
+    wall.tracker.detail_failed("p", wall.asked)
+    assert wall.missing_numbers() == []
     wall.sees(staged(1, Status.FAILED))
-    assert wall.wanted() == ["run-1"]
+    assert wall.missing_numbers() == ["run-1"]
 
 
 def test_who_has_waited_longest_for_details_comes_first():
@@ -854,10 +854,10 @@ def test_who_has_waited_longest_for_details_comes_first():
     wall = Wall(ids=("p", "q", "r"), details="jobs")
     for identity in ("p", "q", "r"):
         wall.sees(staged(1, Status.RUNNING), identity)
-    assert [identity for identity, _ in wall.board.wanted_details(wall.asked)] == ["p", "q", "r"]
-    wall.board.detailed("p", staged(1, Status.RUNNING), None)
+    assert [identity for identity, _ in wall.tracker.wanted_details(wall.asked)] == ["p", "q", "r"]
+    wall.tracker.detailed("p", staged(1, Status.RUNNING), None)
     wall.sees(staged(1), "p")
-    assert [identity for identity, _ in wall.board.wanted_details(wall.asked)] == ["q", "r", "p"]
+    assert [identity for identity, _ in wall.tracker.wanted_details(wall.asked)] == ["q", "r", "p"]
 
 
 def test_details_that_cannot_be_had_are_not_asked_for_again():
@@ -865,9 +865,9 @@ def test_details_that_cannot_be_had_are_not_asked_for_again():
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     wall.learns(None)
     wall.sees(staged(1, Status.RUNNING))
-    assert (wall.wanted(), jobs_of(wall)) == ([], [])
+    assert (wall.missing_numbers(), jobs_of(wall)) == ([], [])
     wall.sees(staged(1))
-    assert wall.wanted() == ["run-1"]
+    assert wall.missing_numbers() == ["run-1"]
 
 
 def test_details_bring_the_jobs_and_the_run_keeps_its_states():
@@ -936,7 +936,7 @@ def test_details_of_another_run_are_ignored():
     before = wall.view()
     wall.learns(detailed(staged(1)))
     assert wall.view() is before
-    assert wall.wanted() == []
+    assert wall.missing_numbers() == []
 
 
 def test_the_jobs_of_a_run_that_is_no_longer_the_latest_disappear():
@@ -954,7 +954,7 @@ def test_jobs_stay_until_the_details_of_a_change_arrive():
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     wall.learns(detailed(staged(1, Status.RUNNING), Status.RUNNING))
     wall.sees(staged(1))
-    assert (jobs_of(wall), wall.wanted()) == ([("compile", "running")], ["run-1"])
+    assert (jobs_of(wall), wall.missing_numbers()) == ([("compile", "running")], ["run-1"])
     wall.learns(detailed(staged(1)))
     assert jobs_of(wall) == [("compile", "success")]
 
@@ -973,8 +973,8 @@ def test_jobs_go_if_the_details_of_a_change_cannot_be_had(how):
         case _:
             for _ in range(DETAIL_TRIES):
                 assert jobs_of(wall) == [("compile", "running")]
-                wall.board.detail_failed("p", wall.asked)
-    assert (jobs_of(wall), wall.wanted()) == ([], [])
+                wall.tracker.detail_failed("p", wall.asked)
+    assert (jobs_of(wall), wall.missing_numbers()) == ([], [])
 
 
 def test_a_run_that_changed_while_its_details_were_asked_for_wants_them_again():
@@ -982,8 +982,8 @@ def test_a_run_that_changed_while_its_details_were_asked_for_wants_them_again():
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     before = staged(1, Status.RUNNING)
     wall.sees(staged(1))
-    wall.board.detailed("p", before, detailed(before, Status.RUNNING))
-    assert wall.wanted() == ["run-1"]
+    wall.tracker.detailed("p", before, detailed(before, Status.RUNNING))
+    assert wall.missing_numbers() == ["run-1"]
 
 
 def test_jobs_are_withdrawn_and_come_back_with_their_run():
@@ -996,7 +996,7 @@ def test_jobs_are_withdrawn_and_come_back_with_their_run():
     assert wall.view().latest is None
     wall.sees(staged(1))
     assert wall.view() == before
-    assert wall.wanted() == []
+    assert wall.missing_numbers() == []
 
 
 def test_details_of_a_pipeline_that_is_down_show_no_answer():
@@ -1013,7 +1013,7 @@ def test_details_count_nothing():
     wall = Wall(staged(1), staged(2), details="jobs", stage_histogram="pipeline")
     before = wall.view()
     wall.learns(detailed(staged(2), start=NOON, duration=7.0))
-    assert (wall.view().tally, wall.view().durations) == (before.tally, before.durations)
+    assert (wall.view().counters, wall.view().durations) == (before.counters, before.durations)
 
 
 # Hidden runs
@@ -1031,19 +1031,19 @@ def test_hidden_runs_are_active_until_they_are_learnt():
     """The oldest start is theirs."""
     wall = hides(hidden=2)
     assert wall.view().active_starts == (NOON + 2, NOON + 3, NOON + 4)
-    assert wall.board.unresolved == 2
+    assert wall.tracker.unresolved == 2
     wall.waits(60)
     wall.finds("run-2", run(2, start=NOON + 2))
     wall.finds("run-3", None)
     assert wall.view().active_starts == (NOON + 4,)
-    assert wall.board.unresolved == 0
+    assert wall.tracker.unresolved == 0
 
 
 def test_a_hidden_run_alone_does_not_make_its_pipeline_asked_more_often():
     """It would not be in the answer."""
     wall = hides()
     wall.sees(run(3, start=NOON + 3))
-    assert wall.board.active(wall.now) == ()
+    assert wall.tracker.active(wall.now) == ()
     assert wall.view().active_starts == (NOON + 2,)
 
 
@@ -1054,7 +1054,7 @@ def test_a_hidden_run_is_looked_up_until_it_is_learnt():
         wall.sees(run(3, Status.RUNNING, start=NOON + 3))
         assert wall.asks() == {}
     wall.waits(15)
-    assert wall.asks() == {"p": Asks(runs=("run-2",))}
+    assert wall.asks() == {"p": DueLookups(runs=("run-2",))}
     assert wall.looks(run(2, Status.RUNNING, start=NOON + 2)) == []
     assert wall.asks() == {}
     wall.waits(120)
@@ -1068,7 +1068,7 @@ def test_a_look_that_failed_is_put_off_like_one_that_taught_nothing():
     wall = hides()
     before = wall.view()
     wall.waits(60)
-    wall.board.postpone("p", "run-2", wall.asked)
+    wall.tracker.postpone("p", "run-2", wall.asked)
     wall.waits(119)
     assert wall.due() == ()
     wall.waits(1)
@@ -1095,7 +1095,7 @@ def test_a_hidden_run_is_counted_once_when_it_is_learnt(scope):
     wall.looks(ended)
     wall.finds("run-2", ended)
     wall.sees(run(3, Status.RUNNING, start=NOON + 3))
-    view, project = wall.view(), wall.board.project_view()
+    view, project = wall.view(), wall.tracker.project_view()
     assert project is not None
     assert wall.counts() == {"success": 1}
     nothing: tuple[dict[str, int], dict[str, int]] = ({}, {})
@@ -1108,7 +1108,7 @@ def test_a_hidden_run_that_is_gone_is_missed_once():
     """Its end cannot be learnt; no histogram has it, and somebody is told why."""
     wall = hides()
     wall.waits(60)
-    assert wall.looks(None) == [Missed(pipeline(), 1, "the provider no longer knows it")]
+    assert wall.looks(None) == [MissedRuns(pipeline(), 1, "the provider no longer knows it")]
     assert wall.finds("run-2", None) == []
     assert wall.counts() == {"missed": 1}
     assert observations(wall.view().durations) == ({}, {})
@@ -1121,7 +1121,7 @@ def test_a_look_that_finds_another_run_counts_nothing():
     wall.waits(60)
     wall.looks(run(9, Status.FAILED))
     assert wall.view() is before
-    assert (wall.due(), wall.board.unresolved) == ((), 1)
+    assert (wall.due(), wall.tracker.unresolved) == ((), 1)
 
 
 def test_a_look_at_a_pipeline_that_is_down_shows_no_answer():
@@ -1131,7 +1131,7 @@ def test_a_look_at_a_pipeline_that_is_down_shows_no_answer():
     wall.waits(60)
     wall.looks(run(2, Status.FAILED, start=NOON + 2))
     assert wall.view().up is False
-    assert wall.view().series == Series(1, NOON + 52, NOON + 50)
+    assert wall.view().series == Streak(1, NOON + 52, NOON + 50)
 
 
 def test_hidden_runs_are_withdrawn_with_the_others_and_looked_up_all_the_same():
@@ -1153,16 +1153,16 @@ def test_a_new_numbering_shows_no_finished_run_and_hides_none():
     wall.sees(fresh)
     view = wall.view()
     assert (view.latest, view.finished, view.active_starts) == (fresh, None, (fresh.start,))
-    assert view.series == Series(0, None, NOON + 50)
+    assert view.series == Streak(0, None, NOON + 50)
     assert wall.counts() == {"missed": 2}
     wall.waits(60)
-    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
+    assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
 
 
 def test_hidden_runs_have_a_bound_on_the_board_too():
     """What is given up is looked for no longer."""
     wall = hides(hidden=OPEN + 2)
-    assert wall.board.unresolved == OPEN
+    assert wall.tracker.unresolved == OPEN
     assert wall.counts() == {"missed": 2}
     active = wall.view().active_starts
     assert active is not None
@@ -1175,20 +1175,20 @@ def test_hidden_runs_have_a_bound_on_the_board_too():
 def test_numbers_that_were_jumped_over_are_asked_for_and_counted_when_the_list_tells_them():
     """They are unresolved until then, not missed."""
     wall = Wall(run(1), run(4))
-    assert (wall.asks(), wall.board.unresolved) == ({"p": Asks(listing=True)}, 2)
+    assert (wall.asks(), wall.tracker.unresolved) == ({"p": DueLookups(listing=True)}, 2)
     assert wall.counts() == {"success": 1}
-    assert [(gap.first, gap.last) for gap in wall.board.search("p").gaps] == [(2, 3)]
-    assert wall.reads(run(4), run(3, Status.FAILED), run(2), run(1), reach=Reach.CUT) == []
-    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
+    assert [(gap.first, gap.last) for gap in wall.tracker.search("p").gaps] == [(2, 3)]
+    assert wall.reads(run(4), run(3, Status.FAILED), run(2), run(1), reach=Reach.PARTIAL) == []
+    assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
     assert wall.counts() == {"success": 2, "failed": 1}
-    assert wall.view().series == Series(0, None, NOON + 50)
+    assert wall.view().series == Streak(0, None, NOON + 50)
 
 
 def test_what_the_run_list_tells_is_observed_in_either_scope():
     """As what polls see."""
     wall = Wall(run(1), run(3), stage_histogram="project")
     wall.reads(run(2, stages=[Stage("build", 0, Status.SUCCESS, NOON, 20.0)]))
-    project = wall.board.project_view()
+    project = wall.tracker.project_view()
     assert project is not None
     assert observations(wall.view().durations) == ({"success": 2}, {})
     assert observations(project.durations) == ({}, {"build": 1})
@@ -1197,11 +1197,11 @@ def test_what_the_run_list_tells_is_observed_in_either_scope():
 def test_numbers_that_cannot_be_had_are_missed_and_told():
     """Here since they are older than a week."""
     wall = Wall(run(1), run(4))
-    assert wall.reads(run(4), reach=Reach.BOUND) == [
-        Missed(pipeline(), 2, "older than a week or than a thousand runs")
+    assert wall.reads(run(4), reach=Reach.LIMIT) == [
+        MissedRuns(pipeline(), 2, "older than a week or than a thousand runs")
     ]
     assert wall.counts() == {"success": 1, "missed": 2}
-    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
+    assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
 
 
 def test_numbers_are_missed_if_the_list_fails_for_a_day():
@@ -1211,7 +1211,7 @@ def test_numbers_are_missed_if_the_list_fails_for_a_day():
         assert wall.cannot_read() == []
         wall.waits(DAY)
     wall.sees(run(4))
-    assert wall.cannot_read() == [Missed(pipeline(), 2, "the run list could not be read for a day")]
+    assert wall.cannot_read() == [MissedRuns(pipeline(), 2, "the run list could not be read for a day")]
     assert wall.counts() == {"success": 1, "missed": 2}
     wall.waits(DAY)
     assert wall.asks() == {}
@@ -1220,10 +1220,10 @@ def test_numbers_are_missed_if_the_list_fails_for_a_day():
 def test_what_else_was_under_way_at_first_sight_is_asked_for():
     """Once: the list tells it."""
     wall = Wall(run(9, Status.RUNNING))
-    assert wall.asks() == {"p": Asks(listing=True)}
+    assert wall.asks() == {"p": DueLookups(listing=True)}
     wall.reads(run(9, Status.RUNNING), run(8, Status.PAUSED), run(7))
     assert wall.asks() == {}
-    assert wall.board.unresolved == 1
+    assert wall.tracker.unresolved == 1
     assert wall.view().finished == run(7)
     wall.waits(60)
     wall.looks(run(8))
@@ -1244,11 +1244,11 @@ def test_what_the_list_tells_of_a_pipeline_that_is_down_shows_no_answer():
 def test_before_the_first_answer_nothing_is_asked_for_and_nothing_is_taken():
     """There is nothing that is known to be unknown."""
     wall = Wall()
-    assert (wall.asks(), wall.board.unresolved) == ({}, 0)
+    assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
     assert wall.reads(run(1)) == wall.cannot_read() == wall.finds("run-1", run(1)) == []
-    wall.board.postpone("p", "run-1", wall.asked)
-    assert wall.board.search("p").size == 0
-    assert (wall.board.views(), wall.board.unsaved()) == ((), {})
+    wall.tracker.postpone("p", "run-1", wall.asked)
+    assert wall.tracker.search("p").size == 0
+    assert (wall.tracker.views(), wall.tracker.unsaved()) == ((), {})
 
 
 # Saved, then shown
@@ -1257,18 +1257,18 @@ def test_before_the_first_answer_nothing_is_asked_for_and_nothing_is_taken():
 def test_counters_are_shown_when_they_are_safe_and_gauges_at_once():
     """What a crash would take back was never shown."""
     wall = Wall(run(1), run_histogram="pipeline", stage_histogram="project")
-    before, project = wall.view(), wall.board.project_view()
+    before, project = wall.view(), wall.tracker.project_view()
     wall.sees(run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]), saved=False)
     view = wall.view()
     assert (view.latest, view.finished) == (
         run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]),
         run(2, Status.FAILED),
     )
-    assert view.series == Series(1, NOON + 50, NOON + 50)
-    assert (view.tally, view.durations) == (before.tally, before.durations)
-    assert wall.board.project_view() is project
+    assert view.series == Streak(1, NOON + 50, NOON + 50)
+    assert (view.counters, view.durations) == (before.counters, before.durations)
+    assert wall.tracker.project_view() is project
     wall.saves()
-    view, project = wall.view(), wall.board.project_view()
+    view, project = wall.view(), wall.tracker.project_view()
     assert wall.counts() == {"failed": 1}
     assert project is not None
     assert (observations(view.durations), observations(project.durations)) == (
@@ -1283,17 +1283,17 @@ def test_a_first_answer_shows_counters_when_it_is_safe():
     wall.sees(run(1, Status.FAILED), saved=False)
     view = wall.view()
     assert (view.latest, view.finished) == (run(1, Status.FAILED), run(1, Status.FAILED))
-    assert (view.tally, view.durations, wall.board.project_view()) == (None, None, None)
+    assert (view.counters, view.durations, wall.tracker.project_view()) == (None, None, None)
     wall.saves()
     assert wall.counts() == {}
-    assert wall.board.project_view() is not None
+    assert wall.tracker.project_view() is not None
 
 
 def test_what_looks_teach_is_counted_when_it_is_safe():
     """From the run list, and of a single run."""
     wall = Wall(run(1), run(2, Status.RUNNING), run(4))
-    wall.reads(run(3), reach=Reach.CUT, saved=False)
-    wall.board.looked_up("p", "run-2", run(2), clock=wall.asked, now=wall.now)
+    wall.reads(run(3), reach=Reach.PARTIAL, saved=False)
+    wall.tracker.looked_up("p", "run-2", run(2), clock=wall.asked, now=wall.now)
     assert wall.counts() == {"success": 1}
     assert wall.view().active_starts == ()
     wall.saves()
@@ -1307,8 +1307,8 @@ def test_what_changes_nothing_need_not_be_saved():
         wall.sees(run(2, Status.RUNNING), saved=False)
         wall.fails()
         wall.waits(MAX_AGE + 1)
-    assert wall.board.unsaved() == {}
-    assert wall.board.unsaved_durations() is None
+    assert wall.tracker.unsaved() == {}
+    assert wall.tracker.unsaved_durations() is None
 
 
 @pytest.mark.parametrize(
@@ -1325,9 +1325,9 @@ def test_what_a_restart_would_lose_is_to_be_saved(change):
     """What is counted, since when something is so, and what a pipeline is called."""
     wall = Wall(run(1, Status.RUNNING))
     change(wall)
-    assert set(wall.board.unsaved()) == {"p"}
+    assert set(wall.tracker.unsaved()) == {"p"}
     wall.saves()
-    assert wall.board.unsaved() == {}
+    assert wall.tracker.unsaved() == {}
 
 
 def test_a_name_that_is_not_known_is_not_remembered_as_one():
@@ -1353,7 +1353,7 @@ def test_what_could_not_be_saved_is_accounted_again_with_the_next_answer():
     wall.sees(ended)
     wall.sees(ended)
     assert wall.counts() == {"failed": 1}
-    project = wall.board.project_view()
+    project = wall.tracker.project_view()
     assert project is not None
     assert observations(wall.view().durations) == ({"failed": 1}, {})
     assert observations(project.durations) == ({}, {"b": 1})
@@ -1367,19 +1367,19 @@ def test_runs_that_came_and_went_while_nothing_could_be_saved_are_learnt_afterwa
         wall.cannot_save()
         assert wall.asks() == {}
     wall.sees(run(5))
-    assert wall.asks() == {"p": Asks(listing=True)}
-    wall.reads(run(5), run(4), run(3), run(2), run(1), reach=Reach.CUT)
+    assert wall.asks() == {"p": DueLookups(listing=True)}
+    wall.reads(run(5), run(4), run(3), run(2), run(1), reach=Reach.PARTIAL)
     assert wall.counts() == {"success": 4}
-    assert wall.board.unresolved == 0
+    assert wall.tracker.unresolved == 0
 
 
 def test_looks_that_could_not_be_saved_are_taken_again():
     """What they found is not known, so it is asked for."""
     wall = hides()
     wall.waits(60)
-    wall.board.looked_up("p", "run-2", run(2, start=NOON + 2), clock=wall.asked, now=wall.now)
+    wall.tracker.looked_up("p", "run-2", run(2, start=NOON + 2), clock=wall.asked, now=wall.now)
     wall.cannot_save()
-    assert wall.board.unresolved == 1
+    assert wall.tracker.unresolved == 1
     wall.waits(60)
     wall.looks(run(2, start=NOON + 2))
     assert wall.counts() == {"success": 1}
@@ -1394,8 +1394,8 @@ def test_a_first_sight_that_could_not_be_saved_is_none():
     assert wall.view().active_starts == (NOON,)
     wall.sees(run(1))
     view = wall.view()
-    assert view.tally is not None
-    assert (view.tally.created, wall.counts()) == (wall.now, {})
+    assert view.counters is not None
+    assert (view.counters.created, wall.counts()) == (wall.now, {})
     wall.sees(run(2))
     assert wall.counts() == {"success": 1}
 
@@ -1406,7 +1406,7 @@ def test_a_first_sight_that_could_not_be_saved_is_none():
 def test_a_restart_shows_what_stays_true_before_the_first_poll():
     """Counters, histograms, the latest finished run and the failures in a row; nobody knows whether it is up."""
     wall = Wall(run(1), run(2, Status.FAILED), run(3, Status.RUNNING), stage_histogram="project")
-    before, project = wall.view(), wall.board.project_view()
+    before, project = wall.view(), wall.tracker.project_view()
     assert before.durations is not None
     assert project is not None
     again = wall.restarts(later=60)
@@ -1414,13 +1414,13 @@ def test_a_restart_shows_what_stays_true_before_the_first_poll():
     assert view == View(
         pipeline=pipeline(),
         finished=run(2, Status.FAILED),
-        series=Series(1, NOON + 50, NOON + 50),
-        tally=before.tally,
+        series=Streak(1, NOON + 50, NOON + 50),
+        counters=before.counters,
         durations=before.durations,
     )
-    assert again.board.project_view() == project
-    assert again.board.active(again.now) == ()
-    assert (again.board.unsaved(), again.board.unsaved_durations()) == ({}, None)
+    assert again.tracker.project_view() == project
+    assert again.tracker.active(again.now) == ()
+    assert (again.tracker.unsaved(), again.tracker.unsaved_durations()) == ({}, None)
 
 
 def test_a_restart_counts_on():
@@ -1428,22 +1428,22 @@ def test_a_restart_counts_on():
     wall = Wall(run(1), run(2), run(3, Status.RUNNING)).restarts(later=HOUR)
     wall.sees(run(6))
     assert wall.counts() == {"success": 2}
-    assert wall.board.unresolved == 3
-    assert wall.asks() == {"p": Asks(listing=True)}
-    wall.reads(*(run(number) for number in range(6, 0, -1)), reach=Reach.CUT)
+    assert wall.tracker.unresolved == 3
+    assert wall.asks() == {"p": DueLookups(listing=True)}
+    wall.reads(*(run(number) for number in range(6, 0, -1)), reach=Reach.PARTIAL)
     assert wall.counts() == {"success": 5}
 
 
 def test_what_was_unknown_at_the_end_is_asked_for_after_a_restart():
     """Before the first poll: gaps at once, hidden runs after an interval."""
     gap = Wall(run(1), run(4)).restarts(later=HOUR)
-    assert gap.asks() == {"p": Asks(listing=True)}
-    gap.reads(run(3), run(2), reach=Reach.CUT)
+    assert gap.asks() == {"p": DueLookups(listing=True)}
+    gap.reads(run(3), run(2), reach=Reach.PARTIAL)
     assert gap.counts() == {"success": 3}
     hidden = hides().restarts(later=HOUR)
-    assert (hidden.asks(), hidden.board.unresolved) == ({}, 1)
+    assert (hidden.asks(), hidden.tracker.unresolved) == ({}, 1)
     hidden.waits(60)
-    assert hidden.asks() == {"p": Asks(runs=("run-2",))}
+    assert hidden.asks() == {"p": DueLookups(runs=("run-2",))}
     hidden.looks(run(2, start=NOON + 2))
     assert hidden.counts() == {"success": 1}
     assert hidden.view().active_starts is None
@@ -1476,7 +1476,7 @@ def test_what_is_remembered_grows_old_too():
     assert not wall.waits(1)
     view = wall.view()
     assert (view.finished, view.series) == (None, None)
-    assert (view.tally, view.durations) == (before.tally, before.durations)
+    assert (view.counters, view.durations) == (before.counters, before.durations)
     wall.sees(run(2, Status.FAILED))
     assert wall.view().finished == run(2, Status.FAILED)
     assert wall.counts() == {"failed": 1}
@@ -1489,7 +1489,7 @@ def test_a_status_is_since_its_first_sight_also_across_a_restart():
     again = wall.restarts(later=HOUR)
     again.sees(run(1, Status.PAUSED))
     assert again.view().status_change == first
-    assert again.board.active(again.now) == ()
+    assert again.tracker.active(again.now) == ()
     again = again.restarts(later=HOUR)
     again.sees(run(1, Status.RUNNING))
     assert again.view().status_change == again.now
@@ -1531,26 +1531,26 @@ def test_a_pipeline_that_never_had_a_run_is_remembered_as_such():
     """Every run of it is known to come, also across a restart."""
     wall = Wall(None).restarts(later=HOUR)
     view = wall.view()
-    assert (view.finished, view.series) == (None, Series())
+    assert (view.finished, view.series) == (None, Streak())
     for _ in range(ABSENCES + 1):
         wall.sees(None)
-    assert wall.view().series == Series()
+    assert wall.view().series == Streak()
     wall.sees(run(2))
     assert wall.counts() == {"success": 1}
-    assert wall.board.unresolved == 1
+    assert wall.tracker.unresolved == 1
 
 
 def test_a_projects_histograms_go_on_after_a_restart():
     """Also if no pipeline of them is watched any more."""
     wall = seen_to_end(run_histogram="project")
-    before = wall.board.project_view()
+    before = wall.tracker.project_view()
     assert before is not None
     again = wall.restarts(later=HOUR)
     again.watches()
-    assert again.board.project_view() == before
+    assert again.tracker.project_view() == before
     again.watches(pipeline())
     again.sees(run(4))
-    project = again.board.project_view()
+    project = again.tracker.project_view()
     assert project is not None
     assert observations(project.durations)[0] == {"success": 3, "failed": 1}
     assert project.durations.runs_created == before.durations.runs_created
@@ -1561,9 +1561,9 @@ def test_details_are_asked_for_anew_after_a_restart():
     wall = Wall(staged(), details="jobs")
     wall.learns(detailed(staged()))
     again = wall.restarts()
-    assert again.wanted() == []
+    assert again.missing_numbers() == []
     again.sees(staged())
-    assert (again.wanted(), jobs_of(again)) == (["run-1"], [])
+    assert (again.missing_numbers(), jobs_of(again)) == (["run-1"], [])
 
 
 def test_a_run_of_a_new_numbering_that_could_not_be_saved_is_counted_when_it_can():
@@ -1603,16 +1603,16 @@ def test_what_was_put_off_while_nothing_could_be_saved_is_due_with_the_first_sav
     wall.cannot_save()
     assert wall.asks() == {}
     wall.sees(run(5))
-    assert wall.asks() == {"p": Asks(listing=True)}
+    assert wall.asks() == {"p": DueLookups(listing=True)}
 
 
 def test_what_was_missed_is_told_when_it_is_safe():
     """Once, however often it was tried to save it."""
     wall = Wall(run(1), run(4))
     for _ in range(3):
-        wall.reads(run(4), reach=Reach.BOUND, saved=False)
+        wall.reads(run(4), reach=Reach.LIMIT, saved=False)
         wall.cannot_save()
-    assert [(one.runs, one.why) for one in wall.reads(run(4), reach=Reach.BOUND)] == [
+    assert [(one.runs, one.why) for one in wall.reads(run(4), reach=Reach.LIMIT)] == [
         (2, "older than a week or than a thousand runs")
     ]
 
@@ -1664,6 +1664,6 @@ def test_the_same_answer_again_is_an_answer_like_any_other(happened):
         else:
             getattr(same, what)(*arguments)
             getattr(equal, what)(*arguments)
-        assert same.board.views() == equal.board.views()
-        assert same.board.remembered("p") == equal.board.remembered("p")
-        assert same.board.due(same.asked) == equal.board.due(equal.asked)
+        assert same.tracker.views() == equal.tracker.views()
+        assert same.tracker.remembered("p") == equal.tracker.remembered("p")
+        assert same.tracker.due(same.asked) == equal.tracker.due(equal.asked)

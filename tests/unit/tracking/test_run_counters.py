@@ -9,17 +9,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as ClientHistogram
 
 from exporter.core.model import ENDS, Run, Stage, Status
-from exporter.tracking.ledger import Count, Event
+from exporter.tracking.ledger import Event, EventKind
 from exporter.tracking.run_counters import (
     OTHER_STAGES,
     STAGE_NAMES_OF_PIPELINE,
-    Bounds,
+    BucketBounds,
     Exemplar,
     Histogram,
-    Tally,
+    RunCounters,
 )
 
-BOUNDS = Bounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
+BOUNDS = BucketBounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
 NOON = 1_700_000_000.0
 
 
@@ -231,31 +231,31 @@ def test_exemplars_may_be_lost_at_any_time():
 
 def test_every_status_counts_from_zero():
     """From the first sight, in both families."""
-    tally = Tally(created=NOON)
-    assert tally.runs == tally.retries == dict.fromkeys(ENDS, 0)
-    assert (tally.missed, tally.recoveries, tally.recovery_seconds) == (0, 0, 0)
+    counters = RunCounters(created=NOON)
+    assert counters.runs == counters.retries == dict.fromkeys(ENDS, 0)
+    assert (counters.missed, counters.recoveries, counters.recovery_seconds) == (0, 0, 0)
 
 
 def test_each_event_counts_in_its_place():
     """And nowhere else."""
-    tally = Tally(created=NOON).add(
+    counters = RunCounters(created=NOON).add(
         [
-            Event(count=Count.ENDED, run=run(Status.FAILED)),
-            Event(count=Count.RETRIED, run=run(Status.SUCCESS)),
-            Event(count=Count.RECOVERED, seconds=90.0),
-            Event(count=Count.MISSED, runs=3),
-            Event(count=Count.MISSED),
-            Event(count=Count.RECOVERED, seconds=10.0),
+            Event(count=EventKind.ENDED, run=run(Status.FAILED)),
+            Event(count=EventKind.RETRIED, run=run(Status.SUCCESS)),
+            Event(count=EventKind.RECOVERED, seconds=90.0),
+            Event(count=EventKind.MISSED, runs=3),
+            Event(count=EventKind.MISSED),
+            Event(count=EventKind.RECOVERED, seconds=10.0),
         ]
     )
-    assert tally.runs == {**dict.fromkeys(ENDS, 0), Status.FAILED: 1}
-    assert tally.retries == {**dict.fromkeys(ENDS, 0), Status.SUCCESS: 1}
-    assert tally.missed == 4
-    assert (tally.recoveries, tally.recovery_seconds) == (2, 100.0)
+    assert counters.runs == {**dict.fromkeys(ENDS, 0), Status.FAILED: 1}
+    assert counters.retries == {**dict.fromkeys(ENDS, 0), Status.SUCCESS: 1}
+    assert counters.missed == 4
+    assert (counters.recoveries, counters.recovery_seconds) == (2, 100.0)
 
 
 def test_counting_leaves_the_tally_before_alone():
     """A page may still be rendered from it."""
-    before = Tally(created=NOON)
-    before.add([Event(count=Count.ENDED, run=run())])
-    assert before == Tally(created=NOON)
+    before = RunCounters(created=NOON)
+    before.add([Event(count=EventKind.ENDED, run=run())])
+    assert before == RunCounters(created=NOON)
