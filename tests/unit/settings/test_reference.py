@@ -216,12 +216,6 @@ def test_example_pipelines_are_valid():
     assert yaml.safe_load(table(SHARED)["pipelines"].example.strip("`")) == [12222, 12223]
 
 
-def test_anchors_of_the_page_exist():
-    """GitHub drops punctuation from a heading and joins its words with hyphens."""
-    headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
-
 
 def test_flags_and_their_environment_variables_are_documented(capsys):
     with pytest.raises(SystemExit):
