@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
+# Every target needs Python 3.11 or newer and make, nothing else.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,14 +15,14 @@ test: .venv/development
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# What polls, pages and the state cost; figures of one machine stand in benchmarks/README.md. JSON_EXPORTER=path of a
-# binary of json_exporter compares with it.
+# Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
+# binary, json_exporter is measured too.
 bench: .venv/development
 	@$(BIN)/python -m benchmarks.polls --json benchmarks/results/polls.json $(addprefix --json-exporter ,$(JSON_EXPORTER))
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
-# What takes too long for each day: days of runs within minutes, and kills; each run is to be counted exactly once.
+# Plays days of runs in minutes, and kills the process. Each run must be counted exactly once. Too slow for `make test`.
 soak: .venv/development
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1 --calm
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
@@ -45,7 +45,7 @@ format: .venv/development
 	$(INSTALL) '.[dev]'
 	@touch $@ .venv/runtime
 
-# The versions that everything is tested with: the newest that pyproject.toml allows.
+# Renews the tested versions: the newest ones that pyproject.toml allows.
 constraints:
 	$(PYTHON) -m venv .venv/fresh
 	.venv/fresh/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
