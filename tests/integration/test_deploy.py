@@ -1,4 +1,4 @@
-"""What deploy/ promises, held against its files: by the tools that will read them, and fact by fact where no tool looks."""
+"""Check the files in deploy/: with the tools that read them, and fact by fact where no tool looks."""
 
 import copy
 import json
@@ -115,28 +115,28 @@ def rendered() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def sharded() -> list[dict[str, Any]]:
-    """Render the variant of several exporters."""
+    """Render the variant with several exporters."""
     kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
     return list(yaml.safe_load_all(run(kubectl, "kustomize", SHARDED)))
 
 
 @pytest.fixture(scope="module")
 def lasting() -> list[dict[str, Any]]:
-    """Render the variant whose state outlives the pod."""
+    """Render the variant with a state that outlives the pod."""
     kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
     return list(yaml.safe_load_all(run(kubectl, "kustomize", LASTING)))
 
 
 @pytest.fixture(scope="module")
 def plain() -> list[dict[str, Any]]:
-    """Read the base's own files, for what does not need kustomize."""
+    """Read the files of the base, for tests that do not need kustomize."""
     listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
     return [yaml.safe_load((BASE / name).read_text()) for name in listed]
 
 
 @pytest.fixture(scope="module")
 def manifests(request: pytest.FixtureRequest, plain: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take the rendered base or, without kubectl, its files."""
+    """Return the rendered base or, without kubectl, its files."""
     return request.getfixturevalue("rendered") if shutil.which("kubectl") else plain
 
 
@@ -160,25 +160,25 @@ def config() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dockerfile() -> list[tuple[str, str]]:
-    """Instruction and argument of each, continued lines joined."""
+    """Return instruction and argument of each line, with continued lines joined."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
     return [(name, argument.strip()) for name, _, argument in (line.partition(" ") for line in lines)]
 
 
 def argument(dockerfile: list[tuple[str, str]], instruction: str) -> str:
-    """Of the last such instruction, which is the one that counts."""
+    """Return the argument of the last such instruction, which is the effective one."""
     return [value for name, value in dockerfile if name == instruction][-1]
 
 
 # Prometheus
 
 
-def test_prometheus_takes_the_configuration_with_its_rules(promtool: str) -> None:
+def test_prometheus_accepts_the_configuration_and_its_rules(promtool: str) -> None:
     assert "1 rule files found" in run(promtool, "check", "config", DEPLOY / "prometheus" / "prometheus.yml")
 
 
-def test_prometheus_takes_the_rules_without_a_warning(promtool: str) -> None:
+def test_prometheus_accepts_the_rules_without_a_warning(promtool: str) -> None:
     assert "6 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
@@ -194,7 +194,7 @@ def alerts() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_each_alert_is_tested_and_tells_what_to_do(alert: dict[str, Any]) -> None:
+def test_each_alert_is_tested_and_says_what_to_do(alert: dict[str, Any]) -> None:
     cases = "".join(path.read_text() for path in (ROOT / "tests" / "deploy").glob("*.test.yml"))
     assert f"alertname: {alert['alert']}\n        exp_alerts:" in cases
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
@@ -213,8 +213,8 @@ def test_metrics_in_the_rules_are_documented() -> None:
     assert used <= documented, f"not in docs/metrics.md: {sorted(used - documented)}"
 
 
-def test_what_stands_in_comments_is_a_configuration(promtool: str, tmp_path: Path) -> None:
-    """Prometheus takes each other way to find the exporter; but not every promtool knows Kubernetes."""
+def test_commented_scrape_configuration_is_valid(promtool: str, tmp_path: Path) -> None:
+    """Kubernetes discovery is removed first, because not every promtool supports it."""
     text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     prometheus = yaml.safe_load(text)
     prometheus["rule_files"] = [str(RULES)]
@@ -228,8 +228,8 @@ def test_what_stands_in_comments_is_a_configuration(promtool: str, tmp_path: Pat
     run(promtool, "check", "config", file)
 
 
-def test_a_pod_is_known_by_a_name_that_lasts(sharded: list[dict[str, Any]]) -> None:
-    """Whatever replaces a pod goes on with its series: by a label of the Deployment, by the name of a numbered pod."""
+def test_a_replaced_pod_keeps_the_instance_label(sharded: list[dict[str, Any]]) -> None:
+    """The label comes from the Deployment, or from the name of a numbered pod; with another one, counters would reset."""
     text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     found = re.search(
         r"#   - source_labels: \[__meta_kubernetes_pod_name\]\n    #     regex: (.+)\n    #     target_label: instance\n",
@@ -259,19 +259,19 @@ def test_the_base_is_complete_and_holds_no_secret(rendered: list[dict[str, Any]]
     assert not any("namespace" in manifest["metadata"] for manifest in rendered)
 
 
-def test_kubernetes_takes_every_manifest(manifests: list[dict[str, Any]]) -> None:
+def test_kubernetes_accepts_every_manifest(manifests: list[dict[str, Any]]) -> None:
     examples = yaml.safe_load_all((BASE / "secret.example.yaml").read_text())
     for manifest in [*manifests, *examples]:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
-def test_every_object_and_the_pod_bear_the_recommended_labels(rendered: list[dict[str, Any]]) -> None:
+def test_every_object_and_the_pod_have_the_recommended_labels(rendered: list[dict[str, Any]]) -> None:
     template = of_kind(rendered, "Deployment")["spec"]["template"]
     for labelled in [*rendered, template]:
         assert set(labelled["metadata"]["labels"]) == RECOMMENDED_LABELS
 
 
-def test_the_version_is_the_exporters_own(rendered: list[dict[str, Any]]) -> None:
+def test_the_version_is_that_of_the_exporter(rendered: list[dict[str, Any]]) -> None:
     found = re.search(
         r'^__version__ = "(.+)"$', (ROOT / "exporter" / "__init__.py").read_text(), re.MULTILINE
     )
@@ -283,7 +283,7 @@ def test_the_version_is_the_exporters_own(rendered: list[dict[str, Any]]) -> Non
     assert f"pipeline-exporter:{found[1]} ." in (DEPLOY / "README.md").read_text()
 
 
-def test_two_pollers_never_overlap(manifests: list[dict[str, Any]]) -> None:
+def test_two_exporters_never_overlap(manifests: list[dict[str, Any]]) -> None:
     spec = of_kind(manifests, "Deployment")["spec"]
     assert spec["replicas"] == 1
     assert spec["strategy"] == {"type": "Recreate"}
@@ -308,25 +308,25 @@ def test_the_pod_meets_the_restricted_standard(pod: dict[str, Any], container: d
     assert kinds_of_volumes == {"configMap", "secret", "emptyDir"}
 
 
-def test_the_pod_cannot_talk_to_the_cluster(manifests: list[dict[str, Any]], pod: dict[str, Any]) -> None:
+def test_the_pod_has_no_access_to_the_cluster(manifests: list[dict[str, Any]], pod: dict[str, Any]) -> None:
     account = of_kind(manifests, "ServiceAccount")
     assert pod["serviceAccountName"] == account["metadata"]["name"]
     assert pod["automountServiceAccountToken"] is False
     assert account["automountServiceAccountToken"] is False
 
 
-def test_the_services_own_variables_do_not_reach_the_flags(pod: dict[str, Any]) -> None:
-    """A Service called pipeline-exporter would set PIPELINE_EXPORTER_PORT, and flags are read from PIPELINE_EXPORTER_*."""
+def test_service_variables_do_not_reach_the_flags(pod: dict[str, Any]) -> None:
+    """A Service named pipeline-exporter sets PIPELINE_EXPORTER_PORT, and flags are read from PIPELINE_EXPORTER_*."""
     assert pod["enableServiceLinks"] is False
 
 
-def test_the_pod_has_time_to_close_and_bounded_memory(pod: dict[str, Any], container: dict[str, Any]) -> None:
+def test_the_pod_has_time_to_stop_and_a_memory_limit(pod: dict[str, Any], container: dict[str, Any]) -> None:
     assert pod["terminationGracePeriodSeconds"] > 10
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
     assert "memory" in container["resources"]["limits"]
 
 
-def test_probes_ask_for_life_and_readiness(container: dict[str, Any]) -> None:
+def test_probes_use_the_health_and_readiness_paths(container: dict[str, Any]) -> None:
     paths = {
         probe: container[probe]["httpGet"]["path"]
         for probe in ("startupProbe", "livenessProbe", "readinessProbe")
@@ -353,10 +353,10 @@ def test_one_port_from_the_image_to_the_service(
     assert service["selector"].items() <= deployment["template"]["metadata"]["labels"].items()
 
 
-def test_config_and_secret_are_whole_directories(
+def test_config_and_secrets_are_mounted_as_directories(
     manifests: list[dict[str, Any]], pod: dict[str, Any], container: dict[str, Any]
 ) -> None:
-    """A file mounted by subPath, or picked by items, never sees an update, or not each."""
+    """A file mounted by subPath or items misses updates."""
     keys = {key for _, key in keys_within(manifests)}
     assert not {"subPath", "subPathExpr", "items"} & keys
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -367,14 +367,14 @@ def test_config_and_secret_are_whole_directories(
         "/run/secrets/flow": "secret",
         "/var/lib/pipeline-exporter": "emptyDir",
     }
-    encode_pipeline = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
-    assert encode_pipeline == ["/var/lib/pipeline-exporter"]
+    writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == ["/var/lib/pipeline-exporter"]
 
 
-def test_the_state_lies_on_the_volume_that_is_for_it(
+def test_the_state_is_on_its_volume(
     config: dict[str, Any], container: dict[str, Any], dockerfile: list[tuple[str, str]]
 ) -> None:
-    """In whichever variant, and in the image alone; the root file system cannot be written."""
+    """The root file system is read-only. The image has the folder too, for use without Kubernetes."""
     (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "state")
     path = Path(config["state"]["path"])
     assert str(path.parent) == mount["mountPath"]
@@ -382,8 +382,8 @@ def test_the_state_lies_on_the_volume_that_is_for_it(
     assert str(path.parent) in (DEPLOY / "README.md").read_text()
 
 
-def test_a_changed_config_rolls_the_pod(rendered: list[dict[str, Any]]) -> None:
-    """The pod asks for the ConfigMap by the name that carries its content's hash."""
+def test_a_changed_config_replaces_the_pod(rendered: list[dict[str, Any]]) -> None:
+    """The name of the ConfigMap contains a hash of its content, and the pod refers to that name."""
     config_map = of_kind(rendered, "ConfigMap")
     name = config_map["metadata"]["name"]
     assert re.fullmatch(r"pipeline-exporter-[a-z0-9]{10}", name)
@@ -392,27 +392,25 @@ def test_a_changed_config_rolls_the_pod(rendered: list[dict[str, Any]]) -> None:
     assert config_map["data"] == {"config.yaml": (BASE / "config.yaml").read_text()}
 
 
-def test_the_secrets_are_told_alike_everywhere(pod: dict[str, Any]) -> None:
-    """The pod's Secrets, their shape in the example, the commands in the README and the config's paths are one thing."""
+def test_secrets_agree_in_pod_example_readme_and_config(pod: dict[str, Any]) -> None:
     volumes = {
         volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume
     }
     readme = (DEPLOY / "README.md").read_text()
     paths = set(re.findall(r"_file: (\S+)", (BASE / "config.yaml").read_text()))
-    told = set()
+    provided = set()
     for example in yaml.safe_load_all((BASE / "secret.example.yaml").read_text()):
         name, keys = example["metadata"]["name"], set(example["stringData"])
         (command,) = re.findall(rf"create secret generic {name} (.*)", readme)
         assert set(re.findall(r"--from-file=(\w+)=", command)) == keys
         volume = volumes.pop(name)
-        told |= {f"/run/secrets/{volume}/{key}" for key in keys}
+        provided |= {f"/run/secrets/{volume}/{key}" for key in keys}
         assert set(example["stringData"].values()) == {"REPLACE-ME"}
-    assert told == paths
+    assert provided == paths
     assert volumes == {}
 
 
-def test_the_other_cloud_is_a_comment_away(tmp_path: Path) -> None:
-    """What stands there for it is a project that the exporter takes, once it is no comment any more."""
+def test_commented_project_of_the_other_cloud_is_valid(tmp_path: Path) -> None:
     text = (BASE / "config.yaml").read_text()
     file = tmp_path / "config.yaml"
     file.write_text(re.sub(r"^  # (?=- name: example-flow|  )", "  ", text, flags=re.MULTILINE))
@@ -425,7 +423,7 @@ def test_the_config_uses_known_keys_only(config: dict[str, Any]) -> None:
     assert not unknown
 
 
-def test_the_exporter_takes_the_config() -> None:
+def test_the_exporter_accepts_the_config() -> None:
     pytest.importorskip("exporter.cli")
     run(sys.executable, "-m", "exporter", "check-config", BASE / "config.yaml")
 
@@ -442,7 +440,7 @@ def test_the_variant_is_valid_and_has_numbered_pods(sharded: list[dict[str, Any]
 def test_there_are_as_many_pods_as_shards(
     sharded: list[dict[str, Any]], dockerfile: list[tuple[str, str]]
 ) -> None:
-    """Each pod finds its own index in its name, and none is left out."""
+    """Each pod reads its index from its name, and every index has a pod."""
     stateful_set = of_kind(sharded, "StatefulSet")
     (container,) = stateful_set["spec"]["template"]["spec"]["containers"]
     *own, flag = container["args"]
@@ -457,10 +455,10 @@ def test_there_are_as_many_pods_as_shards(
     assert f"{flag}`" in (DEPLOY / "README.md").read_text()
 
 
-def test_what_runs_in_a_numbered_pod_is_the_base(
+def test_a_numbered_pod_runs_the_container_of_the_base(
     sharded: list[dict[str, Any]], rendered: list[dict[str, Any]]
 ) -> None:
-    """But for the number of shards and the volume; configuration and account are the same as well."""
+    """Only the number of shards and the state volume differ."""
     template = copy.deepcopy(of_kind(sharded, "StatefulSet")["spec"]["template"])
     base = copy.deepcopy(of_kind(rendered, "Deployment")["spec"]["template"])
     (container,) = template["spec"]["containers"]
@@ -472,7 +470,7 @@ def test_what_runs_in_a_numbered_pod_is_the_base(
         assert of_kind(sharded, kind) == of_kind(rendered, kind)
 
 
-def test_each_shard_keeps_a_volume_of_its_own(sharded: list[dict[str, Any]]) -> None:
+def test_each_shard_has_a_volume_of_its_own(sharded: list[dict[str, Any]]) -> None:
     spec = of_kind(sharded, "StatefulSet")["spec"]
     (claim,) = spec["volumeClaimTemplates"]
     (container,) = spec["template"]["spec"]["containers"]
@@ -481,7 +479,7 @@ def test_each_shard_keeps_a_volume_of_its_own(sharded: list[dict[str, Any]]) -> 
 
 
 def test_each_shard_is_a_target_of_its_own(sharded: list[dict[str, Any]]) -> None:
-    """The Service's name is that of the pods' addresses, those that are not ready included."""
+    """The name of the Service resolves to the address of every pod, ready or not."""
     service = of_kind(sharded, "Service")
     stateful_set = of_kind(sharded, "StatefulSet")["spec"]
     assert service["spec"]["clusterIP"] == "None"
@@ -504,10 +502,10 @@ def volumes_without_state(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [volume for volume in spec["volumes"] if volume["name"] != "state"]
 
 
-def test_the_lasting_state_is_the_base_with_a_claim(
+def test_the_state_variant_is_the_base_with_a_claim(
     lasting: list[dict[str, Any]], rendered: list[dict[str, Any]]
 ) -> None:
-    """Nothing else differs: least of all the strategy, by which no two pods have the volume at once."""
+    """The strategy stays the same: two pods must not use the volume at once."""
     assert kinds(lasting) == sorted([*kinds(rendered), "PersistentVolumeClaim"])
     for manifest in lasting:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
@@ -525,10 +523,10 @@ def test_the_lasting_state_is_the_base_with_a_claim(
         assert of_kind(lasting, kind) == of_kind(rendered, kind)
 
 
-def test_the_claim_bears_the_labels_of_the_rest(
+def test_the_claim_has_the_labels_of_the_other_objects(
     lasting: list[dict[str, Any]], rendered: list[dict[str, Any]]
 ) -> None:
-    """But for the version, which it outlives."""
+    """Except the version, because the claim stays when the version changes."""
     claim = of_kind(lasting, "PersistentVolumeClaim")
     labels = of_kind(rendered, "Service")["metadata"]["labels"]
     assert claim["metadata"]["labels"] == {
@@ -541,7 +539,7 @@ def test_the_claim_bears_the_labels_of_the_rest(
 
 
 def test_both_stages_share_one_base(dockerfile: list[tuple[str, str]]) -> None:
-    """The venv of the first names the interpreter's path, which must be there in the second."""
+    """The venv refers to the path of the interpreter, which must exist in both."""
     bases = [value.split(" ")[0] for name, value in dockerfile if name == "FROM"]
     assert bases == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
     first_name, first = dockerfile[0]
@@ -549,7 +547,7 @@ def test_both_stages_share_one_base(dockerfile: list[tuple[str, str]]) -> None:
     assert re.fullmatch(r"PYTHON_IMAGE=python:3\.\d+(\.\d+)?-slim(-\w+)?", first)
 
 
-def test_the_image_runs_the_exporter_itself_and_not_as_root(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_image_runs_the_exporter_directly_and_not_as_root(dockerfile: list[tuple[str, str]]) -> None:
     assert re.fullmatch(r"65532(:65532)?", argument(dockerfile, "USER"))
     assert json.loads(argument(dockerfile, "ENTRYPOINT")) == ["pipeline-exporter"]
     environment = argument(dockerfile, "ENV").split()
@@ -564,11 +562,11 @@ def test_the_image_reads_the_config_where_kubernetes_mounts_it(
     assert not {"command", "args"} & set(container)
 
 
-def test_the_image_installs_what_the_constraints_pin(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_image_installs_the_tested_versions(dockerfile: list[tuple[str, str]]) -> None:
     assert ("RUN", "pip install --no-cache-dir -c constraints.txt .") in dockerfile
 
 
-def test_the_build_sees_what_it_copies_and_nothing_else(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_build_context_has_exactly_the_copied_files(dockerfile: list[tuple[str, str]]) -> None:
     patterns = [
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")
     ]

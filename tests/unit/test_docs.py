@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    page for folder in (".", "docs", "docs/design", "deploy", "benchmarks") for page in (ROOT / folder).glob("*.md")
+    page
+    for folder in (".", "docs", "docs/design", "deploy", "benchmarks")
+    for page in (ROOT / folder).glob("*.md")
 )
 
 

@@ -216,7 +216,6 @@ def test_example_pipelines_are_valid():
     assert yaml.safe_load(table(SHARED)["pipelines"].example.strip("`")) == [12222, 12223]
 
 
-
 def test_flags_and_their_environment_variables_are_documented(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
