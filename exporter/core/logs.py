@@ -1,7 +1,8 @@
 """Log lines: logfmt or JSON on standard error, with fields beside the message.
 
-Pass fields as `extra={"project": …}`; those named in `FIELDS` are written. Loggers of the HTTP libraries are kept at
-warnings at every level, since their debug lines print headers and so tokens.
+Pass values as fields, `extra={"project": …}`, so that the message stays constant. Warnings and errors have a field `id`,
+the anchor of their entry in docs/troubleshooting.md. Loggers of the HTTP libraries are kept at warnings at every level,
+since their debug lines print headers and so tokens.
 """
 
 import json
@@ -13,23 +14,8 @@ from typing import Literal
 
 from exporter.core.redaction import redact
 
-FIELDS = (
-    "project",
-    "pipeline_id",
-    "run_id",
-    "number",
-    "operation",
-    "code",
-    "error_code",
-    "request_id",
-    "error",
-    "seconds",
-    "reason",
-    "pipelines",
-    "limit",
-    "address",
-    "version",
-)
+# Attributes that every record has; all others are fields given with `extra`.
+_STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("logfmt", "json")
@@ -75,7 +61,11 @@ class Formatter(logging.Formatter):
             "logger": record.name,
             "msg": _message(record),
         }
-        given = {name: value for name in FIELDS if (value := getattr(record, name, None)) not in (None, "")}
+        given = {
+            name: value
+            for name, value in vars(record).items()
+            if name not in _STANDARD and value not in (None, "")
+        }
         fields |= {name: redact(value) if isinstance(value, str) else value for name, value in given.items()}
         if record.exc_info:
             fields["traceback"] = redact(self.formatException(record.exc_info))
