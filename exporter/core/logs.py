@@ -1,8 +1,8 @@
 """Log lines: logfmt or JSON on standard error, with fields beside the message.
 
-Pass values as fields, `extra={"project": …}`, so that the message stays constant. Warnings and errors have a field `id`,
-the anchor of their entry in docs/troubleshooting.md. Loggers of the HTTP libraries are kept at warnings at every level,
-since their debug lines print headers and so tokens.
+Pass values as fields, `extra={"project": …}`, so that the message stays constant; those named in `FIELDS` are written.
+Warnings and errors have a field `id`, the anchor of their entry in docs/troubleshooting.md. Loggers of the HTTP libraries
+are kept at warnings at every level, since their debug lines print headers and so tokens.
 """
 
 import json
@@ -14,8 +14,33 @@ from typing import Literal
 
 from exporter.core.redaction import redact
 
-# Attributes that every record has; all others are fields given with `extra`.
-_STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+FIELDS = (
+    "id",
+    "project",
+    "pipeline",
+    "run",
+    "number",
+    "operation",
+    "code",
+    "error_code",
+    "request_id",
+    "error",
+    "reason",
+    "seconds",
+    "skew_seconds",
+    "requests",
+    "failures",
+    "pipelines",
+    "runs",
+    "records",
+    "limit",
+    "field",
+    "value",
+    "detail",
+    "file",
+    "address",
+    "version",
+)
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("logfmt", "json")
@@ -61,11 +86,7 @@ class Formatter(logging.Formatter):
             "logger": record.name,
             "msg": _message(record),
         }
-        given = {
-            name: value
-            for name, value in vars(record).items()
-            if name not in _STANDARD and value not in (None, "")
-        }
+        given = {name: value for name in FIELDS if (value := getattr(record, name, None)) not in (None, "")}
         fields |= {name: redact(value) if isinstance(value, str) else value for name, value in given.items()}
         if record.exc_info:
             fields["traceback"] = redact(self.formatException(record.exc_info))

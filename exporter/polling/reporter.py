@@ -94,8 +94,8 @@ class PollReporter:
                     "ignored a wrong run number",
                     extra={
                         "project": self._project,
-                        "pipeline_id": one.pipeline.id,
-                        "run_id": one.run.id,
+                        "pipeline": one.pipeline.id,
+                        "run": one.run.id,
                         "number": one.run.number,
                     },
                 )
@@ -120,7 +120,7 @@ class PollReporter:
         """Log that a pipeline is singled out since its answers cannot be read."""
         _log.warning(
             "cannot read the answers about a pipeline, polling it alone",
-            extra={"project": self._project, "pipeline_id": pipeline},
+            extra={"project": self._project, "pipeline": pipeline},
         )
 
     def warn(self, text: str, error: ApiError) -> None:

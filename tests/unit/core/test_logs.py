@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.logs import FORMATS, Formatter, configure
+from exporter.core.logs import FIELDS, FORMATS, Formatter, configure
 
 FORMS = pytest.mark.parametrize("form", FORMATS)
 _PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"=]+)(?: |$)')
@@ -108,12 +108,8 @@ def test_fields_are_present_only_where_they_apply(form: str) -> None:
 
 @FORMS
 def test_every_field_is_written(form: str) -> None:
-    fields = parsed(form, line(form, "x", id="poll-failed", pipeline="p", seconds=1.5))
-    assert {name: str(value) for name, value in fields.items()}.items() >= {
-        "id": "poll-failed",
-        "pipeline": "p",
-        "seconds": "1.5",
-    }.items()
+    fields = parsed(form, line(form, "x", **dict.fromkeys(FIELDS, "v")))
+    assert fields.items() >= dict.fromkeys(FIELDS, "v").items()
 
 
 @FORMS
