@@ -11,6 +11,8 @@ from exporter.core import redaction
 from exporter.simulator import CodeArts, World, running
 from tests.drivers.support import project
 
+pytest_plugins = ("tests.marks",)
+
 
 @dataclass
 class Cloud:

@@ -1,0 +1,30 @@
+"""A pytest plugin: marks by folder, and hypothesis profiles.
+
+`unit`: one package, in seconds. `property`: laws that hypothesis searches for exceptions. `process`: real processes and
+other programs. `vendor`: the vendors' own SDKs.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+TESTS = Path(__file__).parent
+
+# `dev` finds most mistakes in seconds; `ci` is for `make test`.
+settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the folder it lies in."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder == "integration":
+            item.add_marker("vendor" if "vendor_sdk" in item.path.name else "process")
+        elif folder == "property":
+            item.add_marker("property")
+        else:
+            item.add_marker("unit")
