@@ -41,7 +41,8 @@ from exporter.app.daemon import Server, listen
 from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.exposition import Format, Variant
-from exporter.metrics.catalogue import PIPELINE_LABELS, Family, MetricType, catalogue
+from exporter.metrics.catalogue import catalogue
+from exporter.metrics.family import PIPELINE_LABELS, Family, MetricType
 from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
 from exporter.web.routes import application
