@@ -1,1 +1,1 @@
-"""What the exporter costs, measured; each file is a program of its own."""
+"""Benchmarks of the exporter; README.md explains methods and results."""

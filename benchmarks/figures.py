@@ -1,4 +1,4 @@
-"""The figures of `benchmarks.pages`, and how people read them: beside what they are compared to, and to the targets."""
+"""Figures of `benchmarks.pages`, and the tables that compare them with references and targets."""
 
 import math
 import os
@@ -10,147 +10,164 @@ import msgspec
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """How long the same took, several times; seconds."""
+    """Distribution of repeated measurements, in seconds."""
 
     p50: float
     p99: float
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> "Spread":
-        """The spread of some measurements."""
-        rising = sorted(seconds)
-        p50, p99 = (rising[math.ceil(share * len(rising)) - 1] for share in (0.5, 0.99))
+        """Return the distribution of these measurements."""
+        ordered = sorted(seconds)
+        p50, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))
         return cls(p50, p99)
 
 
 class Scrapes(msgspec.Struct, frozen=True, kw_only=True):
-    """Scrapes of one kind by some clients at once."""
+    """Scrapes of one variant by a number of concurrent clients."""
 
     gzip: bool
     clients: int
     page: Spread
     static: Spread
-    """The same bytes, as a static response of the same server."""
+    """The same bytes as a static response of the same server."""
 
 
-class Busy(msgspec.Struct, frozen=True, kw_only=True):
-    """Scrapes by one client while boards are told answers and pages are published all the time."""
+class BusyScrapes(msgspec.Struct, frozen=True, kw_only=True):
+    """Scrapes by one client while pages are published without a pause."""
 
     gzip: bool
     page: Spread
     publications: int
     stall: float
-    """The longest time that the event loop did nothing else."""
+    """Longest time in which the event loop did nothing else, in seconds."""
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page costs of which a share has changed; OpenMetrics with gzip is asked for."""
+    """Cost of a publication; OpenMetrics with gzip is in use."""
 
     changed: float
+    """Share of the pipelines that have changed."""
     cpu: float
+    """CPU seconds."""
     unit: float
-    """Seconds of CPU that a fixed piece of work took just then: how fast the machine was for us."""
+    """CPU seconds of a fixed piece of work at that time, as a measure of the speed of the machine."""
     seconds: float
     stall: float
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes resident above the bare process."""
+class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Resident bytes above those of the bare process."""
 
-    trackers: int
-    """Before any page."""
+    trackers: int = msgspec.field(name="boards")
+    """Before the first page."""
     rest: int
-    """With pages of one format, plain and with gzip, after publications of all shares."""
+    """With OpenMetrics pages, plain and with gzip, after publications of all shares."""
     peak: int
-    """Ever until then."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured at one size."""
+    """Measurements with one number of pipelines."""
 
     pipelines: int
     series: int
     plain: int
     """Bytes of a page."""
     gzip: int
+    """Bytes of a page with gzip."""
     first: float
-    """Seconds until who asks first has its page."""
+    """Seconds until the first client has its page."""
     publications: list[Publication]
-    memory: Snapshot
+    memory: MemoryUse
     scrapes: list[Scrapes]
-    needs_attention: list[Busy]
+    busy: list[BusyScrapes]
     generate_latest: float | None
-    """Seconds that prometheus-client takes for a page of the same samples."""
+    """Seconds that prometheus-client takes for a page of the same samples; None if not measured."""
 
 
 def exponent(figures: Sequence[Figures], costs: Sequence[float]) -> float:
-    """How cost grows from the first size to the last: 1 is linear."""
+    """Return the exponent by which a cost grows from the first size to the last; 1 is linear."""
     return math.log(costs[-1] / costs[0]) / math.log(figures[-1].pipelines / figures[0].pipelines)
 
 
 def relative(publication: Publication) -> float:
-    """What it cost, in pieces of the fixed work: sizes are measured minutes apart, on a machine that others use too."""
+    """Return the CPU cost in units of the fixed work, since sizes are measured minutes apart on a shared machine."""
     return publication.cpu / publication.unit
 
 
 def milliseconds(seconds: float) -> str:
-    """Seconds as people read them."""
+    """Return a time for people."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
-    """What was measured, its value, and what it is compared to."""
+    """Return the rows of the table: name, value, and comparison."""
     memory, page = figures.memory, figures.plain
-    yield "series", f"{figures.series}", f"{figures.series / figures.pipelines:.0f} a pipeline"
-    yield "page", f"{page / 1e6:.1f} MB", f"{page / figures.pipelines:.0f} B a pipeline"
-    yield "page, gzip", f"{figures.gzip / 1e6:.2f} MB", f"{page / figures.gzip:.1f} times smaller"
+    yield "series", f"{figures.series}", f"{figures.series / figures.pipelines:.0f} per pipeline"
+    yield "page", f"{page / 1e6:.1f} MB", f"{page / figures.pipelines:.0f} B per pipeline"
+    yield "page with gzip", f"{figures.gzip / 1e6:.2f} MB", f"{page / figures.gzip:.1f} times smaller"
     for name, size, target in (("at rest", memory.rest, 2.5), ("at its peak", memory.peak, 4.0)):
         yield (
             f"memory {name}",
             f"{size / 1e6:.0f} MB",
-            f"{size / page:.2f} times the page (target {target}); {size / figures.pipelines / 1000:.1f} kB a pipeline",
+            f"{size / page:.2f} pages (target {target}); {size / figures.pipelines / 1000:.1f} kB per pipeline",
         )
     yield (
-        "memory of the boards, before any page",
+        "memory of the trackers, before the first page",
         f"{memory.trackers / 1e6:.0f} MB",
-        f"{memory.trackers / page:.2f} times the page",
+        f"{memory.trackers / page:.2f} pages",
     )
-    yield "first request, until it has its page", milliseconds(figures.first), ""
+    yield "first request, until its page is complete", milliseconds(figures.first), ""
     idle = {}
-    for one in figures.scrapes:
-        kind = "gzip" if one.gzip else "plain"
-        if one.clients == 1:
-            idle[one.gzip] = one.page.p50
+    for scrapes in figures.scrapes:
+        if scrapes.clients == 1:
+            idle[scrapes.gzip] = scrapes.page.p50
         yield (
-            f"scrape, {kind}, {one.clients} at once: p50, p99",
-            f"{milliseconds(one.page.p50)}, {milliseconds(one.page.p99)}",
-            f"{one.page.p50 / one.static.p50:.2f}, {one.page.p99 / one.static.p99:.2f} times the static response (target 1.5 for p50)",
+            f"{_kind(scrapes.gzip)} scrape, {scrapes.clients} at once: p50, p99",
+            f"{milliseconds(scrapes.page.p50)}, {milliseconds(scrapes.page.p99)}",
+            (
+                f"{scrapes.page.p50 / scrapes.static.p50:.2f}, {scrapes.page.p99 / scrapes.static.p99:.2f} times "
+                "the static response (target 1.5 for p50)"
+            ),
         )
-        if one.gzip and one.clients == 1 and figures.generate_latest:
+        if scrapes.gzip and scrapes.clients == 1 and figures.generate_latest:
             yield (
-                "generate_latest",
+                "generate_latest of prometheus-client",
                 milliseconds(figures.generate_latest),
-                f"{figures.generate_latest / one.page.p50:.0f} times a gzip scrape (target 200)",
+                f"{figures.generate_latest / scrapes.page.p50:.0f} gzip scrapes (target 200)",
             )
-    for needs_attention in figures.needs_attention:
+    for busy in figures.busy:
         yield (
-            f"scrape, {'gzip' if needs_attention.gzip else 'plain'}, while {needs_attention.publications} pages are published: p50, p99",
-            f"{milliseconds(needs_attention.page.p50)}, {milliseconds(needs_attention.page.p99)}",
-            f"p99 {needs_attention.page.p99 / idle[needs_attention.gzip]:.2f} times the idle p50 (target 3); longest stall {milliseconds(needs_attention.stall)}",
+            f"{_kind(busy.gzip)} scrape while {busy.publications} pages are published: p50, p99",
+            f"{milliseconds(busy.page.p50)}, {milliseconds(busy.page.p99)}",
+            (
+                f"p99 is {busy.page.p99 / idle[busy.gzip]:.2f} times the idle p50 (target 3); longest stall "
+                f"{milliseconds(busy.stall)}"
+            ),
         )
-    for each in figures.publications:
+    for publication in figures.publications:
         yield (
-            f"publication, {each.changed:.0%} changed",
-            f"{milliseconds(each.cpu)} CPU, {milliseconds(each.seconds)}",
-            f"longest stall {milliseconds(each.stall)}",
+            f"publication, {publication.changed:.0%} changed",
+            f"{milliseconds(publication.cpu)} CPU, {milliseconds(publication.seconds)}",
+            f"longest stall {milliseconds(publication.stall)}",
         )
+
+
+def _kind(gzip: bool) -> str:
+    return "gzip" if gzip else "plain"
 
 
 def report(found: Sequence[Figures]) -> str:
-    """The figures for people."""
+    """Return the tables for people."""
     lines = [f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"]
     for figures in found:
-        lines += ["", f"{figures.pipelines} pipelines", "", "| what | | |", "|---|---|---|"]
+        lines += [
+            "",
+            f"{figures.pipelines} pipelines",
+            "",
+            "| measurement | value | comparison |",
+            "|---|---|---|",
+        ]
         lines += [f"| {' | '.join(row)} |" for row in rows(figures)]
     if len(found) > 1:
         costs: dict[str, list[float]] = {
@@ -163,13 +180,13 @@ def report(found: Sequence[Figures]) -> str:
             ],
             "publication, 100 % changed": [relative(one.publications[4]) for one in found],
             **{
-                f"scrape, {'gzip' if found[0].scrapes[place].gzip else 'plain'}": [
-                    one.scrapes[place].page.p50 for one in found
+                f"{_kind(found[0].scrapes[index].gzip)} scrape": [
+                    one.scrapes[index].page.p50 for one in found
                 ]
-                for place in (0, 1)
+                for index in (0, 1)
             },
         }
         lines += ["", f"growth from {found[0].pipelines} to {found[-1].pipelines} pipelines (target 1.1)", ""]
         lines += ["| cost | exponent |", "|---|---|"]
-        lines += [f"| {name} | {exponent(found, some):.2f} |" for name, some in costs.items()]
+        lines += [f"| {name} | {exponent(found, values):.2f} |" for name, values in costs.items()]
     return "\n".join(lines)

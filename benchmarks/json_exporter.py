@@ -1,8 +1,8 @@
-"""The general way to the same answers: json_exporter, which asks, reads and renders anew at every scrape.
+"""Measure json_exporter for comparison, which queries the cloud, decodes and renders at every scrape.
 
-https://github.com/prometheus-community/json_exporter, of which a binary has to be given. It is configured as well as its
-language allows: a probe for each 50 pipelines, whose ids are a parameter of the probe. It can tell numbers and times of
-runs and, as labels, their states; stages only without the pipeline that they are of, so they are left out.
+It needs a binary of https://github.com/prometheus-community/json_exporter. One probe covers 50 pipelines, whose ids are a
+parameter of the probe. Its configuration language can expose numbers and times of runs and, as labels, their statuses. It
+cannot assign stages to their pipeline, so they are left out.
 """
 
 import json
@@ -41,23 +41,23 @@ _NUMBERS = {
     },
 }
 _START = 10.0
-"""Seconds that it may take to start."""
+"""Time limit for its start, in seconds."""
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """What scrapes of all pipelines cost, each of which asks the cloud about all of them; medians."""
+    """Medians of scrapes of all pipelines, each of which queries the cloud."""
 
     cpu: float
     """CPU seconds."""
     seconds: float
-    """One probe after the other, from its request to the end of its page."""
+    """Sum over all probes, one after the other, from request to end of page."""
     series: int
     resident: int
-    """Bytes in memory afterwards."""
+    """Resident bytes afterwards."""
 
 
-def measured(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: int) -> Peer:
-    """Let it probe the batches that a URL gives, all in each turn."""
+def measure(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: int) -> Peer:
+    """Measure probes of all chunks at a URL in each turn."""
     configuration = {
         "modules": {
             "codearts": {
@@ -74,9 +74,9 @@ def measured(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: 
         httpx.Client(trust_env=False, timeout=60, base_url=address) as client,
     ):
         for _ in range(turns):
-            before, epoch_start = _cpu(process), time.perf_counter()
+            before, started = _cpu(process), time.perf_counter()
             pages = [client.get("/probe", params=probe).raise_for_status().content for probe in probes]
-            seconds.append(time.perf_counter() - epoch_start)
+            seconds.append(time.perf_counter() - started)
             cpu.append(_cpu(process) - before)
         memory = resident(process)
     series = sum(line.startswith(b"ci_") for page in pages for line in page.splitlines())
@@ -85,14 +85,14 @@ def measured(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: 
 
 @contextmanager
 def _running(binary: Path, configuration: object) -> Iterator[tuple[int, str]]:
-    """Its process id and its URL."""
+    """Run json_exporter; return its process id and URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with TemporaryDirectory() as directory:
         file = Path(directory) / "config.yml"
         file.write_text(yaml.safe_dump(configuration))
         command = (binary, f"--config.file={file}", f"--web.listen-address={address}", "--log.level=error")
-        with subprocess.Popen(command) as process:  # noqa: S603  # given by whoever measures
+        with subprocess.Popen(command) as process:  # noqa: S603  # the user gives the binary
             try:
                 _wait(f"http://{address}/")
                 yield process.pid, f"http://{address}"
@@ -101,7 +101,7 @@ def _running(binary: Path, configuration: object) -> Iterator[tuple[int, str]]:
 
 
 def _wait(url: str) -> None:
-    """Return once it answers."""
+    """Wait until it responds."""
     end = time.monotonic() + _START
     while True:
         try:
@@ -115,6 +115,6 @@ def _wait(url: str) -> None:
 
 
 def _cpu(process: int) -> float:
-    """CPU seconds that a process has taken."""
+    """Return the CPU seconds of a process."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

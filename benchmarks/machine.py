@@ -1,4 +1,4 @@
-"""What a process has in memory, as Linux tells it, how fast the machine is just now, and a process for each size."""
+"""Measure the memory of processes (Linux) and the speed of the machine, and run measurements in processes of their own."""
 
 import os
 import subprocess
@@ -12,37 +12,37 @@ import msgspec
 T = TypeVar("T")
 
 
-def apart(module: str, size: int, figures: type[T], *flags: str) -> T:
-    """What a benchmark finds of one size in a process of its own, since memory that another has left would not be counted."""
+def in_process(module: str, size: int, figures: type[T], *flags: str) -> T:
+    """Return the figures of a benchmark for one size, measured in a new process, with no memory of earlier ones."""
     command = (sys.executable, "-m", module, "--alone", str(size), *flags)
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this program itself
     return msgspec.json.decode(done.stdout, type=figures)
 
 
 def resident(process: int | str = "self") -> int:
-    """Bytes that a process has in memory."""
+    """Return the resident bytes of a process."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak() -> int:
-    """The most bytes that this process had since it started, or since `forget_peak`."""
+    """Return the highest number of resident bytes since the process started, or since `forget_peak`."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def forget_peak() -> None:
-    """Count the peak from what there is now."""
+    """Reset the peak to the current value."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def unit() -> float:
-    """CPU seconds of a piece of work that is always the same, and of the kind that rendering is."""
+    """Return the CPU seconds of a fixed piece of work that resembles rendering."""
 
     def once() -> float:
-        epoch_start = time.process_time()
+        started = time.process_time()
         "".join(
             [f'ci_pipeline_up{{pipeline="{number}"}} {number / 7!r}\n' for number in range(20_000)]
         ).encode()
-        return time.process_time() - epoch_start
+        return time.process_time() - started
 
     return min(once() for _ in range(3))

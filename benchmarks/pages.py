@@ -1,10 +1,10 @@
-"""What pages cost: scrapes, publications, memory; each beside something that does the same in the simplest way.
+"""Measure pages: scrapes, publications and memory, next to simpler references.
 
     python -m benchmarks.pages --sizes 1000 10000 20000
 
-Each size is measured in a process of its own. Boards are told answers as polls tell them, and pages are published and
-served as the daemon does it; clients are a process of their own (`benchmarks.scraper`). Every time is measured together
-with what it is compared to, so that ratios hold where times do not.
+Each size is measured in a process of its own. Trackers get runs as polls would deliver them. Pages are published and served as
+in the daemon, and clients are another process (`benchmarks.scraper`). Each value is measured in turns with its reference, so
+ratios hold where times do not.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmarks.figures import Busy, Figures, Publication, Scrapes, Snapshot, Spread, report
-from benchmarks.machine import apart, peak, resident, unit
+from benchmarks.figures import BusyScrapes, Figures, MemoryUse, Publication, Scrapes, Spread, report
+from benchmarks.machine import in_process, peak, resident, unit
 from benchmarks.state import Cloud, settings
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
@@ -41,67 +41,68 @@ from exporter.app.daemon import Server, listen
 from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.exposition import Format, Variant
-from exporter.metrics.catalogue import PIPELINE_LABELS, Family, MetricType, catalogue
+from exporter.metrics.catalogue import catalogue
+from exporter.metrics.family import PIPELINE_LABELS, Family, MetricType
 from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
 from exporter.web.routes import application
 
 SIZES = (1_000, 10_000, 20_000)
-ORACLE = 10_000
-"""Pipelines up to which is measured what takes gigabytes of memory: prometheus-client, and many static responses."""
+MAX_REFERENCE = 10_000
+"""Largest size with measurements that take gigabytes of memory: prometheus-client, and many static responses."""
 CLIENTS = 20
 CHUNK = 50
-"""Pipelines in an answer."""
+"""Pipelines in a response."""
 PAUSE = 0.001
-"""Seconds between two answers."""
+"""Seconds between two responses."""
 
-PLAIN, ZIPPED = (Variant(Format.OPENMETRICS, gzip=gzip) for gzip in (False, True))
-"""Prometheus asks for the second."""
-ASKED = {
+PLAIN, GZIP = (Variant(Format.OPENMETRICS, gzip=gzip) for gzip in (False, True))
+"""Prometheus requests the second one."""
+REQUESTS = {
     PLAIN: "/metrics\nAccept: application/openmetrics-text",
-    ZIPPED: "/metrics\nAccept: application/openmetrics-text\nAccept-Encoding: gzip",
+    GZIP: "/metrics\nAccept: application/openmetrics-text\nAccept-Encoding: gzip",
 }
-STATIC = {PLAIN: "/static/plain", ZIPPED: "/static/gzip"}
+STATIC = {PLAIN: "/static/plain", GZIP: "/static/gzip"}
 
 
 class Bench:
-    """An exporter with its boards, and the HTTP server on it."""
+    """An exporter with its trackers, and the HTTP server for its pages."""
 
     def __init__(self, pipelines: int) -> None:
         self.cloud = Cloud(pipelines)
         self.exporter = assemble(settings(self.cloud, Path("unused")), SystemClock())
         (self.tracker,) = self.exporter.trackers
         self.publisher = self.exporter.publisher
-        self.tell(self.cloud.ids)
+        self.respond(self.cloud.ids)
         self.tracker.saved(self.cloud.ids)
         for status in (Status.FAILED, Status.SUCCESS, None):
-            self.go_on(self.cloud.ids, status)
+            self.advance(self.cloud.ids, status)
 
-    def tell(self, ids: Sequence[str]) -> None:
-        """Tell the board the latest runs of some pipelines."""
+    def respond(self, ids: Sequence[str]) -> None:
+        """Give the tracker a response with the latest runs of some pipelines."""
         self.tracker.answered(ids, self.cloud.latest, asked=self.cloud.now, now=self.cloud.now)
 
-    def go_on(self, ids: Sequence[str], status: Status | None = None) -> None:
-        """Some have a new run, of which the board is told, and that it is safe."""
-        self.cloud.go_on(ids, status)
-        self.tell(ids)
+    def advance(self, ids: Sequence[str], status: Status | None = None) -> None:
+        """Give some pipelines a new run, which is polled and saved."""
+        self.cloud.advance(ids, status)
+        self.respond(ids)
         self.tracker.saved(ids)
 
     async def refresh(self, share: float) -> None:
-        """All are asked about, of which a share has a new run; then a page is published."""
+        """Poll all pipelines, of which a share has a new run, and publish a page."""
         ids = self.cloud.ids
         changed = self.cloud.some(round(share * len(ids)))
-        self.cloud.go_on(changed)
+        self.cloud.advance(changed)
         for start in range(0, len(ids), CHUNK):
-            self.tell(ids[start : start + CHUNK])
+            self.respond(ids[start : start + CHUNK])
             await asyncio.sleep(PAUSE)
         self.tracker.saved(changed)
         await self.publisher.publish()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
-        """The port that pages are served on, and copies of the present ones as static responses."""
-        bytes_of = {variant: b"".join((await self.publisher.body(variant)).chunks) for variant in ASKED}
+        """Serve pages, and copies of the current ones as static responses; return the port."""
+        bytes_of = {variant: b"".join((await self.publisher.body(variant)).chunks) for variant in REQUESTS}
         copies = {STATIC[variant]: copy for variant, copy in bytes_of.items()}
 
         async def static(request: Request) -> Response:
@@ -124,20 +125,20 @@ class Bench:
 
 
 class Stall:
-    """Finds the longest time that the event loop did nothing else."""
+    """Measures the longest time in which the event loop did nothing else."""
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     @contextlib.asynccontextmanager
-    async def watching(self) -> AsyncIterator["Stall"]:
-        """Look all the time."""
-        task = asyncio.create_task(self._look())
+    async def measuring(self) -> AsyncIterator["Stall"]:
+        """Measure until the end of the block."""
+        task = asyncio.create_task(self._measure())
         await asyncio.sleep(0)
         yield self
         task.cancel()
 
-    async def _look(self) -> None:
+    async def _measure(self) -> None:
         last = time.perf_counter()
         while True:
             await asyncio.sleep(0.0005)
@@ -145,98 +146,98 @@ class Stall:
             self.longest, last = max(self.longest, now - last), now
 
 
-async def scraped(port: int, clients: int, rounds: int, *requests: str) -> list[Spread]:
-    """How long answers take, by what is asked for."""
+async def scrape(port: int, clients: int, rounds: int, *requests: str) -> list[Spread]:
+    """Return the times of responses, for each request."""
     command = (sys.executable, "-m", "benchmarks.scraper", str(port), str(clients), str(rounds), *requests)
     scraper = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     output, _ = await scraper.communicate()
-    found = json.loads(output)
-    return [Spread.of(found[request]) for request in requests]
+    seconds = json.loads(output)
+    return [Spread.of(seconds[request]) for request in requests]
 
 
-async def published(bench: Bench, share: float) -> Publication:
-    """What a publication costs; what boards are told is not part of it."""
-    bench.go_on(bench.cloud.some(round(share * len(bench.cloud.ids))))
+async def measure_publication(bench: Bench, share: float) -> Publication:
+    """Measure a publication without the work of the trackers."""
+    bench.advance(bench.cloud.some(round(share * len(bench.cloud.ids))))
     before = unit()
-    async with Stall().watching() as stall:
-        epoch_start, cpu = time.perf_counter(), time.process_time()
+    async with Stall().measuring() as stall:
+        started, cpu = time.perf_counter(), time.process_time()
         await bench.publisher.publish()
-        seconds, cpu = time.perf_counter() - epoch_start, time.process_time() - cpu
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         await asyncio.sleep(0.002)
     fixed = (before + unit()) / 2
     return Publication(changed=share, cpu=cpu, unit=fixed, seconds=seconds, stall=stall.longest)
 
 
-async def scraped_while_busy(bench: Bench, port: int, variant: Variant, rounds: int) -> Busy:
-    """Scrapes by one client while pages are published, 1 % of them changed each time."""
+async def scrape_while_busy(bench: Bench, port: int, variant: Variant, rounds: int) -> BusyScrapes:
+    """Measure scrapes by one client while pages are published, with 1 % of the pipelines changed each time."""
     before = bench.publisher.published
 
     async def polls() -> None:
         while True:
             await bench.refresh(0.01)
 
-    async with Stall().watching() as stall:
+    async with Stall().measuring() as stall:
         polling = asyncio.create_task(polls())
-        (page,) = await scraped(port, 1, rounds, ASKED[variant])
+        (page,) = await scrape(port, 1, rounds, REQUESTS[variant])
         polling.cancel()
         await asyncio.wait({polling})
     publications = bench.publisher.published - before
-    return Busy(gzip=variant.gzip, page=page, publications=publications, stall=stall.longest)
+    return BusyScrapes(gzip=variant.gzip, page=page, publications=publications, stall=stall.longest)
 
 
 async def measure(pipelines: int) -> Figures:
-    """Measure one size, in a fresh process."""
+    """Measure one size, in a new process."""
     runtime.tune()
     bare = resident()
     bench = Bench(pipelines)
     runtime.collect_garbage()
     trackers = resident() - bare
     await bench.publisher.publish()
-    epoch_start = time.perf_counter()
-    zipped = (await bench.publisher.body(ZIPPED)).length
-    first = time.perf_counter() - epoch_start
-    publications = [await published(bench, share) for share in (0.0, 0.01, 0.01, 0.01, 1.0, 0.0)]
+    started = time.perf_counter()
+    gzip_length = (await bench.publisher.body(GZIP)).length
+    first = time.perf_counter() - started
+    publications = [await measure_publication(bench, share) for share in (0.0, 0.01, 0.01, 0.01, 1.0, 0.0)]
     plain = await bench.publisher.body(PLAIN)
     series = sum(line.startswith(b"ci_") for chunk in plain.chunks for line in chunk.splitlines())
     length = plain.length
     del plain
     for share in (0.01, 1.0, 0.01):
-        await published(bench, share)
-    memory = Snapshot(trackers=trackers, rest=resident() - bare, peak=peak() - bare)
-    scrapes, needs_attention = [], []
+        await measure_publication(bench, share)
+    memory = MemoryUse(trackers=trackers, rest=resident() - bare, peak=peak() - bare)
+    scrapes, busy = [], []
     rounds = max(5, min(200, 1_000_000 // pipelines))
     async with bench.serving() as port:
         for clients in (1, CLIENTS):
-            for variant in (ZIPPED, PLAIN):
-                if clients > 1 and not variant.gzip and pipelines > ORACLE:
-                    # Static responses take as much memory as there are clients.
+            for variant in (GZIP, PLAIN):
+                if clients > 1 and not variant.gzip and pipelines > MAX_REFERENCE:
+                    # Each client of a static response takes a copy of the page in memory.
                     continue
-                some = rounds if clients == 1 else max(2, rounds // (10 if variant.gzip else 50))
-                page, static = await scraped(port, clients, some, ASKED[variant], STATIC[variant])
+                repeats = rounds if clients == 1 else max(2, rounds // (10 if variant.gzip else 50))
+                page, static = await scrape(port, clients, repeats, REQUESTS[variant], STATIC[variant])
                 scrapes.append(Scrapes(gzip=variant.gzip, clients=clients, page=page, static=static))
-        for variant in (ZIPPED, PLAIN):
+        for variant in (GZIP, PLAIN):
             # Long enough for several publications.
-            some = 10 * rounds if variant.gzip else rounds
-            needs_attention.append(await scraped_while_busy(bench, port, variant, some))
+            repeats = 10 * rounds if variant.gzip else rounds
+            busy.append(await scrape_while_busy(bench, port, variant, repeats))
     return Figures(
         pipelines=pipelines,
         series=series,
         plain=length,
-        gzip=zipped,
+        gzip=gzip_length,
         first=first,
         publications=publications,
         memory=memory,
         scrapes=scrapes,
-        needs_attention=needs_attention,
-        generate_latest=oracle(bench.tracker.views()) if pipelines <= ORACLE else None,
+        busy=busy,
+        generate_latest=reference(bench.tracker.views()) if pipelines <= MAX_REFERENCE else None,
     )
 
 
 # prometheus-client
 
 
-class _Made:
-    """A collector of families that are made already."""
+class _Collector:
+    """Collects families that already exist."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -245,15 +246,15 @@ class _Made:
         return self._families
 
 
-def oracle(views: Sequence[View]) -> float:
-    """Seconds that prometheus-client takes for a page of these views."""
+def reference(views: Sequence[View]) -> float:
+    """Return the seconds that prometheus-client takes for a page of these views."""
     metrics = settings(Cloud(1), Path("unused")).metrics
     registry = CollectorRegistry()
-    registry.register(_Made([_family(family, views) for family in catalogue(metrics).pipelines]))
+    registry.register(_Collector([_family(family, views) for family in catalogue(metrics).pipelines]))
     gc.freeze()
-    epoch_start = time.perf_counter()
+    started = time.perf_counter()
     generate_latest(registry)
-    return time.perf_counter() - epoch_start
+    return time.perf_counter() - started
 
 
 def _family(family: Family[View], views: Sequence[View]) -> Metric:
@@ -268,11 +269,11 @@ def _family(family: Family[View], views: Sequence[View]) -> Metric:
             made = HistogramMetricFamily(family.name, family.help, labels=names)
     bounds = [floatToGoString(bound) for bound in (*family.bounds, math.inf)]
     for view in views:
-        of = view.pipeline
+        pipeline = view.pipeline
         for sample in family.samples(view):
-            values = (of.name, of.id, of.project, of.provider, *sample.labels)
+            values = (pipeline.name, pipeline.id, pipeline.project, pipeline.provider, *sample.labels)
             if isinstance(made, HistogramMetricFamily) and isinstance(sample.value, Histogram):
-                totals = [sum(sample.value.counts[: place + 1]) for place in range(len(bounds))]
+                totals = [sum(sample.value.counts[: index + 1]) for index in range(len(bounds))]
                 made.add_metric(values, list(zip(bounds, totals, strict=True)), sample.value.sum)
             elif isinstance(made, GaugeMetricFamily | CounterMetricFamily) and isinstance(
                 sample.value, float | int
@@ -282,18 +283,18 @@ def _family(family: Family[View], views: Sequence[View]) -> Metric:
 
 
 def main() -> int:
-    """Run the benchmark; returns the exit code."""
+    """Run the benchmark; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="how many pipelines")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of pipelines")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.alone:
         sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(measure(flags.alone))))
         return 0
-    found = [apart("benchmarks.pages", size, Figures) for size in flags.sizes]
+    found = [in_process("benchmarks.pages", size, Figures) for size in flags.sizes]
     sys.stdout.write(f"{report(found)}\n")
     if flags.json:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

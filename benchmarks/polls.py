@@ -1,218 +1,125 @@
-"""What a refresh costs: CPU seconds beside those of `orjson.loads` on the same answers, with nothing changed, 1 % and all.
+"""Measure refreshes: CPU seconds relative to `orjson.loads` on the same responses, with nothing, 1 % or all changed.
 
     python -m benchmarks.polls --pipelines 1000 10000 20000
 
-An exporter is put together as the daemon does it, one page of OpenMetrics and gzip being asked for, and ticked on a clock
-that leaps. Answers are made up in the vendor's shape. Once they are handed over without HTTP, once a server in a process
-of its own gives them. Both sides are measured in turns, so that the ratios hold on a noisy machine. With
-`--json-exporter` a binary of json_exporter asks the same server.
+The exporter is wired as in the daemon, and one page is requested (OpenMetrics, gzip). The clock jumps from one refresh to the
+next. Responses have the vendor's shape. They are passed to the exporter without HTTP, and then come from a server in another
+process. Exporter and reference are measured in turns, so ratios hold on a noisy machine. With `--json-exporter`, a binary of
+json_exporter queries the same server.
 """
 
 import argparse
 import asyncio
 import gc
 import math
-import multiprocessing
 import os
 import platform
-import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import httpx
 import msgspec
 import orjson
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from benchmarks import json_exporter
+from benchmarks.batch_cloud import NOW, Cloud, change_server, chunks, responses_of, serving
 from benchmarks.json_exporter import Peer
-from benchmarks.machine import apart, forget_peak, peak, resident, unit
+from benchmarks.machine import forget_peak, in_process, peak, resident, unit
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.client.api_client import ApiClient, ApiResponse
 from exporter.exposition import Format, Variant
 from exporter.providers.protocol import ApiRequest
 from exporter.settings.settings import Config
-from exporter.simulator import serve
 
-STAGES = ("checkout", "build", "test", "package", "deploy")
 PROJECT = "54f90b75fc1447b1b65e8d3a9f77923d"
 INTERVAL = 60.0
-NOW = 1_700_000_000.0
 SHARES = {"nothing": 0.0, "1 %": 0.01, "all": 1.0}
 PAGE = Variant(Format.OPENMETRICS, gzip=True)
 
 TARGETS = {("nothing", False): 1.0, ("nothing", True): 6.0, ("1 %", False): 9.0}
-"""How many times `orjson.loads` a refresh may cost at 10,000 pipelines, by what changed and whether HTTP is counted."""
+"""Cost of a refresh of 10,000 pipelines in multiples of `orjson.loads`, by what changed and whether HTTP is included."""
 
-STEEPEST = 1.1
-"""The greatest exponent by which costs may grow."""
+MAX_EXPONENT = 1.1
+"""Exponent by which costs may grow."""
 
 REST, PEAK = 2.5, 4.0
-"""How many times the plain page an exporter may have in memory."""
+"""Memory of an exporter in multiples of the plain page."""
 
 
 class Refresh(msgspec.Struct, frozen=True):
-    """What refreshes of one kind cost, in CPU seconds."""
+    """Cost of one kind of refresh, as medians in CPU seconds."""
 
     changed: str
     http: bool
     seconds: float
-    """Of one refresh, the median: asking, accounting, rendering, compressing."""
+    """One refresh: requests, accounting, rendering and compression."""
     loads: float
-    """Of `orjson.loads` on the same answers, the median."""
+    """`orjson.loads` on the same responses."""
     unit: float
-    """Of a fixed work, the median."""
+    """A fixed piece of work."""
 
     @property
     def ratio(self) -> float:
-        """Times `orjson.loads`."""
+        """Cost in multiples of `orjson.loads`."""
         return self.seconds / self.loads
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """Bytes that a whole exporter has in memory, beyond what the process had before."""
+class MemoryUse(msgspec.Struct, frozen=True):
+    """Resident bytes of a whole exporter, above those of the process before."""
 
     rest: int
     """After refreshes in which nothing changed."""
     peak: int
-    """The most there ever was, refreshes in which all changed included."""
+    """Including refreshes in which everything changed."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured with so many pipelines."""
+    """Measurements with one number of pipelines."""
 
     pipelines: int
     answers: int
-    """Bytes of the answers of one refresh."""
+    """Bytes of the responses of one refresh."""
     page: int
     """Bytes of the plain page."""
     start: float
-    """CPU seconds from nothing to the first complete page, HTTP aside."""
+    """CPU seconds from the start to the first complete page, without HTTP."""
     unit: float
-    """CPU seconds of a fixed work just after that."""
+    """CPU seconds of the fixed piece of work just after that."""
     first_page: float
-    """Seconds from the first request to the first complete page, by the clock, with HTTP."""
+    """Wall-clock seconds from the first request to the first complete page, with HTTP."""
     refreshes: tuple[Refresh, ...]
-    memory: Snapshot
+    memory: MemoryUse
     """Without HTTP."""
     peer: Peer | None
-    """What json_exporter takes, where it was given."""
+    """Measurements of json_exporter; None without a binary."""
 
 
 class Clock:
-    """A clock that leaps."""
+    """A clock that jumps instead of waiting."""
 
     now = NOW
 
     def time(self) -> float:
-        """Epoch seconds."""
+        """Return epoch seconds."""
         return self.now
 
     def monotonic(self) -> float:
-        """The same."""
+        """Return the same value."""
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Leap."""
+        """Jump ahead."""
         self.now += seconds
 
 
-class Cloud:
-    """The latest runs of many pipelines of five stages, each of which has ended."""
-
-    def __init__(self, pipelines: int) -> None:
-        self._random = Random(1)
-        self.ids = [self._id() for _ in range(pipelines)]
-        self._numbers = [self._random.randint(1, 5000) for _ in self.ids]
-        self.bodies: dict[bytes, bytes] = {}
-        """The answer to each request, by its body."""
-        self._records: dict[str, dict[str, Any]] = {}
-        for place in range(pipelines):
-            self._run(place, NOW)
-
-    def _id(self) -> str:
-        return f"{self._random.getrandbits(128):032x}"
-
-    def _run(self, place: int, now: float) -> None:
-        """A pipeline has a new run, which has ended."""
-        identity = self.ids[place]
-        self._numbers[place] += 1
-        status = "FAILED" if self._random.random() < 0.2 else "COMPLETED"
-        end = int(now) - self._random.randint(1, 50)
-        start = end - self._random.randint(60, 3000)
-        self._records[identity] = {
-            "pipeline_id": identity,
-            "pipeline_run_id": self._id(),
-            "executor_id": "c5d3f0e9b9f24d37a6a4b3a2a6b5c2d1",
-            "executor_name": "somebody",
-            "stage_status_list": [
-                {
-                    "name": name,
-                    "sequence": place,
-                    "status": status if name == STAGES[-1] else "COMPLETED",
-                    "start_time": _local(start + 10 * place),
-                    "end_time": _local(start + 10 * place + 9),
-                }
-                for place, name in enumerate(STAGES)
-            ],
-            "status": status,
-            "run_number": self._numbers[place],
-            "trigger_type": "Manual",
-            "build_params": {
-                "action": "push",
-                "build_type": "branch",
-                "commit_id": self._id(),
-                "event_type": "Manual",
-                "merge_id": None,
-                "message": "Somebody changed something",
-                "source_branch": None,
-                "tag": None,
-                "target_branch": "main",
-                "codehub_id": "2111",
-                "source_codehub_id": None,
-                "source_codehub_url": None,
-                "source_codehub_http_url": None,
-            },
-            "artifact_params": None,
-            "start_time": start * 1000,
-            "end_time": end * 1000,
-            "modify_url": f"https://devcloud.example.com/cicd/project/p/pipeline/edit/{identity}",
-            "detail_url": f"https://devcloud.example.com/cicd/project/p/pipeline/detail/{identity}/r",
-        }
-
-    def change(self, share: float, now: float) -> None:
-        """So many of the pipelines have a new run, drawn at random."""
-        for place in self._random.sample(range(len(self.ids)), round(share * len(self.ids))):
-            self._run(place, now)
-        self.bodies.clear()
-
-    def answer(self, request: bytes) -> bytes:
-        """The answer to a request about some pipelines."""
-        if request not in self.bodies:
-            self.bodies[request] = orjson.dumps(
-                [self._records[identity] for identity in orjson.loads(request)]
-            )
-        return self.bodies[request]
-
-
-def _local(moment: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment + 8 * 3600))
-
-
 def settings(cloud: Cloud, url: str) -> Config:
-    """A configuration of defaults that polls all of a cloud's pipelines as fast as it likes."""
+    """Return a default configuration for all pipelines of a cloud, without an effective rate limit."""
     return Config.model_validate(
         {
             "projects": [
@@ -230,24 +137,24 @@ def settings(cloud: Cloud, url: str) -> Config:
     )
 
 
-def measured(pipelines: int, turns: int, binary: Path | None) -> Figures:
-    """Measure with so many pipelines; `binary` is json_exporter's."""
+def measure(pipelines: int, turns: int, binary: Path | None) -> Figures:
+    """Measure with this number of pipelines; `binary` is that of json_exporter."""
     cloud = Cloud(pipelines)
     refreshes: list[Refresh] = []
-    with served(pipelines) as url:
+    with serving(pipelines) as url:
         for http in (False, True):
-            found, start, used = asyncio.run(refreshed(cloud, url, turns, http=http))
+            found, start, used = asyncio.run(measure_refreshes(cloud, url, turns, http=http))
             refreshes += found
             if http:
                 first_page = start.seconds
             else:
-                # In this order, so that what is measured is not what the other has left.
+                # Without HTTP comes first, so its memory has no leftovers of the other.
                 first, memory = start, used
         target = f"{url}/v5/{PROJECT}/api/pipelines/status"
-        peer = json_exporter.measured(binary, target, chunks(cloud), turns) if binary else None
+        peer = json_exporter.measure(binary, target, chunks(cloud), turns) if binary else None
     return Figures(
         pipelines=pipelines,
-        answers=sum(map(len, answers_of(cloud))),
+        answers=sum(map(len, responses_of(cloud))),
         page=first.page,
         start=first.cpu,
         unit=first.unit,
@@ -259,21 +166,21 @@ def measured(pipelines: int, turns: int, binary: Path | None) -> Figures:
 
 
 class Start(msgspec.Struct, frozen=True):
-    """What it takes from the first request to the first complete page."""
+    """Cost from the first request to the first complete page."""
 
     cpu: float
     seconds: float
     unit: float
-    """CPU seconds of a fixed work just afterwards."""
+    """CPU seconds of the fixed piece of work just afterwards."""
     page: int
     """Bytes of the page."""
 
 
-async def refreshed(
+async def measure_refreshes(
     cloud: Cloud, url: str, turns: int, *, http: bool
-) -> tuple[list[Refresh], Start, Snapshot]:
-    """Refreshes of every kind, the start, and the memory that is taken."""
-    answers_of(cloud)
+) -> tuple[list[Refresh], Start, MemoryUse]:
+    """Measure the start, refreshes of every kind, and memory."""
+    responses_of(cloud)
     runtime.collect_garbage()
     forget_peak()
     before = resident()
@@ -281,15 +188,15 @@ async def refreshed(
     exporter = assemble(settings(cloud, url), clock)
     await exporter.publisher.body(PAGE)
     found = []
-    handed = patch.object(ApiClient, "send", without_http(cloud, clock))
+    patched = patch.object(ApiClient, "send", without_http(cloud, clock))
     if http:
-        await tell(url, 0.0, clock.now)
+        await change_server(url, 0.0, clock.now)
     else:
-        handed.start()
+        patched.start()
     try:
-        epoch_start, cpu_before = time.perf_counter(), time.process_time()
+        started, cpu_before = time.perf_counter(), time.process_time()
         await exporter.pollers[0].tick()
-        used, seconds = time.process_time() - cpu_before, time.perf_counter() - epoch_start
+        used, seconds = time.process_time() - cpu_before, time.perf_counter() - started
         page = sum(len(block.data) for block in exporter.publisher.exposition.blocks(PAGE.form))
         start = Start(used, seconds, unit(), page)
         runtime.collect_garbage()
@@ -300,15 +207,15 @@ async def refreshed(
                 if share:
                     cloud.change(share, clock.now)
                     if http:
-                        await tell(url, share, clock.now)
-                bodies = answers_of(cloud)
+                        await change_server(url, share, clock.now)
+                bodies = responses_of(cloud)
                 await exporter.publisher.body(PAGE)
                 gc.collect()
                 theirs.append(cpu(partial(load, bodies)))
                 gc.collect()
-                epoch_start = time.process_time()
+                cpu_started = time.process_time()
                 await exporter.pollers[0].tick()
-                ours.append(time.process_time() - epoch_start)
+                ours.append(time.process_time() - cpu_started)
                 units.append(unit())
             if not exporter.pollers[0].up:
                 raise RuntimeError("a poll failed")
@@ -317,96 +224,41 @@ async def refreshed(
                 rest = resident() - before
     finally:
         if not http:
-            handed.stop()
+            patched.stop()
         await exporter.pollers[0].close()
-    return found, start, Snapshot(rest, peak() - before)
+    return found, start, MemoryUse(rest, peak() - before)
 
 
 def load(bodies: Sequence[bytes]) -> None:
-    """Read answers as they would be read at the least."""
+    """Decode responses, as the least that a refresh must do."""
     for body in bodies:
         orjson.loads(body)
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """CPU seconds of some work."""
-    epoch_start = time.process_time()
+    """Return the CPU seconds of some work."""
+    cpu_started = time.process_time()
     work()
-    return time.process_time() - epoch_start
-
-
-def chunks(cloud: Cloud) -> list[Sequence[str]]:
-    """The ids of each request, as the defaults have it."""
-    return [cloud.ids[first : first + 50] for first in range(0, len(cloud.ids), 50)]
-
-
-def answers_of(cloud: Cloud) -> list[bytes]:
-    """The answers of one refresh."""
-    return [cloud.answer(orjson.dumps(ids)) for ids in chunks(cloud)]
+    return time.process_time() - cpu_started
 
 
 def without_http(cloud: Cloud, clock: Clock) -> Callable[[ApiClient, ApiRequest], Any]:
-    """What stands for `ApiClient.send`: the answer is there, and judged as one that came."""
+    """Return a replacement of `ApiClient.send` that has the response at once, and checks it as usual."""
 
     async def send(api: ApiClient, call: ApiRequest) -> ApiResponse:
-        body = cloud.answer(call.body)
-        api._provider.failure(call, 200, {}, body)  # noqa: SLF001  # judged as it would be
+        body = cloud.respond(call.body)
+        api._provider.failure(call, 200, {}, body)  # noqa: SLF001  # checked as usual
         return ApiResponse(body, clock.now, clock.now, "200")
 
     return send
 
 
-# A server in a process of its own
-
-
-@contextmanager
-def served(pipelines: int) -> Iterator[str]:
-    """A process that answers with the same cloud; gives its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        process = multiprocessing.get_context("spawn").Process(
-            target=answering, args=(pipelines, listener), daemon=True
-        )
-        process.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            process.terminate()
-            process.join()
-
-
-def answering(pipelines: int, listener: socket.socket) -> None:
-    """Answer until terminated."""
-    cloud = Cloud(pipelines)
-
-    async def batch(request: Request) -> Response:
-        return Response(cloud.answer(await request.body()), media_type="application/json")
-
-    async def change(request: Request) -> Response:
-        told = await request.json()
-        if told["share"]:
-            cloud.change(told["share"], told["now"])
-        answers_of(cloud)
-        return Response()
-
-    routes = [
-        Route("/v5/{project}/api/pipelines/status", batch, methods=["POST"]),
-        Route("/change", change, methods=["POST"]),
-    ]
-    asyncio.run(serve(Starlette(routes=routes), listener))
-
-
-async def tell(url: str, share: float, now: float) -> None:
-    """Have the server's pipelines change as ours did."""
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-        (await client.post(f"{url}/change", json={"share": share, "now": now})).raise_for_status()
-
-
-# What is printed
+# Report
 
 
 def report(figures: Sequence[Figures]) -> Iterator[str]:
-    """The figures as a table, and how they stand to the targets."""
-    yield "| pipelines | answers | page | changed | HTTP | CPU seconds | times `orjson.loads` | target |"
+    """Return the lines of the report, with targets."""
+    yield "| pipelines | responses | page | changed | HTTP | CPU seconds | times `orjson.loads` | target |"
     yield "|---|---|---|---|---|---|---|---|"
     for one in figures:
         for refresh in one.refreshes:
@@ -418,39 +270,39 @@ def report(figures: Sequence[Figures]) -> Iterator[str]:
             )
     for one in figures:
         yield (
-            f"{one.pipelines:,} pipelines: {one.start:.2f} CPU seconds to the first page, HTTP aside; "
-            f"with it {one.first_page:.2f} s"
+            f"{one.pipelines:,} pipelines: {one.start:.2f} CPU seconds to the first page without HTTP; "
+            f"{one.first_page:.2f} s with HTTP"
         )
         yield (
-            f"{one.pipelines:,} pipelines: {one.memory.rest / 1e6:.0f} MB in memory at rest, "
-            f"{one.memory.rest / one.page:.2f} times the page (target {REST:g}), {one.memory.peak / 1e6:.0f} MB at the "
-            f"peak, {one.memory.peak / one.page:.2f} times (target {PEAK:g})"
+            f"{one.pipelines:,} pipelines: {one.memory.rest / 1e6:.0f} MB of memory at rest, "
+            f"{one.memory.rest / one.page:.2f} pages (target {REST:g}); {one.memory.peak / 1e6:.0f} MB at the "
+            f"peak, {one.memory.peak / one.page:.2f} pages (target {PEAK:g})"
         )
         if one.peer:
             ours = next(each for each in one.refreshes if each.http)
             yield (
                 f"{one.pipelines:,} pipelines: json_exporter takes {one.peer.cpu:.2f} CPU seconds and "
-                f"{one.peer.seconds:.2f} s for each scrape of all, {one.peer.cpu / ours.seconds:.1f} times a refresh "
-                f"with nothing changed; {one.peer.series:,} series, {one.peer.resident / 1e6:.0f} MB in memory"
+                f"{one.peer.seconds:.2f} s for a scrape of everything, {one.peer.cpu / ours.seconds:.1f} times a refresh "
+                f"with nothing changed; {one.peer.series:,} series, {one.peer.resident / 1e6:.0f} MB of memory"
             )
     for what, exponent in exponents(figures):
-        yield f"{what} grows by the power of {exponent:.2f} (at most {STEEPEST:g} is asked for)"
+        yield f"growth of {what}: exponent {exponent:.2f} (target {MAX_EXPONENT:g})"
 
 
 def exponents(figures: Sequence[Figures]) -> Iterator[tuple[str, float]]:
-    """By which power each cost grows from the least to the greatest number of pipelines, in pieces of a fixed work."""
+    """Return the exponent by which each cost grows from the first to the last size, in units of the fixed work."""
     if len(figures) < 2:
         return
-    least, most = figures[0], figures[-1]
-    times = math.log(most.pipelines / least.pipelines)
-    for first, last in zip(least.refreshes, most.refreshes, strict=True):
-        name = f"a refresh with {first.changed} changed, {'with' if first.http else 'without'} HTTP,"
-        yield name, math.log(last.seconds / last.unit / (first.seconds / first.unit)) / times
-    yield "the start", math.log(most.start / most.unit / (least.start / least.unit)) / times
+    smallest, largest = figures[0], figures[-1]
+    growth = math.log(largest.pipelines / smallest.pipelines)
+    for first, last in zip(smallest.refreshes, largest.refreshes, strict=True):
+        name = f"a refresh with {first.changed} changed, {'with' if first.http else 'without'} HTTP"
+        yield name, math.log(last.seconds / last.unit / (first.seconds / first.unit)) / growth
+    yield "the start", math.log(largest.start / largest.unit / (smallest.start / smallest.unit)) / growth
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Run the benchmark; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -462,13 +314,13 @@ def main() -> int:
     flags = parser.parse_args()
     if flags.alone:
         runtime.tune()
-        one = measured(flags.alone, flags.turns, flags.json_exporter)
+        one = measure(flags.alone, flags.turns, flags.json_exporter)
         sys.stdout.buffer.write(msgspec.json.encode(one))
         return 0
     same = ["--turns", str(flags.turns)]
     if flags.json_exporter:
         same += ["--json-exporter", str(flags.json_exporter)]
-    figures = [apart("benchmarks.polls", pipelines, Figures, *same) for pipelines in flags.pipelines]
+    figures = [in_process("benchmarks.polls", pipelines, Figures, *same) for pipelines in flags.pipelines]
     sys.stdout.writelines(f"{line}\n" for line in report(figures))
     if flags.json:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

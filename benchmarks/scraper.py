@@ -1,9 +1,10 @@
-"""Clients that scrape as fast as they can read, in a process of their own, so that they do not share a lock with what is measured.
+"""Scrape with several clients as fast as they can read.
 
     python -m benchmarks.scraper PORT CLIENTS ROUNDS PATH[ HEADER: VALUE]...
 
-All clients ask for the first path at once, then for the second, and so on, and all over again: what is compared with
-one another meets the same noise. Prints the seconds that each answer took, by path, as JSON.
+It is a process of its own, so that it does not share the interpreter lock with the server. In each round all clients request
+the first path at the same time, then the second, and so on, so that noise affects all paths alike. Prints the seconds of
+each response by path, as JSON.
 """
 
 import json
@@ -16,9 +17,9 @@ _BUFFER = 1 << 20
 
 
 def read(connection: socket.socket, request: bytes) -> float:
-    """Seconds from the request to the last byte of the answer."""
+    """Return the seconds from the request to the last byte of the response."""
     buffer = bytearray(_BUFFER)
-    epoch_start = time.perf_counter()
+    started = time.perf_counter()
     connection.sendall(request)
     head = b""
     while b"\r\n\r\n" not in head:
@@ -37,13 +38,13 @@ def read(connection: socket.socket, request: bytes) -> float:
         if not received:
             raise RuntimeError("the connection was closed")
         left -= received
-    return time.perf_counter() - epoch_start
+    return time.perf_counter() - started
 
 
 def scrape(port: int, clients: int, rounds: int, requests: list[str]) -> dict[str, list[float]]:
-    """What each answer took, by what was asked for."""
+    """Return the seconds of each response, by request."""
     found: dict[str, list[float]] = {request: [] for request in requests}
-    together = threading.Barrier(clients)
+    barrier = threading.Barrier(clients)
 
     def client() -> None:
         with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -51,7 +52,7 @@ def scrape(port: int, clients: int, rounds: int, requests: list[str]) -> dict[st
                 for request in requests:
                     path, *headers = request.split("\n")
                     lines = (f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", "")
-                    together.wait()
+                    barrier.wait()
                     found[request].append(read(connection, "\r\n".join(lines).encode()))
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
@@ -65,5 +66,5 @@ def scrape(port: int, clients: int, rounds: int, requests: list[str]) -> dict[st
 
 
 if __name__ == "__main__":
-    port, clients, rounds, *asked = sys.argv[1:]
-    json.dump(scrape(int(port), int(clients), int(rounds), asked), sys.stdout)
+    port, clients, rounds, *requests = sys.argv[1:]
+    json.dump(scrape(int(port), int(clients), int(rounds), requests), sys.stdout)

@@ -1,9 +1,9 @@
-"""What it costs to remember: the transaction of a poll, the size of the file, the start.
+"""Measure the state: the transaction of a poll, the size of the file, and the start.
 
     python -m benchmarks.state --pipelines 10000 --changed 100 --polls 30
 
-Boards are told answers as polls tell them, and saved as the daemon saves them; there is no network. The file lies in the
-system's folder for temporary files, or under `--directory`: it should be on the disk that is asked about.
+Trackers get runs as polls would deliver them, and are saved as in the daemon, without a network. The file is in the system's
+folder for temporary files or in `--directory`, which should be on the disk to measure.
 """
 
 import argparse
@@ -33,18 +33,18 @@ from exporter.state.sqlite import Changes, SqliteStore, StoredState
 from exporter.tracking.ledger import KEPT
 
 TRANSACTION = 0.050
-"""Seconds that the transaction of a poll may take."""
+"""Target for the transaction of a poll, in seconds."""
 
 SIZE = 3000
-"""Bytes that a pipeline may take in the file."""
+"""Target for the bytes of a pipeline in the file."""
 
 STAGES = ("checkout", "build", "test", "package", "deploy")
 FAILING = 0.2
-"""How many of the runs fail."""
+"""Share of failed runs."""
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """How long the same took, several times; seconds."""
+    """Distribution of repeated measurements, in seconds."""
 
     median: float
     p90: float
@@ -52,36 +52,36 @@ class Spread(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> "Spread":
-        """The spread of some measurements."""
-        rising = sorted(seconds)
-        return cls(statistics.median(rising), rising[math.ceil(0.9 * len(rising)) - 1], rising[-1])
+        """Return the distribution of these measurements."""
+        ordered = sorted(seconds)
+        return cls(statistics.median(ordered), ordered[math.ceil(0.9 * len(ordered)) - 1], ordered[-1])
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured, and where."""
+    """Measurements, and the machine."""
 
     pipelines: int
     changed: int
-    """How many of them have a new run at each poll."""
+    """Pipelines with a new run at each poll."""
     polls: int
     transaction: Spread
-    """From the call of `SqliteStore.save` until all is on the disk."""
+    """`SqliteStore.save`, until everything is on the disk."""
     keep: Spread
-    """All of `StateRepository.keep`: what changed is found, written as bytes, saved, and shown."""
+    """All of `StateRepository.keep`: find changes, encode, save, and update the views."""
     record: float
-    """Bytes that are saved of a pipeline, on the average."""
+    """Average number of bytes saved for a pipeline."""
     file: int
     """Bytes of the closed file."""
     file_and_log: int
-    """Bytes of the file and its log, the most that there were after a save."""
+    """Maximum bytes of the file and its log after a save."""
     first: float
-    """Seconds of the transaction that holds every pipeline."""
+    """Seconds of the first transaction, with all pipelines."""
     opened: float
-    """Seconds to open the file, look whether it is whole, and read it."""
+    """Seconds to open, check and read the file."""
     begun: float
-    """Seconds from there until every pipeline is on the first page."""
+    """Seconds from then until the first page has all pipelines."""
     disk: Spread
-    """Nothing but a page of 4 KiB, written and flushed to the same disk: for comparison."""
+    """For comparison: writing 4 KiB to the same disk and flushing it."""
     cores: int
     machine: str
     python: str
@@ -89,24 +89,24 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timed(SqliteStore):
-    """A store that tells how long its saves took."""
+    """A store that measures its saves."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.seconds: list[float] = []
         self.records: list[int] = []
-        """Sizes of what was saved of pipelines."""
+        """Bytes saved for each pipeline."""
 
     async def save(self, changes: Changes) -> None:
-        """Save, and look at the clock."""
-        epoch_start = time.perf_counter()
+        """Save and measure the time."""
+        started = time.perf_counter()
         await super().save(changes)
-        self.seconds.append(time.perf_counter() - epoch_start)
+        self.seconds.append(time.perf_counter() - started)
         self.records += map(len, changes.pipelines.values())
 
 
 class Cloud:
-    """The latest runs of many pipelines, of which each has ended."""
+    """The latest runs of many pipelines; all of them are finished."""
 
     def __init__(self, pipelines: int) -> None:
         self._random = Random(1)
@@ -132,29 +132,29 @@ class Cloud:
             commit=f"{draw.getrandbits(160):040x}",
             executor=draw.choice(self._executors),
             stages=tuple(
-                Stage(name, place, Status.SUCCESS, self.now + seconds * place / 5, seconds / 5)
-                for place, name in enumerate(STAGES)
+                Stage(name, index, Status.SUCCESS, self.now + seconds * index / 5, seconds / 5)
+                for index, name in enumerate(STAGES)
             ),
         )
 
     def some(self, count: int) -> list[str]:
-        """A few of the pipelines, other ones each time."""
+        """Return random pipelines."""
         return self._random.sample(self.ids, count)
 
-    def go_on(self, pipelines: Iterable[str], status: Status | None = None) -> None:
-        """A minute later each of some pipelines has one more run; how it ended is left to chance, if not told."""
+    def advance(self, pipelines: Iterable[str], status: Status | None = None) -> None:
+        """Give some pipelines a new run, a minute later; without a status it is random."""
         self.now += 60
         for identity in pipelines:
             self.latest[identity] = self._run((self.latest[identity].number or 0) + 1, status)
 
-    def answer(self, exporter: Exporter) -> None:
-        """All are asked about."""
+    def respond(self, exporter: Exporter) -> None:
+        """Give the tracker a response with all pipelines."""
         (tracker,) = exporter.trackers
         tracker.answered(self.ids, self.latest, asked=self.now, now=self.now)
 
 
 def settings(cloud: Cloud, path: Path) -> Config:
-    """A configuration of one project, with defaults."""
+    """Return a default configuration of one project."""
     return Config.model_validate(
         {
             "state": {"path": str(path)},
@@ -166,8 +166,8 @@ def settings(cloud: Cloud, path: Path) -> Config:
                     "project_id": "54f90b75fc1447b1b65e8d3a9f77923d",
                     "auth": {"method": "token", "token": "none"},
                     "pipelines": [
-                        {"id": identity, "name": f"team-{place % 40:02}-service-{place:05}-release"}
-                        for place, identity in enumerate(cloud.ids)
+                        {"id": identity, "name": f"team-{index % 40:02}-service-{index:05}-release"}
+                        for index, identity in enumerate(cloud.ids)
                     ],
                 }
             ],
@@ -176,23 +176,23 @@ def settings(cloud: Cloud, path: Path) -> Config:
 
 
 def open_state(config: Config) -> tuple[Timed, StoredState]:
-    """The state, and what it holds."""
+    """Open the state; return the store and what it holds."""
     store, stored = Timed.open(Path(config.state.path or ""), time.time())
     return cast("Timed", store), stored
 
 
 def flush(file: Path) -> float:
-    """Seconds to have a page on the disk."""
-    epoch_start = time.perf_counter()
+    """Return the seconds to write 4 KiB to the disk."""
+    started = time.perf_counter()
     with file.open("wb") as page:
         page.write(bytes(4096))
         page.flush()
         os.fsync(page.fileno())
-    return time.perf_counter() - epoch_start
+    return time.perf_counter() - started
 
 
 def bytes_of(*files: Path) -> int:
-    """How large some files are, of which some may be missing."""
+    """Return the total size of files; a missing file counts as empty."""
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -206,22 +206,22 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     store, stored = open_state(config)
     exporter = assemble(config, SystemClock(), store=store, stored=stored)
     (tracker,) = exporter.trackers
-    # Each pipeline has seen success and failure, and all the runs that are kept one by one.
-    cloud.answer(exporter)
+    # Each pipeline has had a success and a failure, and the maximum number of runs that are kept individually.
+    cloud.respond(exporter)
     for count in range(KEPT + 2):
-        cloud.go_on(cloud.ids, {0: Status.FAILED, 1: Status.SUCCESS}.get(count))
-        cloud.answer(exporter)
+        cloud.advance(cloud.ids, {0: Status.FAILED, 1: Status.SUCCESS}.get(count))
+        cloud.respond(exporter)
     gc.collect()
     await exporter.repository.keep(tracker)
     (first,) = store.seconds
     largest = 0
     keep = []
     for _ in range(polls):
-        cloud.go_on(cloud.some(changed))
-        cloud.answer(exporter)
-        epoch_start = time.perf_counter()
+        cloud.advance(cloud.some(changed))
+        cloud.respond(exporter)
+        started = time.perf_counter()
         await exporter.repository.keep(tracker)
-        keep.append(time.perf_counter() - epoch_start)
+        keep.append(time.perf_counter() - started)
         largest = max(largest, bytes_of(*files))
     await exporter.repository.close()
     size = bytes_of(*files)
@@ -259,7 +259,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
 
 
 def table(figures: Figures) -> str:
-    """The figures for people."""
+    """Return the tables for people."""
 
     def row(name: str, *values: str, target: str = "") -> str:
         return f"| {name} | {' | '.join(values)} | {target} |"
@@ -280,34 +280,34 @@ def table(figures: Figures) -> str:
         (
             head,
             "",
-            "| what | median | p90 | most | of the target |",
+            "| measurement | median | p90 | maximum | of the target |",
             "|---|---|---|---|---|",
             row(
-                "a poll's transaction",
+                "transaction of a poll",
                 *milliseconds(figures.transaction),
                 target=f"{share:.0%} of {1000 * TRANSACTION:.0f} ms (p90)",
             ),
-            row("all that a poll does to keep it", *milliseconds(figures.keep)),
-            row("the disk alone: 4 KiB, flushed", *milliseconds(figures.disk)),
+            row("all work of a poll for the state", *milliseconds(figures.keep)),
+            row("reference: 4 KiB, flushed", *milliseconds(figures.disk)),
             "",
-            "| what | one pipeline | all | of the target |",
+            "| size | one pipeline | all | of the target |",
             "|---|---|---|---|",
             row(
-                "the closed file",
+                "closed file",
                 size(figures.file),
                 f"{figures.file / 1e6:.1f} MB",
                 target=f"{part:.0%} of {SIZE} B",
             ),
             row(
-                "the file and its log, at most",
+                "file with its log, at most",
                 size(figures.file_and_log),
                 f"{figures.file_and_log / 1e6:.1f} MB",
             ),
-            row("what is saved of it", f"{figures.record:.0f} B", ""),
+            row("saved bytes", f"{figures.record:.0f} B", ""),
             "",
-            "| what | seconds |",
+            "| step | seconds |",
             "|---|---|",
-            f"| the first save, of all pipelines | {figures.first:.2f} |",
+            f"| first save, of all pipelines | {figures.first:.2f} |",
             f"| start: open, check and read the file | {figures.opened:.2f} |",
             f"| start: from there to the first page | {figures.begun:.2f} |",
         )
@@ -315,15 +315,15 @@ def table(figures: Figures) -> str:
 
 
 def main() -> int:
-    """Run the benchmark; returns the exit code."""
+    """Run the benchmark; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pipelines", type=int, default=10_000)
     parser.add_argument("--changed", type=int, default=100, help="pipelines with a new run at each poll")
     parser.add_argument("--polls", type=int, default=30)
-    parser.add_argument("--directory", help="where the file is to lie")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--directory", help="folder for the file")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=flags.directory) as directory:
         figures = asyncio.run(measure(Path(directory), flags.pipelines, flags.changed, flags.polls))

@@ -14,7 +14,6 @@ from exporter.client.transport import TransportOptions, tls_context
 from exporter.config.section import ProjectSection, Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
-from exporter.exposition import Exposition, own_series
 from exporter.exposition.publisher import Publisher
 from exporter.metrics.catalogue import catalogue
 from exporter.polling.membership import Membership, OwnershipRegistry
@@ -51,12 +50,6 @@ def assemble(
     """Build what a configuration describes, or what a shard has of it; `stored` is what the store held."""
     telemetry = Telemetry(created_series=config.metrics.created_series, shard=shard)
     started = clock.monotonic()
-    exposition = Exposition(
-        catalogue(config.metrics, label_names(config)),
-        lambda form: own_series(telemetry.registry, form),
-        created_series=config.metrics.created_series,
-        max_series=config.limits.max_series,
-    )
     repository = StateRepository(config, telemetry, clock, store=store, stored=stored, shard=shard)
     registry = OwnershipRegistry()
     # Each takes what it lists before any discovers.
@@ -90,7 +83,14 @@ def assemble(
             interval=config.poll.interval,
             now=clock.time(),
         )
-    publisher = Publisher(trackers, exposition, telemetry, clock)
+    publisher = Publisher(
+        trackers,
+        catalogue(config.metrics, label_names(config)),
+        telemetry,
+        clock,
+        created_series=config.metrics.created_series,
+        max_series=config.limits.max_series,
+    )
     tls: dict[Tls, TransportOptions] = {}
     bodies = Bodies()
     lockouts: dict[str, Lockouts] = {}

@@ -10,7 +10,8 @@ from exporter.config.section import Section
 from exporter.core.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
-from exporter.metrics.catalogue import Family, MetricType, V, catalogue
+from exporter.metrics.catalogue import catalogue
+from exporter.metrics.family import Family, MetricType, V
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.tracking.ledger import Streak

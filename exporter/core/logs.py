@@ -35,6 +35,7 @@ FIELDS = (
     "records",
     "limit",
     "field",
+    "family",
     "value",
     "detail",
     "file",

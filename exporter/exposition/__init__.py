@@ -1,4 +1,4 @@
-"""From views to pages: rendered when something changed, never at a scrape, and of a change only what it changed."""
+"""Render views to metrics pages, after polls instead of at scrapes, and only what has changed."""
 
 from exporter.exposition.page import Body, Exposition, Variant, own_series
 from exporter.exposition.render import Format

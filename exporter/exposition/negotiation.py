@@ -1,21 +1,20 @@
-"""Which format and coding a scraper gets, by its `Accept` and `Accept-Encoding` (RFC 9110, section 12.5).
+"""Choose the format and content coding of a page from `Accept` and `Accept-Encoding` (RFC 9110, section 12.5).
 
-Own, since prometheus-client's ignores q-values and fails on a malformed version. Whatever is asked, the answer is one
-that Prometheus takes: text 0.0.4 is the last resort, as its content negotiation has it
-(https://prometheus.io/docs/instrumenting/content_negotiation/).
+The function of prometheus-client is not used: it ignores q-values and fails on a malformed version. Text 0.0.4 is the
+fallback, as for Prometheus itself (https://prometheus.io/docs/instrumenting/content_negotiation/).
 """
 
 from collections.abc import Iterator
 
-from exporter.exposition import Format
+from exporter.exposition.render import Format
 
-_LONGEST = 4096
+_MAX_LENGTH = 4096
 
 
 def choose_format(accept: str) -> Format:
-    """The format with the higher q-value; on equal ones that which is named first.
+    """Return the format with the highest q-value; of equal ones, the first in the header.
 
-    A wildcard speaks for text only, and only where text is not named.
+    A wildcard counts for text only, and only if the header does not name text.
     """
     weights: dict[Format, float] = {}
     wildcard = 0.0
@@ -37,15 +36,16 @@ def choose_format(accept: str) -> Format:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether the client takes gzip: named, or by `*`, with a q-value above 0 and not below that of `identity`."""
+    """Return True if gzip, by name or by `*`, has a q-value above 0 and not below that of `identity`."""
     weights = {name: weight for name, _, weight in _ranges(accept_encoding)}
     gzip = weights.get("gzip", weights.get("*", 0.0))
     return gzip > 0 and gzip >= weights.get("identity", 0.0)
 
 
 def _ranges(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    for item in header[:_LONGEST].split(","):
-        name, *rest = (part.strip().lower() for part in item.split(";"))
+    """Return the name, parameters and q-value of each element; malformed elements are skipped."""
+    for element in header[:_MAX_LENGTH].split(","):
+        name, *rest = (part.strip().lower() for part in element.split(";"))
         pairs = (part.partition("=") for part in rest)
         parameters = {key.strip(): value.strip().strip('"') for key, _, value in pairs}
         try:

@@ -1,6 +1,6 @@
-"""Pages: what is known, in the variants that somebody asks for, as tuples of bytes of which the next page keeps the most.
+"""Put pages together: the exporter's own series, then the head and the blocks of each family.
 
-A page is the exporter's own series, then family by family its head and its blocks.
+A page is a tuple of byte strings, most of which the next page reuses.
 """
 
 import contextlib
@@ -14,43 +14,44 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from exporter.exposition.blocks import Block, BlockStore, PublishedView, RenderFailures
 from exporter.exposition.gzip_member import Deflated, member
-from exporter.exposition.render import Content, Format, columns, pairs
-from exporter.exposition.series_limit import Sizes, Sizing, allot
-from exporter.metrics.catalogue import DETAIL_LEVELS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
+from exporter.exposition.render import Content, Format, pairs, renderers
+from exporter.exposition.series_limit import SeriesCounter, SeriesCounts, allocate
+from exporter.metrics.catalogue import Catalogue
+from exporter.metrics.family import DETAIL_LEVELS, PIPELINE_LABELS, PROJECT_LABELS, Family
 from exporter.tracking.project import ProjectView, View
 
 V = TypeVar("V")
 
-GROUP = 500
-"""Views that share a block: from 100 to 5,000 a publication costs the same, but the longest step of it grows with them."""
+GROUP_SIZE = 500
+"""Views in a block. A publication costs the same from 100 to 5,000, but its longest step grows with this number."""
 
-# To hand a chunk to the server takes as long as to copy some 50 kB: small ones are joined, as most compressed ones are.
-_LEAST = 64 * 1024
-_LEAST_ZIPPED = 256 * 1024
+# Handing a chunk to the server takes as long as copying about 50 kB, so smaller chunks are joined.
+_MIN_CHUNK = 64 * 1024
+_MIN_GZIP_CHUNK = 256 * 1024
 _EOF = b"# EOF\n"
 
 
 class Variant(NamedTuple):
-    """What somebody asks for."""
+    """A format and content coding of the page."""
 
     form: Format
     gzip: bool
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """A finished page of one variant."""
+    """A finished page in one variant."""
 
     chunks: tuple[bytes, ...]
     length: int
 
     @classmethod
     def of(cls, chunks: Iterable[bytes], least: int = 0) -> "Body":
-        """A body of some chunks, of which those that are smaller than `least` are joined with one another."""
-        kept = tuple(_joined(chunks, least))
-        return cls(kept, sum(map(len, kept)))
+        """Return a body of these chunks; chunks shorter than `least` bytes are joined with one another."""
+        joined = tuple(_join(chunks, least))
+        return cls(joined, sum(map(len, joined)))
 
 
-def _joined(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
+def _join(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
     waiting: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -70,7 +71,7 @@ def _joined(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
 
 
 def own_series(registry: CollectorRegistry, form: Format) -> bytes:
-    """The exporter's metrics about itself; few, so that prometheus-client renders them."""
+    """Render the exporter's metrics about itself; they are few, so prometheus-client does it."""
     if form is Format.TEXT:
         return generate_text(registry)
     page: bytes = generate_openmetrics(registry)
@@ -78,7 +79,7 @@ def own_series(registry: CollectorRegistry, form: Format) -> bytes:
 
 
 class Exposition:
-    """Renders pages of what it was last told, and keeps of them what the next ones may have in common."""
+    """Renders pages of the current views, and keeps what later pages can reuse."""
 
     def __init__(
         self,
@@ -87,14 +88,18 @@ class Exposition:
         *,
         created_series: bool,
         max_series: int = 0,
-        group: int = GROUP,
+        group_size: int = GROUP_SIZE,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
-        """`own` gives the exporter's metrics about itself; `max_series` is for each project, 0 is no limit."""
+        """Create an exposition without views.
+
+        `own` renders the exporter's metrics about itself. `max_series` limits each project; 0 means no limit. `pause`
+        is called every few milliseconds while something is rendered; it may wait, or raise to stop.
+        """
         self.failures = RenderFailures()
-        self.pause: Callable[[], None] = _go_on
-        """Called again and again while something is rendered, which takes no longer than milliseconds in between."""
         self.withheld: dict[str, int] = {}
-        """How many series of each project are not shown because of the limit."""
+        """Number of series withheld because of the limit, by project."""
+        self._pause = pause
         self._max_series = max_series
         self._own = own
         self._own_blocks: dict[Format, Block] = {}
@@ -105,9 +110,9 @@ class Exposition:
             lambda view: (view.project, view.provider),
             lambda view: (view.project, view.provider),
             self.failures,
-            self._pause,
+            pause,
             created_series=created_series,
-            group=group,
+            group_size=group_size,
         )
         self._pipelines = _Section(
             catalogue.pipelines,
@@ -120,65 +125,64 @@ class Exposition:
                 view.pipeline.provider,
             ),
             self.failures,
-            self._pause,
+            pause,
             created_series=created_series,
-            group=group,
+            group_size=group_size,
         )
 
     def update(self, pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
-        """Take over what is known; rendered is what has changed, of what is kept."""
+        """Take over the current views, and render what has changed in the formats in use."""
         self._own_blocks = {}
         if self._max_series:
-            self._update_within_limits(pipelines, projects)
+            self._update_within_limit(pipelines, projects)
             return
         self._projects.store.update(map(PublishedView, projects))
         self._pipelines.store.update(map(PublishedView, pipelines))
 
-    def _update_within_limits(self, pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
-        shown_projects: list[PublishedView[ProjectView]] = []
-        shown_pipelines: list[PublishedView[View]] = []
+    def _update_within_limit(self, pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
+        published_projects: list[PublishedView[ProjectView]] = []
+        published_pipelines: list[PublishedView[View]] = []
         self.withheld = {}
-        members: dict[str, list[tuple[View, Sizes]]] = {view.project: [] for view in projects}
-        for view, size in self._pipelines.sizing.sizes(sorted(pipelines, key=lambda view: view.pipeline.id)):
-            members.setdefault(view.pipeline.project, []).append((view, size))
-        shared = {view.project: (view, size) for view, size in self._projects.sizing.sizes(projects)}
-        for project, some in members.items():
-            # What the pipelines of a project share is of more use than any of them.
+        members: dict[str, list[tuple[View, SeriesCounts]]] = {view.project: [] for view in projects}
+        for view, counts in self._pipelines.counter.count(
+            sorted(pipelines, key=lambda view: view.pipeline.id)
+        ):
+            members.setdefault(view.pipeline.project, []).append((view, counts))
+        shared = {view.project: (view, counts) for view, counts in self._projects.counter.count(projects)}
+        for project, own in members.items():
+            # The shared histograms of a project are worth more than any single pipeline.
             first = [shared[project]] if project in shared else []
-            sizes = [size for _, size in first] + [size for _, size in some]
-            depths, self.withheld[project] = allot(sizes, self._max_series)
-            for (whole, _), detail_level in zip(first, depths, strict=False):
-                shown_projects.append(PublishedView(whole, detail_level))
-            for (view, _), detail_level in zip(some, depths[len(first) :], strict=True):
-                shown_pipelines.append(PublishedView(view, detail_level))
-        self._projects.store.update(shown_projects)
-        self._pipelines.store.update(shown_pipelines)
+            all_counts = [counts for _, counts in first] + [counts for _, counts in own]
+            levels, self.withheld[project] = allocate(all_counts, self._max_series)
+            for (project_view, _), level in zip(first, levels, strict=False):
+                published_projects.append(PublishedView(project_view, level))
+            for (view, _), level in zip(own, levels[len(first) :], strict=True):
+                published_pipelines.append(PublishedView(view, level))
+        self._projects.store.update(published_projects)
+        self._pipelines.store.update(published_pipelines)
 
     def body(self, variant: Variant) -> Body:
-        """The page of a variant."""
+        """Return the page in a variant; `update` keeps its format up to date from now on."""
         blocks = self.blocks(variant.form)
         if variant.gzip:
-            return Body.of(member(self._deflated(blocks)), _LEAST_ZIPPED)
-        return Body.of((block.data for block in blocks), _LEAST)
-
-    def _pause(self) -> None:
-        self.pause()
+            return Body.of(member(self._deflated(blocks)), _MIN_GZIP_CHUNK)
+        return Body.of((block.data for block in blocks), _MIN_CHUNK)
 
     def _deflated(self, blocks: Iterable[Block]) -> Iterator[Deflated]:
         for block in blocks:
-            self.pause()
+            self._pause()
             yield block.deflated()
 
     def blocks(self, form: Format) -> list[Block]:
-        """What the page of a format is made of."""
+        """Return the non-empty blocks of the page in a format."""
         return [block for block in self._blocks(form) if block.data]
 
-    def keep(self, variants: Collection[Variant]) -> None:
-        """Forget what only pages of other variants have."""
+    def retain(self, variants: Collection[Variant]) -> None:
+        """Keep only what the pages of these variants need."""
         forms = {variant.form for variant in variants}
-        zipped = {variant.form for variant in variants if variant.gzip}
+        gzip_forms = {variant.form for variant in variants if variant.gzip}
         for section in (self._projects, self._pipelines):
-            section.keep(forms, zipped)
+            section.retain(forms, gzip_forms)
 
     def _blocks(self, form: Format) -> Iterator[Block]:
         if form not in self._own_blocks:
@@ -190,12 +194,8 @@ class Exposition:
             yield self._eof
 
 
-def _go_on() -> None:
-    """Do not wait."""
-
-
 class _Section(Generic[V]):
-    """The families of one kind of view."""
+    """The part of the page with the families of one kind of view."""
 
     def __init__(
         self,
@@ -207,43 +207,43 @@ class _Section(Generic[V]):
         pause: Callable[[], None],
         *,
         created_series: bool,
-        group: int,
+        group_size: int,
     ) -> None:
-        self._columns = [columns(family, labels, created_series=created_series) for family in families]
+        self._renderers = [renderers(family, labels, created_series=created_series) for family in families]
         self._heads = {
-            (column, form): Block(head)
-            for by_form in self._columns
-            for some in by_form.values()
-            for column in some
-            for form, head in column.heads.items()
+            (renderer, form): Block(head)
+            for by_form in self._renderers
+            for of_form in by_form.values()
+            for renderer in of_form
+            for form, head in renderer.heads.items()
         }
-        self.store = BlockStore(key, lambda view: pairs(labels, identity(view)), failures, pause, group)
-        self.sizing = Sizing(key, self._sizes, pause)
+        self.store = BlockStore(key, lambda view: pairs(labels, identity(view)), failures, pause, group_size)
+        self.counter = SeriesCounter(key, self._count_series, pause)
 
     def blocks(self, form: Format) -> Iterator[Block]:
-        """The families, one after the other, each with its head."""
-        self.store.render([column for by_form in self._columns for column in by_form[form]])
-        for by_form in self._columns:
-            for column in by_form[form]:
-                blocks = self.store.blocks(column)
-                if column.content is not Content.CREATED or any(block.data for block in blocks):
-                    yield self._heads[column, form]
+        """Return the blocks of all families, each family after its head."""
+        self.store.render([renderer for by_form in self._renderers for renderer in by_form[form]])
+        for by_form in self._renderers:
+            for renderer in by_form[form]:
+                blocks = self.store.blocks(renderer)
+                if renderer.content is not Content.CREATED or any(block.data for block in blocks):
+                    yield self._heads[renderer, form]
                 yield from blocks
 
-    def keep(self, forms: Collection[Format], zipped: Collection[Format]) -> None:
-        """Forget what is in no page of these formats, and what it is compressed to if it is in none of the `zipped`."""
-        kept, deflated = (
-            {column for by_form in self._columns for form in some for column in by_form[form]}
-            for some in (forms, zipped)
+    def retain(self, forms: Collection[Format], gzip_forms: Collection[Format]) -> None:
+        """Keep only the blocks of `forms`, and only those of `gzip_forms` in compressed form."""
+        retained, deflated = (
+            {renderer for by_form in self._renderers for form in some for renderer in by_form[form]}
+            for some in (forms, gzip_forms)
         )
-        self.store.keep(kept, deflated)
+        self.store.retain(retained, deflated)
 
-    def _sizes(self, view: V) -> Sizes:
-        """How many series a view has, by depth."""
-        sizes = [0] * DETAIL_LEVELS
-        for by_form in self._columns:
-            for column in by_form[Format.OPENMETRICS]:
-                # What cannot be written is told when it is tried.
+    def _count_series(self, view: V) -> SeriesCounts:
+        """Return the number of series of a view at each detail level."""
+        counts = [0] * DETAIL_LEVELS
+        for by_form in self._renderers:
+            for renderer in by_form[Format.OPENMETRICS]:
+                # A family that fails here fails again when it is rendered, and is reported then.
                 with contextlib.suppress(Exception):
-                    sizes[column.detail_level] += column.series(view)
-        return sizes
+                    counts[renderer.detail_level] += renderer.count_series(view)
+        return counts

@@ -1,4 +1,4 @@
-"""The page in force: rendered after a poll, off the event loop, and swapped whole, in the variants that are asked for."""
+"""Publish pages: render them after polls in a thread, in the variants in use, and replace them as a whole."""
 
 import asyncio
 import logging
@@ -10,15 +10,16 @@ from functools import partial
 from typing import TypeVar
 
 from exporter.core.clock import Clock
-from exporter.exposition import Body, Exposition, Variant
+from exporter.exposition.page import Body, Exposition, Variant, own_series
+from exporter.metrics.catalogue import Catalogue
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import ProjectTracker, ProjectView, View
 
 FORGET = 600.0
-"""Seconds after which a variant of page that nobody asks for is made no longer."""
+"""Seconds after its last request that a variant is no longer rendered."""
 
 REST = 4
-"""How many times as long as it has worked rendering rests while a page is sent."""
+"""While a page is sent, rendering rests this many times as long as it has worked."""
 
 T = TypeVar("T")
 
@@ -30,41 +31,55 @@ class ClosedError(Exception):
 
 
 class Publisher:
-    """Renders what the boards show, one page at a time."""
+    """Publishes the views of all trackers, one page at a time."""
 
     def __init__(
-        self, trackers: Sequence[ProjectTracker], exposition: Exposition, telemetry: Telemetry, clock: Clock
+        self,
+        trackers: Sequence[ProjectTracker],
+        catalogue: Catalogue,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        created_series: bool,
+        max_series: int = 0,
     ) -> None:
-        self.exposition = exposition
+        """`max_series` limits each project; 0 means no limit."""
         self.published = 0
-        """How many pages there have been."""
+        """Number of pages published so far."""
         self._trackers = trackers
         self._telemetry = telemetry
         self._clock = clock
-        self._wanted = False
-        self._told: set[str] = set()
-        """Families that a failure was logged of."""
-        self._asked: dict[Variant, float] = {}
-        """When a variant was last asked for, in monotonic seconds."""
+        self._outdated = False
+        """Whether a caller of `publish` waits for views that the page does not show yet."""
+        self._logged: set[str] = set()
+        """Families for which a failure has been logged."""
+        self._requested: dict[Variant, float] = {}
+        """Time of the last request for each variant, in monotonic seconds."""
         self._page: Mapping[Variant, Body] = {}
-        """The last finished page; before the first publication, one of the exporter's own series."""
-        self._turn = asyncio.Lock()
+        """The current page, in the variants that are ready."""
+        self._lock = asyncio.Lock()
         self._sending = 0
         self._idle = threading.Event()
-        """Whether no page is being sent."""
+        """Set while no page is being sent."""
         self._idle.set()
-        self._rested = 0.0
-        """When the thread last rested, or began; in monotonic seconds."""
+        self._worked_since = 0.0
+        """When the thread last rested or started to work, in monotonic seconds."""
         self._closed = False
-        exposition.pause = self._yield_to_scrapes
-        # One for all: whatever is broken off at the end, no two render at once.
+        self.exposition = Exposition(
+            catalogue,
+            lambda form: own_series(telemetry.registry, form),
+            created_series=created_series,
+            max_series=max_series,
+            pause=self._yield_to_scrapes,
+        )
+        # A single worker, so that two pages are never rendered at the same time, even if a caller is cancelled.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
 
     async def body(self, variant: Variant) -> Body:
-        """The page in force; who is the first to ask for a variant waits until it is made, with all who ask meanwhile."""
-        self._asked[variant] = self._clock.monotonic()
+        """Return the current page in a variant; if it is not ready, all clients wait for the same rendering."""
+        self._requested[variant] = self._clock.monotonic()
         if variant not in self._page:
-            async with self._turn:
+            async with self._lock:
                 if variant not in self._page:
                     body = await self._in_thread(lambda: self.exposition.body(variant))
                     self._page = {**self._page, variant: body}
@@ -72,7 +87,7 @@ class Publisher:
 
     @asynccontextmanager
     async def sending(self, variant: Variant) -> AsyncIterator[Body]:
-        """The page in force, while it is sent: rendering gives way to it."""
+        """Return the current page for the time it takes to send; rendering yields to it."""
         body = await self.body(variant)
         self._sending += 1
         self._idle.clear()
@@ -84,32 +99,32 @@ class Publisher:
                 self._idle.set()
 
     async def publish(self) -> None:
-        """Return when the page shows what the boards show now, or something newer."""
-        self._wanted = True
-        async with self._turn:
-            # Whoever had the turn before may have taken our changes along.
-            if not self._wanted:
+        """Publish the views of now; return when the page shows them, or newer ones."""
+        self._outdated = True
+        async with self._lock:
+            # A caller that waited for the lock before us may have published our views too.
+            if not self._outdated:
                 return
-            self._wanted = False
-            # Views are frozen: what is collected here does not change while the thread renders it.
+            self._outdated = False
+            # Views are frozen, so they cannot change while the thread renders them.
             pipelines = [view for tracker in self._trackers for view in tracker.views()]
             projects = [view for tracker in self._trackers if (view := tracker.project_view()) is not None]
             since = self._clock.monotonic() - FORGET
-            self._asked = {variant: at for variant, at in self._asked.items() if at >= since}
-            variants = tuple(self._asked)
+            self._requested = {variant: at for variant, at in self._requested.items() if at >= since}
+            variants = tuple(self._requested)
             try:
                 page = await self._in_thread(lambda: self._render(pipelines, projects, variants))
             except BaseException:
-                # Who waits for the turn relies on this one.
-                self._wanted = True
+                # Callers that wait for the lock rely on this publication.
+                self._outdated = True
                 raise
-            gone = [chunk for body in self._page.values() for chunk in body.chunks]
+            replaced = [chunk for body in self._page.values() for chunk in body.chunks]
             self._page = page
             self.published += 1
-            self._thread.submit(self._begin, partial(self._let_go, gone))
+            self._thread.submit(self._work, partial(self._free, replaced))
 
     def close(self) -> None:
-        """Render no more; what is under way is broken off."""
+        """Stop rendering, and abort what is in progress."""
         self._closed = True
         self._idle.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -117,43 +132,46 @@ class Publisher:
     def _render(
         self, pipelines: Sequence[View], projects: Sequence[ProjectView], variants: Collection[Variant]
     ) -> Mapping[Variant, Body]:
-        self.exposition.keep(variants)
+        self.exposition.retain(variants)
         self.exposition.update(pipelines, projects)
         for tracker in self._trackers:
             withheld = self.exposition.withheld.get(tracker.project, 0)
-            self._telemetry.withheld(tracker.project, withheld)
+            self._telemetry.series_withheld(tracker.project, withheld)
         return {variant: self.exposition.body(variant) for variant in variants}
 
     def _yield_to_scrapes(self) -> None:
-        """Rest for a while, in the thread that renders, if a page is sent.
+        """Rest in the rendering thread if a page is being sent.
 
-        Not until it has been sent, since clients may read slowly, or come without a pause.
+        The rest is limited, because clients may read slowly, or follow one another without a gap.
 
         Raises:
-            ClosedError: nobody waits for what is rendered any more.
+            ClosedError: the publisher is closed.
 
         """
         if self._closed:
             raise ClosedError
         if not self._idle.is_set():
-            self._idle.wait(REST * (self._clock.monotonic() - self._rested))
-        self._rested = self._clock.monotonic()
+            self._idle.wait(REST * (self._clock.monotonic() - self._worked_since))
+        self._worked_since = self._clock.monotonic()
 
-    def _let_go(self, chunks: list[bytes]) -> None:
-        """Free a page when it has been sent, and bit by bit: at once it would be a pause of tens of milliseconds."""
+    def _free(self, chunks: list[bytes]) -> None:
+        """Free a replaced page chunk by chunk; all at once would block the interpreter for tens of milliseconds."""
         while chunks:
             self._yield_to_scrapes()
             chunks.pop()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        done = await asyncio.get_running_loop().run_in_executor(self._thread, self._begin, work)
+        done = await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
         for family, failure in self.exposition.failures.take().items():
-            self._telemetry.not_rendered(family, failure.times)
-            if family not in self._told:
-                self._told.add(family)
-                _log.error("a page lacks some of %s: %s; please report this", family, failure.words)
+            self._telemetry.render_failed(family, failure.times)
+            if family not in self._logged:
+                self._logged.add(family)
+                _log.error(
+                    "metric family not rendered, please report this",
+                    extra={"id": "family-not-rendered", "family": family, "error": failure.message},
+                )
         return done
 
-    def _begin(self, work: Callable[[], T]) -> T:
-        self._rested = self._clock.monotonic()
+    def _work(self, work: Callable[[], T]) -> T:
+        self._worked_since = self._clock.monotonic()
         return work()

@@ -1,8 +1,8 @@
-"""The lines of a family, as prometheus-client would write them: held to it by tests, at a tenth of its cost.
+"""Render the lines of a metric family, as prometheus-client would, at a tenth of the cost; tests compare the two.
 
 Formats: text 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/) and OpenMetrics 1.0.0
-(https://prometheus.io/docs/specs/om/open_metrics_spec/). They differ in heads, exemplars and `_created`, so that the
-lines of most families are the same in both: a `FamilyRenderer` is written once for all formats that it stands in.
+(https://prometheus.io/docs/specs/om/open_metrics_spec/). They differ in heads, exemplars and `_created` series. The lines of
+most families are the same in both, so one `FamilyRenderer` serves both formats.
 """
 
 import math
@@ -14,14 +14,14 @@ from typing import Generic, TypeVar
 from prometheus_client.utils import floatToGoString
 
 from exporter.core.redaction import redact
-from exporter.metrics.catalogue import Family, MetricType
+from exporter.metrics.family import Family, MetricType
 from exporter.tracking.run_counters import Exemplar, Histogram
 
 V = TypeVar("V")
 
 
 class Format(StrEnum):
-    """An exposition format, as its Content-Type names it."""
+    """An exposition format; its value is the Content-Type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -29,16 +29,16 @@ class Format(StrEnum):
 
 _RUN_ID = "run_id"
 _EXEMPLAR_LENGTH = 128
-"""Characters that the labels of an exemplar may have, names and values together; one more fails the scrape."""
-_UNREADABLE = frozenset('"\\')
-_WORDS = 256
-"""Sets of labels of a family that are kept as they are written."""
-_PLAIN = 1e6
-"""Numbers from here on Go writes with an exponent, where Python does not."""
+"""Maximum length of an exemplar's label names and values together; a longer one fails the scrape."""
+_NOT_IN_EXEMPLARS = frozenset('"\\')
+_CACHED_LABELS = 256
+"""Label sets of a family to keep in rendered form."""
+_GO_EXPONENT = 1e6
+"""Smallest number that Go writes with an exponent and Python without."""
 
 
 class Content(Enum):
-    """What a column has of its family."""
+    """What a renderer writes of its family."""
 
     VALUES = 1
     CREATED = 2
@@ -46,7 +46,7 @@ class Content(Enum):
 
 
 class FamilyRenderer(Generic[V]):
-    """The lines of a family in the formats that take them as they are, and the head that they have in each."""
+    """Renders the lines of a family for one or more formats."""
 
     def __init__(
         self,
@@ -55,31 +55,36 @@ class FamilyRenderer(Generic[V]):
         heads: Mapping[Format, bytes],
         content: Content = Content.VALUES,
     ) -> None:
-        """`labels` are the names of the identity's."""
+        """`labels` are the names of the identity labels; `heads` has the HELP and TYPE lines of each format served.
+
+        Raises:
+            ValueError: a label of the family sorts between the identity labels.
+
+        """
         self.family = family
         self.heads = heads
         self.content = content
         self.detail_level = family.detail_level
         self._exemplars = Format.OPENMETRICS in heads
-        # Labels are written in alphabetical order, as prometheus-client does. No family's label falls between those
-        # of the identity, so each line is what comes before them, they themselves, and what comes after.
-        order = sorted((name, place) for place, name in enumerate(family.labels))
-        self._before = [(name, place) for name, place in order if name < labels[0]]
-        self._after = [(name, place) for name, place in order if name > labels[-1]]
+        # Labels are in alphabetical order, as prometheus-client writes them. No label of a family sorts between the
+        # identity labels, so each line consists of labels before them, the identity labels, and labels after them.
+        order = sorted((name, index) for index, name in enumerate(family.labels))
+        self._before = [(name, index) for name, index in order if name < labels[0]]
+        self._after = [(name, index) for name, index in order if name > labels[-1]]
         if len(self._before) + len(self._after) != len(order):
-            raise ValueError(f"{family.name}: a label of {family.labels} falls between those of {labels}")
-        # `le` has its place in the alphabet too.
-        self._later = [(name, place) for name, place in self._before if name > "le"]
-        self._earlier = self._before[: len(self._before) - len(self._later)]
+            raise ValueError(f"{family.name}: a label of {family.labels} sorts between {labels}")
+        # `le` has its place in the order too.
+        self._after_le = [(name, index) for name, index in self._before if name > "le"]
+        self._before_le = self._before[: len(self._before) - len(self._after_le)]
         self._bounds = [f'le="{floatToGoString(bound)}",' for bound in (*family.bounds, math.inf)]
-        # Most labels are of few words, and come again with every view.
-        self._around = lru_cache(_WORDS)(self._surround)
+        # Most families have few different label values, which recur with every view.
+        self._around = lru_cache(_CACHED_LABELS)(self._surrounding_labels)
 
     def lines(self, view: V, identity: str) -> tuple[bytes, int]:
-        """The lines of a view, and how many series stood twice in it; of each the last is written.
+        """Return the lines of a view and the number of duplicate series, of which only the last is written.
 
         Raises:
-            Exception: whatever the family's own function raises, or ValueError if its labels are not those it has.
+            Exception: any exception of the family's `samples`, or ValueError for a wrong number of labels.
 
         """
         found: dict[tuple[str, ...], str] = {}
@@ -87,26 +92,24 @@ class FamilyRenderer(Generic[V]):
         name = self.family.name
         for sample in self.family.samples(view):
             count += 1
-            given, value = sample.labels, sample.value
-            before, after = self._around(given)
+            labels, value = sample.labels, sample.value
+            before, after = self._around(labels)
             lines = ""
             if self.content is not Content.CREATED:
                 if isinstance(value, Histogram):
-                    lines = self._histogram(value, given, f"{before}{identity}{after}", f"{identity}{after}")
+                    lines = self._histogram(value, labels, f"{before}{identity}{after}", f"{identity}{after}")
                 else:
                     lines = f"{name}{{{before}{identity}{after}}} {number(value)}\n"
             if self.content is not Content.VALUES and sample.created is not None:
-                lines += (
-                    f"{_base(self.family)}_created{{{before}{identity}{after}}} {number(sample.created)}\n"
-                )
-            found[given] = lines
+                lines += f"{_base_name(self.family)}_created{{{before}{identity}{after}}} {number(sample.created)}\n"
+            found[labels] = lines
         return "".join(found.values()).encode(), count - len(found)
 
-    def series(self, view: V) -> int:
-        """How many series a view has, without writing them.
+    def count_series(self, view: V) -> int:
+        """Return the number of series of a view, without rendering them.
 
         Raises:
-            Exception: whatever the family's own function raises.
+            Exception: any exception of the family's `samples`.
 
         """
         found: dict[tuple[str, ...], int] = {}
@@ -118,18 +121,18 @@ class FamilyRenderer(Generic[V]):
                 found[sample.labels] += 1
         return sum(found.values())
 
-    def _surround(self, given: tuple[str, ...]) -> tuple[str, str]:
-        """What stands before the labels of the identity, and what after them."""
-        if len(given) != len(self.family.labels):
-            raise ValueError(f"{given} for the labels {self.family.labels}")
-        before = "".join([f"{_pair(name, redact(given[place]))}," for name, place in self._before])
-        return before, "".join([f",{_pair(name, redact(given[place]))}" for name, place in self._after])
+    def _surrounding_labels(self, values: tuple[str, ...]) -> tuple[str, str]:
+        """Return the rendered labels before and after the identity labels."""
+        if len(values) != len(self.family.labels):
+            raise ValueError(f"{values} for the labels {self.family.labels}")
+        before = "".join([f"{_pair(name, redact(values[index]))}," for name, index in self._before])
+        return before, "".join([f",{_pair(name, redact(values[index]))}" for name, index in self._after])
 
-    def _histogram(self, histogram: Histogram, given: Sequence[str], labels: str, tail: str) -> str:
+    def _histogram(self, histogram: Histogram, values: Sequence[str], labels: str, tail: str) -> str:
         name = self.family.name
-        earlier = "".join([f"{_pair(name, redact(given[place]))}," for name, place in self._earlier])
-        later = "".join([f"{_pair(name, redact(given[place]))}," for name, place in self._later])
-        start, end = f"{name}_bucket{{{earlier}", f"{later}{tail}}}"
+        before = "".join([f"{_pair(name, redact(values[index]))}," for name, index in self._before_le])
+        after = "".join([f"{_pair(name, redact(values[index]))}," for name, index in self._after_le])
+        start, end = f"{name}_bucket{{{before}", f"{after}{tail}}}"
         lines = []
         total = 0
         for bound, count in zip(self._bounds, histogram.counts, strict=True):
@@ -144,10 +147,10 @@ class FamilyRenderer(Generic[V]):
         return "\n".join(lines)
 
 
-def columns(
+def renderers(
     family: Family[V], labels: Sequence[str], *, created_series: bool
 ) -> dict[Format, tuple[FamilyRenderer[V], ...]]:
-    """The columns of a family, by the formats that they stand in."""
+    """Return the renderers of a family, by the formats that they serve."""
     created = created_series and family.type in {MetricType.COUNTER, MetricType.HISTOGRAM}
     if not created and family.type is not MetricType.HISTOGRAM:
         both = FamilyRenderer(family, labels, {form: _head(family, form) for form in Format})
@@ -161,60 +164,63 @@ def columns(
     )
     if not created:
         return {Format.TEXT: (text,), Format.OPENMETRICS: (openmetrics,)}
-    name = f"{_base(family)}_created"
+    name = f"{_base_name(family)}_created"
     head = f"# HELP {name} {_escape_help(family.help)}\n# TYPE {name} gauge\n".encode()
-    # Text 0.0.4 takes them as a family of their own only.
-    apart = FamilyRenderer(family, labels, {Format.TEXT: head}, Content.CREATED)
-    return {Format.TEXT: (text, apart), Format.OPENMETRICS: (openmetrics,)}
+    # Text 0.0.4 has them as a family of their own.
+    separate = FamilyRenderer(family, labels, {Format.TEXT: head}, Content.CREATED)
+    return {Format.TEXT: (text, separate), Format.OPENMETRICS: (openmetrics,)}
 
 
-def _base(family: Family[V]) -> str:
-    """The name without what the type adds to it."""
+def _base_name(family: Family[V]) -> str:
+    """Return the name without the suffix of the type."""
     suffix = {MetricType.COUNTER: "_total", MetricType.INFO: "_info"}.get(family.type, "")
     return family.name.removesuffix(suffix)
 
 
 def _head(family: Family[V], form: Format) -> bytes:
-    """What stands before the lines of a family."""
+    """Return the HELP, TYPE and UNIT lines of a family."""
     text = _escape_help(family.help)
     if form is Format.TEXT:
         kind = MetricType.GAUGE if family.type is MetricType.INFO else family.type
         return f"# HELP {family.name} {text}\n# TYPE {family.name} {kind}\n".encode()
-    name = _base(family)
+    name = _base_name(family)
     text = text.replace('"', r"\"")
     unit = f"# UNIT {name} {family.unit}\n" if family.unit else ""
     return f"# HELP {name} {text}\n# TYPE {name} {family.type}\n{unit}".encode()
 
 
 def pairs(names: Iterable[str], values: Iterable[str]) -> str:
-    """Labels as they stand between braces."""
+    """Return labels as they are written between braces."""
     return ",".join(_pair(name, value) for name, value in zip(names, values, strict=True))
 
 
 def number(value: float) -> str:
-    """A value as Go writes it."""
-    return repr(float(value)) if -math.inf < value < _PLAIN else floatToGoString(value)
+    """Return a value as Go writes it."""
+    return repr(float(value)) if -math.inf < value < _GO_EXPONENT else floatToGoString(value)
 
 
 def _with_exemplars(lines: Sequence[str], exemplars: Sequence[Exemplar | None]) -> list[str]:
-    """A histogram's buckets with their exemplars."""
-    shown = []
+    result = []
     for line, exemplar in zip(lines, exemplars, strict=True):
-        if exemplar is None or not _readable(exemplar.run):
-            shown.append(line)
+        if exemplar is None or not _fits_exemplar(exemplar.run):
+            result.append(line)
             continue
         moment = "" if exemplar.at is None else f" {exemplar.at}"
-        shown.append(f"{line} # {{{_pair(_RUN_ID, redact(exemplar.run))}}} {number(exemplar.value)}{moment}")
-    return shown
+        result.append(f"{line} # {{{_pair(_RUN_ID, redact(exemplar.run))}}} {number(exemplar.value)}{moment}")
+    return result
 
 
-def _readable(run: str) -> bool:
-    """Whether a run's id may stand in an exemplar.
+def _fits_exemplar(run_id: str) -> bool:
+    """Return True if every reader accepts a run id in an exemplar.
 
-    There a NUL fails the whole scrape of Prometheus, which keeps a backslash as it is escaped, and prometheus-client, which
-    others read pages with, takes no quote (as of 2.42 and 0.26).
+    There, Prometheus fails the whole scrape for a NUL, and does not unescape a backslash. The parser of prometheus-client
+    does not accept quotes (as of 2.42 and 0.26).
     """
-    return len(_RUN_ID) + len(run) <= _EXEMPLAR_LENGTH and run.isprintable() and not _UNREADABLE & set(run)
+    return (
+        len(_RUN_ID) + len(run_id) <= _EXEMPLAR_LENGTH
+        and run_id.isprintable()
+        and not _NOT_IN_EXEMPLARS & set(run_id)
+    )
 
 
 def _pair(name: str, value: str) -> str:

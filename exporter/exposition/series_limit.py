@@ -1,35 +1,35 @@
-"""How much of a project is shown where `limits.max_series` does not allow all: deterministic, and steady between pages.
+"""Decide what to publish of a project that has more series than `limits.max_series` allows.
 
-Steps go first, then jobs, then stages, then pipelines; and of each those of pipelines with the greatest ids, so that a
-project that grows by a few series loses a few, and the same ones on every page. What the pipelines of a project share is
-one piece, and comes first.
+Steps are withheld first, then jobs, then stages, then pipelines. Within each kind, pipelines with the greatest ids go first.
+So a project that grows by a few series loses a few, and the same ones on every page. The histograms that the pipelines of a
+project share come before all pipelines.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from exporter.metrics.catalogue import DETAIL_LEVELS
+from exporter.metrics.family import DETAIL_LEVELS
 
 V = TypeVar("V")
 
-Sizes = Sequence[int]
-"""How many series something has at each depth."""
+SeriesCounts = Sequence[int]
+"""Number of series at each detail level."""
 
 
-class Sizing(Generic[V]):
-    """Counts the series of views, each once for as long as it is the same object."""
+class SeriesCounter(Generic[V]):
+    """Counts the series of views, once for each object."""
 
     def __init__(
-        self, key: Callable[[V], Hashable], count: Callable[[V], Sizes], pause: Callable[[], None]
+        self, key: Callable[[V], Hashable], count: Callable[[V], SeriesCounts], pause: Callable[[], None]
     ) -> None:
         """`pause` is called before each view."""
         self._key = key
         self._count = count
         self._pause = pause
-        self._known: dict[Hashable, tuple[V, Sizes]] = {}
+        self._known: dict[Hashable, tuple[V, SeriesCounts]] = {}
 
-    def sizes(self, views: Iterable[V]) -> list[tuple[V, Sizes]]:
-        """The views and their sizes."""
+    def count(self, views: Iterable[V]) -> list[tuple[V, SeriesCounts]]:
+        """Return the views with their numbers of series."""
         before, self._known = self._known, {}
         for view in views:
             self._pause()
@@ -39,16 +39,16 @@ class Sizing(Generic[V]):
         return list(self._known.values())
 
 
-def allot(sizes: Sequence[Sizes], limit: int) -> tuple[list[int], int]:
-    """To which depth each is shown, those that stand first before others; and how many series are not."""
-    depths = [0] * len(sizes)
+def allocate(counts: Sequence[SeriesCounts], limit: int) -> tuple[list[int], int]:
+    """Return the detail level to publish of each view, earlier views first, and the number of series withheld."""
+    levels = [0] * len(counts)
     left = limit
-    withheld = sum(map(sum, sizes))
+    withheld = sum(map(sum, counts))
     for detail_level in range(DETAIL_LEVELS):
-        for place, size in enumerate(sizes):
-            if size[detail_level] > left:
-                return depths, withheld
-            left -= size[detail_level]
-            withheld -= size[detail_level]
-            depths[place] = detail_level + 1
-    return depths, withheld
+        for index, series in enumerate(counts):
+            if series[detail_level] > left:
+                return levels, withheld
+            left -= series[detail_level]
+            withheld -= series[detail_level]
+            levels[index] = detail_level + 1
+    return levels, withheld

@@ -1,1 +1,1 @@
-"""The catalogue of metrics about pipelines."""
+"""Metrics about pipelines: the catalogue of families, by subject."""

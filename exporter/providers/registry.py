@@ -9,7 +9,7 @@ from exporter.auth.protocol import Auth
 from exporter.providers import codearts, flow
 from exporter.providers.protocol import AnyProvider, ApiRequest, LatestRuns, Provider
 
-__all__ = ["AnyProject", "AnyProvider", "ApiRequest", "LatestRuns", "Provider", "connect", "fields"]
+__all__ = ["AnyProject", "AnyProvider", "ApiRequest", "LatestRuns", "Provider", "connect"]
 
 AnyProject = Annotated[codearts.Project | flow.Project, Field(discriminator="provider")]
 """A project of the configuration, of any provider."""
@@ -24,8 +24,3 @@ def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[AnyPro
         case flow.Project():
             auth = flow.authentication(project.auth, environment=environment)
             return flow.Flow(project), auth, project.base_url
-
-
-def fields(family: str) -> dict[str, str]:
-    """The vendors' fields that a family of metrics shows, by the names of their services."""
-    return {vendor.SERVICE: vendor.FIELDS[family] for vendor in (codearts, flow) if family in vendor.FIELDS}

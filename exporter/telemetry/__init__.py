@@ -1,1 +1,1 @@
-"""The metrics of the exporter about itself."""
+"""The exporter's metrics about itself."""

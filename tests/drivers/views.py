@@ -1,12 +1,14 @@
-"""Views and their pages: arbitrary ones, with whatever a provider, a user or a clock may put in them, and small ones."""
+"""Views for tests of pages: arbitrary ones, with any value from providers, users or clocks, and small ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from hypothesis import strategies as st
 
 from exporter.core.model import ENDS, RUN_STATUSES, Job, Pipeline, Run, Stage, Status, Step, Trigger
 from exporter.exposition import Exposition, Format, Variant
-from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample
+from exporter.metrics.catalogue import Catalogue
+from exporter.metrics.family import Family, MetricType, Sample
 from exporter.settings.settings import Metrics
 from exporter.tracking.ledger import Streak
 from exporter.tracking.project import ProjectView, View
@@ -86,7 +88,7 @@ runs = st.builds(
 )
 
 
-# Names and values of an exemplar may have 128 characters, `run_id` has six of them.
+# An exemplar may have 128 characters in names and values; `run_id` takes six of them.
 exemplars = st.builds(
     Exemplar,
     run=texts | texts.map(lambda text: text.ljust(122, "é")) | texts.map(lambda text: text.ljust(123, "é")),
@@ -117,7 +119,7 @@ def durations(metrics: Metrics) -> st.SearchStrategy[DurationHistograms]:
     )
 
 
-tallies = st.builds(
+run_counters = st.builds(
     RunCounters,
     created=amounts,
     runs=st.dictionaries(st.sampled_from(ENDS), counts),
@@ -151,7 +153,7 @@ def views(metrics: Metrics) -> st.SearchStrategy[View]:
         finished=st.none() | runs,
         series=st.none() | st.builds(Streak, counts, st.none() | floats, st.none() | floats),
         active_starts=st.none() | st.lists(st.none() | floats, max_size=2).map(tuple),
-        counters=st.none() | tallies,
+        counters=st.none() | run_counters,
         durations=st.none() | durations(metrics),
     )
 
@@ -168,7 +170,7 @@ World = tuple[Metrics, list[View], list[ProjectView]]
 
 
 def worlds(metrics: Metrics) -> st.SearchStrategy[World]:
-    """Views of pipelines and projects, no two alike."""
+    """Return distinct views of pipelines and projects."""
     project_views = st.builds(ProjectView, provider=texts, project=texts, durations=durations(metrics))
     return st.tuples(
         st.just(metrics),
@@ -185,35 +187,58 @@ def pipeline(identity: str = "p") -> Pipeline:
 
 
 def series(body: bytes) -> list[bytes]:
-    """What each sample line names."""
+    """Return the series of a page: its sample lines without values."""
     return [line.rpartition(b" ")[0] for line in body.split(b"\n") if line and not line.startswith(b"#")]
 
 
 def nothing(_: Format) -> bytes:
-    """No series of the exporter's own."""
+    """Render no series of the exporter's own."""
     return b""
 
 
 def render(
-    exposed: Exposition, pipelines: Sequence[View], projects: Sequence[ProjectView] = ()
+    exposition: Exposition, pipelines: Sequence[View], projects: Sequence[ProjectView] = ()
 ) -> dict[Format, bytes]:
-    """The page of these views, in both formats."""
-    exposed.update(pipelines, projects)
-    return {form: b"".join(exposed.body(Variant(form, gzip=False)).chunks) for form in Format}
+    """Return the page of these views in both formats."""
+    exposition.update(pipelines, projects)
+    return {form: b"".join(exposition.body(Variant(form, gzip=False)).chunks) for form in Format}
 
 
 def counting(
     *, labels: tuple[str, ...] = (), sample_labels: tuple[str, ...] | None = None
 ) -> tuple[Family[View], list[str]]:
-    """A family that notes the views it is asked about."""
-    asked: list[str] = []
+    """Return a family, and a list of the pipelines that it is rendered for."""
+    rendered: list[str] = []
 
     def samples(view: View) -> tuple[Sample, ...]:
-        asked.append(view.pipeline.id)
+        rendered.append(view.pipeline.id)
         return (Sample(labels if sample_labels is None else sample_labels, 1.0),)
 
-    return Family[View](name="a", type=MetricType.GAUGE, help="A.", labels=labels, samples=samples), asked
+    return Family[View](name="a", type=MetricType.GAUGE, help="A.", labels=labels, samples=samples), rendered
 
 
-def exposition(*families: Family[View]) -> Exposition:
-    return Exposition(Catalogue(pipelines=families, projects=()), nothing, created_series=False)
+class Pause:
+    """A pause of an exposition that a test can replace for a while."""
+
+    def __init__(self) -> None:
+        self.action: Callable[[], None] | None = None
+
+    def __call__(self) -> None:
+        """Run the action of the test."""
+        if self.action is not None:
+            self.action()
+
+    @contextmanager
+    def replaced(self, action: Callable[[], None]) -> Iterator[None]:
+        """Run this action at each pause."""
+        self.action = action
+        try:
+            yield
+        finally:
+            self.action = None
+
+
+def exposition(*families: Family[View], pause: Pause | None = None) -> Exposition:
+    return Exposition(
+        Catalogue(pipelines=families, projects=()), nothing, created_series=False, pause=pause or Pause()
+    )

@@ -79,7 +79,7 @@ def test_polls_can_be_measured(tmp_path):
     command = (sys.executable, "-m", "benchmarks.polls", *size, *missing_numbers)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert "a refresh with nothing changed, with HTTP, grows by the power of " in done.stdout
+    assert "growth of a refresh with nothing changed, with HTTP: exponent " in done.stdout
     for size_of, figures in zip((100, 200), json.loads(file.read_text())["figures"], strict=True):
         assert figures["pipelines"] == size_of
         assert figures["answers"] > 1000 * size_of

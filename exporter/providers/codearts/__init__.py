@@ -10,7 +10,6 @@ from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.model import Run
 from exporter.core.redaction import redact
 from exporter.providers.codearts.errors import read_failure
-from exporter.providers.codearts.fields import FIELDS, SERVICE
 from exporter.providers.codearts.project import ENDPOINTS, Project
 from exporter.providers.codearts.records import (
     DetailRecord,
@@ -35,7 +34,7 @@ from exporter.providers.response_cache import Known, ResponseCache
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import asked_for, fill, is_id, named
 
-__all__ = ["ENDPOINTS", "FIELDS", "SERVICE", "CodeArts", "Project", "authentication"]
+__all__ = ["ENDPOINTS", "CodeArts", "Project", "authentication"]
 
 # Plain: a gateway was seen to refuse the type with a charset.
 _JSON = (("Content-Type", "application/json"),)

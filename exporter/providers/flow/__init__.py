@@ -12,7 +12,6 @@ from exporter.core.redaction import redact
 from exporter.providers.decoding import UnusableRecordError
 from exporter.providers.flow.dialects import GET_RUN, LIST_PIPELINES, LIST_RUNS, PAGE_SIZE, dialect_of
 from exporter.providers.flow.errors import read_failure
-from exporter.providers.flow.fields import FIELDS, SERVICE
 from exporter.providers.flow.project import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Project
 from exporter.providers.flow.records import DetailRecord, PipelineRecord, Reader, RunRecord, decode
 from exporter.providers.protocol import (
@@ -28,7 +27,7 @@ from exporter.providers.protocol import (
 from exporter.providers.rows import readable_rows
 from exporter.providers.values import fill
 
-__all__ = ["FIELDS", "PERSONAL_ENDPOINT", "SERVICE", "SIGNED_ENDPOINT", "Flow", "Project", "authentication"]
+__all__ = ["PERSONAL_ENDPOINT", "SIGNED_ENDPOINT", "Flow", "Project", "authentication"]
 
 
 class Flow:

@@ -1,4 +1,4 @@
-"""Pages are those that prometheus-client would write, valid in both formats, and rendered no oftener than needed."""
+"""Test that pages equal those of prometheus-client, and the golden pages, in both formats."""
 
 import shutil
 import subprocess
@@ -27,7 +27,8 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.core.model import Pipeline, Run, Stage, Status, Trigger
 from exporter.exposition import Exposition, Format
-from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample, catalogue
+from exporter.metrics.catalogue import Catalogue, catalogue
+from exporter.metrics.family import Family, MetricType, Sample
 from exporter.settings.settings import Metrics
 from exporter.state.codec import RetiredPipelines
 from exporter.tracking.project import ProjectTracker, ProjectView, View
@@ -51,7 +52,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def client_exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
-    """The same as prometheus-client's; none that it would write though some reader fails on it."""
+    """Return prometheus-client's exemplar; None for one that some reader would reject."""
     if exemplar is None or len(exemplar.run) > 122 or not exemplar.run.isprintable():
         return None
     if '"' in exemplar.run or "\\" in exemplar.run:
@@ -59,7 +60,7 @@ def client_exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
     return ClientExemplar({"run_id": exemplar.run}, exemplar.value, exemplar.at)
 
 
-# What prometheus-client would write
+# The page of prometheus-client
 
 
 def client_family(
@@ -70,7 +71,7 @@ def client_family(
     *,
     created: bool,
 ) -> Metric:
-    """The same family, as prometheus-client's own."""
+    """Return prometheus-client's version of a family."""
     names = (*labels, *family.labels)
     made: Metric
     match family.type:
@@ -106,8 +107,8 @@ def client_family(
     return made
 
 
-class Client:
-    """A collector that gives prometheus-client what the catalogue has."""
+class ClientCollector:
+    """Collects the families of a catalogue for prometheus-client."""
 
     def __init__(
         self,
@@ -141,38 +142,36 @@ class Client:
         ]
 
     def collect(self) -> Iterable[Metric]:
-        """All of it."""
         return self.made
 
 
 def client_bodies(
     families: Catalogue, pipelines: Sequence[View], projects: Sequence[ProjectView], *, created: bool
 ) -> dict[Format, bytes]:
-    """The page that prometheus-client would write, in both formats."""
+    """Return the page of prometheus-client in both formats."""
     registry = CollectorRegistry()
-    registry.register(Client(families, pipelines, projects, created=created))
+    registry.register(ClientCollector(families, pipelines, projects, created=created))
     return {Format.TEXT: generate_text(registry), Format.OPENMETRICS: generate_openmetrics(registry)}
 
 
 def exemplars_of(families: Iterable[Metric]) -> list[ClientExemplar]:
-    """All exemplars, in the order of the page."""
+    """Return all exemplars in page order."""
     return [sample.exemplar for family in families for sample in family.samples if sample.exemplar]
 
 
 def moment(exemplar: ClientExemplar) -> float:
-    """When it was, in epoch seconds; less than nothing if it does not tell."""
+    """Return the time of an exemplar in epoch seconds; -1 if it has none."""
     return -1.0 if exemplar.timestamp is None else float(exemplar.timestamp)
 
 
 @settings(max_examples=120, deadline=None)
 @given(st.sampled_from(VARIANTS).flatmap(worlds))
-def test_pages_are_those_of_prometheus_client(world):
-    """Line by line, in both formats, whatever is in a view; both parse, and no series stands twice."""
+def test_pages_equal_those_of_prometheus_client(world):
     metrics, pipelines, projects = world
     families = catalogue(metrics, USER_LABELS)
-    exposed = Exposition(families, nothing, created_series=metrics.created_series, group=2)
-    page = render(exposed, pipelines, projects)
-    assert exposed.failures.take() == {}
+    page_source = Exposition(families, nothing, created_series=metrics.created_series, group_size=2)
+    page = render(page_source, pipelines, projects)
+    assert page_source.failures.take() == {}
     expected = client_bodies(families, pipelines, projects, created=metrics.created_series)
     for form, body in page.items():
         assert body.split(b"\n") == expected[form].split(b"\n")
@@ -186,22 +185,22 @@ def test_pages_are_those_of_prometheus_client(world):
         ]
         read = [tuple(sample.labels[name] for name in sorted(sample.labels)) for sample in samples]
         assert read == shown
-    given = exemplars_of(Client(families, pipelines, projects, created=False).made)
+    expected_exemplars = exemplars_of(ClientCollector(families, pipelines, projects, created=False).made)
     found = exemplars_of(openmetrics)
-    assert [exemplar[:2] for exemplar in found] == [exemplar[:2] for exemplar in given]
-    assert [*map(moment, found)] == pytest.approx([*map(moment, given)])
+    assert [exemplar[:2] for exemplar in found] == [exemplar[:2] for exemplar in expected_exemplars]
+    assert [*map(moment, found)] == pytest.approx([*map(moment, expected_exemplars)])
     assert exemplars_of(text) == []
 
 
-def test_a_label_that_falls_between_those_of_the_identity_is_an_error():
-    """Labels are in alphabetical order; which it would break."""
+def test_label_between_the_identity_labels_is_an_error():
+    """Labels are written in alphabetical order."""
     family, _ = counting(labels=("pipeline_kind",))
     with pytest.raises(ValueError, match=r"^a: .*pipeline_kind"):
         exposition(family)
 
 
-def test_a_help_is_escaped_as_prometheus_client_does():
-    """Each format has its own rule for quotes."""
+def test_help_is_escaped_as_prometheus_client_does():
+    """Only OpenMetrics escapes quotes."""
     family = msgspec.structs.replace(counting()[0], help='A "quoted" \\ and\nbroken help.')
     families = Catalogue(pipelines=(family,), projects=())
     views = [View(pipeline=pipeline(), up=True)]
@@ -210,7 +209,7 @@ def test_a_help_is_escaped_as_prometheus_client_does():
 
 
 def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
-    """The line of a bucket with an exemplar, in both formats."""
+    """Return the line of a bucket with an exemplar, in both formats."""
     family = Family[View](
         name="a",
         type=MetricType.HISTOGRAM,
@@ -235,8 +234,8 @@ def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
         (Exemplar("a\0b", 50.0, None), ""),
     ],
 )
-def test_an_exemplar_stands_in_openmetrics_if_it_can_be_read_there(exemplar, shown):
-    """128 characters of names and values, all printable, no quote or backslash; in text a reader refuses the page for one."""
+def test_exemplar_appears_only_in_openmetrics_and_only_if_readers_accept_it(exemplar, shown):
+    """In text, an exemplar makes the page invalid."""
     lines = bucket_lines(exemplar)
     assert lines[Format.TEXT].endswith("} 1.0")
     assert lines[Format.OPENMETRICS] == lines[Format.TEXT] + shown
@@ -246,7 +245,7 @@ def test_an_exemplar_stands_in_openmetrics_if_it_can_be_read_there(exemplar, sho
 
 
 def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
-    """The vendor's example of an answer, after a first run that worked: views of it and of its project."""
+    """Return views of the vendor's example response, after a first successful run."""
     start, end = 1_677_919_688.0, 1_677_919_811.0
     before = Run(
         id="5f0c2e27d4f04cd0a9a2c1f0f8ad6a3b",
@@ -316,15 +315,14 @@ def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
 @pytest.mark.parametrize(
     ("form", "file"), [(Format.TEXT, "seed.txt"), (Format.OPENMETRICS, "seed.openmetrics.txt")]
 )
-def test_the_seed_gives_the_golden_page(form, file):
-    """Names, labels, values and words, to the byte: what changes here changes somebody's dashboard."""
-    exposed = Exposition(catalogue(Metrics(), ["team"]), nothing, created_series=False)
-    assert render(exposed, *seed())[form].decode() == (GOLDEN / file).read_text(encoding="utf-8")
+def test_vendor_example_gives_the_golden_page(form, file):
+    """Any difference in these bytes may break a dashboard."""
+    page_source = Exposition(catalogue(Metrics(), ["team"]), nothing, created_series=False)
+    assert render(page_source, *seed())[form].decode() == (GOLDEN / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_finds_nothing_to_say():
-    """Its lint is what reviewers of exporters run."""
+def test_promtool_finds_no_problem_in_the_golden_page():
     promtool = shutil.which("promtool")
     assert promtool is not None
     done = subprocess.run(

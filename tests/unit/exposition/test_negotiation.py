@@ -1,4 +1,4 @@
-"""Which format and coding each scraper gets, by the headers that real ones send and by broken ones."""
+"""Test the choice of format and coding with headers of real clients and with malformed ones."""
 
 import pytest
 from hypothesis import given
@@ -34,8 +34,8 @@ OM = "application/openmetrics-text"
     [
         pytest.param(PROMETHEUS_2_42, OPENMETRICS, id="Prometheus 2.42"),
         pytest.param(PROMETHEUS_3_5, OPENMETRICS, id="Prometheus 3.5"),
-        pytest.param(PROMETHEUS_TEXT_ONLY, TEXT, id="Prometheus told to take text"),
-        pytest.param(PROTOBUF_FIRST, OPENMETRICS, id="Prometheus that would like protobuf"),
+        pytest.param(PROMETHEUS_TEXT_ONLY, TEXT, id="Prometheus configured for text"),
+        pytest.param(PROTOBUF_FIRST, OPENMETRICS, id="Prometheus that prefers protobuf"),
         pytest.param("*/*", TEXT, id="curl"),
         pytest.param(FIREFOX, TEXT, id="Firefox"),
         pytest.param(CHROME, TEXT, id="Chrome"),
@@ -44,8 +44,7 @@ OM = "application/openmetrics-text"
         pytest.param(f"{OM};version=1.0.0", OPENMETRICS, id="OpenMetrics 1.0.0"),
     ],
 )
-def test_what_real_clients_get(accept, expected):
-    """Whoever can read OpenMetrics and prefers it gets it; a person gets text."""
+def test_real_clients_get_the_format_that_they_prefer(accept, expected):
     assert choose_format(accept) is expected
 
 
@@ -84,8 +83,7 @@ def test_what_real_clients_get(accept, expected):
     ],
     ids=lambda accept: repr(accept[:40]),
 )
-def test_what_is_malformed_refused_or_not_had_gets_text(accept):
-    """Text 0.0.4 is the last resort; no header is an error."""
+def test_malformed_rejected_or_unsupported_types_get_text(accept):
     assert choose_format(accept) is TEXT
 
 
@@ -101,8 +99,7 @@ def test_what_is_malformed_refused_or_not_had_gets_text(accept):
         (f"{OM};q=2,text/plain;q=0.1", TEXT),
     ],
 )
-def test_headers_are_read_as_the_grammar_has_them(accept, expected):
-    """Case, spaces and quotes mean nothing; a range that cannot be read costs itself only."""
+def test_case_spaces_and_quotes_do_not_matter_and_unreadable_ranges_are_skipped(accept, expected):
     assert choose_format(accept) is expected
 
 
@@ -124,8 +121,7 @@ def test_headers_are_read_as_the_grammar_has_them(accept, expected):
         (f"{OM};q=0.3,text/plain;q=0,text/*", OPENMETRICS),
     ],
 )
-def test_the_higher_weight_wins_then_the_first_then_the_named(accept, expected):
-    """A wildcard gives way to a name on equal weights, and says nothing of a type that is named beside it."""
+def test_higher_q_value_wins_then_the_first_then_the_named_type(accept, expected):
     assert choose_format(accept) is expected
 
 
@@ -162,8 +158,7 @@ def test_the_higher_weight_wins_then_the_first_then_the_named(accept, expected):
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_gzip_is_for_those_who_take_it(accept_encoding, expected):
-    """Named with a weight above zero, or by `*`; what names gzip outdoes what does not. Nobody who prefers it plain."""
+def test_gzip_needs_a_q_value_above_zero_and_not_below_identity(accept_encoding, expected):
     assert accepts_gzip(accept_encoding) is expected
 
 
@@ -173,7 +168,6 @@ pieces = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=60), st.lists(pieces, max_size=25).map("".join)))
-def test_no_header_is_an_error(header):
-    """Whatever stands in it."""
+def test_no_header_raises(header):
     assert choose_format(header) in Format
     assert accepts_gzip(header) in {True, False}

@@ -1,4 +1,4 @@
-"""Pages cost what has changed: blocks stay the same objects, gzip stays one member, and a failure costs itself only."""
+"""Test that rendering costs only what has changed, that a gzip page is one member, and that failures stay local."""
 
 import contextlib
 import gzip
@@ -20,23 +20,17 @@ from exporter.core.model import Run, Stage, Status
 from exporter.exposition import Body, Exposition, Format, Variant, own_series
 from exporter.exposition.blocks import Block
 from exporter.exposition.gzip_member import Deflated, member
-from exporter.exposition.render import columns, pairs
-from exporter.exposition.series_limit import allot
-from exporter.metrics.catalogue import (
-    PIPELINE_LABELS,
-    PROJECT_LABELS,
-    Catalogue,
-    Family,
-    MetricType,
-    Sample,
-    catalogue,
-)
+from exporter.exposition.render import pairs, renderers
+from exporter.exposition.series_limit import allocate
+from exporter.metrics.catalogue import Catalogue, catalogue
+from exporter.metrics.family import PIPELINE_LABELS, PROJECT_LABELS, Family, MetricType, Sample
 from exporter.settings.settings import Metrics
 from exporter.tracking.project import ProjectView, View, bounds
 from exporter.tracking.run_counters import Histogram
 from tests.drivers.views import (
     USER_LABELS,
     VARIANTS,
+    Pause,
     counting,
     exposition,
     identity,
@@ -53,57 +47,54 @@ OPENMETRICS_ZIPPED = Variant(Format.OPENMETRICS, gzip=True)
 
 
 def whole(body: Body) -> bytes:
-    """What a client would read."""
+    """Return the page as a client reads it."""
     page = b"".join(body.chunks)
     assert len(page) == body.length
     return page
 
 
 def view(name: str = "p", **shown: object) -> View:
-    """A view of a pipeline."""
     return View(pipeline=pipeline(name), **{"up": True, **shown})  # type: ignore[arg-type]
 
 
 def stages(count: int, duration: float | None = None) -> Run:
-    """A run of so many stages."""
-    found = (Stage(f"s{place}", place, Status.SUCCESS, duration=duration) for place in range(count))
+    """Return a run with this number of stages."""
+    found = (Stage(f"s{index}", index, Status.SUCCESS, duration=duration) for index in range(count))
     return Run(id="r", status=Status.RUNNING, stages=tuple(found))
 
 
-# What has not changed
+# Unchanged views
 
 
-def test_nothing_is_rendered_for_nobody():
-    """Until somebody asks; and no longer when nobody does."""
-    family, asked = counting()
+def test_format_is_rendered_only_while_it_is_requested():
+    family, rendered = counting()
     exposed = exposition(family)
     exposed.update([view()], ())
-    assert asked == []
+    assert rendered == []
     exposed.body(TEXT)
     exposed.update([view()], ())
-    assert asked == ["p", "p"]
-    exposed.keep(())
+    assert rendered == ["p", "p"]
+    exposed.retain(())
     exposed.update([view()], ())
-    assert asked == ["p", "p"]
+    assert rendered == ["p", "p"]
 
 
-def test_a_view_that_has_not_changed_is_not_rendered_again():
-    """Its bytes are kept for as long as the view is the same object, for both formats and their gzip."""
-    family, asked = counting()
+def test_unchanged_view_is_not_rendered_again():
+    """A view is unchanged while it is the same object."""
+    family, rendered = counting()
     exposed = exposition(family)
     one, two = view("p"), view("q")
     first = render(exposed, [one, two])
-    assert asked == ["p", "q"]
+    assert rendered == ["p", "q"]
     assert render(exposed, [one, two]) == first
     exposed.body(ZIPPED)
-    assert asked == ["p", "q"]
+    assert rendered == ["p", "q"]
     render(exposed, [msgspec.structs.replace(one, up=False), two])
-    assert asked == ["p", "q", "p"]
+    assert rendered == ["p", "q", "p"]
 
 
-def test_a_view_that_leaves_disappears():
-    """And is rendered anew when it comes back."""
-    family, asked = counting()
+def test_removed_view_disappears_and_is_rendered_again_when_it_returns():
+    family, rendered = counting()
     exposed = exposition(family)
     one, two = view("p"), view("q")
     render(exposed, [one, two])
@@ -111,11 +102,10 @@ def test_a_view_that_leaves_disappears():
         assert b'pipeline_id="q"' in body
         assert b'pipeline_id="p"' not in body
     render(exposed, [one, two])
-    assert asked == ["p", "q", "p"]
+    assert rendered == ["p", "q", "p"]
 
 
-def test_families_are_grouped_however_many_views_there_are():
-    """All lines of a family stand together, below its head, in the order of the views."""
+def test_lines_of_a_family_follow_its_head_in_the_order_of_the_views():
     families = [msgspec.structs.replace(counting()[0], name=name) for name in ("b", "a")]
     lines = render(exposition(*families), [view(name) for name in "qp"])[Format.TEXT].decode().splitlines()
     assert [line.partition("{")[0] for line in lines] == [
@@ -124,8 +114,8 @@ def test_families_are_grouped_however_many_views_there_are():
     assert ['pipeline_id="q"' in line for line in lines[2:4]] == [True, False]
 
 
-def up_and_since(max_series: int = 0) -> Exposition:
-    """Two families that show different things of a view, in groups of two."""
+def two_families(max_series: int = 0, pause: Pause | None = None) -> Exposition:
+    """Return an exposition of two families that show different values of a view, in groups of two."""
     families = [
         Family[View](name=name, type=MetricType.GAUGE, help="A.", samples=samples)
         for name, samples in (
@@ -138,40 +128,38 @@ def up_and_since(max_series: int = 0) -> Exposition:
         nothing,
         created_series=False,
         max_series=max_series,
-        group=2,
+        group_size=2,
+        pause=pause or Pause(),
     )
 
 
-def test_only_the_blocks_of_families_that_changed_are_others():
-    """Of two families that show the same view, one alone shows the change; of two groups, one alone has it."""
-    exposed = up_and_since()
+def test_change_in_one_family_of_one_group_replaces_one_block():
+    exposed = two_families()
     views = [view(name) for name in "pqrs"]
     exposed.update(views, ())
     before = exposed.blocks(Format.TEXT)
     exposed.update([*views[:3], msgspec.structs.replace(views[3], status_change=1.0)], ())
     after = exposed.blocks(Format.TEXT)
-    assert len(before) == 6  # for each family a head and two groups
+    assert len(before) == 6  # a head and two groups for each family
     assert [one is other for one, other in zip(before, after, strict=True)] == [True] * 5 + [False]
 
 
-def test_both_formats_share_their_blocks():
-    """All but the heads, and what has exemplars."""
+def test_formats_share_blocks_without_exemplars():
     exposed = exposition(counting()[0])
     exposed.update([view()], ())
     text, openmetrics = map(exposed.blocks, Format)
     assert text[1] is openmetrics[1]
 
 
-def test_the_same_page_has_the_same_bytes():
-    """No time of rendering is in it."""
+def test_same_views_give_the_same_gzip_bytes():
+    """The header has no time."""
     first, second = (exposition(counting()[0]) for _ in range(2))
     for exposed in (first, second):
         exposed.update([view()], ())
     assert first.body(ZIPPED) == second.body(ZIPPED)
 
 
-def test_a_page_of_nothing_is_valid():
-    """Before the first poll has ended, and where nothing is configured to be shown."""
+def test_page_without_views_or_families_is_valid():
     for families in (catalogue(Metrics()), Catalogue(pipelines=(), projects=())):
         page = render(Exposition(families, nothing, created_series=False), ())
         assert series(page[Format.TEXT]) == []
@@ -180,8 +168,7 @@ def test_a_page_of_nothing_is_valid():
         list(parse_openmetrics(page[Format.OPENMETRICS].decode()))
 
 
-def test_the_exporters_own_series_come_with_each_page():
-    """First, and in the format of the page; as they are at each update; the end is marked once."""
+def test_own_series_are_first_and_current_at_each_update():
     registry = CollectorRegistry()
     gauge = Gauge("mine", "Mine.", registry=registry)
     families = Catalogue(pipelines=(counting()[0],), projects=())
@@ -194,8 +181,8 @@ def test_the_exporters_own_series_come_with_each_page():
             assert body.count(b"# EOF") == (form is Format.OPENMETRICS)
 
 
-class Changing(RuleBasedStateMachine):
-    """Pipelines that join, change and leave in any order."""
+class ChangingPipelines(RuleBasedStateMachine):
+    """Pipelines that are added, changed and removed in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,53 +192,53 @@ class Changing(RuleBasedStateMachine):
         self.clean = False
 
     def fresh(self) -> Exposition:
-        return Exposition(catalogue(Metrics(details="steps")), nothing, created_series=False, group=4)
+        return Exposition(catalogue(Metrics(details="steps")), nothing, created_series=False, group_size=4)
 
     @rule(name=st.sampled_from("abcdefghijklmnop"), up=st.booleans(), count=st.integers(0, 3))
     def change(self, name: str, up: bool, count: int) -> None:
-        """One joins, or is another now."""
+        """Add or change a pipeline."""
         self.views[name] = view(name, up=up, latest=stages(count) if count else None)
         self.clean = False
 
     @precondition(lambda self: self.views)
     @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        """Some leave."""
+    def remove(self, data: st.DataObject) -> None:
+        """Remove some pipelines."""
         for name in data.draw(st.lists(st.sampled_from(sorted(self.views)), unique=True)):
             del self.views[name]
         self.clean = False
 
     @rule(variants=st.lists(st.sampled_from([TEXT, OPENMETRICS, ZIPPED]), unique=True))
-    def forget(self, variants: list[Variant]) -> None:
-        """Nobody asks for some variants any more."""
-        self.exposed.keep(variants)
+    def retain(self, variants: list[Variant]) -> None:
+        """Render only some variants from now on."""
+        self.exposed.retain(variants)
         self.before = {}
 
     @invariant()
-    def pages_are_as_if_rendered_anew(self) -> None:
-        """In each format and coding; and the same objects, if nothing has changed."""
+    def pages_equal_those_of_a_new_exposition(self) -> None:
+        """Blocks also stay the same objects if nothing has changed."""
         fresh = self.fresh()
         for exposed in (fresh, self.exposed):
             exposed.update(list(self.views.values()), ())
         for variant in (TEXT, OPENMETRICS):
-            page, anew = (whole(exposed.body(variant)) for exposed in (self.exposed, fresh))
-            assert lines_by_family(page) == lines_by_family(anew)
-            zipped = self.exposed.body(Variant(variant.form, gzip=True))
-            assert one_member(zipped) == page
+            page, expected = (whole(exposed.body(variant)) for exposed in (self.exposed, fresh))
+            assert lines_by_family(page) == lines_by_family(expected)
+            compressed = self.exposed.body(Variant(variant.form, gzip=True))
+            assert one_member(compressed) == page
             blocks = self.exposed.blocks(variant.form)
             if self.clean and variant in self.before:
                 assert all(one is other for one, other in zip(self.before[variant], blocks, strict=True))
             self.before[variant] = blocks
         self.clean = True
         assert self.exposed.failures.take() == {}
-        # Places of those that left are taken again, and groups that became small are dissolved.
+        # Free slots are reused, and small groups are merged.
         groups = [group.views for group in self.exposed._pipelines.store._groups]
         assert sum(groups) == len(self.views)
         assert len(groups) < 2 or sum(sorted(groups)[:2]) > 4
 
 
 def lines_by_family(page: bytes) -> list[list[str]]:
-    """Heads in their order, each with its lines in some order."""
+    """Return the families in order, each as its sorted lines."""
     found: list[list[str]] = []
     for line in page.decode().splitlines():
         if line.startswith("# HELP"):
@@ -260,21 +247,21 @@ def lines_by_family(page: bytes) -> list[list[str]]:
     return [sorted(one) for one in found]
 
 
-Changing.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
-TestChanging = Changing.TestCase
+ChangingPipelines.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestChanging = ChangingPipelines.TestCase
 
 
-class BrokenOffError(Exception):
-    """Whoever renders is to stop."""
+class AbortedError(Exception):
+    """Raised by a pause to abort rendering."""
 
 
-def broken_off(after: int) -> Callable[[], None]:
-    """What breaks off at the pause after so many."""
-    left = iter(range(after))
+def abort_after(calls: int) -> Callable[[], None]:
+    """Return a pause that raises after this number of calls."""
+    left = iter(range(calls))
 
     def pause() -> None:
         if next(left, None) is None:
-            raise BrokenOffError
+            raise AbortedError
 
     return pause
 
@@ -288,65 +275,65 @@ MANY = dict.fromkeys(map(str, range(600)), True)
 @example(before=dict.fromkeys("pq", True), after={"q": True, "p": False}, pauses=2, limit=0)
 @example(before=dict.fromkeys("pqrs", True), after=dict.fromkeys("pqr", True), pauses=1, limit=0)
 @example(before=MANY, after=dict.fromkeys(MANY, False), pauses=4, limit=0)
-def test_an_update_that_is_broken_off_leaves_nothing_stale(before, after, pauses, limit):
-    """Wherever that is: the next one shows what a page made from nothing does, though it brings nothing new."""
+def test_aborted_update_leaves_no_outdated_lines(before, after, pauses, limit):
+    """The next update shows the right page even if it has no new views."""
     known, views = ([view(name, up=up) for name, up in some.items()] for some in (before, after))
-    exposed, fresh = up_and_since(limit), up_and_since(limit)
+    pause = Pause()
+    exposed, fresh = two_families(limit, pause), two_families(limit)
     render(exposed, known)
-    go_on, exposed.pause = exposed.pause, broken_off(pauses)
-    with contextlib.suppress(BrokenOffError):
+    with pause.replaced(abort_after(pauses)), contextlib.suppress(AbortedError):
         exposed.update(views, ())
-    exposed.pause = go_on
-    page, anew = (render(one, views)[Format.TEXT] for one in (exposed, fresh))
-    assert lines_by_family(page) == lines_by_family(anew)
+    page, expected = (render(one, views)[Format.TEXT] for one in (exposed, fresh))
+    assert lines_by_family(page) == lines_by_family(expected)
     assert exposed.withheld == fresh.withheld
 
 
 # Pauses
 
 
-def steps(exposed: Exposition, asked: list[str], work: Callable[[], object]) -> list[int]:
-    """How many views were asked about between the pauses of some work."""
+def steps(pause: Pause, rendered: list[str], work: Callable[[], object]) -> list[int]:
+    """Return the number of views rendered between the pauses of some work."""
     found = [0]
-    asked.clear()
+    rendered.clear()
 
-    def pause() -> None:
-        found.append(len(asked))
-        asked.clear()
+    def note() -> None:
+        found.append(len(rendered))
+        rendered.clear()
 
-    go_on, exposed.pause = exposed.pause, pause
-    work()
-    exposed.pause = go_on
-    return [*found, len(asked)]
+    with pause.replaced(note):
+        work()
+    return [*found, len(rendered)]
 
 
-def test_between_pauses_no_more_than_a_block_is_made():
-    """Whether it is rendered for the first time, changed, or compressed: a page of any size takes short steps."""
-    family, asked = counting()
+def test_at_most_one_block_is_made_between_two_pauses():
+    family, rendered = counting()
     families = (family, msgspec.structs.replace(family, name="b"))
-    exposed = Exposition(Catalogue(pipelines=families, projects=()), nothing, created_series=False, group=2)
+    pause = Pause()
+    exposed = Exposition(
+        Catalogue(pipelines=families, projects=()), nothing, created_series=False, group_size=2, pause=pause
+    )
     exposed.update([view(name) for name in "pqrs"], ())
-    assert max(steps(exposed, asked, lambda: exposed.body(TEXT))) == 2
+    assert max(steps(pause, rendered, lambda: exposed.body(TEXT))) == 2
     others = [view(name, up=False) for name in "pqrs"]
-    assert max(steps(exposed, asked, lambda: exposed.update(others, ()))) == 2
-    pauses = len(steps(exposed, asked, lambda: exposed.body(ZIPPED))) - 2
-    assert pauses >= len(exposed.blocks(Format.TEXT)) == 6
+    assert max(steps(pause, rendered, lambda: exposed.update(others, ()))) == 2
+    count = len(steps(pause, rendered, lambda: exposed.body(ZIPPED))) - 2
+    assert count >= len(exposed.blocks(Format.TEXT)) == 6
 
 
-def test_views_that_have_not_changed_are_looked_through_with_pauses():
-    """There may be very many of them."""
-    family, asked = counting()
-    exposed = exposition(family)
+def test_comparing_unchanged_views_has_pauses():
+    family, rendered = counting()
+    pause = Pause()
+    exposed = exposition(family, pause=pause)
     views = [view(str(number)) for number in range(2000)]
     exposed.update(views, ())
-    assert len(steps(exposed, asked, lambda: exposed.update(views, ()))) > 8
+    assert len(steps(pause, rendered, lambda: exposed.update(views, ()))) > 8
 
 
 # gzip
 
 
 def one_member(body: Body) -> bytes:
-    """What a client reads that knows of one member only."""
+    """Return the page as read by a client that stops after the first gzip member."""
     member = zlib.decompressobj(wbits=31)
     page = member.decompress(whole(body))
     assert member.eof
@@ -355,15 +342,15 @@ def one_member(body: Body) -> bytes:
     return page
 
 
-@given(st.lists(st.binary(max_size=200) | st.binary(max_size=3).map(lambda some: some * 5000), max_size=5))
-def test_the_compressed_page_is_one_member(own):
-    """Some clients silently read only the first of several. Its checksum is combined from those of the blocks."""
-    families = tuple(msgspec.structs.replace(counting()[0], name=f"a{place}") for place in range(len(own)))
+@given(st.lists(st.binary(max_size=200) | st.binary(max_size=3).map(lambda piece: piece * 5000), max_size=5))
+def test_gzip_page_is_one_member(own):
+    """Some clients silently read only the first of several."""
+    families = tuple(msgspec.structs.replace(counting()[0], name=f"a{index}") for index in range(len(own)))
     exposed = Exposition(
         Catalogue(pipelines=families, projects=()),
         lambda _: own[0] if own else b"",
         created_series=False,
-        group=1,
+        group_size=1,
     )
     for names in ("p", "pq", "q", ""):
         exposed.update([view(name) for name in names], ())
@@ -371,7 +358,7 @@ def test_the_compressed_page_is_one_member(own):
 
 
 large = st.builds(
-    lambda some, length: (some * length)[:length],
+    lambda piece, length: (piece * length)[:length],
     st.binary(min_size=1, max_size=4),
     st.integers(65_537, 150_000),
 )
@@ -382,12 +369,11 @@ large = st.builds(
 @example([])
 @example([b"a", b"b" * 70_000, b"", b"c"])
 def test_blocks_of_any_length_make_one_member(blocks):
-    """Each counts with all of its length, in the length and in the checksum that are combined from theirs."""
     assert one_member(Body.of(member(map(Deflated.of, blocks)))) == b"".join(blocks)
 
 
-def zipped_anew(variants: Sequence[Variant]) -> dict[str, bool]:
-    """Which blocks must be compressed anew, after nobody asks for other variants any more."""
+def compressed_again(variants: Sequence[Variant]) -> dict[str, bool]:
+    """Return which blocks are compressed again after only these variants were retained."""
     apart = Family[View](
         name="h",
         type=MetricType.HISTOGRAM,
@@ -400,12 +386,12 @@ def zipped_anew(variants: Sequence[Variant]) -> dict[str, bool]:
     found = [exposed.blocks(form) for form in Format]
     blocks = {"both": found[0][1], "text": found[0][3], "openmetrics": found[1][3]}
     before = {name: block.deflated() for name, block in blocks.items()}
-    exposed.keep(variants)
+    exposed.retain(variants)
     return {name: block.deflated() is not before[name] for name, block in blocks.items()}
 
 
 @pytest.mark.parametrize(
-    ("variants", "anew"),
+    ("variants", "recompressed"),
     [
         ([TEXT, OPENMETRICS], ["both", "text", "openmetrics"]),
         ([TEXT, OPENMETRICS, ZIPPED], ["openmetrics"]),
@@ -413,22 +399,20 @@ def zipped_anew(variants: Sequence[Variant]) -> dict[str, bool]:
         ([ZIPPED, OPENMETRICS_ZIPPED], []),
     ],
 )
-def test_what_nobody_asks_for_as_gzip_is_not_kept_compressed(variants, anew):
-    """Of each format by itself; what both have is kept for either."""
-    assert [name for name, again in zipped_anew(variants).items() if again] == anew
+def test_compressed_blocks_are_kept_only_for_retained_gzip_variants(variants, recompressed):
+    assert [name for name, again in compressed_again(variants).items() if again] == recompressed
 
 
-def test_a_block_that_has_not_changed_is_not_compressed_again():
-    """It keeps what it was compressed to, until nobody asks for gzip."""
+def test_unchanged_block_is_not_compressed_again():
     exposed = Exposition(
-        Catalogue(pipelines=(counting()[0],), projects=()), nothing, created_series=False, group=1
+        Catalogue(pipelines=(counting()[0],), projects=()), nothing, created_series=False, group_size=1
     )
     one, two = view("p"), view("q")
     exposed.update([one, two], ())
     before = [block.deflated() for block in exposed.blocks(Format.TEXT)]
     exposed.update([one, view("q", up=False), view("r")], ())
     after = [block.deflated() for block in exposed.blocks(Format.TEXT)]
-    # The second view is another, but has the same lines.
+    # The second view is a new object, but has the same lines.
     assert [known is block for known, block in zip(before, after, strict=False)] == [True] * 3
     assert len(after) == 4
 
@@ -436,7 +420,7 @@ def test_a_block_that_has_not_changed_is_not_compressed_again():
 @pytest.mark.parametrize("least", [0, 1, 4, 100])
 @given(chunks=st.lists(st.binary(max_size=6), max_size=12))
 def test_small_chunks_are_joined_and_large_ones_are_not_copied(chunks, least):
-    """A copy of what is large would cost its size in memory."""
+    """A copy of a large chunk would cost its size in memory."""
     body = Body.of(chunks, least)
     assert whole(body) == b"".join(chunks)
     large = [chunk for chunk in chunks if len(chunk) >= max(least, 2)]
@@ -445,22 +429,22 @@ def test_small_chunks_are_joined_and_large_ones_are_not_copied(chunks, least):
         assert len(body.chunks) <= 2 * body.length // least + 1
 
 
-@pytest.mark.parametrize(("length", "plain", "zipped"), [(0, 1, 1), (100_000, 2, 1), (300_000, 2, 3)])
-def test_a_page_of_small_blocks_is_one_chunk(length, plain, zipped):
-    """To hand each to the server would cost more than to copy them; what is large is handed over as it is."""
+@pytest.mark.parametrize(("length", "plain", "compressed"), [(0, 1, 1), (100_000, 2, 1), (300_000, 2, 3)])
+def test_small_blocks_are_joined_into_one_chunk(length, plain, compressed):
+    """Handing many small chunks to the server costs more than copying them."""
     noise = random.Random(0).randbytes(length)
     families = tuple(msgspec.structs.replace(counting()[0], name=name) for name in "abc")
     exposed = Exposition(Catalogue(pipelines=families, projects=()), lambda _: noise, created_series=False)
     exposed.update([view()], ())
     assert len(exposed.body(TEXT).chunks) == plain
-    assert len(exposed.body(ZIPPED).chunks) == zipped
+    assert len(exposed.body(ZIPPED).chunks) == compressed
 
 
 # Failures
 
 
 def broken(**attributes: object) -> Family[View]:
-    """A family that cannot be written for a pipeline named p."""
+    """Return a family that cannot be rendered for the pipeline p."""
     (family, _) = counting(**attributes)  # type: ignore[arg-type]
     samples = family.samples
     return msgspec.structs.replace(
@@ -469,31 +453,28 @@ def broken(**attributes: object) -> Family[View]:
 
 
 @pytest.mark.parametrize("values", [(), ("x", "y")])
-def test_a_sample_with_the_wrong_number_of_labels_costs_itself(values):
-    """It would be dropped or mixed up in silence; it is told."""
+def test_wrong_number_of_labels_affects_only_that_view_and_is_reported(values):
     exposed = exposition(broken(labels=("branch",), sample_labels=values), counting()[0])
     page = render(exposed, [view("p"), view("q")])[Format.TEXT]
     assert [line.partition(b"{")[0] for line in series(page)] == [b"a", b"a"]
     failure = exposed.failures.take()["broken"]
     assert failure.times == 1
-    assert failure.words.startswith("ValueError: (")
+    assert failure.message.startswith("ValueError: (")
     assert exposed.failures.take() == {}
 
 
-def test_a_family_that_fails_costs_itself():
-    """And only for the pipeline that it fails for."""
-
+def test_failing_family_affects_only_the_view_that_it_fails_for():
     def samples(view: View) -> Sequence[Sample]:
         return (Sample((), 1 / (view.pipeline.id != "p")),)
 
     failing = Family[View](name="b", type=MetricType.GAUGE, help="B.", samples=samples)
     exposed = exposition(failing, counting()[0])
     assert len(series(render(exposed, [view("p"), view("q")])[Format.OPENMETRICS])) == 3
-    assert exposed.failures.take()["b"].words == "ZeroDivisionError: division by zero"
+    assert exposed.failures.take()["b"].message == "ZeroDivisionError: division by zero"
 
 
-def test_of_a_series_that_stands_twice_the_last_is_shown():
-    """A second one would fail the scrape; it is told."""
+def test_last_of_duplicate_series_is_shown_and_reported():
+    """A duplicate series would fail the scrape."""
     twice = Family[View](
         name="b",
         type=MetricType.GAUGE,
@@ -507,8 +488,7 @@ def test_of_a_series_that_stands_twice_the_last_is_shown():
     assert exposed.failures.take()["b"].times == 1
 
 
-def test_of_two_views_of_a_pipeline_the_last_is_shown():
-    """There are none such; but if there were, they would have the same series."""
+def test_last_of_two_views_of_a_pipeline_is_shown():
     page = render(exposition(counting()[0]), [view(up=True), view("q"), view(up=False)])[Format.TEXT]
     assert len(series(page)) == 2
 
@@ -516,44 +496,42 @@ def test_of_two_views_of_a_pipeline_the_last_is_shown():
 # limits.max_series
 
 
-SIZES = st.lists(st.tuples(*[st.integers(0, 5)] * 4), max_size=8)
+COUNTS = st.lists(st.tuples(*[st.integers(0, 5)] * 4), max_size=8)
 
 
-@given(SIZES, st.integers(0, 60))
-def test_no_more_is_shown_than_the_limit_allows(sizes, limit):
-    """What goes first is what looks deepest, of those that stand last; and no more goes than must."""
-    depths, withheld = allot(sizes, limit)
-    shown = sum(sum(size[:detail_level]) for size, detail_level in zip(sizes, depths, strict=True))
-    assert shown + withheld == sum(map(sum, sizes))
+@given(COUNTS, st.integers(0, 60))
+def test_limit_withholds_deepest_level_of_last_views_first(counts, limit):
+    """It never withholds more than necessary."""
+    levels, withheld = allocate(counts, limit)
+    shown = sum(sum(count[:detail_level]) for count, detail_level in zip(counts, levels, strict=True))
+    assert shown + withheld == sum(map(sum, counts))
     assert shown <= limit
-    # Each shows as much as the one before, or one depth less; then no other shows that depth.
-    assert depths == sorted(depths, reverse=True)
-    assert not depths or depths[0] - depths[-1] <= 1
+    # Each view shows as much as the one before, or one level less; then no later view shows more.
+    assert levels == sorted(levels, reverse=True)
+    assert not levels or levels[0] - levels[-1] <= 1
     if withheld:
-        cut = depths.index(depths[-1]) if depths[-1] < 4 else 0
-        assert shown + sizes[cut][depths[cut]] > limit
+        cut = levels.index(levels[-1]) if levels[-1] < 4 else 0
+        assert shown + counts[cut][levels[cut]] > limit
 
 
-@given(SIZES, st.integers(0, 60))
-def test_a_higher_limit_shows_no_less(sizes, limit):
-    """So that whoever raises it loses nothing."""
-    less, more = allot(sizes, limit), allot(sizes, limit + 1)
+@given(COUNTS, st.integers(0, 60))
+def test_higher_limit_never_withholds_more(counts, limit):
+    less, more = allocate(counts, limit), allocate(counts, limit + 1)
     assert all(one <= other for one, other in zip(less[0], more[0], strict=True))
     assert less[1] >= more[1]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(VARIANTS).flatmap(worlds), st.booleans())
-def test_as_many_series_are_counted_as_lines_are_written(world, created_series):
-    """Whatever is in a view: the limit counts without writing."""
+def test_counted_series_equal_rendered_lines(world, created_series):
     metrics, pipelines, projects = world
     families = catalogue(metrics, USER_LABELS)
 
     def agree(family, labels, views):
-        for some in columns(family, labels, created_series=created_series).values():
-            for column, (one, values) in itertools.product(some, views):
-                lines, twice = column.lines(one, pairs(labels, values))
-                assert (column.series(one), twice) == (lines.count(b"\n"), 0)
+        for by_form in renderers(family, labels, created_series=created_series).values():
+            for renderer, (one, values) in itertools.product(by_form, views):
+                lines, duplicates = renderer.lines(one, pairs(labels, values))
+                assert (renderer.count_series(one), duplicates) == (lines.count(b"\n"), 0)
 
     for family in families.pipelines:
         agree(family, PIPELINE_LABELS, [(one, identity(one)) for one in pipelines])
@@ -562,7 +540,7 @@ def test_as_many_series_are_counted_as_lines_are_written(world, created_series):
 
 
 def names(page: bytes, pipeline_id: str) -> set[str]:
-    """The names of a pipeline's series."""
+    """Return the metric names of a pipeline's series."""
     lines = (line.decode() for line in series(page))
     return {line.partition("{")[0] for line in lines if f'pipeline_id="{pipeline_id}"' in line}
 
@@ -571,26 +549,30 @@ def limited(limit: int) -> Exposition:
     return Exposition(catalogue(Metrics()), nothing, created_series=False, max_series=limit)
 
 
-def within(limit: int, *families: Family[View]) -> Exposition:
-    """Families of pipelines, within a limit."""
-    shown = Catalogue(pipelines=families, projects=())
-    return Exposition(shown, nothing, created_series=False, max_series=limit)
+def within(limit: int, *families: Family[View], pause: Pause | None = None) -> Exposition:
+    """Return an exposition of these pipeline families within a limit."""
+    return Exposition(
+        Catalogue(pipelines=families, projects=()),
+        nothing,
+        created_series=False,
+        max_series=limit,
+        pause=pause or Pause(),
+    )
 
 
-def test_a_view_is_counted_once_for_as_long_as_it_is_the_same():
-    """And not for nothing: between two that are counted, others may have their turn."""
-    family, asked = counting()
-    exposed = within(10, family)
+def test_unchanged_view_is_counted_once_with_a_pause_before_each():
+    family, rendered = counting()
+    pause = Pause()
+    exposed = within(10, family, pause=pause)
     views = [view(name) for name in "pqr"]
-    assert max(steps(exposed, asked, lambda: exposed.update(views, ()))) == 1
-    asked.clear()
+    assert max(steps(pause, rendered, lambda: exposed.update(views, ()))) == 1
+    rendered.clear()
     exposed.update(views[::-1], ())
     exposed.update([views[0], view("q", up=False), views[2]], ())
-    assert asked == ["q"]
+    assert rendered == ["q"]
 
 
-def test_a_series_that_stands_twice_is_counted_once():
-    """As often as it is shown."""
+def test_duplicate_series_counts_once():
     twice = counting()[0]
     once = twice.samples
     exposed = within(1, msgspec.structs.replace(twice, samples=lambda view: (*once(view), *once(view))))
@@ -598,9 +580,7 @@ def test_a_series_that_stands_twice_is_counted_once():
     assert exposed.withheld == {"payments": 0}
 
 
-def test_what_cannot_be_counted_costs_itself():
-    """It is told when it is to be shown, and once only."""
-
+def test_family_that_cannot_be_counted_is_left_out_and_reported_once():
     def samples(_: View) -> Sequence[Sample]:
         raise LookupError("no such thing")
 
@@ -610,36 +590,34 @@ def test_what_cannot_be_counted_costs_itself():
     assert exposed.failures.take()["b"].times == 1
 
 
-def test_stages_go_before_pipelines():
-    """First those of the pipeline with the greatest id; whichever stands first. What is withheld is counted."""
+def test_stages_are_withheld_before_pipelines_greatest_id_first():
     views = [view(name, latest=stages(2)) for name in "qp"]
-    all_of_it = len(series(render(limited(0), views)[Format.TEXT]))
-    exposed = limited(all_of_it)
+    all_series = len(series(render(limited(0), views)[Format.TEXT]))
+    exposed = limited(all_series)
     page = render(exposed, views)[Format.TEXT]
-    assert len(series(page)) == all_of_it
+    assert len(series(page)) == all_series
     assert exposed.withheld == {"payments": 0}
     for limit, left in (
-        (all_of_it - 1, ["p"]),
-        (all_of_it - 2, ["p"]),
-        (all_of_it - 3, []),
-        (all_of_it - 4, []),
+        (all_series - 1, ["p"]),
+        (all_series - 2, ["p"]),
+        (all_series - 3, []),
+        (all_series - 4, []),
     ):
         exposed = limited(limit)
         page = render(exposed, views)[Format.TEXT]
         staged = [name for name in "pq" if "ci_pipeline_latest_run_stage_status" in names(page, name)]
         assert staged == left
         assert names(page, "q") >= {"ci_pipeline_up", "ci_pipeline_latest_run_status"}
-        assert exposed.withheld["payments"] == all_of_it - len(series(page))
-    for limit, left in ((all_of_it - 5, ["p"]), (1, [])):
+        assert exposed.withheld["payments"] == all_series - len(series(page))
+    for limit, left in ((all_series - 5, ["p"]), (1, [])):
         exposed = limited(limit)
         page = render(exposed, views)[Format.TEXT]
         assert [name for name in "pq" if names(page, name)] == left
-        assert exposed.withheld["payments"] == all_of_it - len(series(page))
+        assert exposed.withheld["payments"] == all_series - len(series(page))
         list(parse_text(page.decode()))
 
 
-def test_a_limit_is_for_each_project_alone():
-    """One that has too much takes nothing from the others, and what it shows stays the same while nothing changes."""
+def test_limit_applies_to_each_project_separately_and_withholds_the_same_series():
     crowd = [view(str(number)) for number in range(10)]
     other = View(pipeline=msgspec.structs.replace(pipeline(), project="other"), up=True)
     exposed = limited(12)
@@ -652,25 +630,24 @@ def test_a_limit_is_for_each_project_alone():
 
 
 def shared(count: int) -> ProjectView:
-    """The histograms that the pipelines of a project share, of so many stages."""
+    """Return a project's shared histograms of this number of stages."""
     buckets = bounds(Metrics())
     durations = buckets.observe_stages(buckets.empty(0.0), stages(count, duration=1.0), count)
     return ProjectView(provider="codearts", project="payments", durations=durations)
 
 
-def test_what_a_project_shares_is_withheld_last_of_its_kind():
-    """The histogram of stages goes with the stages, after those of pipelines; and has no need of any pipeline."""
+def test_shared_stage_histograms_are_withheld_after_all_stages():
     view_, whole = view(latest=stages(2)), shared(1)
-    everything = len(series(render(limited(0), [view_], [whole])[Format.TEXT]))
+    all_series = len(series(render(limited(0), [view_], [whole])[Format.TEXT]))
     for less, left in ((0, (2, 8)), (1, (0, 8)), (2, (0, 8)), (3, (0, 0))):
-        exposed = limited(everything - less)
+        exposed = limited(all_series - less)
         lines = [line.partition(b"{")[0] for line in series(render(exposed, [view_], [whole])[Format.TEXT])]
         found = (
             sum(name == b"ci_pipeline_latest_run_stage_status" for name in lines),
             sum(name.startswith(b"ci_pipeline_stage_duration_seconds") for name in lines),
         )
         assert found == left
-        assert exposed.withheld["payments"] == everything - len(lines)
+        assert exposed.withheld["payments"] == all_series - len(lines)
     alone = limited(8)
     assert len(series(render(alone, [], [whole])[Format.TEXT])) == 8
     assert alone.withheld == {"payments": 0}

@@ -1,4 +1,4 @@
-"""The page in force: made once for all who ask, kept for those who go on asking, and swapped whole."""
+"""Test that pages are rendered once for all clients, kept while they are requested, and replaced as a whole."""
 
 import asyncio
 import logging
@@ -15,9 +15,10 @@ from starlette.types import Message
 from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
-from exporter.exposition import Body, Exposition, Format, Variant, own_series
+from exporter.exposition import Body, Format, Variant
 from exporter.exposition.publisher import FORGET, REST, ClosedError, Publisher
-from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample, catalogue
+from exporter.metrics.catalogue import Catalogue, catalogue
+from exporter.metrics.family import Family, MetricType, Sample
 from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import ProjectView, View
@@ -30,30 +31,25 @@ ZIPPED = Variant(Format.OPENMETRICS, gzip=True)
 
 
 def exporter(clock: Clock | None = None, **sections: object) -> Exporter:
-    """An exporter of one pipeline, at rest."""
+    """Return an exporter of one pipeline that does not poll."""
     named = project(pipelines=[{"id": PIPELINE_ID, "name": "checkout"}])
     return assemble(config(named, **sections), clock or SystemClock())
 
 
 def answer(exporter: Exporter, number: int) -> None:
-    """The latest run is one of this number."""
+    """Give the tracker a response whose latest run has this number."""
     run = Run(id=str(number), number=number, status=Status.RUNNING)
     exporter.trackers[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, asked=float(number), now=float(number))
 
 
 def publisher_of(one: Exporter, clock: Clock, *families: Family[View]) -> Publisher:
-    """A publisher of what an exporter knows, in these families."""
-    telemetry = Telemetry()
-    exposition = Exposition(
-        Catalogue(pipelines=families, projects=()),
-        lambda form: own_series(telemetry.registry, form),
-        created_series=False,
-    )
-    return Publisher(one.trackers, exposition, telemetry, clock)
+    """Return a publisher of an exporter's trackers with only these families."""
+    families_of_pipelines = Catalogue(pipelines=families, projects=())
+    return Publisher(one.trackers, families_of_pipelines, Telemetry(), clock, created_series=False)
 
 
 def family(name: str, work: Callable[[], None]) -> Family[View]:
-    """A family that does some work for each pipeline."""
+    """Return a family that does some work for each pipeline."""
 
     def samples(_: View) -> tuple[Sample, ...]:
         work()
@@ -63,36 +59,35 @@ def family(name: str, work: Callable[[], None]) -> Family[View]:
 
 
 def numbers(body: Body) -> list[str]:
-    """The numbers of latest runs on a page."""
+    """Return the numbers of latest runs on a page."""
     lines = b"".join(body.chunks).decode().splitlines()
     return [line.rpartition(" ")[2] for line in lines if line.startswith("ci_pipeline_latest_run_number{")]
 
 
 @pytest.fixture
 def rendered(monkeypatch):
-    """The variants of page that are put together, in their order."""
+    """Record the variants that are rendered, in order."""
     made: list[Variant] = []
 
     def watch(exporter: Exporter) -> list[Variant]:
         exposition = exporter.publisher.exposition
         body = exposition.body
 
-        def noted(variant: Variant) -> Body:
+        def recorded(variant: Variant) -> Body:
             made.append(variant)
             return body(variant)
 
-        monkeypatch.setattr(exposition, "body", noted)
+        monkeypatch.setattr(exposition, "body", recorded)
         return made
 
     return watch
 
 
-def test_who_asks_first_waits_and_all_others_with_it(rendered):
-    """A variant is made once, however many ask for it at once; and later it is there."""
+def test_variant_is_rendered_once_for_all_clients_that_wait(rendered):
     one = exporter()
     made = rendered(one)
 
-    async def ask() -> None:
+    async def scenario() -> None:
         publisher = one.publisher
         answer(one, 1)
         await publisher.publish()
@@ -104,14 +99,13 @@ def test_who_asks_first_waits_and_all_others_with_it(rendered):
         assert await publisher.body(TEXT) is bodies[0]
         assert len(made) == 2
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
 
 
-def test_a_page_shows_what_was_published_last():
-    """Not what the boards know since; a page that somebody holds stays as it is."""
+def test_page_shows_the_last_publication_and_never_changes():
     one = exporter()
 
-    async def ask() -> None:
+    async def scenario() -> None:
         publisher = one.publisher
         assert numbers(await publisher.body(TEXT)) == []
         answer(one, 1)
@@ -125,16 +119,15 @@ def test_a_page_shows_what_was_published_last():
         assert numbers(await publisher.body(OPENMETRICS)) == ["2.0"]
         assert numbers(held) == ["1.0"]
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
 
 
-def test_what_nobody_asks_for_is_no_longer_made(rendered):
-    """After ten minutes; who asks again waits again."""
+def test_variant_without_requests_for_ten_minutes_is_dropped(rendered):
     clock = FakeClock()
     one = exporter(clock)
     made = rendered(one)
 
-    async def ask() -> None:
+    async def scenario() -> None:
         publisher = one.publisher
         await publisher.body(TEXT)
         await publisher.body(ZIPPED)
@@ -151,11 +144,11 @@ def test_what_nobody_asks_for_is_no_longer_made(rendered):
         await publisher.body(ZIPPED)
         assert made == [TEXT, TEXT, ZIPPED]
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
 
 
 async def changed(one: Exporter, number: int) -> list[str]:
-    """The numbers on the page in force after a change and its publication."""
+    """Return the numbers on the page after a change and its publication."""
     answer(one, number)
     await one.publisher.publish()
     return numbers(await one.publisher.body(TEXT))
@@ -163,31 +156,31 @@ async def changed(one: Exporter, number: int) -> list[str]:
 
 @pytest.fixture
 def updates(monkeypatch):
-    """How often a page is rendered; the first so many times it fails."""
+    """Record the updates of the exposition; the first ones can be made to fail."""
     times: list[int] = []
 
     def watch(exporter: Exporter, failing: int = 0) -> list[int]:
         exposition = exporter.publisher.exposition
         update = exposition.update
 
-        def noted(pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
+        def recorded(pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
             times.append(len(pipelines))
             if len(times) <= failing:
                 raise LookupError("no such thing")
             update(pipelines, projects)
 
-        monkeypatch.setattr(exposition, "update", noted)
+        monkeypatch.setattr(exposition, "update", recorded)
         return times
 
     return watch
 
 
-def test_publications_that_are_asked_for_meanwhile_are_one(updates):
-    """Each returns when its change is on the page; those that wait for the one under way share the next."""
+def test_publications_requested_at_the_same_time_share_one_rendering(updates):
+    """The second one includes all changes since the first one started."""
     one = exporter()
     times = updates(one)
 
-    async def ask() -> None:
+    async def scenario() -> None:
         await one.publisher.body(TEXT)
         assert await asyncio.gather(*[changed(one, number) for number in (1, 2, 3)]) == [
             ["1.0"],
@@ -195,47 +188,46 @@ def test_publications_that_are_asked_for_meanwhile_are_one(updates):
             ["3.0"],
         ]
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
     assert len(times) == one.publisher.published == 2
 
 
-def test_a_publication_that_fails_leaves_its_changes_to_the_next(updates):
-    """To those, too, that waited for their turn together with it; only pages that there were are counted."""
+def test_failed_publication_leaves_its_changes_to_the_next(updates):
+    """Failed publications are not counted."""
     one = exporter()
     times = updates(one, failing=1)
 
-    async def ask() -> None:
-        asking = one.publisher.body(TEXT)  # which has the turn
+    async def scenario() -> None:
+        request = one.publisher.body(TEXT)  # takes the lock first
         publishing = [changed(one, number) for number in (1, 2, 3)]
-        _, failed, *rest = await asyncio.gather(asking, *publishing, return_exceptions=True)
+        _, failed, *rest = await asyncio.gather(request, *publishing, return_exceptions=True)
         assert isinstance(failed, LookupError)
         assert rest == [["3.0"], ["3.0"]]
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
     assert len(times) == 2
     assert one.publisher.published == 1
 
 
-def test_what_nobody_asks_for_is_no_longer_rendered():
-    """Not even what a page would be made of."""
+def test_families_without_requests_for_ten_minutes_are_not_rendered():
     clock = FakeClock()
     one = exporter(clock)
-    shown, asked = counting()
-    publisher = publisher_of(one, clock, shown)
+    family, rendered = counting()
+    publisher = publisher_of(one, clock, family)
 
-    async def ask() -> None:
+    async def scenario() -> None:
         await publisher.body(TEXT)
         for number, since in ((1, 0.0), (2, FORGET), (3, 1.0)):
             clock.now += since
             answer(one, number)
             await publisher.publish()
 
-    asyncio.run(ask())
-    assert len(asked) == 2
+    asyncio.run(scenario())
+    assert len(rendered) == 2
 
 
-def test_rendering_rests_while_a_page_is_sent():
-    """Four times as long as it has worked, and no longer: a client that does not read holds up no publication."""
+def test_rendering_rests_four_times_its_work_while_a_page_is_sent():
+    """A client that does not read must not stop publications."""
     clock = FakeClock()
     one = exporter(clock)
 
@@ -244,23 +236,22 @@ def test_rendering_rests_while_a_page_is_sent():
 
     publisher = publisher_of(one, clock, family("a", work), family("b", work))
 
-    async def ask() -> None:
+    async def scenario() -> None:
         await publisher.body(TEXT)
         answer(one, 1)
         async with publisher.sending(TEXT), asyncio.timeout(10):
-            epoch_start = time.monotonic()
+            started = time.monotonic()
             await publisher.publish()
-            assert time.monotonic() - epoch_start >= REST / 64
+            assert time.monotonic() - started >= REST / 64
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
 
 
-def test_rendering_goes_on_when_the_page_has_been_sent():
-    """However long it would have rested."""
+def test_rendering_continues_at_once_when_the_page_is_sent():
     clock = FakeClock()
     one = exporter(clock)
 
-    async def ask() -> None:
+    async def scenario() -> None:
         loop, working = asyncio.get_running_loop(), asyncio.Event()
 
         def work() -> None:
@@ -276,15 +267,14 @@ def test_rendering_goes_on_when_the_page_has_been_sent():
                     await working.wait()
                 await publishing
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
 
 
-def test_the_time_between_publications_is_no_work():
-    """The next one does not begin with a rest of four times as long."""
+def test_time_between_publications_does_not_count_as_work():
     clock = FakeClock()
     one = exporter(clock)
 
-    async def ask() -> None:
+    async def scenario() -> None:
         publisher = one.publisher
         for number in (1, 2):
             await publisher.body(TEXT)
@@ -293,17 +283,16 @@ def test_the_time_between_publications_is_no_work():
             async with publisher.sending(TEXT), asyncio.timeout(10):
                 await publisher.publish()
 
-    asyncio.run(ask())
+    asyncio.run(scenario())
 
 
-def test_closing_breaks_off_what_is_rendered():
-    """Before the next block; and the thread ends."""
+def test_close_aborts_rendering_and_ends_the_thread():
     one = exporter()
-    second, asked = counting()
+    second, rendered = counting()
     closed = threading.Event()
     threads: list[threading.Thread] = []
 
-    async def ask() -> None:
+    async def scenario() -> None:
         loop, working = asyncio.get_running_loop(), asyncio.Event()
 
         def work() -> None:
@@ -323,16 +312,14 @@ def test_closing_breaks_off_what_is_rendered():
             await publishing
         assert publisher.published == 0
 
-    asyncio.run(ask())
-    assert asked == []
+    asyncio.run(scenario())
+    assert rendered == []
     [thread] = threads
     thread.join(10)
     assert not thread.is_alive()
 
 
-def test_a_fault_is_told_once_and_counted(caplog):
-    """The page goes on without the family; the log asks for a report, and does so once."""
-
+def test_render_failure_is_logged_once_and_counted_and_page_has_the_rest(caplog):
     def samples(_: View) -> tuple[Sample, ...]:
         raise LookupError("no such thing")
 
@@ -340,7 +327,7 @@ def test_a_fault_is_told_once_and_counted(caplog):
     whole = exporter()
     publisher = publisher_of(whole, FakeClock(), failing, *catalogue(Metrics()).pipelines)
 
-    async def ask() -> Body:
+    async def scenario() -> Body:
         for number in (1, 2):
             answer(whole, number)
             await publisher.publish()
@@ -349,17 +336,18 @@ def test_a_fault_is_told_once_and_counted(caplog):
         return await publisher.body(TEXT)
 
     with caplog.at_level(logging.ERROR):
-        page = asyncio.run(ask())
-    assert [record.getMessage() for record in caplog.records] == [
-        "a page lacks some of ci_broken: LookupError: no such thing; please report this"
-    ]
+        page = asyncio.run(scenario())
+    [record] = caplog.records
+    assert record.getMessage() == "metric family not rendered, please report this"
+    fields = vars(record)
+    assert fields["id"] == "family-not-rendered"
+    assert fields["family"] == "ci_broken"
+    assert fields["error"] == "LookupError: no such thing"
     assert b'pipeline_exporter_render_failures_total{family="ci_broken"} 2.0\n' in b"".join(page.chunks)
     assert numbers(page) == ["2.0"]
 
 
-def test_what_the_limit_withholds_is_on_the_page():
-    """0 while all is shown."""
-
+def test_page_shows_the_number_of_withheld_series():
     def withheld(limit: int) -> list[str]:
         one = exporter(limits={"max_series": limit})
 
@@ -380,14 +368,14 @@ Headers = Sequence[tuple[str, str]]
 
 
 def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> Starlette:
-    """A web application of these pages."""
+    """Return a web application that serves these pages."""
     return application(
         page=page, problem=lambda: "", ready=lambda: True, effective_config="", telemetry_path="/metrics"
     )
 
 
 async def sent(body: Body, method: str = "GET", headers: Headers = ()) -> list[Message]:
-    """What is sent to a client that asks for a page; `body` is in force until it has its beginning."""
+    """Return the messages for a client that requests a page; another page is published as soon as it starts."""
     pages = [body]
     messages: list[Message] = []
 
@@ -408,8 +396,7 @@ async def sent(body: Body, method: str = "GET", headers: Headers = ()) -> list[M
     return messages
 
 
-def test_a_scrape_gets_one_page_though_another_is_published_meanwhile():
-    """Chunk after chunk, as fast as it reads, of the page that it began with; of the length that was told."""
+def test_scrape_gets_one_page_while_another_is_published():
     start, *rest = asyncio.run(sent(Body.of([b"a" * 10, b"b" * 5])))
     assert (b"content-length", b"15") in start["headers"]
     assert [message["body"] for message in rest] == [b"a" * 10, b"b" * 5, b""]
@@ -434,35 +421,32 @@ OPENMETRICS_RANGE = ("accept", "application/openmetrics-text")
             ZIPPED,
         ),
     ],
-    ids=["nothing that there is", "what there is", "over several lines"],
+    ids=["unsupported types", "supported types", "repeated headers"],
 )
-def test_head_tells_what_get_would_send(headers, variant):
-    """The same headers, the length with them, and no body; whatever is asked for, it is never refused."""
+def test_head_returns_the_headers_of_get(headers, variant):
     body = Body.of([b"a" * 10, b"b" * 5])
     got, *_ = asyncio.run(sent(body, headers=headers))
     head, *rest = asyncio.run(sent(body, "HEAD", headers))
     assert head == got
     assert head["status"] == 200
-    told = dict(head["headers"])
-    assert told[b"content-length"] == b"15"
-    assert told[b"content-type"] == variant.form.value.encode()
-    assert (told.get(b"content-encoding") == b"gzip") is variant.gzip
-    assert told[b"vary"] == b"Accept, Accept-Encoding"
+    headers_sent = dict(head["headers"])
+    assert headers_sent[b"content-length"] == b"15"
+    assert headers_sent[b"content-type"] == variant.form.value.encode()
+    assert (headers_sent.get(b"content-encoding") == b"gzip") is variant.gzip
+    assert headers_sent[b"vary"] == b"Accept, Accept-Encoding"
     assert [message["body"] for message in rest] == [b""]
 
 
-def test_a_scrape_that_fails_is_told(caplog):
-    """As a fault of this program, once, with the trace; the client gets an answer all the same."""
-
+def test_failed_scrape_is_logged_with_its_traceback_and_gets_status_500(caplog):
     def page(_: Variant) -> AbstractAsyncContextManager[Body]:
         raise LookupError("no such page")
 
-    async def ask() -> httpx.Response:
+    async def scenario() -> httpx.Response:
         transport = httpx.ASGITransport(pages_of(page), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.get("http://exporter/metrics")
 
     with caplog.at_level(logging.ERROR):
-        assert asyncio.run(ask()).status_code == 500
+        assert asyncio.run(scenario()).status_code == 500
     assert [record.getMessage() for record in caplog.records] == ["a scrape failed; please report this"]
     assert "LookupError: no such page" in caplog.text

@@ -1,0 +1,177 @@
+"""The table of the exporter's metrics about itself.
+
+Metrics about pipelines are in `exporter.metrics`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+M = TypeVar("M", Counter, Gauge, Histogram, Info)
+
+_REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
+
+
+@dataclass(frozen=True)
+class OwnFamily(Generic[M]):
+    """A metric family that is not created yet."""
+
+    type: type[M]
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    def create(self, registry: CollectorRegistry | None) -> M:
+        """Return the metric, registered if there is a registry."""
+        unit = "seconds" if self.name.endswith("_seconds") else ""
+        options: dict[str, Any] = {"buckets": self.buckets} if self.buckets else {}
+        return self.type(self.name, self.help, self.labels, unit=unit, registry=registry, **options)
+
+
+_PROJECT = ("project",)
+
+BUILD_INFO = OwnFamily(
+    Info,
+    "pipeline_exporter_build",
+    "Versions of the exporter and of Python; always 1.",
+)
+SHARD_INDEX = OwnFamily(
+    Gauge,
+    "pipeline_exporter_shard_index",
+    "Index of this shard, counted from 0.",
+)
+SHARDS = OwnFamily(
+    Gauge,
+    "pipeline_exporter_shards",
+    "Number of shards that share the configuration.",
+)
+STATE_UP = OwnFamily(
+    Gauge,
+    "pipeline_exporter_state_up",
+    "Whether the last save of the state succeeded (1) or failed (0).",
+)
+PROJECT_UP = OwnFamily(
+    Gauge,
+    "pipeline_exporter_project_up",
+    "Whether every request of the last refresh and of later active polls was answered.",
+    ("project", "provider"),
+)
+LAST_POLL = OwnFamily(
+    Gauge,
+    "pipeline_exporter_last_poll_timestamp_seconds",
+    "Unix time at which the last refresh of the project ended.",
+    _PROJECT,
+)
+LAST_SUCCESS = OwnFamily(
+    Gauge,
+    "pipeline_exporter_last_success_timestamp_seconds",
+    "Unix time at which the last fully successful refresh of the project ended.",
+    _PROJECT,
+)
+POLL_DURATION = OwnFamily(
+    Histogram,
+    "pipeline_exporter_poll_duration_seconds",
+    "Duration of refreshes in seconds.",
+    _PROJECT,
+    _POLL_BUCKETS,
+)
+POLL_INTERVAL = OwnFamily(
+    Gauge,
+    "pipeline_exporter_poll_interval_seconds",
+    "Configured poll interval in seconds.",
+    _PROJECT,
+)
+POLLS_SKIPPED = OwnFamily(
+    Counter,
+    "pipeline_exporter_polls_skipped_total",
+    "Polls skipped because the previous poll was still running.",
+    _PROJECT,
+)
+PIPELINES = OwnFamily(
+    Gauge,
+    "pipeline_exporter_pipelines",
+    "Number of pipelines that this exporter watches.",
+    _PROJECT,
+)
+PIPELINES_REFUSED = OwnFamily(
+    Gauge,
+    "pipeline_exporter_pipelines_refused",
+    "Number of pipelines left out of batches: refused by the provider, or with unreadable responses.",
+    _PROJECT,
+)
+RUNS_UNRESOLVED = OwnFamily(
+    Gauge,
+    "pipeline_exporter_runs_unresolved",
+    "Number of known runs whose end still has to be looked up.",
+    _PROJECT,
+)
+SERIES_WITHHELD = OwnFamily(
+    Gauge,
+    "pipeline_exporter_series_withheld",
+    "Number of series that are not exposed because of limits.max_series.",
+    _PROJECT,
+)
+RENDER_FAILURES = OwnFamily(
+    Counter,
+    "pipeline_exporter_render_failures_total",
+    "Failures to render a metric family for a pipeline or a project.",
+    ("family",),
+)
+CREDENTIALS_VALID = OwnFamily(
+    Gauge,
+    "pipeline_exporter_credentials_valid",
+    "Whether the provider last accepted (1) or rejected (0) the credentials of the project.",
+    _PROJECT,
+)
+CREDENTIALS_EXPIRY = OwnFamily(
+    Gauge,
+    "pipeline_exporter_credentials_expiry_timestamp_seconds",
+    "Unix time at which the credentials of the project expire.",
+    ("project", "renewal"),
+)
+API_REQUESTS = OwnFamily(
+    Counter,
+    "pipeline_exporter_api_requests_total",
+    "Requests sent to the provider, by operation and result.",
+    ("provider", "project", "operation", "code"),
+)
+API_ERRORS = OwnFamily(
+    Counter,
+    "pipeline_exporter_api_errors_total",
+    "Failed requests to the provider, by operation and error code.",
+    ("provider", "project", "operation", "error_code"),
+)
+API_REQUEST_DURATION = OwnFamily(
+    Histogram,
+    "pipeline_exporter_api_request_duration_seconds",
+    "Duration of requests to the provider in seconds.",
+    ("provider", "operation"),
+    _REQUEST_BUCKETS,
+)
+API_RETRIES = OwnFamily(
+    Counter,
+    "pipeline_exporter_api_retries_total",
+    "Requests sent again after a temporary failure.",
+    _PROJECT,
+)
+API_THROTTLED = OwnFamily(
+    Counter,
+    "pipeline_exporter_api_throttled_total",
+    "Responses by which the provider throttled the exporter.",
+    _PROJECT,
+)
+REJECTED_RECORDS = OwnFamily(
+    Counter,
+    "pipeline_exporter_rejected_records_total",
+    "Records in responses that could not be used, by reason.",
+    ("project", "reason"),
+)
+UNKNOWN_WORDS = OwnFamily(
+    Counter,
+    "pipeline_exporter_unknown_words_total",
+    "Values of the provider that have no translation and are shown as unknown.",
+    ("provider", "field", "word"),
+)
