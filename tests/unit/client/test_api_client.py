@@ -25,7 +25,7 @@ from exporter.client.credential_state import CredentialState
 from exporter.client.rate_limiter import RateLimiter
 from exporter.client.transport import TransportOptions, tls_context
 from exporter.core.failures import FailureKind
-from exporter.providers.registry import ApiRequest
+from exporter.providers.protocol import ApiRequest
 from exporter.simulator import CodeArts, Credentials, InjectedFault, World, running
 from exporter.telemetry.recorder import Telemetry
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, connected, project
@@ -226,7 +226,7 @@ def test_success(codearts: CodeArts, url: str) -> None:
         async with speaking(url, **at_home(codearts)) as speaker:
             answer = await speaker.send()
             assert len(json.loads(answer.body)) > 5
-            assert (answer.now, answer.asked) == (NOW, NOW)
+            assert (answer.now, answer.sent_at) == (NOW, NOW)
             assert speaker.requests("200") == 1
             page = generate_latest(speaker.telemetry.registry)
             assert b"api_errors_total{" not in page
@@ -236,24 +236,24 @@ def test_success(codearts: CodeArts, url: str) -> None:
 
 
 BAD_DAYS = {
-    InjectedFault.HTML: ("invalid", "invalid", FailureKind.UNREADABLE, "answered an HTML page", 1),
+    InjectedFault.HTML: ("invalid", "invalid", FailureKind.UNREADABLE, "an HTML page", 1),
     InjectedFault.BAD_GATEWAY: ("502", "502", FailureKind.TRANSIENT, "HTTP 502 with an HTML page", 3),
-    InjectedFault.EMPTY: ("invalid", "invalid", FailureKind.UNREADABLE, "answered an empty body", 1),
-    InjectedFault.TRUNCATED: ("invalid", "invalid", FailureKind.TRANSIENT, "the answer broke off", 3),
-    InjectedFault.CUT: ("invalid", "invalid", FailureKind.UNREADABLE, "answered no valid JSON", 1),
-    InjectedFault.HUGE: ("invalid", "invalid", FailureKind.UNREADABLE, "more than 8 MiB", 1),
+    InjectedFault.EMPTY: ("invalid", "invalid", FailureKind.UNREADABLE, "an empty body", 1),
+    InjectedFault.TRUNCATED: ("invalid", "invalid", FailureKind.TRANSIENT, "incomplete or damaged response", 3),
+    InjectedFault.CUT: ("invalid", "invalid", FailureKind.UNREADABLE, "invalid JSON", 1),
+    InjectedFault.HUGE: ("invalid", "invalid", FailureKind.UNREADABLE, "larger than 8 MiB", 1),
     InjectedFault.ERROR_OBJECT: ("200", "DEVPIPE.00011136", FailureKind.CONTENT, "项目ID和流水线不匹配", 1),
     InjectedFault.NESTED_ERROR: ("200", "DEVPIPE.00011136", FailureKind.CONTENT, "项目ID和流水线不匹配", 1),
     InjectedFault.SERVER_ERROR: ("500", "APIGW.0601", FailureKind.TRANSIENT, "Internal server error", 3),
     InjectedFault.THROTTLED: ("429", "APIGW.0308", FailureKind.THROTTLED, "limit:200,time:5 minute", 1),
     InjectedFault.DENIED: ("403", "APIGW.0302", FailureKind.PROJECT, "not authorized", 1),
-    InjectedFault.REDIRECT: ("302", "302", FailureKind.PROJECT, "redirects are not followed", 1),
-    InjectedFault.DRIP: ("timeout", "timeout", FailureKind.TRANSIENT, "no whole answer within 0.3 s", 3),
+    InjectedFault.REDIRECT: ("302", "302", FailureKind.PROJECT, "which is not followed", 1),
+    InjectedFault.DRIP: ("timeout", "timeout", FailureKind.TRANSIENT, "no complete response within 0.3 s", 3),
     InjectedFault.NULL: (
         "invalid",
         "invalid",
         FailureKind.UNREADABLE,
-        "a JSON value that is not its answer",
+        "a JSON value of another operation",
         1,
     ),
 }
@@ -399,7 +399,7 @@ def test_throttling_is_waited_out_as_told(headers: dict[str, Any], words: str) -
         reply = saying(http(429, refusal, **headers), http())
         async with opened(reply) as door, speaking(door.url) as speaker:
             begun = speaker.clock.now
-            assert begun + 7 <= (await speaker.send()).asked < begun + 8
+            assert begun + 7 <= (await speaker.send()).sent_at < begun + 8
             assert (speaker.throttled, speaker.retries, speaker.requests("429")) == (1, 1, 1)
 
     asyncio.run(main())
@@ -413,7 +413,7 @@ def test_throttling_holds_back_those_who_wait_for_their_turn() -> None:
         async with opened(reply) as door, speaking(door.url, concurrency=1) as speaker:
             begun = speaker.clock.now
             answers = await asyncio.gather(*(speaker.send() for _ in range(4)))
-            assert min(answer.asked for answer in answers) >= begun + 5
+            assert min(answer.sent_at for answer in answers) >= begun + 5
 
     asyncio.run(main())
 
@@ -467,7 +467,7 @@ def test_a_time_that_is_over_is_no_pause(headers: dict[str, Any]) -> None:
     async def main() -> None:
         async with opened(saying(http(429, **headers), http())) as door, speaking(door.url) as speaker:
             begun = speaker.clock.now
-            assert begun < (await speaker.send()).asked <= begun + 0.5
+            assert begun < (await speaker.send()).sent_at <= begun + 0.5
 
     asyncio.run(main())
 
@@ -480,7 +480,7 @@ def test_a_service_that_tells_when_it_is_back_is_asked_then(headers: dict[str, A
         reply = saying(http(503, **headers), http())
         async with opened(reply) as door, speaking(door.url) as speaker:
             begun = speaker.clock.now
-            assert begun + 7 <= (await speaker.send()).asked < begun + 8
+            assert begun + 7 <= (await speaker.send()).sent_at < begun + 8
             assert (speaker.throttled, speaker.retries, speaker.requests("503")) == (0, 1, 1)
 
     asyncio.run(main())
@@ -503,7 +503,7 @@ def test_other_failures_of_the_service_are_tried_again_soon(answer: bytes) -> No
     async def main() -> None:
         async with opened(saying(answer, http())) as door, speaking(door.url) as speaker:
             begun = speaker.clock.now
-            assert (await speaker.send()).asked <= begun + 0.5
+            assert (await speaker.send()).sent_at <= begun + 0.5
 
     asyncio.run(main())
 
@@ -529,7 +529,7 @@ def test_a_pause_ordered_meanwhile_holds_for_those_who_wait_for_the_budget() -> 
             door.reply = saying(http(429, retry_after="5"), http())
             begun = clock.now
             answers = await asyncio.gather(*(speaker.send() for _ in range(3)))
-            asked = sorted(answer.asked for answer in answers)
+            asked = sorted(answer.sent_at for answer in answers)
             assert asked[0] >= begun + 1 + 5
             assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(asked))
             assert len(door.requests) == 5
@@ -554,7 +554,7 @@ def test_tries_go_through_the_budget() -> None:
     async def main() -> None:
         async with opened(saying(http())) as door, speaking(door.url, rate=4.0, burst=2) as speaker:
             begun = speaker.clock.now
-            assert [(await speaker.send()).asked - begun for _ in range(4)] == [0, 0, 0.25, 0.5]
+            assert [(await speaker.send()).sent_at - begun for _ in range(4)] == [0, 0, 0.25, 0.5]
             door.reply = saying(http(500))
             await speaker.fails()
             assert speaker.clock.now - begun >= 0.5 + 3 * 0.25
@@ -688,8 +688,8 @@ async def forty_megabytes(request: bytes, writer: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        pytest.param(forty_megabytes, "more than 8 MiB", id="plain"),
-        pytest.param(saying(http(body=BOMB, content_encoding="gzip")), "more than 8 MiB", id="gzip"),
+        pytest.param(forty_megabytes, "larger than 8 MiB", id="plain"),
+        pytest.param(saying(http(body=BOMB, content_encoding="gzip")), "larger than 8 MiB", id="gzip"),
         pytest.param(
             saying(http(body=SMALL_BOMB, content_encoding="gzip, gzip")), "'gzip, gzip'", id="gzip in gzip"
         ),
@@ -724,7 +724,7 @@ def test_an_answer_that_announces_too_much_is_not_read() -> None:
             begun = time.monotonic()
             error = await speaker.fails()
             assert time.monotonic() - begun < 5
-            assert "more than 8 MiB" in str(error)
+            assert "larger than 8 MiB" in str(error)
             assert speaker.requests("invalid") == 1
 
     asyncio.run(main())
@@ -757,7 +757,7 @@ def test_broken_gzip_is_an_error_with_words() -> None:
         async with opened(reply) as door, speaking(door.url) as speaker:
             error = await speaker.fails()
             assert error.failure.code == "invalid"
-            assert "broke off" in str(error)
+            assert "incomplete or damaged" in str(error)
 
     asyncio.run(main())
 
@@ -773,7 +773,7 @@ def test_nobody_listens() -> None:
         async with speaking(f"http://127.0.0.1:{port}") as speaker:
             error = await speaker.fails()
             assert (error.failure.kind, error.failure.code) == (FailureKind.TRANSIENT, "connect")
-            assert f"no answer from 127.0.0.1:{port}" in str(error)
+            assert f"no response from 127.0.0.1:{port}" in str(error)
             assert speaker.requests("connect") == speaker.errors("connect") == 3
             assert speaker.retries == 2
 

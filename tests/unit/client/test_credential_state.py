@@ -290,7 +290,7 @@ def test_pauses_after_refusals_grow() -> None:
         async with opened(reply) as door, sharing(door.url) as (speaker,):
             failures = await tries(speaker, seconds=3.2 * 3600, step=INTERVAL)
             assert {failure.kind for failure in failures if failure} == {FailureKind.CREDENTIALS}
-            assert "next try in 60 s" in str(failures[2] and failures[2].message)
+            assert "next attempt in 60 s" in str(failures[2] and failures[2].message)
             assert speaker.retries == 0
         gaps = [(later - earlier) / INTERVAL for earlier, later in itertools.pairwise(moments)]
         assert gaps == [1, 2, 4, 8, 16, 32, 60, 60]
@@ -425,7 +425,7 @@ def test_a_refusal_of_one_bars_all_that_share_the_key() -> None:
             await asyncio.gather(one.send(), other.send(), third.send())
             door.reply = saying(REFUSED, http())
             await one.fails()
-            assert "next try" in str(await other.fails())
+            assert "next attempt" in str(await other.fails())
             await third.send()
             assert len(door.requests) == 3 + 1 + 1
             assert (valid(one, "one"), valid(one, "other"), valid(third, "third")) == (0, 0, 1)
@@ -451,7 +451,7 @@ def test_throttling_of_one_pauses_all_that_share_the_key() -> None:
             assert len(door.requests) == 2
             one.clock.now += 25
             # What is left is no longer than a request may take.
-            assert (await other.send()).asked == begun + 30
+            assert (await other.send()).sent_at == begun + 30
 
     asyncio.run(main())
 
@@ -484,18 +484,18 @@ class Proof:
 def test_a_pause_never_shortens_another() -> None:
     clock = FakeClock()
     credential = CredentialState(Proof(), clock, INTERVAL)
-    assert credential.paused <= 0
+    assert credential.pause_left <= 0
     credential.pause(30.0)
     credential.pause(1.0)
-    assert credential.paused == 30
+    assert credential.pause_left == 30
     clock.now += 30
-    assert credential.paused <= 0
+    assert credential.pause_left <= 0
 
 
 def test_no_pause_is_longer_than_an_hour() -> None:
     credential = CredentialState(Proof(), FakeClock(), INTERVAL)
     credential.pause(99_999.0)
-    assert credential.paused == LONGEST_PAUSE
+    assert credential.pause_left == LONGEST_PAUSE
 
 
 def test_waiting_in_line_can_be_given_up() -> None:
@@ -628,7 +628,7 @@ def test_the_present_token_serves_while_iam_is_down(cloud: Cloud) -> None:
             assert await outcomes(*sent) == {FailureKind.TRANSIENT: 40}
             error = await speaker.fails()
             assert "IAM: The service is unavailable." in str(error)
-            assert "next try in" in str(error)
+            assert "next attempt in" in str(error)
             assert error.failure.code == "503"
             assert len(cloud.codearts.requests) - before <= 2
 
@@ -649,7 +649,7 @@ def test_iam_that_was_away_for_a_moment_costs_no_poll() -> None:
             door.reply = issuing(saying(http()), saying(http(502), http(201, b"{}", x_subject_token="t")))
             async with sharing(door.url, auth=password(door.url)) as (speaker,):
                 begun = speaker.clock.now
-                assert (await speaker.send()).asked == begun + 5
+                assert (await speaker.send()).sent_at == begun + 5
                 assert asked(door) == (1, 2)
 
     asyncio.run(main())
@@ -669,7 +669,7 @@ def test_a_wrong_password_is_tried_rarely(cloud: Cloud) -> None:
             assert not cloud.statuses()
             error = await one.fails()
             assert "The username or password is wrong." in str(error)
-            assert "next try in 300 s" in str(error)
+            assert "next attempt in 300 s" in str(error)
             assert (valid(one, "one"), valid(one, "other"), one.retries) == (0, 0, 0)
 
     asyncio.run(main())

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.client.transport import Connections, TransportOptions, tls_context
+from exporter.client.transport import ConnectionPools, TransportOptions, tls_context
 from exporter.config.secret import Secret
 from exporter.core.failures import RequestFailure
 from tests.unit.client.test_api_client import Door, http, opened, saying
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 @contextlib.asynccontextmanager
-async def connections(**settings: Any) -> AsyncIterator[Connections]:
-    """Connections, closed at the end."""
-    opened_ones = Connections(5.0, 2, TransportOptions(tls=TLS, **settings))
+async def connections(**settings: Any) -> AsyncIterator[ConnectionPools]:
+    """ConnectionPools, closed at the end."""
+    opened_ones = ConnectionPools(5.0, 2, TransportOptions(tls=TLS, **settings))
     try:
         yield opened_ones
     finally:

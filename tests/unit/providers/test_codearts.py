@@ -16,9 +16,9 @@ from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
 from exporter.providers.codearts import ENDPOINTS
 from exporter.providers.codearts.records import decode
-from exporter.providers.decoding import too_complex
-from exporter.providers.protocol import SupportsBatchQuery
-from exporter.providers.registry import LatestRuns, connect
+from exporter.providers.protocol import LatestRuns, SupportsBatchQuery
+from exporter.providers.registry import connect
+from exporter.providers.responses import too_complex
 from exporter.settings.settings import Config
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
 
@@ -92,7 +92,7 @@ def test_the_documented_answer_is_read_as_documented() -> None:
     """Byte for byte, its stage times taken eight hours ahead of the run's."""
     assert CODEARTS.failure(CALL, 200, {}, SEED) is None
     batch = CODEARTS.read_batch(SEED, [PIPELINE_ID], NOW)
-    assert (batch.rejected, batch.words, batch.implausible_times) == ([], set(), "")
+    assert (batch.rejected, batch.unknown_values, batch.implausible_times) == ([], set(), "")
     run = batch.runs[PIPELINE_ID]
     assert run == Run(
         id="ad6b7f66283a45be9c1f82b06c831e59",
@@ -382,7 +382,7 @@ def test_anomalous_records_are_remembered_like_others(monkeypatch: pytest.Monkey
         decoded.append(kind)
         return decode(raw, kind)
 
-    monkeypatch.setattr("exporter.providers.codearts.decode", counting)
+    monkeypatch.setattr("exporter.providers.codearts.provider.decode", counting)
     spoken = provider()
     ids = [pipeline_id(index) for index in range(50)]
     odd = record(0, status="BEAMING")
@@ -390,14 +390,14 @@ def test_anomalous_records_are_remembered_like_others(monkeypatch: pytest.Monkey
     records = [odd, elsewhere, *(record(index) for index in range(2, 50))]
     first = spoken.read_batch(json.dumps(records).encode(), ids, NOW)
     assert len(decoded) == 50
-    assert ("status", "BEAMING") in first.words
+    assert ("status", "BEAMING") in first.unknown_values
     assert first.implausible_times
     same = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 60)
     records[2] = record(2, run_number=8)
     changed = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 120)
     assert len(decoded) == 51
     for batch in (same, changed):
-        assert (batch.words, batch.implausible_times) == (first.words, first.implausible_times)
+        assert (batch.unknown_values, batch.implausible_times) == (first.unknown_values, first.implausible_times)
     assert changed.runs[pipeline_id(2)].number == 8
 
 
@@ -421,7 +421,7 @@ def test_records_are_counted_before_they_are_decoded(count: int) -> None:
     if count > 2000:
         assert failure is not None
         assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
-        assert "2001 records, more than the 2000 that are read" in failure.message
+        assert "2001 records, above the limit of 2000" in failure.message
         return
     assert failure is None
     batch = read_bytes(body)
@@ -498,7 +498,7 @@ UNKNOWN_WORDS = ["", "completed", "SUCCESS", "NEVER_HEARD_OF", " FAILED", "失�
 def test_statuses_of_runs(word: str, status: Status) -> None:
     batch = read(record(status=word))
     assert batch.runs[pipeline_id(0)].status is status
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
@@ -511,7 +511,7 @@ def test_a_status_that_no_run_has_is_unknown_and_told(word: Any) -> None:
     """Never failure, never dropped; only stages are skipped."""
     batch = read(record(status=word))
     assert batch.runs[pipeline_id(0)].status is Status.UNKNOWN
-    assert batch.words == {("status", "" if word is None else str(word))}
+    assert batch.unknown_values == {("status", "" if word is None else str(word))}
 
 
 @pytest.mark.parametrize("word", UNKNOWN_WORDS)
@@ -519,7 +519,7 @@ def test_a_status_that_no_stage_has_is_unknown_and_told(word: Any) -> None:
     batch = read(record(stage_status_list=[{"name": "Build", "sequence": 0, "status": word}]))
     (stage,) = batch.runs[pipeline_id(0)].stages
     assert stage.status is Status.UNKNOWN
-    assert batch.words == {("stage_status", "" if word is None else str(word))}
+    assert batch.unknown_values == {("stage_status", "" if word is None else str(word))}
 
 
 @pytest.mark.parametrize(
@@ -543,14 +543,14 @@ def test_a_status_that_no_stage_has_is_unknown_and_told(word: Any) -> None:
 def test_triggers(word: str | None, trigger: Trigger) -> None:
     batch = read(record(trigger_type=word))
     assert batch.runs[pipeline_id(0)].trigger is trigger
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize("word", ["manual", "Webhook", 2])
 def test_an_unknown_trigger_is_told(word: Any) -> None:
     batch = read(record(trigger_type=word))
     assert batch.runs[pipeline_id(0)].trigger is Trigger.UNKNOWN
-    assert batch.words == {("trigger_type", str(word))}
+    assert batch.unknown_values == {("trigger_type", str(word))}
 
 
 # -- times and numbers
@@ -570,7 +570,7 @@ def test_an_unknown_trigger_is_told(word: Any) -> None:
 def test_spellings_of_a_runs_start(value: Any) -> None:
     batch = read(record(start_time=value))
     assert batch.runs[pipeline_id(0)].start == START
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 def test_milliseconds_are_kept() -> None:
@@ -585,7 +585,7 @@ def test_spellings_of_never(value: Any) -> None:
     batch = read(record(end_time=value, start_time=value))
     run = batch.runs[pipeline_id(0)]
     assert (run.start, run.end, run.duration) == (None, None, None)
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize("value", ["1970-01-01 08:00:00", "1970-01-01 00:00:00", "", None, 0, "0"])
@@ -611,7 +611,7 @@ def test_text_that_is_no_time_is_told_and_absent(value: str) -> None:
     run = batch.runs[pipeline_id(0)]
     assert run.start is None
     assert run.end == END
-    ((field, word),) = batch.words
+    ((field, word),) = batch.unknown_values
     assert field == "time"
     assert len(word) <= 64
     assert not set(word) & set("123456789")
@@ -651,14 +651,14 @@ def test_an_end_before_the_start_is_no_duration() -> None:
 def test_run_numbers(value: Any, number: int | None) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number == number
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize("value", [0, "0", 0.0])
 def test_run_number_zero_is_none(value: Any) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number is None
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 FOREIGN = ["٣", "３", "1３", "௩", "𝟛", "³", "1_000", "+3"]  # noqa: RUF001  # digits that `int` would take, most of them
@@ -670,7 +670,7 @@ FOREIGN = ["٣", "３", "1３", "௩", "𝟛", "³", "1_000", "+3"]  # noqa: RUF
 def test_a_run_number_that_is_none_is_told_and_absent(value: Any) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number is None
-    ((field, word),) = batch.words
+    ((field, word),) = batch.unknown_values
     assert field == "run_number"
     assert len(word) <= 64
 
@@ -1146,20 +1146,20 @@ def test_nobody_waits_for_what_is_no_throttling() -> None:
         (b"true", "not its answer"),
         (b"<!DOCTYPE html><title>Log in</title>", "an HTML page"),
         (b"\n <html>", "an HTML page"),
-        (SEED[:-40], "no valid JSON"),
-        (b'[{"a":1},', "no valid JSON"),
-        (b"[" * 100_000, "no valid JSON"),
-        (b"[" * 100_000 + b"]" * 100_000, "no valid JSON"),
-        (b'{"a":' * 100_000, "no valid JSON"),
+        (SEED[:-40], "invalid JSON"),
+        (b'[{"a":1},', "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "invalid JSON"),
+        (b'{"a":' * 100_000, "invalid JSON"),
         (b'{"error_code":"\xff\xfe"}', "not its answer"),
-        (b"\xff\xfe\x00", "no valid JSON"),
-        (b"OK", "no valid JSON"),
+        (b"\xff\xfe\x00", "invalid JSON"),
+        (b"OK", "invalid JSON"),
     ],
 )
 def test_what_is_no_answer_of_the_operation_is_said(body: bytes, words: str) -> None:
     failure = told(200, body)
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("BatchShowPipelinesLatestStatus answered")
+    assert failure.message.startswith("unexpected response to BatchShowPipelinesLatestStatus")
     assert words in failure.message
 
 

@@ -122,7 +122,7 @@ def test_the_documented_answer_is_read_as_documented() -> None:
     """Byte for byte: the entry of a stage is no job, and a job may have no steps."""
     assert CODEARTS.failure(CALL, 200, {}, SEED) is None
     detail = read(SEED)
-    assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
+    assert (detail.rejected, detail.unknown_values, detail.implausible_times) == ([], set(), "")
     creating = Job("Creating a Job", 0, Status.SUCCESS, start=1674207197, duration=0)
     assert detail.run == Run(
         id="25adfa6784124cfc9b9274ceaecf9957",
@@ -172,7 +172,7 @@ def test_a_signed_request_is_answered_with_the_run() -> None:
         answer = send(desk, call)
         assert spoken.failure(call, answer.status_code, {}, answer.content) is None
         detail = spoken.read_detail(answer.content, identity, TODAY)
-        assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
+        assert (detail.rejected, detail.unknown_values, detail.implausible_times) == ([], set(), "")
         assert detail.run is not None
         assert all(stage.jobs for stage in detail.run.stages)
         bare = [msgspec.structs.replace(stage, jobs=()) for stage in detail.run.stages]
@@ -268,7 +268,7 @@ def test_statuses_of_jobs_and_steps(word: str, status: Status) -> None:
     duration = 60 if status.final else None
     for one in (told, told.jobs[0], told.jobs[0].steps[0]):
         assert (one.status, one.duration) == (status, duration)
-    assert not detail.words
+    assert not detail.unknown_values
 
 
 @pytest.mark.parametrize("word", ["", None, "COMPLETE", "SUCCESS", 3, [], {}])
@@ -278,7 +278,7 @@ def test_unknown_statuses_are_told_by_their_level(word: Any) -> None:
     told = detail.run.stages[0].jobs[0]
     assert (told.status, told.steps[0].status) == (Status.UNKNOWN, Status.UNKNOWN)
     text = str(word) if isinstance(word, str | int) else ""
-    assert detail.words == {("stage_status", text), ("job_status", text), ("step_status", text)}
+    assert detail.unknown_values == {("stage_status", text), ("job_status", text), ("step_status", text)}
 
 
 @pytest.mark.parametrize("never", [None, "", 0, "0"])
@@ -301,7 +301,7 @@ def test_numbers_may_be_digits() -> None:
         return str(value) if isinstance(value, int) else value
 
     detail = read(as_text(record()))
-    assert (detail.run, detail.words) == (run_of(), set())
+    assert (detail.run, detail.unknown_values) == (run_of(), set())
 
 
 def test_times_of_details_need_no_zone() -> None:
@@ -644,7 +644,7 @@ def test_what_is_no_detail_is_invalid(answer: bytes) -> None:
     failure = CODEARTS.failure(CALL, 200, {}, answer)
     assert failure is not None
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("ShowPipelineRunDetail answered")
+    assert failure.message.startswith("unexpected response to ShowPipelineRunDetail")
 
 
 @pytest.mark.parametrize("status", [200, 400])

@@ -104,7 +104,7 @@ def test_page_by_page_every_pipeline_of_the_project_is_found_once(page_limit: in
     assert sum(page.rows for page in found) == len(WORLD.pipelines) + foreign_rows
     names = [item for page in found for item in page.pipelines.items()]
     assert sorted(names) == sorted((pipeline.id, pipeline.name) for pipeline in WORLD.pipelines)
-    assert not any(page.rejected or page.words or page.implausible_times or page.unusable for page in found)
+    assert not any(page.rejected or page.unknown_values or page.implausible_times or page.unusable for page in found)
 
 
 def test_the_runs_of_the_list_are_those_of_the_batch() -> None:
@@ -340,7 +340,7 @@ def test_what_is_no_page_is_invalid(answer: bytes) -> None:
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, answer)
     assert failure is not None
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("ListPipelines answered")
+    assert failure.message.startswith("unexpected response to ListPipelines")
 
 
 @pytest.mark.parametrize("pipelines", ["", "x", 0, False, {}, {"a": 1}])
@@ -348,7 +348,7 @@ def test_pipelines_that_are_no_list_are_invalid(pipelines: Any) -> None:
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, body(pipelines))
     assert failure is not None
     assert (failure.kind, failure.code, failure.request_id) == (FailureKind.UNREADABLE, "invalid", "r-1")
-    assert failure.message.startswith("ListPipelines answered")
+    assert failure.message.startswith("unexpected response to ListPipelines")
 
 
 @pytest.mark.parametrize("status", [200, 400])

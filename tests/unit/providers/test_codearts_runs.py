@@ -114,7 +114,7 @@ def test_page_by_page_every_run_of_the_pipeline_is_found_once(limit: int, page_l
     numbers = [one.number for page in found for one in page.runs]
     assert numbers == list(range(latest.number, 0, -1))
     assert max(page.rows for page in found) == min(limit, page_limit)
-    assert not any(page.rejected or page.words or page.implausible_times or page.incomplete for page in found)
+    assert not any(page.rejected or page.unknown_values or page.implausible_times or page.incomplete for page in found)
 
 
 def test_the_newest_of_the_list_is_that_of_the_batch_and_of_the_details() -> None:
@@ -236,7 +236,7 @@ def test_an_end_of_unknown_status_is_kept() -> None:
     """As in the other operations: whether it stays is for others to judge."""
     page = read(row(status="NEVER_HEARD_OF"), row(1, status="RUNNING"))
     assert [(one.status, one.end) for one in page.runs] == [(Status.UNKNOWN, END), (Status.RUNNING, None)]
-    assert page.words == {("status", "NEVER_HEARD_OF")}
+    assert page.unknown_values == {("status", "NEVER_HEARD_OF")}
 
 
 def test_stages_out_of_place_are_told() -> None:
@@ -389,7 +389,7 @@ def test_what_is_no_page_is_invalid(answer: bytes) -> None:
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, answer)
     assert failure is not None
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("ListPipelineRuns answered")
+    assert failure.message.startswith("unexpected response to ListPipelineRuns")
 
 
 @pytest.mark.parametrize("rows", ["", "x", 0, False, {}, {"a": 1}])
@@ -397,7 +397,7 @@ def test_rows_that_are_no_list_are_invalid(rows: Any) -> None:
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, body(rows))
     assert failure is not None
     assert (failure.kind, failure.code, failure.request_id) == (FailureKind.UNREADABLE, "invalid", "r-1")
-    assert failure.message.startswith("ListPipelineRuns answered a page whose pipeline_runs are no list")
+    assert failure.message.startswith("unexpected response to ListPipelineRuns: pipeline_runs is not a list of rows")
 
 
 @pytest.mark.parametrize("status", [200, 400])

@@ -110,7 +110,7 @@ def test_the_documented_answer_is_read_as_documented() -> None:
     said = SPOKEN["signed"]
     assert said.failure(said.detail_request("1234", "1"), 200, {}, SEED) is None
     detail = read(SEED, "signed", "1234")
-    assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
+    assert (detail.rejected, detail.unknown_values, detail.implausible_times) == ([], set(), "")
     building = Job("Java构建", 0, Status.RUNNING, start=1586863220)
     assert detail.run == Run(
         id="1",
@@ -131,7 +131,7 @@ def test_a_run_that_waits_for_somebody() -> None:
     said = SPOKEN["personal"]
     assert said.failure(said.detail_request(PIPELINE, "587"), 200, {}, answer) is None
     detail = read(answer)
-    assert (detail.rejected, detail.words) == ([], set())
+    assert (detail.rejected, detail.unknown_values) == ([], set())
     start = 1_781_661_512
     success, failed, waiting = Status.SUCCESS, Status.FAILED, Status.WAITING
     assert detail.run == Run(
@@ -168,7 +168,7 @@ def test_a_run_that_was_canceled() -> None:
     said = SPOKEN["signed"]
     assert said.failure(said.detail_request("2634510", "992"), 200, {}, answer) is None
     detail = read(answer, "signed", "2634510")
-    assert (detail.rejected, detail.words) == ([], {("trigger_mode", "4")})
+    assert (detail.rejected, detail.unknown_values) == ([], {("trigger_mode", "4")})
     start = 1_679_635_863
     success, canceled, skipped = Status.SUCCESS, Status.CANCELED, Status.SKIPPED
     assert detail.run == Run(
@@ -210,7 +210,7 @@ def test_a_run_is_told_as_the_world_knows_it(generation: str) -> None:
         answer, _ = desk.answer(desk.spoken.detail_request(identity, str(run.number)))
         detail = desk.spoken.read_detail(answer, identity, TODAY)
         assert not detail.rejected
-        assert detail.words <= {("trigger_mode", "4")}
+        assert detail.unknown_values <= {("trigger_mode", "4")}
         stages = tuple(
             Stage(
                 part.stage.name,
@@ -271,7 +271,7 @@ def test_a_run_that_is_not_there_speaks_of_itself_alone(generation: str) -> None
 @spoken
 def test_both_generations_are_read_alike(generation: str) -> None:
     detail = read(record(), generation)
-    assert (detail.rejected, detail.words) == ([], set())
+    assert (detail.rejected, detail.unknown_values) == ([], set())
     jobs = tuple(Job(f"job-{n}", n, Status.SUCCESS, START, 135) for n in (0, 1))
     assert detail.run == Run(
         id="7",
@@ -356,7 +356,7 @@ def test_spellings_of_never(never: Any) -> None:
     detail = read(record(stages=[stage(info={**info, "jobs": [info]})]))
     assert detail.run is not None
     assert detail.run.stages == (Stage("A", 0, Status.PENDING, jobs=(Job("A", 0, Status.PENDING),)),)
-    assert not detail.words
+    assert not detail.unknown_values
 
 
 def test_an_end_before_the_start_is_no_duration() -> None:
@@ -486,7 +486,7 @@ def test_statuses_of_stages_and_jobs(word: str, status: Status) -> None:
     (told,) = detail.run.stages
     for one in (told, told.jobs[0]):
         assert (one.status, one.duration) == (status, 135 if status.final else None)
-    assert not detail.words
+    assert not detail.unknown_values
 
 
 @pytest.mark.parametrize("word", ["", None, *UNKNOWN_WORDS, [], {}])
@@ -496,7 +496,7 @@ def test_unknown_statuses_are_told_by_their_level(word: Any) -> None:
     (told,) = detail.run.stages
     assert (told.status, told.jobs[0].status) == (Status.UNKNOWN, Status.UNKNOWN)
     text = str(word) if isinstance(word, str | int) else ""
-    assert detail.words == {("stage_status", text), ("job_status", text)}
+    assert detail.unknown_values == {("stage_status", text), ("job_status", text)}
 
 
 @pytest.mark.parametrize("word", ["SKIP", "", None, *UNKNOWN_WORDS])
@@ -505,7 +505,7 @@ def test_a_status_that_no_run_has_is_unknown_and_told(word: Any) -> None:
     detail = read(record(status=word))
     assert detail.run is not None
     assert detail.run.status is Status.UNKNOWN
-    assert detail.words == {("status", "" if word is None else str(word))}
+    assert detail.unknown_values == {("status", "" if word is None else str(word))}
 
 
 @pytest.mark.parametrize("stages", [None, [], [None], "none", {}, [7, "x"]])
@@ -544,7 +544,7 @@ def test_numbers_may_be_digits() -> None:
         return str(value) if isinstance(value, int) else value
 
     detail = read(as_text(record()))
-    assert (detail.run, detail.words) == (run_of(), set())
+    assert (detail.run, detail.unknown_values) == (run_of(), set())
 
 
 def test_labels_are_cut() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.core.failures import FailureKind, RequestFailure
-from exporter.providers.flow.errors import TELLING
+from exporter.providers.flow.errors import ERROR_KEYS
 from exporter.providers.protocol import ApiRequest, PageCursor
 from exporter.simulator import InjectedFault
 from exporter.simulator.flow import errors as simulated
@@ -364,11 +364,11 @@ def test_nobody_waits_for_what_is_no_throttling(status: int, code: str) -> None:
         (b"17", "not its answer"),
         (b"<!DOCTYPE html><title>Log in</title>", "an HTML page"),
         (b"\n <html>", "an HTML page"),
-        (b'{"pipelines":[{"a":1},', "no valid JSON"),
-        (b"[" * 100_000, "no valid JSON"),
-        (b'{"a":' * 100_000, "no valid JSON"),
-        (b"\xff\xfe\x00", "no valid JSON"),
-        (b"OK", "no valid JSON"),
+        (b'{"pipelines":[{"a":1},', "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
+        (b'{"a":' * 100_000, "invalid JSON"),
+        (b"\xff\xfe\x00", "invalid JSON"),
+        (b"OK", "invalid JSON"),
     ],
 )
 @spoken
@@ -378,7 +378,7 @@ def test_what_is_no_answer_of_the_operation_is_said(
 ) -> None:
     failure = told(200, answer, generation=generation, operation=operation)
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith(f"{operation} answered")
+    assert failure.message.startswith(f"unexpected response to {operation}")
     assert words in failure.message
 
 
@@ -401,7 +401,7 @@ def test_rows_that_are_no_list_are_invalid(operation: str, rows: Any) -> None:
     """Not an empty page, which would be the end of the list."""
     failure = told(200, {ROWS[operation]: rows, "success": True}, operation=operation)
     assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
-    assert failure.message.startswith(f"{operation} answered a page that cannot be read")
+    assert failure.message.startswith(f"unexpected response to {operation}: not a list of rows")
 
 
 @pytest.mark.parametrize(
@@ -553,7 +553,7 @@ def test_who_asks_too_often_is_told_how_long_to_wait(generation: str, throttle_c
         (InjectedFault.HTML, FailureKind.UNREADABLE, "an HTML page"),
         (InjectedFault.BAD_GATEWAY, FailureKind.TRANSIENT, "HTTP 502 with an HTML page"),
         (InjectedFault.EMPTY, FailureKind.UNREADABLE, "an empty body"),
-        (InjectedFault.CUT, FailureKind.UNREADABLE, "no valid JSON"),
+        (InjectedFault.CUT, FailureKind.UNREADABLE, "invalid JSON"),
         (InjectedFault.NULL, FailureKind.UNREADABLE, "not its answer"),
         (InjectedFault.NESTED_ERROR, FailureKind.UNREADABLE, "not its answer"),
         (InjectedFault.ERROR_OBJECT, FailureKind.TRANSIENT, ""),
@@ -581,7 +581,7 @@ def test_mischief_is_seen_through(
 TEXTS = st.sampled_from(
     ["", '""', "x", "Throttling.User", "Forbidden", "InvalidPipeline.NotFound", "NotFound"]
 )
-KEYS = [*TELLING, "pipelines", "nextToken", "pipelineRuns", "pipelineRun", "pipelineRunId"]
+KEYS = [*ERROR_KEYS, "pipelines", "nextToken", "pipelineRuns", "pipelineRun", "pipelineRunId"]
 envelopes = st.dictionaries(st.sampled_from(sorted(KEYS)), TEXTS | st.booleans() | json_values)
 
 

@@ -122,7 +122,7 @@ def test_page_by_page_every_pipeline_is_found_once(
     found = pages(desk)
     names = [item for page in found for item in page.pipelines.items()]
     assert sorted(names) == sorted((desk.cloud.pipeline_id(one.id), one.name) for one in WORLD.pipelines)
-    assert not any(page.rejected or page.words or page.runs or page.unusable for page in found)
+    assert not any(page.rejected or page.unknown_values or page.runs or page.unusable for page in found)
     assert [page.last for page in found[:-1]] == [False] * (len(found) - 1)
     # Where nothing tells the end, the empty page does.
     if endless and generation != "signed":

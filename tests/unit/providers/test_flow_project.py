@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Flow
+from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, FlowProvider
 from exporter.providers.protocol import SupportsActivityQuery, SupportsBatchQuery
 from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config, ConfigError, load
@@ -65,7 +65,7 @@ def test_the_method_decides_which_api_is_asked(changes: dict[str, Any], url: str
 def test_it_sweeps_and_knows_no_batches() -> None:
     """And the other cloud has batches, and does not sweep."""
     spoken, _, _ = connect(configured(), {})
-    assert isinstance(spoken, Flow)
+    assert isinstance(spoken, FlowProvider)
     assert isinstance(spoken, SupportsActivityQuery)
     assert not isinstance(spoken, SupportsBatchQuery)
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
@@ -160,15 +160,15 @@ def odd(identity: str, length: int, edition: str) -> str:
             f"{odd(CENTRAL_ID, 32, 'region')}: is edition right?",
         ),
         ({"organization_id": "o1", "auth": KEYS}, odd("o1", 24, "central")),
-        ({"endpoint": SIGNED_ENDPOINT}, f"endpoint {SIGNED_ENDPOINT} is where {SIGNED} listens"),
+        ({"endpoint": SIGNED_ENDPOINT}, f"endpoint {SIGNED_ENDPOINT} belongs to {SIGNED}"),
         (
             {"auth": KEYS, "endpoint": PERSONAL_ENDPOINT},
-            f"endpoint {PERSONAL_ENDPOINT} is where {CENTRAL} listens",
+            f"endpoint {PERSONAL_ENDPOINT} belongs to {CENTRAL}",
         ),
-        ({"endpoint": OWN_DOMAIN}, f"endpoint {OWN_DOMAIN} is where {REGION} listens"),
+        ({"endpoint": OWN_DOMAIN}, f"endpoint {OWN_DOMAIN} belongs to {REGION}"),
         (
             {"organization_id": REGION_ID, "edition": "region", "endpoint": PERSONAL_ENDPOINT},
-            f"endpoint {PERSONAL_ENDPOINT} is where {CENTRAL} listens",
+            f"endpoint {PERSONAL_ENDPOINT} belongs to {CENTRAL}",
         ),
     ],
 )

@@ -149,7 +149,7 @@ def test_page_by_page_every_run_of_the_pipeline_is_found_once(generation: str, o
     assert sum(page.rows for page in found) == latest.number
     assert all(runs[str(number)] == truth(BUSY.id, number) for number in range(1, latest.number + 1, 7))
     assert not any(page.rejected or page.implausible_times or page.incomplete for page in found)
-    assert {word for page in found for word in page.words} <= {("trigger_mode", "4")}
+    assert {word for page in found for word in page.unknown_values} <= {("trigger_mode", "4")}
 
 
 @generations
@@ -176,7 +176,7 @@ def test_where_the_status_is_not_told_all_else_is(generation: str) -> None:
     assert [(one.number, one.start, one.end) for one in page.runs] == [
         (one.number, one.start, one.end) for one in (truth(BUSY.id, one.number or 0) for one in page.runs)
     ]
-    assert page.words <= {("trigger_mode", "4")}
+    assert page.unknown_values <= {("trigger_mode", "4")}
 
 
 @generations
@@ -203,7 +203,7 @@ def test_a_pipeline_that_is_gone_is_not_found(generation: str) -> None:
 def test_a_page_gives_outlines_in_its_order(generation: str) -> None:
     page = read(row(2), row(0), row(1), generation=generation)
     assert (page.rows, page.runs) == (3, [run(2), run(0), run(1)])
-    assert (page.incomplete, page.rejected, page.words) == (False, [], set())
+    assert (page.incomplete, page.rejected, page.unknown_values) == (False, [], set())
     assert page.last is (generation == "signed")
 
 
@@ -228,7 +228,7 @@ UNKNOWN_WORDS = ["FAILED", "CANCELLED", "UNKOWN", "Success", "NEVER_HEARD_OF", "
 def test_statuses_of_runs(word: str, status: Status) -> None:
     page = read(row(status=word))
     assert page.runs == [run(status=status, end=END if status.final else None)]
-    assert not page.words
+    assert not page.unknown_values
 
 
 @pytest.mark.parametrize("word", ["SKIP", *UNKNOWN_WORDS])
@@ -236,14 +236,14 @@ def test_a_status_that_no_run_has_is_unknown_and_told(word: Any) -> None:
     """Never failure, never dropped; only stages are skipped. The end that is told stays."""
     page = read(row(status=word))
     assert page.runs == [run(status=Status.UNKNOWN)]
-    assert page.words == {("status", str(word))}
+    assert page.unknown_values == {("status", str(word))}
 
 
 @pytest.mark.parametrize("change", ["remove", "null", "replace"])
 def test_a_status_that_is_not_told_is_no_word(change: str) -> None:
     page = read(spoilt(row(), ("status",), change, ""))
     assert page.runs == [run(status=Status.UNKNOWN)]
-    assert not page.words
+    assert not page.unknown_values
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_status_that_is_not_told_is_no_word(change: str) -> None:
 def test_triggers(mode: Any, started_by: Trigger) -> None:
     page = read(row(triggerMode=mode))
     assert page.runs == [run(trigger=started_by)]
-    assert not page.words
+    assert not page.unknown_values
 
 
 @pytest.mark.parametrize("mode", [0, 4, 7, -1, "manual"])
@@ -270,7 +270,7 @@ def test_an_unknown_trigger_is_told(mode: Any) -> None:
     """4 occurs, and nobody says what it is."""
     page = read(row(triggerMode=mode))
     assert page.runs == [run(trigger=Trigger.UNKNOWN)]
-    assert page.words == {("trigger_mode", str(mode))}
+    assert page.unknown_values == {("trigger_mode", str(mode))}
 
 
 @pytest.mark.parametrize("end", [0, "0", "", None, -1, "absent"])
@@ -281,7 +281,7 @@ def test_spellings_of_no_end(end: Any, status: str) -> None:
         del told["endTime"]
     page = read(told)
     assert [(one.start, one.end, one.duration) for one in page.runs] == [(START, None, None)]
-    assert not {field for field, _ in page.words} - {"status"}
+    assert not {field for field, _ in page.unknown_values} - {"status"}
 
 
 @pytest.mark.parametrize("value", [START * 1000, START * 1000.0, str(START * 1000), "2025-05-27T02:59:59Z"])
@@ -293,7 +293,7 @@ def test_spellings_of_a_start(value: Any) -> None:
 def test_text_that_is_no_time_is_told_and_absent() -> None:
     page = read(row(startTime="soon"))
     assert page.runs == [run(start=None)]
-    assert page.words == {("time", "soon")}
+    assert page.unknown_values == {("time", "soon")}
 
 
 def test_an_end_of_a_run_under_way_is_not_its_end() -> None:
