@@ -164,7 +164,7 @@ class CredentialState:
 
     @property
     def pause_left(self) -> float:
-        """Seconds until the pause ends; 0 or less if there is none."""
+        """Seconds until the pause ends; not above 0 without a pause."""
         return self._paused_until - self._clock.monotonic()
 
     def renewal_blocked(self) -> RequestFailure | None:

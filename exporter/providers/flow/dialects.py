@@ -82,7 +82,7 @@ class Dialect(ABC):
         """Return the record of the run in a response to GetPipelineRun.
 
         Raises:
-            UnusableRecordError: there is none.
+            UnusableRecordError: it is absent.
 
         """
 

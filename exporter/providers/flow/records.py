@@ -111,7 +111,7 @@ class FlowPipelineRecord(msgspec.Struct, rename="camel"):
 
     @property
     def any_name(self) -> str:
-        """The name of the pipeline; empty if there is none."""
+        """The name of the pipeline; empty if absent."""
         return text(self.pipeline_name) or text(self.name)
 
 
