@@ -1,1 +1,1 @@
-"""Everything that is sent to a cloud: signatures, retries, request budget, connections."""
+"""Requests to the clouds: authentication, retries, rate limits, connections."""

@@ -1,9 +1,9 @@
-"""A credential's standing with its provider, shared by all projects that use it.
+"""State of a credential, shared by all projects that use it: accepted, locked out, paused.
 
-Five refusals in a row lock a key, whoever sent them. So until a credential has been accepted, and again after each
-refusal or rotation, one request alone is under way; after a refusal the next try waits, longer each time, unless what
-proves the identity has changed. Whoever issues a credential is spared in the same way. Throttling is by caller too: a
-pause holds for every project that shares the credential.
+A provider locks a key after five rejections in a row, from any client. Therefore only one request at a time uses a
+credential that has not been accepted yet, or that was just rejected or rotated. After a rejection the next attempt waits,
+longer each time, unless the secret has changed. The same rules protect the user at an issuer of temporary credentials.
+Providers throttle by user, so a pause applies to every project that shares the credential.
 """
 
 import asyncio
@@ -18,198 +18,203 @@ from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind, RequestFailure
 
 LONGEST_PAUSE = 3600.0
-"""Seconds between tries with a refused credential, at most; also the longest pause that a provider can order."""
+"""Maximum seconds between attempts with a rejected credential, and of a pause that a provider requests."""
 
 _FIRST_RENEWAL_PAUSE = 5.0
 _MOST_DOUBLINGS = 20
 _KEPT = 1000
+"""Fingerprints to remember."""
 
 
 class Lockout(msgspec.Struct, frozen=True):
-    """A refusal of one proof of identity."""
+    """Pause after a fingerprint was rejected."""
 
-    next_try: float
-    """When it may be tried again, by the monotonic clock."""
-    words: str
-    times: int
-    """Refusals in a row."""
+    next_attempt: float
+    """Monotonic time."""
+    message: str
+    rejections: int
+    """Rejections in a row."""
 
 
 class Lockouts:
-    """What one endpoint refused, by fingerprint: the same key may stand in several credentials."""
+    """Lockouts at one endpoint by fingerprint, since several credentials may hold the same key."""
 
-    def __init__(self, *, of_issuer: bool = False) -> None:
-        self.of_issuer = self if of_issuer else Lockouts(of_issuer=True)
-        """What the issuer of credentials refused, by the fingerprint of what it was asked with."""
+    def __init__(self, *, at_issuer: bool = False) -> None:
+        self.at_issuer = self if at_issuer else Lockouts(at_issuer=True)
+        """Lockouts at the issuer of credentials, by the fingerprint that requested one."""
         self._lockouts: dict[str, Lockout] = {}
-        self._alone: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
-    def alone(self, fingerprint: str) -> asyncio.Lock:
-        """What lets one request alone send what has not been accepted yet."""
-        if len(self._alone) > _KEPT:
-            self._alone = {proof: lock for proof, lock in self._alone.items() if lock.locked()}
-        return self._alone.setdefault(fingerprint, asyncio.Lock())
+    def lock(self, fingerprint: str) -> asyncio.Lock:
+        """Return the lock for requests with a fingerprint that has not been accepted yet."""
+        if len(self._locks) > _KEPT:
+            self._locks = {known: lock for known, lock in self._locks.items() if lock.locked()}
+        return self._locks.setdefault(fingerprint, asyncio.Lock())
 
     def get(self, fingerprint: str) -> Lockout | None:
-        """The last refusal of a proof, if it has not been accepted since."""
+        """Return the last lockout, or None if the fingerprint has been accepted since."""
         return self._lockouts.get(fingerprint)
 
-    def put(self, fingerprint: str, bar: Lockout) -> None:
-        """A proof was refused."""
+    def add(self, fingerprint: str, lockout: Lockout) -> None:
+        """Replace the lockout of a fingerprint."""
         self._lockouts.pop(fingerprint, None)
-        self._lockouts[fingerprint] = bar
+        self._lockouts[fingerprint] = lockout
         if len(self._lockouts) > _KEPT:
             del self._lockouts[next(iter(self._lockouts))]
 
-    def lift(self, fingerprint: str) -> None:
-        """A proof was accepted."""
+    def remove(self, fingerprint: str) -> None:
+        """End the lockout of a fingerprint that was accepted."""
         self._lockouts.pop(fingerprint, None)
 
 
 class CredentialState:
-    """One way to prove who asks, and what became of it."""
+    """A credential, and how the provider and the issuer answered requests with it."""
 
     def __init__(self, auth: Auth, clock: Clock, interval: float, lockouts: Lockouts | None = None) -> None:
-        """`interval` is the least pause after a refusal, in seconds: that of the polls.
+        """Start with a credential that was neither accepted nor rejected.
 
-        `lockouts` are those of the endpoint, if several credentials ask there.
+        `interval` is the shortest pause after a rejection: the seconds between polls. `lockouts` are those of the
+        endpoint, if several credentials are used there.
         """
         self.auth = auth
         self._lockouts = lockouts or Lockouts()
-        self._issuer_lockouts = self._lockouts.of_issuer
+        self._issuer_lockouts = self._lockouts.at_issuer
         self.skew = 0.0
-        """How far the provider's clock is ahead of ours, where that was found to matter, in seconds."""
+        """Seconds that the provider's clock is ahead of ours; 0 until a signature failed because of it."""
         self.renewing = asyncio.Lock()
         self._clock = clock
         self._interval = interval
         self._accepted: str | None = None
-        """The fingerprint that was accepted last; None since it was refused."""
+        """The fingerprint accepted last; None once it was rejected."""
         self._accepted_skew = 0.0
-        self._refusals = 0
+        self._rejections = 0
         self._paused_until = 0.0
-        self._renewal_fault: RequestFailure | None = None
-        self._asked_with = ""
-        self._renewal_refusals = 0
+        self._renewal_failure: RequestFailure | None = None
+        self._renewal_fingerprint = ""
+        """The fingerprint at the last failed renewal."""
+        self._renewal_rejections = 0
         self._renewal_failures = 0
         self._next_renewal = 0.0
 
     @property
-    def now(self) -> float:
-        """Epoch seconds by the provider's clock, as far as known."""
+    def provider_time(self) -> float:
+        """Epoch seconds by the provider's clock, as far as it is known."""
         return self._clock.time() + self.skew
 
-    def accepted(self) -> bool:
-        """Whether the provider took what proves the identity now when it last judged it."""
+    def is_accepted(self) -> bool:
+        """Return whether the provider accepted the present secret in its last judgement."""
         return self._accepted is not None and self._accepted == self.auth.fingerprint()
 
     @contextlib.asynccontextmanager
     async def slot(self, waiting: Callable[[], AbstractContextManager[None]]) -> AsyncIterator[None]:
-        """Hold a place to send from: with others once the credential is accepted, alone before.
+        """Hold a slot to send a request: shared if the credential is accepted, exclusive otherwise.
 
-        `waiting` gives a context that encloses the wait for the place.
+        `waiting()` returns a context manager that encloses the wait for an exclusive slot.
         """
         async with contextlib.AsyncExitStack() as stack:
-            if not self.accepted():
+            if not self.is_accepted():
                 with waiting():
-                    await stack.enter_async_context(self._lockouts.alone(self.auth.fingerprint()))
-                if self.accepted():
-                    # Whoever went first has settled it.
+                    await stack.enter_async_context(self._lockouts.lock(self.auth.fingerprint()))
+                if self.is_accepted():
+                    # The request before this one was accepted.
                     await stack.aclose()
             yield
 
     def blocked(self) -> RequestFailure | None:
-        """Why nothing may be sent now, if so: it would be refused again."""
-        bar = self._lockouts.get(self.auth.fingerprint())
-        wait = bar.next_try - self._clock.monotonic() if bar else 0.0
-        if bar is None or wait <= 0:
+        """Return why no request may be sent with this credential now, or None."""
+        lockout = self._lockouts.get(self.auth.fingerprint())
+        wait = lockout.next_attempt - self._clock.monotonic() if lockout else 0.0
+        if lockout is None or wait <= 0:
             return None
-        words = f"not asked: the credentials were refused ({bar.words}); next try in {wait:.0f} s"
-        return RequestFailure(kind=FailureKind.CREDENTIALS, code="refused", message=words)
+        message = f"request not sent: credentials rejected ({lockout.message}), next attempt in {wait:.0f} s"
+        return RequestFailure(kind=FailureKind.CREDENTIALS, code="refused", message=message)
 
     def record_success(self, fingerprint: str) -> None:
-        """The provider took what has this fingerprint."""
+        """Record that the provider accepted a fingerprint."""
         if fingerprint != self.auth.fingerprint():
-            return  # a late word on what has been replaced
+            return  # replaced while the request was in flight
         self._accepted = fingerprint
         self._accepted_skew = self.skew
-        self._lockouts.lift(fingerprint)
-        self._refusals = 0
+        self._lockouts.remove(fingerprint)
+        self._rejections = 0
 
     def mark_unverified(self, fingerprint: str) -> None:
-        """The provider refused what has this fingerprint; whether something else would do is yet to be seen."""
+        """Record that a fingerprint was rejected, before it is known whether a renewal or another time helps."""
         if fingerprint == self._accepted:
             self._accepted = None
 
-    def record_rejection(self, fingerprint: str, words: str) -> None:
-        """The provider refused what proves the identity, a fresh one included."""
+    def record_rejection(self, fingerprint: str, message: str) -> None:
+        """Record that a fingerprint was rejected and nothing else is available; start or prolong its lockout."""
         self.mark_unverified(fingerprint)
-        # A clock that did not help may be wrong itself.
+        # A provider's time that did not help may be wrong itself.
         self.skew = self._accepted_skew
-        bar, now = self._lockouts.get(fingerprint), self._clock.monotonic()
-        if bar is not None and now < bar.next_try:
-            return  # what was under way beside the request that was refused first
-        # A fresh proof that is refused as well is one more in a row, and so is the same in another credential.
-        times = max(self._refusals, bar.times if bar else 0)
-        pause = _growing(self._interval, times, LONGEST_PAUSE)
-        self._refusals = times + 1
-        self._lockouts.put(fingerprint, Lockout(now + pause, words, self._refusals))
+        lockout, now = self._lockouts.get(fingerprint), self._clock.monotonic()
+        if lockout is not None and now < lockout.next_attempt:
+            return  # was in flight together with the request that was rejected first
+        # A fresh secret that is rejected as well continues the series, and so does the same one in another credential.
+        rejections = max(self._rejections, lockout.rejections if lockout else 0)
+        pause = _backoff(self._interval, rejections, LONGEST_PAUSE)
+        self._rejections = rejections + 1
+        self._lockouts.add(fingerprint, Lockout(now + pause, message, self._rejections))
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so long: the provider ordered it."""
+        """Send nothing for the time that the provider requested."""
         until = self._clock.monotonic() + min(seconds, LONGEST_PAUSE)
         self._paused_until = max(self._paused_until, until)
 
     @property
-    def paused(self) -> float:
-        """Seconds for which nothing may be sent; 0 or less if that is over."""
+    def pause_left(self) -> float:
+        """Seconds until the pause ends; not above 0 without a pause."""
         return self._paused_until - self._clock.monotonic()
 
     def renewal_blocked(self) -> RequestFailure | None:
-        """Why the issuer may not be asked now, if so; with the time until it may."""
+        """Return why the issuer may not be contacted now, with the time to wait, or None."""
         now, fingerprint = self._clock.monotonic(), self.auth.fingerprint()
-        bar = self._issuer_lockouts.get(fingerprint)
-        if self._renewal_fault is not None and fingerprint == self._asked_with:
-            failure, wait = self._renewal_fault, self._next_renewal - now
-        elif bar is not None:
-            # The same user was refused for another project.
+        lockout = self._issuer_lockouts.get(fingerprint)
+        if self._renewal_failure is not None and fingerprint == self._renewal_fingerprint:
+            failure, wait = self._renewal_failure, self._next_renewal - now
+        elif lockout is not None:
+            # The same user was rejected for another project.
             failure, wait = (
-                RequestFailure(kind=FailureKind.CREDENTIALS, code="refused", message=bar.words),
-                bar.next_try - now,
+                RequestFailure(kind=FailureKind.CREDENTIALS, code="refused", message=lockout.message),
+                lockout.next_attempt - now,
             )
         else:
             return None
         if wait <= 0:
             return None
-        words = f"not asked: no credential could be had ({failure.message}); next try in {wait:.0f} s"
-        return msgspec.structs.replace(failure, message=words, wait=wait)
+        message = (
+            f"request not sent: cannot obtain credentials ({failure.message}), next attempt in {wait:.0f} s"
+        )
+        return msgspec.structs.replace(failure, message=message, wait=wait)
 
-    def renewal_failed(self, asked_with: str, failure: RequestFailure) -> float:
-        """Whoever issues the credential gave none to what had this fingerprint; returns when to ask again, in seconds."""
+    def record_renewal_failure(self, fingerprint: str, failure: RequestFailure) -> float:
+        """Record that the issuer returned no credential to a fingerprint; return the seconds until the next attempt."""
         if failure.kind is FailureKind.CREDENTIALS:
             # Wrong passwords lock a user as wrong signatures lock a key.
-            bar = self._issuer_lockouts.get(asked_with)
-            times = max(self._renewal_refusals, bar.times if bar else 0)
-            pause = _growing(self._interval, times, LONGEST_PAUSE)
-            self._renewal_refusals = times + 1
+            lockout = self._issuer_lockouts.get(fingerprint)
+            rejections = max(self._renewal_rejections, lockout.rejections if lockout else 0)
+            pause = _backoff(self._interval, rejections, LONGEST_PAUSE)
+            self._renewal_rejections = rejections + 1
             until = self._clock.monotonic() + pause
-            self._issuer_lockouts.put(asked_with, Lockout(until, failure.message, self._renewal_refusals))
+            self._issuer_lockouts.add(fingerprint, Lockout(until, failure.message, self._renewal_rejections))
         else:
-            most = max(self._interval, _FIRST_RENEWAL_PAUSE)
-            pause = _growing(_FIRST_RENEWAL_PAUSE, self._renewal_failures, most)
+            longest = max(self._interval, _FIRST_RENEWAL_PAUSE)
+            pause = _backoff(_FIRST_RENEWAL_PAUSE, self._renewal_failures, longest)
             self._renewal_failures += 1
-        self._renewal_fault = failure
-        self._asked_with = asked_with
+        self._renewal_failure = failure
+        self._renewal_fingerprint = fingerprint
         pause = max(pause, min(failure.wait or 0.0, LONGEST_PAUSE))
         self._next_renewal = self._clock.monotonic() + pause
         return pause
 
-    def renewed(self) -> None:
-        """A fresh credential came."""
-        self._renewal_fault = None
-        self._renewal_refusals = 0
+    def record_renewal(self) -> None:
+        """Record that a new credential was obtained."""
+        self._renewal_failure = None
+        self._renewal_rejections = 0
         self._renewal_failures = 0
 
 
-def _growing(first: float, times: int, most: float) -> float:
-    """A pause that doubles each time."""
-    return min(first * 2.0 ** min(times, _MOST_DOUBLINGS), most)
+def _backoff(first: float, times: int, longest: float) -> float:
+    """Return a pause that doubles each time."""
+    return min(first * 2.0 ** min(times, _MOST_DOUBLINGS), longest)

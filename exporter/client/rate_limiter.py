@@ -1,6 +1,6 @@
-"""The request budget of a project: a token bucket that everything sent to its cloud goes through.
+"""Token bucket for the requests of one project.
 
-Ours, since rate-limit libraries know no injected clock.
+Libraries for rate limits do not accept an injected clock, which the tests need.
 """
 
 import asyncio
@@ -9,28 +9,29 @@ from exporter.core.clock import Clock
 
 
 class RateLimiter:
-    """At most `rate` requests a second in the long run, `burst` at once; first come, first served."""
+    """Allows `rate` requests a second on average and `burst` at once, first come, first served."""
 
     def __init__(self, rate: float, burst: int, clock: Clock) -> None:
         self._rate = rate
         self._burst = float(burst)
         self._clock = clock
         self._tokens = float(burst)
-        self._at = clock.monotonic()
-        self._turn = asyncio.Lock()
+        self._updated = clock.monotonic()
+        self._queue = asyncio.Lock()
 
     async def acquire(self) -> None:
         """Wait until one more request may be sent."""
-        # The lock keeps the queue in order: whoever waits for a token holds it.
-        async with self._turn:
-            while (wait := self._wait()) > 0:
+        # Waiting while holding the lock keeps the order of arrival.
+        async with self._queue:
+            while (wait := self._refill()) > 0:
                 await self._clock.sleep(wait)
             self._tokens -= 1
 
-    def _wait(self) -> float:
+    def _refill(self) -> float:
+        """Add the tokens since the last call; return the seconds until one is available."""
         now = self._clock.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
+        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
+        self._updated = now
         wait = (1 - self._tokens) / self._rate
-        # A sleep can end a hair early; a wait below the clock's grain would spin.
+        # A sleep may end slightly early. A wait below the clock's resolution would loop without end.
         return wait if now + wait > now else 0.0

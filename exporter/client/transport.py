@@ -1,11 +1,11 @@
-"""The only outward socket: connections, total time limits, bounded bodies; foreign exceptions stop here.
+"""HTTP connections to the clouds: pools, proxies, TLS, a total time limit. Exceptions of the HTTP library end here.
 
 httpx has no total time limit, and a task cancelled while it waits for a connection leaks its place in the pool (as of
-httpcore 1.0.9). So a request that runs out of time is cancelled only together with all connections: new ones take over,
-and the old ones are closed once nothing else uses them.
+httpcore 1.0.9). Therefore a request that runs out of time is cancelled together with its pool: a new pool takes over,
+and the old one is closed once no other request uses it.
 
-Of httpx its transports are used, not its client: redirects are not followed and cookies not kept anyway, and to see to
-that takes it a sixth of a request's CPU. What is left to do is to find the proxy.
+This uses the transports of httpx, not its client: redirects and cookies are not wanted, and disabling them in the
+client costs a sixth of a request's CPU time. The one feature to replace is the choice of the proxy.
 """
 
 import asyncio
@@ -13,59 +13,64 @@ import contextlib
 import os
 import ssl
 import sys
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import msgspec
 
-from exporter.client.bodies import BODY_LIMIT, SMALL, Bodies
+from exporter import __version__
+from exporter.client.bodies import (
+    BODY_LIMIT,
+    Bodies,
+    BodyError,
+    FramingError,
+    IncompleteBodyError,
+    check_framing,
+    read_body,
+)
 from exporter.config.files import NotUsableError, check_file
 from exporter.config.secret import Secret
 from exporter.config.section import CA_LIMIT
 from exporter.core.failures import FailureKind, RequestFailure
-from exporter.core.redaction import redact, register_proxy
+from exporter.core.redaction import register_proxy
+
+USER_AGENT = f"pipeline-exporter/{__version__}"
 
 FAILURE_LIMIT = 1024 * 1024
-"""Most bytes of an answer whose status is a failure; an honest one has a few thousand."""
-
-_PIECE = SMALL // 4
-"""Bytes that are decompressed at a time."""
-
-_PIECES = 500
-"""Pieces of a body after which other tasks of the event loop run."""
+"""Maximum bytes of the body of an error response. Clouds send a few thousand."""
 
 _KEEPALIVE = 300.0
 
-# httpcore asks several times a request whether sniffio is there, and the search for a module that is not takes a sixth of
-# the request's CPU each time; this says at once that it is not.
+# httpcore looks for sniffio several times a request. The search for a missing module takes a sixth of the request's CPU
+# time; this entry answers it at once.
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 Received = tuple[int, dict[str, str], bytes]
-"""Status, headers in lower case, body."""
+"""Status, headers with lower-case names, body."""
 
 
 class TransportOptions(msgspec.Struct, frozen=True):
-    """How a project's requests travel."""
+    """How the requests of a project are sent."""
 
     tls: ssl.SSLContext
     proxy: Secret | None = None
-    """A proxy's URL; without one those of the usual environment variables."""
+    """URL of a proxy; None for those of the environment variables."""
     bypass_proxy: bool = False
-    """Whether no proxy at all is used."""
+    """Whether to connect directly, without any proxy."""
     bodies: Bodies = msgspec.field(default_factory=Bodies)
-    """The bodies in flight, shared by all projects of a process."""
+    """Limit that all projects of a process share."""
 
 
 class SetupError(Exception):
-    """Something that requests need is not there; with words."""
+    """Requests cannot be sent at all; the message names the missing file or setting."""
 
 
 def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLContext:
-    """What verifies the clouds' certificates: by `ca_file`, else certifi's authorities or those of `SSL_CERT_FILE`.
+    """Return the context that verifies the clouds' certificates.
+
+    The authorities are those of `ca_file`, of the environment variable `SSL_CERT_FILE`, or certifi's, in this order.
 
     Raises:
         SetupError: they cannot be loaded.
@@ -77,8 +82,8 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
         context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
     except (OSError, NotUsableError) as error:
         source = f"tls.ca_file {ca_file}" if ca_file else "SSL_CERT_FILE or SSL_CERT_DIR"
-        words = error.strerror if isinstance(error, OSError) else str(error)
-        raise SetupError(f"cannot load the certificate authorities of {source}: {words}") from None
+        problem = error.strerror if isinstance(error, OSError) else str(error)
+        raise SetupError(f"cannot load the certificate authorities of {source}: {problem}") from None
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -86,58 +91,58 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
 
 
 class _Pool:
-    """Connections to whatever host, directly or by a proxy, that are closed together."""
+    """ConnectionPools to all hosts, direct or through a proxy, that are closed together."""
 
-    def __init__(self, connections: int, transport: TransportOptions) -> None:
+    def __init__(self, connections: int, options: TransportOptions) -> None:
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE
         )
-        self._transport = transport
-        self._usual = {} if transport.bypass_proxy or transport.proxy else getproxies()
-        """The proxies of the environment, by the scheme of what is asked for."""
-        for scheme, url in self._usual.items():
+        self._options = options
+        self._environment = {} if options.bypass_proxy or options.proxy else getproxies()
+        """Proxies of the environment variables, by the scheme of the URL to request."""
+        for scheme, url in self._environment.items():
             if scheme != "no":
                 register_proxy(url)
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
-        """By the URL of the proxy; without one under an empty string."""
+        """By the URL of the proxy; under the empty string without one."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; its answer's body is yet to be read, and closed."""
+        """Send a request. The caller reads the body of the response and closes it."""
         proxy = self._proxy(request.url)
         if proxy not in self._transports:
             self._transports[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._transport.tls, proxy=proxy or None, limits=self._limits
+                verify=self._options.tls, proxy=proxy or None, limits=self._limits
             )
-        # Without time limits of its own: the one on the whole is less than each of them would be.
+        # No time limits here: each would have to be longer than the total one.
         return await self._transports[proxy].handle_async_request(request)
 
     def _proxy(self, url: httpx.URL) -> str:
-        """The URL of the proxy for a URL; empty for none."""
-        if self._transport.proxy is not None:
-            return self._transport.proxy.reveal()
-        proxy = self._usual.get(url.scheme) or self._usual.get("all", "")
+        """Return the URL of the proxy for a request; empty for a direct connection."""
+        if self._options.proxy is not None:
+            return self._options.proxy.reveal()
+        proxy = self._environment.get(url.scheme) or self._environment.get("all", "")
         if not proxy or proxy_bypass(url.netloc.decode()):
             return ""
         return proxy if "://" in proxy else f"http://{proxy}"
 
     async def close(self) -> None:
-        """Close them."""
-        for way in self._transports.values():
-            await way.aclose()
+        for transport in self._transports.values():
+            await transport.aclose()
 
 
-class Connections:
-    """The connections in use, and those that still end a request before they are closed."""
+class ConnectionPools:
+    """The pool for new requests, and older pools that still have requests in flight."""
 
-    def __init__(self, timeout: float, connections: int, transport: TransportOptions) -> None:
+    def __init__(self, timeout: float, connections: int, options: TransportOptions) -> None:
         self._timeout = timeout
         self._connections = connections
-        self._transport = transport
+        self._options = options
         self._pool: _Pool | None = None
         self._users: dict[_Pool, int] = {}
+        """Requests in flight by pool."""
 
     async def exchange(self, request: httpx.Request, limit: int = BODY_LIMIT) -> Received | RequestFailure:
-        """Send a request as it stands; a fault if no whole answer of at most `limit` bytes comes in time."""
+        """Send a request; return the response, or a failure without a complete response of `limit` bytes in time."""
         exchange = asyncio.create_task(self._read(request, limit))
         try:
             done, _ = await asyncio.wait({exchange}, timeout=self._timeout)
@@ -146,40 +151,39 @@ class Connections:
             raise
         if not done:
             await self._abandon(exchange)
-            words = f"no whole answer within {self._timeout:g} s"
-            return RequestFailure(kind=FailureKind.TRANSIENT, code="timeout", message=words)
+            message = f"no complete response within {self._timeout:g} s"
+            return RequestFailure(kind=FailureKind.TRANSIENT, code="timeout", message=message)
         try:
             return exchange.result()
         except httpx.TimeoutException:
-            return RequestFailure(
-                kind=FailureKind.TRANSIENT, code="timeout", message=f"no answer within {self._timeout:g} s"
-            )
-        except _RefusedError as error:
+            message = f"no response within {self._timeout:g} s"
+            return RequestFailure(kind=FailureKind.TRANSIENT, code="timeout", message=message)
+        except BodyError as error:
             return RequestFailure(kind=FailureKind.UNREADABLE, code="invalid", message=str(error))
-        except _CutError as error:
-            return RequestFailure(
-                kind=FailureKind.TRANSIENT, code="invalid", message=f"the answer broke off: {error}"
-            )
-        except Exception as error:  # noqa: BLE001  # whatever an HTTP library, a proxy's setting or TLS comes up with
-            words = str(error) or type(error).__name__
+        except IncompleteBodyError as error:
+            message = f"incomplete or damaged response: {error}"
+            return RequestFailure(kind=FailureKind.TRANSIENT, code="invalid", message=message)
+        except Exception as error:  # noqa: BLE001  # HTTP library, proxy settings and TLS raise many types
+            problem = str(error) or type(error).__name__
             if not isinstance(error, (httpx.TransportError, OSError)):
-                # The library's words may repeat part of a proxy's password.
-                words = (
-                    f"{type(error).__name__}: is the proxy's address right, with a password percent-encoded?"
+                # The message of the library may repeat part of a proxy's password.
+                problem = (
+                    f"{type(error).__name__} (check the proxy URL; its password must be percent-encoded)"
                 )
-            message = f"no answer from {request.url.netloc.decode()}: {words}"
+            message = f"no response from {request.url.netloc.decode()}: {problem}"
             return RequestFailure(kind=FailureKind.TRANSIENT, code="connect", message=message)
 
     async def _read(self, request: httpx.Request, limit: int) -> Received:
         async with self._use() as pool:
             response = await pool.send(request)
+            limit = limit if response.is_success else min(limit, FAILURE_LIMIT)
             try:
-                _check_framing(response)
-                body = await self._body(response, limit if response.is_success else min(limit, FAILURE_LIMIT))
-            except (_RefusedError, _CutError) as error:
-                if response.is_success or isinstance(error, _FramingError):
+                check_framing(response)
+                body = await read_body(response, limit, self._options.bodies)
+            except (BodyError, IncompleteBodyError) as error:
+                if response.is_success or isinstance(error, FramingError):
                     raise
-                body = b""  # a status of failure speaks for itself
+                body = b""  # the status alone classifies the failure
             finally:
                 await response.aclose()
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -188,7 +192,7 @@ class Connections:
     async def _abandon(self, exchange: asyncio.Task[Received]) -> None:
         await self._rotate()
         exchange.cancel()
-        # Waited for, not awaited: a cancellation of ours that comes meanwhile is not its own.
+        # `wait`, not `await exchange`: a cancellation of this task meanwhile must not be mistaken for the other's.
         await asyncio.wait({exchange})
         if not exchange.cancelled():
             exchange.exception()
@@ -196,7 +200,7 @@ class Connections:
     @contextlib.asynccontextmanager
     async def _use(self) -> AsyncIterator[_Pool]:
         if self._pool is None:
-            self._pool = _Pool(self._connections, self._transport)
+            self._pool = _Pool(self._connections, self._options)
         pool = self._pool
         self._users[pool] = self._users.get(pool, 0) + 1
         try:
@@ -208,7 +212,7 @@ class Connections:
                 await pool.close()
 
     async def _rotate(self) -> None:
-        """Let the next request start with new connections; the old ones are closed once nothing uses them."""
+        """Make the next request open a new pool; close the present one now, or after its last request."""
         pool, self._pool = self._pool, None
         if pool is not None and not self._users.get(pool):
             self._users.pop(pool, None)
@@ -217,98 +221,6 @@ class Connections:
     async def close(self) -> None:
         """Close every connection."""
         self._pool = None
-        # A request still under way counts itself out afterwards.
+        # A request in flight removes its pool from `_users` afterwards.
         for pool in tuple(self._users):
             await pool.close()
-
-    async def _body(self, response: httpx.Response, limit: int) -> bytes:
-        """Read a body, decompressed, in pieces so that no step takes more memory than the limit allows."""
-        too_large = f"an answer of more than {limit / (1 << 20):g} MiB is not read"
-        announced = response.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > limit:
-            raise _RefusedError(too_large)
-        body = bytearray()
-        pieces = 0
-        try:
-            async with self._transport.bodies.decoded() as enlarge:
-                async for piece in _pieces(response):
-                    if len(body) + len(piece) > limit:
-                        raise _RefusedError(too_large)
-                    if len(body) + len(piece) > SMALL:
-                        await enlarge()
-                    body += piece
-                    pieces += 1
-                    if pieces % _PIECES == 0:
-                        # A body in chunks of a few bytes is parsed from memory, without a pause of its own.
-                        await asyncio.sleep(0)
-                if _has_surplus(response):
-                    # An idle connection that is closed is not used again.
-                    await response.extensions["network_stream"].aclose()
-                return bytes(body)
-        except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error) as error:
-            raise _CutError(str(error) or type(error).__name__) from None
-
-
-class _RefusedError(Exception):
-    """A body that is not read to its end, for its size or its coding."""
-
-
-class _FramingError(_RefusedError):
-    """An answer whose end is ambiguous."""
-
-
-class _CutError(Exception):
-    """A body that broke off."""
-
-
-def _check_framing(response: httpx.Response) -> None:
-    """Refuse an answer that two parties could cut differently (RFC 9112, section 6.3)."""
-    if "content-length" in response.headers and "transfer-encoding" in response.headers:
-        raise _FramingError("an answer with both Content-Length and Transfer-Encoding is not read")
-
-
-async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Read the body of an answer, decompressed at most `_PIECE` bytes at a time."""
-    coding = response.headers.get("content-encoding", "").strip()
-    # gzip in gzip unpacks a few bytes to gigabytes in one step.
-    if coding.lower() not in {"", "identity", "gzip"}:
-        raise _RefusedError(
-            f"an answer in the coding {redact(coding, 64)!r}, which was not asked for, is not read"
-        )
-    stream = cast("httpx.AsyncByteStream", response.stream)
-    if coding.lower() != "gzip":
-        async for chunk in stream:
-            yield chunk
-        return
-    unpacked = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    async for chunk in stream:
-        rest = chunk
-        while rest:
-            yield unpacked.decompress(rest, _PIECE)
-            rest = unpacked.unconsumed_tail
-    yield unpacked.flush()
-
-
-def _has_surplus(response: httpx.Response) -> bool:
-    """Whether bytes after the answer have been received: httpcore (as of 1.0.9) would make them the next answer.
-
-    What arrives later makes the idle socket readable, and httpcore closes such a connection itself.
-    """
-    stream: Any = response.stream
-    try:
-        connection = stream._httpcore_stream._stream._connection  # noqa: SLF001  # there is no public way
-        received, _ = connection._h11_state.trailing_data  # noqa: SLF001
-    except AttributeError:
-        return True  # of another release: a connection for each request is slower, and safe
-    if received:
-        return True
-    encrypted = response.extensions["network_stream"].get_extra_info("ssl_object")
-    if encrypted is None:
-        return False
-    try:
-        encrypted.read(1)
-    except ssl.SSLWantReadError:
-        return False
-    except ssl.SSLError:
-        pass
-    return True

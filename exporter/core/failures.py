@@ -14,6 +14,8 @@ class FailureKind(StrEnum):
     """Too many requests: wait, then try again."""
     CREDENTIALS = "credentials"
     """The caller is not who it says: more tries can lock the key."""
+    NOT_SENT = "not_sent"
+    """A secret cannot be read, or no valid credential is held. Nothing was sent, so the provider has judged nothing."""
     PROJECT = "project"
     """The project, the caller's rights or the API as a whole: every other request will meet the same."""
     CONTENT = "content"

@@ -66,7 +66,7 @@ class _Listed(msgspec.Struct, frozen=True):
         """Of a page, and of neither its other rows nor the answer's body, which take the memory of the whole list."""
         ids = frozenset(one for one in page.pipelines if membership.may_watch(one, selected=one in chosen))
         runs = {identity: run for identity, run in page.runs.items() if identity in ids}
-        return cls(ids, ids & page.unusable, runs, answer.asked, answer.now)
+        return cls(ids, ids & page.unusable, runs, answer.sent_at, answer.now)
 
 
 class Poller:

@@ -14,7 +14,9 @@ from exporter.tracking.project import Misnumbered, MissedRuns
 FAILURES = 3
 """Requests in a row that may fail before the rest of a poll is given up: then it is not the request."""
 
-HOPELESS = frozenset({FailureKind.CREDENTIALS, FailureKind.PROJECT, FailureKind.THROTTLED})
+HOPELESS = frozenset(
+    {FailureKind.CREDENTIALS, FailureKind.NOT_SENT, FailureKind.PROJECT, FailureKind.THROTTLED}
+)
 """Faults that whatever else is asked would meet too."""
 
 _TOLD = 1000
@@ -69,7 +71,7 @@ class PollReporter:
             self._once(f"a record was rejected ({reason}): {words}")
         for reason, records in decoded.further_rejected.items():
             self._telemetry.rejected(self._project, reason, records)
-        for field, word in self._telemetry.unknown_words(self._provider, decoded.words):
+        for field, word in self._telemetry.unknown_words(self._provider, decoded.unknown_values):
             self._once(f"{word!r} is no known {field}, shown as unknown")
         if decoded.implausible_times:
             self._once(

@@ -1,1 +1,1 @@
-"""Providers: one folder a cloud. They describe requests and decode answers."""
+"""Providers: one package a cloud, which describes requests and decodes responses."""

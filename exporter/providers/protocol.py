@@ -1,7 +1,7 @@
-"""What a provider is: it describes requests and reads answers, and touches neither sockets nor clocks.
+"""Interface of a provider, and what it returns.
 
-A provider is one cloud's language: paths, wire records, words, error codes. Everything that it returns is in the
-words of `exporter.model`.
+A provider knows one cloud: paths, records, status values, error codes. It describes requests and decodes responses
+into `exporter.core.model`, without I/O and without a clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,38 +14,41 @@ from exporter.core.model import Run
 
 
 class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to make, before it is signed."""
+    """Request to send, not yet signed."""
 
     operation: str
-    """The vendor's name of the operation, as in its documentation."""
+    """Name in the vendor's API reference."""
     method: str
     path: str
-    """Percent-encoded, below the endpoint."""
+    """Percent-encoded, relative to the endpoint."""
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     object_limit: int = 50_000
-    """Most JSON objects in the answer; braces within its texts count, too."""
+    """Maximum JSON objects in the response; braces in its strings count as well."""
 
 
 MESSAGES = 100
-"""Rejected records of an answer whose messages are kept."""
+"""Rejected records of a response whose messages are kept."""
+
+REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "duplicate", "wrong_number")
+"""Reasons to reject a record. With `wrong_number` only the number is not used."""
 
 
 class Decoded(msgspec.Struct, kw_only=True):
-    """What is to be noted of any answer."""
+    """Anomalies found while decoding a response."""
 
     rejected: list[tuple[str, str]] = []
-    """The first records that could not be used: a reason out of `REJECTIONS`, and a message."""
+    """Reason and message of the first rejected records."""
     further_rejected: dict[str, int] = {}
-    """How many other records could not be used, by reason."""
-    words: set[tuple[str, str]] = set()
-    """Words without translation: the field and the vendor's word."""
+    """Number of other rejected records by reason."""
+    unknown_values: set[tuple[str, str]] = set()
+    """Field and value where the value has no translation."""
     implausible_times: str = ""
-    """The first stage whose start lies outside its run under the configured time zone, in words."""
+    """The first stage that starts outside its run in the configured time zone, described for a log line."""
 
     def reject(self, reason: str, message: str) -> None:
-        """Count a record that could not be used, and keep the message of the first ones."""
+        """Add a rejected record."""
         if len(self.rejected) < MESSAGES:
             self.rejected.append((reason, message))
         else:
@@ -53,159 +56,160 @@ class Decoded(msgspec.Struct, kw_only=True):
 
 
 class LatestRuns(Decoded, kw_only=True):
-    """What an answer to a batch request says."""
+    """Latest runs of several pipelines."""
 
     runs: dict[str, Run] = {}
-    """The latest run of each pipeline that has one, by pipeline id."""
+    """By pipeline id. A pipeline that never ran is absent."""
     unusable: set[str] = set()
-    """Pipelines whose record could not be used: the answer says nothing of them, not that they have no run."""
+    """Ids of pipelines whose record was rejected: their latest run is unknown."""
     incomplete: bool = False
-    """Whether there were such records that do not even name their pipeline, so that absence proves nothing."""
+    """Whether a rejected record has no usable pipeline id, so that any absent pipeline may have a run."""
 
 
 class PageCursor(msgspec.Struct, frozen=True):
-    """Where a page of a list begins, by whatever a cloud goes by."""
+    """Start of a page of a list, as an offset, a page number and a token. Each cloud uses one of them."""
 
     rows: int = 0
-    """Rows of the pages before it."""
+    """Rows on the pages before."""
     pages: int = 0
-    """How many pages those were."""
+    """Pages before."""
     token: str = ""
-    """What the last of them told to ask on with."""
+    """Token from the page before."""
 
     def after(self, page: "ListPage") -> "PageCursor":
-        """Where the page after this one begins."""
+        """Return the start of the next page."""
         return PageCursor(self.rows + page.rows, self.pages + 1, page.token)
 
 
 class ListPage(Decoded, kw_only=True):
-    """What any page of a list says."""
+    """One page of a list."""
 
     rows: int = 0
-    """How many rows the page had, used or not."""
+    """Rows of the page, including rejected ones."""
     token: str = ""
-    """What to ask for the next page with, where the cloud goes by that."""
+    """Token of the next page, if the cloud uses tokens."""
     last: bool = False
-    """Whether the cloud says that nothing follows. An empty page is the last in any case."""
+    """Whether the cloud reports that this is the last page. An empty page is always the last one."""
 
 
 class PipelineRows(ListPage, kw_only=True):
-    """What a page of the list of pipelines says."""
+    """One page of the pipelines of a project."""
 
     pipelines: dict[str, str] = {}
-    """The name of each pipeline of this project, by id."""
+    """Names by pipeline id."""
     runs: dict[str, Run] = {}
-    """The latest run of each that has one, by pipeline id."""
+    """Latest runs by pipeline id, where the list has them."""
     unusable: set[str] = set()
-    """Pipelines whose latest run could not be used: the page says nothing of it, not that there is none."""
+    """Ids of pipelines whose latest run was rejected: it is unknown."""
     incomplete: bool = False
-    """Whether it has rows whose pipeline could not be read, so that absence proves nothing."""
+    """Whether a row without usable pipeline id was rejected, so that absence from the list proves nothing."""
 
 
 class ActivityRows(ListPage, kw_only=True):
-    """What a page of the list of those pipelines says whose last run fits a filter."""
+    """One page of the pipelines with recent activity."""
 
     pipelines: list[str] = []
-    """Their ids."""
+    """Pipeline ids."""
 
 
 class TimeWindow(msgspec.Struct, frozen=True):
-    """A span of time, in epoch seconds."""
+    """Span of time in epoch seconds."""
 
     since: float
     until: float
 
 
 class RunRows(ListPage, kw_only=True):
-    """What a page of the list of a pipeline's runs says."""
+    """One page of the runs of a pipeline."""
 
     runs: list[Run] = []
-    """The runs of the rows that could be used, in the page's order, each id once."""
+    """Runs in the order of the page, each id once."""
     unreadable: int = 0
-    """How many further rows may be of the pipeline: what run they tell could not be read."""
+    """Rows of the pipeline, or possibly of it, whose run is unknown."""
 
     @property
     def incomplete(self) -> bool:
-        """Whether the page has runs whose number it does not tell, so that a number's absence proves nothing."""
+        """Whether the page has runs of unknown number, so that the absence of a number proves nothing."""
         return self.unreadable > 0 or any(run.number is None for run in self.runs)
 
 
 class RunDetail(Decoded, kw_only=True):
-    """What the details of a run say."""
+    """Details of a run."""
 
     run: Run | None = None
-    """The run with its jobs and steps; None if it could not be read."""
-
-
-REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "duplicate", "wrong_number")
-"""Why a record of an answer is not used; of one with a wrong number only the number is not."""
+    """Run with stages, jobs and steps; None if it was rejected."""
 
 
 class Provider(Protocol):
-    """One project of one cloud. What `read_…` takes is the body of an answer, `headers` being keyed in lower case."""
+    """Client-side description of one project of a cloud.
+
+    A method `…_request` describes a request, and `read_…` decodes the body of a successful response to it. There, `now`
+    is the provider's time in epoch seconds, and `headers` have lower-case names. Decoding rejects single records; it
+    raises no errors after `failure` returned None.
+    """
 
     name: str
     page_size: int
-    """Rows to ask for in a page of pipelines."""
+    """Rows to request in a page of pipelines."""
     runs_page_size: int
-    """Rows to ask for at most in a page of runs."""
+    """Maximum rows to request in a page of runs."""
     zone_key: str
-    """The key of the configuration that says how times without a zone are read; empty if there are none."""
+    """Configuration key of the time zone for times without one; empty if the cloud sends none."""
 
-    def pipelines_request(self, place: PageCursor) -> ApiRequest:
-        """The request for a page of the pipelines of the project."""
+    def pipelines_request(self, cursor: PageCursor) -> ApiRequest:
+        """Return the request for a page of the pipelines of the project."""
 
     def read_pipelines(self, body: bytes, now: float, headers: Mapping[str, str]) -> PipelineRows:
-        """Read the answer to `listing`; `now` is the answer's own clock, in epoch seconds, here and below."""
+        """Decode a page of pipelines."""
 
-    def runs_request(self, pipeline: str, place: PageCursor, limit: int) -> ApiRequest:
-        """The request for a page of the runs of a pipeline, the one that started last first where that can be asked for.
+    def runs_request(self, pipeline: str, cursor: PageCursor, limit: int) -> ApiRequest:
+        """Return the request for a page of at most `limit` runs of a pipeline, newest start first.
 
-        A cloud that counts in pages gives all in one size, whatever the `limit`. A run that starts meanwhile moves the
-        others on by a row, so that the next page may show one again.
+        A cloud with page numbers ignores the limit; one without a sort key returns its own order. A run that starts
+        between two requests shifts the rows, so that the next page may repeat one.
         """
 
     def read_runs(self, body: bytes, pipeline: str, now: float, headers: Mapping[str, str]) -> RunRows:
-        """Read the answer to `runs` of a pipeline."""
+        """Decode a page of the runs of a pipeline."""
 
     def detail_request(self, pipeline: str, run: str) -> ApiRequest:
-        """The request for the details of a run."""
+        """Return the request for the details of a run."""
 
     def read_detail(self, body: bytes, pipeline: str, now: float) -> RunDetail:
-        """Read the answer to `detail` of a run of a pipeline."""
+        """Decode the details of a run of a pipeline."""
 
     def failure(
-        self, call: ApiRequest, status: int, headers: Mapping[str, str], body: bytes
+        self, request: ApiRequest, status: int, headers: Mapping[str, str], body: bytes
     ) -> RequestFailure | None:
-        """Why an answer is not a success, or None if it has the shape of the operation.
+        """Classify a response that is an error or has an unexpected shape; return None for a success.
 
-        Only the shape is judged: single records may still be unreadable.
+        Single records of a success may still be unreadable.
         """
 
 
 @runtime_checkable
 class SupportsBatchQuery(Provider, Protocol):
-    """A project of a cloud that tells the latest runs of many pipelines in one answer, stages included."""
+    """Project of a cloud that returns the latest runs of many pipelines, with stages, in one response."""
 
     def batch_request(self, ids: Sequence[str]) -> ApiRequest:
-        """The request for the latest runs of some pipelines."""
+        """Return the request for the latest runs of pipelines."""
 
     def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> LatestRuns:
-        """Read the answer to `batch(ids)`."""
+        """Decode the response to `batch_request(ids)`."""
 
 
 @runtime_checkable
 class SupportsActivityQuery(Provider, Protocol):
-    """A project of a cloud that tells of each pipeline alone, and which pipelines are worth asking about.
+    """Project of a cloud that returns runs of one pipeline a request, and can list recently active pipelines.
 
-    Its run lists are outlines: what goes on inside a run, its stages first of all, only its details tell.
+    Its lists of runs are summaries: only the details of a run have its stages.
     """
 
-    def activity_request(self, place: PageCursor, executed: TimeWindow | None) -> ApiRequest:
-        """The request for a page of the pipelines whose last run began in a window; without one, whose last is under way."""
+    def activity_request(self, cursor: PageCursor, executed: TimeWindow | None) -> ApiRequest:
+        """Return the request for a page of the pipelines whose last run started in a window, or is running (None)."""
 
     def read_activity(self, body: bytes, headers: Mapping[str, str]) -> ActivityRows:
-        """Read the answer to `sweep`."""
+        """Decode a page of active pipelines."""
 
 
 AnyProvider = SupportsBatchQuery | SupportsActivityQuery

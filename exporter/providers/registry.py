@@ -1,4 +1,4 @@
-"""Providers: one folder a cloud. A new cloud is a folder here, one in `auth/`, and its rows in this table."""
+"""The providers. To add a cloud, add a package here, one in `auth/`, and its project type to this table."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -7,20 +7,18 @@ from pydantic import Field
 
 from exporter.auth.protocol import Auth
 from exporter.providers import codearts, flow
-from exporter.providers.protocol import AnyProvider, ApiRequest, LatestRuns, Provider
+from exporter.providers.protocol import AnyProvider
 
-__all__ = ["AnyProject", "AnyProvider", "ApiRequest", "LatestRuns", "Provider", "connect"]
-
-AnyProject = Annotated[codearts.Project | flow.Project, Field(discriminator="provider")]
-"""A project of the configuration, of any provider."""
+AnyProject = Annotated[codearts.CodeArtsProject | flow.FlowProject, Field(discriminator="provider")]
+"""A configured project of any provider."""
 
 
 def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[AnyProvider, Auth, str]:
-    """What speaks a project's language, what proves who asks, and the URL below which it listens."""
+    """Return the provider of a project, its credential, and its base URL."""
     match project:
-        case codearts.Project():
+        case codearts.CodeArtsProject():
             auth = codearts.authentication(project.auth, region=project.region, environment=environment)
-            return codearts.CodeArts(project), auth, project.base_url
-        case flow.Project():
+            return codearts.CodeArtsProvider(project), auth, project.base_url
+        case flow.FlowProject():
             auth = flow.authentication(project.auth, environment=environment)
-            return flow.Flow(project), auth, project.base_url
+            return flow.FlowProvider(project), auth, project.base_url

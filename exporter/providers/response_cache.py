@@ -1,68 +1,71 @@
-"""What answers and records of the last polls meant: most pipelines idle, and what is told of them comes again byte by byte."""
+"""Cache of decoded responses. Most pipelines are idle, so most records of a poll repeat the last poll byte by byte."""
 
 import msgspec
 
 from exporter.core.model import Run
 from exporter.providers.protocol import LatestRuns
 
-_KEPT = 200_000
-_KEPT_ANSWERS = 20_000
-_KEPT_BYTES = 64 * 1024 * 1024
-"""Most bytes of the records that are remembered, and of the answers likewise."""
+_RECORDS = 200_000
+_RESPONSES = 20_000
+_BYTES = 64 * 1024 * 1024
+"""Maximum bytes of the cached records, and of the cached responses."""
 
 
-class Known(msgspec.Struct, frozen=True):
-    """What a record says."""
+class DecodedRecord(msgspec.Struct, frozen=True):
+    """A decoded record with its anomalies, which are reported each time the record is received."""
 
     pipeline: str
     run: Run
-    words: tuple[tuple[str, str], ...] = ()
-    """Words without translation: the field and the vendor's word."""
+    unknown_values: tuple[tuple[str, str], ...] = ()
     implausible_times: str = ""
-    """A stage whose start lies outside its run; empty if there is none."""
+    """As in `Decoded`."""
 
 
 class ResponseCache:
-    """The batches of answers that were read before, by their requests; the runs of records, the newest of each pipeline."""
+    """The last response to each request, and the last record of each pipeline, with what they decode to.
+
+    A response is looked up by its request and its bytes, a record by its bytes.
+    """
 
     def __init__(self) -> None:
-        self._answers: dict[bytes, tuple[bytes, LatestRuns]] = {}
-        self._answers_size = 0
-        self._runs: dict[bytes, Known] = {}
-        self._runs_size = 0
+        self._responses: dict[bytes, tuple[bytes, LatestRuns]] = {}
+        self._responses_size = 0
+        self._decoded: dict[bytes, DecodedRecord] = {}
+        self._records_size = 0
         self._records: dict[str, bytes] = {}
+        """The last record by pipeline id."""
 
-    def recall(self, record: bytes) -> Known | None:
-        """What a record says; None if it was not read before."""
-        return self._runs.get(record)
+    def get_record(self, record: bytes) -> DecodedRecord | None:
+        """Return a decoded record, or None if it is not cached."""
+        return self._decoded.get(record)
 
-    def keep(self, record: bytes, known: Known) -> None:
-        """Remember what a record says, in the place of what the pipeline's last one said, while there is room."""
-        if len(self._records) >= _KEPT:
-            # Of pipelines that come and go; those that are asked about are read once more.
-            self._runs.clear()
+    def put_record(self, record: bytes, decoded: DecodedRecord) -> None:
+        """Replace the last record of a pipeline; do nothing if the cache is full."""
+        if len(self._records) >= _RECORDS:
+            # Removes deleted pipelines. Records of others are decoded once more.
+            self._decoded.clear()
             self._records.clear()
-            self._runs_size = 0
-        before = self._records.pop(known.pipeline, b"")
-        if self._runs.pop(before, None) is not None:
-            self._runs_size -= len(before)
-        if self._runs_size + len(record) <= _KEPT_BYTES:
-            self._runs_size += len(record)
-            self._records[known.pipeline] = record
-            self._runs[record] = known
+            self._records_size = 0
+        before = self._records.pop(decoded.pipeline, b"")
+        if self._decoded.pop(before, None) is not None:
+            self._records_size -= len(before)
+        if self._records_size + len(record) <= _BYTES:
+            self._records_size += len(record)
+            self._records[decoded.pipeline] = record
+            self._decoded[record] = decoded
 
-    def recall_answer(self, request: bytes, answer: bytes) -> LatestRuns | None:
-        """What an answer to a request says; None if its last one was another."""
-        known = self._answers.get(request)
-        return known[1] if known is not None and known[0] == answer else None
+    def get_response(self, request: bytes, response: bytes) -> LatestRuns | None:
+        """Return a decoded response, or None if the last one to the request had other bytes."""
+        known = self._responses.get(request)
+        return known[1] if known is not None and known[0] == response else None
 
-    def keep_answer(self, request: bytes, answer: bytes, batch: LatestRuns) -> None:
-        """Remember what an answer says, in the place of the last one to the same request, while there is room."""
-        if len(self._answers) >= _KEPT_ANSWERS:
-            self._answers.clear()
-            self._answers_size = 0
-        before, _ = self._answers.pop(request, (b"", None))
-        self._answers_size -= len(before)
-        if self._answers_size + len(answer) <= _KEPT_BYTES:
-            self._answers_size += len(answer)
-            self._answers[request] = (answer, batch)
+    def put_response(self, request: bytes, response: bytes, batch: LatestRuns) -> None:
+        """Replace the last response to a request; do nothing if the cache is full."""
+        if len(self._responses) >= _RESPONSES:
+            self._responses.clear()
+            self._responses_size = 0
+        before, _ = self._responses.pop(request, (b"", None))
+        self._responses_size -= len(before)
+        if self._responses_size + len(response) <= _BYTES:
+            self._responses_size += len(response)
+            self._responses[request] = (response, batch)

@@ -1,64 +1,62 @@
-"""What values and rows of any provider's answers mean, with every spelling of them that any cloud was seen to use.
+"""Translate values of responses: status, trigger, numbers and times, in all spellings that the clouds use.
 
-Times are numbers, digits or text; null, absent, empty and 0 alike stand for "never".
+Times are numbers, digits or text. Null, absent, empty and 0 all mean "never".
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-import msgspec
+from exporter.core.model import Status, Trigger
+from exporter.core.redaction import redact
+from exporter.providers.decoding import Number, Text, Time, text
+from exporter.providers.protocol import Decoded
 
-from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
-from exporter.core.redaction import printable, redact
-from exporter.providers.decoding import Number, Text, Time, UnusableRecordError, text
-from exporter.providers.protocol import Decoded, RunRows
-
-_WORD_LENGTH = 1024
-"""Characters kept of a word without translation; logs and labels cut it further."""
+_VALUE_LENGTH = 1024
+"""Characters kept of an unknown value; logs and labels cut it further."""
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
 class Timed(Protocol):
-    """What has a beginning and an end within a run."""
+    """Record with a start and an end."""
 
     start_time: Time
     end_time: Time
 
 
 class ValueDecoder:
-    """Reads the values of one answer, and notes in `decoded` what surprises."""
+    """Translates the values of one response, and adds unknown ones to `decoded`."""
 
     def __init__(self, decoded: Decoded) -> None:
-        self._reading = decoded
+        self._decoded = decoded
 
-    def status(self, word: Text, known: Mapping[str, Status], field: str) -> Status:
-        """A state; what has no translation is told as a word."""
-        status = known.get(text(word), Status.UNKNOWN)
+    def status(self, value: Text, known: Mapping[str, Status], field: str) -> Status:
+        """Translate a status. Without translation it is `UNKNOWN`."""
+        status = known.get(text(value), Status.UNKNOWN)
         if status is Status.UNKNOWN:
-            self._reading.words.add((field, text(word)[:_WORD_LENGTH]))
+            self._decoded.unknown_values.add((field, text(value)[:_VALUE_LENGTH]))
         return status
 
-    def trigger(self, word: Text, known: Mapping[str, Trigger], field: str) -> Trigger:
-        """What started a run; what has no translation is told as a word, unless there is none."""
-        trigger = known.get(text(word), Trigger.UNKNOWN)
-        if text(word) and trigger is Trigger.UNKNOWN:
-            self._reading.words.add((field, text(word)[:_WORD_LENGTH]))
+    def trigger(self, value: Text, known: Mapping[str, Trigger], field: str) -> Trigger:
+        """Translate a trigger. Without translation it is `UNKNOWN`; an empty value is not reported."""
+        trigger = known.get(text(value), Trigger.UNKNOWN)
+        if text(value) and trigger is Trigger.UNKNOWN:
+            self._decoded.unknown_values.add((field, text(value)[:_VALUE_LENGTH]))
         return trigger
 
     def whole(self, value: Number, field: str, least: int = 1) -> int | None:
-        """A whole number; what is none, or not between `least` and 2^53, is told as a word and counts as not given.
+        """Return a whole number of at least `least` and below 2^53, or None.
 
-        Zero, where it is below `least`, is one more spelling of "not given".
+        Other values are added to the unknown ones, except zero, which stands for an absent number.
         """
         if value is None or value == "":
             return None
-        # `int` takes digits of other scripts and underscores as well.
-        fits = not isinstance(value, str) or _DIGITS.fullmatch(value.strip())
+        # `int` also accepts digits of other scripts, and underscores.
+        valid = not isinstance(value, str) or _DIGITS.fullmatch(value.strip())
         try:
-            number = int(value) if fits else -1
+            number = int(value) if valid else -1
         except (ValueError, OverflowError):
             number = -1
         if isinstance(value, float) and value != number:
@@ -66,13 +64,13 @@ class ValueDecoder:
         if least <= number < 1 << 53:
             return number
         if number != 0:
-            self._reading.words.add((field, _shape(str(value))))
+            self._decoded.unknown_values.add((field, _shape(str(value))))
         return None
 
     def epoch(self, value: Time, field: str, zone: ZoneInfo | None = None) -> float | None:
-        """Epoch seconds of epoch milliseconds, digits of them, or a date and time (in `zone` if it names none).
+        """Return epoch seconds of epoch milliseconds (number or digits), or of an ISO 8601 time (in `zone` without one).
 
-        Text that is no time is told as a word, its digits made equal, and counts as not given.
+        Other text is added to the unknown values, with 0 for each digit.
         """
         if value is None or value == "":
             return None
@@ -84,86 +82,25 @@ class ValueDecoder:
                     moment = datetime.fromisoformat(value)
                     seconds = (moment if moment.tzinfo else moment.replace(tzinfo=zone or UTC)).timestamp()
                 except (ValueError, OverflowError):
-                    self._reading.words.add((field, _shape(value)))
+                    self._decoded.unknown_values.add((field, _shape(value)))
                     return None
-                # The epoch's own day, whatever the zone: zero, written out.
+                # A time on the day of the epoch is a formatted zero, in any time zone.
                 return seconds if seconds > 86_400 else None
-        # Zero and below: the vendor's other spelling of "never".
+        # Zero and negative numbers stand for "never".
         return value / 1000 if 0 < value < 1e17 else None
 
     def span(self, record: Timed, zone: ZoneInfo | None = None) -> tuple[float | None, float | None]:
-        """Start and end of what is within a run."""
+        """Return start and end of a stage, job or step."""
         start = self.epoch(record.start_time, "stage_time", zone)
         return start, self.epoch(record.end_time, "stage_time", zone)
 
 
 def elapsed(status: Status, start: float | None, end: float | None) -> float | None:
-    """How long something took, if it is over."""
+    """Return the seconds from start to end, or None if it has not ended or the times are out of order."""
     if status.final and start is not None and end is not None and end >= start:
         return end - start
     return None
 
 
-def _shape(words: str) -> str:
-    return re.sub(r"\d", "0", redact(words, 64))
-
-
-def is_id(pipeline: str) -> bool:
-    """Whether a text can be the id of a pipeline."""
-    # What is longer than a label is no id: cut, it would be another pipeline's. So would be one with its secrets masked.
-    return 0 < len(pipeline) <= LABEL_LENGTH and redact(pipeline) == pipeline
-
-
-def named(pipeline: str) -> str:
-    """The id of a pipeline.
-
-    Raises:
-        UnusableError: it is none.
-
-    """
-    if not is_id(pipeline):
-        raise UnusableRecordError("no_pipeline_id", "a record that names no pipeline")
-    return pipeline
-
-
-def asked_for(pipeline: str, asked: Collection[str]) -> str:
-    """The id of a pipeline that was asked for.
-
-    Raises:
-        UnusableError: it is none, or of another one.
-
-    """
-    if pipeline not in asked:
-        words = f"a run of pipeline {printable(named(pipeline), 64)}, which was not asked for"
-        raise UnusableRecordError("not_requested", words)
-    return pipeline
-
-
-def fill(
-    page: RunRows, rows: Iterable[msgspec.Raw], pipeline: str, read: Callable[[msgspec.Raw], Run]
-) -> RunRows:
-    """Put the runs of a pipeline's rows into a page, each row read alone.
-
-    Of rows with the same id the last is used. Where they tell different numbers, one of them was misread, and it counts
-    as unread.
-    """
-    found: dict[str, Run] = {}
-    for raw in rows:
-        page.rows += 1
-        try:
-            run = read(raw)
-        except UnusableRecordError as error:
-            page.reject(error.reason, str(error))
-            # Another pipeline's row hides no run of this one.
-            page.unreadable += error.reason != "not_requested" and error.pipeline in {"", pipeline}
-            continue
-        twin = found.get(run.id)
-        if twin is not None:
-            message = (
-                f"run {printable(run.id, 64)} of pipeline {pipeline} stands twice in a page; the last is used"
-            )
-            page.reject("duplicate", message)
-            page.unreadable += twin.number != run.number
-        found[run.id] = run
-    page.runs = list(found.values())
-    return page
+def _shape(value: str) -> str:
+    return re.sub(r"\d", "0", redact(value, 64))

@@ -7,7 +7,7 @@ from exporter.app.bootstrap import Exporter
 from exporter.auth.protocol import Auth
 from exporter.core.redaction import MASK, redact
 from exporter.exposition import Format, Variant
-from exporter.providers.codearts import CodeArts
+from exporter.providers.codearts import CodeArtsProvider
 from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config
 
@@ -34,10 +34,10 @@ class FakeClock:
         await asyncio.sleep(0)
 
 
-def connected(project: AnyProject) -> tuple[CodeArts, Auth, str]:
+def connected(project: AnyProject) -> tuple[CodeArtsProvider, Auth, str]:
     """What speaks the language of a CodeArts project, what proves who asks, and where it listens."""
     provider, auth, base_url = connect(project, {})
-    assert isinstance(provider, CodeArts)
+    assert isinstance(provider, CodeArtsProvider)
     return provider, auth, base_url
 
 

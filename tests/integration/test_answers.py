@@ -1,4 +1,4 @@
-"""Answers of any shape, against a real process: scrapes and health go on, memory stays bounded, honest answers count again."""
+"""Responses of any shape, against a real process: health and scrapes continue, memory is bounded, and the exporter recovers."""
 
 import gzip
 import json
@@ -16,11 +16,11 @@ from tests.drivers.rawcloud import RawCloud, RawReply, http, raw_cloud
 from tests.drivers.support import project
 
 WORST = 1.0
-"""Seconds within which `/-/healthy` answers."""
+"""Maximum seconds of a response of `/-/healthy`."""
 GROWTH = 150 * MIB
-"""Bytes by which resident memory may rise."""
+"""Maximum growth of resident memory in bytes."""
 LEFT = 60 * MIB
-"""Bytes that may be left of it once honest answers come again: what the allocator keeps."""
+"""Maximum bytes of it that remain after valid responses; the allocator keeps some."""
 
 AT_ONCE = 4
 IDS = [f"{place:032x}" for place in range(50 * AT_ONCE)]
@@ -36,7 +36,7 @@ FLOW = {
 
 
 def stages(count: int, **changes: Any) -> list[dict[str, Any]]:
-    """Stages of a run, as the batch operation has them."""
+    """Return stages in the form of the batch operation."""
     return [
         {
             "name": f"stage {place}",
@@ -51,7 +51,7 @@ def stages(count: int, **changes: Any) -> list[dict[str, Any]]:
 
 
 def record(identity: str, **changes: Any) -> dict[str, Any]:
-    """The latest run of a pipeline, as the batch operation has it."""
+    """Return the latest run of a pipeline in the form of the batch operation."""
     return {
         "pipeline_id": identity,
         "pipeline_run_id": f"run-of-{identity}",
@@ -64,13 +64,13 @@ def record(identity: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def honest(_: str, __: str, body: bytes) -> bytes:
-    """What an honest CodeArts answers to the batch operation."""
+def valid_batch(_: str, __: str, body: bytes) -> bytes:
+    """Return a valid response to the batch operation."""
     return http(json.dumps([record(identity) for identity in json.loads(body)]).encode())
 
 
 def codearts(cloud: RawCloud, **changes: Any) -> dict[str, Any]:
-    """A configuration that polls so many pipelines that four batches are in flight at once."""
+    """Return a configuration with enough pipelines for four batches in flight."""
     own: dict[str, Any] = {
         "endpoint": cloud.url,
         "pipelines": [{"id": identity, "name": identity[-4:]} for identity in IDS],
@@ -85,13 +85,13 @@ def always(answer: bytes) -> RawReply:
 
 
 def in_batch(part: bytes) -> bytes:
-    """A batch of one record with something in the place of its stages."""
+    """Return a batch of one record with `part` instead of its stages."""
     whole = json.dumps([record(IDS[0], stage_status_list="HERE")]).encode()
     return whole.replace(b'"HERE"', part)
 
 
 def repeated(part: bytes, size: int) -> bytes:
-    """An array of a part, about as large as `size`."""
+    """Return an array of copies of a part, of about `size` bytes."""
     return b"[" + b",".join([part] * (size // (len(part) + 1) - 1)) + b"]"
 
 
@@ -103,7 +103,7 @@ LARGEST = 8 * MIB - 4096
 
 
 def tiny_chunks(*_: Any) -> Iterator[bytes]:
-    """A body in chunks of two bytes."""
+    """Return a body in chunks of two bytes."""
     yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[1\r\n"
     yield b"2\r\n,1\r\n" * 8000
     yield b"1\r\n]\r\n0\r\n\r\n"
@@ -169,7 +169,7 @@ def is_ready(process: Process) -> bool:
 
 
 class Attacked:
-    """An exporter, and the cloud that it polls."""
+    """An exporter and the cloud that it polls."""
 
     def __init__(self, cloud: RawCloud, process: Process) -> None:
         self.cloud = cloud
@@ -179,8 +179,8 @@ class Attacked:
     def refreshes(self) -> float:
         return self.process.samples().value("pipeline_exporter_poll_duration_seconds_count") or 0.0
 
-    def suffer(self, reply: RawReply, refreshes: int = 2) -> HealthProbe:
-        """Answer like this for some refreshes, then honestly until all is well; returns what was seen meanwhile."""
+    def attack(self, reply: RawReply, refreshes: int = 2) -> HealthProbe:
+        """Send such responses for some refreshes, then valid ones until the exporter recovers; return the measurements."""
         eventually(lambda: up(self.process) == 1, "the project is up")
         with HealthProbe(self.process) as probe:
             last = self.refreshes + 1 + refreshes
@@ -204,7 +204,7 @@ def bounded(probe: HealthProbe) -> None:
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
     """An exporter that sends four batches at once."""
     with (
-        raw_cloud(honest) as cloud,
+        raw_cloud(valid_batch) as cloud,
         exporter(tmp_path_factory.mktemp("codearts"), codearts(cloud)) as process,
     ):
         eventually(lambda: is_ready(process), "the exporter is ready")
@@ -212,14 +212,12 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_batch_answer_of_any_shape_stalls_nothing_and_takes_bounded_memory(
-    shape: str, attacked: Attacked
-) -> None:
-    bounded(attacked.suffer(SHAPES[shape]()))
+def test_batch_of_any_shape_takes_bounded_memory_and_blocks_nothing(shape: str, attacked: Attacked) -> None:
+    bounded(attacked.attack(SHAPES[shape]()))
 
 
 def flow(cloud: RawCloud) -> dict[str, Any]:
-    """A configuration that polls the run list of one pipeline of Flow and the details of its runs."""
+    """Return a configuration that polls run list and details of one pipeline of Flow."""
     return {
         "poll": {"interval": "1s", "active_interval": "1s"},
         "projects": [{**FLOW, "endpoint": cloud.url}],
@@ -230,7 +228,7 @@ RUN = {"pipelineId": 12, "pipelineRunId": 7, "status": "RUNNING", "startTime": 1
 
 
 def in_flow(details: bytes) -> RawReply:
-    """A list with one run that is running, and its details."""
+    """Return the reply with a list of one running run, and its details."""
 
     def reply(_: str, path: str, __: bytes) -> bytes:
         return http(details if path.endswith("/runs/7") else json.dumps([RUN]).encode())
@@ -270,10 +268,10 @@ def attacked_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked
         ),
     ],
 )
-def test_run_detail_of_any_shape_stalls_nothing_and_takes_bounded_memory(
+def test_run_detail_of_any_shape_takes_bounded_memory_and_blocks_nothing(
     details: Callable[[], bytes], attacked_flow: Attacked
 ) -> None:
-    bounded(attacked_flow.suffer(in_flow(details())))
+    bounded(attacked_flow.attack(in_flow(details())))
 
 
 # -- framing
@@ -284,8 +282,8 @@ def run_numbers(process: Process) -> set[float]:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_bytes_after_an_answer_are_not_the_next_answer(chunked: bool, tmp_path: Path) -> None:
-    """Whole or in part: the connection that brought them is closed."""
+def test_bytes_after_a_response_are_not_the_next_response(chunked: bool, tmp_path: Path) -> None:
+    """Complete or in part. The connection is closed."""
     forged = http(json.dumps([record(identity, run_number=666) for identity in IDS[:50]]).encode())
 
     def smuggling(_: str, __: str, body: bytes) -> bytes:
@@ -303,7 +301,7 @@ def test_bytes_after_an_answer_are_not_the_next_answer(chunked: bool, tmp_path: 
             assert cloud.connections >= len(cloud.requests) - 1
 
 
-def test_answer_with_two_lengths_is_not_used(tmp_path: Path) -> None:
+def test_response_with_two_lengths_is_not_used(tmp_path: Path) -> None:
     def ambiguous(_: str, __: str, body: bytes) -> bytes:
         answer = json.dumps([record(identity) for identity in json.loads(body)]).encode()
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
@@ -316,7 +314,7 @@ def test_answer_with_two_lengths_is_not_used(tmp_path: Path) -> None:
             assert run_numbers(process) == set()
             assert up(process) == 0
             assert cloud.connections >= len(cloud.requests)
-            cloud.reply = honest
+            cloud.reply = valid_batch
             eventually(lambda: run_numbers(process) == {7}, "honest answers are used")
 
 
@@ -327,13 +325,13 @@ WATCHED = 1000
 
 
 def listing(pipelines: int) -> RawReply:
-    """A project of so many pipelines, each with a latest run, listed from the last id to the first."""
+    """Return the reply with pipelines that each have a latest run, listed from the last id to the first."""
     latest = {name: value for name, value in record("").items() if name != "pipeline_id"}
     row = json.dumps({"pipeline_id": "ID", "name": "pipeline ID", "latest_run": latest})
 
     def reply(method: str, path: str, body: bytes) -> bytes:
         if not path.endswith("/list"):
-            return honest(method, path, body)
+            return valid_batch(method, path, body)
         asked = json.loads(body)
         places = range(asked["offset"], min(asked["offset"] + asked["limit"], pipelines))
         rows = ",".join(row.replace("ID", f"{pipelines - 1 - place:032x}") for place in places)
@@ -343,7 +341,7 @@ def listing(pipelines: int) -> RawReply:
 
 
 def test_discovery_of_100_000_pipelines_takes_the_memory_of_the_watched_ones(tmp_path: Path) -> None:
-    """The first ones by id are watched, wherever the list has them, and the log says that there are more."""
+    """The first ones by id are watched, in any order of the list, and the log reports the limit."""
     with raw_cloud(listing(WATCHED)) as cloud:
         configuration = codearts(cloud, pipelines=[], discover={"interval": "1s"})
         configuration["poll"] = {"interval": "1s", "active_interval": "1s", "concurrency": 4}

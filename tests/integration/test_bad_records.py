@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from exporter.app.bootstrap import assemble
-from exporter.providers.rows import LONGEST, readable_rows
+from exporter.providers.row_repair import LONGEST, readable_rows
 from exporter.simulator import CodeArts, Flow, World, running
 from tests.conftest import Cloud
 from tests.drivers.process import Samples, eventually, exporter

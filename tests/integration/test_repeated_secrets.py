@@ -1,4 +1,4 @@
-"""Secrets that a proxy, a gateway, an issuer or a cloud repeats, from outside: no log, label or page has one."""
+"""Secrets repeated by a proxy, gateway, issuer or cloud are in no log, label or page."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ def basic(password: str) -> str:
 
 
 def forms(secret: str) -> list[str]:
-    """A secret as others may repeat it."""
+    """Return the forms in which a secret may be repeated."""
     raw = secret.encode()
     return [
         secret,
@@ -47,7 +47,7 @@ def forms(secret: str) -> list[str]:
     ]
 
 
-# Records come first: where nothing was accepted, refusals of two pipelines end a poll.
+# Records first: without an accepted request, two rejected pipelines end a poll.
 PLACES = ("record", "pipeline id", "message", "message's cut", "code", "reason", "request id", "many lines")
 SECRETS = {
     **STATIC,
@@ -64,7 +64,7 @@ PROXIED = {
 
 
 class Hostile(BaseHTTPRequestHandler):
-    """A cloud, an issuer of credentials and a proxy, each of which repeats secrets."""
+    """A cloud, an issuer of credentials and a proxy that repeat secrets."""
 
     protocol_version = "HTTP/1.1"
 
@@ -84,7 +84,7 @@ class Hostile(BaseHTTPRequestHandler):
         self.refuse(self.path.partition(":")[0])
 
     def refuse(self, host: str) -> None:
-        """As a proxy: the host names whose secret to repeat, in which form and where."""
+        """As a proxy: the host name selects the secret, its form and its position."""
         name, index, place = host.split(".")[:3]
         form = PROXIED[name][int(index)].encode().decode("latin-1")
         self.close_connection = True
@@ -111,7 +111,7 @@ class Hostile(BaseHTTPRequestHandler):
         else:
             self.repeat(url.path.split("/")[1], body)
 
-    do_GET = do_POST = do_PUT = respond  # noqa: N815  # the library's names
+    do_GET = do_POST = do_PUT = respond  # noqa: N815  # names of the library
 
     def list_pipelines(self, repeated: list[str], offset: int) -> None:
         rows = [{"pipeline_id": f"{number:032x}", "name": form} for number, form in enumerate(repeated)]
@@ -119,7 +119,7 @@ class Hostile(BaseHTTPRequestHandler):
         self.answer(200, {"pipelines": rows[offset:]})
 
     def repeat(self, name: str, body: bytes) -> None:
-        """As a cloud: the pipeline asked for says which form of a secret to repeat, and where."""
+        """As a cloud: the pipeline id selects the form of the secret and its position."""
         asked = json.loads(body)
         if isinstance(asked, dict):
             self.list_pipelines(REPEATED[name], asked["offset"])
@@ -175,7 +175,7 @@ def hostile() -> Iterator[int]:
 
 
 def configuration(port: int, directory: Path) -> dict[str, Any]:
-    """Projects of each kind of credentials; a pipeline for each form of a secret in each place."""
+    """Return projects with each kind of credential, and a pipeline for each form and position of a secret."""
     url = f"http://127.0.0.1:{port}"
     file = directory / "proxy"
     file.write_text(f"http://exporter:{quote(PROXY_PASSWORD, safe='')}@127.0.0.1:{port}\n")
@@ -244,7 +244,7 @@ def environment(port: int) -> dict[str, str]:
 
 
 def leaked(text: str) -> set[str]:
-    """Secrets whose beginning a text has, in whichever form."""
+    """Return the secrets whose beginning is in a text, in any form."""
     everything = {
         form: form[:8]
         for secret in (
@@ -256,7 +256,7 @@ def leaked(text: str) -> set[str]:
             PROXY_PASSWORD,
             OTHER_PROXY_PASSWORD,
         )
-        # Before "u:" has been encoded, base64 has nothing of the secret.
+        # The first characters of base64 encode "u:" only.
         for form in (*forms(secret)[:4], forms(secret)[4][4:])
     }
     # In a log line quotes and other characters are escaped.
@@ -265,7 +265,7 @@ def leaked(text: str) -> set[str]:
 
 
 PARTS = {
-    "clouds": (("cloud-token",), ("request failed", "is no known", "names no pipeline")),
+    "clouds": (("cloud-token",), ("request failed", "is no known", "without a valid pipeline id")),
     "proxies": (("refused-0", "http-proxy-0-body", "https-env-4-reason"), ("407",)),
 }
 
@@ -273,7 +273,7 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("form", ["logfmt", "json"])
 def test_no_repeated_secret_is_shown(tmp_path: Path, part: str, form: str) -> None:
-    """By the daemon at level debug: neither in its log nor on a page."""
+    """Neither in the debug log of the daemon nor on a page."""
     names, messages = PARTS[part]
     with hostile() as port:
         flags = ("--log.level", "debug", "--log.format", form)
@@ -303,7 +303,7 @@ def test_no_command_shows_a_repeated_secret(tmp_path: Path, arguments: tuple[str
         file = tmp_path / "config.yaml"
         settings = configuration(port, tmp_path)
         if arguments == ("discover",):
-            # One after the other, each with its retries: too many.
+            # Sequential requests with retries would take too long.
             settings["projects"] = [
                 one for one in settings["projects"] if not one["name"].startswith("https")
             ]
@@ -316,8 +316,8 @@ def test_no_command_shows_a_repeated_secret(tmp_path: Path, arguments: tuple[str
     assert leaked(errors) == set()
 
 
-def test_a_message_of_megabytes_does_not_stop_the_loop(tmp_path: Path) -> None:
-    """Health answers within a second while the message is cut and masked."""
+def test_message_of_megabytes_does_not_block_the_event_loop(tmp_path: Path) -> None:
+    """`/-/healthy` responds within a second while the message is cut and masked."""
 
     class Verbose(Hostile):
         def repeat(self, name: str, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One configuration with a project of each cloud: the same families, and no failure of one touches the other."""
+"""One configuration with a project of each cloud: the same metrics, and independent failures."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ FREE = {"requests_per_second": 100_000, "burst": 100_000}
 
 @dataclass
 class Pair:
-    """Both clouds on one port, and an exporter on them, with one clock."""
+    """Both clouds on one port and an exporter, with a common clock."""
 
     codearts: CodeArts
     flow: Flow
@@ -27,7 +27,7 @@ class Pair:
 
     @property
     def projects(self) -> list[dict[str, object]]:
-        """A project of each, as a configuration has it; all of their pipelines are discovered."""
+        """Return the configuration of both projects, with discovery of all pipelines."""
         common = {"endpoint": self.url, "rate_limit": FREE, "discover": {"interval": "1m"}}
         return [
             {
@@ -47,7 +47,7 @@ class Pair:
         ]
 
     def play(self, *steps: float | Callable[[], object]) -> list[Samples]:
-        """Let seconds pass and what is due be done, or call what happens; gives the pages after each poll."""
+        """Let seconds pass and poll, or call a function, for each step; return the page after each poll."""
 
         async def whole() -> list[Samples]:
             exporter = assemble(config(*self.projects), self.clock)
@@ -80,7 +80,7 @@ def pair() -> Iterator[Pair]:
 
 
 def families(page: Samples, provider: str) -> set[str]:
-    """The names of the series that a provider's pipelines have."""
+    """Return the names of the series of a provider's pipelines."""
     return {
         line.partition("{")[0]
         for line in page.lines
@@ -88,10 +88,10 @@ def families(page: Samples, provider: str) -> set[str]:
     }
 
 
-def test_both_have_the_same_families(pair):
-    """Nothing downstream knows which cloud a series came from, but by its label."""
+def test_both_clouds_have_the_same_metrics(pair):
+    """Series of the clouds differ by label only."""
     *_, last = pair.play(0, 60, 3600)
-    # By chance one may have a stage that waits, or a pipeline that is broken, and the other not.
+    # By chance only one of them may have a waiting stage or a broken pipeline.
     chance = {
         "ci_pipeline_latest_run_stage_status_change_timestamp_seconds",
         "ci_pipeline_broken_since_timestamp_seconds",
@@ -106,8 +106,8 @@ def test_both_have_the_same_families(pair):
     [InjectedFault.BAD_GATEWAY, InjectedFault.DENIED, InjectedFault.HTML, InjectedFault.THROTTLED],
 )
 @pytest.mark.parametrize("failing", ["codearts", "flow"])
-def test_a_failure_of_one_touches_nothing_of_the_other(pair, failing, injected_fault):
-    """Neither its series nor its standing."""
+def test_failure_of_one_cloud_does_not_affect_the_other(pair, failing, injected_fault):
+    """Neither its series nor `project_up`."""
     other = {"codearts": "flow", "flow": "codearts"}[failing]
 
     def fail() -> None:
@@ -120,8 +120,8 @@ def test_a_failure_of_one_touches_nothing_of_the_other(pair, failing, injected_f
     assert 0.0 in after.get("ci_pipeline_up", provider=failing).values()
 
 
-def test_a_pause_is_as_long_as_the_cloud_says(pair):
-    """Flow tells it in milliseconds, under a code of its own and whatever status."""
+def test_pause_lasts_as_long_as_requested(pair):
+    """Flow sends milliseconds, with its own code and various statuses."""
     pair.flow.retry_after = True
     pair.flow.statuses = {"TooManyRequests": 400}
     pair.flow.throttle = (40, 5.0)
@@ -132,8 +132,8 @@ def test_a_pause_is_as_long_as_the_cloud_says(pair):
     assert 1 < max(pair.clock.slept) <= 5
 
 
-def test_a_rotated_token_is_taken_up(pair, tmp_path):
-    """From its file, without a restart; while the old one is refused, nobody hammers."""
+def test_rotated_token_is_used_without_a_restart(pair, tmp_path):
+    """It is read from its file. While the old one is rejected, few requests are sent."""
     file = tmp_path / "token"
     file.write_text(pair.flow.credentials.personal_token)
     settings = config({**pair.projects[1], "auth": {"method": "yunxiao_token", "token_file": str(file)}})
@@ -155,8 +155,8 @@ def test_a_rotated_token_is_taken_up(pair, tmp_path):
     assert asyncio.run(whole()) == [1, 0, 1]
 
 
-def test_the_commands_speak_of_both(pair, tmp_path):
-    """`discover` prints what `check-config` takes, and `once` the pipelines of both."""
+def test_commands_print_both_clouds(pair, tmp_path):
+    """`discover` prints what `check-config` accepts, and `once` prints the pipelines of both."""
     pair.codearts.clock = pair.flow.clock = time.time
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({"projects": pair.projects}))

@@ -1,6 +1,6 @@
-"""Alibaba Cloud's own SDK, in an environment of its own, reads the simulated Flow and checks our signatures.
+"""Alibaba Cloud's SDK, in a separate environment, reads the simulated Flow and verifies our signatures.
 
-It speaks the signed generation of the API only.
+It supports the signed generation of the API only.
 """
 
 import time
@@ -34,21 +34,21 @@ SIZE = ("maxResults", "30")
 
 @pytest.fixture(scope="module")
 def sdk(tmp_path_factory):
-    """Does a task with the SDK."""
+    """Run a task with the SDK."""
     packages = ("alibabacloud-devops20210625==5.0.3", "alibabacloud-tea-openapi==0.4.6")
     return environment("aliyun", *packages, home=tmp_path_factory.mktemp("home"))
 
 
 @dataclass
-class Site:
-    """A Flow under way, and what the SDK is to do there."""
+class SimulatedFlow:
+    """A running simulated Flow, and tasks for the SDK."""
 
     flow: Flow
     host: str
 
     @property
     def access(self) -> dict[str, Any]:
-        """What lets the SDK in."""
+        """Credentials for the SDK."""
         return {
             "host": self.host,
             "organization_id": self.flow.organization_id,
@@ -58,7 +58,7 @@ class Site:
         }
 
     def decoded(self, pipelines: list[Pipeline], **queries: dict[str, Any]) -> dict[str, Any]:
-        """Read the lists of pipelines that some queries give, and of some pipelines all runs, the latest in full."""
+        """Read lists of pipelines by several queries, and all runs of some pipelines, the latest with details."""
         latest = ((pipeline, WORLD.latest_run(pipeline.id, NOW)) for pipeline in pipelines)
         return {
             "do": "read",
@@ -70,26 +70,26 @@ class Site:
         }
 
     def attempting(self, pipeline: Pipeline, *changes: dict[str, Any]) -> dict[str, Any]:
-        """Ask for the first run of a pipeline, several times, each time with other changes of what is right."""
+        """Request the first run of a pipeline several times, each with other errors."""
         right = {**self.access, "pipeline_id": self.id(pipeline), "run_id": "1"}
         return {"do": "attempt", "attempts": [{**right, **wrong} for wrong in changes]}
 
     def id(self, pipeline: Pipeline) -> str:
-        """What Flow calls a pipeline of the world."""
+        """Return Flow's id of a simulated pipeline."""
         return self.flow.pipeline_id(pipeline.id)
 
 
 @pytest.fixture
 def site():
-    """A Flow in which time stands still; its gateway's clock is the machine's, by which the SDK signs."""
+    """A Flow with a fixed clock. Its gateway uses the machine's clock, which the SDK signs with."""
     flow = Flow(WORLD, clock=lambda: NOW)
     flow.skew = time.time() - NOW
     with running(flow.app) as url:
-        yield Site(flow, url.removeprefix("http://"))
+        yield SimulatedFlow(flow, url.removeprefix("http://"))
 
 
 def aksk(credentials: FlowCredentials) -> Auth:
-    """Our own signer."""
+    """Return our signer."""
     keys = {key: getattr(credentials, key) for key in ("access_key", "secret_key", "security_token")}
     return authentication(AkskSection.model_validate({"method": "aksk", **keys}))
 
@@ -101,7 +101,7 @@ def asking(
     host: str = "devops.cn-hangzhou.aliyuncs.com",
     organization: str = "5ebbc0228123212b59xxxxx",
 ) -> UnsignedRequest:
-    """Our own request for what lies below the pipelines of an organization."""
+    """Return our request for a path below the pipelines of an organization."""
     return UnsignedRequest(
         method="GET",
         host=host,
@@ -136,8 +136,8 @@ REQUESTS = (
 
 
 @either_key
-def test_the_sdks_signer_agrees_with_ours(sdk, credentials):
-    """Whatever we sign, the SDK would have signed the same."""
+def test_sdk_and_exporter_sign_alike(sdk, credentials):
+    """For any request both signatures are equal."""
     auth = aksk(credentials)
     ours, requests = [], []
     for request in REQUESTS:
@@ -157,41 +157,41 @@ def milliseconds(moment: float | None) -> int | None:
     return None if moment is None else int(moment) * 1000
 
 
-def split_array(run: Run) -> list[Any]:
-    """What is true of a run that a list tells."""
+def summary_of_run(run: Run) -> list[Any]:
+    """Return the expected fields of a run in a list."""
     return [run.number, said(run), trigger(run), milliseconds(run.start), milliseconds(run.end)]
 
 
-def outline_told(row: dict[str, Any]) -> list[Any]:
-    """The same of a row; an end that has not come is told in several ways."""
+def summary_of_row(row: dict[str, Any]) -> list[Any]:
+    """Return the same fields of a row. A missing end has several formats."""
     keys = ("pipelineRunId", "status", "triggerMode", "startTime")
     return [*(row[key] for key in keys), row.get("endTime") or None]
 
 
-def parts_of(told: ToldStage) -> list[tuple[Stage | Job, str]]:
-    """A stage and its jobs, each with its state."""
-    return [(told.stage, told.word), *((job.job, job.word) for job in told.jobs)]
+def stage_and_jobs(stage: ToldStage) -> list[tuple[Stage | Job, str]]:
+    """Return the statuses of a stage and its jobs."""
+    return [(stage.stage, stage.word), *((job.job, job.word) for job in stage.jobs)]
 
 
 def whole(pipeline: Pipeline, run: Run) -> dict[str, Any]:
-    """What is true of a run, its stages and their jobs."""
-    told = in_full(pipeline, run, NOW)
+    """Return the expected fields of a run with stages and jobs."""
+    full = in_full(pipeline, run, NOW)
     groups: dict[int, list[str]] = {}
-    for stage in told.stages:
+    for stage in full.stages:
         groups.setdefault(stage.place.group, []).append(stage.stage.name)
     return {
-        "run": split_array(run)[:4],
+        "run": summary_of_run(run)[:4],
         "groups": list(groups.values()),
         "parts": [
             [part.name, word, milliseconds(part.start), milliseconds(part.end)]
-            for stage in told.stages
-            for part, word in parts_of(stage)
+            for stage in full.stages
+            for part, word in stage_and_jobs(stage)
         ],
     }
 
 
-def whole_told(record: dict[str, Any]) -> dict[str, Any]:
-    """The same of a record, whose beginning is when it was made."""
+def details_of_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the same fields of a record, whose start is its creation."""
     return {
         "run": [record[key] for key in ("pipelineRunId", "status", "triggerMode", "createTime")],
         "groups": record["stageGroup"],
@@ -204,15 +204,15 @@ def whole_told(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows(pages: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    """The rows of all pages, each of which tells how many there are."""
+    """Return the rows of all pages, and check the total on each."""
     together = [row for page in pages for row in page[key]]
     assert {page["totalCount"] for page in pages} == {len(together)}
     return together
 
 
 @either_key
-def test_the_sdk_reads_the_simulated_flow(sdk, site, credentials):
-    """Whichever key it signs with, all pages of pipelines and runs, and runs in full, are the truth of the world."""
+def test_sdk_reads_the_simulated_flow(sdk, site, credentials):
+    """With each kind of key, all lists and details agree with the simulated world."""
     site.flow.credentials = credentials
     pipelines = list(reversed(WORLD.pipelines))
     latest = {pipeline: WORLD.latest_run(pipeline.id, NOW) for pipeline in pipelines}
@@ -221,26 +221,26 @@ def test_the_sdk_reads_the_simulated_flow(sdk, site, credentials):
     window = {"execute_start_time": since * 1000, "execute_end_time": milliseconds(NOW)}
     found = sdk(site.decoded(pipelines, all={}, under_way={"status_list": "RUNNING,WAITING"}, lately=window))
 
-    told = {name: rows(pages, "pipelines") for name, pages in found["pipelines"].items()}
-    assert {name: [row["pipelineName"] for row in listed] for name, listed in told.items()} == {
+    names = {name: rows(pages, "pipelines") for name, pages in found["pipelines"].items()}
+    assert {name: [row["pipelineName"] for row in listed] for name, listed in names.items()} == {
         "all": [pipeline.name for pipeline in pipelines],
         "under_way": [pipeline.name for pipeline, run in ran.items() if run.end is None],
         "lately": [pipeline.name for pipeline, run in ran.items() if run.start >= since],
     }
-    assert [str(row["pipelineId"]) for row in told["all"]] == [site.id(pipeline) for pipeline in pipelines]
+    assert [str(row["pipelineId"]) for row in names["all"]] == [site.id(pipeline) for pipeline in pipelines]
 
     for pipeline, run in latest.items():
         numbers = range(run.number if run else 0, 0, -1)
         history = [WORLD.run(pipeline.id, number, NOW) for number in numbers]
         listed = rows(found["runs"][site.id(pipeline)], "pipelineRuns")
-        assert [outline_told(row) for row in listed] == [
-            split_array(retired) for retired in history if retired
-        ]
+        assert [summary_of_row(row) for row in listed] == [summary_of_run(past) for past in history if past]
 
-    details = {identity: whole_told(body["pipelineRun"]) for identity, body in found["details"].items()}
+    details = {
+        identity: details_of_record(body["pipelineRun"]) for identity, body in found["details"].items()
+    }
     assert details == {site.id(pipeline): whole(pipeline, run) for pipeline, run in ran.items()}
 
-    # There were several pages, pipelines that never ran, runs of all sorts, and stages side by side.
+    # The data has several pages, pipelines that never ran, all kinds of runs, and parallel stages.
     assert len(found["pipelines"]["all"]) == 2
     assert len(ran) < len(pipelines)
     assert {said(run) for run in ran.values()} == {"SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING"}
@@ -248,7 +248,7 @@ def test_the_sdk_reads_the_simulated_flow(sdk, site, credentials):
 
 
 def understood(answers: Any) -> Any:
-    """What the SDK makes of answers, to which null is nothing; without the request's id, which is new in each."""
+    """Return responses as decoded by the SDK, without null values and request ids."""
     if isinstance(answers, dict):
         return {
             key: understood(value)
@@ -259,8 +259,8 @@ def understood(answers: Any) -> Any:
 
 
 @either_key
-def test_the_sdk_is_told_what_we_are_told(sdk, site, credentials):
-    """Requests that we sign have the same answers, and in these is nothing that the SDK does not know."""
+def test_sdk_and_exporter_receive_the_same_responses(sdk, site, credentials):
+    """Our requests get the same responses, without fields unknown to the SDK."""
     site.flow.credentials = credentials
     found = sdk(site.decoded([NEVER_RAN, *WORLD.pipelines[:9]], all={}))
     auth, organization = aksk(credentials), site.flow.organization_id
@@ -289,15 +289,15 @@ def test_the_sdk_is_told_what_we_are_told(sdk, site, credentials):
     assert understood(ours) == understood(found)
 
 
-# -- refusals
+# -- errors
 
 
-def test_the_sdk_is_refused(sdk, site):
-    """For wrong keys, and for what is not there, it raises the documented codes."""
+def test_sdk_raises_the_documented_errors(sdk, site):
+    """For wrong keys and for missing pipelines and runs."""
     wrong = {
         (404, "InvalidAccessKeyId.NotFound"): {"access_key": "LTAIforeign"},
-        (400, "SignatureDoesNotMatch"): {"secret_key": "of nobody"},
-        (400, "InvalidSecurityToken.MismatchWithAccessKey"): {"security_token": "of nobody"},
+        (400, "SignatureDoesNotMatch"): {"secret_key": "of another user"},
+        (400, "InvalidSecurityToken.MismatchWithAccessKey"): {"security_token": "of another user"},
         (404, "InvalidOrganization.NotFound"): {"organization_id": "0" * 24},
         (404, "InvalidPipeline.NotFound"): {"pipeline_id": "1"},
         (404, "InvalidPipelineRun.NotFound"): {"run_id": "1000000"},
@@ -324,14 +324,14 @@ def test_the_sdk_is_refused(sdk, site):
         ),
     ],
 )
-def test_a_pipeline_that_never_ran_has_no_run(sdk, site, form, outcome):
-    """The SDK knows the code of an error in the gateway's form only, and raises nothing for an envelope with 200."""
+def test_pipeline_that_never_ran_has_no_run(sdk, site, form, outcome):
+    """The SDK reads error codes in the gateway's form only, and raises nothing for an envelope with status 200."""
     site.flow.error_form = form
     assert understood(sdk(site.attempting(NEVER_RAN, {}))) == [outcome]
 
 
-def test_the_sdk_knows_how_long_to_wait(sdk, site):
-    """Whoever asks too often is told the milliseconds, in the header in which the SDK looks for them."""
+def test_sdk_reads_the_wait_of_a_throttled_request(sdk, site):
+    """The milliseconds are in the header that the SDK reads."""
     site.flow.throttle = (1, 60.0)
     site.flow.retry_after = True
     _, outcome = sdk(site.attempting(RAN, {}, {}))

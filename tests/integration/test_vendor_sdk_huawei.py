@@ -1,4 +1,4 @@
-"""Huawei Cloud's own SDK, in an environment of its own, reads the simulated cloud and checks our signatures."""
+"""Huawei Cloud's SDK, in a separate environment, reads the simulated cloud and verifies our signatures."""
 
 import time
 from typing import Any
@@ -19,14 +19,14 @@ from tests.drivers.vendor_environment import environment
 
 @pytest.fixture(scope="module")
 def sdk(tmp_path_factory):
-    """Does a task with the SDK, which keeps an id of its installation in the home directory."""
+    """Run a task with the SDK, which stores an installation id in the home directory."""
     package = "huaweicloudsdkcodeartspipeline==3.1.219"
     return environment("huawei", package, home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
 def still_cloud():
-    """A cloud in which time stands still."""
+    """A cloud with a fixed clock."""
     codearts = CodeArts(World(pipelines=60))
     moment = codearts.world.start + 20 * 86400.0 + 137
     codearts.clock = lambda: moment
@@ -35,7 +35,7 @@ def still_cloud():
 
 
 def task_of(cloud):
-    """Read everything of a cloud with the SDK, which signs by the machine's clock: the cloud's is set to it."""
+    """Return the task to read all data of a cloud. Its clock is set to the machine's, which the SDK signs with."""
     codearts = cloud.codearts
     codearts.skew = time.time() - codearts.clock()
     return {
@@ -49,8 +49,8 @@ def task_of(cloud):
     }
 
 
-def test_the_sdk_reads_the_simulated_cloud(sdk, still_cloud):
-    """By batch, list and details it reads the same runs: those of the simulated world's truth."""
+def test_sdk_reads_the_simulated_cloud(sdk, still_cloud):
+    """Batch, list and details have the same runs, equal to those of the simulated world."""
     codearts = still_cloud.codearts
     task = task_of(still_cloud)
     ids = task["ids"]
@@ -70,18 +70,18 @@ def test_the_sdk_reads_the_simulated_cloud(sdk, still_cloud):
     assert found["names"] == {pipeline.id: pipeline.name for pipeline in codearts.world.pipelines}
 
 
-def test_we_read_the_list_of_runs_as_the_sdk_does(sdk, still_cloud):
-    """Asked for the same rows, it is given the same and takes them for the same runs."""
+def test_sdk_and_exporter_decode_the_run_list_alike(sdk, still_cloud):
+    """For the same request both get the same runs."""
     found = sdk(task_of(still_cloud))["runs"]
-    spoken, _, _ = connect(config(still_cloud.project()).projects[0], {})
+    codearts, _, _ = connect(config(still_cloud.project()).projects[0], {})
     token = {"X-Auth-Token": still_cloud.codearts.credentials.token}
     read = {}
     with httpx.Client(base_url=still_cloud.url, headers=token, trust_env=False) as client:
         for identity in found:
-            call = spoken.runs_request(identity, PageCursor(rows=2), 10)
+            call = codearts.runs_request(identity, PageCursor(rows=2), 10)
             answer = client.request(call.method, call.path, headers=dict(call.headers), content=call.body)
             now = still_cloud.codearts.clock()
-            page = spoken.read_runs(answer.content, identity, now, answer.headers)
+            page = codearts.read_runs(answer.content, identity, now, answer.headers)
             assert not page.rejected
             read[identity] = [
                 [run.id, run.status, run.number, run.start, run.end, [one.name for one in run.stages]]
@@ -98,8 +98,8 @@ def test_we_read_the_list_of_runs_as_the_sdk_does(sdk, still_cloud):
     assert sum(map(len, read.values())) > 300
 
 
-def test_the_sdks_signer_agrees_with_ours(sdk):
-    """Whatever we sign, the SDK would have signed the same."""
+def test_sdk_and_exporter_sign_alike(sdk):
+    """For any request both signatures are equal."""
     keys = {"access_key": "AKEXAMPLE0123456789A", "secret_key": "SKexample0123456789abcdefghijklmnopqrstu"}
     requests: list[dict[str, Any]] = []
     cases: list[tuple[str, str, tuple[tuple[str, str], ...], str, dict[str, str]]] = [

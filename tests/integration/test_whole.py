@@ -29,7 +29,7 @@ FREE = {"requests_per_second": 100_000, "burst": 10_000}
 
 @dataclass
 class Stage:
-    """A simulated cloud and an exporter on it, with one clock."""
+    """A simulated cloud and an exporter, with a common clock."""
 
     cloud: Cloud
     clock: FakeClock
@@ -39,7 +39,7 @@ class Stage:
         return self.cloud.codearts
 
     def play(self, settings, *seconds):
-        """Tick at these seconds; gives the operations asked in each tick, and the pages after each."""
+        """Tick at these seconds; return the operations requested in each tick, and the page after each."""
 
         async def ticks():
             exporter = assemble(settings, self.clock)
@@ -80,11 +80,11 @@ def names(page):
 
 
 class TestDiscovery:
-    """From an empty list of pipelines to a full page."""
+    """From an empty configuration to a full page."""
 
     @pytest.mark.parametrize("page", [100, 50])
-    def test_every_pipeline_by_name_in_a_round_of_pages(self, small, page):
-        """⌈N/page⌉ + 1 requests, the runs that they tell included."""
+    def test_every_pipeline_is_found_with_its_name(self, small, page):
+        """With ⌈N/page⌉ + 1 requests, including the runs in the list."""
         small.codearts.page_limit = page
         requests, pages = small.play(config(small.cloud.project(pipelines=[], rate_limit=FREE)), 0)
         now = small.clock.now
@@ -93,7 +93,7 @@ class TestDiscovery:
             run is not None and run.end is None
             for run in (world.latest_run(one.id, now) for one in world.pipelines)
         )
-        # Where the latest is under way the list of runs tells, once, what else is.
+        # For a running latest run, the run list is read once to find other running ones.
         assert requests == [Counter({LIST: math.ceil(130 / page) + 1, RUNS: under_way})]
         assert names(pages[0]) == {one.id: one.name for one in small.codearts.world.pipelines}
         now = small.clock.now
@@ -102,8 +102,8 @@ class TestDiscovery:
         assert len(pages[0].get("ci_pipeline_has_run")) == 130
         assert pages[0].value("pipeline_exporter_pipelines") == 130
 
-    def test_the_command_prints_what_to_paste(self, small, tmp_path):
-        """`discover` prints every pipeline with its name, fit for the configuration."""
+    def test_discover_prints_pipelines_for_the_configuration(self, small, tmp_path):
+        """Every pipeline with its name, in the form of the configuration."""
         small.codearts.clock = time.time
         file = tmp_path / "config.yaml"
         own = small.cloud.project(pipelines=[])
@@ -115,15 +115,15 @@ class TestDiscovery:
         file.write_text(yaml.safe_dump({"projects": [{**own, "pipelines": found}]}))
         assert command("check-config", str(file))[0] == 0
 
-    def test_no_membership_is_told_as_what_it_is(self, small, tmp_path, caplog):
-        """An empty list under 200: not believed, told with its likely cause, and the project is not up."""
+    def test_missing_membership_is_reported(self, small, tmp_path, caplog):
+        """An empty list with status 200 is not trusted. The log has the likely cause, and the project is down."""
         small.codearts.no_membership = True
         _, pages = small.play(config(small.cloud.project(pipelines=[])), 0)
         assert pages[0].value("pipeline_exporter_project_up") == 0
         assert "no member of this project" in caplog.text
 
-    def test_pipelines_join_leave_and_are_renamed(self, small):
-        """One that was deleted leaves after two complete listings without it; a name changes at once."""
+    def test_pipelines_are_added_removed_and_renamed(self, small):
+        """A deleted one is removed after two complete lists without it. A new name is used at once."""
         gone, renamed = (one.id for one in small.codearts.world.pipelines[:2])
         settings = config(small.cloud.project(pipelines=[], discover={"interval": "60s"}))
 
@@ -139,13 +139,13 @@ class TestDiscovery:
         assert len(names(pages[2])) == 129
 
     def test_rows_of_other_projects_are_passed_over(self, small):
-        """A list that mixes projects shows only our own."""
+        """A list with several projects shows our own only."""
         small.codearts.foreign_rows = 7
         _, pages = small.play(config(small.cloud.project(pipelines=[])), 0)
         assert len(names(pages[0])) == 130
 
-    def test_names_are_learnt_for_listed_ids_and_held_back_until_then(self, small):
-        """A listed pipeline without a name is not shown under its id while its name may still be learnt."""
+    def test_configured_ids_are_exposed_once_their_name_is_known(self, small):
+        """A configured pipeline without a name is not exposed under its id while its name may still be found."""
         world = small.codearts.world
         settings = config(small.cloud.project(pipelines=[one.id for one in world.pipelines[:10]]))
         small.codearts.injected_fault, small.codearts.injected_fault_operation = (
@@ -163,8 +163,8 @@ class TestDiscovery:
     @pytest.mark.parametrize(
         "trouble", [InjectedFault.DENIED, InjectedFault.ERROR_OBJECT, InjectedFault.HTML, InjectedFault.NULL]
     )
-    def test_where_names_cannot_be_listed_the_id_serves_at_once(self, small, trouble, caplog):
-        """Names alone are a convenience: the project is up without them."""
+    def test_ids_are_used_at_once_if_names_cannot_be_listed(self, small, trouble, caplog):
+        """The project is up without names."""
         ids = [one.id for one in small.codearts.world.pipelines[:10]]
         small.codearts.injected_fault, small.codearts.injected_fault_operation = trouble, LIST
         requests, pages = small.play(config(small.cloud.project(pipelines=ids)), 0, 60)
@@ -173,8 +173,8 @@ class TestDiscovery:
         assert "names cannot be listed" in caplog.text
         assert requests[1] == Counter({BATCH: 1})
 
-    def test_after_a_minute_the_id_serves(self, small):
-        """Names that cannot be learnt hold nothing back for ever."""
+    def test_ids_are_used_after_a_minute_without_names(self, small):
+        """Missing names do not delay the pipelines any longer."""
         ids = [one.id for one in small.codearts.world.pipelines[:10]]
         small.codearts.injected_fault, small.codearts.injected_fault_operation = (
             InjectedFault.SERVER_ERROR,
@@ -185,8 +185,8 @@ class TestDiscovery:
         assert names(pages[1]) == {identity: identity for identity in ids}
 
 
-def test_a_cloud_that_does_not_heed_the_offset(small):
-    """A page that says nothing new is the last one."""
+def test_cloud_that_ignores_the_offset(small):
+    """A page without new rows is the last one."""
     asked = []
 
     async def same_page(_):
@@ -202,8 +202,8 @@ def test_a_cloud_that_does_not_heed_the_offset(small):
     assert len(asked) == 2
 
 
-def test_details_that_end_a_little_late_cost_no_poll(small):
-    """A tick that comes due while only details are under way follows at once, and is no skipped poll."""
+def test_details_that_end_late_skip_no_poll(small):
+    """A tick that is due while only details are in flight follows at once, and does not count as skipped."""
     small.codearts.latency = 0.02
     settings = config(small.cloud.project(10), metrics={"details": "jobs"})
 
@@ -224,10 +224,10 @@ def test_details_that_end_a_little_late_cost_no_poll(small):
 
 
 class TestDetails:
-    """One request for each run that is new or has changed, none for an idle pipeline."""
+    """One request for each new or changed run, none for an idle pipeline."""
 
-    def test_requests_in_a_minute_are_those_predicted(self):
-        """2,000 pipelines, 20 of them running: the refresh, the active batches, and the runs that changed."""
+    def test_requests_of_a_minute_equal_the_estimate(self):
+        """2,000 pipelines, 20 of them running: the refresh, the active batches, and the changed runs."""
         codearts, clock = stage(2000)
         ids = [one.id for one in codearts.world.pipelines if codearts.world.latest_run(one.id, clock.now)]
         still = set(ids[:20])
@@ -255,18 +255,18 @@ class TestDetails:
             requests, pages = play.play(settings, 0, 60, 75, 90, lambda: changed.update(ids[:7]), 105, 120)
         first, refresh, *active, last = requests
         assert first == Counter({BATCH: 40, DETAIL: len(ids), RUNS: 20})
-        # Idle and unchanged: the refresh alone, then one batch of the twenty every quarter of a minute.
+        # Idle and unchanged: the refresh, then one batch of the twenty every 15 s.
         assert refresh == Counter({BATCH: 40})
         assert active == [Counter({BATCH: 1}), Counter({BATCH: 1}), Counter({BATCH: 1, DETAIL: 7})]
         assert last == Counter({BATCH: 40})
         assert len(pages[0].get("ci_pipeline_latest_run_job_status")) > 2000
-        told = report(settings)
-        assert "40 requests a refresh, 40 a minute" in told
-        assert "for running pipelines: every 15s, 1 for each 50 of them" in told
-        assert "for metrics.details: 1 for each run that is new, or has changed" in told
+        text = report(settings)
+        assert "40 requests a refresh, 40 a minute" in text
+        assert "for running pipelines: every 15s, 1 for each 50 of them" in text
+        assert "for metrics.details: 1 for each run that is new, or has changed" in text
 
-    def test_exact_times_win_over_local_ones(self, small):
-        """In a wrong time zone stages have no start, until the details tell it."""
+    def test_times_of_details_take_precedence_over_local_times(self, small):
+        """With a wrong time zone stages have no start until the details are read."""
         settings = config(small.cloud.project(stage_time_zone="America/Lima"), metrics={"details": "steps"})
         _, pages = small.play(settings, 0)
         world, now = small.codearts.world, small.clock.now
@@ -283,11 +283,11 @@ class TestDetails:
 
 
 class TestRefusals:
-    """What a cloud refuses costs what it must, and no more."""
+    """Refused requests affect as little as possible."""
 
     @pytest.mark.parametrize("refusal", [400, 413, 200])
-    def test_a_poison_id_and_a_limit_nobody_tells(self, refusal):
-        """Of 500 pipelines 499 are right at once; the limit of 30 is learnt in a few refreshes."""
+    def test_refused_id_and_undocumented_limit(self, refusal):
+        """Of 500 pipelines 499 are correct at once. The limit of 30 is found in a few refreshes."""
         codearts, clock = stage(500)
         moment = clock.now
         codearts.clock = lambda: moment
@@ -311,8 +311,8 @@ class TestRefusals:
         assert counts[1] <= math.ceil(500 / 25) + 3
         assert all(count <= math.ceil(500 / 30) + 2 for count in counts[7:])
 
-    def test_a_running_pipeline_that_becomes_refused_takes_nothing_down(self, small):
-        """Alone in an active poll it proves nothing of the project; the refresh leaves it out."""
+    def test_refused_running_pipeline_leaves_the_project_up(self, small):
+        """Alone in an active poll it does not concern the project. The refresh leaves it out."""
         own = small.codearts.world.pipelines[3].id
         small.codearts.rewrite = lambda records: [
             {**record, "status": "RUNNING" if record["pipeline_id"] == own else "COMPLETED"}
@@ -326,8 +326,8 @@ class TestRefusals:
         assert [page.value("ci_pipeline_up", pipeline_id=own) for page in pages] == [1, 0, 0, 0, 0]
         assert pages[-1].value("pipeline_exporter_pipelines_refused") == 1
 
-    def test_a_project_that_is_refused_whole_costs_a_few_requests(self, small, caplog):
-        """Nobody is singled out: the project is down, and told as such."""
+    def test_refused_project_takes_few_requests(self, small, caplog):
+        """No pipeline is quarantined. The project is down, and the log says so."""
         small.codearts.poison.update(one.id for one in small.codearts.world.pipelines)
         requests, pages = small.play(config(small.cloud.project()), 0)
         assert requests[0][BATCH] <= 12
@@ -337,11 +337,11 @@ class TestRefusals:
         assert "DEVPIPE.00011136" in str([vars(record) for record in caplog.records])
 
 
-class TestBadDays:
-    """Each ends in right values without a restart, with few tries, and was visible meanwhile."""
+class TestOutages:
+    """Each is visible, takes few requests, and ends in correct values without a restart."""
 
-    def test_a_token_is_revoked_in_mid_poll(self, small):
-        """A fresh one is fetched once, and nothing is missed."""
+    def test_token_revoked_during_a_poll(self, small):
+        """A fresh one is requested once, and nothing is missed."""
         codearts = small.codearts
         codearts.latency = 0.01
         revoked = asyncio.Event()
@@ -361,8 +361,8 @@ class TestBadDays:
         assert pages[0].value("pipeline_exporter_credentials_valid") == 1
         assert pages[0].value("pipeline_exporter_credentials_expiry_timestamp_seconds", renewal="auto") > 0
 
-    def test_the_key_is_rotated_in_the_mounted_file(self, small, tmp_path):
-        """The old one is refused few times, the new one is taken up at the next poll."""
+    def test_key_rotated_in_the_mounted_file(self, small, tmp_path):
+        """The old one is rejected few times, and the new one is used at the next poll."""
         file = tmp_path / "sk"
         file.write_text(small.codearts.credentials.secret_key)
         auth = {
@@ -383,11 +383,11 @@ class TestBadDays:
         )
         assert [page.value("pipeline_exporter_credentials_valid") for page in pages] == [1, 0, 0, 0, 0, 1, 1]
         assert [page.value("pipeline_exporter_project_up") for page in pages][-1] == 1
-        # Refused at 60 s and, an interval later, at 120 s; in between nothing was sent.
+        # Rejected at 60 s and, an interval later, at 120 s, with no request in between.
         assert [count[BATCH] for count in requests[1:5]] == [1, 0, 0, 1]
 
-    def test_our_clock_is_twenty_minutes_off(self, small):
-        """One signature is refused; then requests are signed by the provider's clock."""
+    def test_clock_that_is_twenty_minutes_off(self, small):
+        """One signature is rejected, then requests are signed with provider time."""
         small.codearts.skew = 1200.0
         credentials = small.codearts.credentials
         auth = {"method": "aksk", "access_key": credentials.access_key, "secret_key": credentials.secret_key}
@@ -396,8 +396,8 @@ class TestBadDays:
         assert {dict(labels)["code"]: count for labels, count in statuses.items()} == {"200": 6, "401": 1}
         assert pages[0].value("pipeline_exporter_project_up") == 1
 
-    def test_throttled_for_a_minute(self, small):
-        """The exporter waits as told, says so, and comes back by itself."""
+    def test_throttling_for_a_minute(self, small):
+        """The exporter waits as requested, reports it, and recovers."""
         small.codearts.throttle = (2, 60)
         _, pages = small.play(
             config(small.cloud.project()), 0, lambda: setattr(small.codearts, "throttle", None), 15, 60, 75
@@ -408,8 +408,8 @@ class TestBadDays:
         assert set(pages[-1].get("ci_pipeline_up").values()) == {1}
         assert [page.value("pipeline_exporter_project_up") for page in pages][-2:] == [1, 1]
 
-    def test_iam_is_down_for_ten_minutes(self, small):
-        """The present token serves as long as it lasts; without one the issuer is asked ever more rarely."""
+    def test_iam_outage_of_ten_minutes(self, small):
+        """The present token is used until it expires. Then IAM is contacted less and less often."""
         small.codearts.token_lifetime = 1200.0
         settings = config(small.cloud.project(auth=password(small)), poll={"active_interval": "60s"})
         minutes = [60 * minute for minute in range(32)]
@@ -422,7 +422,7 @@ class TestBadDays:
 
         requests, pages = small.play(settings, *minutes[:12], down, *minutes[12:25], up, *minutes[25:])
         ups = [page.value("pipeline_exporter_project_up") for page in pages]
-        # Issued at the start for twenty minutes: it is gone after them, and comes back with IAM.
+        # The token of the start is valid for twenty minutes. A new one comes with IAM.
         assert ups[:20] == [1] * 20
         assert ups[21:25] == [0] * 4
         assert ups[26:] == [1] * 6
@@ -431,8 +431,8 @@ class TestBadDays:
         assert set(pages[-1].get("ci_pipeline_up").values()) == {1}
 
     @pytest.mark.parametrize("method", ["aksk", "password"])
-    def test_one_wrong_key_in_many_projects_is_tried_once(self, small, method):
-        """Five refusals lock a key, whichever projects send them, whatever scope they ask for."""
+    def test_wrong_key_in_many_projects_is_tried_once(self, small, method):
+        """Five rejections lock a key, from any project and for any scope."""
         wrong = {
             "aksk": {
                 "method": "aksk",
@@ -455,8 +455,8 @@ class TestBadDays:
         assert len(pages[0].get("pipeline_exporter_credentials_valid")) == 6
         assert set(pages[0].get("pipeline_exporter_credentials_valid").values()) == {0}
 
-    def test_a_throttled_project_does_not_slow_another(self, small):
-        """Its pause is its credential's alone."""
+    def test_throttled_project_does_not_slow_another(self, small):
+        """The pause applies to its credential only."""
         other = CodeArts(World(seed=2, pipelines=20))
         other.clock = small.clock.time
         small.codearts.throttle = (1, 300)
@@ -482,8 +482,8 @@ def password(small):
 class TestAccounting:
     """Every run that a poll could see is counted, over hours."""
 
-    def test_nothing_is_lost_or_counted_twice(self, small):
-        """Counted, missed and active runs of each pipeline are all runs that began since its first sight."""
+    def test_every_run_is_counted_once(self, small):
+        """Counted, missed and active runs of each pipeline are all runs started since its first poll."""
         minutes = 90
         seconds = range(0, 60 * minutes, 15)
         _, pages = small.play(config(small.cloud.project(60, rate_limit=FREE)), *seconds)
@@ -518,11 +518,11 @@ class TestAccounting:
 
 
 class TestHiddenRuns:
-    """What no answer about the latest run tells is asked for."""
+    """Runs that latest-run responses do not have are looked up."""
 
     @pytest.fixture
-    def told(self):
-        """A cloud with one pipeline, whose runs a test tells."""
+    def one_pipeline(self):
+        """A cloud with one pipeline, whose runs a test sets."""
         world = World(pipelines=1)
         story = Scenario(world)
         clock = FakeClock(world.start + 1000.0)
@@ -530,9 +530,9 @@ class TestHiddenRuns:
         with running(codearts.app) as url:
             yield story, world.pipelines[0].id, Stage(Cloud(codearts, url), clock)
 
-    def test_it_is_counted_when_it_ends(self, told):
-        """Asked about at growing intervals, counted once."""
-        story, own, stage = told
+    def test_hidden_run_is_counted_when_it_ends(self, one_pipeline):
+        """Looked up at growing intervals, counted once."""
+        story, own, stage = one_pipeline
         first = story.begin(own, stage.clock.now)
 
         def hide():
@@ -551,9 +551,9 @@ class TestHiddenRuns:
         assert sum(pages[-1].get("ci_pipeline_runs_total").values()) == 1
         assert pages[-1].value("ci_pipeline_runs_missed_total") == 0
 
-    def test_a_gap_is_filled_in_the_same_tick(self, told):
-        """Runs shorter than a poll are counted with their durations, at one request for all of them."""
-        story, own, stage = told
+    def test_gap_is_filled_in_the_same_tick(self, one_pipeline):
+        """Runs shorter than a poll are counted with their durations, with one request for all."""
+        story, own, stage = one_pipeline
 
         def pass_by():
             for fate in (Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.COMPLETED):
@@ -572,9 +572,9 @@ class TestHiddenRuns:
         assert pages[1].value("ci_pipeline_recoveries_total") == 1
         assert pages[1].value("pipeline_exporter_runs_unresolved") == 0
 
-    def test_a_list_that_fails_delays_no_poll(self, told):
-        """Gaps wait, ever longer; once the list answers everything is counted."""
-        story, own, stage = told
+    def test_failing_run_list_delays_no_poll(self, one_pipeline):
+        """Gaps are retried at growing intervals. Once the list works, every run is counted."""
+        story, own, stage = one_pipeline
         stage.codearts.injected_fault, stage.codearts.injected_fault_operation = InjectedFault.DENIED, RUNS
 
         def pass_by():

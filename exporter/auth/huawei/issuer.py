@@ -99,7 +99,7 @@ def unreadable(words: str) -> RenewalError:
 
 def unasked(error: SecretError | ValueError) -> RenewalError:
     """Nobody could be asked, for what to ask with is missing."""
-    return RenewalError(RequestFailure(kind=FailureKind.CREDENTIALS, code="secret", message=str(error)))
+    return RenewalError(RequestFailure(kind=FailureKind.NOT_SENT, code="secret", message=str(error)))
 
 
 def _kind(status: int, told: Refusal) -> FailureKind:

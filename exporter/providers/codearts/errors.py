@@ -1,7 +1,7 @@
-"""What is no answer of CodeArts, and of what each refusal by it, the gateway before it or IAM speaks.
+"""Classify error responses from CodeArts, the API gateway and IAM.
 
-Sources: the error codes of API Gateway (https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html);
-those of the pipeline service are not published: the ones here were seen in public code.
+Source: the error codes of API Gateway (https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html).
+The codes of the pipeline service are unpublished; the ones here occur in public code.
 """
 
 import re
@@ -9,42 +9,52 @@ from collections.abc import Mapping
 
 from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
 from exporter.core.failures import FailureKind, RequestFailure
-from exporter.providers.decoding import parse, unexpected_response, without_message
+from exporter.providers.decoding import UnusableRecordError
 from exporter.providers.protocol import ApiRequest
+from exporter.providers.responses import parse, unexpected_response, without_message
 
 
 def read_failure(
-    call: ApiRequest, needs: str, status: int, headers: Mapping[str, str], body: bytes
+    request: ApiRequest, required: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> RequestFailure | None:
-    """Why an answer is not a success, or None if it is one.
+    """Classify an error response; return None for a success.
 
-    Success is a 2xx with a JSON object that has the key `needs` (with an array, if that is empty) and is no error
-    envelope: the service sends its errors under 200 as well.
+    A success has a 2xx status and a JSON object with the key `required`, or an array if `required` is empty. It has no
+    error code: the service sends errors with status 200 as well.
     """
-    answer, problem = parse(body, TELLING, frozenset({needs} if needs else ()))
-    told = read_refusal(status, headers, answer)
+    value, problem = parse(body, TELLING, frozenset({required} if required else ()))
+    error = read_refusal(status, headers, value)
     ok = 200 <= status < 300
-    fits = isinstance(answer, dict) and needs in answer if needs else isinstance(answer, list)
-    if ok and fits and not told.code:
+    expected = isinstance(value, dict) and required in value if required else isinstance(value, list)
+    if ok and expected and not error.code:
         return None
-    kind, code, message = _kind(status, told), str(status), told.message
-    if status == 404 and kind is FailureKind.PROJECT and call.operation in _OF_ONE_PIPELINE:
-        # The documented "not found" of what the path names, unless the gateway or the project says so.
-        of_the_path = told.code and told.code not in _NO_PROJECT and not _GATEWAY.match(told.code)
-        kind = FailureKind.CONTENT if of_the_path else kind
-    if ok and not told.code and not told.throttled:
-        kind, code, message = (
-            FailureKind.UNREADABLE,
-            "invalid",
-            unexpected_response(call.operation, answer, problem),
-        )
+    kind, code, message = _kind(status, error), str(status), error.message
+    if status == 404 and kind is FailureKind.PROJECT and request.operation in _OF_ONE_PIPELINE:
+        # The pipeline or run in the path was not found, unless the code is the gateway's or about the project.
+        in_path = error.code and error.code not in _NO_PROJECT and not _GATEWAY.match(error.code)
+        kind = FailureKind.CONTENT if in_path else kind
+    if ok and not error.code and not error.throttled:
+        kind, code = FailureKind.UNREADABLE, "invalid"
+        message = unexpected_response(request.operation, value, problem)
     return RequestFailure(
         kind=kind,
         code=code,
-        error_code=told.code,
+        error_code=error.code,
         message=message or without_message(status, headers, problem),
-        request_id=told.request_id,
-        wait=told.wait,
+        request_id=error.request_id,
+        wait=error.wait,
+    )
+
+
+def unreadable_page(
+    operation: str, key: str, error: UnusableRecordError, headers: Mapping[str, str]
+) -> RequestFailure:
+    """Return the failure for a page whose rows are not an array: it must not count as empty, the end of the list."""
+    return RequestFailure(
+        kind=FailureKind.UNREADABLE,
+        code="invalid",
+        message=f"unexpected response to {operation}: {key} is not a list of rows: {error}",
+        request_id=headers.get("x-request-id", ""),
     )
 
 
@@ -54,16 +64,16 @@ _GATEWAY = re.compile(r"(?:APIGW|APIG)\.")
 _UNAUTHENTICATED = re.compile(r"(?:APIGW|APIG)\.(?:0301|0305|0307)|IAM\.(?:0066|0067|1108)")
 
 
-def _kind(status: int, told: Refusal) -> FailureKind:
-    if told.throttled:
+def _kind(status: int, error: Refusal) -> FailureKind:
+    if error.throttled:
         return FailureKind.THROTTLED
-    if status == 401 or _UNAUTHENTICATED.fullmatch(told.code):
+    if status == 401 or _UNAUTHENTICATED.fullmatch(error.code):
         return FailureKind.CREDENTIALS
     if status >= 500 or status == 408:
         return FailureKind.TRANSIENT
     if status == 413:
         return FailureKind.CONTENT
-    if status in {403, 404} or told.code in _NO_PROJECT or _GATEWAY.match(told.code):
+    if status in {403, 404} or error.code in _NO_PROJECT or _GATEWAY.match(error.code):
         return FailureKind.PROJECT
     if status in {200, 201, 400}:
         return FailureKind.CONTENT

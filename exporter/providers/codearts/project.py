@@ -1,4 +1,4 @@
-"""A CodeArts project of the configuration, and where each region's pipelines are."""
+"""Configuration of a CodeArts project, and the endpoint of each region."""
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -23,7 +23,7 @@ ENDPOINTS = {
     for pattern, regions in _HOSTS.items()
     for region in regions.split()
 }
-"""Where each region's pipelines are, by region."""
+"""URL of the pipeline service by region."""
 
 _ID_LENGTH = 32
 
@@ -37,8 +37,8 @@ def _zone(value: object) -> ZoneInfo:
         ) from None
 
 
-class Project(ProjectSection):
-    """A CodeArts project of the configuration."""
+class CodeArtsProject(ProjectSection):
+    """Configuration of a CodeArts project."""
 
     scope_key: ClassVar[str] = "project_id"
     provider: Literal["codearts"]
@@ -54,7 +54,7 @@ class Project(ProjectSection):
     @field_validator("auth", mode="after")
     @classmethod
     def _issued(cls, auth: AuthSection, info: ValidationInfo) -> AuthSection:
-        # A region that is wrong has been told as such, and decides nothing here.
+        # An invalid region is absent from `info.data` and has an error of its own.
         if isinstance(auth, PasswordSection) and "region" in info.data:
             auth.project_in(info.data["region"])
             auth.endpoint_in(info.data["region"])
@@ -63,7 +63,7 @@ class Project(ProjectSection):
     @field_validator("region", mode="after")
     @classmethod
     def _reachable(cls, region: str | None, info: ValidationInfo) -> str | None:
-        # Where the endpoint is given, or wrong and told as such, the region decides nothing.
+        # With an endpoint the region is not needed; an invalid endpoint has an error of its own.
         if info.data.get("endpoint", "wrong") is None and region not in ENDPOINTS:
             if region is None:
                 raise ValueError("is missing (give region: cn-north-4, or endpoint: a URL)")
@@ -73,23 +73,23 @@ class Project(ProjectSection):
 
     @property
     def scope(self) -> str:
-        """The id of the project."""
+        """Id of the project."""
         return self.project_id
 
     @property
     def base_url(self) -> str:
-        """The endpoint, be it the region's."""
+        """The configured endpoint, or that of the region."""
         return self.endpoint or ENDPOINTS[str(self.region)]
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """A password travels to IAM, too."""
+        """URLs that secrets are sent to: the endpoint, and IAM for a password."""
         if isinstance(self.auth, PasswordSection):
             return self.base_url, self.auth.endpoint_in(self.region)
         return (self.base_url,)
 
     def warnings(self) -> Iterator[str]:
-        """Ids that do not look like the vendor's."""
+        """Return warnings about ids of another form than the vendor's."""
         odd = next((entry.id for entry in self.pipelines if len(entry.id) != _ID_LENGTH), None)
         if odd is not None:
             yield f"{odd} is not {_ID_LENGTH} characters long, as pipeline ids are"

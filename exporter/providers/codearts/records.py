@@ -1,9 +1,9 @@
-"""The wire records of CodeArts Pipeline, and what they mean in our words.
+"""Records of CodeArts Pipeline, and their translation into the model.
 
-Sources: "Obtaining Pipeline Statuses in Batches", "Obtaining a Pipeline List", "Obtaining Pipeline Execution Records"
+Source: "Obtaining Pipeline Statuses in Batches", "Obtaining a Pipeline List", "Obtaining Pipeline Execution Records"
 and "Obtaining Pipeline Execution Details" of the API reference
-(https://support.huaweicloud.com/intl/en-us/api-pipeline/), and the vendor's SDK for enumerations.
-Where they are silent or contradict each other, every reading is taken.
+(https://support.huaweicloud.com/intl/en-us/api-pipeline/); enumerations from the vendor's SDK.
+Where these are silent or contradict each other, every variant is accepted.
 """
 
 import re
@@ -29,7 +29,7 @@ from exporter.providers.decoding import (
 from exporter.providers.protocol import Decoded
 from exporter.providers.values import ValueDecoder, elapsed
 
-# The vendor's words. A run may bear any word of a stage but those for "skipped", which is no state of a run.
+# A run can have every status of a stage but those for "skipped".
 STATUSES = {
     "COMPLETED": Status.SUCCESS,
     "FAILED": Status.FAILED,
@@ -46,7 +46,7 @@ STATUSES = {
     "PAUSED": Status.PAUSED,
     "SUSPEND": Status.SUSPENDED,
 }
-RUN_STATUSES = {word: status for word, status in STATUSES.items() if status is not Status.SKIPPED}
+RUN_STATUSES = {value: status for value, status in STATUSES.items() if status is not Status.SKIPPED}
 TRIGGERS = {
     "Manual": Trigger.MANUAL,
     "Scheduler": Trigger.SCHEDULE,
@@ -106,8 +106,8 @@ class _Source(msgspec.Struct):
     params: _SourceParams | None = None
 
 
-class RunRecord(msgspec.Struct):
-    """A run as the batch operation, the list of pipelines and that of a pipeline's runs tell it."""
+class CodeArtsRunRecord(msgspec.Struct):
+    """Run in a batch, in the list of pipelines, or in the list of runs."""
 
     pipeline_id: Text = None
     pipeline_run_id: Text = None
@@ -122,8 +122,8 @@ class RunRecord(msgspec.Struct):
     detail_url: Text = None
 
 
-class DetailRecord(msgspec.Struct):
-    """A run as its details tell it."""
+class CodeArtsDetailRecord(msgspec.Struct):
+    """Run in the response of ShowPipelineRunDetail."""
 
     id: Text = None
     executor_id: Text = None
@@ -137,8 +137,8 @@ class DetailRecord(msgspec.Struct):
     detail_url: Text = None
 
 
-class PipelineRecord(msgspec.Struct):
-    """A pipeline as the list of pipelines tells it; its latest run is read for itself."""
+class CodeArtsPipelineRecord(msgspec.Struct):
+    """Pipeline in the list of pipelines. Its latest run is decoded separately."""
 
     pipeline_id: Text = None
     name: Text = None
@@ -151,8 +151,8 @@ class _Page(msgspec.Struct):
     pipeline_runs: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Essential(msgspec.Struct):
-    """What a record must not be wrong about: guessing here would show one run as another."""
+class _CodeArtsEssential(msgspec.Struct):
+    """Fields without which one run could be shown as another."""
 
     id: Text = None
     pipeline_id: Text = None
@@ -160,14 +160,14 @@ class _Essential(msgspec.Struct):
     status: Text = None
 
 
-decode = RecordDecoder(_Essential, "pipeline_id").decode
+decode = RecordDecoder(_CodeArtsEssential, "pipeline_id").decode
 
 
 def page(body: bytes, key: str) -> list[msgspec.Raw]:
-    """The rows of a page, which stand under `pipelines` or `pipeline_runs`, not yet read; none if they are null.
+    """Return the rows of a page under `pipelines` or `pipeline_runs` as raw JSON; an empty list for null.
 
     Raises:
-        UnusableError: it has none that could be read, or too many.
+        UnusableRecordError: they are not an array, or too many.
 
     """
     return rows(getattr(decode(body, _Page), key), PIPELINE_ROWS if key == "pipelines" else ROWS)
@@ -176,8 +176,8 @@ def page(body: bytes, key: str) -> list[msgspec.Raw]:
 _ZONELESS = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:.]+")
 
 
-class _Timed(Protocol):
-    """What stages, jobs and steps have in common."""
+class _TimedRecord(Protocol):
+    """Fields that stages, jobs and steps have in common."""
 
     name: Text
     sequence: Number
@@ -186,33 +186,36 @@ class _Timed(Protocol):
     end_time: Time
 
 
-T = TypeVar("T", bound=_Timed)
+T = TypeVar("T", bound=_TimedRecord)
 
 
-class Reader:
-    """Reads the records of one answer, and notes in `decoded` what surprises."""
+class CodeArtsDecoder:
+    """Translates the run records of one response, and adds anomalies to `decoded`.
+
+    `now` is the provider's time. `zone` applies to times of stages without a zone.
+    """
 
     def __init__(self, zone: ZoneInfo, decoded: Decoded, now: float) -> None:
         self._zone = zone
-        self._reading = decoded
+        self._decoded = decoded
         self._now = now
         self._values = ValueDecoder(decoded)
 
-    def run(self, record: RunRecord, pipeline: str) -> Run:
-        """The run of a record of a pipeline.
+    def run(self, record: CodeArtsRunRecord, pipeline: str) -> Run:
+        """Translate the run of a list or a batch.
 
         Raises:
-            UnusableError: it has neither id nor number.
+            UnusableRecordError: it has neither id nor number.
 
         """
         stages = record.stage_status_list or []
         return self._run(record, record.pipeline_run_id, record.build_params, stages, pipeline)
 
-    def detail(self, record: DetailRecord, pipeline: str) -> Run:
-        """The run of its details.
+    def detail(self, record: CodeArtsDetailRecord, pipeline: str) -> Run:
+        """Translate the details of a run.
 
         Raises:
-            UnusableError: it has neither id nor number.
+            UnusableRecordError: it has neither id nor number.
 
         """
         sources = (source.params for source in record.sources or [] if source is not None)
@@ -222,18 +225,18 @@ class Reader:
 
     def _run(
         self,
-        record: RunRecord | DetailRecord,
-        given: Text,
+        record: CodeArtsRunRecord | CodeArtsDetailRecord,
+        run_id: Text,
         build: _BuildParams | None,
         stages: Sequence[_StageRecord | None],
         pipeline: str,
     ) -> Run:
         number = self._values.whole(record.run_number, "run_number")
-        identity = label(text(given)) or (f"#{number}" if number is not None else "")
+        identity = label(text(run_id)) or (f"#{number}" if number is not None else "")
         start = self._values.epoch(record.start_time, "time")
         end = self._values.epoch(record.end_time, "time")
         if not identity:
-            raise UnusableRecordError("no_run_id", f"a run of pipeline {pipeline} with neither id nor number")
+            raise UnusableRecordError("no_run_id", f"run of pipeline {pipeline} has neither id nor number")
         status = self._values.status(record.status, RUN_STATUSES, "status")
         build = build or _BuildParams()
         last = max(end, start or 0.0) if status.final and end else self._now
@@ -261,15 +264,15 @@ class Reader:
     ) -> tuple[Stage, ...]:
         stages: dict[tuple[str, int], Stage] = {}
         jobs_left, steps_left = JOBS, STEPS
-        for record, sequence in self._placed(records[:STAGES], "stage"):
+        for record, sequence in self._sequenced(records[:STAGES], "stage"):
             name = name_label(text(record.name))
             status = self._values.status(record.status, STATUSES, "stage_status")
             start, duration = self._times(record, status)
-            # Only a start that was read in the configured zone says anything of that zone.
-            assumed = isinstance(record.start_time, str) and _ZONELESS.fullmatch(record.start_time)
-            if assumed and start is not None and not window[0] <= start <= window[1]:
-                implausible_times = f"stage {name!r} of pipeline {pipeline}"
-                self._reading.implausible_times = self._reading.implausible_times or implausible_times
+            # Only a start without a zone can show that the configured zone is wrong.
+            zoneless = isinstance(record.start_time, str) and _ZONELESS.fullmatch(record.start_time)
+            if zoneless and start is not None and not window[0] <= start <= window[1]:
+                seen = f"stage {name!r} of pipeline {pipeline}"
+                self._decoded.implausible_times = self._decoded.implausible_times or seen
                 start = None
             jobs = self._jobs((record.jobs or [])[:jobs_left], steps_left)
             jobs_left -= len(jobs)
@@ -279,7 +282,7 @@ class Reader:
 
     def _jobs(self, records: Sequence[_JobRecord | None], steps_left: int) -> tuple[Job, ...]:
         jobs: dict[tuple[str, int], Job] = {}
-        for record, sequence in self._placed(records, "job"):
+        for record, sequence in self._sequenced(records, "job"):
             name = name_label(text(record.name))
             status = self._values.status(record.status, STATUSES, "job_status")
             start, duration = self._times(record, status)
@@ -290,39 +293,39 @@ class Reader:
 
     def _steps(self, records: Sequence[_StepRecord | None]) -> tuple[Step, ...]:
         steps: dict[tuple[str, int], Step] = {}
-        for record, sequence in self._placed(records, "step"):
+        for record, sequence in self._sequenced(records, "step"):
             name = name_label(text(record.name))
             status = self._values.status(record.status, STATUSES, "step_status")
             _, duration = self._times(record, status)
             steps[name, sequence] = Step(name, sequence, name_label(text(record.task)), status, duration)
         return tuple(steps.values())
 
-    def _placed(self, records: Sequence[T | None], kind: str) -> Iterator[tuple[T, int]]:
-        """Each record with its sequence: the vendor's where it is given and unique, else its place in the list."""
-        # The same name and sequence twice is one thing, told twice: the last wins. Without a sequence each is its own.
-        told: dict[tuple[str, int], tuple[int, T, int | None]] = {}
+    def _sequenced(self, records: Sequence[T | None], kind: str) -> Iterator[tuple[T, int]]:
+        """Return each record with its sequence: the vendor's if it is given and unique, otherwise the index."""
+        # Records with the same name and sequence are duplicates, and the last is used. Those without sequence are not.
+        found: dict[tuple[str, int], tuple[int, T, int | None]] = {}
         for index, record in enumerate(records):
             if record is not None:
                 given = self._values.whole(record.sequence, f"{kind}_sequence", least=0)
-                told[text(record.name), -index - 1 if given is None else given] = (index, record, given)
-        given_often = Counter(given for _, _, given in told.values())
-        unique = [given if given_often[given] == 1 else None for _, _, given in told.values()]
-        names = [name_label(text(record.name)) for _, record, _ in told.values()]
+                found[text(record.name), -index - 1 if given is None else given] = (index, record, given)
+        times_given = Counter(given for _, _, given in found.values())
+        unique = [given if times_given[given] == 1 else None for _, _, given in found.values()]
+        names = [name_label(text(record.name)) for _, record, _ in found.values()]
         taken = set(zip(names, unique, strict=True))
-        for (index, record, _), name, given in zip(told.values(), names, unique, strict=True):
+        for (index, record, _), name, given in zip(found.values(), names, unique, strict=True):
             sequence = index if given is None else given
-            # A place that is the vendor's sequence of another one of the same name is not free.
+            # Another record of the same name may have the index as its sequence.
             while given is None and (name, sequence) in taken:
                 sequence += 1
             taken.add((name, sequence))
             yield record, sequence
 
-    def _times(self, record: _Timed, status: Status) -> tuple[float | None, float | None]:
-        """Start and, if it is over, duration."""
+    def _times(self, record: _TimedRecord, status: Status) -> tuple[float | None, float | None]:
+        """Return the start, and the duration of a part that has ended."""
         start, end = self._values.span(record, self._zone)
         return start, elapsed(status, start, end)
 
 
 def age(run: Run) -> tuple[int, float]:
-    """What tells which of two runs of a pipeline is the newer."""
+    """Return a key that orders the runs of a pipeline from the oldest to the newest."""
     return run.number or 0, run.start or 0.0

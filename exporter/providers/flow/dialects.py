@@ -1,7 +1,7 @@
-"""The two generations of Flow's API: where their operations are, and how their pages and envelopes look.
+"""The two generations of Flow's API: paths, pagination and envelopes.
 
-Sources: for that of personal tokens https://help.aliyun.com/zh/yunxiao/developer-reference/listpipelineruns and its
-neighbours; for the signed one https://help.aliyun.com/document_detail/460566.html, its neighbours, and the vendor's SDK.
+Source: https://help.aliyun.com/zh/yunxiao/developer-reference/listpipelineruns and the pages next to it for personal
+tokens; https://help.aliyun.com/document_detail/460566.html, the pages next to it and the vendor's SDK for signed requests.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from exporter.providers.decoding import PIPELINE_ROWS, ROWS, UNREADABLE, Text, UnusableRecordError, rows, text
-from exporter.providers.flow.project import Project
+from exporter.providers.flow.project import FlowProject
 from exporter.providers.flow.records import decode
 from exporter.providers.protocol import ApiRequest, ListPage, PageCursor
 
@@ -21,35 +21,35 @@ LIST_RUNS = "ListPipelineRuns"
 GET_RUN = "GetPipelineRun"
 
 PAGE_SIZE = 30
-"""The most that the API of personal tokens gives; of the signed one nobody says how much it would."""
+"""Maximum of the API of personal tokens; that of the signed API is undocumented."""
 
 Query = tuple[tuple[str, str], ...]
 
 
-def dialect_of(project: Project) -> "Dialect":
-    """How a project is to be asked."""
+def dialect_of(project: FlowProject) -> "Dialect":
+    """Return the generation of the API that a project uses."""
     organization = quote(project.organization_id, safe="")
     if not project.personal:
-        return Signed(f"/organization/{organization}/pipelines", "pipelineRuns")
-    # An organization with a domain of its own needs no name in a path.
-    within = f"/organizations/{organization}" if project.edition == "central" else ""
-    return Personal(f"/oapi/v1/flow{within}/pipelines", "runs")
+        return SignedDialect(f"/organization/{organization}/pipelines", "pipelineRuns")
+    # In the region edition the domain identifies the organization.
+    parent = f"/organizations/{organization}" if project.edition == "central" else ""
+    return PersonalDialect(f"/oapi/v1/flow{parent}/pipelines", "runs")
 
 
 class Dialect(ABC):
-    """How a generation is asked, and how it answers."""
+    """One generation of the API."""
 
     def __init__(self, pipelines: str, runs: str) -> None:
-        """`pipelines` is the path of the pipelines, `runs` what follows one of them in the path of its runs."""
+        """`pipelines` is the path of all pipelines, `runs` the segment between a pipeline's id and its runs."""
         self._pipelines = pipelines
         self._runs = runs
 
-    def call(self, operation: str, *ids: str, query: Query = ()) -> ApiRequest:
-        """The request for an operation on all pipelines, or on one by its id, or on one run of it."""
+    def request(self, operation: str, *ids: str, query: Query = ()) -> ApiRequest:
+        """Return the request for an operation on all pipelines, on one pipeline id, or on a pipeline and a run id."""
         pipeline, run = ids[:1], ids[1:]
-        path = [self._pipelines, *(quote(one, safe="") for one in pipeline)]
+        path = [self._pipelines, *(quote(each, safe="") for each in pipeline)]
         path += [self._runs] if pipeline else []
-        path += [quote(one, safe="") for one in run]
+        path += [quote(each, safe="") for each in run]
         return ApiRequest(
             operation=operation,
             method="GET",
@@ -59,73 +59,72 @@ class Dialect(ABC):
         )
 
     @abstractmethod
-    def page(self, place: PageCursor) -> Query:
-        """What asks for the page at a place of a list."""
+    def page_query(self, cursor: PageCursor) -> Query:
+        """Return the query of a page."""
 
     @abstractmethod
-    def gives(self, operation: str, answer: Any) -> bool | None:
-        """Whether the JSON value of an answer has what is asked for; None where that is a list, and null."""
+    def has_result(self, operation: str, value: Any) -> bool | None:
+        """Return whether a JSON value has the result of an operation; None for a list that is null."""
 
     @abstractmethod
     def rows(
         self, operation: str, body: bytes, headers: Mapping[str, str], page: ListPage
     ) -> list[msgspec.Raw]:
-        """The rows of an answer, not yet read; notes in `page` what follows it.
+        """Return the rows of a response as raw JSON, and set the token or the end of the list in `page`.
 
         Raises:
-            UnusableError: it has none that could be read, or does not tell what follows.
+            UnusableRecordError: the rows are not an array, or the token is unreadable.
 
         """
 
     @abstractmethod
     def run(self, body: bytes) -> msgspec.Raw | bytes:
-        """The record of the run that an answer tells.
+        """Return the record of the run in a response to GetPipelineRun.
 
         Raises:
-            UnusableError: there is none.
+            UnusableRecordError: it is absent.
 
         """
 
     @abstractmethod
     def _headers(self, operation: str) -> Query:
-        """Headers that an operation is asked with, beside those that prove who asks."""
+        """Return the headers of an operation, without authentication."""
 
 
-class Personal(Dialect):
-    """The API of personal tokens: bare answers, and pages by their number."""
+class PersonalDialect(Dialect):
+    """API of personal tokens: results without an envelope, page numbers."""
 
-    def page(self, place: PageCursor) -> Query:
-        """The number of the page."""
-        return (("page", str(place.pages + 1)), ("perPage", str(PAGE_SIZE)))
+    def page_query(self, cursor: PageCursor) -> Query:
+        """Return the query of a page, by its number."""
+        return (("page", str(cursor.pages + 1)), ("perPage", str(PAGE_SIZE)))
 
-    def gives(self, operation: str, answer: Any) -> bool | None:
-        """A list is an array, a run an object with a number."""
+    def has_result(self, operation: str, value: Any) -> bool | None:
+        """Return whether a JSON value is an array, or a run with a number."""
         if operation == GET_RUN:
-            return isinstance(answer, dict) and "pipelineRunId" in answer
-        return isinstance(answer, list)
+            return isinstance(value, dict) and "pipelineRunId" in value
+        return isinstance(value, list)
 
     def rows(
         self, operation: str, body: bytes, headers: Mapping[str, str], page: ListPage
     ) -> list[msgspec.Raw]:
-        """The rows; whether pages follow stands in the headers, if anywhere."""
+        """Return the rows of a response. Only its headers show whether more pages follow."""
         page.last = _is_last(headers)
-        return rows(body, _most(operation))
+        return rows(body, _row_limit(operation))
 
     def run(self, body: bytes) -> bytes:
-        """The answer itself."""
+        """Return the body, which is the record of the run."""
         return body
 
-    def _headers(self, operation: str) -> Query:  # noqa: ARG002  # the path says it all
+    def _headers(self, operation: str) -> Query:  # noqa: ARG002  # the path identifies the operation
         return ()
 
 
-def _most(operation: str) -> int:
-    """How many rows of an answer are read."""
+def _row_limit(operation: str) -> int:
     return PIPELINE_ROWS if operation == LIST_PIPELINES else ROWS
 
 
 def _is_last(headers: Mapping[str, str]) -> bool:
-    """Whether headers say that no page follows; that rows are few says nothing."""
+    """Return whether the headers show the last page. The number of rows does not."""
     page, following, total = (
         _positive(headers.get(f"x-{name}", "")) for name in ("page", "next-page", "total-pages")
     )
@@ -141,7 +140,7 @@ def _positive(digits: str) -> int | None:
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    """What the signed API puts around what is asked for, beside what errors are told by."""
+    """Envelope of the signed API, without its error fields."""
 
     pipelines: msgspec.Raw = msgspec.Raw(b"null")
     pipeline_runs: msgspec.Raw = msgspec.Raw(b"null")
@@ -149,37 +148,37 @@ class _Envelope(msgspec.Struct, rename="camel"):
     next_token: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class Signed(Dialect):
-    """The API of signed requests, version 2021-06-25: answers in envelopes, and pages by the token of the one before."""
+class SignedDialect(Dialect):
+    """API of signed requests, version 2021-06-25: results in envelopes, page tokens."""
 
-    def page(self, place: PageCursor) -> Query:
-        """The token that the page before told."""
-        token = (("nextToken", place.token),) if place.token else ()
+    def page_query(self, cursor: PageCursor) -> Query:
+        """Return the query of a page, by the token from the page before."""
+        token = (("nextToken", cursor.token),) if cursor.token else ()
         return (("maxResults", str(PAGE_SIZE)), *token)
 
-    def gives(self, operation: str, answer: Any) -> bool | None:
-        """The key that the operation's answer stands under; a run must be something, a list may be null."""
-        if not isinstance(answer, dict) or _KEYS[operation] not in answer:
+    def has_result(self, operation: str, value: Any) -> bool | None:
+        """Return whether an envelope has the operation's key; a list may be null, a run may not."""
+        if not isinstance(value, dict) or _KEYS[operation] not in value:
             return False
-        null = bytes(answer[_KEYS[operation]]) == b"null"
+        null = bytes(value[_KEYS[operation]]) == b"null"
         return not null or (False if operation == GET_RUN else None)
 
     def rows(
         self,
         operation: str,
         body: bytes,
-        headers: Mapping[str, str],  # noqa: ARG002  # the envelope tells all
+        headers: Mapping[str, str],  # noqa: ARG002  # the token is in the envelope
         page: ListPage,
     ) -> list[msgspec.Raw]:
-        """The rows, and the token of the next page."""
+        """Return the rows of an envelope, and set the token of the next page."""
         envelope = decode(body, _Envelope)
         page.token = _token(envelope.next_token)
         page.last = not page.token
         listed = envelope.pipelines if operation == LIST_PIPELINES else envelope.pipeline_runs
-        return rows(listed, _most(operation))
+        return rows(listed, _row_limit(operation))
 
     def run(self, body: bytes) -> msgspec.Raw:
-        """What stands in the envelope."""
+        """Return the record in the envelope."""
         return decode(body, _Envelope).pipeline_run
 
     def _headers(self, operation: str) -> Query:
@@ -187,13 +186,13 @@ class Signed(Dialect):
 
 
 _KEYS = {LIST_PIPELINES: "pipelines", LIST_RUNS: "pipelineRuns", GET_RUN: "pipelineRun"}
-GIVEN = frozenset({*_KEYS.values(), "pipelineRunId"})
-"""The keys of an answer, of either generation, by which it is seen to have what is asked for."""
+RESULT_KEYS = frozenset({*_KEYS.values(), "pipelineRunId"})
+"""Keys of a response, of either generation, that show that it has the result of its operation."""
 
 
 def _token(raw: msgspec.Raw) -> str:
     try:
         return text(msgspec.json.decode(raw, type=Text))
     except UNREADABLE:
-        # Not the end of the list, of which nothing is known then.
-        raise UnusableRecordError("unreadable", "the token of the next page is no text") from None
+        # An unreadable token must not count as the end of the list.
+        raise UnusableRecordError("unreadable", "token of the next page is not a string") from None

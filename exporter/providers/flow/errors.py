@@ -1,9 +1,10 @@
-"""What is no answer of Flow, and of what each refusal speaks.
+"""Classify error responses from Flow and the gateway in front of it.
 
-Both generations have the same kinds of refusals, by the service and by a gateway before it, in envelopes that differ.
-The HTTP status of a code differs between the vendor's own pages, so that a code that is known decides.
-Sources: https://help.aliyun.com/zh/yunxiao/developer-reference/error-code-center, the tables of errors of
-https://help.aliyun.com/document_detail/460565.html and its neighbours, and the common errors of the vendor's gateway.
+Both generations of the API have the same kinds of errors, in different envelopes. The vendor's pages give different
+HTTP statuses for the same code, so a known code decides, not the status.
+
+Source: https://help.aliyun.com/zh/yunxiao/developer-reference/error-code-center, the tables of errors of
+https://help.aliyun.com/document_detail/460565.html and the pages next to it, and the gateway's common errors.
 """
 
 import html
@@ -15,21 +16,22 @@ import msgspec
 
 from exporter.auth.reply import LONGEST_WAIT, retry_after
 from exporter.core.failures import FailureKind, RequestFailure
-from exporter.providers.decoding import PIPELINE_ROWS, parse, unexpected_response, without_message
-from exporter.providers.flow.dialects import GIVEN, LIST_PIPELINES, Dialect
+from exporter.providers.decoding import PIPELINE_ROWS, UnusableRecordError
+from exporter.providers.flow.dialects import LIST_PIPELINES, RESULT_KEYS, Dialect
 from exporter.providers.protocol import ApiRequest
+from exporter.providers.responses import parse, unexpected_response, without_message
 
 _CODES = ("errorCode", "Code", "code")
 _MESSAGES = ("errorMessage", "Message", "message", "errorDescription")
 _REQUEST_IDS = ("requestId", "RequestId", "requestid")
-TELLING = frozenset({"success", *_CODES, *_MESSAGES, *_REQUEST_IDS})
-"""The keys of an answer that a refusal is read out of."""
+ERROR_KEYS = frozenset({"success", *_CODES, *_MESSAGES, *_REQUEST_IDS})
+"""Keys of a response that describe an error."""
 
 _XML_LENGTH = 65_536
 
 
-class _Told(msgspec.Struct, frozen=True):
-    """What an answer says of its success; unmasked, as the vendor wrote it."""
+class _ErrorBody(msgspec.Struct, frozen=True):
+    """Error fields of a response as sent, secrets included."""
 
     code: str
     message: str
@@ -38,78 +40,84 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 def read_failure(
-    call: ApiRequest, dialect: Dialect, status: int, headers: Mapping[str, str], body: bytes
+    request: ApiRequest, dialect: Dialect, status: int, headers: Mapping[str, str], body: bytes
 ) -> RequestFailure | None:
-    """Why an answer is not a success, or None if it is one.
+    """Classify an error response; return None for a success.
 
-    A success is a 2xx with what is asked for, unless it says of itself that it is none. A code in it says nothing: in
-    the vendor's examples a success has one, which is two quotation marks.
+    A success has a 2xx status and the expected result, and no `success: false`. A code alone is no error: the vendor's
+    example of a success has one that consists of two quotation marks.
     """
-    answer, problem = parse(body, TELLING, GIVEN, PIPELINE_ROWS)
-    told = _told(answer, body)
+    value, problem = parse(body, ERROR_KEYS, RESULT_KEYS, PIPELINE_ROWS)
+    error = _error_of(value, body)
     ok = 200 <= status < 300
-    given = dialect.gives(call.operation, answer)
-    if given is None:
-        given = told.success is True or not told.code
-    if ok and given and told.success is not False:
+    expected = dialect.has_result(request.operation, value)
+    if expected is None:
+        expected = error.success is True or not error.code
+    if ok and expected and error.success is not False:
         return None
-    kind, code, message = _kind(call, status, told.code), str(status), told.message
-    if ok and not told.code and told.success is not False:
-        kind, code, message = (
-            FailureKind.UNREADABLE,
-            "invalid",
-            unexpected_response(call.operation, answer, problem),
-        )
+    kind, code, message = _kind(request, status, error.code), str(status), error.message
+    if ok and not error.code and error.success is not False:
+        kind, code = FailureKind.UNREADABLE, "invalid"
+        message = unexpected_response(request.operation, value, problem)
     return RequestFailure(
         kind=kind,
         code=code,
-        error_code=told.code,
+        error_code=error.code,
         message=message or without_message(status, headers, problem),
-        request_id=told.request_id or headers.get("x-acs-request-id", ""),
+        request_id=error.request_id or headers.get("x-acs-request-id", ""),
         wait=_wait(headers) if kind is FailureKind.THROTTLED or status == 503 else None,
     )
 
 
-def _told(answer: Any, body: bytes) -> _Told:
-    """What is told in JSON, or in the XML that the gateway falls back to."""
-    if isinstance(answer, dict):
-        success = answer.get("success")
-        return _Told(
-            code=_first(answer, _CODES),
-            message=_first(answer, _MESSAGES),
-            request_id=_first(answer, _REQUEST_IDS),
+def unreadable_page(operation: str, error: UnusableRecordError) -> RequestFailure:
+    """Return the failure for a page whose rows are not an array: it must not count as empty, the end of the list."""
+    return RequestFailure(
+        kind=FailureKind.UNREADABLE,
+        code="invalid",
+        message=f"unexpected response to {operation}: not a list of rows: {error}",
+    )
+
+
+def _error_of(value: Any, body: bytes) -> _ErrorBody:
+    """Return the error fields of a JSON object, or of the XML that the gateway sends in some cases."""
+    if isinstance(value, dict):
+        success = value.get("success")
+        return _ErrorBody(
+            code=_first(value, _CODES),
+            message=_first(value, _MESSAGES),
+            request_id=_first(value, _REQUEST_IDS),
             success=success if isinstance(success, bool) else None,
         )
     start = body.lstrip()[:_XML_LENGTH]
-    found = (
+    elements = (
         dict(_ELEMENTS.findall(start.decode(errors="replace")))
         if start[:1] == b"<" and b"<Error>" in start
         else {}
     )
-    values = {name: html.unescape(value) for name, value in found.items()}
-    return _Told(_first(values, _CODES), _first(values, _MESSAGES), _first(values, _REQUEST_IDS), None)
+    values = {name: html.unescape(escaped) for name, escaped in elements.items()}
+    return _ErrorBody(_first(values, _CODES), _first(values, _MESSAGES), _first(values, _REQUEST_IDS), None)
 
 
 _ELEMENTS = re.compile(r"<(Code|Message|RequestId)>([^<]*)</\1>")
 
 
-def _first(told: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """The first of some values that is text, and more than quotation marks."""
-    # Of anything else the `repr` would show a secret in a spelling that no mask fits.
-    values = (value.strip() for name in names if isinstance(value := told.get(name), str))
+def _first(members: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Return the first member that is a string of more than quotation marks."""
+    # Strings only: the `repr` of another value would show a secret in a form that is not masked.
+    values = (value.strip() for name in names if isinstance(value := members.get(name), str))
     return next((value for value in values if value.strip(' "“”')), "")
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: in a header of the vendor's own, which counts milliseconds, or in the usual one."""
-    told = headers.get("x-acs-retry-after", "").strip()
-    if told.isdecimal() and float(told) > 0:
-        return min(float(told) / 1000, LONGEST_WAIT)
+    """Return the seconds to wait: from the vendor's own header, in milliseconds, or from `Retry-After`."""
+    milliseconds = headers.get("x-acs-retry-after", "").strip()
+    if milliseconds.isdecimal() and float(milliseconds) > 0:
+        return min(float(milliseconds) / 1000, LONGEST_WAIT)
     return retry_after(headers)
 
 
-# What codes speak of; with a star all that begin so. After a nonce that was used another try brings another one.
-_WORDS = {
+# A star matches any suffix. After SignatureNonceUsed a retry has another nonce.
+_CODES_OF = {
     FailureKind.THROTTLED: "Throttling* TooManyRequests*",
     FailureKind.TRANSIENT: "SignatureNonceUsed InternalError* InternalServerError ServiceUnavailable*",
     FailureKind.CREDENTIALS: """
@@ -124,12 +132,12 @@ _WORDS = {
     FailureKind.CONTENT: "InvalidPipeline.NotFound InvalidPipelineRun.NotFound InvalidParam* BadRequest",
 }
 _KINDS = {
-    kind: re.compile("|".join(re.escape(word).replace(r"\*", ".*") for word in words.split()))
-    for kind, words in _WORDS.items()
+    kind: re.compile("|".join(re.escape(code).replace(r"\*", ".*") for code in codes.split()))
+    for kind, codes in _CODES_OF.items()
 }
 
 
-def _kind(call: ApiRequest, status: int, code: str) -> FailureKind:
+def _kind(request: ApiRequest, status: int, code: str) -> FailureKind:
     if status == 429:
         return FailureKind.THROTTLED
     for kind, codes in _KINDS.items():
@@ -140,6 +148,6 @@ def _kind(call: ApiRequest, status: int, code: str) -> FailureKind:
     if status >= 500 or status == 408:
         return FailureKind.TRANSIENT
     if status == 404 or code == "NotFound":
-        # Of what the path names, if the service says so; without a code of its own the address may be wrong.
-        return FailureKind.CONTENT if code and call.operation != LIST_PIPELINES else FailureKind.PROJECT
+        # With a code, the pipeline or run in the path was not found; without one the endpoint may be wrong.
+        return FailureKind.CONTENT if code and request.operation != LIST_PIPELINES else FailureKind.PROJECT
     return FailureKind.CONTENT if 200 <= status < 300 or status in {400, 413} else FailureKind.PROJECT

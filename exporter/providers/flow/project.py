@@ -1,7 +1,7 @@
-"""A Flow organization of the configuration, and where each generation of the API listens.
+"""Configuration of a Flow organization, and the endpoints of both generations of the API.
 
-Source: https://help.aliyun.com/zh/yunxiao/developer-reference/service-access-point-domain for the API of personal
-tokens; for the signed one, whose service has one address for the whole world, the vendor's SDK.
+Source: https://help.aliyun.com/zh/yunxiao/developer-reference/service-access-point-domain for personal tokens; the
+vendor's SDK for signed requests.
 """
 
 import re
@@ -15,10 +15,10 @@ from exporter.auth.aliyun import AuthSection, YunxiaoTokenSection
 from exporter.config.section import Endpoint, Identifier, Listed, PipelineEntry, ProjectSection
 
 PERSONAL_ENDPOINT = "https://openapi-rdc.aliyuncs.com"
-"""Where the API of personal tokens listens, of the central edition."""
+"""URL of the API of personal tokens, central edition."""
 
 SIGNED_ENDPOINT = "https://devops.cn-hangzhou.aliyuncs.com"
-"""Where the signed API listens, whatever the account's region."""
+"""URL of the signed API, the same for accounts of all regions."""
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _ID_LENGTHS = {"central": 24, "region": 32}
@@ -33,13 +33,13 @@ def _number(value: str) -> str:
 
 
 class FlowPipelineEntry(PipelineEntry):
-    """A pipeline of Flow to watch."""
+    """Configuration of a pipeline of Flow."""
 
     id: Annotated[str, AfterValidator(_number)]
 
 
-class Project(ProjectSection):
-    """A Flow organization of the configuration."""
+class FlowProject(ProjectSection):
+    """Configuration of a Flow organization."""
 
     scope_key: ClassVar[str] = "organization_id"
     provider: Literal["flow"]
@@ -47,7 +47,7 @@ class Project(ProjectSection):
     pipelines: tuple[Listed[FlowPipelineEntry], ...] = ()
     auth: Annotated[AuthSection, Field(discriminator="method")]
     edition: Literal["central", "region"] = "central"
-    """Of the API of personal tokens: that of everybody, or that of an organization with a domain of its own."""
+    """Edition of the API of personal tokens: shared, or for an organization with its own domain."""
     endpoint: Endpoint | None = Field(default=None, validate_default=True)
 
     @field_validator("edition", mode="after")
@@ -71,40 +71,40 @@ class Project(ProjectSection):
 
     @property
     def scope(self) -> str:
-        """The id of the organization."""
+        """Id of the organization."""
         return self.organization_id
 
     @property
     def personal(self) -> bool:
-        """Whether the API of personal tokens is asked, and not the signed one."""
+        """Whether requests use the API of personal tokens instead of the signed one."""
         return isinstance(self.auth, YunxiaoTokenSection)
 
     @property
     def base_url(self) -> str:
-        """The endpoint, be it the vendor's own."""
+        """The configured endpoint, or the vendor's."""
         return self.endpoint or (PERSONAL_ENDPOINT if self.personal else SIGNED_ENDPOINT)
 
     def warnings(self) -> Iterator[str]:
-        """What looks like the other edition, or the other generation of the API."""
+        """Return warnings about values that belong to another edition or generation of the API."""
         length, expected = len(self.organization_id), _ID_LENGTHS[self.edition]
         if length != expected:
-            words = f"organization_id {self.organization_id} is not {expected} characters long"
+            problem = f"organization_id {self.organization_id} is not {expected} characters long"
             hint = ": is edition right?" if length in _ID_LENGTHS.values() else ""
-            yield f"{words}, as those of the {self.edition} edition are{hint}"
-        listens = _listens_at(urlsplit(self.base_url).hostname or "")
-        if listens not in {"", self.edition if self.personal else "signed"}:
-            yield f"endpoint {self.endpoint} is where {_LISTENERS[listens]} listens"
+            yield f"{problem}, as those of the {self.edition} edition are{hint}"
+        found = _api_at(urlsplit(self.base_url).hostname or "")
+        if found not in {"", self.edition if self.personal else "signed"}:
+            yield f"endpoint {self.endpoint} belongs to {_APIS[found]}"
 
 
-_LISTENERS = {
+_APIS = {
     "signed": "the API of signed requests (method: aksk or default)",
     "central": "the API of personal tokens (method: yunxiao_token, edition: central)",
     "region": "a region's API of personal tokens (method: yunxiao_token, edition: region)",
 }
 
 
-def _listens_at(host: str) -> str:
-    """What is known to listen at a host of the vendor's; empty at any other."""
+def _api_at(host: str) -> str:
+    """Return the API at a host of the vendor; empty for an unknown host."""
     if host.endswith(_REGION_DOMAIN):
         return "region"
     known = {urlsplit(SIGNED_ENDPOINT).hostname: "signed", urlsplit(PERSONAL_ENDPOINT).hostname: "central"}

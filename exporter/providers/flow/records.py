@@ -1,9 +1,9 @@
-"""The wire records of Flow, and what they mean in our words.
+"""Records of Flow, and their translation into the model.
 
-Sources: the pages of GetPipelineRun, ListPipelineRuns and ListPipelines of both generations of the API
-(https://help.aliyun.com/document_detail/460565.html and its neighbours;
-https://help.aliyun.com/zh/yunxiao/developer-reference/getpipelinerun and its neighbours), and answers that others have
-seen. Neither has a complete list of words. A run may have secrets in what users gave it, none of which is read here.
+Source: the pages of GetPipelineRun, ListPipelineRuns and ListPipelines of both generations of the API
+(https://help.aliyun.com/document_detail/460565.html, https://help.aliyun.com/zh/yunxiao/developer-reference/getpipelinerun
+and the pages next to them), and published responses. No source lists all values of a status or trigger.
+The parameters of a run may have secrets, so they are not decoded.
 """
 
 import re
@@ -24,10 +24,11 @@ from exporter.providers.decoding import (
     UnusableRecordError,
     text,
 )
+from exporter.providers.pages import requested_pipeline_id, valid_pipeline_id
 from exporter.providers.protocol import Decoded
-from exporter.providers.values import ValueDecoder, asked_for, elapsed, named
+from exporter.providers.values import ValueDecoder, elapsed
 
-# The vendor's words. A run may bear any word of a stage but that for "skipped", which is no state of a run.
+# A run can have every status of a stage but the one for "skipped".
 STATUSES = {
     "SUCCESS": Status.SUCCESS,
     "FINISH": Status.SUCCESS,
@@ -43,8 +44,8 @@ STATUSES = {
     "ready": Status.PENDING,
     "WAITING": Status.WAITING,
 }
-RUN_STATUSES = {word: status for word, status in STATUSES.items() if status is not Status.SKIPPED}
-# 4 occurs, and nobody says what it is.
+RUN_STATUSES = {value: status for value, status in STATUSES.items() if status is not Status.SKIPPED}
+# 4 occurs in responses and is undocumented.
 TRIGGERS = {
     "1": Trigger.MANUAL,
     "2": Trigger.SCHEDULE,
@@ -53,13 +54,13 @@ TRIGGERS = {
     "6": Trigger.WEBHOOK,
 }
 
-_PLACED = 1000
-"""Stages of a run that are put in order at most; `STAGES` of them are kept."""
+_ORDERED = 1000
+"""Maximum stages of a run to put in order; the first `STAGES` are kept."""
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_anything = msgspec.json.Decoder()
+_any = msgspec.json.Decoder()
 
 
-class _JobRecord(msgspec.Struct, rename="camel"):
+class _JobInfo(msgspec.Struct, rename="camel"):
     name: Text = None
     status: Text = None
     start_time: Time = None
@@ -71,10 +72,10 @@ class _StageInfo(msgspec.Struct, rename="camel"):
     status: Text = None
     start_time: Time = None
     end_time: Time = None
-    jobs: list[_JobRecord | None] | None = None
+    jobs: list[_JobInfo | None] | None = None
 
 
-class _StageRecord(msgspec.Struct, rename="camel"):
+class _StageEntry(msgspec.Struct, rename="camel"):
     index: Text = None
     name: Text = None
     stage_info: _StageInfo | None = None
@@ -83,15 +84,15 @@ class _StageRecord(msgspec.Struct, rename="camel"):
 class _Origin(msgspec.Struct):
     branch: Text = None
     commint: Text = None
-    """So it is spelt."""
+    """Misspelled in the API."""
 
 
-class _Source(msgspec.Struct):
+class _SourceEntry(msgspec.Struct):
     data: _Origin | None = None
 
 
-class PipelineRecord(msgspec.Struct, rename="camel"):
-    """A pipeline as lists tell it: in the keys that are documented, or in those that were seen."""
+class FlowPipelineRecord(msgspec.Struct, rename="camel"):
+    """Pipeline in a list. `id` and `name` are documented for one generation, the others occur in responses."""
 
     id: Text = None
     name: Text = None
@@ -99,23 +100,23 @@ class PipelineRecord(msgspec.Struct, rename="camel"):
     pipeline_name: Text = None
 
     @property
-    def identity(self) -> str:
-        """The pipeline's id.
+    def valid_id(self) -> str:
+        """The id of the pipeline.
 
         Raises:
-            UnusableError: there is none.
+            UnusableRecordError: there is no valid one.
 
         """
-        return named(text(self.pipeline_id) or text(self.id))
+        return valid_pipeline_id(text(self.pipeline_id) or text(self.id))
 
     @property
-    def title(self) -> str:
-        """The pipeline's name; empty if it is not told."""
+    def any_name(self) -> str:
+        """The name of the pipeline; empty if absent."""
         return text(self.pipeline_name) or text(self.name)
 
 
-class RunRecord(msgspec.Struct, rename="camel"):
-    """A run as the list of a pipeline's runs tells it."""
+class FlowRunRecord(msgspec.Struct, rename="camel"):
+    """Run in the list of a pipeline's runs."""
 
     pipeline_id: Text = None
     pipeline_run_id: Number = None
@@ -126,8 +127,8 @@ class RunRecord(msgspec.Struct, rename="camel"):
     creator_account_id: Text = None
 
 
-class DetailRecord(msgspec.Struct, rename="camel"):
-    """A run as its details tell it."""
+class FlowDetailRecord(msgspec.Struct, rename="camel"):
+    """Run in the response of GetPipelineRun."""
 
     pipeline_id: Text = None
     pipeline_run_id: Number = None
@@ -136,13 +137,13 @@ class DetailRecord(msgspec.Struct, rename="camel"):
     create_time: Time = None
     creator_account_id: Text = None
     stage_group: list[list[Text] | Text] | None = None
-    """Groups that come one after the other, of stages side by side; documented to be flat."""
-    stages: list[_StageRecord | None] | None = None
-    sources: list[_Source | None] | None = None
+    """Consecutive groups of parallel stages. Documented as a flat list."""
+    stages: list[_StageEntry | None] | None = None
+    sources: list[_SourceEntry | None] | None = None
 
 
-class _Essential(msgspec.Struct, rename="camel"):
-    """What a record must not be wrong about: guessing here would show one run as another."""
+class _FlowEssential(msgspec.Struct, rename="camel"):
+    """Fields without which one run could be shown as another."""
 
     id: Text = None
     pipeline_id: Text = None
@@ -150,24 +151,24 @@ class _Essential(msgspec.Struct, rename="camel"):
     status: Text = None
 
 
-decode = RecordDecoder(_Essential, "pipelineId").decode
+decode = RecordDecoder(_FlowEssential, "pipelineId").decode
 
 
-class Reader:
-    """Reads the records of one answer, and notes in `decoded` what surprises."""
+class FlowDecoder:
+    """Translates the run records of one response, and adds anomalies to `decoded`."""
 
     def __init__(self, decoded: Decoded) -> None:
         self._values = ValueDecoder(decoded)
 
-    def run(self, record: RunRecord, pipeline: str) -> Run:
-        """The run of a row of a pipeline's list, without its stages.
+    def run(self, record: FlowRunRecord, pipeline: str) -> Run:
+        """Translate a run of a list, which has no stages.
 
         Raises:
-            UnusableError: it is of another pipeline, or has no number.
+            UnusableRecordError: it belongs to another pipeline, or has no number.
 
         """
         number = self._number(record, pipeline)
-        # That the status is told is not documented: where it is not, that is no word.
+        # The status is undocumented here, so its absence is not an unknown value.
         status = (
             self._values.status(record.status, RUN_STATUSES, "status")
             if text(record.status)
@@ -184,125 +185,128 @@ class Reader:
             executor=label(text(record.creator_account_id)),
         )
 
-    def detail(self, record: DetailRecord, pipeline: str) -> Run:
-        """The run of its details, which tell neither its start nor its end but by its stages.
+    def detail(self, record: FlowDetailRecord, pipeline: str) -> Run:
+        """Translate the details of a run. Its start and end follow from its stages.
 
         Raises:
-            UnusableError: it is of another pipeline, or has no number.
+            UnusableRecordError: it belongs to another pipeline, or has no number.
 
         """
         number = self._number(record, pipeline)
         status = self._values.status(record.status, RUN_STATUSES, "status")
-        parts = [self._part(stage, place) for place, stage in _placed(record)]
-        begun = [part.start for part in parts if part.start is not None]
-        ended = [part.end for part in parts if part.end is not None]
+        stages = [self._placed(stage, index) for index, stage in _ordered(record)]
+        starts = [stage.start for stage in stages if stage.start is not None]
+        ends = [stage.end for stage in stages if stage.end is not None]
         origin = _origin(record.sources or [])
         return Run(
             id=str(number),
             number=number,
             status=status,
-            # The record is older than the start of a run that had to wait.
-            start=min(begun, default=self._values.epoch(record.create_time, "time")),
-            # Where a stage that began has not ended, the last of the other ends is not the run's.
-            end=max(ended, default=None) if status.final and not any(part.open for part in parts) else None,
+            # A run that had to wait was created before it started.
+            start=min(starts, default=self._values.epoch(record.create_time, "time")),
+            # While a stage is unfinished, the last end of the others is not that of the run.
+            end=max(ends, default=None)
+            if status.final and not any(stage.unfinished for stage in stages)
+            else None,
             trigger=self._values.trigger(record.trigger_mode, TRIGGERS, "trigger_mode"),
             branch=label(text(origin.branch)),
             commit=_commit(text(origin.commint)),
             executor=label(text(record.creator_account_id)),
-            stages=tuple(self._stages(parts[:STAGES])),
+            stages=tuple(self._stages(stages[:STAGES])),
         )
 
-    def _number(self, record: RunRecord | DetailRecord, pipeline: str) -> int:
-        asked_for(text(record.pipeline_id) or pipeline, {pipeline})
+    def _number(self, record: FlowRunRecord | FlowDetailRecord, pipeline: str) -> int:
+        requested_pipeline_id(text(record.pipeline_id) or pipeline, {pipeline})
         number = self._values.whole(record.pipeline_run_id, "run_number")
         if number is None:
-            raise UnusableRecordError("no_run_id", f"a run of pipeline {pipeline} without a number")
+            raise UnusableRecordError("no_run_id", f"run of pipeline {pipeline} has no number")
         return number
 
-    def _part(self, record: _StageRecord, place: int) -> "_Part":
+    def _placed(self, record: _StageEntry, sequence: int) -> "_PlacedStage":
         info = record.stage_info or _StageInfo()
         name = text(info.name) or text(record.name) or text(record.index)
         status = self._values.status(info.status, STATUSES, "stage_status")
-        return _Part(name_label(name), place, status, *self._values.span(info), info.jobs or [])
+        return _PlacedStage(name_label(name), sequence, status, *self._values.span(info), info.jobs or [])
 
-    def _stages(self, parts: Sequence["_Part"]) -> Iterator[Stage]:
+    def _stages(self, stages: Sequence["_PlacedStage"]) -> Iterator[Stage]:
         jobs_left = JOBS
-        for part in parts:
-            jobs = tuple(self._jobs(part.jobs[:jobs_left]))
+        for stage in stages:
+            jobs = tuple(self._jobs(stage.jobs[:jobs_left]))
             jobs_left -= len(jobs)
-            duration = elapsed(part.status, part.start, part.end)
-            yield Stage(part.name, part.place, part.status, part.start, duration, jobs)
+            duration = elapsed(stage.status, stage.start, stage.end)
+            yield Stage(stage.name, stage.sequence, stage.status, stage.start, duration, jobs)
 
-    def _jobs(self, records: Sequence[_JobRecord | None]) -> Iterator[Job]:
-        for place, record in enumerate(records):
+    def _jobs(self, records: Sequence[_JobInfo | None]) -> Iterator[Job]:
+        for index, record in enumerate(records):
             if record is not None:
                 status = self._values.status(record.status, STATUSES, "job_status")
                 start, end = self._values.span(record)
-                yield Job(name_label(text(record.name)), place, status, start, elapsed(status, start, end))
+                yield Job(name_label(text(record.name)), index, status, start, elapsed(status, start, end))
 
 
-class _Part(msgspec.Struct, frozen=True):
-    """A stage, with its end and with jobs that are not read yet."""
+class _PlacedStage(msgspec.Struct, frozen=True):
+    """Translated stage with its end, and with records of its jobs."""
 
     name: str
-    place: int
+    sequence: int
     status: Status
     start: float | None
     end: float | None
-    jobs: list[_JobRecord | None]
+    jobs: list[_JobInfo | None]
 
     @property
-    def open(self) -> bool:
-        """Whether it began and has not ended, or nobody tells when."""
+    def unfinished(self) -> bool:
+        """Whether it started and has no known end."""
         return self.start is not None and (self.end is None or not self.status.final)
 
 
-def _placed(record: DetailRecord) -> list[tuple[int, _StageRecord]]:
-    """The stages in the order in which they stand in their groups, each with its place there.
+def _ordered(record: FlowDetailRecord) -> list[tuple[int, _StageEntry]]:
+    """Return the stages in the order of the groups, each with its position there.
 
-    Groups name their stages by index or by name. A stage that no group names takes a place that is left over, and where
-    there is none, one behind them: each has a place of its own.
+    Groups list their stages by index or by name. A stage in no group takes a free position, or one after all others, so
+    that each position is unique.
     """
-    groups = (group if isinstance(group, list) else [group] for group in (record.stage_group or [])[:_PLACED])
-    order = [text(name) for group in groups for name in group[:_PLACED] if text(name)]
+    groups = (
+        group if isinstance(group, list) else [group] for group in (record.stage_group or [])[:_ORDERED]
+    )
+    order = [text(name) for group in groups for name in group[:_ORDERED] if text(name)]
     free: dict[str, deque[int]] = {}
-    for place, name in enumerate(order):
-        free.setdefault(name, deque()).append(place)
-    stages = (record.stages or [])[:_PLACED]
-    places: dict[int, int] = {}
+    for position, name in enumerate(order):
+        free.setdefault(name, deque()).append(position)
+    stages = (record.stages or [])[:_ORDERED]
+    positions: dict[int, int] = {}
     for names in zip(*(_names(stage) for stage in stages), strict=True):
-        for position, name in enumerate(names):
-            if position not in places and free.get(name):
-                places[position] = free[name].popleft()
+        for index, name in enumerate(names):
+            if index not in positions and free.get(name):
+                positions[index] = free[name].popleft()
     left = chain(sorted(chain.from_iterable(free.values())), count(len(order)))
-    told = [
-        (places[position] if position in places else next(left), stage)
-        for position, stage in enumerate(stages)
+    placed = [
+        (positions[index] if index in positions else next(left), stage) for index, stage in enumerate(stages)
     ]
-    return sorted(((place, stage) for place, stage in told if stage is not None), key=itemgetter(0))
+    return sorted(((position, stage) for position, stage in placed if stage is not None), key=itemgetter(0))
 
 
-def _names(stage: _StageRecord | None) -> tuple[str, str, str]:
-    """By what its group may name a stage, the surest first."""
+def _names(stage: _StageEntry | None) -> tuple[str, str, str]:
+    """Return the names that a group may list a stage by, the most reliable first."""
     if stage is None:
         return "", "", ""
     return text(stage.index), text(stage.name), text(stage.stage_info and stage.stage_info.name)
 
 
-def _origin(sources: Sequence[_Source | None]) -> _Origin:
-    """The first source that has a branch."""
-    told = (source.data for source in sources if source is not None)
-    return next((data for data in told if data is not None and text(data.branch)), _Origin())
+def _origin(sources: Sequence[_SourceEntry | None]) -> _Origin:
+    """Return the data of the first source with a branch."""
+    found = (source.data for source in sources if source is not None)
+    return next((data for data in found if data is not None and text(data.branch)), _Origin())
 
 
-def _commit(told: str) -> str:
-    """The commit of a source, if what it tells is clearly one: it is JSON, and nobody says of what form."""
-    if _HASH.fullmatch(told):
-        return told
+def _commit(value: str) -> str:
+    """Return the commit of a source: a hash, or the one hash in a JSON value of undocumented form."""
+    if _HASH.fullmatch(value):
+        return value
     try:
-        value = _anything.decode(told)
+        decoded = _any.decode(value)
     except UNREADABLE:
         return ""
-    values = value.values() if isinstance(value, dict) else [value]
-    hashes = {one for one in values if isinstance(one, str) and _HASH.fullmatch(one)}
+    values = decoded.values() if isinstance(decoded, dict) else [decoded]
+    hashes = {each for each in values if isinstance(each, str) and _HASH.fullmatch(each)}
     return hashes.pop() if len(hashes) == 1 else ""

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.app.bootstrap import assemble
 from exporter.app.daemon import _Scheduler
-from exporter.client.transport import Connections
+from exporter.client.transport import ConnectionPools
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity, Health
 from exporter.exposition.publisher import Publisher
@@ -79,7 +79,7 @@ def answers(monkeypatch):
             requests.append(asyncio.get_running_loop().time())
             return await answer(request)
 
-        monkeypatch.setattr(Connections, "exchange", exchange)
+        monkeypatch.setattr(ConnectionPools, "exchange", exchange)
         return requests
 
     return answer_with

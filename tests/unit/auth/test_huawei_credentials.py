@@ -359,7 +359,7 @@ def test_a_rotated_password_is_taken_up(tmp_path: Path) -> None:
     file.unlink()
     assert auth.fingerprint() == ""
     fault = failure_before_any_exchange(auth.renewal(NOW, refused=True))
-    assert (fault.kind, fault.code) == (FailureKind.CREDENTIALS, "secret")
+    assert (fault.kind, fault.code) == (FailureKind.NOT_SENT, "secret")
     assert str(file) in fault.message
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "MIItoken"}
 
@@ -757,7 +757,7 @@ def test_a_pod_identity_without_a_proper_token_asks_nobody(
     else:
         file.write_bytes(content)
     fault = failure_before_any_exchange(default(places).renewal(NOW))
-    assert (fault.kind, fault.code) == (FailureKind.CREDENTIALS, "secret")
+    assert (fault.kind, fault.code) == (FailureKind.NOT_SENT, "secret")
     assert str(file) in fault.message
 
 

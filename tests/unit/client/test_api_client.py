@@ -1,4 +1,4 @@
-"""The way out, against real sockets: whatever a server does costs one clear error, and nothing afterwards."""
+"""Requests over real sockets: every misbehaviour of a server is one clear error without after-effects."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from exporter.client.credential_state import CredentialState
 from exporter.client.rate_limiter import RateLimiter
 from exporter.client.transport import TransportOptions, tls_context
 from exporter.core.failures import FailureKind
-from exporter.providers.registry import ApiRequest
+from exporter.providers.protocol import ApiRequest
 from exporter.simulator import CodeArts, Credentials, InjectedFault, World, running
 from exporter.telemetry.recorder import Telemetry
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, connected, project
@@ -36,15 +36,15 @@ WORLD = World(seed=3, pipelines=12)
 IDS = [pipeline.id for pipeline in WORLD.pipelines]
 NOW = WORLD.start + 86_400.0
 RETRIES = 2
-TOKEN = "a-token-that-nobody-may-see"  # that of tests.support.project
+TOKEN = "a-token-that-nobody-may-see"  # as in tests.drivers.support.project
 OPERATION = {"provider": "codearts", "project": "payments", "operation": "BatchShowPipelinesLatestStatus"}
 
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
-class Speaker:
-    """An `ApiClient`, the clock by which it waits in no time, and what it counted."""
+class Harness:
+    """An `ApiClient` with its telemetry, and a clock on which waits take no time."""
 
     def __init__(self, api: ApiClient, call: ApiRequest, clock: FakeClock, telemetry: Telemetry) -> None:
         self.api = api
@@ -57,36 +57,36 @@ class Speaker:
         return await self.api.send(self.call)
 
     async def fails(self) -> ApiError:
-        """Send, and return the error that this must end in."""
-        with pytest.raises(ApiError) as told:
+        """Send the batch request, and return the expected error."""
+        with pytest.raises(ApiError) as raised:
             await self.send()
-        return told.value
+        return raised.value
 
     def count(self, name: str, **labels: str) -> float:
-        """A counter of requests, as it is exposed; 0 if it is not."""
+        """Return an exposed counter of requests, or 0."""
         return self.telemetry.registry.get_sample_value(f"pipeline_exporter_api_{name}_total", labels) or 0.0
 
     def requests(self, code: str) -> float:
-        """How many ended with this code."""
+        """Return the number of requests with a code."""
         return self.count("requests", **OPERATION, code=code)
 
     def errors(self, error_code: str) -> float:
-        """How many failed with this code of the vendor."""
+        """Return the number of failures with an error code of the vendor."""
         return self.count("errors", **OPERATION, error_code=error_code)
 
     @property
     def retries(self) -> float:
-        """How many were sent again."""
+        """Number of retries."""
         return self.count("retries", project="payments")
 
     @property
     def throttled(self) -> float:
-        """How often the vendor asked for fewer."""
+        """Number of throttled requests."""
         return self.count("throttled", project="payments")
 
 
 @contextlib.asynccontextmanager
-async def speaking(
+async def client_for(
     url: str,
     *,
     timeout: float = 10.0,
@@ -96,8 +96,8 @@ async def speaking(
     ids: list[str] | None = None,
     clock: FakeClock | None = None,
     **changes: Any,
-) -> AsyncIterator[Speaker]:
-    """What a project says to a server, closed at the end."""
+) -> AsyncIterator[Harness]:
+    """A client of a project at `url`."""
     clock = clock or FakeClock(NOW)
     telemetry = Telemetry()
     provider, auth, base_url = connected(config(project(endpoint=url, **changes)).projects[0])
@@ -114,18 +114,18 @@ async def speaking(
         clock=clock,
     )
     try:
-        yield Speaker(api, provider.batch_request(ids or [PIPELINE_ID]), clock, telemetry)
+        yield Harness(api, provider.batch_request(ids or [PIPELINE_ID]), clock, telemetry)
     finally:
         await api.close()
 
 
-IssuerReply = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+Reply = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
-class Door:
-    """A server of raw bytes: `reply` is called with each request's bytes and writes what it likes."""
+class RawServer:
+    """A server of raw bytes: `reply` is called with the bytes of each request and a writer."""
 
-    def __init__(self, reply: IssuerReply) -> None:
+    def __init__(self, reply: Reply) -> None:
         self.reply = reply
         self.url = ""
         self.connections = 0
@@ -133,7 +133,7 @@ class Door:
         self.came = asyncio.Event()
 
     async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection until either side has enough."""
+        """Serve a connection until either side closes it."""
         self.connections += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -152,28 +152,28 @@ class Door:
 
 
 @contextlib.asynccontextmanager
-async def opened(reply: IssuerReply) -> AsyncIterator[Door]:
-    """A door on a free port; whatever it still does at the end is broken off."""
-    door = Door(reply)
+async def raw_server(reply: Reply) -> AsyncIterator[RawServer]:
+    """A server on a free port. Its connections are aborted at the end."""
+    server = RawServer(reply)
     visits: set[asyncio.Task[None]] = set()
 
     def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visits.add(asyncio.ensure_future(door.meet(reader, writer)))
+        visits.add(asyncio.ensure_future(server.meet(reader, writer)))
 
-    server = await asyncio.start_server(meet, "127.0.0.1", 0)
-    door.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(meet, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
-        yield door
+        yield server
     finally:
-        server.close()
+        listener.close()
         for context in visits:
             context.cancel()
         await asyncio.gather(*visits, return_exceptions=True)
-        await server.wait_closed()
+        await listener.wait_closed()
 
 
 def http(status: int = 200, body: bytes = b"[]", **headers: str) -> bytes:
-    """An answer as bytes, with its right length unless `headers` says otherwise."""
+    """Return a response as bytes, with its length unless `headers` has another one."""
     named = {"content-length": str(len(body))} | {
         name.replace("_", "-"): text for name, text in headers.items()
     }
@@ -182,19 +182,19 @@ def http(status: int = 200, body: bytes = b"[]", **headers: str) -> bytes:
 
 
 class Cut(bytes):
-    """An answer after which the connection is dropped."""
+    """Response after which the connection is closed."""
 
     __slots__ = ()
 
 
-def saying(*answers: bytes) -> IssuerReply:
-    """Answer with these in turn, the last for ever."""
-    left = list(answers)
+def replying(*responses: bytes) -> Reply:
+    """Send these responses in turn, then repeat the last."""
+    left = list(responses)
 
     async def reply(_: bytes, writer: asyncio.StreamWriter) -> None:
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        writer.write(answer)
-        if isinstance(answer, Cut):
+        response = left.pop(0) if len(left) > 1 else left[0]
+        writer.write(response)
+        if isinstance(response, Cut):
             await writer.drain()
             raise ConnectionResetError
 
@@ -215,95 +215,103 @@ def url(codearts: CodeArts) -> Iterator[str]:
         yield address
 
 
-def at_home(codearts: CodeArts, **changes: Any) -> dict[str, Any]:
-    """The settings with which the simulated cloud lets a project in."""
+def simulated(codearts: CodeArts, **changes: Any) -> dict[str, Any]:
+    """Return settings that the simulated cloud accepts."""
     token = {"method": "token", "token": codearts.credentials.token}
     return {"project_id": WORLD.project_id, "auth": token, "ids": IDS, **changes}
 
 
 def test_success(codearts: CodeArts, url: str) -> None:
     async def main() -> None:
-        async with speaking(url, **at_home(codearts)) as speaker:
-            answer = await speaker.send()
-            assert len(json.loads(answer.body)) > 5
-            assert (answer.now, answer.asked) == (NOW, NOW)
-            assert speaker.requests("200") == 1
-            page = generate_latest(speaker.telemetry.registry)
+        async with client_for(url, **simulated(codearts)) as harness:
+            response = await harness.send()
+            assert len(json.loads(response.body)) > 5
+            assert (response.now, response.sent_at) == (NOW, NOW)
+            assert harness.requests("200") == 1
+            page = generate_latest(harness.telemetry.registry)
             assert b"api_errors_total{" not in page
-            assert (speaker.retries, speaker.throttled) == (0, 0)
+            assert (harness.retries, harness.throttled) == (0, 0)
 
     asyncio.run(main())
 
 
-BAD_DAYS = {
-    InjectedFault.HTML: ("invalid", "invalid", FailureKind.UNREADABLE, "answered an HTML page", 1),
+FAULTS = {
+    InjectedFault.HTML: ("invalid", "invalid", FailureKind.UNREADABLE, "an HTML page", 1),
     InjectedFault.BAD_GATEWAY: ("502", "502", FailureKind.TRANSIENT, "HTTP 502 with an HTML page", 3),
-    InjectedFault.EMPTY: ("invalid", "invalid", FailureKind.UNREADABLE, "answered an empty body", 1),
-    InjectedFault.TRUNCATED: ("invalid", "invalid", FailureKind.TRANSIENT, "the answer broke off", 3),
-    InjectedFault.CUT: ("invalid", "invalid", FailureKind.UNREADABLE, "answered no valid JSON", 1),
-    InjectedFault.HUGE: ("invalid", "invalid", FailureKind.UNREADABLE, "more than 8 MiB", 1),
+    InjectedFault.EMPTY: ("invalid", "invalid", FailureKind.UNREADABLE, "an empty body", 1),
+    InjectedFault.TRUNCATED: (
+        "invalid",
+        "invalid",
+        FailureKind.TRANSIENT,
+        "incomplete or damaged response",
+        3,
+    ),
+    InjectedFault.CUT: ("invalid", "invalid", FailureKind.UNREADABLE, "invalid JSON", 1),
+    InjectedFault.HUGE: ("invalid", "invalid", FailureKind.UNREADABLE, "larger than 8 MiB", 1),
     InjectedFault.ERROR_OBJECT: ("200", "DEVPIPE.00011136", FailureKind.CONTENT, "项目ID和流水线不匹配", 1),
     InjectedFault.NESTED_ERROR: ("200", "DEVPIPE.00011136", FailureKind.CONTENT, "项目ID和流水线不匹配", 1),
     InjectedFault.SERVER_ERROR: ("500", "APIGW.0601", FailureKind.TRANSIENT, "Internal server error", 3),
     InjectedFault.THROTTLED: ("429", "APIGW.0308", FailureKind.THROTTLED, "limit:200,time:5 minute", 1),
     InjectedFault.DENIED: ("403", "APIGW.0302", FailureKind.PROJECT, "not authorized", 1),
-    InjectedFault.REDIRECT: ("302", "302", FailureKind.PROJECT, "redirects are not followed", 1),
-    InjectedFault.DRIP: ("timeout", "timeout", FailureKind.TRANSIENT, "no whole answer within 0.3 s", 3),
+    InjectedFault.REDIRECT: ("302", "302", FailureKind.PROJECT, "which is not followed", 1),
+    InjectedFault.DRIP: ("timeout", "timeout", FailureKind.TRANSIENT, "no complete response within 0.3 s", 3),
     InjectedFault.NULL: (
         "invalid",
         "invalid",
         FailureKind.UNREADABLE,
-        "a JSON value that is not its answer",
+        "a JSON value of another operation",
         1,
     ),
 }
 
 
-@pytest.mark.parametrize("injected_fault", BAD_DAYS, ids=lambda injected_fault: injected_fault.name)
-def test_a_bad_day_is_one_clear_error(codearts: CodeArts, url: str, injected_fault: InjectedFault) -> None:
-    """With the right code, tried again only where that can help, and gone when the cloud is well again."""
-    code, error_code, kind, words, tries = BAD_DAYS[injected_fault]
+@pytest.mark.parametrize("injected_fault", FAULTS, ids=lambda injected_fault: injected_fault.name)
+def test_injected_fault_is_one_error_with_code_and_message(
+    codearts: CodeArts, url: str, injected_fault: InjectedFault
+) -> None:
+    """It is retried only where that can help. Requests succeed once the fault ends."""
+    code, error_code, kind, message, tries = FAULTS[injected_fault]
 
     async def main() -> None:
         timeout = 0.3 if injected_fault is InjectedFault.DRIP else 10.0
-        async with speaking(url, timeout=timeout, **at_home(codearts)) as speaker:
+        async with client_for(url, timeout=timeout, **simulated(codearts)) as harness:
             codearts.injected_fault = injected_fault
-            error = await speaker.fails()
+            error = await harness.fails()
             assert (error.failure.kind, error.failure.code) == (kind, code)
-            assert words in str(error)
+            assert message in str(error)
             assert str(error).isprintable()
             assert error.operation == OPERATION["operation"]
-            assert speaker.requests(code) == speaker.errors(error_code) == len(codearts.requests) == tries
-            assert speaker.retries == tries - 1
-            assert speaker.throttled == (1 if injected_fault is InjectedFault.THROTTLED else 0)
+            assert harness.requests(code) == harness.errors(error_code) == len(codearts.requests) == tries
+            assert harness.retries == tries - 1
+            assert harness.throttled == (1 if injected_fault is InjectedFault.THROTTLED else 0)
             if code not in {"invalid", "timeout"}:
                 assert error.failure.request_id
             codearts.injected_fault = None
-            # A server that drips has no time for another; a pause that was ordered has to pass.
-            speaker.clock.now += 300
+            # A requested pause has to pass. A server that drips is still busy.
+            harness.clock.now += 300
             if injected_fault is not InjectedFault.DRIP:
-                assert (await speaker.send()).body
+                assert (await harness.send()).body
 
     asyncio.run(main())
 
 
-def test_every_bad_day_is_tested() -> None:
-    assert set(InjectedFault) - set(BAD_DAYS) == {InjectedFault.GARBLED}
+def test_every_injected_fault_is_covered() -> None:
+    assert set(InjectedFault) - set(FAULTS) == {InjectedFault.GARBLED}
 
 
-def test_one_spoilt_record_is_no_failed_request(codearts: CodeArts, url: str) -> None:
+def test_one_unreadable_record_does_not_fail_the_request(codearts: CodeArts, url: str) -> None:
     async def main() -> None:
-        async with speaking(url, **at_home(codearts)) as speaker:
+        async with client_for(url, **simulated(codearts)) as harness:
             codearts.injected_fault = InjectedFault.GARBLED
-            await speaker.send()
-            assert speaker.requests("200") == 1
+            await harness.send()
+            assert harness.requests("200") == 1
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("path", ["", "/", "/cloud", "/a%20b/%E6%B5%81/%2541/"])
-def test_signatures_hold_below_a_base_path_and_with_a_port(codearts: CodeArts, path: str) -> None:
-    """The server checks the path as it came, and the Host header with its port."""
+def test_signature_covers_base_path_and_port(codearts: CodeArts, path: str) -> None:
+    """The server checks the path as received, and the Host header with its port."""
     base = unquote(path).rstrip("/")
     app = Starlette(routes=[Mount(base, app=codearts.app)]) if base else codearts.app
     keys = codearts.credentials
@@ -315,48 +323,48 @@ def test_signatures_hold_below_a_base_path_and_with_a_port(codearts: CodeArts, p
     }
 
     async def main(url: str) -> None:
-        async with speaking(url + path, **at_home(codearts, auth=auth)) as speaker:
-            assert json.loads((await speaker.send()).body)
+        async with client_for(url + path, **simulated(codearts, auth=auth)) as harness:
+            assert json.loads((await harness.send()).body)
 
     with running(app) as url:
         asyncio.run(main(url))
 
 
-def test_no_more_requests_at_once_than_allowed(codearts: CodeArts, url: str) -> None:
+def test_concurrency_is_limited(codearts: CodeArts, url: str) -> None:
     async def main() -> None:
         codearts.latency = 0.02
-        async with speaking(url, concurrency=3, **at_home(codearts)) as speaker:
-            await asyncio.gather(*(speaker.send() for _ in range(15)))
+        async with client_for(url, concurrency=3, **simulated(codearts)) as harness:
+            await asyncio.gather(*(harness.send() for _ in range(15)))
         assert codearts.most_under_way == 3
 
     asyncio.run(main())
 
 
-# -- another try
+# -- retries
 
 DATES = {seconds: formatdate(1_677_919_688 + seconds, usegmt=True) for seconds in (0, 7, 99)}
-"""Of a server whose clock is far from ours."""
+"""Dates of a server whose clock differs from ours."""
 
 
 @pytest.mark.parametrize(
     "bad",
     [http(500), http(502, b"<html>"), http(503), http(408), Cut(b""), Cut(http()[:-1]), Cut(http()[:20])],
 )
-def test_what_may_pass_is_tried_again(bad: bytes) -> None:
-    """Once is enough if the second answer is good; three bad ones are the end, with a pause before each try."""
+def test_transient_failure_is_retried(bad: bytes) -> None:
+    """One retry if that succeeds, two in total, with a pause before each."""
 
     async def main() -> None:
-        async with opened(saying(bad, http())) as door, speaking(door.url) as speaker:
-            assert (await speaker.send()).body == b"[]"
-            assert speaker.retries == 1
-            assert speaker.requests("200") == 1
-            assert len(door.requests) == 2
-            assert len(speaker.clock.slept) == 1
-        async with opened(saying(bad)) as door, speaking(door.url) as speaker:
-            assert (await speaker.fails()).failure.kind is FailureKind.TRANSIENT
-            assert speaker.retries == RETRIES
-            assert len(door.requests) == RETRIES + 1
-            first, second = speaker.clock.slept
+        async with raw_server(replying(bad, http())) as server, client_for(server.url) as harness:
+            assert (await harness.send()).body == b"[]"
+            assert harness.retries == 1
+            assert harness.requests("200") == 1
+            assert len(server.requests) == 2
+            assert len(harness.clock.slept) == 1
+        async with raw_server(replying(bad)) as server, client_for(server.url) as harness:
+            assert (await harness.fails()).failure.kind is FailureKind.TRANSIENT
+            assert harness.retries == RETRIES
+            assert len(server.requests) == RETRIES + 1
+            first, second = harness.clock.slept
             assert 0.2 <= first <= 0.5 <= second <= 1.0
 
     asyncio.run(main())
@@ -364,24 +372,27 @@ def test_what_may_pass_is_tried_again(bad: bytes) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 302])
 @pytest.mark.parametrize("cut", [False, True])
-def test_what_will_not_pass_is_not_tried_again(status: int, cut: bool) -> None:
-    """Also if its body breaks off: five refusals in a row lock a key."""
+def test_permanent_failure_is_not_retried(status: int, cut: bool) -> None:
+    """Nor if its body is incomplete, since five rejections in a row lock a key."""
     body = b'{"error_code":"X.1","error_msg":"words"}'
 
     async def main() -> None:
-        answer = http(status, body)
-        async with opened(saying(Cut(answer[:-9]) if cut else answer)) as door, speaking(door.url) as speaker:
-            error = await speaker.fails()
+        response = http(status, body)
+        async with (
+            raw_server(replying(Cut(response[:-9]) if cut else response)) as server,
+            client_for(server.url) as harness,
+        ):
+            error = await harness.fails()
             assert error.failure.code == str(status)
             assert error.failure.error_code == ("" if cut else "X.1")
-            assert len(door.requests) == 1
-            assert (speaker.retries, speaker.requests(str(status))) == (0, 1)
+            assert len(server.requests) == 1
+            assert (harness.retries, harness.requests(str(status))) == (0, 1)
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("headers", "words"),
+    ("headers", "message"),
     [
         ({"retry_after": "7"}, "slow down"),
         ({}, "limit:5,time:7 second"),
@@ -391,44 +402,47 @@ def test_what_will_not_pass_is_not_tried_again(status: int, cut: bool) -> None:
         ({"retry_after": "Sat, 99 Foo 2023 08:48:08 GMT", "date": DATES[0]}, "time:7 second"),
     ],
 )
-def test_throttling_is_waited_out_as_told(headers: dict[str, Any], words: str) -> None:
-    """By the header, its date by the answer's own, else by the window in the message; counted, and tried again."""
-    refusal = json.dumps({"error_code": "APIGW.0308", "error_msg": words}).encode()
+def test_throttling_pauses_for_the_requested_time(headers: dict[str, Any], message: str) -> None:
+    """The time is in Retry-After, relative to the response's date, or in the message."""
+    refusal = json.dumps({"error_code": "APIGW.0308", "error_msg": message}).encode()
 
     async def main() -> None:
-        reply = saying(http(429, refusal, **headers), http())
-        async with opened(reply) as door, speaking(door.url) as speaker:
-            begun = speaker.clock.now
-            assert begun + 7 <= (await speaker.send()).asked < begun + 8
-            assert (speaker.throttled, speaker.retries, speaker.requests("429")) == (1, 1, 1)
+        reply = replying(http(429, refusal, **headers), http())
+        async with raw_server(reply) as server, client_for(server.url) as harness:
+            begun = harness.clock.now
+            assert begun + 7 <= (await harness.send()).sent_at < begun + 8
+            assert (harness.throttled, harness.retries, harness.requests("429")) == (1, 1, 1)
 
     asyncio.run(main())
 
 
-def test_throttling_holds_back_those_who_wait_for_their_turn() -> None:
-    """Their place in the budget was not yet taken when the pause came."""
+def test_throttling_pauses_requests_that_wait_for_a_slot() -> None:
+    """They had not acquired a token when the pause started."""
 
     async def main() -> None:
-        reply = saying(http(429, retry_after="5"), http())
-        async with opened(reply) as door, speaking(door.url, concurrency=1) as speaker:
-            begun = speaker.clock.now
-            answers = await asyncio.gather(*(speaker.send() for _ in range(4)))
-            assert min(answer.asked for answer in answers) >= begun + 5
+        reply = replying(http(429, retry_after="5"), http())
+        async with raw_server(reply) as server, client_for(server.url, concurrency=1) as harness:
+            begun = harness.clock.now
+            responses = await asyncio.gather(*(harness.send() for _ in range(4)))
+            assert min(response.sent_at for response in responses) >= begun + 5
 
     asyncio.run(main())
 
 
-def test_a_pause_longer_than_a_poll_is_left_to_the_next() -> None:
+def test_pause_longer_than_the_time_limit_fails_the_request() -> None:
     async def main() -> None:
-        async with opened(saying(http(429, retry_after="45"), http())) as door, speaking(door.url) as speaker:
-            begun = speaker.clock.now
-            error = await speaker.fails()
+        async with (
+            raw_server(replying(http(429, retry_after="45"), http())) as server,
+            client_for(server.url) as harness,
+        ):
+            begun = harness.clock.now
+            error = await harness.fails()
             assert (error.failure.kind, error.failure.wait) == (FailureKind.THROTTLED, 45)
-            assert (await speaker.fails()).failure.kind is FailureKind.THROTTLED
-            assert (len(door.requests), speaker.retries, speaker.clock.now) == (1, 0, begun)
-            assert (speaker.throttled, speaker.requests("429")) == (1, 1)
-            speaker.clock.now += 45
-            await speaker.send()
+            assert (await harness.fails()).failure.kind is FailureKind.THROTTLED
+            assert (len(server.requests), harness.retries, harness.clock.now) == (1, 0, begun)
+            assert (harness.throttled, harness.requests("429")) == (1, 1)
+            harness.clock.now += 45
+            await harness.send()
 
     asyncio.run(main())
 
@@ -444,125 +458,134 @@ def test_a_pause_longer_than_a_poll_is_left_to_the_next() -> None:
         ({"retry_after": formatdate(9_999_999_999, usegmt=True), "date": DATES[0]}, 99_999),
     ],
 )
-def test_a_time_that_is_very_long_is_not_forgotten(headers: dict[str, Any], wait: float) -> None:
-    """Nor does it hold for more than an hour."""
+def test_very_long_pause_is_kept(headers: dict[str, Any], wait: float) -> None:
+    """It lasts an hour at most."""
 
     async def main() -> None:
-        reply = saying(http(429, **headers), http())
-        async with opened(reply) as door, speaking(door.url) as speaker:
-            assert (await speaker.fails()).failure.wait == wait
-            speaker.clock.now += min(wait, 3600) - 11
-            assert (await speaker.fails()).failure.kind is FailureKind.THROTTLED
-            assert len(door.requests) == 1
-            speaker.clock.now += 11
-            await speaker.send()
+        reply = replying(http(429, **headers), http())
+        async with raw_server(reply) as server, client_for(server.url) as harness:
+            assert (await harness.fails()).failure.wait == wait
+            harness.clock.now += min(wait, 3600) - 11
+            assert (await harness.fails()).failure.kind is FailureKind.THROTTLED
+            assert len(server.requests) == 1
+            harness.clock.now += 11
+            await harness.send()
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("headers", [{"retry_after": "0"}, {"retry_after": DATES[0], "date": DATES[7]}])
-def test_a_time_that_is_over_is_no_pause(headers: dict[str, Any]) -> None:
-    """Only the least pause before a retry."""
+def test_time_in_the_past_is_not_a_pause(headers: dict[str, Any]) -> None:
+    """Only the shortest delay before a retry applies."""
 
     async def main() -> None:
-        async with opened(saying(http(429, **headers), http())) as door, speaking(door.url) as speaker:
-            begun = speaker.clock.now
-            assert begun < (await speaker.send()).asked <= begun + 0.5
+        async with (
+            raw_server(replying(http(429, **headers), http())) as server,
+            client_for(server.url) as harness,
+        ):
+            begun = harness.clock.now
+            assert begun < (await harness.send()).sent_at <= begun + 0.5
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("headers", [{"retry_after": "7"}, {"retry_after": DATES[7], "date": DATES[0]}])
-def test_a_service_that_tells_when_it_is_back_is_asked_then(headers: dict[str, Any]) -> None:
-    """Under 503 the header is heeded too; others of the credential are not held back by it."""
+def test_503_with_retry_after_is_retried_then(headers: dict[str, Any]) -> None:
+    """Other requests with the credential are not paused."""
 
     async def main() -> None:
-        reply = saying(http(503, **headers), http())
-        async with opened(reply) as door, speaking(door.url) as speaker:
-            begun = speaker.clock.now
-            assert begun + 7 <= (await speaker.send()).asked < begun + 8
-            assert (speaker.throttled, speaker.retries, speaker.requests("503")) == (0, 1, 1)
+        reply = replying(http(503, **headers), http())
+        async with raw_server(reply) as server, client_for(server.url) as harness:
+            begun = harness.clock.now
+            assert begun + 7 <= (await harness.send()).sent_at < begun + 8
+            assert (harness.throttled, harness.retries, harness.requests("503")) == (0, 1, 1)
 
     asyncio.run(main())
 
 
-def test_a_service_that_is_away_for_long_is_left_to_the_next_poll() -> None:
+def test_503_with_long_retry_after_is_not_retried() -> None:
     async def main() -> None:
-        async with opened(saying(http(503, retry_after="11"), http())) as door, speaking(door.url) as speaker:
-            begun = speaker.clock.now
-            error = await speaker.fails()
+        async with (
+            raw_server(replying(http(503, retry_after="11"), http())) as server,
+            client_for(server.url) as harness,
+        ):
+            begun = harness.clock.now
+            error = await harness.fails()
             assert (error.failure.kind, error.failure.wait) == (FailureKind.TRANSIENT, 11)
-            assert (len(door.requests), speaker.retries, speaker.clock.now) == (1, 0, begun)
-            await speaker.send()
+            assert (len(server.requests), harness.retries, harness.clock.now) == (1, 0, begun)
+            await harness.send()
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("answer", [http(500, retry_after="60"), http(503), http(503, retry_after="soon")])
-def test_other_failures_of_the_service_are_tried_again_soon(answer: bytes) -> None:
+@pytest.mark.parametrize("response", [http(500, retry_after="60"), http(503), http(503, retry_after="soon")])
+def test_server_error_without_time_is_retried_soon(response: bytes) -> None:
     async def main() -> None:
-        async with opened(saying(answer, http())) as door, speaking(door.url) as speaker:
-            begun = speaker.clock.now
-            assert (await speaker.send()).asked <= begun + 0.5
+        async with raw_server(replying(response, http())) as server, client_for(server.url) as harness:
+            begun = harness.clock.now
+            assert (await harness.send()).sent_at <= begun + 0.5
 
     asyncio.run(main())
 
 
 class PatientClock(FakeClock):
-    """A clock on which a wait lasts until the answers to what was sent before it are in."""
+    """A clock whose waits last until earlier requests have their responses."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0.05)
         await super().sleep(seconds)
 
 
-def test_a_pause_ordered_meanwhile_holds_for_those_who_wait_for_the_budget() -> None:
-    """What they had been granted is lost: the budget holds after the pause as well."""
+def test_pause_applies_to_requests_that_wait_for_the_rate_limit() -> None:
+    """Their tokens are lost, so that the rate limit holds after the pause."""
 
     async def main() -> None:
         clock = PatientClock(NOW)
         async with (
-            opened(saying(http())) as door,
-            speaking(door.url, rate=1.0, burst=1, clock=clock) as speaker,
+            raw_server(replying(http())) as server,
+            client_for(server.url, rate=1.0, burst=1, clock=clock) as harness,
         ):
-            await speaker.send()
-            door.reply = saying(http(429, retry_after="5"), http())
+            await harness.send()
+            server.reply = replying(http(429, retry_after="5"), http())
             begun = clock.now
-            answers = await asyncio.gather(*(speaker.send() for _ in range(3)))
-            asked = sorted(answer.asked for answer in answers)
+            responses = await asyncio.gather(*(harness.send() for _ in range(3)))
+            asked = sorted(response.sent_at for response in responses)
             assert asked[0] >= begun + 1 + 5
             assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(asked))
-            assert len(door.requests) == 5
+            assert len(server.requests) == 5
 
     asyncio.run(main())
 
 
 def test_throttling_without_a_time_backs_off() -> None:
     async def main() -> None:
-        async with opened(saying(http(429))) as door, speaking(door.url) as speaker:
-            begun = speaker.clock.now
-            await speaker.fails()
-            assert (speaker.throttled, speaker.retries, len(door.requests)) == (3, 2, 3)
-            assert speaker.clock.now - begun >= 0.5 + 1.0
-            assert (await speaker.fails()).failure.kind is FailureKind.THROTTLED
-            assert speaker.clock.now - begun >= 0.5 + 1.0 + 2.0
+        async with raw_server(replying(http(429))) as server, client_for(server.url) as harness:
+            begun = harness.clock.now
+            await harness.fails()
+            assert (harness.throttled, harness.retries, len(server.requests)) == (3, 2, 3)
+            assert harness.clock.now - begun >= 0.5 + 1.0
+            assert (await harness.fails()).failure.kind is FailureKind.THROTTLED
+            assert harness.clock.now - begun >= 0.5 + 1.0 + 2.0
 
     asyncio.run(main())
 
 
-def test_tries_go_through_the_budget() -> None:
+def test_retries_count_for_the_rate_limit() -> None:
     async def main() -> None:
-        async with opened(saying(http())) as door, speaking(door.url, rate=4.0, burst=2) as speaker:
-            begun = speaker.clock.now
-            assert [(await speaker.send()).asked - begun for _ in range(4)] == [0, 0, 0.25, 0.5]
-            door.reply = saying(http(500))
-            await speaker.fails()
-            assert speaker.clock.now - begun >= 0.5 + 3 * 0.25
+        async with (
+            raw_server(replying(http())) as server,
+            client_for(server.url, rate=4.0, burst=2) as harness,
+        ):
+            begun = harness.clock.now
+            assert [(await harness.send()).sent_at - begun for _ in range(4)] == [0, 0, 0.25, 0.5]
+            server.reply = replying(http(500))
+            await harness.fails()
+            assert harness.clock.now - begun >= 0.5 + 3 * 0.25
 
     asyncio.run(main())
 
 
-# -- time
+# -- time limit
 
 
 async def silent(_: bytes, writer: asyncio.StreamWriter) -> None:
@@ -588,80 +611,78 @@ SLOW = [silent, dripping_head, dripping_body]
 
 
 @pytest.mark.parametrize("reply", SLOW)
-def test_the_time_limit_is_total(reply: IssuerReply) -> None:
-    """A server that keeps the connection busy gains nothing by it."""
+def test_time_limit_is_total(reply: Reply) -> None:
+    """Slow data on the connection does not extend it."""
 
     async def main() -> None:
-        async with opened(reply) as door, speaking(door.url, timeout=0.3) as speaker:
+        async with raw_server(reply) as server, client_for(server.url, timeout=0.3) as harness:
             begun = time.monotonic()
-            error = await speaker.fails()
+            error = await harness.fails()
             assert 0.85 < time.monotonic() - begun < 2.0
             assert (error.failure.kind, error.failure.code) == (FailureKind.TRANSIENT, "timeout")
             assert "0.3 s" in str(error)
-            assert speaker.requests("timeout") == speaker.errors("timeout") == 3
+            assert harness.requests("timeout") == harness.errors("timeout") == 3
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("reply", SLOW)
-def test_nothing_is_lost_to_requests_that_ran_out_of_time(reply: IssuerReply) -> None:
-    """More of them than there are connections, alone and together; then the next is answered."""
+def test_timeouts_leave_all_connections_usable(reply: Reply) -> None:
+    """After more timeouts than there are connections, in sequence and in parallel."""
 
     async def main() -> None:
-        async with opened(reply) as door, speaking(door.url, timeout=0.2, concurrency=2) as speaker:
-            await speaker.fails()
-            await asyncio.gather(*(speaker.fails() for _ in range(4)))
-            assert speaker.requests("timeout") == 15
-            door.reply = saying(http())
+        async with raw_server(reply) as server, client_for(server.url, timeout=0.2, concurrency=2) as harness:
+            await harness.fails()
+            await asyncio.gather(*(harness.fails() for _ in range(4)))
+            assert harness.requests("timeout") == 15
+            server.reply = replying(http())
             for _ in range(3):
-                assert (await speaker.send()).body == b"[]"
+                assert (await harness.send()).body == b"[]"
 
     asyncio.run(main())
 
 
-def test_a_request_that_runs_out_of_time_does_not_disturb_another() -> None:
-    """One that goes on in the same client is read to its end."""
-
+def test_timeout_does_not_affect_another_request() -> None:
     async def main() -> None:
         async def reply(request: bytes, writer: asyncio.StreamWriter) -> None:
-            if len(door.requests) == 1:
+            if len(server.requests) == 1:
                 await asyncio.sleep(60)
             await asyncio.sleep(0.2)
             writer.write(http())
 
-        async with opened(reply) as door, speaking(door.url, timeout=0.3, concurrency=2) as speaker:
-            stuck = asyncio.create_task(speaker.send())
+        async with raw_server(reply) as server, client_for(server.url, timeout=0.3, concurrency=2) as harness:
+            stuck = asyncio.create_task(harness.send())
             await asyncio.sleep(0.15)
-            assert (await speaker.send()).body == b"[]"
+            assert (await harness.send()).body == b"[]"
             assert (await stuck).body == b"[]"
-            assert (speaker.requests("timeout"), speaker.requests("200"), len(door.requests)) == (1, 2, 3)
+            assert (harness.requests("timeout"), harness.requests("200"), len(server.requests)) == (1, 2, 3)
 
     asyncio.run(main())
 
 
-def test_a_caller_that_is_cancelled_leaves_nothing_behind() -> None:
+def test_cancelled_caller_releases_connections_and_locks() -> None:
     async def main() -> None:
-        async with opened(silent) as door, speaking(door.url, concurrency=2) as speaker:
+        async with raw_server(silent) as server, client_for(server.url, concurrency=2) as harness:
             for _ in range(5):
-                sending = asyncio.create_task(speaker.send())
-                await door.came.wait()
-                door.came.clear()
+                sending = asyncio.create_task(harness.send())
+                await server.came.wait()
+                server.came.clear()
                 sending.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await sending
-            door.reply = saying(http())
-            assert (await speaker.send()).body == b"[]"
+            server.reply = replying(http())
+            assert (await harness.send()).body == b"[]"
 
     asyncio.run(main())
 
 
-def test_closing_ends_what_is_under_way() -> None:
+def test_close_ends_requests_in_flight() -> None:
     async def main() -> None:
-        async with opened(silent) as door, speaking(door.url) as speaker:
-            sending = asyncio.create_task(speaker.fails())
-            await door.came.wait()
-            door.reply = saying(http(403))
-            await speaker.api.close()
+        async with raw_server(silent) as server, client_for(server.url) as harness:
+            sending = asyncio.create_task(harness.fails())
+            await server.came.wait()
+            server.reply = replying(http(403))
+            await harness.api.close()
             assert (await sending).failure.code in {"connect", "403"}
 
     asyncio.run(main())
@@ -670,7 +691,7 @@ def test_closing_ends_what_is_under_way() -> None:
 # -- size
 
 MIB = 1 << 20
-# A mebibyte of spaces in a block of deflate that can be repeated, since a full flush makes it depend on nothing.
+# A deflate block of 1 MiB of spaces. It can be repeated, since a full flush makes it independent of others.
 _press = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
 _BLOCK = _press.compress(b" " * MIB) + _press.flush(zlib.Z_FULL_FLUSH)
 BOMB = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + _BLOCK * 1024
@@ -686,78 +707,80 @@ async def forty_megabytes(request: bytes, writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "message"),
     [
-        pytest.param(forty_megabytes, "more than 8 MiB", id="plain"),
-        pytest.param(saying(http(body=BOMB, content_encoding="gzip")), "more than 8 MiB", id="gzip"),
+        pytest.param(forty_megabytes, "larger than 8 MiB", id="plain"),
+        pytest.param(replying(http(body=BOMB, content_encoding="gzip")), "larger than 8 MiB", id="gzip"),
         pytest.param(
-            saying(http(body=SMALL_BOMB, content_encoding="gzip, gzip")), "'gzip, gzip'", id="gzip in gzip"
+            replying(http(body=SMALL_BOMB, content_encoding="gzip, gzip")), "'gzip, gzip'", id="gzip in gzip"
         ),
-        pytest.param(saying(http(body=_BLOCK * 1024, content_encoding="deflate")), "'deflate'", id="deflate"),
+        pytest.param(
+            replying(http(body=_BLOCK * 1024, content_encoding="deflate")), "'deflate'", id="deflate"
+        ),
     ],
 )
-def test_an_answer_too_large_costs_bounded_memory(reply: IssuerReply, words: str) -> None:
-    """A gibibyte that was packed into a megabyte, or into a few kilobytes, included."""
+def test_response_above_the_limit_takes_bounded_memory(reply: Reply, message: str) -> None:
+    """Including 1 GiB compressed to 1 MiB or to a few KiB."""
 
     async def main() -> int:
-        async with opened(reply) as door, speaking(door.url) as speaker:
+        async with raw_server(reply) as server, client_for(server.url) as harness:
             tracemalloc.start()
             try:
-                error = await speaker.fails()
+                error = await harness.fails()
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
             assert (error.failure.kind, error.failure.code) == (FailureKind.UNREADABLE, "invalid")
-            assert words in str(error)
-            assert (len(door.requests), speaker.requests("invalid")) == (1, 1)
-            door.reply = saying(http())
-            assert (await speaker.send()).body == b"[]"
+            assert message in str(error)
+            assert (len(server.requests), harness.requests("invalid")) == (1, 1)
+            server.reply = replying(http())
+            assert (await harness.send()).body == b"[]"
             return peak
 
     assert asyncio.run(main()) < 50 * MIB
 
 
-def test_an_answer_that_announces_too_much_is_not_read() -> None:
+def test_response_with_content_length_above_the_limit_is_not_read() -> None:
     async def main() -> None:
-        answer = http(body=b"[", content_length=str(8 * MIB + 1))
-        async with opened(saying(answer)) as door, speaking(door.url) as speaker:
+        response = http(body=b"[", content_length=str(8 * MIB + 1))
+        async with raw_server(replying(response)) as server, client_for(server.url) as harness:
             begun = time.monotonic()
-            error = await speaker.fails()
+            error = await harness.fails()
             assert time.monotonic() - begun < 5
-            assert "more than 8 MiB" in str(error)
-            assert speaker.requests("invalid") == 1
+            assert "larger than 8 MiB" in str(error)
+            assert harness.requests("invalid") == 1
 
     asyncio.run(main())
 
 
-def test_a_large_answer_within_the_limit_is_read() -> None:
+def test_large_response_within_the_limit_is_read() -> None:
     async def main() -> None:
         body = b"[" + b" " * (7 * MIB) + b"]"
-        answers = [http(body=body), http(body=gzip.compress(body), content_encoding="gzip")]
-        async with opened(saying(*answers)) as door, speaking(door.url) as speaker:
-            for _ in answers:
-                assert (await speaker.send()).body == body
+        responses = [http(body=body), http(body=gzip.compress(body), content_encoding="gzip")]
+        async with raw_server(replying(*responses)) as server, client_for(server.url) as harness:
+            for _ in responses:
+                assert (await harness.send()).body == body
 
     asyncio.run(main())
 
 
-def test_an_oversized_page_of_failure_counts_as_its_status() -> None:
+def test_oversized_error_response_counts_by_status() -> None:
     async def main() -> None:
-        answer = http(503, body=b"<", content_length=str(99 * MIB))
-        async with opened(saying(answer)) as door, speaking(door.url) as speaker:
-            assert (await speaker.fails()).failure.code == "503"
-            assert speaker.requests("503") == 3
+        response = http(503, body=b"<", content_length=str(99 * MIB))
+        async with raw_server(replying(response)) as server, client_for(server.url) as harness:
+            assert (await harness.fails()).failure.code == "503"
+            assert harness.requests("503") == 3
 
     asyncio.run(main())
 
 
-def test_broken_gzip_is_an_error_with_words() -> None:
+def test_damaged_gzip_is_an_error_with_message() -> None:
     async def main() -> None:
-        reply = saying(http(body=b"[]", content_encoding="gzip"))
-        async with opened(reply) as door, speaking(door.url) as speaker:
-            error = await speaker.fails()
+        reply = replying(http(body=b"[]", content_encoding="gzip"))
+        async with raw_server(reply) as server, client_for(server.url) as harness:
+            error = await harness.fails()
             assert error.failure.code == "invalid"
-            assert "broke off" in str(error)
+            assert "incomplete or damaged" in str(error)
 
     asyncio.run(main())
 
@@ -765,23 +788,23 @@ def test_broken_gzip_is_an_error_with_words() -> None:
 # -- the network
 
 
-def test_nobody_listens() -> None:
+def test_closed_port_is_a_connect_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
     async def main() -> None:
-        async with speaking(f"http://127.0.0.1:{port}") as speaker:
-            error = await speaker.fails()
+        async with client_for(f"http://127.0.0.1:{port}") as harness:
+            error = await harness.fails()
             assert (error.failure.kind, error.failure.code) == (FailureKind.TRANSIENT, "connect")
-            assert f"no answer from 127.0.0.1:{port}" in str(error)
-            assert speaker.requests("connect") == speaker.errors("connect") == 3
-            assert speaker.retries == 2
+            assert f"no response from 127.0.0.1:{port}" in str(error)
+            assert harness.requests("connect") == harness.errors("connect") == 3
+            assert harness.retries == 2
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"",
         b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -792,10 +815,13 @@ def test_nobody_listens() -> None:
         b"HTTP/1.1 302 Found\r\nlocation: http://[bad\r\ncontent-length: 0\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_an_error_of_the_connection(answer: bytes) -> None:
+def test_response_that_is_not_http_is_a_connect_error(response: bytes) -> None:
     async def main() -> None:
-        async with opened(saying(Cut(answer))) as door, speaking(door.url, timeout=2.0) as speaker:
-            error = await speaker.fails()
+        async with (
+            raw_server(replying(Cut(response))) as server,
+            client_for(server.url, timeout=2.0) as harness,
+        ):
+            error = await harness.fails()
             assert error.failure.code in {"connect", "302"}
             assert str(error)
             assert len(str(error)) < 400
@@ -803,59 +829,62 @@ def test_what_is_no_http_is_an_error_of_the_connection(answer: bytes) -> None:
     asyncio.run(main())
 
 
-def test_tls_where_there_is_none(url: str) -> None:
+def test_https_to_an_http_port_is_a_connect_error(url: str) -> None:
     async def main() -> None:
-        async with speaking(url.replace("http", "https")) as speaker:
-            assert (await speaker.fails()).failure.code == "connect"
+        async with client_for(url.replace("http", "https")) as harness:
+            assert (await harness.fails()).failure.code == "connect"
 
     asyncio.run(main())
 
 
-def test_a_redirect_is_not_followed() -> None:
+def test_redirect_is_not_followed() -> None:
     async def main() -> None:
-        async with opened(saying(http())) as elsewhere:
-            answer = http(307, b"", location=f"{elsewhere.url}/v5")
-            async with opened(saying(answer)) as door, speaking(door.url) as speaker:
-                error = await speaker.fails()
+        async with raw_server(replying(http())) as elsewhere:
+            response = http(307, b"", location=f"{elsewhere.url}/v5")
+            async with raw_server(replying(response)) as server, client_for(server.url) as harness:
+                error = await harness.fails()
                 assert (error.failure.kind, error.failure.code) == (FailureKind.PROJECT, "307")
                 assert "redirected to 127.0.0.1" in str(error)
-                assert (len(door.requests), len(elsewhere.requests)) == (1, 0)
+                assert (len(server.requests), len(elsewhere.requests)) == (1, 0)
 
     asyncio.run(main())
 
 
-def test_connections_are_used_again() -> None:
+def test_connections_are_reused() -> None:
     async def main() -> None:
-        async with opened(saying(http())) as door, speaking(door.url, concurrency=2) as speaker:
+        async with raw_server(replying(http())) as server, client_for(server.url, concurrency=2) as harness:
             for _ in range(10):
-                await asyncio.gather(*(speaker.send() for _ in range(4)))
-            assert len(door.requests) == 40
-            assert door.connections <= 2
+                await asyncio.gather(*(harness.send() for _ in range(4)))
+            assert len(server.requests) == 40
+            assert server.connections <= 2
 
     asyncio.run(main())
 
 
-def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced() -> None:
+def test_connection_closed_by_the_server_is_replaced() -> None:
     async def main() -> None:
-        async with opened(saying(Cut(http()))) as door, speaking(door.url, concurrency=1) as speaker:
+        async with (
+            raw_server(replying(Cut(http()))) as server,
+            client_for(server.url, concurrency=1) as harness,
+        ):
             for _ in range(5):
-                await speaker.send()
+                await harness.send()
                 await asyncio.sleep(0.01)
-            assert speaker.requests("200") == door.connections == 5
+            assert harness.requests("200") == server.connections == 5
 
     asyncio.run(main())
 
 
-def test_the_request_on_the_wire() -> None:
+def test_request_line_headers_and_body() -> None:
     async def main() -> None:
-        async with opened(saying(http())) as door, speaking(door.url) as speaker:
-            await speaker.send()
-            head, _, body = door.requests[0].decode().partition("\r\n\r\n")
+        async with raw_server(replying(http())) as server, client_for(server.url) as harness:
+            await harness.send()
+            head, _, body = server.requests[0].decode().partition("\r\n\r\n")
             first, *lines = head.split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in lines)
-            assert first == f"POST {speaker.call.path} HTTP/1.1"
+            assert first == f"POST {harness.call.path} HTTP/1.1"
             assert json.loads(body) == [PIPELINE_ID]
-            assert headers["host"] == door.url.removeprefix("http://")
+            assert headers["host"] == server.url.removeprefix("http://")
             assert headers["content-type"] == "application/json"
             assert headers["accept-encoding"] == "gzip"
             assert headers["user-agent"].startswith("pipeline-exporter/")
@@ -864,7 +893,7 @@ def test_the_request_on_the_wire() -> None:
     asyncio.run(main())
 
 
-# -- the clock of an answer
+# -- the date of a response
 
 
 @pytest.mark.parametrize(
@@ -882,13 +911,13 @@ def test_the_request_on_the_wire() -> None:
         (None, NOW),
     ],
 )
-def test_the_date_of_an_answer_is_its_clock(date: str | None, seconds: float) -> None:
-    """Ours serves where it gives none that can be read."""
+def test_date_header_is_the_provider_time(date: str | None, seconds: float) -> None:
+    """Our clock is used if the date is missing or unreadable."""
 
     async def main() -> None:
         headers: dict[str, Any] = {} if date is None else {"date": date}
-        async with opened(saying(http(**headers))) as door, speaking(door.url) as speaker:
-            assert (await speaker.send()).now == seconds
+        async with raw_server(replying(http(**headers))) as server, client_for(server.url) as harness:
+            assert (await harness.send()).now == seconds
 
     asyncio.run(main())
 
@@ -906,17 +935,17 @@ AUTHS = {
 }
 
 
-def hidden(speaker: Speaker, errors: list[ApiError], log: str, private: list[str]) -> None:
-    """Nothing private stands in what a user can see."""
-    page = generate_latest(speaker.telemetry.registry).decode()
+def assert_hidden(harness: Harness, errors: list[ApiError], log: str, private: list[str]) -> None:
+    """Assert that no secret is in the log, the metrics or the errors."""
+    page = generate_latest(harness.telemetry.registry).decode()
     seen = "\n".join([log, page, *(f"{error!r} {error} {error.failure}" for error in errors)])
     for value in private:
         for part in {value, value[:40], value[-20:]}:
             assert part not in seen
 
 
-def echoing(status: int, form: str) -> IssuerReply:
-    """A server that repeats the request's headers wherever it can."""
+def echoing(status: int, form: str) -> Reply:
+    """Return a reply that repeats the headers of the request in its body and headers."""
 
     async def reply(request: bytes, writer: asyncio.StreamWriter) -> None:
         head = request.partition(b"\r\n\r\n")[0].decode()
@@ -927,7 +956,7 @@ def echoing(status: int, form: str) -> IssuerReply:
         bodies = {
             "message": {"error_code": "X.1", "error_msg": f"I saw: {head}"},
             "one by one": {"error_code": "X.1", "error_msg": " | ".join(headers.values())},
-            "code": {"error_code": proof, "error_msg": "words", "request_id": proof},
+            "code": {"error_code": proof, "error_msg": "message", "request_id": proof},
             "nested": {"error": {"code": proof[:200] + proof[200:], "message": json.dumps(headers)}},
         }
         header = {"x_request_id": proof} if form == "code" else {}
@@ -939,52 +968,54 @@ def echoing(status: int, form: str) -> IssuerReply:
 @pytest.mark.parametrize("form", ["message", "one by one", "code", "nested"])
 @pytest.mark.parametrize("status", [200, 401, 429, 500])
 @pytest.mark.parametrize("method", AUTHS)
-def test_a_server_that_repeats_the_request_reveals_nothing(
+def test_secrets_repeated_by_the_server_are_masked(
     method: str, status: int, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In logs at debug level, in errors, in metrics; the signature, which can be replayed, is hidden as well."""
+    """In debug logs, errors and metrics. The signature, which could be replayed, is masked as well."""
 
     async def main() -> None:
         reply = echoing(status, form)
-        async with opened(reply) as door, speaking(door.url, auth=AUTHS[method]) as speaker:
-            errors = [await speaker.fails()]
-            head = door.requests[0].decode()
+        async with raw_server(reply) as server, client_for(server.url, auth=AUTHS[method]) as harness:
+            errors = [await harness.fails()]
+            head = server.requests[0].decode()
             signature = head.partition("Signature=")[2][:64]
             private = [value for name, value in AUTHS[method].items() if name != "method"]
-            hidden(speaker, errors, capsys.readouterr().err, [*private, *([signature] if signature else [])])
+            assert_hidden(
+                harness, errors, capsys.readouterr().err, [*private, *([signature] if signature else [])]
+            )
 
     with configured("debug", "logfmt"):
         asyncio.run(main())
 
 
-def test_a_gateway_that_refuses_a_signature_reveals_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """It repeats the request that it would have signed."""
+def test_secrets_in_a_gateway_signature_error_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    """The gateway repeats the canonical request."""
     codearts = CodeArts(
         WORLD, Credentials(access_key=SECRETS["access_key"], secret_key="another"), clock=lambda: NOW
     )
 
     async def main(url: str) -> None:
-        async with speaking(url, **at_home(codearts, auth=AUTHS["aksk"])) as speaker:
-            error = await speaker.fails()
+        async with client_for(url, **simulated(codearts, auth=AUTHS["aksk"])) as harness:
+            error = await harness.fails()
             assert (error.failure.kind, error.failure.error_code) == (FailureKind.CREDENTIALS, "APIGW.0301")
             assert "verify aksk signature fail" in str(error)
-            hidden(speaker, [error], capsys.readouterr().err, list(SECRETS.values()))
+            assert_hidden(harness, [error], capsys.readouterr().err, list(SECRETS.values()))
 
     with configured("debug", "json"), running(codearts.app) as url:
         asyncio.run(main(url))
 
 
-def test_a_key_that_does_not_exist_is_not_repeated(codearts: CodeArts, url: str) -> None:
+def test_unknown_access_key_is_masked_in_the_error(codearts: CodeArts, url: str) -> None:
     async def main() -> None:
-        async with speaking(url, **at_home(codearts, auth=AUTHS["aksk"])) as speaker:
-            error = await speaker.fails()
+        async with client_for(url, **simulated(codearts, auth=AUTHS["aksk"])) as harness:
+            error = await harness.fails()
             assert str(error) == "Incorrect IAM authentication information: ak <secret> not exist"
 
     asyncio.run(main())
 
 
-def test_a_token_that_was_replaced_meanwhile_stays_hidden(tmp_path: Path) -> None:
-    """The one that was sent is masked, not the one that stands in the file by now."""
+def test_token_rotated_during_the_request_is_masked(tmp_path: Path) -> None:
+    """The sent token is masked, not only the one in the file now."""
     file = tmp_path / "token"
     file.write_text("the-old-token")
 
@@ -994,53 +1025,53 @@ def test_a_token_that_was_replaced_meanwhile_stays_hidden(tmp_path: Path) -> Non
             writer.write(http(403, b'{"error_code":"X.1","error_msg":"no: the-old-token"}'))
 
         auth = {"method": "token", "token_file": str(file)}
-        async with opened(reply) as door, speaking(door.url, auth=auth) as speaker:
-            assert str(await speaker.fails()) == "no: <secret>"
+        async with raw_server(reply) as server, client_for(server.url, auth=auth) as harness:
+            assert str(await harness.fails()) == "no: <secret>"
 
     asyncio.run(main())
 
 
-def test_a_secret_that_cannot_be_read_is_a_failure_without_request(tmp_path: Path) -> None:
+def test_unreadable_secret_fails_without_a_request(tmp_path: Path) -> None:
     file = tmp_path / "token"
 
     async def main() -> None:
         auth = {"method": "token", "token_file": str(file)}
-        async with opened(saying(http())) as door, speaking(door.url, auth=auth) as speaker:
-            error = await speaker.fails()
-            assert error.failure.kind is FailureKind.CREDENTIALS
+        async with raw_server(replying(http())) as server, client_for(server.url, auth=auth) as harness:
+            error = await harness.fails()
+            assert error.failure.kind is FailureKind.NOT_SENT
             assert str(file) in str(error)
-            assert not door.requests
-            assert (speaker.requests("secret"), speaker.errors("secret"), speaker.retries) == (0, 1, 0)
+            assert not server.requests
+            assert (harness.requests("secret"), harness.errors("secret"), harness.retries) == (0, 1, 0)
             file.write_text("now-it-can")
-            await speaker.send()
+            await harness.send()
 
     asyncio.run(main())
 
 
-def test_a_secret_that_no_header_can_carry_is_a_failure_without_request(
+def test_secret_with_invalid_header_characters_fails_without_a_request(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Told without the value, which the HTTP library's own words would hold."""
+    """The error of the HTTP library would show the value."""
 
     async def main() -> None:
         auth = {"method": "token", "token": "tökén-private"}
-        async with opened(saying(http())) as door, speaking(door.url, auth=auth) as speaker:
-            error = await speaker.fails()
-            assert error.failure.kind is FailureKind.CREDENTIALS
+        async with raw_server(replying(http())) as server, client_for(server.url, auth=auth) as harness:
+            error = await harness.fails()
+            assert error.failure.kind is FailureKind.NOT_SENT
             assert "X-Auth-Token" in str(error)
-            assert not door.requests
-            hidden(speaker, [error], capsys.readouterr().err, ["tökén-private", "-private"])
+            assert not server.requests
+            assert_hidden(harness, [error], capsys.readouterr().err, ["tökén-private", "-private"])
 
     with configured("debug", "logfmt"):
         asyncio.run(main())
 
 
-def test_words_of_a_vendor_are_one_short_line() -> None:
+def test_vendor_message_is_one_bounded_line() -> None:
     body = json.dumps({"error_code": "X.1", "error_msg": "a\nb\x1b[31m\u2028" + "long " * 1000}).encode()
 
     async def main() -> None:
-        async with opened(saying(http(400, body))) as door, speaking(door.url) as speaker:
-            error = await speaker.fails()
+        async with raw_server(replying(http(400, body))) as server, client_for(server.url) as harness:
+            error = await harness.fails()
             assert str(error).startswith("a b [31m long")
             assert str(error).isprintable()
             assert len(str(error)) <= 301
@@ -1048,18 +1079,18 @@ def test_words_of_a_vendor_are_one_short_line() -> None:
     asyncio.run(main())
 
 
-def test_vendors_codes_are_bounded() -> None:
-    """Their length and their number: they are labels."""
+def test_vendor_error_codes_are_bounded() -> None:
+    """In length and number, since they are label values."""
 
     async def main() -> None:
         async def reply(_: bytes, writer: asyncio.StreamWriter) -> None:
-            code = f"X.{len(door.requests)}." + "y" * 500
+            code = f"X.{len(server.requests)}." + "y" * 500
             writer.write(http(400, json.dumps({"error_code": code, "error_msg": "w"}).encode()))
 
-        async with opened(reply) as door, speaking(door.url) as speaker:
+        async with raw_server(reply) as server, client_for(server.url) as harness:
             for _ in range(105):
-                await speaker.fails()
-            assert speaker.errors("other") == 5
-            assert speaker.errors("X.1." + "y" * 60) == 1
+                await harness.fails()
+            assert harness.errors("other") == 5
+            assert harness.errors("X.1." + "y" * 60) == 1
 
     asyncio.run(main())

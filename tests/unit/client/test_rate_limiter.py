@@ -1,4 +1,4 @@
-"""The request budget: what no moment of traffic may exceed, and who comes next."""
+"""Rate limiter: no window of time exceeds burst and rate, and requests keep their order."""
 
 import asyncio
 
@@ -9,15 +9,15 @@ from exporter.client.rate_limiter import RateLimiter
 from tests.drivers.support import FakeClock
 
 
-class SignatureCheck(FakeClock):
-    """A clock on which nobody's wait ends before a test says so."""
+class HeldClock(FakeClock):
+    """A clock whose waits end only when the test releases them."""
 
     def __init__(self) -> None:
         super().__init__(0.0)
         self.open = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for the test, then in no time."""
+        """Wait until the test releases it."""
         await self.open.wait()
         await super().sleep(seconds)
 
@@ -27,7 +27,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_burst_and_then_the_rate() -> None:
+def test_burst_then_rate() -> None:
     async def main() -> list[float]:
         clock = FakeClock(0.0)
         budget = RateLimiter(4.0, 3, clock)
@@ -40,7 +40,7 @@ def test_a_burst_and_then_the_rate() -> None:
     assert asyncio.run(main()) == [0, 0, 0, 0.25, 0.5, 0.75]
 
 
-def test_an_idle_time_refills_no_more_than_the_burst() -> None:
+def test_idle_time_refills_at_most_the_burst() -> None:
     async def main() -> list[float]:
         clock = FakeClock(0.0)
         budget = RateLimiter(1.0, 2, clock)
@@ -59,10 +59,8 @@ def test_an_idle_time_refills_no_more_than_the_burst() -> None:
     pauses=st.lists(st.floats(0, 20) | st.sampled_from([0.0, 1e-9]), min_size=1, max_size=60),
 )
 @settings(deadline=None)
-def test_no_window_of_time_holds_more_than_burst_and_rate(
-    rate: float, burst: int, start: float, pauses: list[float]
-) -> None:
-    """Whatever the idle times between requests, from any request to any later one."""
+def test_no_window_exceeds_burst_and_rate(rate: float, burst: int, start: float, pauses: list[float]) -> None:
+    """For any idle times between requests, from any request to any later one."""
 
     async def main() -> list[float]:
         clock = FakeClock(start)
@@ -75,14 +73,14 @@ def test_no_window_of_time_holds_more_than_burst_and_rate(
         return times
 
     times = asyncio.run(main())
-    # What a clock of this size cannot tell apart, and the sums of floats.
+    # Resolution of a clock of this size, and rounding of sums.
     grain = 1e-6 * (1 + rate)
     for first, begin in enumerate(times):
         for last in range(first, len(times)):
             assert last - first + 1 <= burst + rate * (times[last] - begin) + grain
 
 
-def test_first_come_first_served() -> None:
+def test_requests_keep_their_order() -> None:
     async def main() -> list[int]:
         budget = RateLimiter(10.0, 1, FakeClock())
         served = []
@@ -101,11 +99,11 @@ def test_first_come_first_served() -> None:
     assert asyncio.run(main()) == list(range(30))
 
 
-def test_whoever_gives_up_waiting_takes_no_token_and_blocks_nobody() -> None:
-    """The one whose turn it was, and one in the queue behind."""
+def test_cancelled_wait_takes_no_token_and_blocks_no_other() -> None:
+    """The first in the queue, and one behind it."""
 
     async def main() -> tuple[list[str], float]:
-        clock = SignatureCheck()
+        clock = HeldClock()
         budget = RateLimiter(1.0, 1, clock)
         await budget.acquire()
         served = []

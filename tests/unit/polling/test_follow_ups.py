@@ -110,7 +110,7 @@ class Clouded:
             raise ApiError(call.operation, failure)
         self._readings.append(self._detail(**query) if "run" in query else self._list(call.path, **query))
         body = str(len(self._readings) - 1).encode()
-        return ApiResponse(body=body, now=self._clock.now, asked=self._clock.now, code="200")
+        return ApiResponse(body=body, now=self._clock.now, sent_at=self._clock.now, code="200")
 
     def _detail(self, run: str) -> RunDetail:
         found = self.details[run]

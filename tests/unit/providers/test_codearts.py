@@ -1,4 +1,4 @@
-"""What is read out of the vendor's answers: every word, every spelling of a time, and nothing lost to a neighbour."""
+"""Decoding of batches: all statuses, all formats of a time, and no record affected by another."""
 
 import json
 import random
@@ -16,9 +16,9 @@ from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.model import LABEL_LENGTH, STAGES, Run, Stage, Status, Trigger
 from exporter.providers.codearts import ENDPOINTS
 from exporter.providers.codearts.records import decode
-from exporter.providers.decoding import too_complex
-from exporter.providers.protocol import SupportsBatchQuery
-from exporter.providers.registry import LatestRuns, connect
+from exporter.providers.protocol import LatestRuns, SupportsBatchQuery
+from exporter.providers.registry import connect
+from exporter.providers.responses import too_complex
 from exporter.settings.settings import Config
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
 
@@ -29,9 +29,9 @@ LOCAL = {"start_time": "2023-03-04 16:48:09", "end_time": "2023-03-04 16:50:11"}
 
 
 def provider(**changes: Any) -> SupportsBatchQuery:
-    spoken, _, _ = connect(config(project(**changes)).projects[0], {})
-    assert isinstance(spoken, SupportsBatchQuery)
-    return spoken
+    codearts, _, _ = connect(config(project(**changes)).projects[0], {})
+    assert isinstance(codearts, SupportsBatchQuery)
+    return codearts
 
 
 CODEARTS = provider()
@@ -44,7 +44,7 @@ def pipeline_id(index: int) -> str:
 
 
 def record(index: int = 0, **changes: Any) -> dict[str, Any]:
-    """A finished run in the vendor's shape; the values of `changes` take the place of its own."""
+    """Return the record of a finished run, with `changes` applied."""
     return {
         "pipeline_id": pipeline_id(index),
         "pipeline_run_id": f"run-{index}",
@@ -73,7 +73,7 @@ def read_bytes(
 
 
 def run_of(to: SupportsBatchQuery = CODEARTS, now: float = NOW, **changes: Any) -> Run:
-    """The run that is read out of a record alone in its answer."""
+    """Return the run of a response with one record."""
     batch = read(record(**changes), to=to, now=now)
     assert not batch.rejected
     return batch.runs[pipeline_id(0)]
@@ -88,11 +88,11 @@ def stage_of(**changes: Any) -> Stage:
 # -- the vendor's example
 
 
-def test_the_documented_answer_is_read_as_documented() -> None:
-    """Byte for byte, its stage times taken eight hours ahead of the run's."""
+def test_documented_response_is_decoded_as_documented() -> None:
+    """Byte for byte. Its stage times are eight hours ahead of the run times."""
     assert CODEARTS.failure(CALL, 200, {}, SEED) is None
     batch = CODEARTS.read_batch(SEED, [PIPELINE_ID], NOW)
-    assert (batch.rejected, batch.words, batch.implausible_times) == ([], set(), "")
+    assert (batch.rejected, batch.unknown_values, batch.implausible_times) == ([], set(), "")
     run = batch.runs[PIPELINE_ID]
     assert run == Run(
         id="ad6b7f66283a45be9c1f82b06c831e59",
@@ -110,7 +110,7 @@ def test_the_documented_answer_is_read_as_documented() -> None:
     assert run.duration == 123
 
 
-def test_the_request_is_the_documented_one() -> None:
+def test_request_is_as_documented() -> None:
     assert (CALL.operation, CALL.method) == ("BatchShowPipelinesLatestStatus", "POST")
     assert CALL.path == f"/v5/{PROJECT_ID}/api/pipelines/status"
     assert json.loads(CALL.body) == [PIPELINE_ID]
@@ -127,20 +127,20 @@ def test_the_request_is_the_documented_one() -> None:
         ("af-south-1", "pipeline.af-south-1.myhuaweicloud.com"),
     ],
 )
-def test_regions_have_three_kinds_of_host(region: str, host: str) -> None:
+def test_endpoint_of_each_region(region: str, host: str) -> None:
     assert ENDPOINTS[region] == f"https://{host}"
     chosen: Config = config(project(endpoint=None, region=region))
     assert connect(chosen.projects[0], {})[2] == f"https://{host}"
 
 
-def test_the_vendors_id_tells_projects_apart() -> None:
-    """Whatever name and whichever credentials a configuration gives them."""
+def test_scope_is_the_vendors_project_id() -> None:
+    """Independent of the configured name and credentials."""
     other = "f" * 32
     chosen = config(project(name="one"), project(name="two", project_id=other))
     assert [one.scope for one in chosen.projects] == [PROJECT_ID, other]
 
 
-# -- one bad record costs one record
+# -- isolation of bad records
 
 json_values = st.recursive(
     st.none()
@@ -165,7 +165,7 @@ fields = st.sampled_from(
 )
 
 
-def spoilt(sound: dict[str, Any], path: tuple[Any, ...], change: str, value: Any) -> dict[str, Any]:
+def corrupted(sound: dict[str, Any], path: tuple[Any, ...], change: str, value: Any) -> dict[str, Any]:
     copy: dict[str, Any] = json.loads(json.dumps(sound))
     place: Any = copy
     for part in path[:-1]:
@@ -185,17 +185,17 @@ def spoilt(sound: dict[str, Any], path: tuple[Any, ...], change: str, value: Any
     st.randoms(use_true_random=False),
 )
 @settings(deadline=None)
-def test_a_spoilt_record_costs_no_other(
+def test_corrupted_record_affects_no_other(
     data: st.DataObject, path: tuple[Any, ...], change: str, value: Any, chance: random.Random
 ) -> None:
-    """Whatever takes the place of one field in one record, the other runs are read as if alone, in any order."""
+    """For any value of one field of one record, the other runs are decoded as if alone, in any order."""
     count = data.draw(st.integers(2, 5))
     records = [record(index) for index in range(count)]
     sound = read(*records).runs
     victim = data.draw(st.integers(0, count - 1))
-    records[victim] = spoilt(records[victim], path, change, value)
+    records[victim] = corrupted(records[victim], path, change, value)
     chance.shuffle(records)
-    # An id that became another pipeline's own is another story: the newest of the two wins.
+    # With the id of another pipeline the newest of both runs is used.
     if len({str(item.get("pipeline_id")) for item in records}) < count:
         return
     body = json.dumps(records).encode()
@@ -220,8 +220,8 @@ BUILD = {
 FULL = record(
     stage_status_list=[*record()["stage_status_list"], STAGE], build_params=BUILD, detail_url="https://x/y"
 )
-# What of a run hangs on a field of its record; of a stage, on a field of its own. A run's status and times also tell
-# which starts of its stages can be believed.
+# Fields of a run that depend on a field of its record, and of a stage on a field of its own. The status and times of a
+# run also decide which starts of its stages are plausible.
 HANGS_ON: dict[Any, set[str]] = {
     "executor_id": {"executor"},
     "executor_name": set(),
@@ -251,7 +251,7 @@ HANGS_ON: dict[Any, set[str]] = {
 
 
 def apart_from(run: Run, affected: set[str]) -> Any:
-    """What is left of a run, as plain values, without what is affected."""
+    """Return a run as plain values, without the affected fields."""
     left = {name: value for name, value in msgspec.structs.asdict(run).items() if name not in affected}
     if "stages" in affected:
         return left
@@ -268,8 +268,8 @@ def apart_from(run: Run, affected: set[str]) -> Any:
     return {**left, "stages": stages}
 
 
-def test_every_field_is_spoilt() -> None:
-    """The table of what hangs on what has every field but the ids."""
+def test_every_field_is_covered() -> None:
+    """The table of dependencies has every field but the ids."""
     assert {name for name in HANGS_ON if isinstance(name, str)} == set(FULL) - {
         "pipeline_id",
         "pipeline_run_id",
@@ -280,26 +280,26 @@ def test_every_field_is_spoilt() -> None:
 
 @given(st.sampled_from(list(HANGS_ON)), st.sampled_from(["null", "remove", "replace"]), json_values)
 @settings(deadline=None, max_examples=200)
-def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> None:
-    """Whatever takes the place of one field, all others of its record that do not hang on it read as before."""
+def test_corrupted_field_affects_no_other(path: Any, change: str, value: Any) -> None:
+    """For any value of one field, the fields that do not depend on it are decoded as before."""
     sound, affected = run_of(**FULL), HANGS_ON[path]
     if not isinstance(path, tuple):
         path = (path,)
-    batch = read(spoilt(FULL, path, change, value))
+    batch = read(corrupted(FULL, path, change, value))
     if path == ("status",) and batch.rejected:
-        return  # see below: a state is read right or not at all
+        return  # see below: a record with an invalid status is rejected
     assert (batch.rejected, batch.unusable, batch.incomplete) == ([], set(), False)
     assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
 
 
 @given(st.sampled_from([path for path in HANGS_ON if path != "status"]))
 @settings(deadline=None)
-def test_garbled_bytes_cost_their_field(path: Any) -> None:
-    """What is no UTF-8 where text should stand is as good as not given, and all beside it is read."""
+def test_invalid_utf8_affects_its_field_only(path: Any) -> None:
+    """Invalid UTF-8 counts as absent, and the other fields are decoded."""
     sound, affected = run_of(**FULL), HANGS_ON[path]
     if not isinstance(path, tuple):
         path = (path,)
-    body = json.dumps([spoilt(FULL, path, "replace", "GARBLED")]).encode().replace(b"GARBLED", b"\xff\xfe")
+    body = json.dumps([corrupted(FULL, path, "replace", "GARBLED")]).encode().replace(b"GARBLED", b"\xff\xfe")
     batch = read_bytes(body)
     assert not batch.rejected
     assert apart_from(batch.runs[pipeline_id(0)], affected) == apart_from(sound, affected)
@@ -309,11 +309,13 @@ def test_garbled_bytes_cost_their_field(path: Any) -> None:
     "broken", [True, ["x"], {"name": "FAILED"}, 1.5, 10**4000, b"1e999", b"9" * 9999, b'"\xff"', b'"\\ud83d"']
 )
 @pytest.mark.parametrize("field", ["trigger_type", "executor_id", "detail_url", "build_params"])
-def test_a_value_of_an_undocumented_type_is_as_good_as_absent(field: str, broken: Any) -> None:
-    """Also one that no number of ours can hold, and text that is none."""
+def test_value_of_an_undocumented_type_counts_as_absent(field: str, broken: Any) -> None:
+    """Including a number out of range and invalid text."""
     literal = broken if isinstance(broken, bytes) else json.dumps(broken).encode()
     body = (
-        json.dumps([spoilt(record(), (field,), "replace", "BROKEN")]).encode().replace(b'"BROKEN"', literal)
+        json.dumps([corrupted(record(), (field,), "replace", "BROKEN")])
+        .encode()
+        .replace(b'"BROKEN"', literal)
     )
     run = read_bytes(body).runs[pipeline_id(0)]
     assert (run.number, run.start) == (7, START)
@@ -323,8 +325,8 @@ def test_a_value_of_an_undocumented_type_is_as_good_as_absent(field: str, broken
         assert run.branch == "main"
 
 
-def test_of_a_list_and_its_records_what_fits_stays() -> None:
-    """A stage that is none is passed over; an odd value in a stage costs that value."""
+def test_valid_items_of_a_list_are_used() -> None:
+    """An invalid stage is skipped. An invalid value in a stage affects this value only."""
     stages = [{"name": ["A"], "sequence": 4, "status": "FAILED"}, "B", 3, [], {"name": "C", "status": {}}]
     run = run_of(stage_status_list=stages)
     assert run.stages == (Stage("", 4, Status.FAILED), Stage("C", 4, Status.UNKNOWN))
@@ -332,8 +334,8 @@ def test_of_a_list_and_its_records_what_fits_stays() -> None:
 
 @given(st.lists(json_values, min_size=1, max_size=3), st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_what_is_no_record_is_rejected_alone(others: list[Any], chance: random.Random) -> None:
-    """Each thing in the list that is no run is counted, and the runs beside it are read."""
+def test_item_that_is_not_a_record_is_rejected_alone(others: list[Any], chance: random.Random) -> None:
+    """Each item that is not a run is counted, and the runs next to it are decoded."""
     records = [record(0), *others, record(1)]
     chance.shuffle(records)
     batch = read(*records)
@@ -356,79 +358,82 @@ polled = st.lists(
 
 
 @given(st.lists(polled, min_size=1, max_size=6), st.booleans())
-def test_what_is_not_read_again_means_the_same(polls, rising):
-    """A provider that has seen records before reads them as one that has not, whatever came between."""
-    spoken = provider()
+def test_cached_records_decode_to_the_same(polls, rising):
+    """A provider with a cache returns the same as a new one, for any sequence of responses."""
+    codearts = provider()
     for turn, records in enumerate(polls + polls[:2]):
         body = json.dumps(records).encode()
         ids = [pipeline_id(index) for index in range(4)]
         now = NOW + turn * rising
-        assert spoken.read_batch(body, ids, now) == provider().read_batch(body, ids, now)
+        assert codearts.read_batch(body, ids, now) == provider().read_batch(body, ids, now)
 
 
-def test_a_record_that_comes_again_is_the_same_run():
-    """Byte for byte: then whoever has it knows that nothing changed."""
-    spoken = provider()
+def test_repeated_record_is_the_same_object():
+    """Identity shows the tracker that nothing changed."""
+    codearts = provider()
     body = json.dumps([record()]).encode()
-    first, again = (spoken.read_batch(body, [pipeline_id(0)], NOW).runs[pipeline_id(0)] for _ in range(2))
+    first, again = (codearts.read_batch(body, [pipeline_id(0)], NOW).runs[pipeline_id(0)] for _ in range(2))
     assert first is again
 
 
-def test_anomalous_records_are_remembered_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 2 % of them a refresh in which nothing changed decodes nothing, and reports each anomaly again."""
+def test_anomalous_records_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 2 % of them, an unchanged refresh decodes nothing and reports each anomaly again."""
     decoded = []
 
     def counting(raw: Any, kind: Any) -> Any:
         decoded.append(kind)
         return decode(raw, kind)
 
-    monkeypatch.setattr("exporter.providers.codearts.decode", counting)
-    spoken = provider()
+    monkeypatch.setattr("exporter.providers.codearts.provider.decode", counting)
+    codearts = provider()
     ids = [pipeline_id(index) for index in range(50)]
     odd = record(0, status="BEAMING")
     elsewhere = record(1, stage_status_list=[{**STAGE, "start_time": "1999-01-01 00:00:00"}])
     records = [odd, elsewhere, *(record(index) for index in range(2, 50))]
-    first = spoken.read_batch(json.dumps(records).encode(), ids, NOW)
+    first = codearts.read_batch(json.dumps(records).encode(), ids, NOW)
     assert len(decoded) == 50
-    assert ("status", "BEAMING") in first.words
+    assert ("status", "BEAMING") in first.unknown_values
     assert first.implausible_times
-    same = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 60)
+    same = codearts.read_batch(json.dumps(records).encode(), ids, NOW + 60)
     records[2] = record(2, run_number=8)
-    changed = spoken.read_batch(json.dumps(records).encode(), ids, NOW + 120)
+    changed = codearts.read_batch(json.dumps(records).encode(), ids, NOW + 120)
     assert len(decoded) == 51
     for batch in (same, changed):
-        assert (batch.words, batch.implausible_times) == (first.words, first.implausible_times)
+        assert (batch.unknown_values, batch.implausible_times) == (
+            first.unknown_values,
+            first.implausible_times,
+        )
     assert changed.runs[pipeline_id(2)].number == 8
 
 
-def test_start_after_the_present_moment_is_judged_again() -> None:
-    """What is implausible of a run that is running can be plausible at the next poll, though the record is the same."""
-    spoken = provider()
+def test_start_in_the_future_is_checked_again() -> None:
+    """An implausible start of a running run can be plausible at the next poll with the same record."""
+    codearts = provider()
     later = [{**STAGE, "status": "RUNNING", "start_time": "2026-01-01 00:10:00", "end_time": None}]
     start = datetime(2025, 12, 31, 16, 10, tzinfo=UTC).timestamp()
     running = record(status="RUNNING", start_time=(start - 60) * 1000, end_time=None, stage_status_list=later)
     body = json.dumps([running]).encode()
-    first, again = (spoken.read_batch(body, [pipeline_id(0)], now) for now in (start - 600, start + 600))
+    first, again = (codearts.read_batch(body, [pipeline_id(0)], now) for now in (start - 600, start + 600))
     assert [one.runs[pipeline_id(0)].stages[0].start for one in (first, again)] == [None, start]
     assert [bool(one.implausible_times) for one in (first, again)] == [True, False]
 
 
 @pytest.mark.parametrize("count", [2000, 2001])
-def test_records_are_counted_before_they_are_decoded(count: int) -> None:
-    """Rejected ones too, of which the first messages are kept."""
+def test_number_of_records_is_limited(count: int) -> None:
+    """Rejected ones count, and only the first messages are kept."""
     body = json.dumps([1] * count).encode()
     failure = CODEARTS.failure(CALL, 200, {}, body)
     if count > 2000:
         assert failure is not None
         assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
-        assert "2001 records, more than the 2000 that are read" in failure.message
+        assert "2001 records, above the limit of 2000" in failure.message
         return
     assert failure is None
     batch = read_bytes(body)
     assert (len(batch.rejected), batch.further_rejected) == (100, {"unreadable": 1900})
 
 
-def test_large_honest_answers_are_read() -> None:
+def test_large_valid_responses_are_decoded() -> None:
     """Fifty pipelines of fifty stages, and a thousand pipelines of ten."""
     for pipelines, count in ((50, 50), (1000, 10)):
         ids = [pipeline_id(index) for index in range(pipelines)]
@@ -444,7 +449,7 @@ def test_large_honest_answers_are_read() -> None:
 
 
 @given(st.permutations(range(6)))
-def test_the_order_of_an_answer_does_not_matter(order: list[int]) -> None:
+def test_order_of_a_response_does_not_matter(order: list[int]) -> None:
     records = [record(index) for index in range(5)] + [record(3, run_number=99, pipeline_run_id="newer")]
     assert read(*(records[index] for index in order)).runs == read(*records).runs
 
@@ -463,8 +468,8 @@ def test_the_order_of_an_answer_does_not_matter(order: list[int]) -> None:
         pytest.param(lambda text: text.replace('"run-0"', '"\\ud83d\\ude00\\ud83d"', 1), id="half in an id"),
     ],
 )
-def test_spoilt_text_costs_at_most_its_record(spoil: Any) -> None:
-    """Bytes that are no text, and text cut through a character, which no JSON encoder of ours would write."""
+def test_corrupted_text_affects_at_most_its_record(spoil: Any) -> None:
+    """Invalid UTF-8 and lone surrogates, which Python's JSON encoder does not write."""
     body = spoil(json.dumps([record(0), record(1)])).encode("utf-8", "surrogateescape")
     assert CODEARTS.failure(CALL, 200, {}, body) is None
     batch = CODEARTS.read_batch(body, [pipeline_id(0), pipeline_id(1)], NOW)
@@ -474,7 +479,7 @@ def test_spoilt_text_costs_at_most_its_record(spoil: Any) -> None:
         str(run).encode()
 
 
-# -- words
+# -- status and trigger
 
 STATUSES = {
     "COMPLETED": Status.SUCCESS,
@@ -491,14 +496,14 @@ STATUSES = {
     "SUSPEND": Status.SUSPENDED,
 }
 SKIPPED = {"SKIPPED": Status.SKIPPED, "UNSELECTED": Status.SKIPPED}
-UNKNOWN_WORDS = ["", "completed", "SUCCESS", "NEVER_HEARD_OF", " FAILED", "失败", None, 3]
+UNKNOWN_STATUSES = ["", "completed", "SUCCESS", "NEVER_HEARD_OF", " FAILED", "失败", None, 3]
 
 
 @pytest.mark.parametrize(("word", "status"), STATUSES.items())
 def test_statuses_of_runs(word: str, status: Status) -> None:
     batch = read(record(status=word))
     assert batch.runs[pipeline_id(0)].status is status
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
@@ -506,20 +511,20 @@ def test_statuses_of_stages(word: str, status: Status) -> None:
     assert stage_of(status=word).status is status
 
 
-@pytest.mark.parametrize("word", [*SKIPPED, *UNKNOWN_WORDS])
-def test_a_status_that_no_run_has_is_unknown_and_told(word: Any) -> None:
-    """Never failure, never dropped; only stages are skipped."""
+@pytest.mark.parametrize("word", [*SKIPPED, *UNKNOWN_STATUSES])
+def test_status_of_a_run_without_translation_is_unknown_and_reported(word: Any) -> None:
+    """It is neither a failure nor dropped. Only stages are skipped."""
     batch = read(record(status=word))
     assert batch.runs[pipeline_id(0)].status is Status.UNKNOWN
-    assert batch.words == {("status", "" if word is None else str(word))}
+    assert batch.unknown_values == {("status", "" if word is None else str(word))}
 
 
-@pytest.mark.parametrize("word", UNKNOWN_WORDS)
-def test_a_status_that_no_stage_has_is_unknown_and_told(word: Any) -> None:
+@pytest.mark.parametrize("word", UNKNOWN_STATUSES)
+def test_status_of_a_stage_without_translation_is_unknown_and_reported(word: Any) -> None:
     batch = read(record(stage_status_list=[{"name": "Build", "sequence": 0, "status": word}]))
     (stage,) = batch.runs[pipeline_id(0)].stages
     assert stage.status is Status.UNKNOWN
-    assert batch.words == {("stage_status", "" if word is None else str(word))}
+    assert batch.unknown_values == {("stage_status", "" if word is None else str(word))}
 
 
 @pytest.mark.parametrize(
@@ -543,14 +548,14 @@ def test_a_status_that_no_stage_has_is_unknown_and_told(word: Any) -> None:
 def test_triggers(word: str | None, trigger: Trigger) -> None:
     batch = read(record(trigger_type=word))
     assert batch.runs[pipeline_id(0)].trigger is trigger
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize("word", ["manual", "Webhook", 2])
-def test_an_unknown_trigger_is_told(word: Any) -> None:
+def test_unknown_trigger_is_reported(word: Any) -> None:
     batch = read(record(trigger_type=word))
     assert batch.runs[pipeline_id(0)].trigger is Trigger.UNKNOWN
-    assert batch.words == {("trigger_type", str(word))}
+    assert batch.unknown_values == {("trigger_type", str(word))}
 
 
 # -- times and numbers
@@ -567,10 +572,10 @@ def test_an_unknown_trigger_is_told(word: Any) -> None:
         "2023-03-04T16:48:08.000+08:00",
     ],
 )
-def test_spellings_of_a_runs_start(value: Any) -> None:
+def test_formats_of_a_run_start(value: Any) -> None:
     batch = read(record(start_time=value))
     assert batch.runs[pipeline_id(0)].start == START
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 def test_milliseconds_are_kept() -> None:
@@ -580,17 +585,17 @@ def test_milliseconds_are_kept() -> None:
 @pytest.mark.parametrize(
     "value", [None, "", 0, 0.0, "0", -1, "-62135769600000", "1970-01-01T00:00:00Z", "1970-01-01 08:00:00"]
 )
-def test_spellings_of_never(value: Any) -> None:
-    """Absent, and no word that anybody has to look at."""
+def test_formats_of_never(value: Any) -> None:
+    """It is absent and not reported as unknown."""
     batch = read(record(end_time=value, start_time=value))
     run = batch.runs[pipeline_id(0)]
     assert (run.start, run.end, run.duration) == (None, None, None)
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize("value", ["1970-01-01 08:00:00", "1970-01-01 00:00:00", "", None, 0, "0"])
-def test_a_stage_that_never_started_has_no_duration(value: Any) -> None:
-    """A zero written out as a date must not become fifty years."""
+def test_stage_that_never_started_has_no_duration(value: Any) -> None:
+    """Zero formatted as a date must not become fifty years."""
     stage = stage_of(start_time=value, status="FAILED")
     assert (stage.start, stage.duration) == (None, None)
 
@@ -598,46 +603,46 @@ def test_a_stage_that_never_started_has_no_duration(value: Any) -> None:
 @pytest.mark.parametrize(
     "value", [LOCAL["start_time"], "2023-03-04T08:48:09Z", (START + 1) * 1000, str((START + 1) * 1000)]
 )
-def test_spellings_of_a_stages_start(value: Any) -> None:
+def test_formats_of_a_stage_start(value: Any) -> None:
     assert stage_of(start_time=value) == Stage("Build", 0, Status.SUCCESS, start=START + 1, duration=122)
 
 
 @pytest.mark.parametrize(
     "value", ["soon", "--5", "2023-13-45 00:00:00", "12:00", "04/03/2023", "²", "-", "x" * 999]
 )
-def test_text_that_is_no_time_is_told_and_absent(value: str) -> None:
-    """The word is bounded, and its digits are made equal, so that a changing time does not make new words."""
+def test_text_that_is_not_a_time_is_reported_and_absent(value: str) -> None:
+    """The reported text is bounded and has 0 for each digit, so that a changing time is reported once."""
     batch = read(record(start_time=value))
     run = batch.runs[pipeline_id(0)]
     assert run.start is None
     assert run.end == END
-    ((field, word),) = batch.words
+    ((field, word),) = batch.unknown_values
     assert field == "time"
     assert len(word) <= 64
     assert not set(word) & set("123456789")
 
 
-@pytest.mark.parametrize("word", UNKNOWN_WORDS)
-def test_an_end_of_unknown_status_is_kept(word: Any) -> None:
-    """The run may have ended in a way that has no translation yet; for how long, nobody can tell."""
+@pytest.mark.parametrize("word", UNKNOWN_STATUSES)
+def test_end_with_unknown_status_is_kept(word: Any) -> None:
+    """The run may have ended with a status that has no translation yet. Its duration is unknown."""
     run = run_of(status=word, end_time=END * 1000)
     assert (run.status, run.end, run.duration) == (Status.UNKNOWN, END, None)
     assert run_of(status=word, end_time=0).end is None
 
 
-def test_an_end_of_a_run_under_way_is_not_its_end() -> None:
+def test_end_of_a_running_run_is_ignored() -> None:
     run = run_of(status="RUNNING", end_time=END * 1000)
     assert (run.end, run.duration) == (None, None)
     (stage,) = run.stages
     assert stage.duration == 122
 
 
-def test_a_stage_under_way_has_no_duration() -> None:
+def test_running_stage_has_no_duration() -> None:
     assert stage_of(status="RUNNING").duration is None
     assert stage_of(status="RUNNING").start == START + 1
 
 
-def test_an_end_before_the_start_is_no_duration() -> None:
+def test_end_before_start_gives_no_duration() -> None:
     run = run_of(start_time=END * 1000, end_time=START * 1000)
     assert (run.start, run.end, run.duration) == (END, START, None)
     backwards = stage_of(start_time=LOCAL["end_time"], end_time=LOCAL["start_time"])
@@ -651,34 +656,34 @@ def test_an_end_before_the_start_is_no_duration() -> None:
 def test_run_numbers(value: Any, number: int | None) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number == number
-    assert not batch.words
+    assert not batch.unknown_values
 
 
 @pytest.mark.parametrize("value", [0, "0", 0.0])
-def test_run_number_zero_is_none(value: Any) -> None:
+def test_run_number_zero_is_absent(value: Any) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number is None
-    assert not batch.words
+    assert not batch.unknown_values
 
 
-FOREIGN = ["٣", "３", "1３", "௩", "𝟛", "³", "1_000", "+3"]  # noqa: RUF001  # digits that `int` would take, most of them
+FOREIGN = ["٣", "３", "1３", "௩", "𝟛", "³", "1_000", "+3"]  # noqa: RUF001  # most are digits that `int` accepts
 
 
 @pytest.mark.parametrize(
     "value", [-1, "-7", 2.5, 0.5, 1e300, "two", "2.0", 1 << 53, "9" * 30, "9" * 5000, *FOREIGN]
 )
-def test_a_run_number_that_is_none_is_told_and_absent(value: Any) -> None:
+def test_invalid_run_number_is_reported_and_absent(value: Any) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number is None
-    ((field, word),) = batch.words
+    ((field, word),) = batch.unknown_values
     assert field == "run_number"
     assert len(word) <= 64
 
 
-# -- the zone of stage times
+# -- time zone of stages
 
 
-def test_another_zone_moves_stages() -> None:
+def test_another_time_zone_moves_stages() -> None:
     utc = provider(stage_time_zone="UTC")
     run = run_of(
         to=utc, stage_status_list=[{"name": "B", "status": "COMPLETED", "start_time": "2023-03-04 08:48:09"}]
@@ -687,8 +692,8 @@ def test_another_zone_moves_stages() -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Dublin", "America/Sao_Paulo", "Asia/Tokyo"])
-def test_a_wrong_zone_costs_the_start_and_not_the_duration(zone: str) -> None:
-    """A stage that would start outside its run has no start, the answer names the first, its duration stays."""
+def test_wrong_time_zone_removes_the_start_not_the_duration(zone: str) -> None:
+    """A stage outside its run has no start, but keeps its duration. The first is reported."""
     stages = [
         {"name": name, "sequence": index, "status": "COMPLETED", **LOCAL} for index, name in enumerate("AB")
     ]
@@ -703,20 +708,20 @@ def test_a_wrong_zone_costs_the_start_and_not_the_duration(zone: str) -> None:
     ("start", "kept"),
     [("16:47:08", True), ("16:47:07", False), ("16:51:11", True), ("16:51:12", False)],
 )
-def test_a_minute_outside_the_run_is_allowed(start: str, kept: bool) -> None:
+def test_one_minute_outside_the_run_is_allowed(start: str, kept: bool) -> None:
     batch = read(record(stage_status_list=[{"status": "FAILED", "start_time": f"2023-03-04 {start}"}]))
     assert (batch.runs[pipeline_id(0)].stages[0].start is not None) is kept
     assert bool(batch.implausible_times) is not kept
 
 
 @pytest.mark.parametrize("start", [1677919688000 + 7_200_000, "1677926888000", "2023-03-04T18:48:08+08:00"])
-def test_a_time_that_needs_no_zone_accuses_none(start: object) -> None:
+def test_time_with_a_zone_is_never_implausible(start: object) -> None:
     batch = read(record(stage_status_list=[{"status": "FAILED", "start_time": start}]))
     assert batch.runs[pipeline_id(0)].stages[0].start == 1677926888
     assert not batch.implausible_times
 
 
-def test_a_run_under_way_ends_now_for_its_stages() -> None:
+def test_stages_of_a_running_run_may_start_until_now() -> None:
     stages = [{"name": "B", "sequence": 0, "status": "RUNNING", "start_time": "2023-03-04 16:55:00"}]
     (late,) = run_of(status="RUNNING", end_time=None, stage_status_list=stages, now=START + 60.0).stages
     (well,) = run_of(status="RUNNING", end_time=None, stage_status_list=stages, now=START + 600.0).stages
@@ -732,20 +737,20 @@ def sequences(*stages: tuple[str, Any]) -> list[tuple[str, int]]:
     return [(stage.name, stage.sequence) for stage in run_of(stage_status_list=listed).stages]
 
 
-def test_sequences_of_the_vendor_are_kept() -> None:
+def test_vendor_sequences_are_kept() -> None:
     assert sequences(("A", 5), ("B", "3"), ("C", 0)) == [("A", 5), ("B", 3), ("C", 0)]
 
 
 @pytest.mark.parametrize("missing", [None, "", "first", -1, 1.5])
-def test_without_a_sequence_the_place_in_the_list_serves(missing: Any) -> None:
+def test_missing_sequence_is_the_index(missing: Any) -> None:
     assert sequences(("A", missing), ("A", missing), ("B", missing)) == [("A", 0), ("A", 1), ("B", 2)]
 
 
-def test_a_repeated_sequence_gives_way_to_the_place_in_the_list() -> None:
+def test_repeated_sequence_is_replaced_by_the_index() -> None:
     assert sequences(("A", 7), ("B", 1), ("C", 1), ("D", 4)) == [("A", 7), ("B", 1), ("C", 2), ("D", 4)]
 
 
-def test_of_exact_duplicates_the_last_wins() -> None:
+def test_last_of_exact_duplicates_is_used() -> None:
     listed = [
         {"name": "A", "sequence": 1, "status": "RUNNING"},
         {"name": "B", "sequence": 2, "status": "INIT"},
@@ -760,19 +765,19 @@ def test_of_exact_duplicates_the_last_wins() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.none() | st.integers(-1, 4)), max_size=8))
 def test_name_and_sequence_are_unique(stages: list[tuple[str, int | None]]) -> None:
-    """Else two samples of one page would be the same series, which fails a scrape."""
+    """Otherwise two samples would be the same series, which fails a scrape."""
     listed = sequences(*stages)
     assert len(set(listed)) == len(listed)
 
 
-def test_a_place_that_is_anothers_sequence_is_not_taken() -> None:
-    """Else one of two stages of a name would vanish."""
+def test_index_that_is_the_sequence_of_another_is_not_used() -> None:
+    """Otherwise one of two stages with a name would be lost."""
     assert sequences(("A", 1), ("A", None), ("B", None)) == [("A", 1), ("A", 2), ("B", 2)]
     assert sequences(("A", 3), ("A", 2), ("A", None), ("A", None)) == [("A", 3), ("A", 2), ("A", 4), ("A", 5)]
 
 
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.none() | st.integers(-1, 4)), max_size=8))
-def test_no_stage_vanishes_but_exact_duplicates(stages: list[tuple[str, int | None]]) -> None:
+def test_no_stage_is_lost_but_exact_duplicates(stages: list[tuple[str, int | None]]) -> None:
     distinct = {
         (name, sequence if sequence is not None and sequence >= 0 else f"at {index}")
         for index, (name, sequence) in enumerate(stages)
@@ -780,17 +785,17 @@ def test_no_stage_vanishes_but_exact_duplicates(stages: list[tuple[str, int | No
     assert len(sequences(*stages)) == len(distinct)
 
 
-def test_more_stages_than_the_bound_are_cut() -> None:
+def test_number_of_stages_is_limited() -> None:
     assert len(sequences(*((f"S{index}", index) for index in range(STAGES + 10)))) == STAGES == 50
 
 
 @pytest.mark.parametrize("stages", [None, [], [None]])
-def test_a_run_without_stages(stages: Any) -> None:
+def test_run_without_stages(stages: Any) -> None:
     assert run_of(stage_status_list=stages).stages == ()
 
 
 def test_labels_are_cut() -> None:
-    """What becomes a label has at most 256 characters, stage names too, and two of the same start stay two."""
+    """Label values have at most 256 characters. Two stage names with the same start remain two stages."""
     long = "é" * 1000
     run = run_of(
         pipeline_run_id=long,
@@ -808,12 +813,12 @@ def test_labels_are_cut() -> None:
 
 
 @pytest.mark.parametrize("params", [None, {}, {"target_branch": None}])
-def test_no_build_parameters_are_empty_labels(params: Any) -> None:
+def test_absent_build_parameters_are_empty_labels(params: Any) -> None:
     run = run_of(build_params=params)
     assert (run.branch, run.tag, run.commit, run.event, run.merge_id, run.source_branch) == ("",) * 6
 
 
-# -- records that cannot be used
+# -- rejected records
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -826,7 +831,7 @@ def test_no_build_parameters_are_empty_labels(params: Any) -> None:
         ({"run_number": None, "start_time": None}, {"run_number": None}),
     ],
 )
-def test_of_two_runs_of_a_pipeline_the_newest_is_used(old: Any, new: Any, order: tuple[int, int]) -> None:
+def test_newest_of_two_runs_of_a_pipeline_is_used(old: Any, new: Any, order: tuple[int, int]) -> None:
     records = [record(pipeline_run_id="old", **old), record(pipeline_run_id="new", **new)]
     batch = read(*(records[index] for index in order), record(1))
     assert batch.runs[pipeline_id(0)].id == "new"
@@ -851,23 +856,23 @@ def test_of_two_runs_of_a_pipeline_the_newest_is_used(old: Any, new: Any, order:
         ({"pipeline_run_id": {}}, "unreadable"),
     ],
 )
-def test_a_record_that_cannot_be_used_is_counted(changes: dict[str, Any], reason: str) -> None:
+def test_unusable_record_is_counted(changes: dict[str, Any], reason: str) -> None:
     batch = read(record(0, **changes), record(1))
     assert list(batch.runs) == [pipeline_id(1)]
-    ((told, words),) = batch.rejected
-    assert told == reason
-    assert words
-    assert len(words) < 300
+    ((found, message),) = batch.rejected
+    assert found == reason
+    assert message
+    assert len(message) < 300
 
 
 @pytest.mark.parametrize("item", [None, 3, "x", [], [1], True])
-def test_what_is_no_object_is_unreadable(item: Any) -> None:
+def test_item_that_is_not_an_object_is_unreadable(item: Any) -> None:
     batch = read(item, record(1))
     assert [reason for reason, _ in batch.rejected] == ["unreadable"]
     assert list(batch.runs) == [pipeline_id(1)]
 
 
-# -- what was rejected is not "no run"
+# -- rejected is not "no run"
 
 NAMELESS: list[dict[str, Any]] = [
     {"pipeline_run_id": None, "run_number": None},
@@ -876,8 +881,8 @@ NAMELESS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", NAMELESS)
-def test_a_pipeline_whose_record_cannot_be_used_is_untold(changes: dict[str, Any]) -> None:
-    """It ran, we know not what: its absence among the runs proves nothing, that of others does."""
+def test_pipeline_with_a_rejected_record_is_unusable(changes: dict[str, Any]) -> None:
+    """Its latest run is unknown. The absence of other pipelines still means that they never ran."""
     batch = read(record(0, **changes), record(1))
     assert (batch.unusable, batch.incomplete) == ({pipeline_id(0)}, False)
 
@@ -895,23 +900,23 @@ def test_a_pipeline_whose_record_cannot_be_used_is_untold(changes: dict[str, Any
         record(pipeline_id="x" * 257, status=["x"]),
     ],
 )
-def test_a_record_that_names_no_pipeline_leaves_all_untold(item: Any) -> None:
-    """It may be of any pipeline, so that no absence proves anything."""
+def test_record_without_pipeline_id_makes_the_batch_incomplete(item: Any) -> None:
+    """It may belong to any pipeline, so that absence proves nothing."""
     batch = read(item, record(1))
     assert (batch.unusable, batch.incomplete) == (set(), True)
 
 
 @pytest.mark.parametrize("stranger", ["f" * 32, 12, ""])
-def test_a_pipeline_that_was_not_asked_for_is_not_untold(stranger: Any) -> None:
-    """Another's record says nothing against the absence of those that were asked for."""
+def test_record_of_an_unrequested_pipeline_is_ignored(stranger: Any) -> None:
+    """Absence of the requested pipelines still counts."""
     batch = read(record(pipeline_id=stranger), record(1))
     assert (batch.unusable, batch.incomplete) == (set(), not stranger)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @pytest.mark.parametrize("changes", NAMELESS)
-def test_a_twin_that_cannot_be_used_hides_no_run(changes: dict[str, Any], order: tuple[int, int]) -> None:
-    """Of two records of a pipeline the one that can be used is, and the pipeline is told."""
+def test_rejected_duplicate_hides_no_run(changes: dict[str, Any], order: tuple[int, int]) -> None:
+    """The usable one of two records is used."""
     twins = [record(), record(**changes)]
     batch = read(*(twins[index] for index in order))
     assert batch.runs == {pipeline_id(0): run_of()}
@@ -919,7 +924,7 @@ def test_a_twin_that_cannot_be_used_hides_no_run(changes: dict[str, Any], order:
     assert (batch.unusable, batch.incomplete) == (set(), False)
 
 
-def test_twins_that_cannot_be_used_are_one_untold_pipeline() -> None:
+def test_two_rejected_records_are_one_unusable_pipeline() -> None:
     batch = read(record(**NAMELESS[0]), record(**NAMELESS[1]))
     assert (batch.runs, batch.unusable, len(batch.rejected)) == ({}, {pipeline_id(0)}, 2)
 
@@ -933,10 +938,10 @@ def test_twins_that_cannot_be_used_are_one_untold_pipeline() -> None:
         ("executor_name", False, False),
     ],
 )
-def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool, unusable: bool) -> None:
-    """Only where the name of the pipeline itself is garbled does absence prove nothing of any."""
+def test_invalid_utf8_affects_its_record_only(field: str, incomplete: bool, unusable: bool) -> None:
+    """Only in the pipeline id it makes the batch incomplete."""
     body = (
-        json.dumps([spoilt(record(), (field,), "replace", "GARBLED"), record(1)])
+        json.dumps([corrupted(record(), (field,), "replace", "GARBLED"), record(1)])
         .encode()
         .replace(b"GARBLED", b"\xc3\x28")
     )
@@ -950,24 +955,24 @@ def test_garbled_bytes_leave_the_neighbours_told(field: str, incomplete: bool, u
 
 @given(st.data(), fields, st.sampled_from(["null", "remove", "replace"]), json_values)
 @settings(deadline=None)
-def test_no_pipeline_with_a_record_is_taken_for_one_without(
+def test_pipeline_with_a_record_never_counts_as_without_run(
     data: st.DataObject, path: tuple[Any, ...], change: str, value: Any
 ) -> None:
-    """Whatever is wrong with its record: it has a run, is untold, or the answer is incomplete."""
+    """For any error in its record it has a run, is unusable, or the batch is incomplete."""
     records = [record(index) for index in range(3)]
-    records[data.draw(st.integers(0, 2))] = spoilt(record(0), path, change, value)
+    records[data.draw(st.integers(0, 2))] = corrupted(record(0), path, change, value)
     batch = read(*records)
     for item in records:
         named = str(item.get("pipeline_id"))
         assert named in batch.runs or named in batch.unusable or batch.incomplete or named not in IDS
 
 
-def test_a_run_without_id_goes_by_its_number() -> None:
+def test_run_without_id_is_identified_by_its_number() -> None:
     assert run_of(pipeline_run_id=None, run_number=12).id == "#12"
 
 
-def test_nobody_ran() -> None:
-    """Pipelines that were never executed are silently absent."""
+def test_empty_batch() -> None:
+    """Pipelines that never ran are absent."""
     assert CODEARTS.failure(CALL, 200, {}, b"[]") is None
     assert read() == LatestRuns()
 
@@ -975,7 +980,7 @@ def test_nobody_ran() -> None:
 # -- failures
 
 
-def told(status: int, body: Any, **headers: str) -> RequestFailure:
+def failure_of(status: int, body: Any, **headers: str) -> RequestFailure:
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
     failure = CODEARTS.failure(
         CALL, status, {name.replace("_", "-"): text for name, text in headers.items()}, raw
@@ -1007,16 +1012,16 @@ SHAPES: dict[str, Callable[[str, str], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
-    """Under 200 as under 400: an object with a code is a failure."""
-    failure = told(status, SHAPES[shape]("DEVPIPE.00011136", "项目ID和流水线不匹配"))
+def test_every_error_envelope_is_read(shape: str, status: int) -> None:
+    """With status 200 as well as 400: an object with a code is an error."""
+    failure = failure_of(status, SHAPES[shape]("DEVPIPE.00011136", "项目ID和流水线不匹配"))
     assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
     assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "项目ID和流水线不匹配")
 
 
-def test_a_code_may_be_a_number() -> None:
+def test_error_code_may_be_a_number() -> None:
     body = {"error": {"code": 401, "message": "The username or password is wrong.", "title": "Unauthorized"}}
-    failure = told(401, body)
+    failure = failure_of(401, body)
     assert (failure.kind, failure.error_code) == (FailureKind.CREDENTIALS, "401")
     assert failure.message == "The username or password is wrong."
 
@@ -1051,12 +1056,12 @@ def test_a_code_may_be_a_number() -> None:
     ],
 )
 @pytest.mark.parametrize("prefix", ["APIGW", "APIG"])
-def test_codes_of_the_gateway(prefix: str, status: int, number: str, kind: FailureKind) -> None:
-    """With the newer prefix and the older one."""
+def test_error_codes_of_the_gateway(prefix: str, status: int, number: str, kind: FailureKind) -> None:
+    """With the newer and the older prefix."""
     code = f"{prefix}.{number}"
-    failure = told(status, {"error_msg": "words", "error_code": code, "request_id": "r-7"})
+    failure = failure_of(status, {"error_msg": "message", "error_code": code, "request_id": "r-7"})
     assert failure == RequestFailure(
-        kind=kind, code=str(status), error_code=code, message="words", request_id="r-7"
+        kind=kind, code=str(status), error_code=code, message="message", request_id="r-7"
     )
 
 
@@ -1093,8 +1098,8 @@ def test_codes_of_the_gateway(prefix: str, status: int, number: str, kind: Failu
         (405, "", FailureKind.PROJECT),
     ],
 )
-def test_codes_of_the_service(status: int, code: str, kind: FailureKind) -> None:
-    failure = told(status, {"error_code": code, "error_msg": "words"})
+def test_error_codes_of_the_service(status: int, code: str, kind: FailureKind) -> None:
+    failure = failure_of(status, {"error_code": code, "error_msg": "message"})
     assert (failure.kind, failure.code, failure.error_code) == (kind, str(status), code)
     assert failure.message
     assert failure.wait is None
@@ -1112,9 +1117,9 @@ def test_codes_of_the_service(status: int, code: str, kind: FailureKind) -> None
     ],
 )
 @pytest.mark.parametrize("status", [429, 200])
-def test_throttling_names_its_window(status: int, window: str, wait: float | None) -> None:
+def test_throttling_message_has_the_window(status: int, window: str, wait: float | None) -> None:
     message = f"The throttling threshold has been reached: {window}"
-    failure = told(status, {"error_msg": message, "error_code": "APIGW.0308", "request_id": "r"})
+    failure = failure_of(status, {"error_msg": message, "error_code": "APIGW.0308", "request_id": "r"})
     assert (failure.kind, failure.wait, failure.message) == (FailureKind.THROTTLED, wait, message)
 
 
@@ -1122,45 +1127,45 @@ def test_throttling_names_its_window(status: int, window: str, wait: float | Non
     ("header", "wait"),
     [("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("soon", 60.0), ("-5", 60.0), ("9" * 40, 99_999.0)],
 )
-def test_retry_after_comes_first(header: str, wait: float) -> None:
-    """Where it is a number, of which only so much is believed; else the message's window."""
+def test_retry_after_takes_precedence(header: str, wait: float) -> None:
+    """If it is a number, up to a limit; otherwise the window in the message."""
     body = {"error_code": "APIGW.0308", "error_msg": "limit:1,time:1 minute"}
-    assert told(429, body, retry_after=header).wait == wait
+    assert failure_of(429, body, retry_after=header).wait == wait
 
 
-def test_nobody_waits_for_what_is_no_throttling() -> None:
-    assert told(500, {"error_code": "x", "error_msg": "time:5 minute"}, retry_after="9").wait is None
+def test_error_other_than_throttling_has_no_wait() -> None:
+    assert failure_of(500, {"error_code": "x", "error_msg": "time:5 minute"}, retry_after="9").wait is None
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b"", "an empty body"),
         (b" \r\n", "an empty body"),
-        (b"null", "not its answer"),
-        (b"{}", "not its answer"),
-        (b'{"error":null}', "not its answer"),
-        (b'{"pipelines":[]}', "not its answer"),
-        (b'"The service is busy"', "not its answer"),
-        (b"17", "not its answer"),
-        (b"true", "not its answer"),
+        (b"null", "of another operation"),
+        (b"{}", "of another operation"),
+        (b'{"error":null}', "of another operation"),
+        (b'{"pipelines":[]}', "of another operation"),
+        (b'"The service is busy"', "of another operation"),
+        (b"17", "of another operation"),
+        (b"true", "of another operation"),
         (b"<!DOCTYPE html><title>Log in</title>", "an HTML page"),
         (b"\n <html>", "an HTML page"),
-        (SEED[:-40], "no valid JSON"),
-        (b'[{"a":1},', "no valid JSON"),
-        (b"[" * 100_000, "no valid JSON"),
-        (b"[" * 100_000 + b"]" * 100_000, "no valid JSON"),
-        (b'{"a":' * 100_000, "no valid JSON"),
-        (b'{"error_code":"\xff\xfe"}', "not its answer"),
-        (b"\xff\xfe\x00", "no valid JSON"),
-        (b"OK", "no valid JSON"),
+        (SEED[:-40], "invalid JSON"),
+        (b'[{"a":1},', "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "invalid JSON"),
+        (b'{"a":' * 100_000, "invalid JSON"),
+        (b'{"error_code":"\xff\xfe"}', "of another operation"),
+        (b"\xff\xfe\x00", "invalid JSON"),
+        (b"OK", "invalid JSON"),
     ],
 )
-def test_what_is_no_answer_of_the_operation_is_said(body: bytes, words: str) -> None:
-    failure = told(200, body)
+def test_unexpected_response_is_described(body: bytes, message: str) -> None:
+    failure = failure_of(200, body)
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("BatchShowPipelinesLatestStatus answered")
-    assert words in failure.message
+    assert failure.message.startswith("unexpected response to BatchShowPipelinesLatestStatus")
+    assert message in failure.message
 
 
 @pytest.mark.parametrize(
@@ -1177,40 +1182,40 @@ def test_what_is_no_answer_of_the_operation_is_said(body: bytes, words: str) -> 
         (502, FailureKind.TRANSIENT),
     ],
 )
-def test_a_status_of_failure_needs_no_body(status: int, kind: FailureKind, body: bytes) -> None:
-    failure = told(status, body)
+def test_error_status_needs_no_body(status: int, kind: FailureKind, body: bytes) -> None:
+    failure = failure_of(status, body)
     assert (failure.kind, failure.code, failure.error_code) == (kind, str(status), "")
     assert f"HTTP {status}" in failure.message
 
 
 @pytest.mark.parametrize(
-    ("location", "words"),
+    ("location", "message"),
     [
-        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com;"),
-        ("/login?ticket=very-private", "redirected to another path;"),
-        ("", "redirected to nowhere;"),
-        ("http://[very-private", "redirected to an address that is none;"),
+        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com, which"),
+        ("/login?ticket=very-private", "redirected to another path, which"),
+        ("", "redirected to nowhere, which"),
+        ("http://[very-private", "redirected to an "),
     ],
 )
-def test_a_redirect_names_the_host_and_no_more(location: str, words: str) -> None:
-    failure = told(302, b"", location=location)
+def test_redirect_message_has_the_host_only(location: str, message: str) -> None:
+    failure = failure_of(302, b"", location=location)
     assert (failure.kind, failure.code) == (FailureKind.PROJECT, "302")
-    assert words in failure.message
+    assert message in failure.message
     assert "very-private" not in failure.message
 
 
-def test_the_request_id_of_the_header_comes_first() -> None:
+def test_request_id_of_the_header_takes_precedence() -> None:
     body = {"error_code": "x", "request_id": "body"}
-    assert told(500, body, x_request_id="header").request_id == "header"
-    assert told(500, body).request_id == "body"
+    assert failure_of(500, body, x_request_id="header").request_id == "header"
+    assert failure_of(500, body).request_id == "body"
 
 
 @given(
     st.integers(100, 599), st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode())
 )
 @settings(deadline=None)
-def test_no_answer_breaks_the_reader(status: int, body: bytes) -> None:
-    """Anything is a success or a failure with words."""
+def test_any_response_is_classified(status: int, body: bytes) -> None:
+    """Any response is a success or a failure with a message."""
     failure = CODEARTS.failure(CALL, status, {}, body)
     if failure is None:
         assert 200 <= status < 300

@@ -1,4 +1,4 @@
-"""The details of a run: every job and step that has room, apart from its like, and none of what users put into them."""
+"""Decoding of run details: all jobs and steps within the limits, each unique, without input of users."""
 
 import json
 import random
@@ -23,9 +23,9 @@ from tests.unit.providers.test_codearts import (
     SHAPES,
     SKIPPED,
     STATUSES,
+    corrupted,
     json_values,
     provider,
-    spoilt,
 )
 from tests.unit.simulator.test_codearts import NOW as TODAY
 from tests.unit.simulator.test_codearts import RUNNING_PIPELINES, WORLD, Desk
@@ -75,7 +75,7 @@ def stage(index: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    """A finished run in the vendor's shape; the values of `changes` take the place of its own."""
+    """Return the record of a finished run, with `changes` applied."""
     return {
         "id": "run-0",
         "pipeline_id": PIPELINE_ID,
@@ -118,11 +118,11 @@ def steps_of(*steps: Any) -> tuple[Step, ...]:
 # -- the vendor's example
 
 
-def test_the_documented_answer_is_read_as_documented() -> None:
-    """Byte for byte: the entry of a stage is no job, and a job may have no steps."""
+def test_documented_response_is_decoded_as_documented() -> None:
+    """Byte for byte. The entry of a stage is not a job, and a job may have no steps."""
     assert CODEARTS.failure(CALL, 200, {}, SEED) is None
     detail = read(SEED)
-    assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
+    assert (detail.rejected, detail.unknown_values, detail.implausible_times) == ([], set(), "")
     creating = Job("Creating a Job", 0, Status.SUCCESS, start=1674207197, duration=0)
     assert detail.run == Run(
         id="25adfa6784124cfc9b9274ceaecf9957",
@@ -140,10 +140,10 @@ def test_the_documented_answer_is_read_as_documented() -> None:
     assert detail.run.duration == 0
 
 
-# -- what is asked
+# -- requests
 
 
-def test_the_request_is_the_documented_one() -> None:
+def test_request_is_as_documented() -> None:
     call = CODEARTS.detail_request(PIPELINE_ID, "25adfa6784124cfc9b9274ceaecf9957")
     assert (call.operation, call.method, call.body) == ("ShowPipelineRunDetail", "GET", b"")
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/{PIPELINE_ID}/pipeline-runs/detail"
@@ -151,7 +151,7 @@ def test_the_request_is_the_documented_one() -> None:
 
 
 def send(desk: Desk, call: ApiRequest) -> Any:
-    """The answer of a cloud to a request, signed with its key."""
+    """Send a signed request to the simulated cloud."""
     keys = desk.cloud.credentials
     section = {"method": "aksk", "access_key": keys.access_key, "secret_key": keys.secret_key}
     _, auth, _ = connect(config(project(auth=section)).projects[0], {})
@@ -162,17 +162,17 @@ def send(desk: Desk, call: ApiRequest) -> Any:
     return desk.ask(call.method, f"{call.path}?{query_string(call.query)}", headers=headers)
 
 
-def test_a_signed_request_is_answered_with_the_run() -> None:
-    """Of every simulated pipeline the details say what its batch says, and know jobs besides."""
-    desk, spoken = Desk(), provider(project_id=WORLD.project_id)
+def test_signed_request_returns_the_run() -> None:
+    """For each simulated pipeline the details agree with the batch, and have jobs."""
+    desk, codearts = Desk(), provider(project_id=WORLD.project_id)
     ids = [pipeline.id for pipeline in RUNNING_PIPELINES[:30]]
-    batch = spoken.read_batch(desk.batch(*ids).content, ids, TODAY)
+    batch = codearts.read_batch(desk.batch(*ids).content, ids, TODAY)
     for identity, run in batch.runs.items():
-        call = spoken.detail_request(identity, run.id)
+        call = codearts.detail_request(identity, run.id)
         answer = send(desk, call)
-        assert spoken.failure(call, answer.status_code, {}, answer.content) is None
-        detail = spoken.read_detail(answer.content, identity, TODAY)
-        assert (detail.rejected, detail.words, detail.implausible_times) == ([], set(), "")
+        assert codearts.failure(call, answer.status_code, {}, answer.content) is None
+        detail = codearts.read_detail(answer.content, identity, TODAY)
+        assert (detail.rejected, detail.unknown_values, detail.implausible_times) == ([], set(), "")
         assert detail.run is not None
         assert all(stage.jobs for stage in detail.run.stages)
         bare = [msgspec.structs.replace(stage, jobs=()) for stage in detail.run.stages]
@@ -183,34 +183,34 @@ def test_a_signed_request_is_answered_with_the_run() -> None:
     "run",
     ["#12", "a b", "a&b=c", "a+b", "50%", "a=b?c", "流水线", "a/b", "\x00\n", "~._-"],
 )
-def test_odd_ids_of_runs_are_signed_and_arrive(run: str) -> None:
-    """The cloud accepts the signature and sees the id as it is, then knows no such run."""
-    desk, spoken = Desk(), provider(project_id=WORLD.project_id)
-    call = spoken.detail_request(RUNNING_PIPELINES[0].id, run)
+def test_special_characters_in_a_run_id_are_signed_and_received(run: str) -> None:
+    """The cloud accepts the signature and receives the id, which it does not know."""
+    desk, codearts = Desk(), provider(project_id=WORLD.project_id)
+    call = codearts.detail_request(RUNNING_PIPELINES[0].id, run)
     answer = send(desk, call)
-    failure = spoken.failure(call, answer.status_code, {}, answer.content)
+    failure = codearts.failure(call, answer.status_code, {}, answer.content)
     assert failure is not None
     assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011402")
     assert desk.cloud.requests[-1].run_id == run
 
 
 @pytest.mark.parametrize("pipeline", ["a/b", "../x", "a?b#c", "a b", "50%", "流水线", "a;b=c:d@e"])
-def test_odd_ids_of_pipelines_stay_in_their_place_of_the_path(pipeline: str) -> None:
-    """No id leads to another path, and the gateway accepts the signature."""
+def test_special_characters_in_a_pipeline_id_stay_in_its_path_segment(pipeline: str) -> None:
+    """No id changes the path, and the gateway accepts the signature."""
     call = CODEARTS.detail_request(pipeline, "r")
     before, after = f"/v5/{PROJECT_ID}/api/pipelines/", "/pipeline-runs/detail"
     assert call.path.startswith(before)
     assert call.path.endswith(after)
     assert set(call.path[len(before) : -len(after)]).isdisjoint("/?#; ")
     assert call.path.isascii()
-    section = {"method": "aksk", "access_key": "A" * 20, "secret_key": "a-secret-key-of-nobody"}
+    section = {"method": "aksk", "access_key": "A" * 20, "secret_key": "a-secret-key-of-a-test"}
     _, auth, _ = connect(config(project(auth=section)).projects[0], {})
     outgoing = UnsignedRequest(
         method=call.method, host="a.example.com", path=call.path, query=call.query, headers=call.headers
     )
     wire = {"Host": outgoing.host, **dict(call.headers), **auth.headers(outgoing, NOW)}
     refusal = gateway.refusal(
-        gateway.Credentials(access_key="A" * 20, secret_key="a-secret-key-of-nobody"),
+        gateway.Credentials(access_key="A" * 20, secret_key="a-secret-key-of-a-test"),
         method=call.method,
         raw_path=call.path.encode(),
         raw_query=query_string(call.query).encode(),
@@ -224,74 +224,74 @@ def test_odd_ids_of_pipelines_stay_in_their_place_of_the_path(pipeline: str) -> 
 # -- stages, jobs and steps
 
 
-def test_a_run_down_to_its_steps() -> None:
+def test_run_with_stages_jobs_and_steps() -> None:
     steps = tuple(Step(f"step-{n}", n, "official_devcloud_cloudBuild", Status.SUCCESS, 60) for n in (0, 1))
     jobs = tuple(Job(f"job-{n}", n, Status.SUCCESS, START, 60, steps) for n in (0, 1))
     assert run_of().stages == tuple(Stage(f"stage-{n}", n, Status.SUCCESS, START, 60, jobs) for n in (0, 1))
 
 
 @pytest.mark.parametrize("stages", [None, [], [None]])
-def test_a_run_without_stages(stages: Any) -> None:
+def test_run_without_stages(stages: Any) -> None:
     assert run_of(stages=stages).stages == ()
 
 
 @pytest.mark.parametrize("jobs", [None, [], [None], "none", {}])
-def test_a_stage_without_jobs(jobs: Any) -> None:
-    (told,) = run_of(stages=[stage(jobs=jobs)]).stages
-    assert told == Stage("stage-0", 0, Status.SUCCESS, START, 60)
+def test_stage_without_jobs(jobs: Any) -> None:
+    (found,) = run_of(stages=[stage(jobs=jobs)]).stages
+    assert found == Stage("stage-0", 0, Status.SUCCESS, START, 60)
 
 
-@pytest.mark.parametrize("steps", [None, [], [None], "not found steps", 0])
-def test_a_job_without_steps(steps: Any) -> None:
+@pytest.mark.parametrize("steps", [None, [], [None], "no list", 0])
+def test_job_without_steps(steps: Any) -> None:
     assert jobs_of(job(steps=steps)) == (Job("job-0", 0, Status.SUCCESS, START, 60),)
 
 
-def test_null_jobs_and_steps_are_passed_over() -> None:
-    """What stands after them keeps its place."""
-    told = jobs_of(None, job(1, sequence=None, steps=[None, step(1, sequence=None)]))
-    assert [(one.name, one.sequence) for one in told] == [("job-1", 1)]
-    assert [(one.name, one.sequence) for one in told[0].steps] == [("step-1", 1)]
+def test_null_jobs_and_steps_are_skipped() -> None:
+    """The ones after them keep their index."""
+    found = jobs_of(None, job(1, sequence=None, steps=[None, step(1, sequence=None)]))
+    assert [(one.name, one.sequence) for one in found] == [("job-1", 1)]
+    assert [(one.name, one.sequence) for one in found[0].steps] == [("step-1", 1)]
 
 
-def test_entry_and_exit_of_a_stage_are_no_jobs() -> None:
+def test_entry_and_exit_of_a_stage_are_not_jobs() -> None:
     bare = stage(jobs=[])
     assert run_of(stages=[bare | {"pre": [step()], "post": [job(), step()]}]).stages[0].jobs == ()
 
 
 @pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
 def test_statuses_of_jobs_and_steps(word: str, status: Status) -> None:
-    """Of all three levels, and only what is over has a duration."""
+    """On all three levels. Only final parts have a duration."""
     inner = step(status=word)
     detail = read(record(stages=[stage(status=word, jobs=[job(status=word, steps=[inner])])]))
     assert detail.run is not None
-    (told,) = detail.run.stages
+    (found,) = detail.run.stages
     duration = 60 if status.final else None
-    for one in (told, told.jobs[0], told.jobs[0].steps[0]):
+    for one in (found, found.jobs[0], found.jobs[0].steps[0]):
         assert (one.status, one.duration) == (status, duration)
-    assert not detail.words
+    assert not detail.unknown_values
 
 
 @pytest.mark.parametrize("word", ["", None, "COMPLETE", "SUCCESS", 3, [], {}])
-def test_unknown_statuses_are_told_by_their_level(word: Any) -> None:
+def test_unknown_statuses_are_reported_by_level(word: Any) -> None:
     detail = read(record(stages=[stage(status=word, jobs=[job(status=word, steps=[step(status=word)])])]))
     assert detail.run is not None
-    told = detail.run.stages[0].jobs[0]
-    assert (told.status, told.steps[0].status) == (Status.UNKNOWN, Status.UNKNOWN)
+    found = detail.run.stages[0].jobs[0]
+    assert (found.status, found.steps[0].status) == (Status.UNKNOWN, Status.UNKNOWN)
     text = str(word) if isinstance(word, str | int) else ""
-    assert detail.words == {("stage_status", text), ("job_status", text), ("step_status", text)}
+    assert detail.unknown_values == {("stage_status", text), ("job_status", text), ("step_status", text)}
 
 
 @pytest.mark.parametrize("never", [None, "", 0, "0"])
-def test_a_job_that_was_never_reached_has_no_times(never: Any) -> None:
-    """A gate that is not selected, or a stage that a failure cut off: no start, no duration, and no fifty years."""
+def test_job_that_was_never_reached_has_no_times(never: Any) -> None:
+    """Not selected, or after a failed stage: neither start nor duration."""
     times = {"start_time": never, "end_time": never}
-    told = jobs_of(job(status="UNSELECTED", **times, steps=[step(status="SKIPPED", **times)]))
+    found = jobs_of(job(status="UNSELECTED", **times, steps=[step(status="SKIPPED", **times)]))
     unreached = Step("step-0", 0, "official_devcloud_cloudBuild", Status.SKIPPED)
-    assert told == (Job("job-0", 0, Status.SKIPPED, steps=(unreached,)),)
+    assert found == (Job("job-0", 0, Status.SKIPPED, steps=(unreached,)),)
 
 
 def test_numbers_may_be_digits() -> None:
-    """Of the run and on every level, as text as well as numbers."""
+    """For the run and on each level, as text and as numbers."""
 
     def as_text(value: Any) -> Any:
         if isinstance(value, dict):
@@ -301,11 +301,11 @@ def test_numbers_may_be_digits() -> None:
         return str(value) if isinstance(value, int) else value
 
     detail = read(as_text(record()))
-    assert (detail.run, detail.words) == (run_of(), set())
+    assert (detail.run, detail.unknown_values) == (run_of(), set())
 
 
-def test_times_of_details_need_no_zone() -> None:
-    """They are epoch milliseconds, so that they accuse no zone, wherever they lie."""
+def test_times_of_details_need_no_time_zone() -> None:
+    """They are epoch milliseconds, so none is implausible."""
     late = {"start_time": (END + 9999) * 1000, "end_time": (END + 10_000) * 1000}
     detail = read(record(stages=[stage(**late, jobs=[job(**late)])]))
     assert detail.run is not None
@@ -317,47 +317,47 @@ def test_times_of_details_need_no_zone() -> None:
 
 
 def sequences(*jobs: tuple[Any, Any]) -> list[tuple[str, int]]:
-    told = jobs_of(*(job(name=name, sequence=sequence) for name, sequence in jobs))
+    found = jobs_of(*(job(name=name, sequence=sequence) for name, sequence in jobs))
     steps = steps_of(*(step(name=name, sequence=sequence) for name, sequence in jobs))
-    listed = [(one.name, one.sequence) for one in told]
+    listed = [(one.name, one.sequence) for one in found]
     assert listed == [(one.name, one.sequence) for one in steps]
     return listed
 
 
-def test_names_that_repeat_stay_apart_by_sequence() -> None:
-    """In a job, in a stage and in a run; each level numbers its own."""
+def test_repeated_names_differ_by_sequence() -> None:
+    """In a job, a stage and a run, each with its own sequence."""
     assert sequences(("A", 3), ("A", 5), ("A", 4)) == [("A", 3), ("A", 5), ("A", 4)]
     run = run_of(stages=[stage(0, name="S"), stage(1, name="S")])
     assert [(one.name, one.sequence, len(one.jobs)) for one in run.stages] == [("S", 0, 2), ("S", 1, 2)]
 
 
 @pytest.mark.parametrize("missing", [None, "", "first", -1, 1.5, [], True])
-def test_without_a_sequence_the_place_in_the_list_serves(missing: Any) -> None:
+def test_missing_sequence_is_the_index(missing: Any) -> None:
     assert sequences(("A", missing), ("A", missing), ("B", missing)) == [("A", 0), ("A", 1), ("B", 2)]
 
 
-def test_a_repeated_sequence_gives_way_to_the_place_in_the_list() -> None:
-    """A vendor that numbers everything 0 numbers nothing."""
+def test_repeated_sequence_is_replaced_by_the_index() -> None:
+    """As when all sequences are 0."""
     assert sequences(("A", 0), ("B", 0), ("C", 0)) == [("A", 0), ("B", 1), ("C", 2)]
     assert sequences(("A", 7), ("B", 1), ("C", 1), ("D", 4)) == [("A", 7), ("B", 1), ("C", 2), ("D", 4)]
 
 
-def test_of_exact_duplicates_the_last_wins() -> None:
-    told = jobs_of(job(0, status="FAILED"), job(0, status="COMPLETED"))
-    assert [(one.name, one.status) for one in told] == [("job-0", Status.SUCCESS)]
+def test_last_of_exact_duplicates_is_used() -> None:
+    found = jobs_of(job(0, status="FAILED"), job(0, status="COMPLETED"))
+    assert [(one.name, one.status) for one in found] == [("job-0", Status.SUCCESS)]
 
 
 @pytest.mark.parametrize("name", [None, "", [], {}, False])
-def test_steps_without_names_stay_apart_by_sequence(name: Any) -> None:
-    """As in the vendor's example, where what a step does is its plug-in."""
-    told = steps_of(step(name=name, sequence=0, task="a"), step(name=name, sequence=1, task="b"))
-    assert [(one.name, one.sequence, one.task) for one in told] == [("", 0, "a"), ("", 1, "b")]
+def test_steps_without_names_differ_by_sequence(name: Any) -> None:
+    """As in the vendor's example, where the plug-in identifies a step."""
+    found = steps_of(step(name=name, sequence=0, task="a"), step(name=name, sequence=1, task="b"))
+    assert [(one.name, one.sequence, one.task) for one in found] == [("", 0, "a"), ("", 1, "b")]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["A", "B", None]), st.none() | st.integers(-1, 4)), max_size=8))
 @settings(deadline=None)
-def test_name_and_sequence_are_unique_and_nothing_vanishes(jobs: list[tuple[str | None, int | None]]) -> None:
-    """Else two samples of one page would be the same series, which fails a scrape."""
+def test_name_and_sequence_are_unique_and_no_job_is_lost(jobs: list[tuple[str | None, int | None]]) -> None:
+    """Otherwise two samples would be the same series, which fails a scrape."""
     listed = sequences(*jobs)
     assert len(set(listed)) == len(listed)
     distinct = {
@@ -368,19 +368,19 @@ def test_name_and_sequence_are_unique_and_nothing_vanishes(jobs: list[tuple[str 
 
 
 def test_labels_are_cut() -> None:
-    """Names of jobs and steps and of what a step does; two of the same start stay two."""
+    """Names of jobs, steps and plug-ins. Two names with the same start remain two jobs."""
     long = "é" * 1000
-    told = jobs_of(job(0, name=long + "1"), job(0, name=long + "2", steps=[step(name=long, task=long)]))
-    assert [(len(one.name), one.sequence) for one in told] == [(LABEL_LENGTH, 0), (LABEL_LENGTH, 1)]
-    (inner,) = told[1].steps
+    found = jobs_of(job(0, name=long + "1"), job(0, name=long + "2", steps=[step(name=long, task=long)]))
+    assert [(len(one.name), one.sequence) for one in found] == [(LABEL_LENGTH, 0), (LABEL_LENGTH, 1)]
+    (inner,) = found[1].steps
     assert (len(inner.name), len(inner.task)) == (LABEL_LENGTH, LABEL_LENGTH)
 
 
-# -- bounds
+# -- limits
 
 
 def counts(run: Run) -> tuple[int, int, int]:
-    jobs = [one for told in run.stages for one in told.jobs]
+    jobs = [one for found in run.stages for one in found.jobs]
     return len(run.stages), len(jobs), sum(len(one.steps) for one in jobs)
 
 
@@ -396,8 +396,8 @@ def counts(run: Run) -> tuple[int, int, int]:
         (2, 100, 2, (2, 200, 400)),
     ],
 )
-def test_more_than_the_bounds_are_cut(stages: int, jobs: int, steps: int, kept: tuple[int, int, int]) -> None:
-    """Of the whole run, however its jobs and steps are spread; the first ones stay."""
+def test_number_of_parts_is_limited(stages: int, jobs: int, steps: int, kept: tuple[int, int, int]) -> None:
+    """In the whole run, for any distribution of jobs and steps. The first ones are kept."""
     inner = [step(n) for n in range(steps)]
     middle = [job(n, steps=inner) for n in range(jobs)]
     run = run_of(stages=[stage(n, jobs=middle) for n in range(stages)])
@@ -410,8 +410,8 @@ def test_more_than_the_bounds_are_cut(stages: int, jobs: int, steps: int, kept: 
 
 @given(st.lists(st.lists(st.integers(0, 300), max_size=120), max_size=60), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=15)
-def test_no_run_is_beyond_the_bounds(shape: list[list[int]], chance: random.Random) -> None:
-    """However many of each, null or repeated: all that has room is kept, and no more."""
+def test_limits_hold_for_any_run(shape: list[list[int]], chance: random.Random) -> None:
+    """For any number of parts, null or repeated, as many as fit are kept."""
     plain = [{"name": chance.choice("AB"), "sequence": n} for n in range(300)]
     stages = [
         {
@@ -427,7 +427,7 @@ def test_no_run_is_beyond_the_bounds(shape: list[list[int]], chance: random.Rand
     assert kept == (len(sizes), len(first_jobs), min(sum(first_jobs), STEPS))
 
 
-# -- where a run comes from
+# -- sources
 
 
 def source(**build: Any) -> dict[str, Any]:
@@ -445,26 +445,26 @@ def source(**build: Any) -> dict[str, Any]:
         [source(target_branch="main"), source(target_branch="other")],
     ],
 )
-def test_the_first_source_with_parameters_tells_the_branch(sources: Any) -> None:
+def test_branch_is_that_of_the_first_source_with_parameters(sources: Any) -> None:
     assert run_of(sources=sources).branch == "main"
 
 
 @pytest.mark.parametrize("sources", [None, [], [None], [{}], [{"params": {}}], "code", [source()], {}])
-def test_without_sources_the_labels_are_empty(sources: Any) -> None:
+def test_labels_are_empty_without_sources(sources: Any) -> None:
     run = run_of(sources=sources)
     assert (run.branch, run.tag, run.commit, run.event, run.merge_id, run.source_branch) == ("",) * 6
 
 
-# -- what is never read
+# -- input of users
 
-PRIVATE = "hunter2-nobody-may-see-this"
+PRIVATE = "hunter2-must-stay-private"
 VALUES: list[Any] = [PRIVATE, {PRIVATE: [PRIVATE]}, [PRIVATE], 17, None, [[PRIVATE]]]
 
 
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("as_pairs", [True, False])
-def test_inputs_and_messages_are_never_read(value: Any, as_pairs: bool) -> None:
-    """Users put secrets there: of whatever form, they cost nothing and come out nowhere."""
+def test_inputs_and_messages_are_never_decoded(value: Any, as_pairs: bool) -> None:
+    """They may have secrets. In any form they affect nothing and are not exposed."""
     inputs = [{"key": PRIVATE, "value": value}] if as_pairs else {PRIVATE: value}
     spiked = step(inputs=inputs, message=value, endpoint_ids=[PRIVATE])
     one = job(steps=[spiked], message=PRIVATE, resource=PRIVATE)
@@ -473,16 +473,16 @@ def test_inputs_and_messages_are_never_read(value: Any, as_pairs: bool) -> None:
     assert PRIVATE not in repr(detail)
 
 
-# -- what is no such run
+# -- another run, or none
 
 
-def test_the_run_told_is_the_answers_own() -> None:
-    """Whoever asked for another sees so by its id; what is told of it is not passed off as the other."""
+def test_run_is_the_one_in_the_response() -> None:
+    """The caller compares the id, so another run is never taken for the requested one."""
     assert CODEARTS.detail_request(PIPELINE_ID, "run-1").query == (("pipeline_run_id", "run-1"),)
     assert run_of(id="run-2").id == "run-2"
 
 
-def test_a_run_without_id_goes_by_its_number() -> None:
+def test_run_without_id_is_identified_by_its_number() -> None:
     assert run_of(id=None).id == "#7"
 
 
@@ -503,18 +503,18 @@ def test_a_run_without_id_goes_by_its_number() -> None:
         (b"[" * 100_000, "unreadable"),
     ],
 )
-def test_details_that_cannot_be_used_are_counted(answer: Any, reason: str) -> None:
+def test_unusable_details_are_counted(answer: Any, reason: str) -> None:
     detail = read(answer)
     assert detail.run is None
-    ((told, words),) = detail.rejected
-    assert told == reason
-    assert words
-    assert len(words) < 300
+    ((found, message),) = detail.rejected
+    assert found == reason
+    assert message
+    assert len(message) < 300
 
 
 # -- properties
 
-# What of a run hangs on a field of its details.
+# Fields of a run that depend on a field of its details.
 HANGS_ON: dict[Any, set[str]] = {
     ("pipeline_id",): set(),
     ("name",): set(),
@@ -544,35 +544,35 @@ changes = st.sampled_from(["null", "remove", "replace"])
 
 @given(st.sampled_from(list(HANGS_ON)), changes, json_values)
 @settings(deadline=None, max_examples=100)
-def test_a_spoilt_field_costs_no_other(path: Any, change: str, value: Any) -> None:
-    """Whatever takes the place of one field, all others that do not hang on it read as before."""
-    answer = spoilt(record(), path, change, value)
-    # Without the key of its status it is no answer of the operation.
+def test_corrupted_field_affects_no_other(path: Any, change: str, value: Any) -> None:
+    """For any value of one field, the fields that do not depend on it are decoded as before."""
+    answer = corrupted(record(), path, change, value)
+    # Without `status` it is not a response of the operation.
     if path == ("status",) and change == "remove":
         return
     assert CODEARTS.failure(CALL, 200, {}, json.dumps(answer).encode()) is None
     detail = read(answer)
     if path == ("status",) and detail.rejected:
-        return  # a state is read right or not at all
+        return  # a record with an invalid status is rejected
     assert not detail.rejected
     assert detail.run is not None
     sound, spoiled = msgspec.structs.asdict(run_of()), msgspec.structs.asdict(detail.run)
     assert {name for name in sound if sound[name] != spoiled[name]} <= HANGS_ON[path]
 
 
-def test_every_field_is_spoilt() -> None:
-    """The table of what hangs on what has every field but the id."""
+def test_every_field_is_covered() -> None:
+    """The table of dependencies has every field but the id."""
     assert {path[0] for path in HANGS_ON} == set(record()) - {"id"}
 
 
 @given(st.sampled_from(INNER), changes, json_values)
 @settings(deadline=None, max_examples=150)
-def test_a_spoilt_part_costs_no_other(path: Any, change: str, value: Any) -> None:
-    """Whatever takes the place of a stage, a job, a step or a field of theirs, those beside it read as before.
+def test_corrupted_part_affects_no_other(path: Any, change: str, value: Any) -> None:
+    """For any value of a stage, a job, a step or one of their fields, the others are decoded as before.
 
-    But for the sequence of the one beside it, which may no longer be its own alone.
+    Exception: the sequence of the next one, which may no longer be unique.
     """
-    detail = read(spoilt(record(), path, change, value))
+    detail = read(corrupted(record(), path, change, value))
     assert not detail.rejected
     assert detail.run is not None
     sound, spoiled = run_of(), detail.run
@@ -584,11 +584,11 @@ def test_a_spoilt_part_costs_no_other(path: Any, change: str, value: Any) -> Non
     first, *others = spoiled.stages
     assert unnumbered(first) == sound.stages[0]
     if len(path) > 3:
-        (told,) = others
-        assert msgspec.structs.replace(told, jobs=()) == msgspec.structs.replace(sound.stages[1], jobs=())
-        assert unnumbered(told.jobs[0]) == sound.stages[1].jobs[0]
+        (found,) = others
+        assert msgspec.structs.replace(found, jobs=()) == msgspec.structs.replace(sound.stages[1], jobs=())
+        assert unnumbered(found.jobs[0]) == sound.stages[1].jobs[0]
         if len(path) > 5:
-            own, before = told.jobs[1], sound.stages[1].jobs[1]
+            own, before = found.jobs[1], sound.stages[1].jobs[1]
             assert msgspec.structs.replace(own, steps=()) == msgspec.structs.replace(before, steps=())
             assert unnumbered(own.steps[0]) == before.steps[0]
 
@@ -601,9 +601,9 @@ def test_a_spoilt_part_costs_no_other(path: Any, change: str, value: Any) -> Non
     [path for path in (*INNER, *HANGS_ON) if path != ("status",)],
     ids=lambda path: ".".join(map(str, path)),
 )
-def test_spoilt_text_costs_no_more_than_its_field(path: Any, literal: bytes) -> None:
-    """Of bytes that are no text, half a character, and numbers that nobody can hold."""
-    answer = json.dumps(spoilt(record(), path, "replace", "SPOILT")).encode().replace(b'"SPOILT"', literal)
+def test_corrupted_text_affects_its_field_only(path: Any, literal: bytes) -> None:
+    """For invalid UTF-8, lone surrogates, and numbers out of range."""
+    answer = json.dumps(corrupted(record(), path, "replace", "SPOILT")).encode().replace(b'"SPOILT"', literal)
     assert CODEARTS.failure(CALL, 200, {}, answer) is None
     detail = read(answer)
     assert not detail.rejected
@@ -625,8 +625,8 @@ bodies = (
 
 @given(st.integers(199, 300), bodies)
 @settings(deadline=None, max_examples=150)
-def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
-    """No answer that passes for a success raises: it is a run, or rejected with words."""
+def test_any_success_can_be_decoded(status: int, answer: bytes) -> None:
+    """Decoding never raises: the result is a run, or rejected with a message."""
     failure = CODEARTS.failure(CALL, status, {}, answer)
     if failure is None:
         assert 200 <= status < 300
@@ -640,21 +640,21 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"null", b"[]", b"{}", b'{"id":"x"}', b'"x"', b"<html>", SEED[:-9]])
-def test_what_is_no_detail_is_invalid(answer: bytes) -> None:
+def test_response_of_another_operation_is_invalid(answer: bytes) -> None:
     failure = CODEARTS.failure(CALL, 200, {}, answer)
     assert failure is not None
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("ShowPipelineRunDetail answered")
+    assert failure.message.startswith("unexpected response to ShowPipelineRunDetail")
 
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
-    answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "words")).encode()
+def test_every_error_envelope_is_read(shape: str, status: int) -> None:
+    answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "message")).encode()
     failure = CODEARTS.failure(CALL, status, {}, answer)
     assert failure is not None
     assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
-    assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "words")
+    assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "message")
 
 
 @pytest.mark.parametrize(
@@ -667,20 +667,22 @@ def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
         ("APIGW.0308", FailureKind.THROTTLED),
     ],
 )
-def test_a_run_that_is_not_there_speaks_of_itself_alone(code: str, kind: FailureKind) -> None:
-    """A pipeline or a run that is not found costs that one; a project that is not found, all."""
-    failure = CODEARTS.failure(CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "words"}).encode())
+def test_missing_run_fails_this_request_only(code: str, kind: FailureKind) -> None:
+    """A missing pipeline or run affects one request, a missing project all."""
+    failure = CODEARTS.failure(
+        CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "message"}).encode()
+    )
     assert failure is not None
     assert (failure.kind, failure.error_code) == (kind, code)
 
 
-def test_a_pipeline_that_is_gone_is_not_found() -> None:
-    desk, spoken = Desk(), provider(project_id=WORLD.project_id)
+def test_deleted_pipeline_is_not_found() -> None:
+    desk, codearts = Desk(), provider(project_id=WORLD.project_id)
     gone = RUNNING_PIPELINES[0].id
     desk.cloud.deleted = {gone}
-    call = spoken.detail_request(gone, "r")
+    call = codearts.detail_request(gone, "r")
     answer = send(desk, call)
-    failure = spoken.failure(call, answer.status_code, {}, answer.content)
+    failure = codearts.failure(call, answer.status_code, {}, answer.content)
     assert failure is not None
     assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011401")
 
@@ -694,8 +696,8 @@ def test_a_pipeline_that_is_gone_is_not_found() -> None:
         ("", FailureKind.PROJECT),
     ],
 )
-def test_not_found_is_of_the_run_unless_somebody_else_says_it(code: str, kind: FailureKind) -> None:
-    """The gateway's 404 and the project's speak of every run."""
+def test_not_found_is_about_the_run_unless_gateway_or_project_says_so(code: str, kind: FailureKind) -> None:
+    """A 404 of the gateway or about the project concerns all requests."""
     body = json.dumps({"error_code": code, "error_msg": "not found"}).encode()
     failure = CODEARTS.failure(CALL, 404, {}, body)
     assert failure is not None

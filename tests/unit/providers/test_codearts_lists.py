@@ -1,4 +1,4 @@
-"""The list of pipelines: its pages are asked for so that they do not shift, and one row never costs another."""
+"""Decoding of the list of pipelines: stable pages, and no row affected by another."""
 
 import json
 import time
@@ -16,12 +16,12 @@ from tests.unit.providers.test_codearts import (
     CODEARTS,
     NOW,
     SHAPES,
+    corrupted,
     json_values,
     pipeline_id,
     provider,
     record,
     run_of,
-    spoilt,
 )
 from tests.unit.simulator.test_codearts import NOW as TODAY
 from tests.unit.simulator.test_codearts import WORLD, Desk
@@ -30,7 +30,7 @@ CALL = CODEARTS.pipelines_request(PageCursor())
 
 
 def row(index: int = 0, **changes: Any) -> dict[str, Any]:
-    """A pipeline that has run, in the vendor's shape; the values of `changes` take the place of its own."""
+    """Return the row of a pipeline with a run, with `changes` applied."""
     return {
         "pipeline_id": pipeline_id(index),
         "name": f"pipeline-{index}",
@@ -59,12 +59,12 @@ def run(index: int) -> Run:
     ]
 
 
-# -- what is asked
+# -- requests
 
 
 @pytest.mark.parametrize("offset", [0, 100, 9_900])
-def test_the_request_names_its_project_twice_and_an_order_that_does_not_shift(offset: int) -> None:
-    """In the path and in the body, since the path alone does not filter; by creation, since new ones come last then."""
+def test_request_has_the_project_twice_and_a_stable_order(offset: int) -> None:
+    """In path and body, since the path alone does not filter. By creation, so that new pipelines come last."""
     call = CODEARTS.pipelines_request(PageCursor(rows=offset, pages=3))
     assert (call.operation, call.method) == ("ListPipelines", "POST")
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/list"
@@ -82,44 +82,46 @@ def simulated() -> tuple[Desk, Any]:
     return Desk(), provider(project_id=WORLD.project_id)
 
 
-def pages(desk: Desk, spoken: Any) -> list[PipelineRows]:
-    """All pages, each beginning after the rows of those before, up to the empty one."""
+def pages(desk: Desk, codearts: Any) -> list[PipelineRows]:
+    """Return all pages, up to the empty one."""
     found: list[PipelineRows] = []
     place = PageCursor()
     while not found or found[-1].rows:
-        call = spoken.pipelines_request(place)
+        call = codearts.pipelines_request(place)
         answer = desk.ask(call.method, call.path, content=call.body)
-        assert spoken.failure(call, answer.status_code, {}, answer.content) is None
-        found.append(spoken.read_pipelines(answer.content, TODAY, {}))
+        assert codearts.failure(call, answer.status_code, {}, answer.content) is None
+        found.append(codearts.read_pipelines(answer.content, TODAY, {}))
         place = place.after(found[-1])
     return found
 
 
 @pytest.mark.parametrize(("page_limit", "foreign_rows"), [(100, 0), (100, 150), (33, 7)])
-def test_page_by_page_every_pipeline_of_the_project_is_found_once(page_limit: int, foreign_rows: int) -> None:
-    """Also where a cloud gives fewer rows than asked, or those of another project between them."""
-    desk, spoken = simulated()
+def test_pages_have_every_pipeline_once(page_limit: int, foreign_rows: int) -> None:
+    """Also if the cloud returns fewer rows than requested, or rows of another project."""
+    desk, codearts = simulated()
     desk.cloud.page_limit, desk.cloud.foreign_rows = page_limit, foreign_rows
-    found = pages(desk, spoken)
+    found = pages(desk, codearts)
     assert sum(page.rows for page in found) == len(WORLD.pipelines) + foreign_rows
     names = [item for page in found for item in page.pipelines.items()]
     assert sorted(names) == sorted((pipeline.id, pipeline.name) for pipeline in WORLD.pipelines)
-    assert not any(page.rejected or page.words or page.implausible_times or page.unusable for page in found)
+    assert not any(
+        page.rejected or page.unknown_values or page.implausible_times or page.unusable for page in found
+    )
 
 
-def test_the_runs_of_the_list_are_those_of_the_batch() -> None:
-    desk, spoken = simulated()
-    listed = {key: value for page in pages(desk, spoken) for key, value in page.runs.items()}
+def test_runs_of_the_list_equal_those_of_the_batch() -> None:
+    desk, codearts = simulated()
+    listed = {key: value for page in pages(desk, codearts) for key, value in page.runs.items()}
     ids = [pipeline.id for pipeline in WORLD.pipelines]
-    batch = spoken.read_batch(desk.batch(*ids).content, ids, TODAY)
+    batch = codearts.read_batch(desk.batch(*ids).content, ids, TODAY)
     assert listed == batch.runs
     assert listed.keys() < set(ids)
 
 
-# -- what is read
+# -- rows
 
 
-def test_a_page_gives_names_and_runs() -> None:
+def test_page_has_names_and_runs() -> None:
     assert read(row(0), row(1, latest_run=None)) == PipelineRows(
         rows=2,
         pipelines={pipeline_id(0): "pipeline-0", pipeline_id(1): "pipeline-1"},
@@ -127,8 +129,8 @@ def test_a_page_gives_names_and_runs() -> None:
     )
 
 
-def test_rows_of_other_projects_are_passed_over() -> None:
-    """Neither named nor rejected, yet counted, since the next page begins after them."""
+def test_rows_of_other_projects_are_skipped() -> None:
+    """Neither used nor rejected, but counted, since the next page starts after them."""
     listing = read(row(0, project_id="f" * 32), row(1), row(2, project_id=17))
     assert (listing.rows, list(listing.pipelines), list(listing.runs)) == (
         3,
@@ -140,14 +142,14 @@ def test_rows_of_other_projects_are_passed_over() -> None:
 
 @pytest.mark.parametrize("change", ["remove", "null", "replace"])
 @pytest.mark.parametrize("odd", ["", [], {"id": PROJECT_ID}, True])
-def test_a_row_that_names_no_project_is_kept(change: str, odd: Any) -> None:
-    listing = read(spoilt(row(), ("project_id",), change, odd))
+def test_row_without_project_is_kept(change: str, odd: Any) -> None:
+    listing = read(corrupted(row(), ("project_id",), change, odd))
     assert list(listing.pipelines) == list(listing.runs) == [pipeline_id(0)]
 
 
 @pytest.mark.parametrize("change", ["remove", "null"])
-def test_a_pipeline_that_never_ran_is_named(change: str) -> None:
-    listing = read(spoilt(row(), ("latest_run",), change, None))
+def test_pipeline_that_never_ran_has_a_name(change: str) -> None:
+    listing = read(corrupted(row(), ("latest_run",), change, None))
     assert listing == PipelineRows(rows=1, pipelines={pipeline_id(0): "pipeline-0"})
 
 
@@ -162,22 +164,22 @@ def test_a_pipeline_that_never_ran_is_named(change: str) -> None:
         (record(pipeline_run_id=None, run_number=None), "no_run_id"),
     ],
 )
-def test_a_run_that_cannot_be_used_leaves_the_pipeline_its_name(latest_run: Any, reason: str) -> None:
-    """And is not "no run": what there is, is not told."""
+def test_rejected_run_leaves_the_name(latest_run: Any, reason: str) -> None:
+    """The run is unknown, which is not the same as none."""
     listing = read(row(0, latest_run=latest_run), row(1))
     assert listing.pipelines == {pipeline_id(0): "pipeline-0", pipeline_id(1): "pipeline-1"}
     assert listing.runs == {pipeline_id(1): run(1)}
-    assert [told for told, _ in listing.rejected] == [reason]
+    assert [found for found, _ in listing.rejected] == [reason]
     assert listing.unusable == {pipeline_id(0)}
 
 
-def test_a_run_keeps_what_can_be_read_of_it() -> None:
+def test_valid_fields_of_a_run_are_kept() -> None:
     latest = record(build_params="main", trigger_type=["Push"], status="FAILED")
     assert read(row(latest_run=latest)).runs[pipeline_id(0)].status is Status.FAILED
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("", ""),
         (None, ""),
@@ -189,10 +191,10 @@ def test_a_run_keeps_what_can_be_read_of_it() -> None:
         ("x" * 9999, "x" * 9999),
     ],
 )
-def test_names(name: Any, told: str) -> None:
-    """As they are told, where they are text or a number; a row without one is still a pipeline."""
+def test_names(name: Any, expected: str) -> None:
+    """Text and numbers are used unchanged. A row without name is a pipeline."""
     listing = read(row(name=name))
-    assert listing.pipelines == {pipeline_id(0): told}
+    assert listing.pipelines == {pipeline_id(0): expected}
     assert listing.runs == {pipeline_id(0): run_of()}
     assert not listing.rejected
 
@@ -207,14 +209,14 @@ def test_names(name: Any, told: str) -> None:
         ("x" * (LABEL_LENGTH + 1), "no_pipeline_id"),
     ],
 )
-def test_a_row_that_names_no_pipeline_is_rejected_and_counted(identity: Any, reason: str) -> None:
+def test_row_without_pipeline_id_is_rejected_and_counted(identity: Any, reason: str) -> None:
     listing = read(row(pipeline_id=identity), row(1))
     assert (listing.rows, list(listing.pipelines)) == (2, [pipeline_id(1)])
-    assert [told for told, _ in listing.rejected] == [reason]
+    assert [found for found, _ in listing.rejected] == [reason]
 
 
 def test_every_row_is_counted() -> None:
-    """Used or not, else the next page would bring rows that were seen."""
+    """Rejected ones as well, since the next page starts after them."""
     others: list[Any] = [
         None,
         1,
@@ -234,8 +236,8 @@ def test_every_row_is_counted() -> None:
     "literal", [b'"\xff\xfe"', b'"\\ud83d"', b"1e999", b"9" * 9999], ids=["bytes", "half", "number", "digits"]
 )
 @pytest.mark.parametrize("place", ["name", "description", "executor_id", "executor_name"])
-def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) -> None:
-    """Neither its row nor another."""
+def test_corrupted_text_affects_its_field_only(place: str, literal: bytes) -> None:
+    """It affects neither its row nor another."""
     first = row(description=None)
     if place in {"name", "description"}:
         first[place] = "SPOILT"
@@ -252,14 +254,14 @@ def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) ->
 
 @pytest.mark.parametrize("odd", [None, [], "x", {}, -1, 1e300])
 @pytest.mark.parametrize("key", ["total", "offset", "limit", "current_system_time"])
-def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
+def test_other_members_of_a_page_are_ignored(key: str, odd: Any) -> None:
     page = body([row()], **{key: odd})
     assert CODEARTS.failure(CALL, 200, {}, page) is None
     assert list(CODEARTS.read_pipelines(page, NOW, {}).runs) == [pipeline_id(0)]
 
 
-def test_thousands_of_rows_are_read_in_no_time() -> None:
-    """Even where none of them fits the documentation."""
+def test_thousands_of_rows_are_decoded_quickly() -> None:
+    """Even if none of them is as documented."""
     page = body([row(index, name=["odd"], latest_run=record(index, executor_id=[])) for index in range(3000)])
     started = time.process_time()
     listing = CODEARTS.read_pipelines(page, NOW, {})
@@ -280,10 +282,10 @@ fields = st.sampled_from(
 
 @given(fields, st.sampled_from(["null", "remove", "replace"]), json_values, st.integers(0, 2))
 @settings(deadline=None)
-def test_a_spoilt_row_costs_no_other(path: tuple[Any, ...], change: str, value: Any, victim: int) -> None:
-    """Whatever takes the place of one field in one row, the other rows are read as if alone, and all are counted."""
+def test_corrupted_row_affects_no_other(path: tuple[Any, ...], change: str, value: Any, victim: int) -> None:
+    """For any value of one field of one row, the other rows are decoded as if alone, and all are counted."""
     rows = [row(index) for index in range(3)]
-    rows[victim] = spoilt(rows[victim], path, change, value)
+    rows[victim] = corrupted(rows[victim], path, change, value)
     page = body(rows)
     assert CODEARTS.failure(CALL, 200, {}, page) is None
     listing = CODEARTS.read_pipelines(page, NOW, {})
@@ -291,7 +293,7 @@ def test_a_spoilt_row_costs_no_other(path: tuple[Any, ...], change: str, value: 
     for index in {0, 1, 2} - {victim}:
         assert listing.pipelines[pipeline_id(index)] == f"pipeline-{index}"
         assert listing.runs[pipeline_id(index)] == run(index)
-    # What is said of the spoilt one is a run, that there is none, or nothing: never the second for the third.
+    # The corrupted row has a run, none, or an unknown one. Unknown is never reported as none.
     if path[0] != "latest_run" and pipeline_id(victim) in listing.pipelines:
         assert listing.runs[pipeline_id(victim)] == run(victim)
     if path[0] == "latest_run" and len(path) > 1:
@@ -310,8 +312,8 @@ bodies = (
 
 @given(st.integers(199, 300), bodies)
 @settings(deadline=None, max_examples=150)
-def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
-    """No answer that passes for a success raises, and any other has words."""
+def test_any_success_can_be_decoded(status: int, answer: bytes) -> None:
+    """Decoding a success never raises, and every failure has a message."""
     failure = CODEARTS.failure(CALL, status, {}, answer)
     if failure is None:
         assert 200 <= status < 300
@@ -324,8 +326,8 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("pipelines", [None, []])
-def test_a_page_of_nothing_is_empty(pipelines: Any) -> None:
-    """The end of the list, whatever total is claimed."""
+def test_page_without_rows_is_empty(pipelines: Any) -> None:
+    """It ends the list for any reported total."""
     page = body(pipelines, total=400)
     assert CODEARTS.failure(CALL, 200, {}, page) is None
     assert CODEARTS.read_pipelines(page, NOW, {}) == PipelineRows()
@@ -335,44 +337,46 @@ def test_a_page_of_nothing_is_empty(pipelines: Any) -> None:
     "answer",
     [b"", b"null", b"[]", b"{}", b'{"total":0}', b'{"Pipelines":[]}', b'"x"', b"<html>", body([row()])[:-9]],
 )
-def test_what_is_no_page_is_invalid(answer: bytes) -> None:
-    """Not an empty page, which would be a list without pipelines."""
+def test_response_without_rows_is_invalid(answer: bytes) -> None:
+    """Not an empty page, which would mean that there are no pipelines."""
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, answer)
     assert failure is not None
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("ListPipelines answered")
+    assert failure.message.startswith("unexpected response to ListPipelines")
 
 
 @pytest.mark.parametrize("pipelines", ["", "x", 0, False, {}, {"a": 1}])
-def test_pipelines_that_are_no_list_are_invalid(pipelines: Any) -> None:
+def test_pipelines_that_are_not_a_list_are_invalid(pipelines: Any) -> None:
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, body(pipelines))
     assert failure is not None
     assert (failure.kind, failure.code, failure.request_id) == (FailureKind.UNREADABLE, "invalid", "r-1")
-    assert failure.message.startswith("ListPipelines answered")
+    assert failure.message.startswith("unexpected response to ListPipelines")
 
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
-    """Also where it comes with a success and with pipelines."""
+def test_every_error_envelope_is_read(shape: str, status: int) -> None:
+    """Also together with pipelines."""
     envelopes: list[dict[str, Any]] = [{}, {"pipelines": []}]
     for also in envelopes:
-        answer = json.dumps(SHAPES[shape]("DEVPIPE.00014007", "words") | also).encode()
+        answer = json.dumps(SHAPES[shape]("DEVPIPE.00014007", "message") | also).encode()
         failure = CODEARTS.failure(CALL, status, {}, answer)
         assert failure is not None
         assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
-        assert (failure.error_code, failure.message) == ("DEVPIPE.00014007", "words")
+        assert (failure.error_code, failure.message) == ("DEVPIPE.00014007", "message")
 
 
 @pytest.mark.parametrize("code", ["DEVPIPE.00011412", "DEVPIPE.30021001", "DEV_21_100169"])
-def test_a_project_that_is_not_there_is_the_projects_fault(code: str) -> None:
-    failure = CODEARTS.failure(CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "words"}).encode())
+def test_missing_project_fails_all_requests(code: str) -> None:
+    failure = CODEARTS.failure(
+        CALL, 200, {}, json.dumps({"error_code": code, "error_msg": "message"}).encode()
+    )
     assert failure is not None
     assert failure.kind is FailureKind.PROJECT
 
 
-def test_who_is_no_member_sees_an_empty_list() -> None:
-    desk, spoken = simulated()
+def test_user_who_is_not_a_member_gets_an_empty_list() -> None:
+    desk, codearts = simulated()
     desk.cloud.no_membership = True
-    (page,) = pages(desk, spoken)
+    (page,) = pages(desk, codearts)
     assert page == PipelineRows()

@@ -1,4 +1,4 @@
-"""The list of a pipeline's runs: what a page has is read row by row, and what it does not have is known to be absent."""
+"""Decoding of run lists: row by row, with certainty about absent runs."""
 
 import json
 import random
@@ -20,10 +20,10 @@ from tests.unit.providers.test_codearts import (
     NOW,
     SHAPES,
     START,
+    corrupted,
     json_values,
     provider,
     record,
-    spoilt,
 )
 from tests.unit.simulator.test_codearts import NEVER_RUN, RUNNING_PIPELINES, WORLD, Desk
 from tests.unit.simulator.test_codearts import NOW as TODAY
@@ -34,13 +34,13 @@ BUSY = min(RUNNING_PIPELINES, key=lambda pipeline: pipeline.period)
 
 
 def row(index: int = 0, **changes: Any) -> dict[str, Any]:
-    """A finished run of the pipeline; the values of `changes` take the place of its own."""
+    """Return the row of a finished run, with `changes` applied."""
     stages = [{"id": f"{index:032x}", "name": "Build", "sequence": 0, "status": "COMPLETED", **LOCAL}]
     return record(index, **{"pipeline_id": PIPELINE_ID, "stage_status_list": stages, **changes})
 
 
 def run(index: int = 0) -> Run:
-    """The run of a row."""
+    """Return the expected run of a row."""
     return Run(
         id=f"run-{index}",
         number=index + 7,
@@ -56,20 +56,20 @@ def run(index: int = 0) -> Run:
 
 
 def body(rows: Any, **envelope: Any) -> bytes:
-    told = {"offset": 0, "limit": 100, "total": 1, "pipeline_runs": rows, **envelope}
-    return json.dumps(told).encode()
+    found = {"offset": 0, "limit": 100, "total": 1, "pipeline_runs": rows, **envelope}
+    return json.dumps(found).encode()
 
 
 def read(*rows: Any) -> RunRows:
     return CODEARTS.read_runs(body(rows), PIPELINE_ID, NOW, {})
 
 
-# -- what is asked
+# -- requests
 
 
 @pytest.mark.parametrize(("offset", "limit"), [(0, 100), (100, 100), (9_900, 7)])
-def test_the_request_is_the_documented_one(offset: int, limit: int) -> None:
-    """The newest first; the path names the project, for which the body has no field."""
+def test_request_is_as_documented(offset: int, limit: int) -> None:
+    """Newest first. The project is in the path only."""
     call = CODEARTS.runs_request(PIPELINE_ID, PageCursor(rows=offset, pages=3), limit)
     assert (call.operation, call.method, call.query) == ("ListPipelineRuns", "POST", ())
     assert call.path == f"/v5/{PROJECT_ID}/api/pipelines/{PIPELINE_ID}/pipeline-runs/list"
@@ -82,7 +82,7 @@ def test_the_request_is_the_documented_one(offset: int, limit: int) -> None:
     }
 
 
-def test_an_id_stays_in_its_place_of_the_path() -> None:
+def test_special_characters_stay_in_their_path_segment() -> None:
     assert "/pipelines/a%2F..%3F/pipeline-runs/list" in CODEARTS.runs_request("a/..?", PageCursor(), 1).path
 
 
@@ -90,74 +90,75 @@ def simulated() -> tuple[Desk, SupportsBatchQuery]:
     return Desk(), provider(project_id=WORLD.project_id)
 
 
-def pages(desk: Desk, spoken: SupportsBatchQuery, pipeline: str, limit: int = 100) -> list[RunRows]:
-    """All pages, each beginning after the rows of those before, up to the empty one."""
+def pages(desk: Desk, codearts: SupportsBatchQuery, pipeline: str, limit: int = 100) -> list[RunRows]:
+    """Return all pages, up to the empty one."""
     found: list[RunRows] = []
     place = PageCursor()
     while not found or found[-1].rows:
-        call = spoken.runs_request(pipeline, place, limit)
+        call = codearts.runs_request(pipeline, place, limit)
         answer = desk.ask(call.method, call.path, content=call.body)
-        assert spoken.failure(call, answer.status_code, {}, answer.content) is None
-        found.append(spoken.read_runs(answer.content, pipeline, TODAY, {}))
+        assert codearts.failure(call, answer.status_code, {}, answer.content) is None
+        found.append(codearts.read_runs(answer.content, pipeline, TODAY, {}))
         place = place.after(found[-1])
     return found
 
 
 @pytest.mark.parametrize(("limit", "page_limit"), [(100, 100), (7, 100), (100, 33)])
-def test_page_by_page_every_run_of_the_pipeline_is_found_once(limit: int, page_limit: int) -> None:
-    """The newest first, also where a cloud gives fewer rows than asked."""
-    desk, spoken = simulated()
+def test_pages_have_every_run_once(limit: int, page_limit: int) -> None:
+    """Newest first, also if the cloud returns fewer rows than requested."""
+    desk, codearts = simulated()
     desk.cloud.page_limit = page_limit
-    found = pages(desk, spoken, BUSY.id, limit)
+    found = pages(desk, codearts, BUSY.id, limit)
     latest = WORLD.latest_run(BUSY.id, TODAY)
     assert latest is not None
     numbers = [one.number for page in found for one in page.runs]
     assert numbers == list(range(latest.number, 0, -1))
     assert max(page.rows for page in found) == min(limit, page_limit)
-    assert not any(page.rejected or page.words or page.implausible_times or page.incomplete for page in found)
+    assert not any(
+        page.rejected or page.unknown_values or page.implausible_times or page.incomplete for page in found
+    )
 
 
-def test_the_newest_of_the_list_is_that_of_the_batch_and_of_the_details() -> None:
-    """Whichever operation tells a run, it is the same one."""
-    desk, spoken = simulated()
-    page = pages(desk, spoken, BUSY.id)[0]
-    batch = spoken.read_batch(desk.batch(BUSY.id).content, [BUSY.id], TODAY)
+def test_newest_run_is_the_same_in_list_batch_and_details() -> None:
+    desk, codearts = simulated()
+    page = pages(desk, codearts, BUSY.id)[0]
+    batch = codearts.read_batch(desk.batch(BUSY.id).content, [BUSY.id], TODAY)
     assert page.runs[0] == batch.runs[BUSY.id]
     for one in page.runs[:20]:
         answer = json.dumps(desk.detail(BUSY.id, one.id)).encode()
-        detail = spoken.read_detail(answer, BUSY.id, TODAY).run
+        detail = codearts.read_detail(answer, BUSY.id, TODAY).run
         assert detail is not None
         assert (detail.id, detail.number, detail.status) == (one.id, one.number, one.status)
         assert (detail.start, detail.end, detail.branch) == (one.start, one.end, one.branch)
 
 
-def test_a_pipeline_that_never_ran_has_an_empty_page() -> None:
+def test_pipeline_that_never_ran_has_an_empty_page() -> None:
     assert pages(*simulated(), NEVER_RUN[0].id) == [RunRows()]
 
 
-# -- what is read
+# -- rows
 
 
-def test_a_page_gives_runs_in_its_order() -> None:
+def test_runs_keep_the_order_of_the_page() -> None:
     page = read(row(2), row(0), row(1))
     assert page == RunRows(rows=3, runs=[run(2), run(0), run(1)])
     assert not page.incomplete
 
 
 @pytest.mark.parametrize("change", ["remove", "null", "replace"])
-def test_a_row_that_names_no_pipeline_is_of_the_one_that_was_asked_about(change: str) -> None:
-    page = read(spoilt(row(), ("pipeline_id",), change, ""))
+def test_row_without_pipeline_id_belongs_to_the_requested_pipeline(change: str) -> None:
+    page = read(corrupted(row(), ("pipeline_id",), change, ""))
     assert page == RunRows(rows=1, runs=[run()])
 
 
 @pytest.mark.parametrize("stranger", [OTHER, 12, "x", f" {PIPELINE_ID}"])
-def test_a_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
-    """Counted as a row, and nothing against the absence of what the others do not tell."""
+def test_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
+    """It counts as a row, and the page stays complete."""
     page = read(row(pipeline_id=stranger), row(1))
     assert (page.rows, page.runs, page.unreadable, page.incomplete) == (2, [run(1)], 0, False)
-    ((reason, words),) = page.rejected
+    ((reason, message),) = page.rejected
     assert reason == "not_requested"
-    assert len(words) < 300
+    assert len(message) < 300
 
 
 @pytest.mark.parametrize(
@@ -173,42 +174,42 @@ def test_a_row_of_another_pipeline_is_rejected(stranger: Any) -> None:
         ({"pipeline_run_id": "", "run_number": 0}, "no_run_id"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_unread(changes: dict[str, Any], reason: str) -> None:
-    """It may be any run of the pipeline, so that no absence proves anything."""
+def test_unusable_row_is_unreadable(changes: dict[str, Any], reason: str) -> None:
+    """It may be any run of the pipeline, so that absence proves nothing."""
     page = read(row(0, **changes), row(1))
     assert (page.rows, page.runs, page.unreadable, page.incomplete) == (2, [run(1)], 1, True)
-    assert [told for told, _ in page.rejected] == [reason]
+    assert [found for found, _ in page.rejected] == [reason]
 
 
-def test_a_row_of_another_pipeline_hides_nothing_however_it_is_spoilt() -> None:
+def test_corrupted_row_of_another_pipeline_leaves_the_page_complete() -> None:
     page = read(row(0, pipeline_id=OTHER, status=["FAILED"]), row(1))
     assert (page.runs, page.unreadable) == ([run(1)], 0)
     assert [reason for reason, _ in page.rejected] == ["unreadable"]
 
 
 @pytest.mark.parametrize("number", [None, "", 0, "x", -1, 1.5, [], 10**400])
-def test_a_run_without_number_is_read_and_leaves_absence_unproved(number: Any) -> None:
-    """It may be the very run whose number is looked for."""
+def test_run_without_number_makes_the_page_incomplete(number: Any) -> None:
+    """It may be the run whose number is searched for."""
     page = read(row(0, run_number=number), row(1))
     assert [one.id for one in page.runs] == ["run-0", "run-1"]
     assert (page.unreadable, page.incomplete, page.rejected) == (0, True, [])
 
 
-def test_a_run_without_id_goes_by_its_number() -> None:
+def test_run_without_id_is_identified_by_its_number() -> None:
     page = read(row(pipeline_run_id=None))
     assert [one.id for one in page.runs] == ["#7"]
     assert not page.incomplete
 
 
-def test_ids_and_numbers_come_in_any_type() -> None:
+def test_ids_and_numbers_may_have_any_type() -> None:
     page = read(row(pipeline_run_id=4711, run_number="12"))
     assert [(one.id, one.number) for one in page.runs] == [("4711", 12)]
     assert CODEARTS.read_runs(body([row(pipeline_id=12)]), "12", NOW, {}).runs == [run()]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_of_a_run_told_twice_the_last_row_counts(order: tuple[int, int]) -> None:
-    """And the other is noted; nothing is hidden by it, since both are one run."""
+def test_last_of_two_rows_of_a_run_is_used(order: tuple[int, int]) -> None:
+    """The duplicate is reported, and the page stays complete."""
     twins = [row(), row(status="RUNNING", end_time=None)]
     page = read(*(twins[index] for index in order), row(1))
     assert (page.rows, [one.id for one in page.runs]) == (3, ["run-0", "run-1"])
@@ -217,8 +218,8 @@ def test_of_a_run_told_twice_the_last_row_counts(order: tuple[int, int]) -> None
     assert not page.incomplete
 
 
-def test_an_id_with_two_numbers_leaves_absence_unproved() -> None:
-    """One of the two rows tells another run than it says."""
+def test_id_with_two_numbers_makes_the_page_incomplete() -> None:
+    """One of both rows has a wrong id."""
     page = read(row(0), row(0, run_number=8))
     assert [one.number for one in page.runs] == [8]
     assert (page.unreadable, page.incomplete) == (1, True)
@@ -227,26 +228,26 @@ def test_an_id_with_two_numbers_leaves_absence_unproved() -> None:
 
 @pytest.mark.parametrize("end", [0, "0", "", None, "1970-01-01 08:00:00"])
 @pytest.mark.parametrize("status", ["RUNNING", "COMPLETED", "NEVER_HEARD_OF"])
-def test_spellings_of_no_end(end: Any, status: str) -> None:
+def test_formats_of_no_end(end: Any, status: str) -> None:
     (one,) = read(row(end_time=end, status=status)).runs
     assert (one.start, one.end, one.duration) == (START, None, None)
 
 
-def test_an_end_of_unknown_status_is_kept() -> None:
-    """As in the other operations: whether it stays is for others to judge."""
+def test_end_with_unknown_status_is_kept() -> None:
+    """As in the other operations."""
     page = read(row(status="NEVER_HEARD_OF"), row(1, status="RUNNING"))
     assert [(one.status, one.end) for one in page.runs] == [(Status.UNKNOWN, END), (Status.RUNNING, None)]
-    assert page.words == {("status", "NEVER_HEARD_OF")}
+    assert page.unknown_values == {("status", "NEVER_HEARD_OF")}
 
 
-def test_stages_out_of_place_are_told() -> None:
-    """A wrong time zone shows in these rows as in any other."""
+def test_stages_outside_their_run_are_reported() -> None:
+    """A wrong time zone is detected in these rows as well."""
     stages = [{"name": "Build", "sequence": 0, "status": "COMPLETED", "start_time": "2023-03-04 08:48:09"}]
     assert read(row(stage_status_list=stages)).implausible_times
 
 
 def test_every_row_is_counted() -> None:
-    """Used or not, else the next page would bring rows that were seen."""
+    """Rejected ones as well, since the next page starts after them."""
     others: list[Any] = [None, 1, "x", [], {}, row(pipeline_id=OTHER), row(0, status=True), row(0), row(0)]
     page = read(*others, row(1))
     assert page.rows == len(others) + 1
@@ -258,8 +259,8 @@ def test_every_row_is_counted() -> None:
     "literal", [b'"\xff\xfe"', b'"\\ud83d"', b"1e999", b"9" * 9999], ids=["bytes", "half", "number", "digits"]
 )
 @pytest.mark.parametrize("place", ["executor_id", "executor_name", "trigger_type", "detail_url"])
-def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) -> None:
-    """Neither its row nor another."""
+def test_corrupted_text_affects_its_field_only(place: str, literal: bytes) -> None:
+    """It affects neither its row nor another."""
     answer = body([row(0, **{place: "SPOILT"}), row(1)]).replace(b'"SPOILT"', literal)
     assert CODEARTS.failure(CALL, 200, {}, answer) is None
     page = CODEARTS.read_runs(answer, PIPELINE_ID, NOW, {})
@@ -271,17 +272,17 @@ def test_spoilt_text_costs_no_more_than_its_field(place: str, literal: bytes) ->
 
 @pytest.mark.parametrize("odd", [None, [], "x", {}, -1, 0, 7, 1e300])
 @pytest.mark.parametrize("key", ["total", "offset", "limit"])
-def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
-    """Wrong or null as it may be, or not there."""
+def test_other_members_of_a_page_are_ignored(key: str, odd: Any) -> None:
+    """Invalid, null or absent."""
     whole = json.loads(body([row()], **{key: odd}))
-    for told in (whole, {name: value for name, value in whole.items() if name != key}):
-        page = json.dumps(told).encode()
+    for found in (whole, {name: value for name, value in whole.items() if name != key}):
+        page = json.dumps(found).encode()
         assert CODEARTS.failure(CALL, 200, {}, page) is None
         assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}).runs == [run()]
 
 
-def test_thousands_of_rows_are_read_in_no_time() -> None:
-    """Even where none of them fits the documentation."""
+def test_thousands_of_rows_are_decoded_quickly() -> None:
+    """Even if none of them is as documented."""
     page = body([row(index, executor_id=[]) for index in range(2000)])
     started = time.process_time()
     found = CODEARTS.read_runs(page, PIPELINE_ID, NOW, {})
@@ -302,14 +303,14 @@ fields = st.sampled_from([*[(name,) for name in row()], ("stage_status_list", 0)
     st.randoms(use_true_random=False),
 )
 @settings(deadline=None)
-def test_a_spoilt_row_costs_no_other(
+def test_corrupted_row_affects_no_other(
     path: tuple[Any, ...], change: str, value: Any, count: int, chance: random.Random
 ) -> None:
-    """Whatever takes the place of one field in one row, the others are read as if alone, in any order."""
+    """For any value of one field of one row, the others are decoded as if alone, in any order."""
     rows = [row(index) for index in range(1, count)]
-    victim = spoilt(row(0), path, change, value)
+    victim = corrupted(row(0), path, change, value)
     if str(victim.get("pipeline_run_id")) in {one["pipeline_run_id"] for one in rows}:
-        return  # an id that became another run's own is another story: the last of the two wins
+        return  # with the id of another run the last of both is used
     rows.append(victim)
     chance.shuffle(rows)
     answer = body(rows)
@@ -318,16 +319,16 @@ def test_a_spoilt_row_costs_no_other(
     assert page.rows == count
     sound = [run(int(item["executor_id"].removeprefix("executor-"))) for item in rows if item is not victim]
     assert [one for one in page.runs if one in sound] == sound
-    # The spoilt one is the run with its number, or the page says that something is missing; unless what became of
-    # it is another pipeline's run or another number, of which nobody can tell that it is wrong.
+    # The corrupted row is the run with its number, or the page is incomplete. Exception: it became a valid row of another
+    # pipeline or another number.
     if path not in {("pipeline_id",), ("run_number",)}:
         assert 7 in {one.number for one in page.runs} or page.incomplete
 
 
 @given(st.lists(json_values, min_size=1, max_size=3), st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_what_is_no_row_is_unread(others: list[Any], chance: random.Random) -> None:
-    """Each thing in the list that is no run is counted, and the runs beside it are read."""
+def test_item_that_is_not_a_row_is_unreadable(others: list[Any], chance: random.Random) -> None:
+    """Each item that is not a run is counted, and the runs next to it are decoded."""
     rows: list[Any] = [row(0), *others, row(1)]
     chance.shuffle(rows)
     page = read(*rows)
@@ -347,8 +348,8 @@ bodies = (
 
 @given(st.integers(199, 300), bodies)
 @settings(deadline=None, max_examples=150)
-def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
-    """No answer that passes for a success raises, and any other has words."""
+def test_any_success_can_be_decoded(status: int, answer: bytes) -> None:
+    """Decoding a success never raises, and every failure has a message."""
     failure = CODEARTS.failure(CALL, status, {}, answer)
     if failure is None:
         assert 200 <= status < 300
@@ -362,8 +363,8 @@ def test_what_is_no_failure_can_be_read(status: int, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("rows", [None, []])
-def test_a_page_of_nothing_is_empty(rows: Any) -> None:
-    """The end of the list, whatever total is claimed."""
+def test_page_without_rows_is_empty(rows: Any) -> None:
+    """It ends the list for any reported total."""
     page = body(rows, total=400)
     assert CODEARTS.failure(CALL, 200, {}, page) is None
     assert CODEARTS.read_runs(page, PIPELINE_ID, NOW, {}) == RunRows()
@@ -384,33 +385,35 @@ def test_a_page_of_nothing_is_empty(rows: Any) -> None:
         body([row()])[:-9],
     ],
 )
-def test_what_is_no_page_is_invalid(answer: bytes) -> None:
-    """Not an empty page, which would be the end of the list."""
+def test_response_without_rows_is_invalid(answer: bytes) -> None:
+    """Not an empty page, which would end the list."""
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, answer)
     assert failure is not None
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith("ListPipelineRuns answered")
+    assert failure.message.startswith("unexpected response to ListPipelineRuns")
 
 
 @pytest.mark.parametrize("rows", ["", "x", 0, False, {}, {"a": 1}])
-def test_rows_that_are_no_list_are_invalid(rows: Any) -> None:
+def test_rows_that_are_not_a_list_are_invalid(rows: Any) -> None:
     failure = CODEARTS.failure(CALL, 200, {"x-request-id": "r-1"}, body(rows))
     assert failure is not None
     assert (failure.kind, failure.code, failure.request_id) == (FailureKind.UNREADABLE, "invalid", "r-1")
-    assert failure.message.startswith("ListPipelineRuns answered a page whose pipeline_runs are no list")
+    assert failure.message.startswith(
+        "unexpected response to ListPipelineRuns: pipeline_runs is not a list of rows"
+    )
 
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
-    """Also where it comes with a success and with rows."""
+def test_every_error_envelope_is_read(shape: str, status: int) -> None:
+    """Also together with rows."""
     envelopes: list[dict[str, Any]] = [{}, {"pipeline_runs": []}]
     for also in envelopes:
-        answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "words") | also).encode()
+        answer = json.dumps(SHAPES[shape]("DEVPIPE.00011136", "message") | also).encode()
         failure = CODEARTS.failure(CALL, status, {}, answer)
         assert failure is not None
         assert (failure.kind, failure.code) == (FailureKind.CONTENT, str(status))
-        assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "words")
+        assert (failure.error_code, failure.message) == ("DEVPIPE.00011136", "message")
 
 
 @pytest.mark.parametrize("status", [200, 404])
@@ -424,22 +427,20 @@ def test_every_envelope_of_errors_is_opened(shape: str, status: int) -> None:
         ("APIGW.0308", FailureKind.THROTTLED),
     ],
 )
-def test_a_pipeline_that_is_not_there_speaks_of_itself_alone(
-    status: int, code: str, kind: FailureKind
-) -> None:
-    """Under 200 as under 404; what the gateway and the project say speaks of all."""
-    answer = json.dumps({"error_code": code, "error_msg": "words"}).encode()
+def test_missing_pipeline_fails_this_request_only(status: int, code: str, kind: FailureKind) -> None:
+    """With status 200 and 404. Errors of the gateway and about the project concern all requests."""
+    answer = json.dumps({"error_code": code, "error_msg": "message"}).encode()
     failure = CODEARTS.failure(CALL, status, {}, answer)
     assert failure is not None
     assert (failure.kind, failure.error_code) == (kind, code)
 
 
-def test_a_pipeline_that_is_gone_is_not_found() -> None:
-    """That is no empty page: its runs are not known to be none."""
-    desk, spoken = simulated()
+def test_deleted_pipeline_is_not_found() -> None:
+    """It is not an empty page, since its runs are unknown."""
+    desk, codearts = simulated()
     desk.cloud.deleted = {BUSY.id}
-    call = spoken.runs_request(BUSY.id, PageCursor(), 10)
+    call = codearts.runs_request(BUSY.id, PageCursor(), 10)
     answer = desk.ask(call.method, call.path, content=call.body)
-    failure = spoken.failure(call, answer.status_code, {}, answer.content)
+    failure = codearts.failure(call, answer.status_code, {}, answer.content)
     assert failure is not None
     assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011401")

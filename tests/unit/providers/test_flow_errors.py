@@ -1,4 +1,4 @@
-"""What is no answer of Flow: of what each refusal speaks, however it is wrapped, and what is said of the rest."""
+"""Classification of error responses, in all envelopes, and messages for unexpected ones."""
 
 import json
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.core.failures import FailureKind, RequestFailure
-from exporter.providers.flow.errors import TELLING
+from exporter.providers.flow.errors import ERROR_KEYS
 from exporter.providers.protocol import ApiRequest, PageCursor
 from exporter.simulator import InjectedFault
 from exporter.simulator.flow import errors as simulated
 from tests.unit.providers.test_codearts import json_values
-from tests.unit.providers.test_flow_lists import SPOKEN, body, documented, spoken
-from tests.unit.providers.test_flow_requests import RAN, Desk, generations
+from tests.unit.providers.test_flow_lists import PROVIDERS, body, documented, each_generation
+from tests.unit.providers.test_flow_requests import RAN, FlowHarness, generations
 
 PIPELINE = "12222"
 OPERATIONS: dict[str, Callable[[Any], ApiRequest]] = {
-    "ListPipelines": lambda said: said.pipelines_request(PageCursor()),
-    "ListPipelineRuns": lambda said: said.runs_request(PIPELINE, PageCursor(), 30),
-    "GetPipelineRun": lambda said: said.detail_request(PIPELINE, "7"),
+    "ListPipelines": lambda flow: flow.pipelines_request(PageCursor()),
+    "ListPipelineRuns": lambda flow: flow.runs_request(PIPELINE, PageCursor(), 30),
+    "GetPipelineRun": lambda flow: flow.detail_request(PIPELINE, "7"),
 }
 operations = pytest.mark.parametrize("operation", OPERATIONS)
 of_one_pipeline = pytest.mark.parametrize("operation", ["ListPipelineRuns", "GetPipelineRun"])
@@ -29,7 +29,7 @@ RUN = {"pipelineId": int(PIPELINE), "pipelineRunId": 7, "status": "SUCCESS"}
 ROWS = {"ListPipelines": "pipelines", "ListPipelineRuns": "pipelineRuns"}
 
 
-def judged(
+def classified(
     status: int,
     answer: Any,
     *,
@@ -37,15 +37,15 @@ def judged(
     operation: str = "ListPipelineRuns",
     **headers: str,
 ) -> RequestFailure | None:
-    """What is said of an answer; headers with _ for -."""
-    said = SPOKEN[generation]
+    """Classify a response; headers have _ for -."""
+    flow = PROVIDERS[generation]
     raw = answer if isinstance(answer, bytes) else json.dumps(answer, ensure_ascii=False).encode()
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return said.failure(OPERATIONS[operation](said), status, named, raw)
+    return flow.failure(OPERATIONS[operation](flow), status, named, raw)
 
 
-def told(status: int, answer: Any, **where: Any) -> RequestFailure:
-    failure = judged(status, answer, **where)
+def failure_of(status: int, answer: Any, **where: Any) -> RequestFailure:
+    failure = classified(status, answer, **where)
     assert failure is not None
     return failure
 
@@ -91,12 +91,12 @@ SHAPES: dict[str, Callable[[str, str], Any]] = {
 
 @pytest.mark.parametrize("status", [200, 400, 404])
 @pytest.mark.parametrize("shape", SHAPES)
-@spoken
+@each_generation
 @operations
-def test_every_envelope_of_errors_is_opened(operation: str, generation: str, shape: str, status: int) -> None:
+def test_every_error_envelope_is_read(operation: str, generation: str, shape: str, status: int) -> None:
     """Under 200 as under 400, for either generation."""
     answer = SHAPES[shape]("InvalidPipeline.NotFound", WORDS)
-    failure = told(status, answer, generation=generation, operation=operation)
+    failure = failure_of(status, answer, generation=generation, operation=operation)
     assert failure == RequestFailure(
         kind=FailureKind.CONTENT,
         code=str(status),
@@ -106,14 +106,14 @@ def test_every_envelope_of_errors_is_opened(operation: str, generation: str, sha
     )
 
 
-def test_words_of_xml_are_unescaped() -> None:
-    failure = told(403, XML.format("Forbidden.RAM", "a &lt;b&gt; &amp; c").encode())
+def test_xml_message_is_unescaped() -> None:
+    failure = failure_of(403, XML.format("Forbidden.RAM", "a &lt;b&gt; &amp; c").encode())
     assert failure.message == "a <b> & c"
 
 
-def test_the_request_id_may_stand_in_a_header_alone() -> None:
-    assert told(500, {}, x_acs_request_id="header").request_id == "header"
-    assert told(500, {"requestId": "body"}, x_acs_request_id="header").request_id == "body"
+def test_request_id_may_be_in_the_header_only() -> None:
+    assert failure_of(500, {}, x_acs_request_id="header").request_id == "header"
+    assert failure_of(500, {"requestId": "body"}, x_acs_request_id="header").request_id == "body"
 
 
 # -- success
@@ -122,7 +122,7 @@ BLANKS = [None, "", '""', "”“", "“”", ' "" ']
 
 
 def success(operation: str, generation: str = "signed", **envelope: Any) -> bytes:
-    """An answer that has what is asked for."""
+    """Return a response with the result of an operation."""
     if operation == "GetPipelineRun":
         return json.dumps(RUN if generation != "signed" else {"pipelineRun": RUN, **envelope}).encode()
     rows = [documented()] if operation == "ListPipelines" else [RUN]
@@ -134,19 +134,21 @@ def success(operation: str, generation: str = "signed", **envelope: Any) -> byte
 @pytest.mark.parametrize("code", [*BLANKS, "InvalidPipeline.NotFound", "Throttling", 7, ["x"]])
 @pytest.mark.parametrize("says", [True, None, "absent"])
 @operations
-def test_what_has_what_is_asked_for_is_a_success(operation: str, says: Any, code: Any, status: int) -> None:
-    """Whatever code it bears: in the vendor's example a success has one."""
+def test_response_with_the_result_is_a_success(operation: str, says: Any, code: Any, status: int) -> None:
+    """With any code: a success in the vendor's example has one."""
     envelope = {} if says == "absent" else {"success": says}
     answer = success(operation, errorCode=code, errorMessage=code, **envelope)
-    assert judged(status, answer, operation=operation) is None
-    assert judged(status, success(operation, "personal"), operation=operation, generation="personal") is None
+    assert classified(status, answer, operation=operation) is None
+    assert (
+        classified(status, success(operation, "personal"), operation=operation, generation="personal") is None
+    )
 
 
 @pytest.mark.parametrize("code", [*BLANKS, "InternalError"])
 @operations
-def test_what_says_that_it_is_no_success_is_none(operation: str, code: Any) -> None:
-    """Even where it has what is asked for, or no code."""
-    failure = told(200, success(operation, success=False, errorCode=code), operation=operation)
+def test_response_with_success_false_is_a_failure(operation: str, code: Any) -> None:
+    """Even with the result, or without a code."""
+    failure = failure_of(200, success(operation, success=False, errorCode=code), operation=operation)
     expected = (
         (FailureKind.TRANSIENT, "InternalError") if code == "InternalError" else (FailureKind.CONTENT, "")
     )
@@ -155,20 +157,20 @@ def test_what_says_that_it_is_no_success_is_none(operation: str, code: Any) -> N
 
 
 @pytest.mark.parametrize("operation", list(ROWS))
-def test_null_for_a_list_is_an_empty_page(operation: str) -> None:
-    """Unless a code says why there is none."""
+def test_null_list_is_an_empty_page(operation: str) -> None:
+    """Unless there is an error code."""
     key = ROWS[operation]
     for envelope in ({}, {"success": True}, {"success": True, "errorCode": "x"}, {"errorCode": '""'}):
-        assert judged(200, {key: None, **envelope}, operation=operation) is None
-    assert SPOKEN["signed"].read_pipelines(body("signed", None), 0.0, {}).rows == 0
-    failure = told(200, {key: None, "errorCode": "InvalidUser.NotFound"}, operation=operation)
+        assert classified(200, {key: None, **envelope}, operation=operation) is None
+    assert PROVIDERS["signed"].read_pipelines(body("signed", None), 0.0, {}).rows == 0
+    failure = failure_of(200, {key: None, "errorCode": "InvalidUser.NotFound"}, operation=operation)
     assert (failure.kind, failure.error_code) == (FailureKind.PROJECT, "InvalidUser.NotFound")
 
 
-def test_null_for_a_run_is_none() -> None:
-    failure = told(200, {"pipelineRun": None, "success": True}, operation="GetPipelineRun")
+def test_null_run_is_a_failure() -> None:
+    failure = failure_of(200, {"pipelineRun": None, "success": True}, operation="GetPipelineRun")
     assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
-    failure = told(
+    failure = failure_of(
         200, {"pipelineRun": None, "errorCode": "InvalidPipelineRun.NotFound"}, operation="GetPipelineRun"
     )
     assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "InvalidPipelineRun.NotFound")
@@ -224,17 +226,17 @@ CODES = [
 
 
 @pytest.mark.parametrize(("code", "usual", "kind"), CODES)
-@spoken
+@each_generation
 @operations
-def test_a_known_code_decides(
+def test_known_code_decides(
     operation: str, generation: str, code: str, usual: int, kind: FailureKind
 ) -> None:
-    """Whatever its status, which differs between the vendor's own pages."""
+    """With any status, since the vendor's pages contradict each other."""
     for status in {usual, 200, 400, 401, 403, 404, 500, 503}:
-        answer = {"errorCode": code, "errorMessage": "words", "requestId": "r-1", "success": False}
-        failure = told(status, answer, generation=generation, operation=operation)
+        answer = {"errorCode": code, "errorMessage": "message", "requestId": "r-1", "success": False}
+        failure = failure_of(status, answer, generation=generation, operation=operation)
         assert failure == RequestFailure(
-            kind=kind, code=str(status), error_code=code, message="words", request_id="r-1"
+            kind=kind, code=str(status), error_code=code, message="message", request_id="r-1"
         )
 
 
@@ -256,8 +258,8 @@ def test_a_known_code_decides(
     ],
 )
 @pytest.mark.parametrize("code", ["NeverHeardOf", "XThrottling", "InvalidPipelineGroup", "x" * 999])
-def test_of_an_unknown_code_the_status_decides(code: str, status: int, kind: FailureKind) -> None:
-    failure = told(status, {"errorCode": code, "errorMessage": "words", "success": False})
+def test_status_decides_for_an_unknown_code(code: str, status: int, kind: FailureKind) -> None:
+    failure = failure_of(status, {"errorCode": code, "errorMessage": "message", "success": False})
     assert (failure.kind, failure.error_code) == (kind, code)
 
 
@@ -270,30 +272,30 @@ def test_of_an_unknown_code_the_status_decides(code: str, status: int, kind: Fai
         ("GetPipelineRun", FailureKind.CONTENT),
     ],
 )
-@spoken
-def test_not_found_speaks_of_what_the_path_names(
+@each_generation
+def test_not_found_is_about_the_pipeline_or_run_in_the_path(
     generation: str, operation: str, kind: FailureKind, status: int
 ) -> None:
-    """Of a pipeline or a run, where it names one."""
+    """If the path has one."""
     answer = {"errorCode": "NotFound", "errorMessage": "Not Found", "requestId": "6548f837"}
-    failure = told(status, answer, generation=generation, operation=operation)
+    failure = failure_of(status, answer, generation=generation, operation=operation)
     assert (failure.kind, failure.error_code, failure.message) == (kind, "NotFound", "Not Found")
 
 
 @of_one_pipeline
 @pytest.mark.parametrize("answer", [b"", b"<html>", b"{}", b'{"errorCode":"\\"\\""}', b"[]"])
-def test_not_found_without_a_code_speaks_of_the_address(operation: str, answer: bytes) -> None:
-    """Somebody else answers there, for whom no pipeline exists."""
-    assert told(404, answer, operation=operation).kind is FailureKind.PROJECT
+def test_not_found_without_a_code_is_about_the_endpoint(operation: str, answer: bytes) -> None:
+    """Another service responds there."""
+    assert failure_of(404, answer, operation=operation).kind is FailureKind.PROJECT
 
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
     "answer", [b"", b"<html>", {"errorCode": "NeverHeardOf"}, {"errorCode": "BadRequest"}]
 )
-def test_too_many_requests_need_no_code(status: int, answer: Any) -> None:
-    """A 503 without the code of throttling is the service's own trouble."""
-    kind = told(status, answer).kind
+def test_429_needs_no_code(status: int, answer: Any) -> None:
+    """A 503 without a throttling code is an outage."""
+    kind = failure_of(status, answer).kind
     if status == 429:
         assert kind is FailureKind.THROTTLED
     else:
@@ -333,75 +335,79 @@ LATER = "Mon, 15 Jan 2024 12:00:45 GMT"
     ("status", "code"),
     [(400, "Throttling.User"), (429, "TooManyRequests"), (503, "ServiceUnavailable"), (503, "")],
 )
-def test_the_vendor_says_how_long_to_wait(
+def test_wait_is_read_from_the_headers(
     status: int, code: str, headers: dict[str, str], wait: float | None
 ) -> None:
-    """In milliseconds in a header of its own, else in the usual one; of which only so much is believed."""
-    assert told(status, {"Code": code, "Message": "words"}, **headers).wait == wait
+    """From the vendor's header in milliseconds, or from Retry-After, up to a limit."""
+    assert failure_of(status, {"Code": code, "Message": "message"}, **headers).wait == wait
 
 
 @pytest.mark.parametrize(
     ("status", "code"), [(500, "InternalError"), (400, "BadRequest"), (401, "Unauthorized")]
 )
-def test_nobody_waits_for_what_is_no_throttling(status: int, code: str) -> None:
-    assert told(status, {"Code": code}, x_acs_retry_after="9000", retry_after="9").wait is None
+def test_error_other_than_throttling_has_no_wait(status: int, code: str) -> None:
+    assert failure_of(status, {"Code": code}, x_acs_retry_after="9000", retry_after="9").wait is None
 
 
-# -- what is no answer at all
+# -- unexpected responses
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (b"", "an empty body"),
         (b" \r\n", "an empty body"),
-        (b"null", "not its answer"),
-        (b"{}", "not its answer"),
-        (b'{"success":true}', "not its answer"),
-        (b'{"success":true,"errorCode":"\\"\\""}', "not its answer"),
-        (b'{"data":[]}', "not its answer"),
-        (b'"The service is busy"', "not its answer"),
-        (b"17", "not its answer"),
+        (b"null", "of another operation"),
+        (b"{}", "of another operation"),
+        (b'{"success":true}', "of another operation"),
+        (b'{"success":true,"errorCode":"\\"\\""}', "of another operation"),
+        (b'{"data":[]}', "of another operation"),
+        (b'"The service is busy"', "of another operation"),
+        (b"17", "of another operation"),
         (b"<!DOCTYPE html><title>Log in</title>", "an HTML page"),
         (b"\n <html>", "an HTML page"),
-        (b'{"pipelines":[{"a":1},', "no valid JSON"),
-        (b"[" * 100_000, "no valid JSON"),
-        (b'{"a":' * 100_000, "no valid JSON"),
-        (b"\xff\xfe\x00", "no valid JSON"),
-        (b"OK", "no valid JSON"),
+        (b'{"pipelines":[{"a":1},', "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
+        (b'{"a":' * 100_000, "invalid JSON"),
+        (b"\xff\xfe\x00", "invalid JSON"),
+        (b"OK", "invalid JSON"),
     ],
 )
-@spoken
+@each_generation
 @operations
-def test_what_is_no_answer_of_the_operation_is_said(
-    operation: str, generation: str, answer: bytes, words: str
+def test_unexpected_response_is_described(
+    operation: str, generation: str, answer: bytes, message: str
 ) -> None:
-    failure = told(200, answer, generation=generation, operation=operation)
+    failure = failure_of(200, answer, generation=generation, operation=operation)
     assert (failure.kind, failure.code, failure.error_code) == (FailureKind.UNREADABLE, "invalid", "")
-    assert failure.message.startswith(f"{operation} answered")
-    assert words in failure.message
+    assert failure.message.startswith(f"unexpected response to {operation}")
+    assert message in failure.message
 
 
 @pytest.mark.parametrize("operation", list(ROWS))
-@spoken
-def test_an_answer_of_another_operation_is_invalid(generation: str, operation: str) -> None:
-    """Nor is that of the other generation one."""
+@each_generation
+def test_response_of_another_operation_is_invalid(generation: str, operation: str) -> None:
+    """Also one of the other generation."""
     other = "signed" if generation == "personal" else "personal"
-    failure = told(200, success(operation, other), generation=generation, operation=operation)
+    failure = failure_of(200, success(operation, other), generation=generation, operation=operation)
     assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
-    failure = told(200, success("GetPipelineRun", generation), generation=generation, operation=operation)
+    failure = failure_of(
+        200, success("GetPipelineRun", generation), generation=generation, operation=operation
+    )
     assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
-    failure = told(200, success(operation, generation), generation=generation, operation="GetPipelineRun")
+    failure = failure_of(
+        200, success(operation, generation), generation=generation, operation="GetPipelineRun"
+    )
     assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
 
 
 @pytest.mark.parametrize("rows", ["", "x", 0, False, {}, {"a": 1}])
 @pytest.mark.parametrize("operation", list(ROWS))
-def test_rows_that_are_no_list_are_invalid(operation: str, rows: Any) -> None:
-    """Not an empty page, which would be the end of the list."""
-    failure = told(200, {ROWS[operation]: rows, "success": True}, operation=operation)
+def test_rows_that_are_not_a_list_are_invalid(operation: str, rows: Any) -> None:
+    """Not an empty page, which would end the list."""
+    failure = failure_of(200, {ROWS[operation]: rows, "success": True}, operation=operation)
     assert (failure.kind, failure.code) == (FailureKind.UNREADABLE, "invalid")
-    assert failure.message.startswith(f"{operation} answered a page that cannot be read")
+    assert failure.message.startswith(f"unexpected response to {operation}: not a list of rows")
 
 
 @pytest.mark.parametrize(
@@ -418,37 +424,37 @@ def test_rows_that_are_no_list_are_invalid(operation: str, rows: Any) -> None:
         (502, FailureKind.TRANSIENT),
     ],
 )
-@spoken
-def test_a_status_of_failure_needs_no_body(
-    generation: str, status: int, kind: FailureKind, answer: bytes
-) -> None:
-    failure = told(status, answer, generation=generation)
+@each_generation
+def test_error_status_needs_no_body(generation: str, status: int, kind: FailureKind, answer: bytes) -> None:
+    failure = failure_of(status, answer, generation=generation)
     assert (failure.kind, failure.code, failure.error_code) == (kind, str(status), "")
     assert f"HTTP {status}" in failure.message
 
 
 @operations
-def test_a_success_under_a_status_of_failure_is_none(operation: str) -> None:
-    assert told(502, success(operation, success=True), operation=operation).kind is FailureKind.TRANSIENT
+def test_success_body_with_error_status_is_a_failure(operation: str) -> None:
+    assert (
+        failure_of(502, success(operation, success=True), operation=operation).kind is FailureKind.TRANSIENT
+    )
 
 
 @pytest.mark.parametrize(
-    ("location", "words"),
+    ("location", "message"),
     [
-        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com;"),
-        ("/login?ticket=very-private", "redirected to another path;"),
-        ("", "redirected to nowhere;"),
-        ("http://[very-private", "redirected to an address that is none;"),
+        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com, which"),
+        ("/login?ticket=very-private", "redirected to another path, which"),
+        ("", "redirected to nowhere, which"),
+        ("http://[very-private", "redirected to an "),
     ],
 )
-def test_a_redirect_names_the_host_and_no_more(location: str, words: str) -> None:
-    failure = told(302, b"", location=location)
+def test_redirect_message_has_the_host_only(location: str, message: str) -> None:
+    failure = failure_of(302, b"", location=location)
     assert (failure.kind, failure.code) == (FailureKind.PROJECT, "302")
-    assert words in failure.message
+    assert message in failure.message
     assert "very-private" not in failure.message
 
 
-PRIVATE = "hunter2-nobody-may-see-this"
+PRIVATE = "hunter2-must-stay-private"
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
@@ -465,25 +471,25 @@ PRIVATE = "hunter2-nobody-may-see-this"
         f'{{"params": "{PRIVATE}'.encode(),
     ],
 )
-@spoken
+@each_generation
 @operations
-def test_only_what_the_vendor_says_of_an_error_is_told(
+def test_message_has_only_the_vendors_error_text(
     operation: str, generation: str, answer: Any, status: int
 ) -> None:
-    """A body may hold what users put into it."""
-    assert PRIVATE not in repr(judged(status, answer, generation=generation, operation=operation))
+    """The rest of a body may have input of users."""
+    assert PRIVATE not in repr(classified(status, answer, generation=generation, operation=operation))
 
 
 # -- the simulated cloud
 
 
-def calls(desk: Desk) -> list[ApiRequest]:
-    pipeline = desk.cloud.pipeline_id(RAN[0].id)
+def calls(harness: FlowHarness) -> list[ApiRequest]:
+    pipeline = harness.cloud.pipeline_id(RAN[0].id)
     return [
-        desk.spoken.pipelines_request(PageCursor()),
-        desk.spoken.activity_request(PageCursor(), None),
-        desk.spoken.runs_request(pipeline, PageCursor(), 30),
-        desk.spoken.detail_request(pipeline, "1"),
+        harness.provider.pipelines_request(PageCursor()),
+        harness.provider.activity_request(PageCursor(), None),
+        harness.provider.runs_request(pipeline, PageCursor(), 30),
+        harness.provider.detail_request(pipeline, "1"),
     ]
 
 
@@ -496,23 +502,23 @@ def calls(desk: Desk) -> list[ApiRequest]:
         ("no_membership", True, simulated.Problem.NOT_A_MEMBER),
     ],
 )
-def test_who_is_no_member_is_refused_everything(
+def test_user_who_is_not_a_member_is_rejected_everywhere(
     generation: str, error_form: Any, switch: str, value: Any, problem: simulated.Problem
 ) -> None:
-    desk = Desk(generation)
-    desk.cloud.error_form = error_form
-    setattr(desk.cloud, switch, value)
+    harness = FlowHarness(generation)
+    harness.cloud.error_form = error_form
+    setattr(harness.cloud, switch, value)
     no = problem.signed if generation == "signed" else problem.personal
-    assert {desk.failure(call) for call in calls(desk)} == {(FailureKind.PROJECT, no.code)}
+    assert {harness.failure(call) for call in calls(harness)} == {(FailureKind.PROJECT, no.code)}
 
 
 @generations
-def test_whose_credentials_are_refused_is_told(generation: str) -> None:
-    desk = Desk(generation)
-    desk.cloud.credentials = type(desk.cloud.credentials)(
+def test_rejected_credentials_are_classified(generation: str) -> None:
+    harness = FlowHarness(generation)
+    harness.cloud.credentials = type(harness.cloud.credentials)(
         access_key="another", secret_key="another", personal_token="another"
     )
-    kinds = {desk.failure(call) for call in calls(desk)}
+    kinds = {harness.failure(call) for call in calls(harness)}
     assert kinds == {
         (
             FailureKind.CREDENTIALS,
@@ -522,40 +528,40 @@ def test_whose_credentials_are_refused_is_told(generation: str) -> None:
 
 
 @generations
-def test_a_wrong_clock_is_a_matter_of_credentials(generation: str) -> None:
-    """Since it is by such a refusal that the provider's clock is learnt; a personal token needs none."""
-    desk = Desk(generation)
-    desk.cloud.skew = 3600.0
+def test_wrong_clock_counts_as_rejected_credentials(generation: str) -> None:
+    """Such a rejection starts the correction of the clock. A personal token needs no clock."""
+    harness = FlowHarness(generation)
+    harness.cloud.skew = 3600.0
     if generation == "signed":
-        assert desk.failure(calls(desk)[0]) == (FailureKind.CREDENTIALS, "InvalidTimeStamp.Expired")
+        assert harness.failure(calls(harness)[0]) == (FailureKind.CREDENTIALS, "InvalidTimeStamp.Expired")
     else:
-        desk.answer(calls(desk)[0])
+        harness.answer(calls(harness)[0])
 
 
 @generations
 @pytest.mark.parametrize("throttle_code", ["Throttling", "Throttling.User", "Throttling.Api"])
-def test_who_asks_too_often_is_told_how_long_to_wait(generation: str, throttle_code: str) -> None:
-    desk = Desk(generation)
-    desk.cloud.throttle_code = throttle_code
-    desk.cloud.throttle, desk.cloud.retry_after = (1, 2.0), True
-    call = calls(desk)[0]
-    desk.answer(call)
-    answer = desk.send(call)
-    failure = desk.spoken.failure(call, answer.status_code, dict(answer.headers), answer.content)
+def test_throttling_has_a_wait(generation: str, throttle_code: str) -> None:
+    harness = FlowHarness(generation)
+    harness.cloud.throttle_code = throttle_code
+    harness.cloud.throttle, harness.cloud.retry_after = (1, 2.0), True
+    call = calls(harness)[0]
+    harness.answer(call)
+    answer = harness.send(call)
+    failure = harness.provider.failure(call, answer.status_code, dict(answer.headers), answer.content)
     assert failure is not None
     assert (failure.kind, failure.wait) == (FailureKind.THROTTLED, 2.0)
 
 
 @generations
 @pytest.mark.parametrize(
-    ("injected_fault", "kind", "words"),
+    ("injected_fault", "kind", "message"),
     [
         (InjectedFault.HTML, FailureKind.UNREADABLE, "an HTML page"),
         (InjectedFault.BAD_GATEWAY, FailureKind.TRANSIENT, "HTTP 502 with an HTML page"),
         (InjectedFault.EMPTY, FailureKind.UNREADABLE, "an empty body"),
-        (InjectedFault.CUT, FailureKind.UNREADABLE, "no valid JSON"),
-        (InjectedFault.NULL, FailureKind.UNREADABLE, "not its answer"),
-        (InjectedFault.NESTED_ERROR, FailureKind.UNREADABLE, "not its answer"),
+        (InjectedFault.CUT, FailureKind.UNREADABLE, "invalid JSON"),
+        (InjectedFault.NULL, FailureKind.UNREADABLE, "of another operation"),
+        (InjectedFault.NESTED_ERROR, FailureKind.UNREADABLE, "of another operation"),
         (InjectedFault.ERROR_OBJECT, FailureKind.TRANSIENT, ""),
         (InjectedFault.SERVER_ERROR, FailureKind.TRANSIENT, ""),
         (InjectedFault.THROTTLED, FailureKind.THROTTLED, ""),
@@ -563,17 +569,17 @@ def test_who_asks_too_often_is_told_how_long_to_wait(generation: str, throttle_c
         (InjectedFault.REDIRECT, FailureKind.PROJECT, "redirected to another path"),
     ],
 )
-def test_mischief_is_seen_through(
-    generation: str, injected_fault: InjectedFault, kind: FailureKind, words: str
+def test_injected_faults_are_classified(
+    generation: str, injected_fault: InjectedFault, kind: FailureKind, message: str
 ) -> None:
-    """Whatever is asked, what comes in the place of an answer is none."""
-    desk = Desk(generation)
-    desk.cloud.injected_fault = injected_fault
-    for call in calls(desk):
-        answer = desk.send(call)
-        failure = desk.spoken.failure(call, answer.status_code, dict(answer.headers), answer.content)
+    """For each operation no fault counts as a success."""
+    harness = FlowHarness(generation)
+    harness.cloud.injected_fault = injected_fault
+    for call in calls(harness):
+        answer = harness.send(call)
+        failure = harness.provider.failure(call, answer.status_code, dict(answer.headers), answer.content)
         assert failure is not None
-        assert (failure.kind, words in failure.message) == (kind, True)
+        assert (failure.kind, message in failure.message) == (kind, True)
 
 
 # -- properties
@@ -581,12 +587,12 @@ def test_mischief_is_seen_through(
 TEXTS = st.sampled_from(
     ["", '""', "x", "Throttling.User", "Forbidden", "InvalidPipeline.NotFound", "NotFound"]
 )
-KEYS = [*TELLING, "pipelines", "nextToken", "pipelineRuns", "pipelineRun", "pipelineRunId"]
+KEYS = [*ERROR_KEYS, "pipelines", "nextToken", "pipelineRuns", "pipelineRun", "pipelineRunId"]
 envelopes = st.dictionaries(st.sampled_from(sorted(KEYS)), TEXTS | st.booleans() | json_values)
 
 
 @given(
-    st.sampled_from(list(SPOKEN)),
+    st.sampled_from(list(PROVIDERS)),
     st.sampled_from(list(OPERATIONS)),
     st.integers(100, 599),
     st.dictionaries(
@@ -598,12 +604,12 @@ envelopes = st.dictionaries(st.sampled_from(sorted(KEYS)), TEXTS | st.booleans()
     | TEXTS.map(lambda text: XML.format(text, text).encode()),
 )
 @settings(deadline=None, max_examples=300)
-def test_no_answer_breaks_the_reader(
+def test_any_response_is_classified(
     generation: str, operation: str, status: int, headers: dict[str, str], answer: bytes
 ) -> None:
-    """Anything is a success or a failure with words; what has no success about it is none."""
-    said = SPOKEN[generation]
-    failure = said.failure(OPERATIONS[operation](said), status, headers, answer)
+    """Any response is a success or a failure with a message. Without a result it is a failure."""
+    flow = PROVIDERS[generation]
+    failure = flow.failure(OPERATIONS[operation](flow), status, headers, answer)
     if failure is None:
         assert 200 <= status < 300
     else:
@@ -613,5 +619,5 @@ def test_no_answer_breaks_the_reader(
 
 @given(envelopes, st.sampled_from(list(OPERATIONS)))
 @settings(deadline=None)
-def test_success_denied_is_never_success(envelope: dict[str, Any], operation: str) -> None:
-    assert judged(200, {**envelope, "success": False}, operation=operation) is not None
+def test_success_false_is_never_a_success(envelope: dict[str, Any], operation: str) -> None:
+    assert classified(200, {**envelope, "success": False}, operation=operation) is not None

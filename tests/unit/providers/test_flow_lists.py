@@ -1,4 +1,4 @@
-"""The lists of pipelines: where they end is known, one row never costs another, and both spellings of a row are read."""
+"""Decoding of pipeline lists: the end of the list, independent rows, and both forms of a row."""
 
 import json
 import time
@@ -18,16 +18,23 @@ from exporter.providers.protocol import (
     SupportsActivityQuery,
     TimeWindow,
 )
-from tests.unit.providers.test_codearts import json_values, spoilt
-from tests.unit.providers.test_flow_requests import NEVER_RAN, TODAY, WORLD, Desk, generations, provider
+from tests.unit.providers.test_codearts import corrupted, json_values
+from tests.unit.providers.test_flow_requests import (
+    NEVER_RAN,
+    TODAY,
+    WORLD,
+    FlowHarness,
+    generations,
+    provider,
+)
 
 NOW = 1_748_400_000.0
-SPOKEN = {name: provider(name) for name in ("personal", "signed")}
-spoken = pytest.mark.parametrize("generation", SPOKEN)
+PROVIDERS = {name: provider(name) for name in ("personal", "signed")}
+each_generation = pytest.mark.parametrize("generation", PROVIDERS)
 
 
 def row(index: int = 0, **changes: Any) -> dict[str, Any]:
-    """A pipeline as it was seen in the list of the personal generation; `changes` take the place of its own."""
+    """Return a row as observed with personal tokens, with `changes` applied."""
     return {
         "name": f"pipeline-{index}",
         "owner": None,
@@ -49,7 +56,7 @@ def row(index: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def documented(index: int = 0, **changes: Any) -> dict[str, Any]:
-    """A pipeline as both generations document it."""
+    """Return a row as documented for both generations."""
     return {
         "createTime": 1748314799000,
         "pipelineId": 4185805 + index,
@@ -64,38 +71,38 @@ def identity(index: int) -> str:
 
 
 def body(generation: str, rows: Any, key: str = "pipelines", **envelope: Any) -> bytes:
-    """An answer with rows: bare, or in an envelope."""
+    """Return a response with rows, bare or in an envelope."""
     if generation != "signed":
         return json.dumps(rows).encode()
-    told = {"requestId": "r-1", "errorMessage": '""', key: rows, "totalCount": 1, "nextToken": None}
-    return json.dumps({**told, "success": True, "errorCode": '""', **envelope}).encode()
+    found = {"requestId": "r-1", "errorMessage": '""', key: rows, "totalCount": 1, "nextToken": None}
+    return json.dumps({**found, "success": True, "errorCode": '""', **envelope}).encode()
 
 
 def read(generation: str, *rows: Any) -> PipelineRows:
-    return SPOKEN[generation].read_pipelines(body(generation, rows), NOW, {})
+    return PROVIDERS[generation].read_pipelines(body(generation, rows), NOW, {})
 
 
 def plain(listing: PipelineRows) -> tuple[int, dict[str, str], list[str]]:
-    """What was read: rows, names by id, why rows were rejected."""
+    """Return the number of rows, names by id, and reasons of rejections."""
     return listing.rows, listing.pipelines, [reason for reason, _ in listing.rejected]
 
 
-# -- the whole list
+# -- complete lists
 
 
-def pages(desk: Desk) -> list[PipelineRows]:
-    """All pages, up to the one that the cloud calls the last, or that is empty."""
+def pages(harness: FlowHarness) -> list[PipelineRows]:
+    """Return all pages, up to the last one or an empty one."""
     found: list[PipelineRows] = []
     place = PageCursor()
     while not found or (found[-1].rows and not found[-1].last):
         assert len(found) < 50
-        found.append(desk.spoken.read_pipelines(*_answered(desk, place)))
+        found.append(harness.provider.read_pipelines(*_answered(harness, place)))
         place = place.after(found[-1])
     return found
 
 
-def _answered(desk: Desk, place: PageCursor) -> tuple[bytes, float, Mapping[str, str]]:
-    answer, headers = desk.answer(desk.spoken.pipelines_request(place))
+def _answered(harness: FlowHarness, place: PageCursor) -> tuple[bytes, float, Mapping[str, str]]:
+    answer, headers = harness.answer(harness.provider.pipelines_request(place))
     return answer, TODAY, headers
 
 
@@ -112,19 +119,19 @@ def _answered(desk: Desk, place: PageCursor) -> tuple[bytes, float, Mapping[str,
         ("blank", "", False),
     ],
 )
-def test_page_by_page_every_pipeline_is_found_once(
+def test_pages_have_every_pipeline_once(
     generation: str, page_limit: int, switch: str, value: Any, endless: bool
 ) -> None:
-    """Also where a cloud gives fewer rows than asked, and however it tells that there are no more."""
-    desk = Desk(generation)
-    desk.cloud.page_limit = page_limit
-    setattr(desk.cloud, switch, value)
-    found = pages(desk)
+    """Also if the cloud returns fewer rows than requested, for each way to mark the end."""
+    harness = FlowHarness(generation)
+    harness.cloud.page_limit = page_limit
+    setattr(harness.cloud, switch, value)
+    found = pages(harness)
     names = [item for page in found for item in page.pipelines.items()]
-    assert sorted(names) == sorted((desk.cloud.pipeline_id(one.id), one.name) for one in WORLD.pipelines)
-    assert not any(page.rejected or page.words or page.runs or page.unusable for page in found)
+    assert sorted(names) == sorted((harness.cloud.pipeline_id(one.id), one.name) for one in WORLD.pipelines)
+    assert not any(page.rejected or page.unknown_values or page.runs or page.unusable for page in found)
     assert [page.last for page in found[:-1]] == [False] * (len(found) - 1)
-    # Where nothing tells the end, the empty page does.
+    # Without a mark, the empty page is the end.
     if endless and generation != "signed":
         assert (found[-1].rows, found[-1].last) == (0, False)
     else:
@@ -132,60 +139,64 @@ def test_page_by_page_every_pipeline_is_found_once(
 
 
 @generations
-def test_who_sees_nothing_sees_the_end_of_it(generation: str) -> None:
-    desk = Desk(generation)
-    desk.cloud.empty_list_with_total = True
-    page = desk.spoken.read_pipelines(*_answered(desk, PageCursor()))
+def test_empty_list_has_an_end(generation: str) -> None:
+    harness = FlowHarness(generation)
+    harness.cloud.empty_list_with_total = True
+    page = harness.provider.read_pipelines(*_answered(harness, PageCursor()))
     assert (page.rows, page.pipelines) == (0, {})
 
 
-# -- sweeps
+# -- activity queries
 
 
 @generations
-def test_a_sweep_finds_what_is_under_way(generation: str) -> None:
-    """Of the latest runs of all pipelines, and no other."""
-    desk = Desk(generation)
-    found = swept(desk, None)
+def test_activity_query_finds_running_pipelines(generation: str) -> None:
+    """Exactly those whose latest run is running."""
+    harness = FlowHarness(generation)
+    found = active_pipelines(harness, None)
     latest = {one.id: WORLD.latest_run(one.id, TODAY) for one in WORLD.pipelines}
-    active = {desk.cloud.pipeline_id(key) for key, run in latest.items() if run and not run.status.over}
+    active = {harness.cloud.pipeline_id(key) for key, run in latest.items() if run and not run.status.over}
     assert set(found) == active
     assert len(found) == len(active) > 0
 
 
 @generations
-def test_a_sweep_finds_what_was_started_within_a_window(generation: str) -> None:
-    desk = Desk(generation)
+def test_activity_query_finds_runs_started_in_a_window(generation: str) -> None:
+    harness = FlowHarness(generation)
     window = TimeWindow(TODAY - 7200, TODAY)
     latest = {one.id: WORLD.latest_run(one.id, TODAY) for one in WORLD.pipelines}
-    begun = {desk.cloud.pipeline_id(key) for key, run in latest.items() if run and run.start >= window.since}
-    assert set(swept(desk, window)) == begun
+    begun = {
+        harness.cloud.pipeline_id(key) for key, run in latest.items() if run and run.start >= window.since
+    }
+    assert set(active_pipelines(harness, window)) == begun
     assert 30 < len(begun) < len(WORLD.pipelines)
-    assert desk.cloud.pipeline_id(NEVER_RAN.id) not in begun
+    assert harness.cloud.pipeline_id(NEVER_RAN.id) not in begun
 
 
-def swept(desk: Desk, window: TimeWindow | None) -> list[str]:
-    """The ids of all pages of a sweep."""
+def active_pipelines(harness: FlowHarness, window: TimeWindow | None) -> list[str]:
+    """Return the ids on all pages of an activity query."""
     found: list[str] = []
-    place, sweep = PageCursor(), ActivityRows(rows=1)
-    while sweep.rows and not sweep.last:
+    place, page = PageCursor(), ActivityRows(rows=1)
+    while page.rows and not page.last:
         assert place.pages < 50
-        sweep = desk.spoken.read_activity(*desk.answer(desk.spoken.activity_request(place, window)))
-        place = place.after(sweep)
-        assert not sweep.rejected
-        found += sweep.pipelines
+        page = harness.provider.read_activity(
+            *harness.answer(harness.provider.activity_request(place, window))
+        )
+        place = place.after(page)
+        assert not page.rejected
+        found += page.pipelines
     return found
 
 
-@spoken
-def test_a_sweep_is_read_row_by_row(generation: str) -> None:
+@each_generation
+def test_activity_query_is_decoded_row_by_row(generation: str) -> None:
     answer = body(generation, [row(0), 7, documented(1), row(2, id=None), row(0)])
-    sweep = SPOKEN[generation].read_activity(answer, {})
-    assert (sweep.rows, sweep.pipelines) == (5, [identity(0), identity(1)])
-    assert [reason for reason, _ in sweep.rejected] == ["unreadable", "no_pipeline_id"]
+    page = PROVIDERS[generation].read_activity(answer, {})
+    assert (page.rows, page.pipelines) == (5, [identity(0), identity(1)])
+    assert [reason for reason, _ in page.rejected] == ["unreadable", "no_pipeline_id"]
 
 
-# -- where a page says that it is the last
+# -- the last page
 
 
 @pytest.mark.parametrize(
@@ -212,36 +223,36 @@ def test_a_sweep_is_read_row_by_row(generation: str) -> None:
     ],
 )
 @pytest.mark.parametrize("rows", [0, 1, 30])
-def test_the_headers_tell_the_last_page(headers: dict[str, str], last: bool, rows: int) -> None:
-    """Where they are numbers; that rows are few tells nothing."""
-    personal = SPOKEN["personal"]
+def test_headers_show_the_last_page(headers: dict[str, str], last: bool, rows: int) -> None:
+    """If they are numbers. The number of rows does not matter."""
+    personal = PROVIDERS["personal"]
     answer = body("personal", [row(index) for index in range(rows)])
     assert personal.read_pipelines(answer, NOW, headers).last is last
     assert personal.read_activity(answer, headers).last is last
 
 
 @pytest.mark.parametrize(
-    ("token", "told"), [(None, ""), ("", ""), ("absent", ""), ("a+b/c=", "a+b/c="), (17, "17")]
+    ("token", "expected"), [(None, ""), ("", ""), ("absent", ""), ("a+b/c=", "a+b/c="), (17, "17")]
 )
 @pytest.mark.parametrize("rows", [0, 1, 30])
-def test_the_token_tells_the_last_page(token: Any, told: str, rows: int) -> None:
-    """Where there is none; headers of another generation tell nothing."""
+def test_missing_token_shows_the_last_page(token: Any, expected: str, rows: int) -> None:
+    """Headers of the other generation are ignored."""
     told_rows = [documented(index) for index in range(rows)]
     envelope = json.loads(body("signed", told_rows, nextToken=token))
     if token == "absent":
         del envelope["nextToken"]
     answer = json.dumps(envelope).encode()
     headers = {"x-page": "4", "x-total-pages": "4"}
-    page = SPOKEN["signed"].read_pipelines(answer, NOW, headers)
-    assert (page.rows, page.token, page.last) == (rows, told, not told)
-    following = SPOKEN["signed"].pipelines_request(PageCursor().after(page))
-    assert dict(following.query).get("nextToken", "") == told
+    page = PROVIDERS["signed"].read_pipelines(answer, NOW, headers)
+    assert (page.rows, page.token, page.last) == (rows, expected, not expected)
+    following = PROVIDERS["signed"].pipelines_request(PageCursor().after(page))
+    assert dict(following.query).get("nextToken", "") == expected
 
 
 @pytest.mark.parametrize("token", [[], {}, True, 1.5, ["a"]])
-def test_a_token_that_is_none_is_not_the_end(token: Any) -> None:
-    """Else what follows would be taken for gone."""
-    signed = SPOKEN["signed"]
+def test_invalid_token_is_not_the_end(token: Any) -> None:
+    """Otherwise the following pipelines would count as deleted."""
+    signed = PROVIDERS["signed"]
     failure = signed.failure(
         signed.pipelines_request(PageCursor()), 200, {}, body("signed", [documented()], nextToken=token)
     )
@@ -250,11 +261,11 @@ def test_a_token_that_is_none_is_not_the_end(token: Any) -> None:
     assert "token" in failure.message
 
 
-# -- what is read
+# -- rows
 
 
-@spoken
-def test_a_row_is_read_in_either_spelling(generation: str) -> None:
+@each_generation
+def test_both_forms_of_a_row_are_decoded(generation: str) -> None:
     listing = read(generation, row(0), documented(1), row(2, pipelineId=1, pipelineName="documented"))
     assert plain(listing) == (
         3,
@@ -264,9 +275,9 @@ def test_a_row_is_read_in_either_spelling(generation: str) -> None:
     assert (listing.runs, listing.unusable) == ({}, set())
 
 
-@spoken
+@each_generation
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("", ""),
         (None, ""),
@@ -278,15 +289,15 @@ def test_a_row_is_read_in_either_spelling(generation: str) -> None:
         ("x" * 9999, "x" * 9999),
     ],
 )
-def test_names(generation: str, name: Any, told: str) -> None:
-    """As they are told, where they are text or a number; a row without one is still a pipeline."""
-    assert plain(read(generation, row(name=name))) == (1, {identity(0): told}, [])
-    assert plain(read(generation, documented(pipelineName=name))) == (1, {identity(0): told}, [])
+def test_names(generation: str, name: Any, expected: str) -> None:
+    """Text and numbers are used unchanged. A row without name is a pipeline."""
+    assert plain(read(generation, row(name=name))) == (1, {identity(0): expected}, [])
+    assert plain(read(generation, documented(pipelineName=name))) == (1, {identity(0): expected}, [])
 
 
-@spoken
+@each_generation
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("value", "reason"),
     [
         (None, "no_pipeline_id"),
         ("", "no_pipeline_id"),
@@ -297,54 +308,54 @@ def test_names(generation: str, name: Any, told: str) -> None:
     ],
 )
 @pytest.mark.parametrize("make", [row, documented])
-def test_a_row_that_names_no_pipeline_is_rejected_and_counted(
-    generation: str, told: Any, reason: str, make: Any
+def test_row_without_pipeline_id_is_rejected_and_counted(
+    generation: str, value: Any, reason: str, make: Any
 ) -> None:
     key = "id" if make is row else "pipelineId"
-    listing = read(generation, make(0, **{key: told}), make(1))
+    listing = read(generation, make(0, **{key: value}), make(1))
     assert plain(listing) == (2, {identity(1): "pipeline-1"}, [reason])
 
 
-@spoken
+@each_generation
 def test_every_row_is_counted(generation: str) -> None:
-    """Used or not."""
+    """Rejected ones as well."""
     others: list[Any] = [None, 1, "x", [], {}, row(id=None), [row()]]
     listing = read(generation, *others, row(1))
     assert plain(listing)[:2] == (8, {identity(1): "pipeline-1"})
     assert len(listing.rejected) == len(others)
 
 
-@spoken
+@each_generation
 @pytest.mark.parametrize(
     "literal", [b'"\xff\xfe"', b'"\\ud83d"', b"1e999", b"9" * 9999], ids=["bytes", "half", "number", "digits"]
 )
 @pytest.mark.parametrize("place", ["name", "owner", "creatorAccountId"])
-def test_spoilt_text_costs_no_more_than_its_field(generation: str, place: str, literal: bytes) -> None:
+def test_corrupted_text_affects_its_field_only(generation: str, place: str, literal: bytes) -> None:
     answer = body(generation, [row(0, **{place: "SPOILT"}), row(1)]).replace(b'"SPOILT"', literal)
     assert (
-        SPOKEN[generation].failure(SPOKEN[generation].pipelines_request(PageCursor()), 200, {}, answer)
+        PROVIDERS[generation].failure(PROVIDERS[generation].pipelines_request(PageCursor()), 200, {}, answer)
         is None
     )
-    listing = SPOKEN[generation].read_pipelines(answer, NOW, {})
+    listing = PROVIDERS[generation].read_pipelines(answer, NOW, {})
     assert list(listing.pipelines) == [identity(0), identity(1)]
     assert listing.pipelines[identity(1)] == "pipeline-1"
 
 
 @pytest.mark.parametrize("odd", [None, [], "x", {}, -1, 1e300])
 @pytest.mark.parametrize("key", ["totalCount", "requestId", "errorMessage"])
-def test_what_stands_beside_the_rows_costs_nothing(key: str, odd: Any) -> None:
-    signed = SPOKEN["signed"]
+def test_other_members_of_a_page_are_ignored(key: str, odd: Any) -> None:
+    signed = PROVIDERS["signed"]
     page = body("signed", [documented()], **{key: odd})
     assert signed.failure(signed.pipelines_request(PageCursor()), 200, {}, page) is None
     assert list(signed.read_pipelines(page, NOW, {}).pipelines) == [identity(0)]
 
 
-@spoken
-def test_thousands_of_rows_are_read_in_no_time(generation: str) -> None:
-    """Even where none of them fits the documentation."""
+@each_generation
+def test_thousands_of_rows_are_decoded_quickly(generation: str) -> None:
+    """Even if none of them is as documented."""
     page = body(generation, [row(index, name=["odd"]) for index in range(3000)])
     started = time.process_time()
-    listing = SPOKEN[generation].read_pipelines(page, NOW, {})
+    listing = PROVIDERS[generation].read_pipelines(page, NOW, {})
     assert time.process_time() - started < 3
     assert listing.rows == len(listing.pipelines) == 3000
 
@@ -353,7 +364,7 @@ def test_thousands_of_rows_are_read_in_no_time(generation: str) -> None:
 
 
 @given(
-    st.sampled_from(list(SPOKEN)),
+    st.sampled_from(list(PROVIDERS)),
     st.sampled_from([row, documented]),
     st.data(),
     st.sampled_from(["null", "remove", "replace"]),
@@ -361,22 +372,22 @@ def test_thousands_of_rows_are_read_in_no_time(generation: str) -> None:
     st.integers(0, 2),
 )
 @settings(deadline=None)
-def test_a_spoilt_row_costs_no_other(
+def test_corrupted_row_affects_no_other(
     generation: str, make: Any, data: st.DataObject, change: str, value: Any, victim: int
 ) -> None:
-    """Whatever takes the place of one field in one row, the other rows are read as if alone, and all are counted."""
+    """For any value of one field of one row, the other rows are decoded as if alone, and all are counted."""
     rows = [make(index) for index in range(3)]
     field = data.draw(st.sampled_from(list(rows[0])))
-    rows[victim] = spoilt(rows[victim], (field,), change, value)
+    rows[victim] = corrupted(rows[victim], (field,), change, value)
     page = body(generation, rows)
-    said: SupportsActivityQuery = SPOKEN[generation]
-    assert said.failure(said.pipelines_request(PageCursor()), 200, {}, page) is None
-    listing = said.read_pipelines(page, NOW, {})
+    flow: SupportsActivityQuery = PROVIDERS[generation]
+    assert flow.failure(flow.pipelines_request(PageCursor()), 200, {}, page) is None
+    listing = flow.read_pipelines(page, NOW, {})
     assert listing.rows == 3
     others = {identity(index): f"pipeline-{index}" for index in {0, 1, 2} - {victim}}
     assert others.items() <= listing.pipelines.items() or field in {"id", "pipelineId"}
     assert others.keys() <= listing.pipelines.keys()
-    assert said.read_activity(page, {}).pipelines == list(listing.pipelines)
+    assert flow.read_activity(page, {}).pipelines == list(listing.pipelines)
     json.dumps(str(listing)).encode()
 
 
@@ -394,15 +405,15 @@ bodies = (
 )
 
 
-@given(st.sampled_from(list(SPOKEN)), st.integers(199, 300), bodies)
+@given(st.sampled_from(list(PROVIDERS)), st.integers(199, 300), bodies)
 @settings(deadline=None, max_examples=200)
-def test_what_is_no_failure_can_be_read(generation: str, status: int, answer: bytes) -> None:
-    """No answer that passes for a success raises, and any other has words."""
-    said = SPOKEN[generation]
-    failure = said.failure(said.pipelines_request(PageCursor()), status, {}, answer)
+def test_any_success_can_be_decoded(generation: str, status: int, answer: bytes) -> None:
+    """Decoding a success never raises, and every failure has a message."""
+    flow = PROVIDERS[generation]
+    failure = flow.failure(flow.pipelines_request(PageCursor()), status, {}, answer)
     if failure is None:
         assert 200 <= status < 300
-        listing = said.read_pipelines(answer, NOW, {})
+        listing = flow.read_pipelines(answer, NOW, {})
         assert listing.rows >= len(listing.pipelines) + len(listing.rejected)
     else:
         assert failure.message or failure.error_code

@@ -1,4 +1,4 @@
-"""A Flow organization of the configuration: which API it asks where, and what is told of it before it is run."""
+"""Configuration of a Flow organization: API, endpoint, and warnings."""
 
 import json
 from textwrap import dedent
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, Flow
+from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, FlowProvider
 from exporter.providers.protocol import SupportsActivityQuery, SupportsBatchQuery
 from exporter.providers.registry import AnyProject, connect
 from exporter.settings.settings import Config, ConfigError, load
@@ -16,12 +16,12 @@ from tests.drivers.support import project as codearts_project
 CENTRAL_ID = "5ebbc0228123212b59abcdef"
 REGION_ID = "5ebbc0228123212b59abcdef01234567"
 OWN_DOMAIN = "https://example.devops.aliyuncs.com"
-TOKEN = {"method": "yunxiao_token", "token": "pt-nobody-may-see"}
-KEYS = {"method": "aksk", "access_key": "LTAIexample", "secret_key": "a-secret-key-of-nobody"}
+TOKEN = {"method": "yunxiao_token", "token": "pt-must-stay-private"}
+KEYS = {"method": "aksk", "access_key": "LTAIexample", "secret_key": "a-secret-key-of-a-test"}
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    """A project of a configuration, as YAML would give it."""
+    """Return the configuration of a project, as loaded from YAML."""
     return {
         "name": "mobile",
         "provider": "flow",
@@ -37,7 +37,7 @@ def configured(**changes: Any) -> AnyProject:
     return project
 
 
-# -- where it listens
+# -- endpoints
 
 
 @pytest.mark.parametrize(
@@ -52,30 +52,30 @@ def configured(**changes: Any) -> AnyProject:
         ({"auth": KEYS, "endpoint": "http://127.0.0.1:8080/clouds"}, "http://127.0.0.1:8080/clouds"),
     ],
 )
-def test_the_method_decides_which_api_is_asked(changes: dict[str, Any], url: str) -> None:
-    """Each has an address of its own; whoever gives one is believed."""
+def test_auth_method_selects_the_api(changes: dict[str, Any], url: str) -> None:
+    """Each has its own endpoint, unless one is configured."""
     project = configured(**changes)
-    spoken, auth, base_url = connect(project, {})
+    flow, auth, base_url = connect(project, {})
     assert (base_url, project.base_url, project.urls) == (url, url, (url,))
-    assert spoken.name == "flow"
+    assert flow.name == "flow"
     signed = changes.get("auth", TOKEN)["method"] != "yunxiao_token"
     assert ("acs3" in auth.credential_id or not auth.credential_id.startswith("yunxiao_token")) is signed
 
 
-def test_it_sweeps_and_knows_no_batches() -> None:
-    """And the other cloud has batches, and does not sweep."""
-    spoken, _, _ = connect(configured(), {})
-    assert isinstance(spoken, Flow)
-    assert isinstance(spoken, SupportsActivityQuery)
-    assert not isinstance(spoken, SupportsBatchQuery)
+def test_flow_supports_activity_queries_not_batches() -> None:
+    """CodeArts supports batches, not activity queries."""
+    flow, _, _ = connect(configured(), {})
+    assert isinstance(flow, FlowProvider)
+    assert isinstance(flow, SupportsActivityQuery)
+    assert not isinstance(flow, SupportsBatchQuery)
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     batching, _, _ = connect(other, {})
     assert isinstance(batching, SupportsBatchQuery)
     assert not isinstance(batching, SupportsActivityQuery)
 
 
-def test_the_organization_tells_projects_apart() -> None:
-    """Under a key of its own; where a page is, is told in the words of every provider."""
+def test_scope_is_the_organization_id() -> None:
+    """It has its own configuration key. Page cursors are the same for all providers."""
     project = configured(url_template="https://flow.example.com/{project_id}/{pipeline_id}?{pipeline_id}")
     assert (project.scope, project.scope_key) == (CENTRAL_ID, "organization_id")
     assert project.page_url("12222") == f"https://flow.example.com/{CENTRAL_ID}/12222?12222"
@@ -88,7 +88,7 @@ def test_the_organization_tells_projects_apart() -> None:
 
 
 @pytest.mark.parametrize("entry", ["12222", "'12222'", "{id: 12222}", "{id: '12222', name: checkout}"])
-def test_ids_are_numbers_however_they_are_written(tmp_path: Any, entry: str) -> None:
+def test_pipeline_ids_are_numbers_in_any_notation(tmp_path: Any, entry: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
         dedent(f"""
@@ -104,8 +104,8 @@ def test_ids_are_numbers_however_they_are_written(tmp_path: Any, entry: str) -> 
     assert [one.id for one in project.pipelines] == ["12222"]
 
 
-def test_an_organization_beside_a_project_of_the_other_cloud(tmp_path: Any) -> None:
-    """Each with settings of its own; what is in force can be read again."""
+def test_projects_of_both_clouds_in_one_configuration(tmp_path: Any) -> None:
+    """Each with its own settings. The effective configuration can be loaded again."""
     projects = [codearts_project(), settings(), settings(name="games", auth=KEYS, pipelines=["12223"])]
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps({"projects": projects}))
@@ -116,8 +116,8 @@ def test_an_organization_beside_a_project_of_the_other_cloud(tmp_path: Any) -> N
 
 
 @pytest.mark.parametrize("pipelines", [["12222"], [PIPELINE_ID]])
-def test_ids_of_different_clouds_are_no_twins(tmp_path: Any, pipelines: list[str]) -> None:
-    """A number may be an id of either, and names two pipelines; what is no number is none of Flow's."""
+def test_equal_ids_in_different_clouds_are_not_duplicates(tmp_path: Any, pipelines: list[str]) -> None:
+    """A number can be a pipeline id in both. Flow accepts nothing but numbers."""
     file = tmp_path / "config.yaml"
     projects = [codearts_project(pipelines=pipelines, endpoint="http://127.0.0.1:1")]
     projects.append(settings(pipelines=pipelines, endpoint="http://127.0.0.1:1"))
@@ -131,7 +131,7 @@ def test_ids_of_different_clouds_are_no_twins(tmp_path: Any, pipelines: list[str
             load(file, {})
 
 
-# -- doubts
+# -- warnings
 
 
 SIGNED = "the API of signed requests (method: aksk or default)"
@@ -146,7 +146,7 @@ def odd(identity: str, length: int, edition: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({}, ""),
         ({"auth": KEYS}, ""),
@@ -160,24 +160,24 @@ def odd(identity: str, length: int, edition: str) -> str:
             f"{odd(CENTRAL_ID, 32, 'region')}: is edition right?",
         ),
         ({"organization_id": "o1", "auth": KEYS}, odd("o1", 24, "central")),
-        ({"endpoint": SIGNED_ENDPOINT}, f"endpoint {SIGNED_ENDPOINT} is where {SIGNED} listens"),
+        ({"endpoint": SIGNED_ENDPOINT}, f"endpoint {SIGNED_ENDPOINT} belongs to {SIGNED}"),
         (
             {"auth": KEYS, "endpoint": PERSONAL_ENDPOINT},
-            f"endpoint {PERSONAL_ENDPOINT} is where {CENTRAL} listens",
+            f"endpoint {PERSONAL_ENDPOINT} belongs to {CENTRAL}",
         ),
-        ({"endpoint": OWN_DOMAIN}, f"endpoint {OWN_DOMAIN} is where {REGION} listens"),
+        ({"endpoint": OWN_DOMAIN}, f"endpoint {OWN_DOMAIN} belongs to {REGION}"),
         (
             {"organization_id": REGION_ID, "edition": "region", "endpoint": PERSONAL_ENDPOINT},
-            f"endpoint {PERSONAL_ENDPOINT} is where {CENTRAL} listens",
+            f"endpoint {PERSONAL_ENDPOINT} belongs to {CENTRAL}",
         ),
     ],
 )
-def test_what_looks_like_another_edition_or_api_is_told(changes: dict[str, Any], words: str) -> None:
-    """Only of what is known of the vendor; a private address may be anything."""
-    assert list(configured(**changes).warnings()) == ([words] if words else [])
+def test_value_of_another_edition_or_api_is_a_warning(changes: dict[str, Any], message: str) -> None:
+    """For known hosts of the vendor only."""
+    assert list(configured(**changes).warnings()) == ([message] if message else [])
 
 
-def test_doubts_of_the_other_cloud_are_about_the_length_of_ids() -> None:
+def test_warnings_of_codearts_are_about_the_length_of_ids() -> None:
     pipelines = [PIPELINE_ID, "one", "two"]
     doubtful = codearts_project(project_id="p1", pipelines=pipelines)
     (sound, odd) = Config.model_validate(
@@ -201,10 +201,8 @@ def test_doubts_of_the_other_cloud_are_about_the_length_of_ids() -> None:
         ({"region": "cn-north-4"}, ("http://127.0.0.1:1", "https://iam.cn-north-4.myhuaweicloud.com")),
     ],
 )
-def test_credentials_of_the_other_cloud_travel_to_iam_as_well(
-    changes: dict[str, Any], urls: tuple[str, ...]
-) -> None:
-    """A password does, wherever IAM is; a token does not."""
+def test_codearts_password_is_sent_to_iam_as_well(changes: dict[str, Any], urls: tuple[str, ...]) -> None:
+    """A password is sent to any IAM endpoint, a token is not."""
     region = {"region": changes.pop("region")} if "region" in changes else {}
     auth: dict[str, Any] = {"method": "token", "token": "opensesame"}
     if changes or region:

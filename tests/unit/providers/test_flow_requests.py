@@ -1,4 +1,4 @@
-"""What is asked of Flow: by either generation of its API and in either edition, so that the cloud understands it."""
+"""Requests to Flow, in both generations and editions, against the simulated cloud."""
 
 import asyncio
 from typing import Any
@@ -24,21 +24,21 @@ GENERATIONS: dict[str, dict[str, Any]] = {
     "region": {"auth": TOKEN, "edition": "region", "endpoint": OWN_DOMAIN},
     "signed": {"auth": KEYS},
 }
-"""Ways to ask, as they are configured."""
+"""Configurations by generation."""
 
 generations = pytest.mark.parametrize("generation", GENERATIONS)
 
 
 def provider(generation: str, **changes: Any) -> SupportsActivityQuery:
-    """What speaks to the organization of a configuration."""
+    """Return the provider of an organization."""
     projects = [settings(**{**GENERATIONS[generation], **changes})]
-    spoken, _, _ = connect(Config.model_validate({"projects": projects}).projects[0], {})
-    assert isinstance(spoken, SupportsActivityQuery)
-    return spoken
+    flow, _, _ = connect(Config.model_validate({"projects": projects}).projects[0], {})
+    assert isinstance(flow, SupportsActivityQuery)
+    return flow
 
 
-class Desk:
-    """A cloud asked without a port, whose clock stands; and what speaks to it with its credentials."""
+class FlowHarness:
+    """A simulated cloud without a port and with a fixed clock, and a provider with its credentials."""
 
     def __init__(self, generation: str) -> None:
         self.cloud = Flow(WORLD, clock=lambda: TODAY)
@@ -49,12 +49,12 @@ class Desk:
             auth = {**KEYS, "access_key": good.access_key, "secret_key": good.secret_key}
         changes = {**GENERATIONS[generation], "auth": auth, "organization_id": self.cloud.organization_id}
         (project,) = Config.model_validate({"projects": [settings(**changes)]}).projects
-        spoken, self.auth, _ = connect(project, {})
-        assert isinstance(spoken, SupportsActivityQuery)
-        self.spoken = spoken
+        flow, self.auth, _ = connect(project, {})
+        assert isinstance(flow, SupportsActivityQuery)
+        self.provider = flow
 
     def send(self, call: ApiRequest) -> httpx.Response:
-        """The cloud's answer."""
+        """Return the response of the cloud."""
         outgoing = UnsignedRequest(
             method=call.method, host="testserver", path=call.path, query=call.query, headers=call.headers
         )
@@ -69,16 +69,16 @@ class Desk:
         return asyncio.run(asked())
 
     def answer(self, call: ApiRequest) -> tuple[bytes, dict[str, str]]:
-        """The body and headers of an answer that is a success."""
+        """Return body and headers of a successful response."""
         answer = self.send(call)
         headers = dict(answer.headers)
-        assert self.spoken.failure(call, answer.status_code, headers, answer.content) is None
+        assert self.provider.failure(call, answer.status_code, headers, answer.content) is None
         return answer.content, headers
 
     def failure(self, call: ApiRequest) -> tuple[FailureKind, str]:
-        """What a refusal speaks of, and its code."""
+        """Return kind and code of a failure."""
         answer = self.send(call)
-        failure = self.spoken.failure(call, answer.status_code, dict(answer.headers), answer.content)
+        failure = self.provider.failure(call, answer.status_code, dict(answer.headers), answer.content)
         assert failure is not None
         return failure.kind, failure.error_code
 
@@ -106,8 +106,8 @@ LATER = PageCursor().after(ListPage(rows=30, token="a+b/c=")).after(ListPage(row
 
 @generations
 @pytest.mark.parametrize("place", [FIRST, LATER])
-def test_the_list_of_pipelines(generation: str, place: PageCursor) -> None:
-    """Pages by their number, or by the token of the one before, if there is one; never by what they had of rows."""
+def test_request_for_pipelines(generation: str, place: PageCursor) -> None:
+    """By page number, or by the token of the page before; never by rows."""
     call = provider(generation).pipelines_request(place)
     assert (call.operation, call.method, call.path) == ("ListPipelines", "GET", ROOTS[generation])
     assert dict(call.headers) == headers_of(generation, "ListPipelines")
@@ -121,14 +121,14 @@ def test_the_list_of_pipelines(generation: str, place: PageCursor) -> None:
 
 @generations
 @pytest.mark.parametrize("limit", [1, 10, 30, 100])
-def test_the_list_of_runs(generation: str, limit: int) -> None:
-    """Pages of one size, whatever is wanted: in those of another, other rows would stand at a place."""
-    spoken = provider(generation)
-    call = spoken.runs_request("12222", LATER, limit)
+def test_request_for_runs(generation: str, limit: int) -> None:
+    """The page size is fixed, since page numbers depend on it."""
+    flow = provider(generation)
+    call = flow.runs_request("12222", LATER, limit)
     assert (call.operation, call.method) == ("ListPipelineRuns", "GET")
     assert call.path == f"{ROOTS[generation]}/12222/{RUNS[generation]}"
     assert dict(call.headers) == headers_of(generation, "ListPipelineRuns")
-    assert call.query == spoken.pipelines_request(LATER).query
+    assert call.query == flow.pipelines_request(LATER).query
 
 
 @generations
@@ -140,23 +140,25 @@ def test_the_list_of_runs(generation: str, limit: int) -> None:
         (TimeWindow(1_748_314_799.123, 1_748_314_799.123), "1748314799123", "1748314799123"),
     ],
 )
-def test_a_sweep_of_a_window(generation: str, window: TimeWindow, since: str, until: str) -> None:
-    """In whole milliseconds without exponent, and no narrower than asked."""
-    spoken = provider(generation)
-    call = spoken.activity_request(LATER, window)
+def test_request_for_activity_in_a_window(
+    generation: str, window: TimeWindow, since: str, until: str
+) -> None:
+    """In whole milliseconds without exponent, rounded to include the window."""
+    flow = provider(generation)
+    call = flow.activity_request(LATER, window)
     assert (call.operation, call.path) == ("ListPipelines", ROOTS[generation])
-    told = {"executeStartTime": since, "executeEndTime": until}
-    assert dict(call.query) == {**dict(spoken.pipelines_request(LATER).query), **told}
+    found = {"executeStartTime": since, "executeEndTime": until}
+    assert dict(call.query) == {**dict(flow.pipelines_request(LATER).query), **found}
     assert dict(call.headers) == headers_of(generation, "ListPipelines")
 
 
 @generations
-def test_a_sweep_of_what_is_under_way(generation: str) -> None:
-    spoken = provider(generation)
-    told = {"statusList": "RUNNING,WAITING"}
-    assert dict(spoken.activity_request(FIRST, None).query) == {
-        **dict(spoken.pipelines_request(FIRST).query),
-        **told,
+def test_request_for_running_pipelines(generation: str) -> None:
+    flow = provider(generation)
+    found = {"statusList": "RUNNING,WAITING"}
+    assert dict(flow.activity_request(FIRST, None).query) == {
+        **dict(flow.pipelines_request(FIRST).query),
+        **found,
     }
 
 
@@ -164,7 +166,7 @@ def test_a_sweep_of_what_is_under_way(generation: str) -> None:
 
 
 @generations
-def test_the_details_of_a_run(generation: str) -> None:
+def test_request_for_details(generation: str) -> None:
     call = provider(generation).detail_request("12222", "7")
     assert (call.operation, call.method, call.query) == ("GetPipelineRun", "GET", ())
     assert call.path == f"{ROOTS[generation]}/12222/{RUNS[generation]}/7"
@@ -176,36 +178,36 @@ ODD_IDS = ["a/b", "../x", "a?b#c", "a b", "50%", "流水线", "a;b=c:d@e", "~._-
 
 @generations
 @pytest.mark.parametrize("odd", ODD_IDS)
-def test_odd_ids_stay_in_their_place_of_the_path(generation: str, odd: str) -> None:
-    """No id leads to another path, and the cloud takes it for an id: it knows of none such."""
-    desk = Desk(generation)
-    pipeline = desk.cloud.pipeline_id(RAN[0].id)
+def test_special_characters_in_ids_stay_in_their_path_segment(generation: str, odd: str) -> None:
+    """No id changes the path. The cloud receives it and does not know it."""
+    harness = FlowHarness(generation)
+    pipeline = harness.cloud.pipeline_id(RAN[0].id)
     for call in (
-        desk.spoken.runs_request(odd, FIRST, 1),
-        desk.spoken.detail_request(odd, "1"),
-        desk.spoken.detail_request(pipeline, odd),
+        harness.provider.runs_request(odd, FIRST, 1),
+        harness.provider.detail_request(odd, "1"),
+        harness.provider.detail_request(pipeline, odd),
     ):
         assert call.path.isascii()
         assert set(call.path).isdisjoint("?#; ")
-        kind, code = desk.failure(call)
-        # A path with an encoded slash is another one to the web framework of the simulator.
+        kind, code = harness.failure(call)
+        # The simulator's web framework decodes an encoded slash before routing.
         unknown = {"InvalidApi.NotFound"} if "/" in odd else set()
         assert code in {"InvalidParam.ParamNotPresent", "BadRequest", "NotFound", *unknown}
         assert kind is (FailureKind.PROJECT if code in unknown else FailureKind.CONTENT)
 
 
 @generations
-def test_every_request_is_understood(generation: str) -> None:
-    """The cloud lets it pass, and sees the operation that is meant."""
-    desk = Desk(generation)
-    pipeline = desk.cloud.pipeline_id(RAN[0].id)
+def test_simulated_cloud_accepts_every_request(generation: str) -> None:
+    """The cloud recognizes the operation."""
+    harness = FlowHarness(generation)
+    pipeline = harness.cloud.pipeline_id(RAN[0].id)
     calls = [
-        desk.spoken.pipelines_request(FIRST),
-        desk.spoken.activity_request(FIRST, None),
-        desk.spoken.activity_request(FIRST, TimeWindow(TODAY - 3600, TODAY)),
-        desk.spoken.runs_request(pipeline, FIRST, 30),
-        desk.spoken.detail_request(pipeline, "1"),
+        harness.provider.pipelines_request(FIRST),
+        harness.provider.activity_request(FIRST, None),
+        harness.provider.activity_request(FIRST, TimeWindow(TODAY - 3600, TODAY)),
+        harness.provider.runs_request(pipeline, FIRST, 30),
+        harness.provider.detail_request(pipeline, "1"),
     ]
     for call in calls:
-        desk.answer(call)
-    assert [seen.operation for seen in desk.cloud.requests] == [call.operation for call in calls]
+        harness.answer(call)
+    assert [seen.operation for seen in harness.cloud.requests] == [call.operation for call in calls]

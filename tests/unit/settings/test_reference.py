@@ -59,8 +59,8 @@ SECTIONS: dict[str, type[Section]] = {
     "Flow, `method: default`": aliyun.DefaultSection,
 }
 PROJECTS: dict[str, type[CommonSection]] = {
-    "CodeArts projects": codearts.Project,
-    "Flow projects": flow.Project,
+    "CodeArts projects": codearts.CodeArtsProject,
+    "Flow projects": flow.FlowProject,
 }
 SHARED = "`projects[]`"
 

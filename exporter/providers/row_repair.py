@@ -1,22 +1,22 @@
-"""Keep one row that no JSON reader takes from costing the other rows of its page."""
+"""Repair a page with a row that is not valid JSON, so that its other rows can be decoded."""
 
 import re
 
 from exporter.providers.decoding import UNREADABLE, split_array
 
 LONGEST = 1 << 18
-"""Bytes of a page that is searched for its rows; a hundred rows take half of that."""
+"""Maximum bytes of a page to repair. A hundred rows take half of that."""
 TOKENS = 1 << 16
-"""Strings and brackets that are looked at one by one, so that the search is over in a fraction of a second."""
-MOST = 1000
-"""Rows that are looked at one by one; no cloud gives more than a hundred."""
+"""Maximum strings and brackets to examine, which takes a fraction of a second."""
+ROWS = 1000
+"""Maximum rows to examine. Clouds return at most a hundred."""
 
-# A string that does not end takes the rest, else each quotation mark in it would be tried again.
+# An unterminated string matches to the end of the page; otherwise each quotation mark in it would be tried again.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
 
 def readable_rows(body: bytes) -> bytes:
-    """Return a page with null in the place of each row that no JSON reader takes, such as one with `NaN` in it.
+    """Return a page with `null` in place of each row that is not valid JSON, such as one with `NaN` in it.
 
     Rows are the items of an array, or of the arrays that are members of an object.
     """
@@ -27,7 +27,7 @@ def readable_rows(body: bytes) -> bytes:
     copied = begin = depth = rows = 0
     in_rows = False
     for count, token in enumerate(_TOKEN.finditer(body)):
-        if count == TOKENS or rows > MOST:
+        if count == TOKENS or rows > ROWS:
             return body
         mark = token[0]
         if mark in b"[{":
