@@ -94,7 +94,7 @@ def _series_each(config: Config) -> int:
         latest=run,
         status_change=1.0,
         finished=run,
-        series=Streak(0, None, 1.0),
+        streak=Streak(0, None, 1.0),
         active_starts=(),
         counters=RunCounters(created=0.0),
         durations=_example_durations(config),

@@ -380,17 +380,17 @@ def _latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
             "ci_pipeline_consecutive_failures",
             "Failed runs since the last success, in order of number; 0 when green. Canceled and ignored runs neither "
             "count nor end a series.",
-            lambda view: None if view.series is None else view.series.failures,
+            lambda view: None if view.streak is None else view.streak.failures,
         ),
         _gauge(
             "ci_pipeline_broken_since_timestamp_seconds",
             "When the first failed run since the last success ended, in epoch seconds. Absent when green.",
-            lambda view: None if view.series is None else view.series.broken_since,
+            lambda view: None if view.streak is None else view.streak.broken_since,
         ),
         _gauge(
             "ci_pipeline_last_success_timestamp_seconds",
             "When the last successful run ended, in epoch seconds. Absent until a success is known.",
-            lambda view: None if view.series is None else view.series.last_success,
+            lambda view: None if view.streak is None else view.streak.last_success,
         ),
     )
 

@@ -58,7 +58,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stage_changes: tuple[tuple[str, int, float], ...] = ()
     """Stages that wait for somebody: name, sequence, since when."""
     finished: Run | None = None
-    series: Streak | None = None
+    streak: Streak | None = None
     """Failures in a row and what belongs to them; None once withdrawn."""
     active_starts: tuple[float | None, ...] | None = None
     """Starts of the known runs under way; None once withdrawn."""
@@ -486,7 +486,7 @@ class PipelineTracker:
                 view,
                 has_run=latest is not None and not self._absences if answered else None,
                 finished=None if gone else state.finished,
-                series=None if gone else state.series,
+                streak=None if gone else state.streak,
                 latest=_with_detail(latest, self._detail) if told else None,
                 status_change=self._notes.change if told and latest is not None else None,
                 stage_changes=self._stage_changes() if told and latest is not None else (),

@@ -149,7 +149,7 @@ def views(metrics: Metrics) -> st.SearchStrategy[View]:
             st.tuples(texts, st.integers(0, 3), floats), max_size=2, unique_by=lambda change: change[:2]
         ).map(tuple),
         finished=st.none() | runs,
-        series=st.none() | st.builds(Streak, counts, st.none() | floats, st.none() | floats),
+        streak=st.none() | st.builds(Streak, counts, st.none() | floats, st.none() | floats),
         active_starts=st.none() | st.lists(st.none() | floats, max_size=2).map(tuple),
         counters=st.none() | tallies,
         durations=st.none() | durations(metrics),

@@ -327,7 +327,7 @@ class _Transition:
             nonexistent=(),
             ended=(),
             recoveries=(),
-            carried_streak=self.state.series,
+            carried_streak=self.state.streak,
             carried_to=-1,
             finished=None,
         )
@@ -586,7 +586,7 @@ class _Transition:
         for one in reversed(newest):
             series = series.after(one)
         finished = msgspec.structs.replace(run, stages=()) if newest[0] is ended else self.state.finished
-        self.change(ended=tuple(newest), series=series, finished=finished)
+        self.change(ended=tuple(newest), streak=series, finished=finished)
 
     def _carry(self) -> None:
         """Keep no more ended runs than are needed."""

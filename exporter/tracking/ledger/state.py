@@ -89,7 +89,21 @@ class Streak(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self
 
 
-class LedgerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+# Stored records have these names: a state that an earlier release wrote must stay readable.
+_STORED_NAMES = {
+    "epoch_start": "began",
+    "missing_numbers": "wanted",
+    "nonexistent": "void",
+    "initial_scan": "survey",
+    "carried_streak": "carried",
+    "streak": "series",
+    "unconfirmed_id": "strange",
+}
+
+
+class LedgerState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_NAMES
+):
     """What is known of a pipeline's runs. Numbers are those of its present epoch: the time since numbering began."""
 
     high: int = 0
@@ -116,7 +130,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """What the ended runs amount to that are no longer kept."""
     carried_to: int = -1
     """The greatest number among those: what is learnt of lower ones has lost its place."""
-    series: Streak = Streak()
+    streak: Streak = Streak()
     """What all ended runs amount to."""
     recoveries: tuple[int, ...] = ()
     """The numbers of successes that may have ended a series of failures, as soon as the gaps before them are filled."""

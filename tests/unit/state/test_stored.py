@@ -39,7 +39,7 @@ KEY = Key("codearts", "https://cloud.example", "54f90b75fc1447b1b65e8d3a9f77923d
 STAYS, LEFT = PipelineKey(KEY, "stays"), PipelineKey(KEY, "left")
 PROJECT = ProjectKey(KEY, "payments")
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[2]
 STATES = sorted((HERE / "data" / "state").glob("*.db"))
 LAYOUT = HERE / "golden" / "stored_records.json"
 
@@ -73,24 +73,24 @@ def a_state() -> LedgerState:
         "high": 40,
         "high_start": NOON + 1,
         "numbered": False,
-        "began": NOON - 9,
+        "epoch_start": NOON - 9,
         "latest": "run-40",
         "open": (
             OpenRun("run-39", 39, NOON, reopened=True, hidden=NOON + 2, end=NOON + 3, end_since=NOON + 4),
         ),
-        "wanted": (Gap(30, 33, NOON + 5, NOON + 6, NOON + 7, missed=False),),
-        "void": (Gap(20, 22, NOON + 5, NOON + 6, NOON + 7, missed=True),),
-        "survey": InitialScan(11, NOON + 8),
+        "missing_numbers": (Gap(30, 33, NOON + 5, NOON + 6, NOON + 7, missed=False),),
+        "nonexistent": (Gap(20, 22, NOON + 5, NOON + 6, NOON + 7, missed=True),),
+        "initial_scan": InitialScan(11, NOON + 8),
         "ended": tuple(
             EndedRun(f"run-{38 - at}", 38 - at, status, NOON + at) for at, status in enumerate(Status)
         ),
-        "carried": Streak(2, NOON + 9, NOON + 10),
+        "carried_streak": Streak(2, NOON + 9, NOON + 10),
         "carried_to": 12,
-        "series": Streak(3, NOON + 11, NOON + 12),
+        "streak": Streak(3, NOON + 11, NOON + 12),
         "recoveries": (37,),
         "finished": a_run(38, Status.FAILED),
         "missed": ("run-8",),
-        "strange": "run-7",
+        "unconfirmed_id": "run-7",
     }
     if "leap" in LedgerState.__struct_fields__:
         fields["leap"] = a_run(4000, Status.RUNNING)

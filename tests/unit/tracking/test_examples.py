@@ -94,7 +94,7 @@ class Example:
             "retried": self.counts[EventKind.RETRIED],
             "unresolved": self.state.unresolved,
             "active": len(self.state.open),
-            "streak": self.state.series.failures,
+            "streak": self.state.streak.failures,
         }[name]
 
 

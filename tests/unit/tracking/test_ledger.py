@@ -158,7 +158,7 @@ def test_a_run_that_is_final_at_first_sight_lies_outside():
     assert watcher.sees(run(7, FAILED)) == []
     assert watcher.sees(run(7, FAILED)) == []
     assert watcher.finished == "run-7"
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
 
 
 def test_a_run_that_is_under_way_at_first_sight_is_counted_when_it_ends():
@@ -197,7 +197,7 @@ def test_the_run_list_tells_what_else_was_open_at_first_sight():
     rows = [run(9, RUNNING), run(8, FAILED), run(7, Status.PAUSED), run(6)]
     assert watcher.reads(*rows) == []
     assert not watcher.state.initial_scan
-    assert (watcher.finished, watcher.state.series.failures) == ("run-8", 1)
+    assert (watcher.finished, watcher.state.streak.failures) == ("run-8", 1)
     assert watcher.hidden == ["run-7"]
     assert watcher.learns("run-7", run(7)) == [("ended", "run-7", "success")]
     assert watcher.sees(run(9)) == [("ended", "run-9", "success"), ("recovered", end_of(9) - end_of(8))]
@@ -334,7 +334,7 @@ def test_an_end_that_was_absent_and_appears_is_no_retry():
     watcher = Watcher(run(1), endless(run(2, FAILED)))
     assert watcher.sees(run(2, FAILED)) == []
     assert watcher.state.finished == run(2, FAILED)
-    assert watcher.state.series.broken_since == run(2).end
+    assert watcher.state.streak.broken_since == run(2).end
 
 
 def test_an_end_that_disappears_is_no_retry():
@@ -349,15 +349,15 @@ def test_a_failure_that_is_ignored_later_is_a_correction():
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, Status.IGNORED)) == []
     assert watcher.state.finished == run(2, Status.IGNORED)
-    assert watcher.state.series.failures == 0
-    assert watcher.state.series.broken_since is None
+    assert watcher.state.streak.failures == 0
+    assert watcher.state.streak.broken_since is None
 
 
 def test_a_failure_that_is_corrected_to_success_is_no_recovery():
     """It never was broken; what had been counted stays counted."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2)) == []
-    assert watcher.state.series.failures == 0
+    assert watcher.state.streak.failures == 0
 
 
 def test_a_run_that_was_final_at_first_sight_is_retried_as_a_retry_only():
@@ -372,7 +372,7 @@ def test_while_a_run_is_reopened_the_finished_one_keeps_its_old_end():
     """A red pipeline stays red until the retry has ended."""
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.state.finished == run(2, FAILED)
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
 
 
 # Gap
@@ -817,7 +817,7 @@ def test_a_run_that_a_newer_one_hides_is_looked_up_and_counted():
     assert watcher.learns("run-2", run(2, FAILED)) == []
     assert watcher.hidden == []
     assert watcher.finished == "run-3"
-    assert watcher.state.series.failures == 0
+    assert watcher.state.streak.failures == 0
 
 
 def test_the_run_under_way_at_first_sight_can_hide_too():
@@ -914,7 +914,7 @@ def test_a_run_that_is_learnt_after_all_that_are_kept_leaves_the_series_alone(st
         watcher.sees(run(number, FAILED))
     before = watcher.state
     assert watcher.learns("run-2", run(2, status)) == [("ended", "run-2", status.value)]
-    assert (watcher.state.series, watcher.state.ended) == (before.series, before.ended)
+    assert (watcher.state.streak, watcher.state.ended) == (before.streak, before.ended)
     assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(3))
 
 
@@ -925,7 +925,7 @@ def test_a_success_that_is_learnt_late_ends_the_series_before_it():
         ("ended", "run-3", "success"),
         ("recovered", pytest.approx(100)),
     ]
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
     watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4))
     assert watcher.learns("run-3", run(3)) == [("ended", "run-3", "success")]
 
@@ -1156,7 +1156,7 @@ def test_a_new_numbering_has_no_finished_run_until_one_ends():
     assert watcher.finished == "run-9"
     watcher.sees(fresh)
     assert watcher.state.finished is None
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
     watcher.sees(msgspec.structs.replace(fresh, status=SUCCESS, end=watcher.now))
     assert watcher.finished == "fresh"
 
@@ -1167,8 +1167,8 @@ def test_a_new_numbering_goes_on_with_the_series():
     fresh = run(1, FAILED, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
     watcher.sees(fresh)
-    assert watcher.state.series.failures == 2
-    assert watcher.state.series.broken_since == run(8).end
+    assert watcher.state.streak.failures == 2
+    assert watcher.state.streak.broken_since == run(8).end
 
 
 @pytest.mark.parametrize("number", [8, 9])
@@ -1201,7 +1201,7 @@ def test_a_recovery_waits_for_the_gaps_before_it():
     """Which success ended the failures is known when all before it is."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
-    assert watcher.state.series.failures == 0
+    assert watcher.state.streak.failures == 0
     assert watcher.reads(run(5), run(4), run(3, FAILED)) == [
         ("ended", "run-3", "failed"),
         ("ended", "run-4", "success"),
@@ -1228,10 +1228,10 @@ def test_many_runs_learnt_at_once_are_reckoned_in_order():
     watcher = Watcher(run(1), run(2, FAILED))
     last = 5 * KEPT
     watcher.sees(run(last, FAILED))
-    assert watcher.state.series.failures == 2
+    assert watcher.state.streak.failures == 2
     watcher.reads(*(run(number, FAILED) for number in range(last, 1, -1)))
-    assert watcher.state.series.failures == last - 1
-    assert watcher.state.series.broken_since == end_of(2)
+    assert watcher.state.streak.failures == last - 1
+    assert watcher.state.streak.broken_since == end_of(2)
     assert len(watcher.state.ended) == KEPT
 
 
@@ -1242,8 +1242,8 @@ def test_runs_stay_in_order_while_a_gap_is_open_for_long():
     for number in range(4, last):
         watcher.sees(run(number, FAILED))
     assert watcher.reads(run(3)) == [("ended", "run-3", "success"), ("recovered", 100.0)]
-    assert watcher.state.series.failures == last - 4
-    assert watcher.state.series.broken_since == end_of(4)
+    assert watcher.state.streak.failures == last - 4
+    assert watcher.state.streak.broken_since == end_of(4)
 
 
 # Series
@@ -1252,17 +1252,17 @@ def test_runs_stay_in_order_while_a_gap_is_open_for_long():
 def test_failures_in_a_row_are_counted_from_the_last_success():
     """Broken since the end of the first of them."""
     watcher = Watcher(run(1), run(2, FAILED), run(3, FAILED), run(4, FAILED))
-    assert watcher.state.series.failures == 3
-    assert watcher.state.series.broken_since == run(2).end
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.failures == 3
+    assert watcher.state.streak.broken_since == run(2).end
+    assert watcher.state.streak.last_success == run(1).end
 
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.IGNORED])
 def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
     """They say nothing of whether it works."""
     watcher = Watcher(run(1, FAILED), run(2, status), run(3, FAILED), run(4, status))
-    assert watcher.state.series.failures == 2
-    assert watcher.state.series.broken_since == run(1).end
+    assert watcher.state.streak.failures == 2
+    assert watcher.state.streak.broken_since == run(1).end
     assert watcher.sees(run(5)) == [
         ("ended", "run-5", "success"),
         ("recovered", end_of(5) - end_of(1)),
@@ -1273,8 +1273,8 @@ def test_a_success_that_ends_a_series_is_a_recovery():
     """It took from the end of the first failure to its own."""
     watcher = Watcher(run(1, FAILED), run(2, FAILED))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", 200.0)]
-    assert watcher.state.series.failures == 0
-    assert watcher.state.series.broken_since is None
+    assert watcher.state.streak.failures == 0
+    assert watcher.state.streak.broken_since is None
     assert watcher.sees(run(4)) == [("ended", "run-4", "success")]
 
 
@@ -1290,7 +1290,7 @@ def test_a_recovery_of_unknown_length_adds_no_time(success):
 def test_a_success_without_an_end_keeps_the_time_of_the_one_before():
     """Late is better than absent."""
     watcher = Watcher(run(1), endless(run(2)))
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.last_success == run(1).end
 
 
 def test_a_failure_that_turns_into_success_by_a_retry_recovers():
@@ -1298,16 +1298,16 @@ def test_a_failure_that_turns_into_success_by_a_retry_recovers():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     again = run(2, end=end_of(2) + 70)
     assert watcher.sees(again) == [("retried", "run-2", "success"), ("recovered", 70.0)]
-    assert watcher.state.series.failures == 0
-    assert watcher.state.series.last_success == again.end
+    assert watcher.state.streak.failures == 0
+    assert watcher.state.streak.last_success == again.end
 
 
 def test_a_success_that_turns_into_failure_by_a_retry_breaks_again():
     """The series is that of last ends; the success before it is the last one."""
     watcher = Watcher(run(1), run(2), run(2, RUNNING))
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
-    assert watcher.state.series.failures == 1
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.failures == 1
+    assert watcher.state.streak.last_success == run(1).end
 
 
 def test_a_series_longer_than_what_is_kept_is_counted_whole():
@@ -1317,9 +1317,9 @@ def test_a_series_longer_than_what_is_kept_is_counted_whole():
     for number in range(2, 2 + runs):
         watcher.sees(run(number, FAILED))
     assert len(watcher.state.ended) == KEPT
-    assert watcher.state.series.failures == runs
-    assert watcher.state.series.broken_since == run(2).end
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.failures == runs
+    assert watcher.state.streak.broken_since == run(2).end
+    assert watcher.state.streak.last_success == run(1).end
     last = run(2 + runs)
     assert watcher.sees(last)[-1] == ("recovered", end_of(2 + runs) - end_of(2))
 
@@ -1603,7 +1603,7 @@ class Polled(RuleBasedStateMachine):
             elif run.status is FAILED:
                 broken_since = broken_since if failures else run.end
                 failures += 1
-        series = self.state.series
+        series = self.state.streak
         assert (series.failures, series.broken_since, series.last_success) == (
             failures,
             broken_since,

@@ -182,7 +182,7 @@ class Wall:
             view.status_change,
             view.stage_changes,
             view.finished,
-            view.series,
+            view.streak,
             view.active_starts,
         )
 
@@ -214,7 +214,7 @@ def test_an_answer_shows_the_run():
     assert (view.up, view.has_run) == (True, True)
     assert view.latest == run(1, Status.FAILED)
     assert view.finished == run(1, Status.FAILED)
-    assert view.series == Streak(1, NOON + 50, None)
+    assert view.streak == Streak(1, NOON + 50, None)
     assert view.active_starts == ()
     assert view.counters is not None
     assert view.counters.created == wall.now
@@ -679,7 +679,7 @@ def test_a_pipeline_that_is_back_goes_on_where_it_was_left():
     wall.watches(pipeline())
     assert wall.retired.away == {}
     view = wall.view()
-    assert (view.counters, view.finished, view.series) == (before.counters, before.finished, before.series)
+    assert (view.counters, view.finished, view.streak) == (before.counters, before.finished, before.streak)
     assert (view.up, view.latest, view.active_starts) == (None, None, None)
     wall.sees(run(7))
     assert wall.counts() == {"failed": 1, "success": 1}
@@ -1131,7 +1131,7 @@ def test_a_look_at_a_pipeline_that_is_down_shows_no_answer():
     wall.waits(60)
     wall.looks(run(2, Status.FAILED, start=NOON + 2))
     assert wall.view().up is False
-    assert wall.view().series == Streak(1, NOON + 52, NOON + 50)
+    assert wall.view().streak == Streak(1, NOON + 52, NOON + 50)
 
 
 def test_hidden_runs_are_withdrawn_with_the_others_and_looked_up_all_the_same():
@@ -1153,7 +1153,7 @@ def test_a_new_numbering_shows_no_finished_run_and_hides_none():
     wall.sees(fresh)
     view = wall.view()
     assert (view.latest, view.finished, view.active_starts) == (fresh, None, (fresh.start,))
-    assert view.series == Streak(0, None, NOON + 50)
+    assert view.streak == Streak(0, None, NOON + 50)
     assert wall.counts() == {"missed": 2}
     wall.waits(60)
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
@@ -1181,7 +1181,7 @@ def test_numbers_that_were_jumped_over_are_asked_for_and_counted_when_the_list_t
     assert wall.reads(run(4), run(3, Status.FAILED), run(2), run(1), reach=Reach.PARTIAL) == []
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
     assert wall.counts() == {"success": 2, "failed": 1}
-    assert wall.view().series == Streak(0, None, NOON + 50)
+    assert wall.view().streak == Streak(0, None, NOON + 50)
 
 
 def test_what_the_run_list_tells_is_observed_in_either_scope():
@@ -1264,7 +1264,7 @@ def test_counters_are_shown_when_they_are_safe_and_gauges_at_once():
         run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]),
         run(2, Status.FAILED),
     )
-    assert view.series == Streak(1, NOON + 50, NOON + 50)
+    assert view.streak == Streak(1, NOON + 50, NOON + 50)
     assert (view.counters, view.durations) == (before.counters, before.durations)
     assert wall.tracker.project_view() is project
     wall.saves()
@@ -1414,7 +1414,7 @@ def test_a_restart_shows_what_stays_true_before_the_first_poll():
     assert view == View(
         pipeline=pipeline(),
         finished=run(2, Status.FAILED),
-        series=Streak(1, NOON + 50, NOON + 50),
+        streak=Streak(1, NOON + 50, NOON + 50),
         counters=before.counters,
         durations=before.durations,
     )
@@ -1475,7 +1475,7 @@ def test_what_is_remembered_grows_old_too():
     assert wall.waits(1)
     assert not wall.waits(1)
     view = wall.view()
-    assert (view.finished, view.series) == (None, None)
+    assert (view.finished, view.streak) == (None, None)
     assert (view.counters, view.durations) == (before.counters, before.durations)
     wall.sees(run(2, Status.FAILED))
     assert wall.view().finished == run(2, Status.FAILED)
@@ -1518,7 +1518,7 @@ def test_absences_are_counted_anew_after_a_restart():
         wall.sees(None)
         view = wall.view()
         assert (view.up, view.has_run, view.latest) == (True, False, None)
-        assert (view.finished, view.series) == (before.finished, before.series)
+        assert (view.finished, view.streak) == (before.finished, before.streak)
     wall.sees(None)
     assert wall.gauges() == GONE
     assert wall.counts() == {"failed": 1}
@@ -1531,10 +1531,10 @@ def test_a_pipeline_that_never_had_a_run_is_remembered_as_such():
     """Every run of it is known to come, also across a restart."""
     wall = Wall(None).restarts(later=HOUR)
     view = wall.view()
-    assert (view.finished, view.series) == (None, Streak())
+    assert (view.finished, view.streak) == (None, Streak())
     for _ in range(ABSENCES + 1):
         wall.sees(None)
-    assert wall.view().series == Streak()
+    assert wall.view().streak == Streak()
     wall.sees(run(2))
     assert wall.counts() == {"success": 1}
     assert wall.tracker.unresolved == 1
