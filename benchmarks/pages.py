@@ -42,8 +42,8 @@ from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.exposition import Format, Variant
 from exporter.metrics.catalogue import PIPELINE_LABELS, Family, MetricType, catalogue
-from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
+from exporter.tracking.views import View
 from exporter.web.routes import application
 
 SIZES = (1_000, 10_000, 20_000)
@@ -73,19 +73,19 @@ class Bench:
         (self.tracker,) = self.exporter.trackers
         self.publisher = self.exporter.publisher
         self.tell(self.cloud.ids)
-        self.tracker.saved(self.cloud.ids)
+        self.tracker.commit(self.cloud.ids)
         for status in (Status.FAILED, Status.SUCCESS, None):
             self.go_on(self.cloud.ids, status)
 
     def tell(self, ids: Sequence[str]) -> None:
         """Tell the board the latest runs of some pipelines."""
-        self.tracker.answered(ids, self.cloud.latest, asked=self.cloud.now, now=self.cloud.now)
+        self.tracker.answered(ids, self.cloud.latest, sent_at=self.cloud.now, now=self.cloud.now)
 
     def go_on(self, ids: Sequence[str], status: Status | None = None) -> None:
         """Some have a new run, of which the board is told, and that it is safe."""
         self.cloud.go_on(ids, status)
         self.tell(ids)
-        self.tracker.saved(ids)
+        self.tracker.commit(ids)
 
     async def refresh(self, share: float) -> None:
         """All are asked about, of which a share has a new run; then a page is published."""
@@ -95,7 +95,7 @@ class Bench:
         for start in range(0, len(ids), CHUNK):
             self.tell(ids[start : start + CHUNK])
             await asyncio.sleep(PAUSE)
-        self.tracker.saved(changed)
+        self.tracker.commit(changed)
         await self.publisher.publish()
 
     @contextlib.asynccontextmanager

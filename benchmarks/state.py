@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -29,6 +29,7 @@ from exporter.core.clock import SystemClock
 from exporter.core.model import Run, Stage, Status, Trigger
 from exporter.exposition import Format, Variant
 from exporter.settings.settings import Config
+from exporter.state.recovery import open_store
 from exporter.state.sqlite import Changes, SqliteStore, StoredState
 from exporter.tracking.ledger import KEPT
 
@@ -67,7 +68,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     transaction: Spread
     """From the call of `SqliteStore.save` until all is on the disk."""
     keep: Spread
-    """All of `StateRepository.keep`: what changed is found, written as bytes, saved, and shown."""
+    """All of `StateRepository.save`: what changed is found, written as bytes, saved, and shown."""
     record: float
     """Bytes that are saved of a pipeline, on the average."""
     file: int
@@ -88,21 +89,25 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     sqlite: str
 
 
-class Timed(SqliteStore):
-    """A store that tells how long its saves took."""
+class Timed:
+    """A store that measures its saves."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
         self.seconds: list[float] = []
         self.records: list[int] = []
-        """Sizes of what was saved of pipelines."""
+        """Sizes of the saved records of pipelines."""
 
     async def save(self, changes: Changes) -> None:
-        """Save, and look at the clock."""
-        epoch_start = time.perf_counter()
-        await super().save(changes)
-        self.seconds.append(time.perf_counter() - epoch_start)
+        """Save, and measure how long it takes."""
+        start = time.perf_counter()
+        await self._store.save(changes)
+        self.seconds.append(time.perf_counter() - start)
         self.records += map(len, changes.pipelines.values())
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
 
 
 class Cloud:
@@ -150,7 +155,7 @@ class Cloud:
     def answer(self, exporter: Exporter) -> None:
         """All are asked about."""
         (tracker,) = exporter.trackers
-        tracker.answered(self.ids, self.latest, asked=self.now, now=self.now)
+        tracker.answered(self.ids, self.latest, sent_at=self.now, now=self.now)
 
 
 def settings(cloud: Cloud, path: Path) -> Config:
@@ -177,8 +182,8 @@ def settings(cloud: Cloud, path: Path) -> Config:
 
 def open_state(config: Config) -> tuple[Timed, StoredState]:
     """The state, and what it holds."""
-    store, stored = Timed.open(Path(config.state.path or ""), time.time())
-    return cast("Timed", store), stored
+    store, stored = open_store(Path(config.state.path or ""), time.time())
+    return Timed(store), stored
 
 
 def flush(file: Path) -> float:
@@ -204,7 +209,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     cloud = Cloud(pipelines)
     config = settings(cloud, path)
     store, stored = open_state(config)
-    exporter = assemble(config, SystemClock(), store=store, stored=stored)
+    exporter = assemble(config, SystemClock(), store=cast("SqliteStore", store), stored=stored)
     (tracker,) = exporter.trackers
     # Each pipeline has seen success and failure, and all the runs that are kept one by one.
     cloud.answer(exporter)
@@ -212,7 +217,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
         cloud.go_on(cloud.ids, {0: Status.FAILED, 1: Status.SUCCESS}.get(count))
         cloud.answer(exporter)
     gc.collect()
-    await exporter.repository.keep(tracker)
+    await exporter.repository.save(tracker)
     (first,) = store.seconds
     largest = 0
     keep = []
@@ -220,7 +225,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
         cloud.go_on(cloud.some(changed))
         cloud.answer(exporter)
         epoch_start = time.perf_counter()
-        await exporter.repository.keep(tracker)
+        await exporter.repository.save(tracker)
         keep.append(time.perf_counter() - epoch_start)
         largest = max(largest, bytes_of(*files))
     await exporter.repository.close()
@@ -230,7 +235,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     moments = [time.perf_counter()]
     store_again, stored = open_state(config)
     moments.append(time.perf_counter())
-    again = assemble(config, SystemClock(), store=store_again, stored=stored)
+    again = assemble(config, SystemClock(), store=cast("SqliteStore", store)_again, stored=stored)
     await again.publisher.publish()
     page = await again.publisher.body(Variant(Format.TEXT, gzip=False))
     moments.append(time.perf_counter())

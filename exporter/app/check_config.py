@@ -14,8 +14,8 @@ from exporter.metrics.catalogue import Family, MetricType, V, catalogue
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.tracking.ledger import Streak
-from exporter.tracking.project import ProjectView, View, bounds
-from exporter.tracking.run_counters import DurationHistograms, RunCounters
+from exporter.tracking.run_counters import BucketBounds, DurationHistograms, RunCounters
+from exporter.tracking.views import ProjectView, View
 
 MANY_SERIES = 300_000
 STAGES = 5
@@ -111,7 +111,7 @@ def _example_stages(status: Status) -> tuple[Stage, ...]:
 
 def _example_durations(config: Config) -> DurationHistograms:
     """Histograms in which success and failure of every stage were observed."""
-    buckets = bounds(config.metrics)
+    buckets = BucketBounds.of(config.metrics)
     durations = buckets.empty(0.0)
     for status in (Status.SUCCESS, Status.FAILED):
         run = Run(id="", status=status, stages=_example_stages(status))

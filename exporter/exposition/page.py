@@ -17,7 +17,7 @@ from exporter.exposition.gzip_member import Deflated, member
 from exporter.exposition.render import Content, Format, columns, pairs
 from exporter.exposition.series_limit import Sizes, Sizing, allot
 from exporter.metrics.catalogue import DETAIL_LEVELS, PIPELINE_LABELS, PROJECT_LABELS, Catalogue, Family
-from exporter.tracking.project import ProjectView, View
+from exporter.tracking.views import ProjectView, View
 
 V = TypeVar("V")
 

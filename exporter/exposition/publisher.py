@@ -12,7 +12,8 @@ from typing import TypeVar
 from exporter.core.clock import Clock
 from exporter.exposition import Body, Exposition, Variant
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import ProjectTracker, ProjectView, View
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.views import ProjectView, View
 
 FORGET = 600.0
 """Seconds after which a variant of page that nobody asks for is made no longer."""

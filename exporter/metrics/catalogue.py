@@ -14,8 +14,8 @@ import msgspec
 from exporter.core.model import ENDS, LABEL_LENGTH, RUN_STATUSES, Job, Run, Stage, Status, Step
 from exporter.providers.registry import fields
 from exporter.settings.settings import Metrics, RunInfoLabel
-from exporter.tracking.project import ProjectView, View
 from exporter.tracking.run_counters import DurationHistograms, Histogram
+from exporter.tracking.views import ProjectView, View
 
 V = TypeVar("V")
 

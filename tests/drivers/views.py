@@ -9,8 +9,8 @@ from exporter.exposition import Exposition, Format, Variant
 from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample
 from exporter.settings.settings import Metrics
 from exporter.tracking.ledger import Streak
-from exporter.tracking.project import ProjectView, View
 from exporter.tracking.run_counters import DurationHistograms, Exemplar, Histogram, RunCounters
+from exporter.tracking.views import ProjectView, View
 
 VARIANTS = (
     Metrics(),

@@ -110,7 +110,7 @@ class ActivityStrategy(PollStrategy):
         failing = outcome.failed > 0
         if told is not None:
             asked |= watched.intersection(told)
-            self._tracker.unchanged(watched - asked, asked=started)
+            self._tracker.inactive(watched - asked, sent_at=started)
         elif failing:
             self._tracker.failed(watched - asked)
         else:
@@ -183,7 +183,7 @@ class ActivityStrategy(PollStrategy):
             return False
         if executed is not longer:
             return True
-        latest = self._tracker.latest(identity)
+        latest = self._tracker[identity].latest
         return latest is None or latest.start is None or latest.start < longer.since - _SLACK
 
     # Pipelines
@@ -205,10 +205,10 @@ class ActivityStrategy(PollStrategy):
         self._heard(answer)
         newest = max(runs.runs, key=lambda run: run.number or 0, default=None)
         if newest is None:
-            self._tracker.answered([identity], {}, asked=answer.asked, now=answer.now)
+            self._tracker.answered([identity], {}, sent_at=answer.asked, now=answer.now)
         else:
             # As far back as numbers are wanted: whoever asks again and again leaves closer looks no turn.
-            search = self._tracker.search_after(identity, newest, answer.now)
+            search = self._tracker[identity].accounting.search_after(newest, answer.now)
             while runs.reach(search) is None:
                 await runs.read_page(RUNS)
             reach = runs.reach(search) or Reach.PARTIAL
@@ -220,8 +220,8 @@ class ActivityStrategy(PollStrategy):
     ) -> None:
         """Complete what is new of the runs of a pipeline, and tell it."""
         first, *rows = assume_finished([newest, *runs.runs])
-        missing_numbers = set(self._tracker.preview(identity, first, rows, reach, now=answer.now))
-        known = self._tracker.latest(identity)
+        missing_numbers = set(self._tracker[identity].accounting.preview(first, rows, reach, now=answer.now))
+        known = self._tracker[identity].latest
         settled = known is not None and newest.status.final and is_summary(newest, known)
         if not settled:
             missing_numbers.add(newest.id)
@@ -229,9 +229,8 @@ class ActivityStrategy(PollStrategy):
         latest = next(run for run in told if run.id == newest.id)
         if known is not None and settled:
             latest = known
-        self._tracker.answered([identity], {identity: latest}, asked=answer.asked, now=answer.now)
-        self._tracker.listed(
-            identity,
+        self._tracker.answered([identity], {identity: latest}, sent_at=answer.asked, now=answer.now)
+        self._tracker[identity].listed(
             told,
             reach if complete else Reach.PARTIAL,
             clock=self._clock.monotonic(),

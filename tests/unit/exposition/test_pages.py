@@ -32,8 +32,8 @@ from exporter.metrics.catalogue import (
     catalogue,
 )
 from exporter.settings.settings import Metrics
-from exporter.tracking.project import ProjectView, View, bounds
-from exporter.tracking.run_counters import Histogram
+from exporter.tracking.run_counters import BucketBounds, Histogram
+from exporter.tracking.views import ProjectView, View
 from tests.drivers.views import (
     USER_LABELS,
     VARIANTS,
@@ -653,7 +653,7 @@ def test_a_limit_is_for_each_project_alone():
 
 def shared(count: int) -> ProjectView:
     """The histograms that the pipelines of a project share, of so many stages."""
-    buckets = bounds(Metrics())
+    buckets = BucketBounds.of(Metrics())
     durations = buckets.observe_stages(buckets.empty(0.0), stages(count, duration=1.0), count)
     return ProjectView(provider="codearts", project="payments", durations=durations)
 

@@ -20,7 +20,7 @@ from exporter.exposition.publisher import FORGET, REST, ClosedError, Publisher
 from exporter.metrics.catalogue import Catalogue, Family, MetricType, Sample, catalogue
 from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import ProjectView, View
+from exporter.tracking.views import ProjectView, View
 from exporter.web.routes import application
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, project
 from tests.drivers.views import counting
@@ -38,7 +38,7 @@ def exporter(clock: Clock | None = None, **sections: object) -> Exporter:
 def answer(exporter: Exporter, number: int) -> None:
     """The latest run is one of this number."""
     run = Run(id=str(number), number=number, status=Status.RUNNING)
-    exporter.trackers[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, asked=float(number), now=float(number))
+    exporter.trackers[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, sent_at=float(number), now=float(number))
 
 
 def publisher_of(one: Exporter, clock: Clock, *families: Family[View]) -> Publisher:

@@ -16,9 +16,10 @@ from exporter.core.shard import Shard
 from exporter.metrics.catalogue import PIPELINE_LABELS, PROJECT_LABELS, Family, MetricType, Sample, catalogue
 from exporter.providers.registry import connect
 from exporter.settings.settings import Metrics, RunInfoLabel
-from exporter.state.codec import RetiredPipelines
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import ProjectTracker, View
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.saved import RetiredPipelines
+from exporter.tracking.views import View
 from tests.drivers.support import PIPELINE_ID, config, connected
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -192,8 +193,8 @@ def view(*runs: Run | None, metrics: Metrics | None = None) -> View:
     one = Pipeline(provider="codearts", project="payments", id="p", name="checkout")
     made = tracker(one, metrics or Metrics())
     for asked, run in enumerate(runs):
-        made.answered(["p"], {"p": run} if run else {}, asked=asked, now=NOON)
-    made.saved(made.ids)
+        made.answered(["p"], {"p": run} if run else {}, sent_at=asked, now=NOON)
+    made.commit(made.ids)
     return made.views()[0]
 
 
@@ -476,9 +477,9 @@ def barely_told() -> View:
     assert detail is not None
     one = Pipeline(provider="codearts", project="payments", id=PIPELINE_ID, name=PIPELINE_ID)
     made = tracker(one, Metrics(details="steps"))
-    made.answered([one.id], {one.id: latest}, asked=1, now=NOON)
+    made.answered([one.id], {one.id: latest}, sent_at=1, now=NOON)
     made.detailed(one.id, latest, detail)
-    made.saved(made.ids)
+    made.commit(made.ids)
     return made.views()[0]
 
 

@@ -32,8 +32,11 @@ from exporter.tracking.ledger import (
     history_unavailable,
     rules,
     search,
+    streak,
 )
-from exporter.tracking.ledger.rules import APART, DAY, HOUR, KEPT, LEAP, OPEN, WEEK
+from exporter.tracking.ledger.rules import APART, LEAP, OPEN
+from exporter.tracking.ledger.search import DAY, HOUR, WEEK
+from exporter.tracking.ledger.streak import KEPT
 
 NOON = 1_700_000_000.0
 SUCCESS, FAILED, RUNNING = Status.SUCCESS, Status.FAILED, Status.RUNNING
@@ -66,7 +69,7 @@ def endless(run: Run) -> Run:
 
 def words(event: Event) -> tuple[Any, ...]:
     """An event in a form that is easily compared."""
-    match event.count:
+    match event.kind:
         case EventKind.MISSED:
             return ("missed", event.runs)
         case EventKind.RECOVERED:
@@ -75,7 +78,7 @@ def words(event: Event) -> tuple[Any, ...]:
             assert event.run is not None
             return ("misnumbered", event.run.id, event.run.number, event.number)
     assert event.run is not None
-    return (event.count.value, event.run.id, event.run.status.value)
+    return (event.kind.value, event.run.id, event.run.status.value)
 
 
 class Watcher:
@@ -1552,10 +1555,8 @@ class Polled(RuleBasedStateMachine):
         """Ended, missed, void, wanted and open runs are all numbers since first sight."""
         if self.state is None:
             return
-        ended = Counter(
-            event.run.id for event in self.counted if event.count is EventKind.ENDED and event.run
-        )
-        missed = sum(event.runs for event in self.counted if event.count is EventKind.MISSED)
+        ended = Counter(event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run)
+        missed = sum(event.runs for event in self.counted if event.kind is EventKind.MISSED)
         still = sum(not one.reopened for one in self.state.open)
         missing_numbers = sum(gap.size for gap in self.state.missing_numbers)
         assert set(ended.values()) <= {1}
@@ -1566,14 +1567,14 @@ class Polled(RuleBasedStateMachine):
     def nothing_from_outside_is_counted(self):
         """What was over at first sight is none of ours."""
         for event in self.counted:
-            if event.count is EventKind.ENDED and event.run is not None:
+            if event.kind is EventKind.ENDED and event.run is not None:
                 place = int(event.run.id.removeprefix("run-"))
                 assert place > self.before or place in self.open_at_first
 
     @invariant()
     def no_retry_is_invented(self):
         """Some are seen by nobody; none that did not happen."""
-        retried = [event for event in self.counted if event.count is EventKind.RETRIED]
+        retried = [event for event in self.counted if event.kind is EventKind.RETRIED]
         assert len(retried) <= self.retries
 
     @invariant()
@@ -1582,7 +1583,7 @@ class Polled(RuleBasedStateMachine):
         if self.state is None:
             return
         assert len(self.state.hidden) <= rules.OPEN
-        assert len(self.state.ended) <= rules.KEPT or self.state.missing_numbers
+        assert len(self.state.ended) <= streak.KEPT or self.state.missing_numbers
         still = [one.id for one in self.state.open]
         assert len(set(still)) == len(still)
         ended = {one.id for one in self.state.ended}
@@ -1628,8 +1629,8 @@ class Polled(RuleBasedStateMachine):
             self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
         assert not self.state.open
         assert not self.state.missing_numbers
-        if self.numbered and not any(event.count is EventKind.MISSED for event in self.counted):
-            counted = {event.run.id for event in self.counted if event.count is EventKind.ENDED and event.run}
+        if self.numbered and not any(event.kind is EventKind.MISSED for event in self.counted):
+            counted = {event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run}
             inside = {run.id for place, run in self.runs.items() if place > self.before}
             assert inside <= counted
         self.no_run_is_lost_or_counted_twice()
@@ -1665,5 +1666,6 @@ def test_whatever_the_runs_do_and_whenever_it_is_polled_the_law_holds(steps, mac
 def test_the_law_holds_at_the_bounds_of_what_is_kept(monkeypatch):
     """With room for few runs only, so that they are met all the time."""
     monkeypatch.setattr(rules, "KEPT", 3)
+    monkeypatch.setattr(streak, "KEPT", 3)
     monkeypatch.setattr(rules, "OPEN", 2)
     law_holds(Polled, 50)
