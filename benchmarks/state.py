@@ -235,7 +235,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     moments = [time.perf_counter()]
     store_again, stored = open_state(config)
     moments.append(time.perf_counter())
-    again = assemble(config, SystemClock(), store=cast("SqliteStore", store)_again, stored=stored)
+    again = assemble(config, SystemClock(), store=cast("SqliteStore", store_again), stored=stored)
     await again.publisher.publish()
     page = await again.publisher.body(Variant(Format.TEXT, gzip=False))
     moments.append(time.perf_counter())
