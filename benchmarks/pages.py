@@ -45,6 +45,7 @@ from exporter.metrics.catalogue import catalogue
 from exporter.metrics.family import PIPELINE_LABELS, Family, MetricType
 from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
+from exporter.tracking.views import View
 from exporter.web.routes import application
 
 SIZES = (1_000, 10_000, 20_000)
@@ -96,7 +97,7 @@ class Bench:
         for start in range(0, len(ids), CHUNK):
             self.respond(ids[start : start + CHUNK])
             await asyncio.sleep(PAUSE)
-        self.tracker.saved(changed)
+        self.tracker.commit(changed)
         await self.publisher.publish()
 
     @contextlib.asynccontextmanager

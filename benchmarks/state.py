@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -29,6 +29,7 @@ from exporter.core.clock import SystemClock
 from exporter.core.model import Run, Stage, Status, Trigger
 from exporter.exposition import Format, Variant
 from exporter.settings.settings import Config
+from exporter.state.recovery import open_store
 from exporter.state.sqlite import Changes, SqliteStore, StoredState
 from exporter.tracking.ledger import KEPT
 
@@ -91,8 +92,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 class Timed(SqliteStore):
     """A store that measures its saves."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
         self.seconds: list[float] = []
         self.records: list[int] = []
         """Bytes saved for each pipeline."""
@@ -103,6 +104,10 @@ class Timed(SqliteStore):
         await super().save(changes)
         self.seconds.append(time.perf_counter() - started)
         self.records += map(len, changes.pipelines.values())
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
 
 
 class Cloud:
@@ -150,7 +155,7 @@ class Cloud:
     def respond(self, exporter: Exporter) -> None:
         """Give the tracker a response with all pipelines."""
         (tracker,) = exporter.trackers
-        tracker.answered(self.ids, self.latest, asked=self.now, now=self.now)
+        tracker.answered(self.ids, self.latest, sent_at=self.now, now=self.now)
 
 
 def settings(cloud: Cloud, path: Path) -> Config:
@@ -204,7 +209,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     cloud = Cloud(pipelines)
     config = settings(cloud, path)
     store, stored = open_state(config)
-    exporter = assemble(config, SystemClock(), store=store, stored=stored)
+    exporter = assemble(config, SystemClock(), store=cast("SqliteStore", store), stored=stored)
     (tracker,) = exporter.trackers
     # Each pipeline has had a success and a failure, and the maximum number of runs that are kept individually.
     cloud.respond(exporter)
@@ -212,7 +217,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
         cloud.advance(cloud.ids, {0: Status.FAILED, 1: Status.SUCCESS}.get(count))
         cloud.respond(exporter)
     gc.collect()
-    await exporter.repository.keep(tracker)
+    await exporter.repository.save(tracker)
     (first,) = store.seconds
     largest = 0
     keep = []
@@ -230,7 +235,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
     moments = [time.perf_counter()]
     store_again, stored = open_state(config)
     moments.append(time.perf_counter())
-    again = assemble(config, SystemClock(), store=store_again, stored=stored)
+    again = assemble(config, SystemClock(), store=cast("SqliteStore", store_again), stored=stored)
     await again.publisher.publish()
     page = await again.publisher.body(Variant(Format.TEXT, gzip=False))
     moments.append(time.perf_counter())

@@ -27,7 +27,7 @@ from exporter.app.daemon import open_state
 from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, FaultRates, Flow, Scenario, ScenarioGenerator, World, running
-from exporter.tracking.project import bounds
+from exporter.tracking.run_counters import BucketBounds
 from tests.drivers.audit import Audit, Verdict
 from tests.drivers.killing import kill_often
 from tests.drivers.outlines import Outlined
@@ -187,7 +187,7 @@ async def live(
         clock.now += INTERVAL
     views = [view for tracker in life.exporter.trackers for view in tracker.views()]
     projects = [view for tracker in life.exporter.trackers if (view := tracker.project_view()) is not None]
-    return auditor.check(views, projects, bounds(config.metrics))
+    return auditor.check(views, projects, BucketBounds.of(config.metrics))
 
 
 async def nothing(_: object) -> None:

@@ -25,7 +25,7 @@ RETURNING = {"_doubt", "no_member"}
 # Errors that end the program with their words, or tell why nothing could be saved.
 ENDING = {"ListenError", "SetupError", "StateError", "SaveError"}
 # What gives runs up, with its reason as the last argument.
-GIVING_UP = {"miss", "miss_wanted"}
+GIVING_UP = {"give_up", "give_up_missing"}
 LENGTH = 30
 """Characters of a message that are enough to find it by."""
 

@@ -15,8 +15,8 @@ from exporter.metrics.family import Family, MetricType, V
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.tracking.ledger import Streak
-from exporter.tracking.project import ProjectView, View, bounds
-from exporter.tracking.run_counters import DurationHistograms, RunCounters
+from exporter.tracking.run_counters import BucketBounds, DurationHistograms, RunCounters
+from exporter.tracking.views import ProjectView, View
 
 MANY_SERIES = 300_000
 STAGES = 5
@@ -95,7 +95,7 @@ def _series_each(config: Config) -> int:
         latest=run,
         status_change=1.0,
         finished=run,
-        series=Streak(0, None, 1.0),
+        streak=Streak(0, None, 1.0),
         active_starts=(),
         counters=RunCounters(created=0.0),
         durations=_example_durations(config),
@@ -112,7 +112,7 @@ def _example_stages(status: Status) -> tuple[Stage, ...]:
 
 def _example_durations(config: Config) -> DurationHistograms:
     """Histograms in which success and failure of every stage were observed."""
-    buckets = bounds(config.metrics)
+    buckets = BucketBounds.of(config.metrics)
     durations = buckets.empty(0.0)
     for status in (Status.SUCCESS, Status.FAILED):
         run = Run(id="", status=status, stages=_example_stages(status))

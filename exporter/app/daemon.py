@@ -24,6 +24,7 @@ from exporter.core.health import Health
 from exporter.core.shard import Shard
 from exporter.polling.poller import Poller
 from exporter.settings.settings import Config, Poll
+from exporter.state.recovery import open_store
 from exporter.state.sqlite import SqliteStore, StoredState
 from exporter.web.connections import KEEP_ALIVE, Connection, Connections, connection_limit
 from exporter.web.routes import application
@@ -173,7 +174,7 @@ def open_state(config: Config, clock: Clock) -> tuple[SqliteStore, StoredState] 
     """
     if config.state.path is None:
         return None, None
-    return SqliteStore.open(Path(config.state.path), clock.time())
+    return open_store(Path(config.state.path), clock.time())
 
 
 class Server(uvicorn.Server):

@@ -13,7 +13,8 @@ from exporter.core.clock import Clock
 from exporter.exposition.page import Body, Exposition, Variant, own_series
 from exporter.metrics.catalogue import Catalogue
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import ProjectTracker, ProjectView, View
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.views import ProjectView, View
 
 FORGET = 600.0
 """Seconds after its last request that a variant is no longer rendered."""

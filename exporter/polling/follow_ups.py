@@ -107,14 +107,14 @@ class FollowUps:
             found, answer = result
             # One that is not the run asked for tells nothing of it.
             if found is not None and found.id == run:
-                self._tracker.looked_up(pipeline, run, found, clock=clock, now=answer.now)
+                self._tracker[pipeline].looked_up(run, found, clock=clock, now=answer.now)
             else:
-                self._tracker.postpone(pipeline, run, clock)
+                self._tracker[pipeline].postpone(run, clock)
         elif result.failure.kind is FailureKind.CONTENT:
             # A run that is refused for itself is gone; every other failure tells nothing of it.
-            self._tracker.looked_up(pipeline, run, None, clock=clock, now=None)
+            self._tracker[pipeline].looked_up(run, None, clock=clock, now=None)
         else:
-            self._tracker.postpone(pipeline, run, clock)
+            self._tracker[pipeline].postpone(run, clock)
 
     async def _ask_details(self, pipeline: str, latest: Run, outcome: PollOutcome) -> None:
         result = await self._ask(pipeline, latest.id, outcome)
@@ -127,7 +127,7 @@ class FollowUps:
 
     async def _read_runs(self, pipeline: str, outcome: PollOutcome) -> None:
         """Read the run list of a pipeline as far back as what is wanted can lie."""
-        search = self._tracker.search(pipeline)
+        search = self._tracker[pipeline].accounting.search()
         limit = min(_SMALL if search.size <= _FEW else RUNS, self._provider.runs_page_size)
         runs = RunHistoryReader(self._provider, self._api, self._report, pipeline)
         reach: Reach | None = None
@@ -152,14 +152,14 @@ class FollowUps:
             outcome.note(failure, hopeless=HOPELESS - {FailureKind.PROJECT})
         clock = self._clock.monotonic()
         if runs.answer is None or told is None or reach is None:
-            self._tracker.not_listed(pipeline, clock)
+            self._tracker[pipeline].not_listed(clock)
         else:
-            self._tracker.listed(pipeline, told, reach, clock=clock, now=runs.answer.now)
+            self._tracker[pipeline].listed(told, reach, clock=clock, now=runs.answer.now)
 
     async def _completed(
         self, pipeline: str, runs: RunHistoryReader, reach: Reach, now: float
     ) -> tuple[list[Run], Reach]:
         """The runs that a list told, those to be counted with what only their details tell."""
-        counted = self._tracker.preview(pipeline, None, assume_finished(runs.runs), reach, now=now)
+        counted = self._tracker[pipeline].accounting.preview(None, assume_finished(runs.runs), reach, now=now)
         told, complete = await runs.completed(counted, jobs=False)
         return told, reach if complete else Reach.PARTIAL

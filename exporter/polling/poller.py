@@ -171,7 +171,7 @@ class Poller:
             self._tracker.failed(ids)
         shown = self._settle_names()
         if refresh or ids:
-            self._report.missed(await self._repository.keep(self._tracker))
+            self._report.missed(await self._repository.save(self._tracker))
             self._end_poll(outcome, asked, refresh=refresh, seconds=self._clock.monotonic() - started)
         if refresh or ids or shown:
             await self._publish()
@@ -184,7 +184,7 @@ class Poller:
             finally:
                 self._looking = False
             if looked:
-                self._report.missed(await self._repository.keep(self._tracker))
+                self._report.missed(await self._repository.save(self._tracker))
                 self._watch()
                 await self._publish()
 
@@ -285,7 +285,7 @@ class Poller:
         covered: set[str] = set()
         for part in listed if tells else ():
             ids = [one for one in part.ids - part.unusable if one in members and one not in covered]
-            self._tracker.answered(ids, part.runs, asked=part.asked, now=part.now)
+            self._tracker.answered(ids, part.runs, sent_at=part.asked, now=part.now)
             covered.update(ids)
         outcome.covered = bool(covered)
         return frozenset(covered)
@@ -341,9 +341,7 @@ class Poller:
         """Decide which pipelines are held back for want of a name; says whether that changed."""
         waiting = not self._names_settled and self._clock.monotonic() - self._started < PATIENCE
         held_back = self._membership.unnamed if waiting else frozenset()
-        changed = held_back != self._tracker.held_back
-        self._tracker.held_back = held_back
-        return changed
+        return self._tracker.hold_back(held_back)
 
     # Watching an inquiry
 
@@ -358,7 +356,7 @@ class Poller:
 
     async def show(self) -> None:
         """Save what was learnt so far, and publish it."""
-        self._report.missed(await self._repository.keep(self._tracker))
+        self._report.missed(await self._repository.save(self._tracker))
         self._watch()
         await self._publish()
         self._shown = self._clock.monotonic()

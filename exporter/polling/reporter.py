@@ -9,7 +9,7 @@ from exporter.client.api_client import ApiError
 from exporter.core.failures import FailureKind
 from exporter.providers.protocol import Decoded
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import Misnumbered, MissedRuns
+from exporter.tracking.views import Misnumbered, MissedRuns
 
 FAILURES = 3
 """Requests in a row that may fail before the rest of a poll is given up: then it is not the request."""

@@ -21,6 +21,7 @@ from exporter.config.section import (
 )
 from exporter.config.yaml_source import Document, Fault, key_text, read_document
 from exporter.config.yaml_source import Path as KeyPath
+from exporter.core.histograms import HistogramScope
 from exporter.core.redaction import redact
 from exporter.providers.registry import AnyProject
 
@@ -30,7 +31,6 @@ RunInfoLabel = Literal[
     "trigger", "branch", "tag", "run_id", "commit", "executor", "event", "merge_id", "source_branch", "url"
 ]
 
-HistogramScope = Literal["pipeline", "project", "off"]
 
 _FILE_LIMIT = 4 << 20
 """Bytes of a configuration."""

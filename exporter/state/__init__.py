@@ -1,1 +1,1 @@
-"""What survives a restart: encoding, saving, the SQLite file."""
+"""What survives a restart: records, saving after each poll, and the SQLite file."""

@@ -1,8 +1,8 @@
-"""What is remembered across restarts: what boards know goes to the store after each poll, and comes back at the start.
+"""Saving what trackers know after each poll, and restoring it at the start.
 
-The order is: save, then show. What could not be saved was not accounted: the page keeps the counters that are safe, and
-the next poll tries again. A save that was not finished in time counts as one that failed, but may be written later:
-so the next save that works restores each row of it to what is accounted.
+The order is: save, then show. What could not be saved is not accounted: pages keep the committed counters, and the next
+poll tries again. A save that did not finish in time counts as failed, but may be written later. The next save that works
+therefore writes the committed values of its rows again.
 """
 
 import asyncio
@@ -14,13 +14,11 @@ from exporter.core.shard import Shard
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
 from exporter.state.codec import (
-    RetiredPipelines,
-    SavedPipeline,
     UnreadableError,
     decode_durations,
+    decode_pipeline,
     encode_durations,
     encode_pipeline,
-    read,
 )
 from exporter.state.sqlite import (
     Changes,
@@ -33,17 +31,19 @@ from exporter.state.sqlite import (
     StoredState,
 )
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import MissedRuns, ProjectTracker, bounds
-from exporter.tracking.run_counters import DurationHistograms
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.run_counters import BucketBounds, DurationHistograms
+from exporter.tracking.saved import RetiredPipelines, SavedPipeline
+from exporter.tracking.views import MissedRuns
 
 FORGET = 7 * 86_400.0
-"""Seconds for which a pipeline that left the configuration is remembered."""
+"""Seconds for which a retired pipeline is kept."""
 
 _log = logging.getLogger("exporter.state.repository")
 
 
 class StateRepository:
-    """The memory of all boards. Without a store it lasts as long as the process."""
+    """The saved state of all projects. Without a store, retired pipelines are kept as long as the process."""
 
     def __init__(
         self,
@@ -55,195 +55,199 @@ class StateRepository:
         stored: StoredState | None = None,
         shard: Shard | None = None,
     ) -> None:
-        """`stored` is what the store held when it was opened."""
+        """`stored` is the content of the store when it was opened."""
         self._telemetry = telemetry
         self._clock = clock
         self._store = store
-        self._bounds = bounds(config.metrics)
+        self._bounds = BucketBounds.of(config.metrics)
         self._retired_by_key: dict[Key, RetiredPipelines] = {}
         self._durations: dict[ProjectKey, DurationHistograms] = {}
         self._keys = {project.name: _key(project) for project in config.projects}
         self._forgotten: set[PipelineKey] = set()
-        """What is to be deleted with the next save."""
-        self._left: dict[PipelineKey, float] = {}
-        """Which pipelines the store has as left, and since when."""
+        """What to delete with the next save."""
+        self._stored_left: dict[PipelineKey, float] = {}
+        """Times of retirement as the store has them."""
         self._uncertain = Changes()
-        """What is accounted of the rows that an unfinished save may have replaced."""
+        """Committed values of the rows that an unfinished save may have replaced."""
         self._failing = False
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         if store is not None:
             telemetry.state(up=True)
         if stored is not None:
-            self._take(stored, shard)
+            self._restore(stored, shard)
 
-    def _take(self, stored: StoredState, shard: Shard | None) -> None:
+    def _restore(self, stored: StoredState, shard: Shard | None) -> None:
         now = self._clock.time()
         unreadable = 0
         for key, row in stored.pipelines.items():
-            place = key.key
-            owned = shard is None or shard.owns(place.provider, place.scope, key.pipeline)
+            project = key.key
+            owned = shard is None or shard.owns(project.provider, project.scope, key.pipeline)
             if not owned or (row.left is not None and row.left < now - FORGET):
-                # What is not owned at once: if it comes back, its runs were another shard's meanwhile.
+                # A pipeline that another shard owned meanwhile must start from first sight when it comes back.
                 self._forgotten.add(key)
                 continue
             try:
-                remembered = read(row.data, self._bounds, now)
+                saved = decode_pipeline(row.data, self._bounds, now)
             except UnreadableError:
                 unreadable += 1
                 self._forgotten.add(key)
                 continue
-            self._retired(place).away[key.pipeline] = (remembered, row.left)
+            self._retired(project).retired[key.pipeline] = (saved, row.left)
             if row.left is not None:
-                self._left[key] = row.left
-        for project, data in stored.projects.items():
+                self._stored_left[key] = row.left
+        for project_key, data in stored.projects.items():
             try:
-                self._durations[project] = decode_durations(data, self._bounds, now)
+                self._durations[project_key] = decode_durations(data, self._bounds, now)
             except UnreadableError:
                 unreadable += 1
         if unreadable:
-            _log.error("%d records of the state cannot be read: their counters begin anew", unreadable)
+            _log.error(
+                "state records unreadable, their counters start at zero",
+                extra={"id": "state-records-unreadable", "records": unreadable},
+            )
 
     def _retired(self, key: Key) -> RetiredPipelines:
         return self._retired_by_key.setdefault(key, RetiredPipelines())
 
     def retired(self, project: AnyProject) -> RetiredPipelines:
-        """What is remembered of the pipelines of a project that nobody watches."""
+        """Return what is saved of the pipelines of a project that are not tracked."""
         return self._retired(_key(project))
 
     def durations(self, project: AnyProject) -> DurationHistograms | None:
-        """What is remembered of a project's histograms."""
+        """Return the saved histograms of a project."""
         return self._durations.get(ProjectKey(_key(project), project.name))
 
     def names(self, project: AnyProject) -> dict[str, str]:
-        """The names of the pipelines that were watched in a project when it was last saved, by id."""
-        away = self.retired(project).away.items()
+        """Return the names, by id, of the pipelines that were tracked in a project when the process before ended."""
         return {
-            identity: remembered.memory.name
-            for identity, (remembered, left) in away
-            if left is None and remembered.memory.name
+            pipeline_id: saved.name
+            for pipeline_id, (saved, left) in self.retired(project).retired.items()
+            if left is None and saved.name
         }
 
     def begin(self) -> None:
-        """All boards have taken what they watch: what nobody took is left from now on."""
+        """Note that all trackers have their pipelines. The other pipelines are retired from now on."""
         now = self._clock.time()
         for retired in self._retired_by_key.values():
-            retired.away = {
-                pipeline: (remembered, now if left is None else left)
-                for pipeline, (remembered, left) in retired.away.items()
+            retired.retired = {
+                pipeline_id: (saved, now if left is None else left)
+                for pipeline_id, (saved, left) in retired.retired.items()
             }
 
-    async def keep(self, tracker: ProjectTracker) -> list[MissedRuns]:
-        """Save what a board knows in one transaction, then have it shown; returns what was missed."""
-        # One after the other: what is forgotten, left or back is of all boards.
-        async with self._turn:
-            return await self._keep(tracker)
+    async def save(self, tracker: ProjectTracker) -> list[MissedRuns]:
+        """Save what a tracker knows in one transaction, then have it shown. Return the missed runs."""
+        # One tracker at a time: deletions and times of retirement concern all of them.
+        async with self._lock:
+            self._forget_old()
+            unsaved = tracker.unsaved()
+            if self._store is not None and not await self._write(self._store, tracker, unsaved):
+                tracker.roll_back(unsaved, self._clock.monotonic())
+                return []
+            return tracker.commit(unsaved)
 
-    async def _keep(self, tracker: ProjectTracker) -> list[MissedRuns]:
-        self._forget()
-        unsaved = tracker.unsaved()
-        if self._store is not None and not await self._save(self._store, tracker, unsaved):
-            tracker.not_saved(unsaved, self._clock.monotonic())
-            return []
-        return tracker.saved(unsaved)
-
-    async def _save(
+    async def _write(
         self, store: SqliteStore, tracker: ProjectTracker, unsaved: Mapping[str, SavedPipeline]
     ) -> bool:
-        """Save what is new of a board; returns whether all of it is safe."""
+        """Write what a tracker has to save; return whether all of it is on the disk."""
         own = self._changes(tracker, unsaved)
         changes = _merged(self._uncertain, own)
         if not changes:
-            # Nothing is written, which does not show whether it could be.
+            # A store that could not be written stays so reported: nothing was tried.
             return True
         try:
             await store.save(changes)
         except SaveError as error:
             if isinstance(error, SaveTimeoutError):
-                self._uncertain = _merged(self._uncertain, self._accounted(tracker, own))
+                self._uncertain = _merged(self._uncertain, self._committed(tracker, own))
             self._telemetry.state(up=False)
             if not self._failing:
-                _log.error("%s; nothing is counted until it can be", error)
+                _log.error(
+                    "cannot save the state, counting paused",
+                    extra={"id": "state-not-saved", "error": str(error)},
+                )
             self._failing = True
             return False
         if self._failing:
-            _log.info("the state can be written again")
+            _log.info("state saved again, counting resumed")
         self._failing = False
         self._telemetry.state(up=True)
         self._uncertain = Changes()
         self._forgotten -= set(changes.delete)
         for key, left in changes.left.items():
             if left is None:
-                self._left.pop(key, None)
+                self._stored_left.pop(key, None)
             else:
-                self._left[key] = left
+                self._stored_left[key] = left
         return True
 
     def _changes(self, tracker: ProjectTracker, unsaved: Mapping[str, SavedPipeline]) -> Changes:
         key = self._keys[tracker.project]
-        durations = tracker.unsaved_durations()
+        durations = tracker.accounting.unsaved
         return Changes(
             delete=frozenset(self._forgotten),
             pipelines={
-                PipelineKey(key, pipeline): encode_pipeline(remembered, self._bounds)
-                for pipeline, remembered in unsaved.items()
+                PipelineKey(key, pipeline_id): encode_pipeline(saved, self._bounds)
+                for pipeline_id, saved in unsaved.items()
             },
-            left=self._marks(),
+            left=self._changed_left(),
             projects={ProjectKey(key, tracker.project): encode_durations(durations, self._bounds)}
             if durations is not None
             else {},
         )
 
-    def _accounted(self, tracker: ProjectTracker, changes: Changes) -> Changes:
-        """What is accounted of the rows that changes of this board replace; deletions are repeated by the next save."""
-        committed = {key: tracker.committed(key.pipeline) for key in changes.pipelines}
-        durations = tracker.committed_durations or self._bounds.empty(self._clock.time())
+    def _committed(self, tracker: ProjectTracker, changes: Changes) -> Changes:
+        """Return the committed values of the rows that changes of a tracker replace. The next save repeats deletions."""
+        committed = {key: tracker[key.pipeline].accounting.committed for key in changes.pipelines}
+        durations = tracker.accounting.committed or self._bounds.empty(self._clock.time())
         return Changes(
-            delete=frozenset(key for key, one in committed.items() if one is None),
+            delete=frozenset(key for key, saved in committed.items() if saved is None),
             pipelines={
-                key: encode_pipeline(one, self._bounds) for key, one in committed.items() if one is not None
+                key: encode_pipeline(saved, self._bounds)
+                for key, saved in committed.items()
+                if saved is not None
             },
-            left={key: self._left.get(key) for key in changes.left},
+            left={key: self._stored_left.get(key) for key in changes.left},
             projects={key: encode_durations(durations, self._bounds) for key in changes.projects},
         )
 
-    def _marks(self) -> dict[PipelineKey, float | None]:
-        """Pipelines that left, or are back, as the store does not have it yet."""
-        marks: dict[PipelineKey, float | None] = {}
+    def _changed_left(self) -> dict[PipelineKey, float | None]:
+        """Return the times of retirement that differ from the store's; None for pipelines that are tracked again."""
+        changed: dict[PipelineKey, float | None] = {}
         for key, retired in self._retired_by_key.items():
-            for pipeline, (_, left) in retired.away.items():
-                if self._left.get(PipelineKey(key, pipeline)) != left:
-                    marks[PipelineKey(key, pipeline)] = left
-        for one in self._left:
-            if one.pipeline not in self._retired(one.key).away:
-                marks[one] = None
-        return marks
+            for pipeline_id, (_, left) in retired.retired.items():
+                if self._stored_left.get(PipelineKey(key, pipeline_id)) != left:
+                    changed[PipelineKey(key, pipeline_id)] = left
+        for stored_key in self._stored_left:
+            if stored_key.pipeline not in self._retired(stored_key.key).retired:
+                changed[stored_key] = None
+        return changed
 
-    def _forget(self) -> None:
-        """Forget what was left long ago."""
+    def _forget_old(self) -> None:
+        """Forget pipelines that were retired long ago."""
         now = self._clock.time()
         for key, retired in self._retired_by_key.items():
-            for pipeline, (_, left) in list(retired.away.items()):
+            for pipeline_id, (_, left) in list(retired.retired.items()):
                 if left is not None and left < now - FORGET:
-                    del retired.away[pipeline]
-                    self._left.pop(PipelineKey(key, pipeline), None)
+                    del retired.retired[pipeline_id]
+                    self._stored_left.pop(PipelineKey(key, pipeline_id), None)
                     if self._store is not None:
-                        self._forgotten.add(PipelineKey(key, pipeline))
+                        self._forgotten.add(PipelineKey(key, pipeline_id))
 
     async def close(self) -> None:
-        """Wait for what is being written, and let go of the state."""
+        """Wait for a running save, and close the store."""
         if self._store is not None:
             await self._store.close()
 
 
-def _merged(first: Changes, then: Changes) -> Changes:
-    """Both as one; where they differ about a row, the second holds."""
+def _merged(first: Changes, second: Changes) -> Changes:
+    """Return both as one. Where they differ about a row, the second applies."""
     if not first:
-        return then
+        return second
     return Changes(
-        delete=frozenset((*first.delete, *then.delete)),
-        pipelines={**first.pipelines, **then.pipelines},
-        left={**first.left, **then.left},
-        projects={**first.projects, **then.projects},
+        delete=frozenset((*first.delete, *second.delete)),
+        pipelines={**first.pipelines, **second.pipelines},
+        left={**first.left, **second.left},
+        projects={**first.projects, **second.projects},
     )
 
 

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Run calls one after the other in a daemon thread.
+    """Runs calls one after the other in a daemon thread.
 
     The interpreter waits for the threads of a `ThreadPoolExecutor` when it ends, so a call that hangs in the kernel,
     such as fsync on a disk that does not answer, would keep the process from ending.
@@ -29,7 +29,7 @@ class Worker:
                 return
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001  # belongs to the one who waits for the result
+            except BaseException as error:  # noqa: BLE001  # the caller that waits for the result handles it
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -44,5 +44,5 @@ class Worker:
     def _run(self) -> None:
         for run in iter(self._calls.get, None):
             run()
-            # A result may be large: it is not kept until the next call.
+            # A result may be large: do not keep it until the next call.
             del run

@@ -1,7 +1,7 @@
-"""When to ask for the runs of a pipeline that no answer about its latest run will tell: one by one, or by the run list.
+"""When to query runs that are not the latest: one by one, or with the run list.
 
-One page of the list tells many runs, the details of a run tell one: so the list is read for gaps, for what was open at
-first sight, and where more than one run hides. What stays unknown is asked for again, later each time.
+One page of the list has many runs, one detail request a single run. So the list is read for gaps, for the initial scan,
+and for two or more hidden runs. What stays unknown is queried again, with growing pauses.
 """
 
 import math
@@ -11,20 +11,21 @@ import msgspec
 from exporter.tracking.ledger import APART, LedgerState
 
 LONGEST = 900.0
-"""Seconds between two looks for the same, at most; they grow from the poll's interval to that."""
+"""Longest pause between two queries for the same thing, in seconds. Pauses grow from the poll interval."""
 
-# The clocks of two answers are read to the second.
-_AGAIN = APART + 5
+# Times of answers have a resolution of one second.
+_SECOND_READING = APART + 5
 
 
 class _Turn(msgspec.Struct, frozen=True):
-    """When something is due, in monotonic seconds."""
+    """When a query is due."""
 
     due: float
+    """Monotonic seconds."""
     pause: float
-    """What the next pause is doubled from, in seconds."""
+    """The last pause, in seconds; the next one is twice as long."""
     alone: bool = False
-    """Whether the run list does not tell it, so that it has to be asked for by itself."""
+    """Whether the run list lacks the run, so that it must be looked up by its id."""
 
     def later(self, now: float) -> "_Turn":
         pause = min(2 * self.pause, LONGEST)
@@ -32,12 +33,11 @@ class _Turn(msgspec.Struct, frozen=True):
 
 
 def _needs_list(state: LedgerState) -> bool:
-    """Whether the run list has to be read for what is unknown in this state."""
     return bool(state.missing_numbers or state.initial_scan or state.leap)
 
 
 class DueLookups(msgspec.Struct, frozen=True):
-    """What to ask for now."""
+    """What to query now of one pipeline."""
 
     listing: bool = False
     """Whether to read the run list."""
@@ -46,25 +46,27 @@ class DueLookups(msgspec.Struct, frozen=True):
 
 
 class LookupSchedule:
-    """The looks for runs of one pipeline."""
+    """Schedule of look-ups and readings of the run list for one pipeline. All times are monotonic seconds."""
 
     def __init__(self, interval: float, *, list_first: bool = False) -> None:
-        """The first pause is `interval` seconds.
+        """`interval` is the first pause, in seconds.
 
-        `list_first`: the list is read for a single hidden run, too, since its details do not tell all of it.
+        `list_first`: read the list for a single hidden run, too, since its details do not have all of it.
         """
-        self._together = 1 if list_first else 2
+        self._list_from = 1 if list_first else 2
+        """How many due hidden runs are looked up with the list."""
         self._interval = min(interval, LONGEST)
         self._hidden: dict[str, _Turn] = {}
         self._listing: _Turn | None = None
         self._failing = False
+        """Whether the last reading of the list failed."""
         self._newest = 0
-        """The greatest number that was ever wanted."""
-        self._lost = False
-        """Whether an answer was applied and could not be saved."""
+        """The greatest number that was ever missing."""
+        self._rolled_back = False
+        """Whether an answer was applied that could not be saved."""
 
     def follow(self, state: LedgerState, now: float) -> None:
-        """Look for what is unknown in this state from now on (monotonic seconds), and for nothing else."""
+        """Schedule queries for what is unknown in this state, and drop all others."""
         if state.hidden or self._hidden:
             first = _Turn(now + self._interval, self._interval)
             self._hidden = {one.id: self._hidden.get(one.id, first) for one in state.hidden}
@@ -72,45 +74,45 @@ class LookupSchedule:
         if not _needs_list(state):
             self._listing, self._failing = None, False
         elif self._listing is None or (newest > self._newest and not self._failing):
-            # A new gap is most likely filled at once.
+            # One reading most likely fills a new gap.
             self._listing = _Turn(now, self._interval)
         self._newest = max(self._newest, newest) if state.missing_numbers else 0
 
     @property
     def earliest(self) -> float:
-        """When the first of what is looked for is due, in monotonic seconds; never if there is nothing."""
+        """When the first query is due; infinite if there is nothing to query."""
         if self._listing is None and not self._hidden:
             return math.inf  # as for most pipelines, most of the time
         turns = (*self._hidden.values(), *((self._listing,) if self._listing is not None else ()))
         return min((turn.due for turn in turns), default=math.inf)
 
     def due(self, now: float) -> DueLookups:
-        """What to ask for at `now`."""
+        """Return what to query now."""
         hidden = tuple(run for run, turn in self._hidden.items() if turn.due <= now)
-        together = sum(not self._hidden[run].alone for run in hidden) >= self._together
-        if (self._listing is not None and self._listing.due <= now) or (together and not self._failing):
+        use_list = sum(not self._hidden[run].alone for run in hidden) >= self._list_from
+        if (self._listing is not None and self._listing.due <= now) or (use_list and not self._failing):
             return DueLookups(listing=True, runs=tuple(run for run in hidden if self._hidden[run].alone))
         return DueLookups(runs=hidden)
 
-    def listed(self, told: frozenset[str], state: LedgerState, now: float) -> None:
-        """The run list was read, and told these runs; `state` is what is known since."""
+    def listed(self, runs: frozenset[str], state: LedgerState, now: float) -> None:
+        """Note that the run list was read and has these runs; `state` is the one after it."""
         self._failing = False
         for run, turn in self._hidden.items():
-            if run in told:
+            if run in runs:
                 self._hidden[run] = turn.later(now)
             elif turn.due <= now:
                 self._hidden[run] = _Turn(turn.due, turn.pause, alone=True)
         if state.missing_numbers or state.leap:
-            # What a complete reading lacks is looked for once more; after a shorter one there is more to find.
-            lacking = bool(state.missing_numbers) and all(
+            # Numbers that a complete reading lacks need a second reading. After a partial one there is more to read.
+            absent = bool(state.missing_numbers) and all(
                 gap.absent is not None for gap in state.missing_numbers
             )
             turn = self._listing or _Turn(now, self._interval)
-            self._listing = _Turn(now + _AGAIN, self._interval) if lacking else turn.later(now)
+            self._listing = _Turn(now + _SECOND_READING, self._interval) if absent else turn.later(now)
         self.follow(state, now)
 
     def not_listed(self, state: LedgerState, now: float) -> None:
-        """The run list could not be read; `state` is what is known since."""
+        """Note that the run list could not be read; `state` is the one after it."""
         self._failing = True
         self._listing = (self._listing or _Turn(now, self._interval)).later(now)
         for run, turn in self._hidden.items():
@@ -118,20 +120,20 @@ class LookupSchedule:
                 self._hidden[run] = _Turn(turn.due, turn.pause, alone=True)
         self.follow(state, now)
 
-    def not_saved(self, state: LedgerState, now: float) -> None:
-        """What was learnt is not safe, and `state` is what is known still: look for it again, but not at once."""
-        self._lost = True
+    def rolled_back(self, state: LedgerState, now: float) -> None:
+        """Note that a save failed: what was found is unknown again, `state` is the committed one. Query later, not at once."""
+        self._rolled_back = True
         if _needs_list(state):
             self._listing = (self._listing or _Turn(now, self._interval)).later(now)
-            # No gap of it is new.
+            # None of its gaps is new.
             self._newest = max([self._newest, *(gap.last for gap in state.missing_numbers)])
         self.follow(state, now)
 
     def saves_again(self) -> None:
-        """Saves work again: look at once for what was put off while they did not."""
-        if not self._lost:
+        """Note that saves work again: what was postponed after failed saves is due at once."""
+        if not self._rolled_back:
             return
-        self._lost = False
+        self._rolled_back = False
         self._hidden = {
             run: _Turn(-math.inf, self._interval, turn.alone) for run, turn in self._hidden.items()
         }
@@ -139,7 +141,7 @@ class LookupSchedule:
             self._listing = _Turn(-math.inf, self._interval)
 
     def looked_up(self, run: str, state: LedgerState, now: float) -> None:
-        """A run was looked up, or could not be; `state` is what is known since."""
+        """Note that a run was looked up, or could not be; `state` is the one after it."""
         if run in self._hidden:
             self._hidden[run] = self._hidden[run].later(now)
         self.follow(state, now)

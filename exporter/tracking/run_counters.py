@@ -1,6 +1,6 @@
-"""What the ledger's events add up to: counters and histograms, as frozen values.
+"""Counters and histograms of counted runs, as frozen values.
 
-Frozen, so that a page can be rendered from them while the next poll goes on; an event is rare, a copy small.
+They are frozen so that a page can be rendered from them while the next poll runs. Events are rare and copies small.
 """
 
 from bisect import bisect_left
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from exporter.core.histograms import HistogramOptions, HistogramScope
 from exporter.core.model import ENDS, Run, Status
 from exporter.tracking.ledger import Event, EventKind
 
@@ -17,12 +18,12 @@ STAGE_NAMES_OF_PROJECT = 200
 
 
 class Exemplar(msgspec.Struct, frozen=True, gc=False):
-    """One observation of a bucket, to look at for what the others may be like."""
+    """One observation of a bucket, with the run that it comes from."""
 
     run: str
-    """The vendor's id of the run that it is of."""
+    """The vendor's id of the run."""
     value: float
-    """What was observed, in seconds."""
+    """Seconds."""
     at: float | None
     """When that run ended, in epoch seconds."""
 
@@ -33,29 +34,29 @@ class Histogram(msgspec.Struct, frozen=True, gc=False):
     counts: tuple[int, ...]
     sum: float = 0.0
     exemplars: tuple[Exemplar | None, ...] = ()
-    """Of each bucket the observation of the run that ended last; empty while there are none, and when they are lost."""
+    """For each bucket the observation of the run that ended last. Empty before the first, and after a restart."""
 
     @classmethod
     def empty(cls, bounds: tuple[float, ...]) -> "Histogram":
-        """A histogram without observations."""
+        """Return a histogram without observations."""
         return cls((0,) * (len(bounds) + 1))
 
     def observe(self, value: float, bounds: tuple[float, ...], run: Run | None = None) -> "Histogram":
-        """The same with one more observation, in seconds, that was made of a run."""
-        place = bisect_left(bounds, value)
-        counts = (*self.counts[:place], self.counts[place] + 1, *self.counts[place + 1 :])
+        """Return a copy with one more observation of a run, in seconds."""
+        bucket = bisect_left(bounds, value)
+        counts = (*self.counts[:bucket], self.counts[bucket] + 1, *self.counts[bucket + 1 :])
         exemplars = self.exemplars
         if run is not None and not run.nameless:
             exemplars = exemplars or (None,) * len(counts)
-            newest = _newer(exemplars[place], Exemplar(run.id, value, run.end))
-            exemplars = (*exemplars[:place], newest, *exemplars[place + 1 :])
+            newest = _later_one(exemplars[bucket], Exemplar(run.id, value, run.end))
+            exemplars = (*exemplars[:bucket], newest, *exemplars[bucket + 1 :])
         return Histogram(counts, self.sum + value, exemplars)
 
 
-def _newer(known: Exemplar | None, one: Exemplar) -> Exemplar:
-    """Of two the one whose run ended later: Prometheus refuses to go back in time. A time not known is the earliest."""
-    if known is None or known.at is None or (one.at is not None and one.at >= known.at):
-        return one
+def _later_one(known: Exemplar | None, candidate: Exemplar) -> Exemplar:
+    """Return the exemplar whose run ended later; an unknown time is the earliest. Prometheus rejects older exemplars."""
+    if known is None or known.at is None or (candidate.at is not None and candidate.at >= known.at):
+        return candidate
     return known
 
 
@@ -67,11 +68,11 @@ class DurationHistograms(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The histograms of one pipeline, or of one project."""
 
     runs_created: float
-    """When those of runs began at nothing, in epoch seconds."""
+    """When the histograms of runs began, in epoch seconds."""
     stages_created: float
-    """When those of stages did."""
+    """When the histograms of stages began, in epoch seconds."""
     runs: RunHistograms
-    """By status; success and failed are always there."""
+    """By status; success and failed always exist."""
     stages: StageHistograms = {}
     """By stage name and status."""
 
@@ -80,7 +81,7 @@ class RunCounters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The counters of one pipeline."""
 
     created: float
-    """When they began at zero: the pipeline's first sight, in epoch seconds."""
+    """When they began at zero: at first sight of the pipeline, in epoch seconds."""
     runs: Mapping[Status, int] = msgspec.field(default_factory=lambda: dict.fromkeys(ENDS, 0))
     retries: Mapping[Status, int] = msgspec.field(default_factory=lambda: dict.fromkeys(ENDS, 0))
     missed: int = 0
@@ -88,7 +89,7 @@ class RunCounters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recovery_seconds: float = 0.0
 
     def add(self, events: Iterable[Event]) -> "RunCounters":
-        """The same with some events counted."""
+        """Return a copy with some events counted."""
         counters = self
         for event in events:
             counters = counters._add(event)
@@ -96,7 +97,7 @@ class RunCounters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def _add(self, event: Event) -> "RunCounters":
         replace = msgspec.structs.replace
-        match event.count:
+        match event.kind:
             case EventKind.MISSED:
                 return replace(self, missed=self.missed + event.runs)
             case EventKind.RECOVERED:
@@ -114,19 +115,24 @@ def _plus_one(counts: Mapping[Status, int], status: Status) -> Mapping[Status, i
 
 
 class BucketBounds(msgspec.Struct, frozen=True):
-    """The histograms' buckets, in seconds."""
+    """Upper bounds of the histograms' buckets, in seconds."""
 
     runs: tuple[float, ...]
     stages: tuple[float, ...]
 
+    @classmethod
+    def of(cls, options: HistogramOptions) -> "BucketBounds":
+        """Return the configured bounds."""
+        return cls(options.run_duration_buckets, options.stage_duration_buckets)
+
     def empty(self, created: float) -> DurationHistograms:
-        """Histograms at first sight: those of success and failure exist from then, to be seen at zero."""
+        """Return the histograms at first sight. Success and failed exist at zero, so that `increase` sees their first run."""
         begin = Histogram.empty(self.runs)
         runs = {Status.SUCCESS: begin, Status.FAILED: begin}
         return DurationHistograms(runs_created=created, stages_created=created, runs=runs)
 
     def observe_run(self, durations: DurationHistograms, run: Run) -> DurationHistograms:
-        """Observe a run that was counted; one without both times is not observed."""
+        """Observe a counted run. A run without both times is not observed."""
         if run.duration is None:
             return durations
         before = durations.runs.get(run.status) or Histogram.empty(self.runs)
@@ -134,9 +140,9 @@ class BucketBounds(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(durations, runs={**durations.runs, run.status: after})
 
     def observe_stages(self, durations: DurationHistograms, run: Run, names: int) -> DurationHistograms:
-        """Observe the stages of a run that was counted: final, not skipped, with both times.
+        """Observe the stages of a counted run that are final, not skipped, and have both times.
 
-        No more than `names` stage names are told apart; later ones share `OTHER_STAGES`.
+        Each of the first `names` stage names has its own histograms; later ones share `OTHER_STAGES`.
         """
         stages = dict(durations.stages)
         known = {name for name, _ in stages} - {OTHER_STAGES}
@@ -150,3 +156,34 @@ class BucketBounds(msgspec.Struct, frozen=True):
             before = stages.get((name, stage.status)) or Histogram.empty(self.stages)
             stages[name, stage.status] = before.observe(stage.duration, self.stages, run)
         return msgspec.structs.replace(durations, stages=stages)
+
+
+class DurationObserver(msgspec.Struct, frozen=True):
+    """Observes counted runs in the histograms of one scope."""
+
+    bounds: BucketBounds
+    runs: bool
+    """Whether run durations have this scope."""
+    stages: bool
+    """Whether stage durations have this scope."""
+    stage_names: int
+
+    @classmethod
+    def of(cls, options: HistogramOptions, scope: HistogramScope) -> "DurationObserver":
+        """Return the observer of a scope."""
+        return cls(
+            BucketBounds.of(options),
+            options.run_histogram == scope,
+            options.stage_histogram == scope,
+            STAGE_NAMES_OF_PIPELINE if scope == "pipeline" else STAGE_NAMES_OF_PROJECT,
+        )
+
+    def observe(self, durations: DurationHistograms, events: Iterable[Event]) -> DurationHistograms:
+        """Return a copy with the ended runs among some events observed."""
+        for event in events:
+            if event.kind is EventKind.ENDED and event.run is not None:
+                if self.runs:
+                    durations = self.bounds.observe_run(durations, event.run)
+                if self.stages:
+                    durations = self.bounds.observe_stages(durations, event.run, self.stage_names)
+        return durations

@@ -16,8 +16,8 @@ from itertools import pairwise
 
 from exporter.core.model import Status
 from exporter.simulator import Scenario, Telling, Truth
-from exporter.tracking.project import ProjectView, View
 from exporter.tracking.run_counters import BucketBounds, Histogram
+from exporter.tracking.views import ProjectView, View
 
 FATES = {
     "COMPLETED": Status.SUCCESS,

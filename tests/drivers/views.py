@@ -11,8 +11,8 @@ from exporter.metrics.catalogue import Catalogue
 from exporter.metrics.family import Family, MetricType, Sample
 from exporter.settings.settings import Metrics
 from exporter.tracking.ledger import Streak
-from exporter.tracking.project import ProjectView, View
 from exporter.tracking.run_counters import DurationHistograms, Exemplar, Histogram, RunCounters
+from exporter.tracking.views import ProjectView, View
 
 VARIANTS = (
     Metrics(),
@@ -151,7 +151,7 @@ def views(metrics: Metrics) -> st.SearchStrategy[View]:
             st.tuples(texts, st.integers(0, 3), floats), max_size=2, unique_by=lambda change: change[:2]
         ).map(tuple),
         finished=st.none() | runs,
-        series=st.none() | st.builds(Streak, counts, st.none() | floats, st.none() | floats),
+        streak=st.none() | st.builds(Streak, counts, st.none() | floats, st.none() | floats),
         active_starts=st.none() | st.lists(st.none() | floats, max_size=2).map(tuple),
         counters=st.none() | run_counters,
         durations=st.none() | durations(metrics),

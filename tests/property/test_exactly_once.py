@@ -27,7 +27,9 @@ from exporter.exposition.publisher import Publisher
 from exporter.simulator import CodeArts, Flow, InjectedFault, Scenario, SimulatedRun, Status, World, running
 from exporter.state.repository import StateRepository
 from exporter.state.sqlite import SaveError, SqliteStore
-from exporter.tracking.project import MissedRuns, ProjectTracker, bounds
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.run_counters import BucketBounds
+from exporter.tracking.views import MissedRuns
 from tests.drivers.audit import Audit
 from tests.drivers.outlines import DETAILS, LISTS, PASSING, Outlined
 from tests.drivers.support import FakeClock
@@ -341,13 +343,13 @@ class Whole(RuleBasedStateMachine):
         projects = [view for tracker in exporter.trackers if (view := tracker.project_view()) is not None]
         assert len(views) == len(self.pipelines)
         assert self.audit is not None
-        verdict = self.audit.check(views, projects, bounds(self.configs[0].metrics))
+        verdict = self.audit.check(views, projects, BucketBounds.of(self.configs[0].metrics))
         assert not verdict.failures, verdict.failures
         assert (verdict.double, verdict.unexplained) == (0, 0)
         for tracker in exporter.trackers:
-            for remembered in map(tracker.remembered, tracker.ids):
-                assert remembered is not None
-                assert remembered.memory.state.missing_numbers == ()
+            for saved in (tracker[pipeline_id].to_save() for pipeline_id in tracker.ids):
+                assert saved is not None
+                assert saved.accounts.state.missing_numbers == ()
 
 
 class WholeFlow(Whole):
@@ -402,7 +404,7 @@ class WholeFlow(Whole):
 @contextmanager
 def dying(fate: Fate, clock: FakeClock, story: Scenario):
     """Let the exporter die at a save, or its disk be full."""
-    keep = StateRepository.keep
+    keep = StateRepository.save
 
     async def fated(repository: StateRepository, tracker: ProjectTracker) -> list[MissedRuns]:
         if isinstance(story, Outlined):
@@ -426,7 +428,7 @@ def dying(fate: Fate, clock: FakeClock, story: Scenario):
     async def full(_: SqliteStore, changes: object) -> None:
         raise SaveError("the disk is full")
 
-    with patch.object(StateRepository, "keep", fated), patch.object(Publisher, "publish", nothing):
+    with patch.object(StateRepository, "save", fated), patch.object(Publisher, "publish", nothing):
         yield
 
 

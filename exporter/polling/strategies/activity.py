@@ -110,7 +110,7 @@ class ActivityStrategy(PollStrategy):
         failing = outcome.failed > 0
         if told is not None:
             asked |= watched.intersection(told)
-            self._tracker.unchanged(watched - asked, asked=started)
+            self._tracker.inactive(watched - asked, sent_at=started)
         elif failing:
             self._tracker.failed(watched - asked)
         else:
@@ -183,7 +183,7 @@ class ActivityStrategy(PollStrategy):
             return False
         if executed is not longer:
             return True
-        latest = self._tracker.latest(identity)
+        latest = self._tracker[identity].latest
         return latest is None or latest.start is None or latest.start < longer.since - _SLACK
 
     # Pipelines
@@ -208,7 +208,7 @@ class ActivityStrategy(PollStrategy):
             self._tracker.answered([identity], {}, asked=answer.sent_at, now=answer.now)
         else:
             # As far back as numbers are wanted: whoever asks again and again leaves closer looks no turn.
-            search = self._tracker.search_after(identity, newest, answer.now)
+            search = self._tracker[identity].accounting.search_after(newest, answer.now)
             while runs.reach(search) is None:
                 await runs.read_page(RUNS)
             reach = runs.reach(search) or Reach.PARTIAL
@@ -220,8 +220,8 @@ class ActivityStrategy(PollStrategy):
     ) -> None:
         """Complete what is new of the runs of a pipeline, and tell it."""
         first, *rows = assume_finished([newest, *runs.runs])
-        missing_numbers = set(self._tracker.preview(identity, first, rows, reach, now=answer.now))
-        known = self._tracker.latest(identity)
+        missing_numbers = set(self._tracker[identity].accounting.preview(first, rows, reach, now=answer.now))
+        known = self._tracker[identity].latest
         settled = known is not None and newest.status.final and is_summary(newest, known)
         if not settled:
             missing_numbers.add(newest.id)

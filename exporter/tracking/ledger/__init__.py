@@ -1,18 +1,17 @@
-"""Every run accounted exactly once: pure functions from what was known and what was seen to what is known and counted."""
+"""The ledger: every run is counted exactly once.
+
+Pure functions take the known state and an answer, and return the new state and the events to count.
+"""
 
 from exporter.tracking.ledger.rules import (
     APART,
-    KEPT,
-    RUNS,
     LedgerUpdate,
-    Reach,
-    Search,
     apply_history,
     apply_latest,
     apply_lookup,
     history_unavailable,
-    search,
 )
+from exporter.tracking.ledger.search import RUNS, Reach, Search, search
 from exporter.tracking.ledger.state import (
     EndedRun,
     Event,
@@ -23,6 +22,7 @@ from exporter.tracking.ledger.state import (
     OpenRun,
     Streak,
 )
+from exporter.tracking.ledger.streak import KEPT
 
 __all__ = [
     "APART",

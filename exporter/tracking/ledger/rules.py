@@ -1,34 +1,34 @@
-"""The rules of accounting, each in one place.
+"""The rules of accounting. `docs/accounting.md` explains them with examples.
 
-- Order: an answer overtaken by another is not handed in here; polls of a pipeline do not overlap.
-- First sight: the run found first lies outside, unless it is seen under way (`first_sight`). Then the run list is asked
-  once for others that were under way. A pipeline that had no run begins at 0.
-- Gap: numbers that were jumped over are wanted (`_advance`).
-- Known id: a run keeps the number by which it is known; another number is ignored and reported (`same_run`).
-- Leap: a number more than `LEAP` above all others raises nothing until a row of the run list or the next answer repeats
-  it (`show`, `find`). If the next answer is back in the old range, the number was a misreading (`_enter`).
-- Filling: the run list is read until it has told all that is wanted, or far enough back (`Search`); nothing is concluded
-  from its order.
-- Absence: what two complete readings lack is void, and can be claimed for a week (`_absent`, `_claim`); what is known to
-  have existed and can no longer be learnt is missed, for good (`_miss`, `history_unavailable`).
-- Once: a run is counted when it is first seen final (`_end`).
-- Retry: a counted run that went on and ended again, or ended a second later than known, is counted as a retry only. The
-  same end again, or an earlier one, is an answer from before (`_end`).
-- Latest finished is the greatest number that ended (`_note`).
-- Back: a lower number is believed when two answers in a row agree. Under a known id it means that newer runs were
-  deleted; under an unknown one numbering began anew; then a number that bore another id needs no second answer
-  (`back`).
-- Restart: what was stored is what was known; the same rules apply.
+- **Order.** Polls of a pipeline do not overlap, and the caller drops answers that a newer one has overtaken.
+- **First sight** (`first_sight`). The first run is counted only if it is still unfinished. The run list is then read once
+  for other unfinished runs. If the pipeline has no run, counting begins at number 0.
+- **Gap** (`_raise_high`). Numbers that were jumped over are missing.
+- **Known id** (`known_as`). A run keeps the number that it had first; another number is ignored and reported.
+- **Leap** (`apply_shown`, `apply_row`). A number more than `LEAP` above all others must be confirmed by a row of the run list
+  or by the next answer. If the next answer is back in the old range, the number was misread (`_apply_believed`).
+- **Filling** (`search.py`). The run list is read until all missing numbers are found, or far enough back. Its order proves
+  nothing.
+- **Absence** (`mark_absent`). A number that two complete readings lack does not exist. If its run appears within a week, it
+  counts after all (`_claim`).
+- **Missed** (`give_up`, `give_up_missing`). A run that existed and can no longer be found out is missed, for good.
+- **Once** (`_apply_end`). A run is counted when it is first seen final.
+- **Retry** (`_apply_end`). If a counted run is unfinished again and then ends, or ends at least a second later than known, that is
+  a retry. The same end, or an earlier one, comes from an older answer.
+- **Latest finished** (`streak.py`) is the run with the greatest number, not with the latest end.
+- **Lower number** (`apply_lower_number`). Two successive answers must agree. If the run's id is known, newer runs were deleted.
+  If it is unknown, numbering started again: an epoch begins. A number that had another id needs no second answer.
+- **Restart.** A stored state is applied by the same rules.
 
-"Now" is everywhere the answer's own clock, in epoch seconds.
+"Now" is the provider's time of the answer, in epoch seconds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum, auto
 
 import msgspec
 
 from exporter.core.model import Run, Status
+from exporter.tracking.ledger.search import DAY, HOUR, WEEK, Reach, gap_with
 from exporter.tracking.ledger.state import (
     EndedRun,
     Event,
@@ -37,242 +37,182 @@ from exporter.tracking.ledger.state import (
     InitialScan,
     LedgerState,
     OpenRun,
-    Streak,
+)
+from exporter.tracking.ledger.streak import (
+    KEPT,
+    has_known_order,
+    recovery,
+    streak_ended_by,
+    with_ended,
+    with_settled_recoveries,
+    without_old,
 )
 
-KEPT = 20
-"""Ended runs kept one by one; older ones live on only in what was carried from them."""
-
-KEPT_WHILE_WANTED = 1000
-"""Ended runs kept while one with a lower number is wanted, since its place is then still known."""
-
 OPEN = 100
-"""Open runs kept to be looked up; beyond them the oldest is missed."""
+"""Open runs kept to be looked up. Beyond them the oldest is missed."""
 
-VOID = 50
-"""Gaps kept of numbers that no run has."""
-
-RUNS = 1000
-"""Runs of a list that are read, at most."""
+NONEXISTENT = 50
+"""Gaps kept of numbers without a run."""
 
 LEAP = 100
-"""A number that is further above the greatest known one is believed only when it is repeated."""
-
-HOUR = 3600.0
-DAY = 86_400.0
-WEEK = 7 * DAY
+"""A number further than this above the greatest known one must be confirmed."""
 
 APART = 600.0
 """Seconds between two complete readings of the run list that both must lack a number."""
 
 
 class LedgerUpdate(msgspec.Struct, frozen=True):
-    """What an answer taught."""
+    """The result of applying an answer."""
 
     state: LedgerState
-    """The same object if nothing."""
+    """The same object if the answer changed nothing."""
     events: tuple[Event, ...] = ()
     believed: bool = True
-    """Whether the answer was believed; one that was not says nothing of which run is the latest."""
-
-
-class Reach(Enum):
-    """How far back a reading of the run list got."""
-
-    COMPLETE = auto()
-    """As far as what is wanted can lie."""
-    LIMIT = auto()
-    """As far as is ever read: what lies before is given up."""
-    PARTIAL = auto()
-    """Less far: what was not told may be there all the same."""
-
-
-class Search(msgspec.Struct, frozen=True):
-    """What the run list is to be read for."""
-
-    gaps: tuple[Gap, ...]
-    floor: float | None
-    """Nothing that is wanted started before; None if that is not known. Epoch seconds."""
-    bound: float
-    """What started before is given up. Epoch seconds."""
-    epoch_start: float = 0.0
-    """What started before belongs to an older numbering. Epoch seconds."""
-
-    @property
-    def size(self) -> int:
-        """How many numbers are wanted."""
-        return sum(gap.size for gap in self.gaps)
-
-    def found(self, runs: Iterable[Run]) -> bool:
-        """Whether these runs are all that is wanted."""
-        numbers = {
-            run.number
-            for run in runs
-            if run.number is not None and (run.start is None or run.start >= self.epoch_start)
-        }
-        return sum(_within(self.gaps, number) is not None for number in numbers) == self.size
-
-    def reach(self, page: Sequence[Run]) -> Reach | None:
-        """How far a reading has got with this page, where the newest start comes first; None if it is to go on."""
-        newest = max((run.start for run in page if run.start is not None), default=None)
-        if newest is None:
-            return None
-        if self.floor is not None and newest < self.floor:
-            return Reach.COMPLETE
-        return Reach.LIMIT if newest < self.bound else None
+    """False if a second answer must confirm this one; until then it does not show which run is the latest."""
 
 
 def apply_latest(state: LedgerState | None, run: Run | None, *, now: float, answered: float) -> LedgerUpdate:
-    """Apply one successful answer about a pipeline: its latest run, or that it has none.
+    """Apply a successful answer about the latest run; `run` is None if the pipeline has none.
 
-    `answered` is when the last answer came that was believed, by its own clock.
+    `state` is None at first sight. `answered` is when the last believed answer came, by the provider's clock.
     """
     known = state or LedgerState()
-    # A leap in doubt, or an answer without a run, does not say that no run began before it.
-    books = _Transition(known, now, watched=answered if known.latest and known.leap is None else None)
+    # Only a believed answer with a run shows that no newer run had started by then.
+    watched = answered if known.latest and known.leap is None else None
+    transition = _Transition(known, now, watched=watched)
     if state is None:
-        books.first_sight(run)
+        transition.first_sight(run)
     elif run is None:
-        books.change(unconfirmed_id="")
-        books.turn_to("")
+        transition.change(unconfirmed_id="")
+        transition.turn_to("")
     else:
-        run = books.same_run(run)
-        if not books.back(run, answered):
-            # Whether it is the latest is in doubt, not how it is.
-            books.see_known(run)
-            return books.outcome(believed=False)
-        books.show(run)
-    return books.outcome()
+        run = transition.known_as(run)
+        if not transition.apply_lower_number(run, answered):
+            # It may not be the latest run, but its status is true.
+            transition.apply_known(run)
+            return transition.result(believed=False)
+        transition.apply_shown(run)
+    return transition.result()
 
 
 def apply_lookup(state: LedgerState, identity: str, run: Run | None, *, now: float) -> LedgerUpdate:
-    """Apply what was looked up of an open run: how it is, or None if the provider no longer knows it."""
-    books = _Transition(state, now)
-    one = books.find_open(identity)
-    if one is not None and run is None:
-        books.close(one)
-        books.miss(one, "the provider no longer knows it")
-    elif one is not None and run is not None and run.id == identity:
-        books.see(books.same_run(run), one.number)
-    return books.outcome()
-
-
-def search(state: LedgerState, *, now: float) -> Search:
-    """What to read the run list for."""
-    starts = [gap.after for gap in state.missing_numbers]
-    known = [start - HOUR for start in starts if start is not None]
-    floor = min(known) if known and len(known) == len(starts) else None
-    if state.epoch_start:
-        floor = max(floor or 0.0, state.epoch_start)
-    return Search(state.missing_numbers, floor, now - WEEK, state.epoch_start)
+    """Apply the look-up of an open run; `run` is None if the provider no longer has it."""
+    transition = _Transition(state, now)
+    open_run = transition.find_open(identity)
+    if open_run is not None and run is None:
+        transition.close(open_run)
+        transition.give_up(open_run, "the provider no longer knows it")
+    elif open_run is not None and run is not None and run.id == identity:
+        transition.apply_run(transition.known_as(run), open_run.number)
+    return transition.result()
 
 
 def apply_history(
     state: LedgerState, runs: Iterable[Run], reach: Reach, *, now: float, same_answer: bool = False
 ) -> LedgerUpdate:
-    """Apply what a reading of the run list told.
+    """Apply a reading of the run list.
 
-    `same_answer`: the answer also told the latest run, so that it confirms no leap.
+    `same_answer`: the latest run was taken from this list, so that the list does not confirm a leap of it.
     """
-    books = _Transition(state, now)
-    # In order of number, whatever the list's: a success ends the failures before it.
-    told = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
-    for run in told:
-        books.find(run, same_answer=same_answer)
-    books.change(initial_scan=None)
-    if not books.tells_latest(told):
-        # Whoever may not see the runs gets an empty list, and no error.
+    transition = _Transition(state, now)
+    # In order of number, whatever the order of the list: a success ends the failures before it.
+    rows = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
+    for run in rows:
+        transition.apply_row(run, same_answer=same_answer)
+    transition.change(initial_scan=None)
+    if not transition.includes_latest(rows):
+        # Users without permission to see the runs get an empty list instead of an error.
         reach = Reach.PARTIAL
     if reach is Reach.COMPLETE:
-        books.absent()
+        transition.mark_absent()
     elif reach is Reach.LIMIT:
-        # Numbers whose runs could only be among those that were read are not missed: they do not exist.
-        oldest = min((run.start for run in told if run.start is not None), default=now)
-        books.miss_wanted(
+        # Missing runs that could only be among the rows that were read do not exist. The others are out of reach.
+        oldest = min((run.start for run in rows if run.start is not None), default=now)
+        transition.give_up_missing(
             lambda gap: gap.watched is None or oldest >= gap.watched - HOUR,
             "older than a week or than a thousand runs",
         )
-        books.absent()
+        transition.mark_absent()
     else:
-        books.miss_unread()
-    return books.outcome()
+        transition.give_up_unread()
+    return transition.result()
 
 
 def history_unavailable(state: LedgerState, *, now: float) -> LedgerUpdate:
-    """The run list could not be read: what it could not be read for since a day is missed."""
-    books = _Transition(state, now)
+    """Apply a failure to read the run list: after a day of failures, missing runs are given up."""
+    transition = _Transition(state, now)
     if state.initial_scan is not None and now - state.initial_scan.since >= DAY:
-        books.change(initial_scan=None)
-    books.miss_unread()
-    return books.outcome()
+        transition.change(initial_scan=None)
+    transition.give_up_unread()
+    return transition.result()
 
 
 class _Transition:
-    """A pipeline's state while one answer is entered, and what is to be counted for it."""
+    """Applies one answer to a state, and collects the events."""
 
     def __init__(self, state: LedgerState, now: float, *, watched: float | None = None) -> None:
-        """`watched` is when the latest run was last seen to be the latest; newer ones began hardly earlier."""
+        """`watched` is when the latest run was last seen to be the latest; newer ones hardly started earlier."""
         self.state = state
         self._now = now
         self._watched = watched
         self._events: list[Event] = []
         self._misnumbered: set[str] = set()
 
-    def outcome(self, *, believed: bool = True) -> LedgerUpdate:
-        """What the answer taught."""
+    def result(self, *, believed: bool = True) -> LedgerUpdate:
+        """Return the new state and the events."""
         self._bound_open()
-        self._recover()
-        self._carry()
+        if self.state.recoveries:
+            self.state, events = with_settled_recoveries(self.state)
+            self._events += events
+        self.state = without_old(self.state)
         return LedgerUpdate(self.state, tuple(self._events), believed)
 
     def change(self, **changes: object) -> None:
-        """Set fields of the state; what is no change leaves the object as it is."""
-        changed = {name: value for name, value in changes.items() if getattr(self.state, name) != value}
-        if changed:
-            self.state = msgspec.structs.replace(self.state, **changed)
+        """Set fields of the state."""
+        self.state = self.state.changed(**changes)
 
-    # Whose run it is
+    # Identity of a run
 
-    def same_run(self, run: Run) -> Run:
-        """The run under the id and the number by which it is known.
+    def known_as(self, run: Run) -> Run:
+        """Return a run with the id and the number by which it is known.
 
-        The provider may give its id at one time and not at another; its number may be misreported.
+        The provider may give an id in one answer and leave it out in another, and may report a wrong number.
         """
         same = self._find_ended(run.id) or self.find_open(run.id)
         if same is not None:
-            # Before the provider's first number, ours is only a place in the order.
+            # Where the provider gives no numbers, ours show only the order.
             if run.number in {None, same.number} or not self.state.numbered:
                 return run
-            self._note_misnumbered(run, same.number)
+            self._report_misnumbered(run, same.number)
             return msgspec.structs.replace(run, number=same.number)
         known: tuple[EndedRun | OpenRun, ...] = (*self.state.ended, *self.state.open)
-        for one in known:
-            if run.number == one.number and run.nameless != one.id.startswith("#"):
-                return msgspec.structs.replace(run, id=one.id)
+        for other in known:
+            if run.number == other.number and run.nameless != other.id.startswith("#"):
+                return msgspec.structs.replace(run, id=other.id)
         return run
 
-    def _note_misnumbered(self, run: Run, number: int | None) -> None:
-        """Report once for each answer that a run was reported with a number that is not its own."""
+    def _report_misnumbered(self, run: Run, number: int | None) -> None:
+        """Report a wrong number once for each answer; `number` is the known one."""
         if run.id not in self._misnumbered:
             self._misnumbered.add(run.id)
-            self._events.append(Event(count=EventKind.MISNUMBERED, run=run, number=number))
+            self._events.append(Event(kind=EventKind.MISNUMBERED, run=run, number=number))
 
     def find_open(self, identity: str) -> OpenRun | None:
-        """The open run of that id."""
-        return next((one for one in self.state.open if one.id == identity), None)
+        """Return the open run with an id."""
+        return next((run for run in self.state.open if run.id == identity), None)
 
     def _find_ended(self, identity: str) -> EndedRun | None:
-        return next((one for one in self.state.ended if one.id == identity), None)
+        return next((run for run in self.state.ended if run.id == identity), None)
 
-    def _knows(self, identity: str) -> bool:
+    def _is_known(self, identity: str) -> bool:
         return (
             self.find_open(identity) is not None
             or self._find_ended(identity) is not None
             or identity in self.state.missed
         )
 
-    def _number(self, run: Run) -> int:
-        """A run's place in the order; one without a number stands behind all that are known, and makes no gap."""
+    def _number_of(self, run: Run) -> int:
+        """Return a run's number. A run without one comes after all known runs, and makes no gap."""
         if run.number is not None:
             return run.number
         known = self._find_ended(run.id) or self.find_open(run.id)
@@ -281,7 +221,10 @@ class _Transition:
     # First sight
 
     def first_sight(self, run: Run | None) -> None:
-        """The first answer, or the first of a new epoch: its run is counted only if its end is still to come."""
+        """Apply the first answer, or the first of an epoch.
+
+        A run that has ended is not counted: it may have ended years ago. A run in progress is counted when it ends.
+        """
         if run is None:
             return
         self.change(
@@ -291,25 +234,28 @@ class _Transition:
             latest=run.id,
         )
         if run.status.final:
-            self._note(run, self.state.high)
+            self.state = with_ended(self.state, run, self.state.high)
         else:
-            self.see(run, self.state.high)
+            self.apply_run(run, self.state.high)
+            # Runs may overlap: older ones may be in progress, too.
             self.change(initial_scan=InitialScan(run.number, self._now) if run.number is not None else None)
 
     # The latest run
 
-    def back(self, run: Run, answered: float) -> bool:
-        """Whether the answer is believed; if it tells that numbering began anew, an epoch begins."""
-        number, state = self._number(run), self.state
-        known = self._knows(run.id)
-        # What began before numbering did is of an older epoch, told by an answer from before.
-        elder = not known and run.start is not None and run.start < state.epoch_start
-        if not elder and (
-            number > state.high or (number == state.high and known) or (not known and self._claimable(number))
-        ):
+    def apply_lower_number(self, run: Run, answered: float) -> bool:
+        """Return whether to believe an answer. Its number may be lower than known only if a second answer agrees.
+
+        Answers can come from a cache, so a single one proves nothing. If the run is unknown, numbering started again.
+        """
+        number, state = self._number_of(run), self.state
+        known = self._is_known(run.id)
+        # A run that started before the epoch comes from an older answer.
+        older_epoch = not known and run.start is not None and run.start < state.epoch_start
+        is_next = number > state.high or (number == state.high and known)
+        if not older_epoch and (is_next or (not known and self._is_claimable(number))):
             return True
-        bore = {state.high, *(one.number for one in state.ended), *(one.number for one in state.open)}
-        reused = not known and not elder and number in bore
+        used_numbers = {state.high, *(one.number for one in state.ended), *(one.number for one in state.open)}
+        reused = not known and not older_epoch and number in used_numbers
         if state.unconfirmed_id != run.id and not reused:
             self.change(unconfirmed_id=run.id)
             return False
@@ -318,340 +264,283 @@ class _Transition:
         return True
 
     def _begin_epoch(self, run: Run, number: int, answered: float) -> None:
-        why = "numbering began anew"
-        for one in self.state.open:
-            self.miss(one, why)
-        self.miss_wanted(lambda _: True, why)
-        begins_here = run.start is not None and run.start > answered
+        """Begin an epoch with its latest run. The numbers of the old one say nothing any more."""
+        why = "numbering started again"
+        for open_run in self.state.open:
+            self.give_up(open_run, why)
+        self.give_up_missing(lambda _: True, why)
+        started_since = run.start is not None and run.start > answered
         self.change(
             high=number - 1,
             high_start=None,
-            # What started before is of the old numbering, or its place in the new one is not known.
+            # Runs that started before have old numbers, or it is unknown which numbering they have.
             epoch_start=answered,
             latest="",
             open=(),
             nonexistent=(),
             ended=(),
             recoveries=(),
-            carried_streak=self.state.series,
+            carried_streak=self.state.streak,
             carried_to=-1,
             finished=None,
         )
-        if not begins_here:
+        if not started_since:
             self.first_sight(run)
 
-    def show(self, run: Run) -> None:
-        """Apply what the latest run shows."""
-        number = self._number(run)
-        if self._leaps(number):
+    def apply_shown(self, run: Run) -> None:
+        """Apply the latest run of a believed answer."""
+        number = self._number_of(run)
+        if self._is_leap(number):
             self.change(unconfirmed_id="", leap=run)
             self.turn_to(run.id)
             return
-        # Once believed, a lower number stays so until another run is shown: no end may hide behind a new doubt.
+        # A confirmed lower number needs no confirmation until another run is the latest, so that its end counts at once.
         self.change(unconfirmed_id=run.id if number < self.state.high else "")
         self.turn_to(run.id)
-        self._enter(run, number)
+        self._apply_believed(run, number)
 
     def turn_to(self, identity: str) -> None:
-        """The latest run is this one: others that are open hide from now on."""
+        """Make a run the latest. It hides all other open runs from now on."""
         if identity == self.state.latest:
             return
         self.change(
             latest=identity,
             open=tuple(
-                msgspec.structs.replace(one, hidden=None if one.id == identity else one.hidden or self._now)
-                for one in self.state.open
+                msgspec.structs.replace(run, hidden=None if run.id == identity else run.hidden or self._now)
+                for run in self.state.open
             ),
         )
-        for one in self.state.hidden:
-            # Nobody can be asked about a run without an id, but the list may tell its number.
-            if one.id.startswith("#"):
-                self.close(one)
-                if not one.reopened:
-                    self._want(Gap(one.number, one.number, self._now, one.start))
+        for run in self.state.hidden:
+            # A run without an id cannot be looked up, but the run list may have its number.
+            if run.id.startswith("#"):
+                self.close(run)
+                if not run.reopened:
+                    self._add_missing(Gap(run.number, run.number, self._now, run.start))
 
-    def _leaps(self, number: int) -> bool:
-        """Whether a number is too far above all others to be believed, and was not reported before."""
+    def _is_leap(self, number: int) -> bool:
+        """Return whether a number is too far above all others, and nothing has confirmed it."""
         state = self.state
         if not state.numbered or number <= state.high + LEAP:
             return False
-        # A run that began since has a number near it, and confirms it as well.
+        # A newer run has a number near that of the leap, and confirms it as well.
         return state.leap is None or abs(number - (state.leap.number or 0)) > LEAP
 
-    def _enter(self, run: Run, number: int) -> None:
-        """Account a run of a believed number, after the one whose number was in doubt until now."""
+    def _apply_believed(self, run: Run, number: int) -> None:
+        """Apply a run whose number is believed. It decides about the leap before it, if there was one."""
         leap, far = self.state.leap, number > self.state.high + LEAP
         self.change(leap=None)
         if leap is not None and leap.number is not None:
-            alike = leap.number == number
-            if leap.id == run.id or (alike and leap.nameless != run.nameless):
-                if not alike:
-                    self._note_misnumbered(leap, number)
-                self._advance(run, number)
-                # As it was then: it may have ended, and been retried since.
-                self.see(msgspec.structs.replace(leap, id=run.id, number=number), number)
-            elif far and not alike:
-                self._advance(leap, leap.number)
-                self.see(leap, leap.number)
+            same_number = leap.number == number
+            if leap.id == run.id or (same_number and leap.nameless != run.nameless):
+                if not same_number:
+                    self._report_misnumbered(leap, number)
+                self._raise_high(run, number)
+                # First as it was then: it may have ended then, and been retried since.
+                self.apply_run(msgspec.structs.replace(leap, id=run.id, number=number), number)
+            elif far and not same_number:
+                self._raise_high(leap, leap.number)
+                self.apply_run(leap, leap.number)
             else:
-                self._note_misnumbered(leap, None)
-        self._advance(run, number)
-        self.see(run, number)
+                self._report_misnumbered(leap, None)
+        self._raise_high(run, number)
+        self.apply_run(run, number)
 
-    def _advance(self, run: Run, number: int) -> None:
-        """Numbers between the greatest known and this one are wanted."""
+    def _raise_high(self, run: Run, number: int) -> None:
+        """Raise the greatest known number. The numbers in between are missing."""
         high = self.state.high
         if number <= high:
             return
         if self.state.numbered and number > high + 1:
-            self._want(Gap(high + 1, number - 1, self._now, self.state.high_start, watched=self._watched))
+            self._add_missing(
+                Gap(high + 1, number - 1, self._now, self.state.high_start, watched=self._watched)
+            )
         self.change(high=number, high_start=run.start, numbered=self.state.numbered or run.number is not None)
 
-    # One run, however it was learnt
+    # One run, from any answer
 
-    def find(self, run: Run, *, same_answer: bool = False) -> None:
-        """A row of the run list: of a run that is open, ended, wanted or new. `same_answer` as for `fill`."""
+    def apply_row(self, run: Run, *, same_answer: bool = False) -> None:
+        """Apply a row of the run list, of a known, missing or new run. `same_answer` as for `apply_history`."""
         if run.start is not None and run.start < self.state.epoch_start:
             return
-        run = self.same_run(run)
-        known = self._knows(run.id)
+        run = self.known_as(run)
+        known = self._is_known(run.id)
         if run.number is None and not known:
             return
-        number = self._number(run)
-        leap = self.state.leap
+        number = self._number_of(run)
+        leap, scan = self.state.leap, self.state.initial_scan
         far = self.state.numbered and number > self.state.high + LEAP
-        if far and (same_answer or leap is None or self._leaps(number)):
+        if far and (same_answer or leap is None or self._is_leap(number)):
             return
-        if known or number > self.state.high or self._claimable(number):
+        if known or number > self.state.high or self._is_claimable(number):
             if far or (leap is not None and leap.id == run.id):
-                self._enter(run, number)
+                self._apply_believed(run, number)
             else:
-                self._advance(run, number)
-                self.see(run, number)
-        elif self.state.initial_scan is not None and number < self.state.initial_scan.number:
+                self._raise_high(run, number)
+                self.apply_run(run, number)
+        elif scan is not None and number < scan.number:
             if run.status.final:
-                self._note(run, number)
+                self.state = with_ended(self.state, run, number)
             else:
-                self.see(run, number)
+                self.apply_run(run, number)
 
-    def tells_latest(self, runs: Iterable[Run]) -> bool:
-        """Whether the latest run is among these, as it is in any list that tells runs at all."""
+    def includes_latest(self, runs: Iterable[Run]) -> bool:
+        """Return whether the latest run is among these rows, as it must be unless the list hides runs."""
         latest = self.state.latest
-        return not latest or any(self.same_run(run).id == latest for run in runs)
+        return not latest or any(self.known_as(run).id == latest for run in runs)
 
-    def see_known(self, run: Run) -> None:
-        """How a run is, if it is one that is known."""
-        if self._knows(run.id):
-            self.see(run, self._number(run))
+    def apply_known(self, run: Run) -> None:
+        """Apply a run if it is a known one."""
+        if self._is_known(run.id):
+            self.apply_run(run, self._number_of(run))
 
-    def see(self, run: Run, number: int) -> None:
-        """How a run is that is to be accounted for, or was."""
-        one, ended = self.find_open(run.id), self._find_ended(run.id)
-        if one is None and ended is None:
+    def apply_run(self, run: Run, number: int) -> None:
+        """Apply the status of a run that is accounted, or will be."""
+        open_run, ended = self.find_open(run.id), self._find_ended(run.id)
+        if open_run is None and ended is None:
             self._claim(run, number)
         if run.status.final:
-            if one is not None:
-                self.close(one)
-            self._end(run, number, reopened=one is not None and one.reopened)
+            if open_run is not None:
+                self.close(open_run)
+            self._apply_end(run, number, reopened=open_run is not None and open_run.reopened)
             return
         missed = run.id in self.state.missed
         unknown = run.status is Status.UNKNOWN
         if missed and unknown:
             return
         now = self._now
-        hidden = None if run.id == self.state.latest else (one.hidden if one is not None else None) or now
+        hidden_before = open_run.hidden if open_run is not None else None
+        hidden = None if run.id == self.state.latest else hidden_before or now
         end = run.end if unknown else None
         end_since = None
         if end is not None:
-            end_since = one.end_since if one is not None and one.end == end else now
-        reopened = one.reopened if one is not None else ended is not None or missed
+            end_since = open_run.end_since if open_run is not None and open_run.end == end else now
+        reopened = open_run.reopened if open_run is not None else ended is not None or missed
         seen = OpenRun(run.id, number, run.start, reopened, hidden, end, end_since)
+        # A status without translation may be final. An end that stays for an hour says so, and so does a day behind newer runs.
         long_over = end_since is not None and now - end_since >= HOUR
         if unknown and (long_over or (hidden is not None and now - hidden >= DAY)):
-            if one is not None:
-                self.close(one)
-            self.miss(seen, "its state has no translation")
-        elif one is None:
+            if open_run is not None:
+                self.close(open_run)
+            self.give_up(seen, "its status is unknown")
+        elif open_run is None:
             self.change(open=(*self.state.open, seen))
         else:
-            self.change(open=tuple(seen if other is one else other for other in self.state.open))
+            self.change(open=tuple(seen if other is open_run else other for other in self.state.open))
 
     def _bound_open(self) -> None:
-        """Keep no more open runs than can be looked up: the oldest is missed."""
-        for one in self.state.hidden[:-OPEN]:
-            self.close(one)
-            self.miss(one, "too many runs are open")
+        """Keep no more open runs than can be looked up."""
+        if len(self.state.open) <= OPEN:
+            return
+        for run in self.state.hidden[:-OPEN]:
+            self.close(run)
+            self.give_up(run, "too many runs are open")
 
-    def close(self, one: OpenRun) -> None:
-        """A run is open no longer."""
-        self.change(open=tuple(other for other in self.state.open if other.id != one.id))
+    def close(self, run: OpenRun) -> None:
+        """Remove an open run."""
+        self.change(open=tuple(other for other in self.state.open if other.id != run.id))
 
-    def _end(self, run: Run, number: int, *, reopened: bool) -> None:
+    def _apply_end(self, run: Run, number: int, *, reopened: bool) -> None:
+        """Count the end of a run, unless it is known. `reopened`: it was accounted before, and was seen unfinished since."""
         known = self._find_ended(run.id)
         counted = True
         if known is None:
             counted = run.id not in self.state.missed
             if counted:
-                self._events.append(Event(count=EventKind.RETRIED if reopened else EventKind.ENDED, run=run))
-        elif _told_before(known, run, reopened=reopened):
+                self._events.append(Event(kind=EventKind.RETRIED if reopened else EventKind.ENDED, run=run))
+        elif _is_no_news(known, run, reopened=reopened):
             return
-        elif reopened or _later(known.end, run.end):
-            self._events.append(Event(count=EventKind.RETRIED, run=run))
+        elif reopened or _is_later(run.end, known.end):
+            self._events.append(Event(kind=EventKind.RETRIED, run=run))
         else:
+            # A correction, such as a failed run that is marked as ignored.
             counted = False
-        if not self._has_place(number):
+        if not has_known_order(self.state, number):
             return
         if counted and run.status is Status.SUCCESS:
             if known is None and any(gap.first < number for gap in self.state.missing_numbers):
+                # A missing run may be a success that ended the streak before this one.
                 self.change(recoveries=tuple(sorted({*self.state.recoveries, number})))
             else:
-                self._recovered(self._broken(number), run.end)
-        self._note(run, number)
+                self._events += recovery(streak_ended_by(self.state, number), run.end)
+        self.state = with_ended(self.state, run, number)
 
-    # Gaps
+    # Missing numbers
 
-    def _want(self, gap: Gap) -> None:
-        self.change(
-            missing_numbers=tuple(sorted((*self.state.missing_numbers, gap), key=lambda one: one.first))
-        )
+    def _add_missing(self, gap: Gap) -> None:
+        gaps = (*self.state.missing_numbers, gap)
+        self.change(missing_numbers=tuple(sorted(gaps, key=lambda one: one.first)))
 
-    def _claimable(self, number: int) -> bool:
-        if _within(self.state.missing_numbers, number) is not None:
+    def _is_claimable(self, number: int) -> bool:
+        """Return whether a run that appears with this number is accounted: it is missing, or did not seem to exist."""
+        if gap_with(self.state.missing_numbers, number) is not None:
             return True
-        gap = _within(self.state.nonexistent, number)
+        gap = gap_with(self.state.nonexistent, number)
         return gap is not None and (gap.missed or self._now - gap.since <= WEEK)
 
     def _claim(self, run: Run, number: int) -> None:
-        """A number has a run: it is wanted no longer, and void no longer."""
-        if (gap := _within(self.state.missing_numbers, number)) is not None:
+        """Note that a number has a run. If it was counted as missed, the run is not counted again."""
+        if (gap := gap_with(self.state.missing_numbers, number)) is not None:
             self.change(missing_numbers=_without(self.state.missing_numbers, gap, number))
-        if (gap := _within(self.state.nonexistent, number)) is not None:
+        if (gap := gap_with(self.state.nonexistent, number)) is not None:
             self.change(nonexistent=_without(self.state.nonexistent, gap, number))
             if gap.missed:
                 self.change(missed=(run.id, *self.state.missed)[:KEPT])
 
-    def absent(self) -> None:
-        """The run list was read completely: what it lacks now and lacked before is void."""
-        now = self._now
-        nonexistent = [
-            gap for gap in self.state.missing_numbers if gap.absent is not None and now - gap.absent >= APART
-        ]
+    def mark_absent(self) -> None:
+        """Note which numbers a complete reading lacks. Those that an earlier reading lacked as well do not exist.
+
+        One reading is not enough: some providers give a number before the run is in the list.
+        """
+        now, gaps = self._now, self.state.missing_numbers
+        absent_twice = [gap for gap in gaps if gap.absent is not None and now - gap.absent >= APART]
         self.change(
             missing_numbers=tuple(
                 gap if gap.absent is not None else msgspec.structs.replace(gap, absent=now)
-                for gap in self.state.missing_numbers
-                if gap not in nonexistent
+                for gap in gaps
+                if gap not in absent_twice
             )
         )
-        self._void(msgspec.structs.replace(gap, since=now) for gap in nonexistent)
+        self._add_nonexistent(msgspec.structs.replace(gap, since=now) for gap in absent_twice)
 
-    def _void(self, gaps: Iterable[Gap]) -> None:
-        self.change(nonexistent=(*self.state.nonexistent, *gaps)[-VOID:])
+    def _add_nonexistent(self, gaps: Iterable[Gap]) -> None:
+        self.change(nonexistent=(*self.state.nonexistent, *gaps)[-NONEXISTENT:])
 
-    # What cannot be learnt
+    # Missed runs
 
-    def miss_wanted(self, hopeless: Callable[[Gap], bool], why: str) -> None:
-        """Give up wanted numbers."""
+    def give_up_missing(self, hopeless: Callable[[Gap], bool], why: str) -> None:
+        """Give up the gaps that are hopeless: their runs are missed."""
         gone = [gap for gap in self.state.missing_numbers if hopeless(gap)]
         if not gone:
             return
-        self._events.append(Event(count=EventKind.MISSED, runs=sum(gap.size for gap in gone), why=why))
+        self._events.append(Event(kind=EventKind.MISSED, runs=sum(gap.size for gap in gone), why=why))
         self.change(missing_numbers=tuple(gap for gap in self.state.missing_numbers if gap not in gone))
-        self._void(msgspec.structs.replace(gap, since=self._now, missed=True) for gap in gone)
+        self._add_nonexistent(msgspec.structs.replace(gap, since=self._now, missed=True) for gap in gone)
 
-    def miss_unread(self) -> None:
-        """Give up what the run list was not read completely for since a day."""
-        self.miss_wanted(
+    def give_up_unread(self) -> None:
+        """Give up the gaps for which the run list could not be read completely for a day."""
+        self.give_up_missing(
             lambda gap: self._now - max(gap.since, gap.absent or 0.0) >= DAY,
             "the run list could not be read for a day",
         )
 
-    def miss(self, one: OpenRun, why: str) -> None:
-        """Give up an open run; one that was accounted before is not missed."""
-        if not one.reopened:
-            self._events.append(Event(count=EventKind.MISSED, why=why))
-            self.change(missed=(one.id, *self.state.missed)[:KEPT])
-
-    # What ended runs amount to
-
-    def _has_place(self, number: int) -> bool:
-        """Whether a run's place in the order is known: not among those that are no longer kept."""
-        return number > self.state.carried_to
-
-    def _note(self, run: Run, number: int) -> None:
-        """Keep how a run ended."""
-        if not self._has_place(number):
-            return
-        ended = EndedRun(run.id, number, run.status, run.end)
-        rest = [other for other in self.state.ended if other.id != run.id]
-        newest = sorted([*rest, ended], key=lambda one: one.number, reverse=True)
-        series = self.state.carried_streak
-        for one in reversed(newest):
-            series = series.after(one)
-        finished = msgspec.structs.replace(run, stages=()) if newest[0] is ended else self.state.finished
-        self.change(ended=tuple(newest), series=series, finished=finished)
-
-    def _carry(self) -> None:
-        """Keep no more ended runs than are needed."""
-        ended = list(self.state.ended)
-        lowest = self.state.missing_numbers[0].first if self.state.missing_numbers else None
-        carried_streak, carried_to = self.state.carried_streak, self.state.carried_to
-        while len(ended) > KEPT and (
-            lowest is None or ended[-1].number < lowest or len(ended) > KEPT_WHILE_WANTED
-        ):
-            carried_to = ended[-1].number
-            carried_streak = carried_streak.after(ended.pop())
-        self.change(ended=tuple(ended), carried_streak=carried_streak, carried_to=carried_to)
-
-    def _broken(self, number: int) -> Streak:
-        """The failures that a success at a number ends; none if a later success was counted as ending them already."""
-        series = self.state.carried_streak
-        for run in reversed(self.state.ended):
-            if run.number <= number:
-                series = series.after(run)
-            elif run.status is Status.FAILED or run.number in self.state.recoveries:
-                break
-            elif run.status is Status.SUCCESS:
-                return Streak()
-        return series
-
-    def _recovered(self, broken: Streak, end: float | None) -> None:
-        if not broken.failures:
-            return
-        since = broken.broken_since
-        seconds = max(0.0, end - since) if end is not None and since is not None else 0.0
-        self._events.append(Event(count=EventKind.RECOVERED, seconds=seconds))
-
-    def _recover(self) -> None:
-        """Count the recoveries that waited for gaps before them to be filled."""
-        for number in self.state.recoveries:
-            if any(gap.first < number for gap in self.state.missing_numbers):
-                break
-            self.change(recoveries=tuple(other for other in self.state.recoveries if other != number))
-            run = next((one for one in self.state.ended if one.number == number), None)
-            before = self.state.carried_streak
-            for one in reversed(self.state.ended):
-                if one.number < number:
-                    before = before.after(one)
-            if run is not None and run.status is Status.SUCCESS:
-                self._recovered(before, run.end)
+    def give_up(self, run: OpenRun, why: str) -> None:
+        """Give up an open run. It is missed, unless it was accounted before."""
+        if not run.reopened:
+            self._events.append(Event(kind=EventKind.MISSED, why=why))
+            self.change(missed=(run.id, *self.state.missed)[:KEPT])
 
 
 def _without(gaps: Sequence[Gap], gap: Gap, number: int) -> tuple[Gap, ...]:
     return tuple(part for one in gaps for part in (one.without(number) if one is gap else (one,)))
 
 
-def _within(gaps: Iterable[Gap], number: int) -> Gap | None:
-    return next((gap for gap in gaps if gap.first <= number <= gap.last), None)
-
-
-def _told_before(known: EndedRun, run: Run, *, reopened: bool) -> bool:
-    """Whether an end says nothing new: the same again, or one from before the end that is known."""
+def _is_no_news(known: EndedRun, run: Run, *, reopened: bool) -> bool:
+    """Return whether an end is the known one, or comes from an answer older than it."""
     if (known.status, known.end) == (run.status, run.end):
         return known.end is not None or not reopened
-    return _later(run.end, known.end)
+    return _is_later(known.end, run.end)
 
 
-def _later(known: float | None, now: float | None) -> bool:
-    """Whether an end moved: an end that was absent and appears did not."""
-    return known is not None and now is not None and now >= known + 1
+def _is_later(end: float | None, other: float | None) -> bool:
+    """Return whether an end is at least a second after another one. An end that appears, or disappears, is not."""
+    return end is not None and other is not None and end >= other + 1

@@ -1,10 +1,11 @@
-"""What the ledger knows of a pipeline's runs, and what it says is to be counted; frozen, and small enough to be stored.
+"""What the ledger knows of a pipeline's runs, and the events that it reports. Values are frozen, and small enough to be stored.
 
-Runs that ended are kept one by one only as far as a retry, a correction or their order can still matter.
+Ended runs are kept one by one only as long as a retry, a correction or their order can matter.
 """
 
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from exporter.core.model import Run, Status
 
 
 class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A run that ended, as it ended last."""
+    """A run that ended, with its last end."""
 
     id: str
     number: int
@@ -21,7 +22,7 @@ class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class OpenRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A run that was seen unfinished and is not known to have ended."""
+    """A run that was seen unfinished, and whose end is unknown."""
 
     id: str
     number: int
@@ -31,34 +32,34 @@ class OpenRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     hidden: float | None = None
     """Since when a newer run hides it, in epoch seconds; None while it is the latest."""
     end: float | None = None
-    """The end that was told of it although its state has no translation."""
+    """The end that was reported while its status was unknown."""
     end_since: float | None = None
-    """Since when that end is told, in epoch seconds."""
+    """Since when that end is reported, in epoch seconds."""
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Consecutive numbers of which no run is known."""
+    """Consecutive numbers whose runs are unknown."""
 
     first: int
     last: int
     since: float
-    """When that was learnt, in epoch seconds."""
+    """When the gap was found, in epoch seconds."""
     after: float | None = None
-    """Start of the run before them: theirs lie hardly earlier."""
+    """Start of the run before the gap: its runs hardly started earlier."""
     absent: float | None = None
-    """When the run list was read completely and had none of them, in epoch seconds."""
+    """When a complete reading of the run list had none of them, in epoch seconds."""
     missed: bool = False
     """Whether they were counted as missed, so that they are never counted otherwise."""
     watched: float | None = None
-    """When the run before them was last seen to be the latest, in epoch seconds: theirs lie hardly earlier."""
+    """When the run before the gap was last seen to be the latest, in epoch seconds: its runs hardly started earlier."""
 
     @property
     def size(self) -> int:
-        """How many numbers these are."""
+        """The number of runs."""
         return self.last - self.first + 1
 
     def without(self, number: int) -> Iterator["Gap"]:
-        """What is left of them after one of them is known."""
+        """Yield what is left of the gap without one of its numbers."""
         if self.first < number:
             yield msgspec.structs.replace(self, last=number - 1)
         if number < self.last:
@@ -66,23 +67,25 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class InitialScan(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The run list is still to be asked once for what else was open at first sight."""
+    """The run list still has to be read once for other runs that were open at first sight."""
 
     number: int
-    """The number at first sight: other runs of then have lower ones."""
+    """The latest number at first sight: the other runs have lower ones."""
     since: float
-    """When that was, in epoch seconds."""
+    """When first sight was, in epoch seconds."""
 
 
 class Streak(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What ended runs amount to, in order of number: failures since the last success, and that success."""
+    """Failures since the last success, in order of run number, and that success."""
 
     failures: int = 0
     broken_since: float | None = None
+    """End of the first failure."""
     last_success: float | None = None
+    """End of the last success."""
 
     def after(self, run: EndedRun) -> "Streak":
-        """The same with one more run. Canceled and ignored runs neither count nor end a series of failures."""
+        """Return the streak after one more run. Canceled and ignored runs neither extend nor end it."""
         if run.status is Status.SUCCESS:
             return Streak(0, None, run.end if run.end is not None else self.last_success)
         if run.status is Status.FAILED:
@@ -91,60 +94,79 @@ class Streak(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self
 
 
-class LedgerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What is known of a pipeline's runs. Numbers are those of its present epoch: the time since numbering began."""
+# Records have these names for ever: a state that an earlier release wrote must stay readable.
+_STORED_NAMES = {
+    "epoch_start": "began",
+    "missing_numbers": "wanted",
+    "nonexistent": "void",
+    "initial_scan": "survey",
+    "carried_streak": "carried",
+    "streak": "series",
+    "unconfirmed_id": "strange",
+}
+
+
+class LedgerState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_NAMES
+):
+    """What is known of a pipeline's runs. All numbers belong to the present epoch: the time since numbering started at 1."""
 
     high: int = 0
-    """The greatest number seen; where the provider gives none, how many runs were."""
+    """The greatest number seen. Where the provider gives no numbers, how many runs were seen."""
     high_start: float | None = None
     """Start of the run with that number."""
     numbered: bool = True
-    """Whether `high` is the provider's number, so that a greater one tells of a gap."""
+    """Whether `high` is the provider's number, so that a greater number shows a gap."""
     epoch_start: float = 0.0
-    """What started before belongs to an older epoch; 0 in the first."""
+    """Runs that started before belong to an earlier epoch; 0 in the first."""
     latest: str = ""
-    """The id of the run that the last answer showed; empty if it showed none."""
+    """Id of the run in the last answer; empty if it had none."""
     open: tuple[OpenRun, ...] = ()
-    """Runs seen unfinished, in the order in which they were seen."""
+    """Runs seen unfinished, in the order in which they were first seen."""
     missing_numbers: tuple[Gap, ...] = ()
-    """Numbers known to exist whose runs are still to be learnt, rising."""
+    """Numbers known to exist whose runs still have to be found, rising."""
     nonexistent: tuple[Gap, ...] = ()
-    """Numbers that no run has, as far as the run list tells, and those that were missed; newest found last."""
+    """Numbers without a run according to the run list, and missed numbers; the newest come last."""
     initial_scan: InitialScan | None = None
-    """None once that is known, or will not be."""
+    """None once the scan is done or was given up."""
     ended: tuple[EndedRun, ...] = ()
     """The newest ended runs, by falling number."""
     carried_streak: Streak = Streak()
-    """What the ended runs amount to that are no longer kept."""
+    """Streak of the ended runs that are no longer kept."""
     carried_to: int = -1
-    """The greatest number among those: what is learnt of lower ones has lost its place."""
-    series: Streak = Streak()
-    """What all ended runs amount to."""
+    """The greatest number among those. Lower numbers no longer have a known order."""
+    streak: Streak = Streak()
+    """Streak of all ended runs."""
     recoveries: tuple[int, ...] = ()
-    """The numbers of successes that may have ended a series of failures, as soon as the gaps before them are filled."""
+    """Numbers of successes that may have ended a streak. Whether they did is known once the gaps before them are filled."""
     finished: Run | None = None
     """The ended run with the greatest number, as it ended, without its stages."""
     missed: tuple[str, ...] = ()
-    """The ids of runs that were given up, newest first: they are never counted later."""
+    """Ids of runs that were given up, newest first: they are never counted later."""
     unconfirmed_id: str = ""
-    """The id of the run under a lower number in the last answer, if there was one: twice is believed."""
+    """Id of the run with a lower number in the last answer, if it had one. A second answer confirms it."""
     leap: Run | None = None
-    """The latest run, if its number is too far above `high` to be believed before it is reported again."""
+    """The latest run, if its number is so far above `high` that another answer must confirm it."""
+
+    def changed(self, **changes: Any) -> "LedgerState":
+        """Return the state with some fields set; the same object if nothing differs."""
+        different = {name: value for name, value in changes.items() if getattr(self, name) != value}
+        return msgspec.structs.replace(self, **different) if different else self
 
     @property
     def starts(self) -> tuple[float | None, ...]:
         """Starts of the runs in progress."""
-        starts = tuple([one.start for one in self.open])
+        starts = tuple([run.start for run in self.open])
         return starts if self.leap is None or self.leap.status.final else (*starts, self.leap.start)
 
     @property
     def hidden(self) -> tuple[OpenRun, ...]:
-        """Open runs that are not the latest: what becomes of them no answer about the latest will tell."""
-        return tuple(one for one in self.open if one.id != self.latest)
+        """Open runs that are not the latest, so that polls do not show their end."""
+        return tuple(run for run in self.open if run.id != self.latest)
 
     @property
     def unresolved(self) -> int:
-        """How many runs are still to be learnt: wanted and hidden."""
+        """How many runs still have to be found or looked up."""
         if not self.open and not self.missing_numbers:
             return 0
         return sum(gap.size for gap in self.missing_numbers) + len(self.hidden)
@@ -161,16 +183,16 @@ class EventKind(StrEnum):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to count."""
+    """Something to count or to report."""
 
-    count: EventKind
+    kind: EventKind
     run: Run | None = None
-    """The run that ended, or ended again; or as it was reported with a number that is not its own."""
+    """The run that ended, or ended again; a misnumbered run as it was reported."""
     runs: int = 1
     """How many runs were missed."""
     why: str = ""
-    """Why they were, in words."""
+    """Why they were missed."""
     seconds: float = 0.0
-    """How long it had been broken before it recovered."""
+    """Time from the first failure to the recovery."""
     number: int | None = None
-    """The known number of a misnumbered run; None if that is unknown."""
+    """The known number of a misnumbered run; None if it is unknown."""

@@ -30,9 +30,10 @@ from exporter.exposition import Exposition, Format
 from exporter.metrics.catalogue import Catalogue, catalogue
 from exporter.metrics.family import Family, MetricType, Sample
 from exporter.settings.settings import Metrics
-from exporter.state.codec import RetiredPipelines
-from exporter.tracking.project import ProjectTracker, ProjectView, View
+from exporter.tracking.project import ProjectTracker
 from exporter.tracking.run_counters import Exemplar, Histogram
+from exporter.tracking.saved import RetiredPipelines
+from exporter.tracking.views import ProjectView, View
 from tests.drivers.views import (
     USER_LABELS,
     VARIANTS,
@@ -302,10 +303,10 @@ def seed() -> tuple[tuple[View, ...], tuple[ProjectView, ...]]:
         started=0.0,
     )
     first, second, third = tracker.ids
-    tracker.answered([first, second], {first: before, second: waiting}, asked=1, now=start - 30)
-    tracker.answered([first, second], {first: latest, second: waiting}, asked=2, now=end + 30)
-    tracker.answered([third], {}, asked=2, now=end + 30)
-    tracker.saved(tracker.ids)
+    tracker.answered([first, second], {first: before, second: waiting}, sent_at=1, now=start - 30)
+    tracker.answered([first, second], {first: latest, second: waiting}, sent_at=2, now=end + 30)
+    tracker.answered([third], {}, sent_at=2, now=end + 30)
+    tracker.commit(tracker.ids)
     tracker.failed([second])
     project = tracker.project_view()
     assert project is not None

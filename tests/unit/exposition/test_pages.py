@@ -25,8 +25,8 @@ from exporter.exposition.series_limit import allocate
 from exporter.metrics.catalogue import Catalogue, catalogue
 from exporter.metrics.family import PIPELINE_LABELS, PROJECT_LABELS, Family, MetricType, Sample
 from exporter.settings.settings import Metrics
-from exporter.tracking.project import ProjectView, View, bounds
-from exporter.tracking.run_counters import Histogram
+from exporter.tracking.run_counters import BucketBounds, Histogram
+from exporter.tracking.views import ProjectView, View
 from tests.drivers.views import (
     USER_LABELS,
     VARIANTS,

@@ -21,7 +21,7 @@ from exporter.metrics.catalogue import Catalogue, catalogue
 from exporter.metrics.family import Family, MetricType, Sample
 from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import ProjectView, View
+from exporter.tracking.views import ProjectView, View
 from exporter.web.routes import application
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, project
 from tests.drivers.views import counting
@@ -39,7 +39,7 @@ def exporter(clock: Clock | None = None, **sections: object) -> Exporter:
 def answer(exporter: Exporter, number: int) -> None:
     """Give the tracker a response whose latest run has this number."""
     run = Run(id=str(number), number=number, status=Status.RUNNING)
-    exporter.trackers[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, asked=float(number), now=float(number))
+    exporter.trackers[0].answered([PIPELINE_ID], {PIPELINE_ID: run}, sent_at=float(number), now=float(number))
 
 
 def publisher_of(one: Exporter, clock: Clock, *families: Family[View]) -> Publisher:

@@ -17,9 +17,10 @@ from exporter.metrics.catalogue import catalogue
 from exporter.metrics.family import PIPELINE_LABELS, PROJECT_LABELS, Family, MetricType, Sample
 from exporter.providers.registry import connect
 from exporter.settings.settings import Metrics, RunInfoLabel
-from exporter.state.codec import RetiredPipelines
 from exporter.telemetry.recorder import Telemetry
-from exporter.tracking.project import ProjectTracker, View
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.saved import RetiredPipelines
+from exporter.tracking.views import View
 from tests.drivers.support import PIPELINE_ID, config, connected
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -455,9 +456,9 @@ def minimal_view() -> View:
     assert detail is not None
     one = Pipeline(provider="codearts", project="payments", id=PIPELINE_ID, name=PIPELINE_ID)
     made = tracker(one, Metrics(details="steps"))
-    made.answered([one.id], {one.id: latest}, asked=1, now=NOON)
+    made.answered([one.id], {one.id: latest}, sent_at=1, now=NOON)
     made.detailed(one.id, latest, detail)
-    made.saved(made.ids)
+    made.commit(made.ids)
     return made.views()[0]
 
 

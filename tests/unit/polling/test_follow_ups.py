@@ -21,11 +21,12 @@ from exporter.providers.protocol import ApiRequest, PageCursor, Provider, RunDet
 from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, InjectedFault, Scenario, World, running
 from exporter.simulator import Status as Fate
-from exporter.state.codec import RetiredPipelines
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.ledger import APART
-from exporter.tracking.ledger.rules import DAY, HOUR, WEEK
-from exporter.tracking.project import ProjectTracker, View
+from exporter.tracking.ledger.search import DAY, HOUR, WEEK
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.saved import RetiredPipelines
+from exporter.tracking.views import View
 from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, shown
@@ -148,8 +149,8 @@ class Desk:
         for answer in answers:
             self.clock.now += 15
             runs = {} if answer is None else {pipeline: answer}
-            self.tracker.answered([pipeline], runs, asked=self.clock.now, now=self.clock.now)
-            self.tracker.saved(self.tracker.unsaved())
+            self.tracker.answered([pipeline], runs, sent_at=self.clock.now, now=self.clock.now)
+            self.tracker.commit(self.tracker.unsaved())
 
     def waits(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -159,7 +160,7 @@ class Desk:
         self.cloud.asked = []
         deadline = self.clock.now + seconds
         assert asyncio.run(self.looks.run(deadline, runs=runs)) is bool(self.cloud.asked)
-        self.report.missed(self.tracker.saved(self.tracker.unsaved()))
+        self.report.missed(self.tracker.commit(self.tracker.unsaved()))
         return self.cloud.asked
 
     def fails(self, operation: str, *pipelines: str, kind: FailureKind = FailureKind.TRANSIENT) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.app.bootstrap import assemble
 from exporter.simulator import CodeArts, InjectedFault, World, running
-from exporter.state.sqlite import SqliteStore
+from exporter.state.recovery import open_store
 from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, project, shown
@@ -392,7 +392,7 @@ def test_what_could_not_be_saved_is_on_no_page(quiet_cloud, tmp_path):
     cloud = quiet_cloud
     clock = FastClock(cloud.codearts.clock())
     path, aside = tmp_path / "state.db", tmp_path / "aside.db"
-    store, stored = SqliteStore.open(path, clock.now)
+    store, stored = open_store(path, clock.now)
 
     def all_end():
         cloud.codearts.rewrite = lambda records: [{**record, "status": "COMPLETED"} for record in records]

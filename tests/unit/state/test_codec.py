@@ -1,4 +1,4 @@
-"""What is remembered: it comes back as it was, fits the buckets of today, stays small, and nonsense is told as such."""
+"""Records of saved values: encoding and decoding, other buckets, unreadable bytes, size."""
 
 import contextlib
 from enum import Enum
@@ -13,19 +13,15 @@ from hypothesis import strategies as st
 from exporter.core.model import ENDS, Run, Stage, Status, Trigger
 from exporter.settings.settings import Metrics
 from exporter.state.codec import (
-    RetiredPipelines,
-    SavedPipeline,
-    Snapshot,
     UnreadableError,
-    WaitingStage,
     decode_durations,
+    decode_pipeline,
     encode_durations,
     encode_pipeline,
-    read,
 )
 from exporter.tracking.ledger import EndedRun, LedgerState, Streak
-from exporter.tracking.project import bounds
 from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Exemplar, Histogram, RunCounters
+from exporter.tracking.saved import Accounts, RetiredPipelines, SavedPipeline, StatusSince, WaitingStage
 
 NOON = 1_700_000_000.0
 BOUNDS = BucketBounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
@@ -40,7 +36,7 @@ SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
 
 
 def anything(kind: Any) -> st.SearchStrategy[Any]:
-    """Whatever has a type."""
+    """Values of a type."""
     if kind in SIMPLE:
         return SIMPLE[kind]
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -58,13 +54,13 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
 
 
 def made(kind: type[msgspec.Struct], **known: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A struct of whatever its fields may be."""
+    """Structs with any values in their fields."""
     fields = {field.name: anything(field.type) for field in msgspec.structs.fields(kind)}
     return st.builds(kind, **{**fields, **known})
 
 
 def histograms(bounds: tuple[float, ...]) -> st.SearchStrategy[Histogram]:
-    """Some observations in these buckets."""
+    """Histograms with these buckets."""
     size = len(bounds) + 1
     return st.builds(
         Histogram,
@@ -75,7 +71,7 @@ def histograms(bounds: tuple[float, ...]) -> st.SearchStrategy[Histogram]:
 
 
 def durations(bounds: BucketBounds = BOUNDS) -> st.SearchStrategy[DurationHistograms]:
-    """The histograms of a pipeline or a project: those of success and failure are always there."""
+    """Histograms of a pipeline or a project; success and failed always exist."""
     runs = histograms(bounds.runs)
     return st.builds(
         DurationHistograms,
@@ -89,11 +85,11 @@ def durations(bounds: BucketBounds = BOUNDS) -> st.SearchStrategy[DurationHistog
     )
 
 
-memories = made(SavedPipeline, memory=made(Snapshot, durations=durations()))
+saved_pipelines = made(SavedPipeline, accounts=made(Accounts, durations=durations()))
 
 
-def plain(found: DurationHistograms) -> DurationHistograms:
-    """The same without exemplars."""
+def without_exemplars(found: DurationHistograms) -> DurationHistograms:
+    """Return the same without exemplars."""
     return msgspec.structs.replace(
         found,
         runs={status: Histogram(one.counts, one.sum) for status, one in found.runs.items()},
@@ -101,55 +97,49 @@ def plain(found: DurationHistograms) -> DurationHistograms:
     )
 
 
-def changed(remembered: SavedPipeline, **changes: Any) -> SavedPipeline:
-    """The same but for some of what is remembered."""
-    return msgspec.structs.replace(remembered, memory=msgspec.structs.replace(remembered.memory, **changes))
+def with_durations(saved: SavedPipeline, found: DurationHistograms) -> SavedPipeline:
+    """Return the same with other histograms."""
+    return msgspec.structs.replace(saved, accounts=msgspec.structs.replace(saved.accounts, durations=found))
 
 
-def some() -> SavedPipeline:
-    """What is remembered of a pipeline that saw two runs end, in a stage each."""
+def saved_pipeline() -> SavedPipeline:
+    """Return a pipeline of which two runs ended, each with one stage."""
     found = BOUNDS.empty(NOON)
     for number, status in ((1, Status.SUCCESS), (2, Status.FAILED)):
         stages = (Stage("build", 0, status, NOON, 40.0),)
         run = Run(id=f"run-{number}", number=number, status=status, start=NOON, end=NOON + 50, stages=stages)
         found = BOUNDS.observe_stages(BOUNDS.observe_run(found, run), run, 100)
-    memory = Snapshot(
-        name="checkout",
-        state=LedgerState(high=2, latest="run-2"),
-        counters=RunCounters(created=NOON),
-        durations=found,
-        run="run-2",
-        status=Status.FAILED,
-        change=NOON + 50,
-        waiting=(WaitingStage("approve", 3, Status.PAUSED, NOON + 60),),
+    return SavedPipeline(
+        Accounts(LedgerState(high=2, latest="run-2"), RunCounters(created=NOON), found),
+        StatusSince(
+            "run-2", Status.FAILED, NOON + 50, (WaitingStage("approve", 3, Status.PAUSED, NOON + 60),)
+        ),
+        "checkout",
+        NOON + 90,
     )
-    return SavedPipeline(memory, NOON + 90)
 
 
-# There and back
+# Round trip
 
 
-@given(remembered=memories)
+@given(saved=saved_pipelines)
 @settings(deadline=None)
-def test_what_was_written_is_read(remembered):
-    """Whatever it is, but for exemplars: they are lost with a restart."""
-    expected = changed(remembered, durations=plain(remembered.memory.durations))
-    assert read(encode_pipeline(remembered, BOUNDS), BOUNDS, NOON) == expected
+def test_decoding_returns_what_was_encoded_without_exemplars(saved):
+    expected = with_durations(saved, without_exemplars(saved.accounts.durations))
+    assert decode_pipeline(encode_pipeline(saved, BOUNDS), BOUNDS, NOON) == expected
 
 
 @given(found=durations())
 @settings(deadline=None)
-def test_what_was_written_of_a_project_is_read(found):
-    """As of a pipeline."""
-    assert decode_durations(encode_durations(found, BOUNDS), BOUNDS, NOON) == plain(found)
+def test_decoding_durations_returns_what_was_encoded_without_exemplars(found):
+    assert decode_durations(encode_durations(found, BOUNDS), BOUNDS, NOON) == without_exemplars(found)
 
 
-def test_what_is_read_goes_on():
-    """It is observed and counted as before."""
-    remembered = read(encode_pipeline(some(), BOUNDS), BOUNDS, NOON)
+def test_decoded_histograms_take_further_observations():
+    saved = decode_pipeline(encode_pipeline(saved_pipeline(), BOUNDS), BOUNDS, NOON)
     stages = (Stage("build", 0, Status.SUCCESS, NOON, 400.0),)
     run = Run(id="run-3", number=3, status=Status.SUCCESS, start=NOON, end=NOON + 50, stages=stages)
-    found = BOUNDS.observe_run(remembered.memory.durations, run)
+    found = BOUNDS.observe_run(saved.accounts.durations, run)
     assert found.runs[Status.SUCCESS].counts == (0, 2, 0, 0)
     assert found.runs[Status.SUCCESS].exemplars == (None, Exemplar("run-3", 50.0, NOON + 50), None, None)
     found = BOUNDS.observe_stages(found, run, 100)
@@ -160,43 +150,44 @@ def test_what_is_read_goes_on():
 
 
 @pytest.mark.parametrize(
-    "today",
+    "new_bounds",
     [(15.0, 60.0), (15.0, 60.0, 3600.0, 7200.0), (15.0, 61.0, 3600.0), (60.0,)],
     ids=["fewer", "more", "others", "one"],
 )
-def test_other_run_buckets_begin_histograms_of_runs_anew(today):
-    """Since now, and empty; those of stages, and all else, stay."""
-    before = some()
-    bounds = BucketBounds(today, BOUNDS.stages)
+def test_other_run_buckets_start_empty_run_histograms_and_keep_the_rest(new_bounds):
+    before = saved_pipeline()
+    bounds = BucketBounds(new_bounds, BOUNDS.stages)
     expected = DurationHistograms(
         runs_created=NOON + 500,
         stages_created=NOON,
         runs=bounds.empty(NOON).runs,
-        stages=plain(before.memory.durations).stages,
+        stages=without_exemplars(before.accounts.durations).stages,
     )
-    remembered = read(encode_pipeline(before, BOUNDS), bounds, NOON + 500)
-    assert remembered == changed(before, durations=expected)
-    project = encode_durations(before.memory.durations, BOUNDS)
+    saved = decode_pipeline(encode_pipeline(before, BOUNDS), bounds, NOON + 500)
+    assert saved == with_durations(before, expected)
+    project = encode_durations(before.accounts.durations, BOUNDS)
     assert decode_durations(project, bounds, NOON + 500) == expected
 
 
 @pytest.mark.parametrize(
-    "today", [(30.0,), (30.0, 120.0, 600.0), (30.0, 121.0)], ids=["fewer", "more", "others"]
+    "new_bounds", [(30.0,), (30.0, 120.0, 600.0), (30.0, 121.0)], ids=["fewer", "more", "others"]
 )
-def test_other_stage_buckets_begin_histograms_of_stages_anew(today):
-    """Since now, and empty; those of runs, and all else, stay."""
-    before = some()
-    bounds = BucketBounds(BOUNDS.runs, today)
+def test_other_stage_buckets_start_empty_stage_histograms_and_keep_the_rest(new_bounds):
+    before = saved_pipeline()
+    bounds = BucketBounds(BOUNDS.runs, new_bounds)
     expected = DurationHistograms(
-        runs_created=NOON, stages_created=NOON + 500, runs=plain(before.memory.durations).runs, stages={}
+        runs_created=NOON,
+        stages_created=NOON + 500,
+        runs=without_exemplars(before.accounts.durations).runs,
+        stages={},
     )
-    remembered = read(encode_pipeline(before, BOUNDS), bounds, NOON + 500)
-    assert remembered == changed(before, durations=expected)
-    project = encode_durations(before.memory.durations, BOUNDS)
+    saved = decode_pipeline(encode_pipeline(before, BOUNDS), bounds, NOON + 500)
+    assert saved == with_durations(before, expected)
+    project = encode_durations(before.accounts.durations, BOUNDS)
     assert decode_durations(project, bounds, NOON + 500) == expected
 
 
-# Nonsense
+# Unreadable bytes
 
 nonsense = st.one_of(
     st.binary(max_size=200),
@@ -209,8 +200,8 @@ nonsense = st.one_of(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """What was written, cut or with some bytes changed."""
-    data = bytearray(encode_pipeline(some(), BOUNDS))
+    """A record that is cut, or has some bytes changed."""
+    data = bytearray(encode_pipeline(saved_pipeline(), BOUNDS))
     for _ in range(draw(st.integers(0, 3))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
     return bytes(data[: draw(st.integers(0, len(data)))])
@@ -218,16 +209,15 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @given(data=st.one_of(nonsense, damaged()))
 @settings(deadline=None, max_examples=500)
-def test_any_bytes_are_a_memory_or_told_to_be_none(data):
-    """Nothing else is raised, and what is read can be written again."""
+def test_any_bytes_are_a_record_or_raise_unreadable_error(data):
+    """A record that was decoded can be encoded again."""
     with contextlib.suppress(UnreadableError):
-        encode_pipeline(read(data, BOUNDS, NOON), BOUNDS)
+        encode_pipeline(decode_pipeline(data, BOUNDS, NOON), BOUNDS)
 
 
 @given(data=st.one_of(nonsense, st.binary(max_size=60)))
 @settings(deadline=None)
-def test_any_bytes_are_histograms_or_told_to_be_none(data):
-    """As those of a pipeline."""
+def test_any_bytes_are_durations_or_raise_unreadable_error(data):
     with contextlib.suppress(UnreadableError):
         encode_durations(decode_durations(data, BOUNDS, NOON), BOUNDS)
 
@@ -238,32 +228,31 @@ def test_any_bytes_are_histograms_or_told_to_be_none(data):
         b"",
         b"\x90",
         b"\xc1",
-        encode_pipeline(some(), BOUNDS)[:-1],
-        encode_pipeline(some(), BOUNDS) + b"\0",
+        encode_pipeline(saved_pipeline(), BOUNDS)[:-1],
+        encode_pipeline(saved_pipeline(), BOUNDS) + b"\0",
         b"\x91" * 100_000,
     ],
     ids=["nothing", "no fields", "no value", "cut", "too much", "too deep"],
 )
-def test_what_is_no_memory(data):
-    """It is told, and the pipeline begins anew."""
+def test_bytes_that_are_not_a_record_raise_unreadable_error(data):
     with pytest.raises(UnreadableError):
-        read(data, BOUNDS, NOON)
+        decode_pipeline(data, BOUNDS, NOON)
     with pytest.raises(UnreadableError):
         decode_durations(data, BOUNDS, NOON)
 
 
-def test_histograms_that_do_not_fit_their_own_buckets_are_no_memory():
+def test_histograms_that_do_not_fit_their_own_buckets_are_unreadable():
     """They would break the page."""
-    wrong = changed(some(), durations=BucketBounds((1.0,), (1.0,)).empty(NOON))
+    wrong = with_durations(saved_pipeline(), BucketBounds((1.0,), (1.0,)).empty(NOON))
     with pytest.raises(UnreadableError, match="2 buckets with 3 bounds"):
-        read(encode_pipeline(wrong, BOUNDS), BOUNDS, NOON)
+        decode_pipeline(encode_pipeline(wrong, BOUNDS), BOUNDS, NOON)
 
 
 # Size
 
 
-def test_a_typical_memory_is_small():
-    """Ten thousand pipelines are some 25 MB on the disk."""
+def test_typical_record_is_small():
+    """Ten thousand pipelines take about 25 MB on the disk."""
     identity = "0123456789abcdef" * 2
     ended = tuple(
         EndedRun(f"{identity[2:]}{number}", 4000 + number, Status.SUCCESS, NOON + 1000.123 * number)
@@ -284,51 +273,47 @@ def test_a_typical_memory_is_small():
         source_branch="feature/checkout-service-timeouts-again",
         url=f"https://devcloud.cn-north-4.huaweicloud.com/cicd/project/{identity}/pipeline/detail/{identity}/{identity}",
     )
-    buckets = bounds(Metrics())
+    buckets = BucketBounds.of(Metrics())
     observed = Histogram(tuple(range(1000, 1014)), 123456.789)
-    series = Streak(0, None, NOON + 1000.123)
-    memory = Snapshot(
-        name="checkout-service-build-and-deploy",
-        state=LedgerState(
-            high=ended[0].number,
-            high_start=NOON,
-            latest=ended[0].id,
-            ended=ended,
-            carried_streak=series,
-            carried_to=4010,
-            series=series,
-            finished=finished,
-        ),
-        counters=RunCounters(
-            created=NOON + 0.123, runs=dict.fromkeys(ENDS, 1000), recovery_seconds=123456.789
-        ),
-        durations=msgspec.structs.replace(
-            buckets.empty(NOON + 0.123), runs={Status.SUCCESS: observed, Status.FAILED: observed}
-        ),
-        run=ended[0].id,
-        status=Status.SUCCESS,
-        change=ended[0].end,
+    streak = Streak(0, None, NOON + 1000.123)
+    state = LedgerState(
+        high=ended[0].number,
+        high_start=NOON,
+        latest=ended[0].id,
+        ended=ended,
+        carried_streak=streak,
+        carried_to=4010,
+        streak=streak,
+        finished=finished,
+    )
+    counters = RunCounters(created=NOON + 0.123, runs=dict.fromkeys(ENDS, 1000), recovery_seconds=123456.789)
+    durations_of_runs = msgspec.structs.replace(
+        buckets.empty(NOON + 0.123), runs={Status.SUCCESS: observed, Status.FAILED: observed}
+    )
+    saved = SavedPipeline(
+        Accounts(state, counters, durations_of_runs),
+        StatusSince(ended[0].id, Status.SUCCESS, ended[0].end),
+        "checkout-service-build-and-deploy",
+        NOON + 0.456,
     )
     assert len(observed.counts) == len(buckets.runs) + 1
-    assert 1500 < len(encode_pipeline(SavedPipeline(memory, NOON + 0.456), buckets)) < 2500
+    assert 1500 < len(encode_pipeline(saved, buckets)) < 2500
 
 
-# Who is away
+# Retired pipelines
 
 
-def test_what_is_recalled_is_away_no_longer():
-    """It is remembered by one alone."""
+def test_restored_pipeline_is_no_longer_retired():
     retired = RetiredPipelines()
-    retired.leave("p", some(), NOON)
-    assert retired.away == {"p": (some(), NOON)}
-    assert retired.recall("p") == some()
-    assert retired.recall("p") is None
-    assert retired.away == {}
+    retired.retire("p", saved_pipeline(), NOON)
+    assert retired.retired == {"p": (saved_pipeline(), NOON)}
+    assert retired.restore("p") == saved_pipeline()
+    assert retired.restore("p") is None
+    assert retired.retired == {}
 
 
-def test_of_what_is_not_known_nothing_is_kept():
-    """A pipeline that was never answered leaves nothing."""
+def test_pipeline_without_answers_is_not_retired():
     retired = RetiredPipelines()
-    retired.leave("p", None, NOON)
-    assert retired.away == {}
-    assert retired.recall("q") is None
+    retired.retire("p", None, NOON)
+    assert retired.retired == {}
+    assert retired.restore("q") is None

@@ -14,6 +14,7 @@ from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.core.shard import Shard
 from exporter.simulator import CodeArts, InjectedFault, World, running
+from exporter.state.recovery import open_store
 from exporter.state.repository import FORGET
 from exporter.state.sqlite import (
     Changes,
@@ -26,7 +27,8 @@ from exporter.state.sqlite import (
     StoredState,
 )
 from exporter.tracking.ledger import Reach
-from exporter.tracking.project import ProjectTracker, View
+from exporter.tracking.project import ProjectTracker
+from exporter.tracking.views import View
 from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import PROJECT_ID, FakeClock, config, project, shown
@@ -76,7 +78,7 @@ class Life:
         for answer in answers:
             self._clock.now += 15
             runs = {} if answer is None else {identity: answer}
-            tracker.answered([identity], runs, asked=self._clock.now, now=self._clock.now)
+            tracker.answered([identity], runs, sent_at=self._clock.now, now=self._clock.now)
             self.keeps(tracker)
 
     def keeps(self, *trackers: ProjectTracker) -> None:
@@ -84,7 +86,7 @@ class Life:
 
         async def keep() -> None:
             await asyncio.gather(
-                *(self.exporter.repository.keep(one) for one in trackers or self.exporter.trackers)
+                *(self.exporter.repository.save(one) for one in trackers or self.exporter.trackers)
             )
 
         asyncio.run(keep())
@@ -118,7 +120,7 @@ class House:
     @contextmanager
     def life(self, *projects: dict[str, Any], shard: Shard | None = None, **sections: Any) -> Iterator[Life]:
         """An exporter, until it is stopped."""
-        store, stored = SqliteStore.open(self.path, self.clock.now)
+        store, stored = open_store(self.path, self.clock.now)
         settings = config(*projects, **sections)
         exporter = assemble(settings, self.clock, {}, shard=shard, store=store, stored=stored)
         try:
@@ -128,13 +130,13 @@ class House:
 
     def stored(self) -> StoredState:
         """What the file holds."""
-        store, stored = SqliteStore.open(self.path, self.clock.now)
+        store, stored = open_store(self.path, self.clock.now)
         asyncio.run(store.close())
         return stored
 
     def writes(self, **changes: Any) -> None:
         """Somebody wrote this into the file."""
-        store, _ = SqliteStore.open(self.path, self.clock.now)
+        store, _ = open_store(self.path, self.clock.now)
         asyncio.run(store.save(Changes(**changes)))
         asyncio.run(store.close())
 
@@ -456,7 +458,7 @@ OBSERVED = "ci_pipeline_stage_duration_seconds_count"
 def lists(life: Life, identity: str, *runs: Run) -> None:
     """The run list is read, and saved."""
     tracker = life.tracker(identity)
-    tracker.listed(identity, runs, Reach.COMPLETE, clock=life.now, now=life.now)
+    tracker[identity].listed(runs, Reach.COMPLETE, clock=life.now, now=life.now)
     life.keeps(tracker)
 
 
@@ -641,7 +643,7 @@ def test_a_pipeline_that_left_is_forgotten_after_a_week(house):
     with house.life(listing(ALPHA)) as life:
         house.clock.now += FORGET - 60
         life.sees(ALPHA, run(2))
-        assert set(life.exporter.repository.retired(config(listing(ALPHA)).projects[0]).away) == {BETA}
+        assert set(life.exporter.repository.retired(config(listing(ALPHA)).projects[0]).retired) == {BETA}
         house.clock.now += 120
         life.sees(ALPHA, run(2))
     assert house.keeps() == {ALPHA}
@@ -714,7 +716,7 @@ def test_what_another_shard_has_is_forgotten_at_once(house):
 
 def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> None:
     """An exporter polls a cloud before each of these."""
-    store, stored = SqliteStore.open(house.path, house.clock.now)
+    store, stored = open_store(house.path, house.clock.now)
 
     async def polls() -> None:
         exporter = assemble(config(own), house.clock, {}, store=store, stored=stored)

@@ -22,7 +22,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from exporter.state import sqlite as module
+from exporter.state import recovery, sqlite
+from exporter.state.recovery import open_store
 from exporter.state.sqlite import (
     Changes,
     Key,
@@ -58,7 +59,7 @@ def save(store: SqliteStore, **changes: Any) -> None:
 @contextlib.contextmanager
 def opened(path: Path, now: float = NOON) -> Iterator[tuple[SqliteStore, StoredState]]:
     """An open store and what it held; closed afterwards."""
-    store, stored = SqliteStore.open(path, now)
+    store, stored = open_store(path, now)
     try:
         yield store, stored
     finally:
@@ -74,7 +75,7 @@ def held(path: Path) -> tuple[dict[PipelineKey, Row], dict[ProjectKey, bytes]]:
 def refusal(path: Path) -> str:
     """Why a state cannot be used."""
     with pytest.raises(StateError) as error:
-        SqliteStore.open(path, NOON)
+        open_store(path, NOON)
     return str(error.value)
 
 
@@ -211,7 +212,7 @@ def test_the_log_does_not_grow_with_the_number_of_saves_nor_stay_large(path):
     with opened(path) as (store, _):
         for number in range(40):
             save(store, pipelines=pipelines(2000 if number == 0 else 50, 1000 + number))
-            assert wal.stat().st_size <= module.WAL_LIMIT
+            assert wal.stat().st_size <= sqlite.WAL_LIMIT
         assert wal.exists()
 
 
@@ -231,9 +232,10 @@ def test_a_save_writes_what_changed_only(path):
 HOLDER = """
 import sys
 from pathlib import Path
-from exporter.state.sqlite import SqliteStore, StateError
+from exporter.state.recovery import open_store
+from exporter.state.sqlite import StateError
 try:
-    store, _ = SqliteStore.open(Path(sys.argv[1]), 0.0)
+    store, _ = open_store(Path(sys.argv[1]), 0.0)
 except StateError as error:
     print(error)
     sys.exit(1)
@@ -387,7 +389,7 @@ def test_a_damaged_state_that_cannot_be_renamed_is_told(directory):
 
 def test_a_state_that_another_program_has_locked_is_told(filled, monkeypatch):
     """It may be a healthy one, which somebody looks at with SQLite's shell."""
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert refusal(filled) == f"cannot use the state {filled}: database is locked"
@@ -411,14 +413,14 @@ def test_a_lack_of_memory_is_not_taken_for_damage(filled, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_load", load)
+        patch.setattr(recovery, "read_all", load)
         assert refusal(filled) == f"cannot use the state {filled}: out of memory"
     assert held(filled)[0][BUILD] == Row(b"one")
 
 
 def test_whoever_was_refused_leaves_nothing_locked(filled, monkeypatch):
     """The next try is a try."""
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         first = refusal(filled)
@@ -538,7 +540,7 @@ def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool
     """Open a damaged file, and save; says whether it was kept aside, and fails if neither that nor its keys are there."""
     path.write_bytes(content)
     if (
-        content[68:72] == module.APPLICATION.to_bytes(4, "big")
+        content[68:72] == sqlite.APPLICATION.to_bytes(4, "big")
         and content[60] < 128
         and content[60:64] > b"\0\0\0\1"
     ):
@@ -601,9 +603,9 @@ def test_a_file_may_be_cut_off_anywhere(path, sound):
 def test_an_older_version_is_brought_up_to_date(filled, monkeypatch):
     """What it holds stays."""
     monkeypatch.setattr(
-        module,
+        recovery,
         "MIGRATIONS",
-        (*module.MIGRATIONS, "ALTER TABLE pipeline ADD COLUMN note TEXT; UPDATE pipeline SET note = 'old'"),
+        (*sqlite.MIGRATIONS, "ALTER TABLE pipeline ADD COLUMN note TEXT; UPDATE pipeline SET note = 'old'"),
     )
     before = held(filled)
     assert len(before[0]) == 2
@@ -616,7 +618,9 @@ def test_an_older_version_is_brought_up_to_date(filled, monkeypatch):
 def test_an_update_that_fails_changes_nothing(filled, monkeypatch, caplog):
     """The older version is kept as it was."""
     with monkeypatch.context() as patch:
-        patch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, "DELETE FROM pipeline; DROP TABLE nonsense"))
+        patch.setattr(
+            recovery, "MIGRATIONS", (*sqlite.MIGRATIONS, "DELETE FROM pipeline; DROP TABLE nonsense")
+        )
         refused = refusal(filled)
     assert refused == f"cannot use the state {filled}: begun anew, it is damaged (no such table: nonsense)"
     (record,) = caplog.records
@@ -778,7 +782,7 @@ def test_an_error_of_the_disk_costs_the_save_and_nothing_else(filled):
 
 def test_a_log_that_cannot_be_emptied_is_told_once_and_costs_no_save(path, monkeypatch, caplog):
     """What is in the log is on the disk as well; it is emptied once there is room."""
-    monkeypatch.setattr(module, "WAL_LIMIT", 0)
+    monkeypatch.setattr(sqlite, "WAL_LIMIT", 0)
     wal = Path(f"{path}-wal")
     with opened(path) as (store, _):
         save(store, pipelines=pipelines(400, 2000))
@@ -804,7 +808,7 @@ def test_a_log_that_cannot_be_emptied_is_told_once_and_costs_no_save(path, monke
 
 def test_a_state_that_another_program_locks_meanwhile_can_be_written_later(filled, monkeypatch):
     """Somebody who repairs something by hand costs the saves of that time."""
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with opened(filled) as (store, _):
         with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -816,7 +820,7 @@ def test_a_state_that_another_program_locks_meanwhile_can_be_written_later(fille
 
 def test_somebody_who_only_reads_disturbs_no_save(filled, monkeypatch, caplog):
     """A backup may be made at any time."""
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with opened(filled) as (store, _):
         with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
             other.execute("BEGIN")
@@ -825,7 +829,7 @@ def test_somebody_who_only_reads_disturbs_no_save(filled, monkeypatch, caplog):
             save(store, pipelines={BUILD: b"more"})
             assert other.execute("SELECT count(*) FROM pipeline").fetchall() == [(2,)]
         save(store, pipelines={DEPLOY: b"more"})
-        assert Path(f"{filled}-wal").stat().st_size <= module.WAL_LIMIT
+        assert Path(f"{filled}-wal").stat().st_size <= sqlite.WAL_LIMIT
     assert len(held(filled)[0]) == 502
     assert not caplog.records
 
@@ -852,8 +856,8 @@ def test_a_state_that_was_deleted_is_not_written_to_until_it_is_back(filled, tmp
 @contextlib.asynccontextmanager
 async def needs_attention(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A store whose saves wait until the block ends."""
-    monkeypatch.setattr(module, "PATIENCE", 60.0)
-    store, _ = SqliteStore.open(path, NOON)
+    monkeypatch.setattr(recovery, "PATIENCE", 60.0)
+    store, _ = open_store(path, NOON)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield store
@@ -925,7 +929,7 @@ def test_a_save_that_is_cancelled_is_written_whole_or_not_at_all(filled, monkeyp
 
 def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled, monkeypatch):
     """Until it has ended no other one begins; then saves work again."""
-    monkeypatch.setattr(module, "SAVE_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite, "SAVE_TIMEOUT", 0.05)
 
     async def main():
         async with needs_attention(filled, monkeypatch) as store:
@@ -935,7 +939,7 @@ def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled
                 with pytest.raises(SaveError, match="the disk may hang") as error:
                     await store.save(Changes(pipelines={DEPLOY: b"never"}))
                 assert not isinstance(error.value, SaveTimeoutError)
-        monkeypatch.setattr(module, "SAVE_TIMEOUT", 30.0)
+        monkeypatch.setattr(sqlite, "SAVE_TIMEOUT", 30.0)
         await asyncio.wait_for(asyncio.to_thread(store._unfinished.result), 30)
         await store.save(Changes(projects={PAYMENTS: b"more"}))
         await store.close()
@@ -946,7 +950,7 @@ def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled
 
 def test_closing_does_not_wait_for_ever_for_what_is_being_written(filled, monkeypatch, caplog):
     """A disk that hangs does not keep the process."""
-    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite, "CLOSE_TIMEOUT", 0.05)
 
     async def main():
         async with needs_attention(filled, monkeypatch) as store:
@@ -965,15 +969,15 @@ def test_closing_does_not_wait_for_ever_for_what_is_being_written(filled, monkey
 def test_state_that_is_not_opened_in_time_is_refused(filled, monkeypatch):
     """A disk that hangs at the start ends in a message, not in silence."""
     release = threading.Event()
-    load = module._load
+    load = sqlite.read_all
 
     def hanging(connection: sqlite3.Connection) -> StoredState:
         release.wait()
         return load(connection)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_load", hanging)
-        patch.setattr(module, "OPEN_TIMEOUT", 0.05)
+        patch.setattr(recovery, "read_all", hanging)
+        patch.setattr(recovery, "OPEN_TIMEOUT", 0.05)
         words = refusal(filled)
         release.set()
     assert words == f"cannot use the state {filled}: not opened within 0 s, the disk may hang"
@@ -983,7 +987,7 @@ def test_saves_from_everywhere_are_made_one_after_the_other(path):
     """Projects poll at the same time."""
 
     async def main():
-        store, _ = SqliteStore.open(path, NOON)
+        store, _ = open_store(path, NOON)
         async with asyncio.TaskGroup() as group:
             for number in range(50):
                 changes = Changes(pipelines={BUILD: b"%d" % number, PipelineKey(KEY, f"{number}"): b""})
@@ -1003,6 +1007,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from exporter.state import sqlite
+from exporter.state.recovery import open_store
 from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey
 
 sqlite.WAL_LIMIT = 100_000
@@ -1010,7 +1015,7 @@ keys = [PipelineKey(Key("codearts", f"https://{n % 3}", "x"), f"{n}") for n in r
 
 async def main():
     print("ready", flush=True)
-    opened, stored = sqlite.SqliteStore.open(Path(sys.argv[1]), 0.0)
+    opened, stored = open_store(Path(sys.argv[1]), 0.0)
     count = max((int(row.data) for row in stored.pipelines.values()), default=0)
     while True:
         count += 1
@@ -1081,7 +1086,7 @@ class Kept(RuleBasedStateMachine):
         self.lives = 0
         self.model = StoredState(pipelines={}, projects={})
         self.history = [self.model]
-        self.store, stored = SqliteStore.open(self.path, NOON)
+        self.store, stored = open_store(self.path, NOON)
         assert stored == self.model
 
     @property
@@ -1112,7 +1117,7 @@ class Kept(RuleBasedStateMachine):
             self.path,
             Path(f"{self.path}.lock"),
         ]
-        self.store, stored = SqliteStore.open(self.path, NOON)
+        self.store, stored = open_store(self.path, NOON)
         assert stored == self.model
 
     @rule(changes=CHANGES)
@@ -1123,7 +1128,7 @@ class Kept(RuleBasedStateMachine):
         def half() -> None:
             connection.execute("PRAGMA cache_size = 1")
             connection.execute("BEGIN IMMEDIATE")
-            module._apply(connection, changes)
+            sqlite.apply_changes(connection, changes)
             self.copy()
             connection.execute("ROLLBACK")
 
@@ -1152,12 +1157,12 @@ class Kept(RuleBasedStateMachine):
     def reborn(self) -> StoredState:
         asyncio.run(self.store.close())
         self.lives += 1
-        self.store, stored = SqliteStore.open(self.path, NOON)
+        self.store, stored = open_store(self.path, NOON)
         return stored
 
 
-@pytest.mark.parametrize("limit", [30_000, module.WAL_LIMIT])
+@pytest.mark.parametrize("limit", [30_000, sqlite.WAL_LIMIT])
 def test_whatever_is_saved_and_however_it_ends_what_is_kept_is_what_was_saved(limit, monkeypatch):
     """A restart and a crash lose nothing that was saved; a log that lost something falls back to an earlier save."""
-    monkeypatch.setattr(module, "WAL_LIMIT", limit)
+    monkeypatch.setattr(sqlite, "WAL_LIMIT", limit)
     run_state_machine_as_test(Kept, settings=settings(max_examples=15, stateful_step_count=25, deadline=None))

@@ -1,9 +1,9 @@
 """States that released versions wrote stay readable for ever, and stored records only grow at the end.
 
 `tests/data/state/` has a state file of each layout of the records, with every field set. A file is written once, by the
-version whose layout it has, and never changed:
+version whose layout it has, and is never changed:
 
-    python -m tests.test_stored tests/data/state/NAME.db
+    python -m tests.unit.state.test_stored tests/data/state/NAME.db
 """
 
 import asyncio
@@ -19,19 +19,13 @@ import msgspec
 import pytest
 
 from exporter.core.model import Job, Run, Stage, Status, Step, Trigger
-from exporter.state import codec as memory
-from exporter.state.codec import (
-    SavedPipeline,
-    Snapshot,
-    WaitingStage,
-    decode_durations,
-    encode_durations,
-    encode_pipeline,
-    read,
-)
-from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey, SqliteStore
+from exporter.state import codec
+from exporter.state.codec import decode_durations, decode_pipeline, encode_durations, encode_pipeline
+from exporter.state.recovery import open_store
+from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey
 from exporter.tracking.ledger import EndedRun, Gap, InitialScan, LedgerState, OpenRun, Streak
 from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Histogram, RunCounters
+from exporter.tracking.saved import Accounts, SavedPipeline, StatusSince, WaitingStage
 
 NOON = 1_700_000_000.0
 BOUNDS = BucketBounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
@@ -39,13 +33,13 @@ KEY = Key("codearts", "https://cloud.example", "54f90b75fc1447b1b65e8d3a9f77923d
 STAYS, LEFT = PipelineKey(KEY, "stays"), PipelineKey(KEY, "left")
 PROJECT = ProjectKey(KEY, "payments")
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[2]
 STATES = sorted((HERE / "data" / "state").glob("*.db"))
 LAYOUT = HERE / "golden" / "stored_records.json"
 
 
 def a_run(number: int, status: Status) -> Run:
-    """A run with every field set."""
+    """Return a run with every field set."""
     step = Step("compile", 1, "maven", Status.SUCCESS, 9.0)
     job = Job("jar", 2, Status.SUCCESS, NOON + 1, 10.0, (step,))
     return Run(
@@ -68,36 +62,36 @@ def a_run(number: int, status: Status) -> Run:
 
 
 def a_state() -> LedgerState:
-    """A state with every field set."""
+    """Return a state with every field set."""
     fields: dict[str, Any] = {
         "high": 40,
         "high_start": NOON + 1,
         "numbered": False,
-        "began": NOON - 9,
+        "epoch_start": NOON - 9,
         "latest": "run-40",
         "open": (
             OpenRun("run-39", 39, NOON, reopened=True, hidden=NOON + 2, end=NOON + 3, end_since=NOON + 4),
         ),
-        "wanted": (Gap(30, 33, NOON + 5, NOON + 6, NOON + 7, missed=False, watched=NOON + 17),),
-        "void": (Gap(20, 22, NOON + 5, NOON + 6, NOON + 7, missed=True),),
-        "survey": InitialScan(11, NOON + 8),
+        "missing_numbers": (Gap(30, 33, NOON + 5, NOON + 6, NOON + 7, missed=False, watched=NOON + 17),),
+        "nonexistent": (Gap(20, 22, NOON + 5, NOON + 6, NOON + 7, missed=True),),
+        "initial_scan": InitialScan(11, NOON + 8),
         "ended": tuple(
             EndedRun(f"run-{38 - at}", 38 - at, status, NOON + at) for at, status in enumerate(Status)
         ),
-        "carried": Streak(2, NOON + 9, NOON + 10),
+        "carried_streak": Streak(2, NOON + 9, NOON + 10),
         "carried_to": 12,
-        "series": Streak(3, NOON + 11, NOON + 12),
+        "streak": Streak(3, NOON + 11, NOON + 12),
         "recoveries": (37,),
         "finished": a_run(38, Status.FAILED),
         "missed": ("run-8",),
-        "strange": "run-7",
+        "unconfirmed_id": "run-7",
         "leap": a_run(4000, Status.RUNNING),
     }
     return LedgerState(**fields)
 
 
 def some_durations() -> DurationHistograms:
-    """Histograms with observations of runs and stages."""
+    """Return histograms with observations of runs and stages."""
     return DurationHistograms(
         runs_created=NOON - 2,
         stages_created=NOON - 1,
@@ -106,34 +100,31 @@ def some_durations() -> DurationHistograms:
     )
 
 
-def a_memory() -> SavedPipeline:
-    """What is remembered of a pipeline, with every field set."""
-    found = Snapshot(
-        name="checkout",
-        state=a_state(),
-        counters=RunCounters(
-            created=NOON - 3,
-            runs={Status.SUCCESS: 5, Status.FAILED: 4, Status.CANCELED: 3, Status.IGNORED: 2},
-            retries={Status.SUCCESS: 1, Status.FAILED: 2, Status.CANCELED: 3, Status.IGNORED: 4},
-            missed=6,
-            recoveries=7,
-            recovery_seconds=8.5,
-        ),
-        durations=some_durations(),
-        run="run-40",
-        status=Status.SUSPENDED,
-        change=NOON + 13,
-        waiting=(WaitingStage("approve", 3, Status.PAUSED, NOON + 14),),
+def a_pipeline() -> SavedPipeline:
+    """Return a pipeline with every field set."""
+    counters = RunCounters(
+        created=NOON - 3,
+        runs={Status.SUCCESS: 5, Status.FAILED: 4, Status.CANCELED: 3, Status.IGNORED: 2},
+        retries={Status.SUCCESS: 1, Status.FAILED: 2, Status.CANCELED: 3, Status.IGNORED: 4},
+        missed=6,
+        recoveries=7,
+        recovery_seconds=8.5,
     )
-    return SavedPipeline(found, NOON + 15)
+    waiting = (WaitingStage("approve", 3, Status.PAUSED, NOON + 14),)
+    return SavedPipeline(
+        Accounts(a_state(), counters, some_durations()),
+        StatusSince("run-40", Status.SUSPENDED, NOON + 13, waiting),
+        "checkout",
+        NOON + 15,
+    )
 
 
 async def _write(path: Path) -> None:
     """Write a state file with every record and every field."""
-    store, _ = SqliteStore.open(path, NOON)
+    store, _ = open_store(path, NOON)
     await store.save(
         Changes(
-            pipelines=dict.fromkeys((STAYS, LEFT), encode_pipeline(a_memory(), BOUNDS)),
+            pipelines=dict.fromkeys((STAYS, LEFT), encode_pipeline(a_pipeline(), BOUNDS)),
             left={LEFT: NOON + 16},
             projects={PROJECT: encode_durations(some_durations(), BOUNDS)},
         )
@@ -141,23 +132,23 @@ async def _write(path: Path) -> None:
     await store.close()
 
 
-def a_first_memory() -> SavedPipeline:
-    """What the first layout has of it."""
-    found = a_memory()
-    gaps = tuple(msgspec.structs.replace(gap, watched=None) for gap in found.memory.state.missing_numbers)
-    state = msgspec.structs.replace(found.memory.state, leap=None, missing_numbers=gaps)
-    return msgspec.structs.replace(found, memory=msgspec.structs.replace(found.memory, state=state))
+def a_first_pipeline() -> SavedPipeline:
+    """Return what the first layout has of it."""
+    found = a_pipeline()
+    gaps = tuple(msgspec.structs.replace(gap, watched=None) for gap in found.accounts.state.missing_numbers)
+    state = msgspec.structs.replace(found.accounts.state, leap=None, missing_numbers=gaps)
+    return msgspec.structs.replace(found, accounts=msgspec.structs.replace(found.accounts, state=state))
 
 
-EXPECTED = {"1-first": a_first_memory(), "2-leap": a_memory()}
-"""What each file holds, by its name."""
+EXPECTED = {"1-first": a_first_pipeline(), "2-leap": a_pipeline()}
+"""Content of each file, by its name."""
 
 
 def opened(golden: Path, directory: Path) -> Any:
     """Return what the store reads from a copy of a golden state file."""
     path = directory / "state.db"
     shutil.copy(golden, path)
-    store, stored = SqliteStore.open(path, NOON)
+    store, stored = open_store(path, NOON)
     asyncio.run(store.close())
     assert sorted(file.name for file in directory.iterdir()) == ["state.db", "state.db.lock"], "set aside"
     return stored
@@ -168,7 +159,7 @@ def test_state_of_each_layout_is_read_whole(golden, tmp_path):
     stored = opened(golden, tmp_path)
     assert {key: row.left for key, row in stored.pipelines.items()} == {STAYS: None, LEFT: NOON + 16}
     for row in stored.pipelines.values():
-        assert read(row.data, BOUNDS, NOON + 99) == EXPECTED[golden.stem]
+        assert decode_pipeline(row.data, BOUNDS, NOON + 99) == EXPECTED[golden.stem]
     assert stored.projects.keys() == {PROJECT}
     assert decode_durations(stored.projects[PROJECT], BOUNDS, NOON + 99) == some_durations()
 
@@ -180,7 +171,7 @@ def test_every_state_file_has_its_expectation():
 def test_present_records_are_those_of_the_newest_state_file(tmp_path):
     """A new field needs a new file; the ones before it stay as they are."""
     stored = opened(STATES[-1], tmp_path)
-    assert encode_pipeline(a_memory(), BOUNDS) == stored.pipelines[STAYS].data
+    assert encode_pipeline(a_pipeline(), BOUNDS) == stored.pipelines[STAYS].data
     assert encode_durations(some_durations(), BOUNDS) == stored.projects[PROJECT]
 
 
@@ -218,7 +209,7 @@ def misfits(kind: type[msgspec.Struct], before: list[str]) -> list[str]:
     return found + [f"{kind.__name__}.{field.name}: has no default" for field in added if field.required]
 
 
-RECORDS = structs(memory._Pipeline)  # the records have no other name
+RECORDS = structs(codec._Pipeline)  # the records have no other name
 
 
 @pytest.mark.parametrize("name", sorted(json.loads(LAYOUT.read_text())))

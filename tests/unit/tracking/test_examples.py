@@ -85,7 +85,7 @@ class Example:
             assert self.state is not None
             update = apply_lookup(self.state, runs[0].id, runs[0], now=at(now))
         self.state = update.state
-        self.counts.update(event.count for event in update.events)
+        self.counts.update(event.kind for event in update.events)
 
     def column(self, name: str) -> int:
         assert self.state is not None
@@ -94,7 +94,7 @@ class Example:
             "retried": self.counts[EventKind.RETRIED],
             "unresolved": self.state.unresolved,
             "active": len(self.state.open),
-            "streak": self.state.series.failures,
+            "streak": self.state.streak.failures,
         }[name]
 
 
@@ -129,5 +129,5 @@ def test_recovery_lasts_from_the_first_failure_to_the_success():
     update = apply_latest(
         example.state, example.run("44", "success", "10:06:00"), now=at("10:06:00"), answered=0
     )
-    [recovered] = [event for event in update.events if event.count is EventKind.RECOVERED]
+    [recovered] = [event for event in update.events if event.kind is EventKind.RECOVERED]
     assert recovered.seconds == success - failed

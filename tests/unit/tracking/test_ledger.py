@@ -32,8 +32,11 @@ from exporter.tracking.ledger import (
     history_unavailable,
     rules,
     search,
+    streak,
 )
-from exporter.tracking.ledger.rules import APART, DAY, HOUR, KEPT, LEAP, OPEN, WEEK
+from exporter.tracking.ledger.rules import APART, LEAP, OPEN
+from exporter.tracking.ledger.search import DAY, HOUR, WEEK
+from exporter.tracking.ledger.streak import KEPT
 
 NOON = 1_700_000_000.0
 SUCCESS, FAILED, RUNNING = Status.SUCCESS, Status.FAILED, Status.RUNNING
@@ -66,7 +69,7 @@ def endless(run: Run) -> Run:
 
 def words(event: Event) -> tuple[Any, ...]:
     """An event in a form that is easily compared."""
-    match event.count:
+    match event.kind:
         case EventKind.MISSED:
             return ("missed", event.runs)
         case EventKind.RECOVERED:
@@ -75,7 +78,7 @@ def words(event: Event) -> tuple[Any, ...]:
             assert event.run is not None
             return ("misnumbered", event.run.id, event.run.number, event.number)
     assert event.run is not None
-    return (event.count.value, event.run.id, event.run.status.value)
+    return (event.kind.value, event.run.id, event.run.status.value)
 
 
 class Watcher:
@@ -158,7 +161,7 @@ def test_a_run_that_is_final_at_first_sight_lies_outside():
     assert watcher.sees(run(7, FAILED)) == []
     assert watcher.sees(run(7, FAILED)) == []
     assert watcher.finished == "run-7"
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
 
 
 def test_a_run_that_is_under_way_at_first_sight_is_counted_when_it_ends():
@@ -197,7 +200,7 @@ def test_the_run_list_tells_what_else_was_open_at_first_sight():
     rows = [run(9, RUNNING), run(8, FAILED), run(7, Status.PAUSED), run(6)]
     assert watcher.reads(*rows) == []
     assert not watcher.state.initial_scan
-    assert (watcher.finished, watcher.state.series.failures) == ("run-8", 1)
+    assert (watcher.finished, watcher.state.streak.failures) == ("run-8", 1)
     assert watcher.hidden == ["run-7"]
     assert watcher.learns("run-7", run(7)) == [("ended", "run-7", "success")]
     assert watcher.sees(run(9)) == [("ended", "run-9", "success"), ("recovered", end_of(9) - end_of(8))]
@@ -334,7 +337,7 @@ def test_an_end_that_was_absent_and_appears_is_no_retry():
     watcher = Watcher(run(1), endless(run(2, FAILED)))
     assert watcher.sees(run(2, FAILED)) == []
     assert watcher.state.finished == run(2, FAILED)
-    assert watcher.state.series.broken_since == run(2).end
+    assert watcher.state.streak.broken_since == run(2).end
 
 
 def test_an_end_that_disappears_is_no_retry():
@@ -349,15 +352,15 @@ def test_a_failure_that_is_ignored_later_is_a_correction():
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, Status.IGNORED)) == []
     assert watcher.state.finished == run(2, Status.IGNORED)
-    assert watcher.state.series.failures == 0
-    assert watcher.state.series.broken_since is None
+    assert watcher.state.streak.failures == 0
+    assert watcher.state.streak.broken_since is None
 
 
 def test_a_failure_that_is_corrected_to_success_is_no_recovery():
     """It never was broken; what had been counted stays counted."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2)) == []
-    assert watcher.state.series.failures == 0
+    assert watcher.state.streak.failures == 0
 
 
 def test_a_run_that_was_final_at_first_sight_is_retried_as_a_retry_only():
@@ -372,7 +375,7 @@ def test_while_a_run_is_reopened_the_finished_one_keeps_its_old_end():
     """A red pipeline stays red until the retry has ended."""
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.state.finished == run(2, FAILED)
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
 
 
 # Gap
@@ -823,7 +826,7 @@ def test_a_run_that_a_newer_one_hides_is_looked_up_and_counted():
     assert watcher.learns("run-2", run(2, FAILED)) == []
     assert watcher.hidden == []
     assert watcher.finished == "run-3"
-    assert watcher.state.series.failures == 0
+    assert watcher.state.streak.failures == 0
 
 
 def test_the_run_under_way_at_first_sight_can_hide_too():
@@ -920,7 +923,7 @@ def test_a_run_that_is_learnt_after_all_that_are_kept_leaves_the_series_alone(st
         watcher.sees(run(number, FAILED))
     before = watcher.state
     assert watcher.learns("run-2", run(2, status)) == [("ended", "run-2", status.value)]
-    assert (watcher.state.series, watcher.state.ended) == (before.series, before.ended)
+    assert (watcher.state.streak, watcher.state.ended) == (before.streak, before.ended)
     assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(3))
 
 
@@ -931,7 +934,7 @@ def test_a_success_that_is_learnt_late_ends_the_series_before_it():
         ("ended", "run-3", "success"),
         ("recovered", pytest.approx(100)),
     ]
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
     watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4))
     assert watcher.learns("run-3", run(3)) == [("ended", "run-3", "success")]
 
@@ -1162,7 +1165,7 @@ def test_a_new_numbering_has_no_finished_run_until_one_ends():
     assert watcher.finished == "run-9"
     watcher.sees(fresh)
     assert watcher.state.finished is None
-    assert watcher.state.series.failures == 1
+    assert watcher.state.streak.failures == 1
     watcher.sees(msgspec.structs.replace(fresh, status=SUCCESS, end=watcher.now))
     assert watcher.finished == "fresh"
 
@@ -1173,8 +1176,8 @@ def test_a_new_numbering_goes_on_with_the_series():
     fresh = run(1, FAILED, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
     watcher.sees(fresh)
-    assert watcher.state.series.failures == 2
-    assert watcher.state.series.broken_since == run(8).end
+    assert watcher.state.streak.failures == 2
+    assert watcher.state.streak.broken_since == run(8).end
 
 
 @pytest.mark.parametrize("number", [8, 9])
@@ -1207,7 +1210,7 @@ def test_a_recovery_waits_for_the_gaps_before_it():
     """Which success ended the failures is known when all before it is."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
-    assert watcher.state.series.failures == 0
+    assert watcher.state.streak.failures == 0
     assert watcher.reads(run(5), run(4), run(3, FAILED)) == [
         ("ended", "run-3", "failed"),
         ("ended", "run-4", "success"),
@@ -1234,10 +1237,10 @@ def test_many_runs_learnt_at_once_are_reckoned_in_order():
     watcher = Watcher(run(1), run(2, FAILED))
     last = 5 * KEPT
     watcher.sees(run(last, FAILED))
-    assert watcher.state.series.failures == 2
+    assert watcher.state.streak.failures == 2
     watcher.reads(*(run(number, FAILED) for number in range(last, 1, -1)))
-    assert watcher.state.series.failures == last - 1
-    assert watcher.state.series.broken_since == end_of(2)
+    assert watcher.state.streak.failures == last - 1
+    assert watcher.state.streak.broken_since == end_of(2)
     assert len(watcher.state.ended) == KEPT
 
 
@@ -1248,8 +1251,8 @@ def test_runs_stay_in_order_while_a_gap_is_open_for_long():
     for number in range(4, last):
         watcher.sees(run(number, FAILED))
     assert watcher.reads(run(3)) == [("ended", "run-3", "success"), ("recovered", 100.0)]
-    assert watcher.state.series.failures == last - 4
-    assert watcher.state.series.broken_since == end_of(4)
+    assert watcher.state.streak.failures == last - 4
+    assert watcher.state.streak.broken_since == end_of(4)
 
 
 # Series
@@ -1258,17 +1261,17 @@ def test_runs_stay_in_order_while_a_gap_is_open_for_long():
 def test_failures_in_a_row_are_counted_from_the_last_success():
     """Broken since the end of the first of them."""
     watcher = Watcher(run(1), run(2, FAILED), run(3, FAILED), run(4, FAILED))
-    assert watcher.state.series.failures == 3
-    assert watcher.state.series.broken_since == run(2).end
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.failures == 3
+    assert watcher.state.streak.broken_since == run(2).end
+    assert watcher.state.streak.last_success == run(1).end
 
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.IGNORED])
 def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
     """They say nothing of whether it works."""
     watcher = Watcher(run(1, FAILED), run(2, status), run(3, FAILED), run(4, status))
-    assert watcher.state.series.failures == 2
-    assert watcher.state.series.broken_since == run(1).end
+    assert watcher.state.streak.failures == 2
+    assert watcher.state.streak.broken_since == run(1).end
     assert watcher.sees(run(5)) == [
         ("ended", "run-5", "success"),
         ("recovered", end_of(5) - end_of(1)),
@@ -1279,8 +1282,8 @@ def test_a_success_that_ends_a_series_is_a_recovery():
     """It took from the end of the first failure to its own."""
     watcher = Watcher(run(1, FAILED), run(2, FAILED))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", 200.0)]
-    assert watcher.state.series.failures == 0
-    assert watcher.state.series.broken_since is None
+    assert watcher.state.streak.failures == 0
+    assert watcher.state.streak.broken_since is None
     assert watcher.sees(run(4)) == [("ended", "run-4", "success")]
 
 
@@ -1296,7 +1299,7 @@ def test_a_recovery_of_unknown_length_adds_no_time(success):
 def test_a_success_without_an_end_keeps_the_time_of_the_one_before():
     """Late is better than absent."""
     watcher = Watcher(run(1), endless(run(2)))
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.last_success == run(1).end
 
 
 def test_a_failure_that_turns_into_success_by_a_retry_recovers():
@@ -1304,16 +1307,16 @@ def test_a_failure_that_turns_into_success_by_a_retry_recovers():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     again = run(2, end=end_of(2) + 70)
     assert watcher.sees(again) == [("retried", "run-2", "success"), ("recovered", 70.0)]
-    assert watcher.state.series.failures == 0
-    assert watcher.state.series.last_success == again.end
+    assert watcher.state.streak.failures == 0
+    assert watcher.state.streak.last_success == again.end
 
 
 def test_a_success_that_turns_into_failure_by_a_retry_breaks_again():
     """The series is that of last ends; the success before it is the last one."""
     watcher = Watcher(run(1), run(2), run(2, RUNNING))
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
-    assert watcher.state.series.failures == 1
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.failures == 1
+    assert watcher.state.streak.last_success == run(1).end
 
 
 def test_a_series_longer_than_what_is_kept_is_counted_whole():
@@ -1323,9 +1326,9 @@ def test_a_series_longer_than_what_is_kept_is_counted_whole():
     for number in range(2, 2 + runs):
         watcher.sees(run(number, FAILED))
     assert len(watcher.state.ended) == KEPT
-    assert watcher.state.series.failures == runs
-    assert watcher.state.series.broken_since == run(2).end
-    assert watcher.state.series.last_success == run(1).end
+    assert watcher.state.streak.failures == runs
+    assert watcher.state.streak.broken_since == run(2).end
+    assert watcher.state.streak.last_success == run(1).end
     last = run(2 + runs)
     assert watcher.sees(last)[-1] == ("recovered", end_of(2 + runs) - end_of(2))
 
@@ -1558,10 +1561,8 @@ class Polled(RuleBasedStateMachine):
         """Ended, missed, void, wanted and open runs are all numbers since first sight."""
         if self.state is None:
             return
-        ended = Counter(
-            event.run.id for event in self.counted if event.count is EventKind.ENDED and event.run
-        )
-        missed = sum(event.runs for event in self.counted if event.count is EventKind.MISSED)
+        ended = Counter(event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run)
+        missed = sum(event.runs for event in self.counted if event.kind is EventKind.MISSED)
         still = sum(not one.reopened for one in self.state.open)
         missing_numbers = sum(gap.size for gap in self.state.missing_numbers)
         assert set(ended.values()) <= {1}
@@ -1572,14 +1573,14 @@ class Polled(RuleBasedStateMachine):
     def nothing_from_outside_is_counted(self):
         """What was over at first sight is none of ours."""
         for event in self.counted:
-            if event.count is EventKind.ENDED and event.run is not None:
+            if event.kind is EventKind.ENDED and event.run is not None:
                 place = int(event.run.id.removeprefix("run-"))
                 assert place > self.before or place in self.open_at_first
 
     @invariant()
     def no_retry_is_invented(self):
         """Some are seen by nobody; none that did not happen."""
-        retried = [event for event in self.counted if event.count is EventKind.RETRIED]
+        retried = [event for event in self.counted if event.kind is EventKind.RETRIED]
         assert len(retried) <= self.retries
 
     @invariant()
@@ -1588,7 +1589,7 @@ class Polled(RuleBasedStateMachine):
         if self.state is None:
             return
         assert len(self.state.hidden) <= rules.OPEN
-        assert len(self.state.ended) <= rules.KEPT or self.state.missing_numbers
+        assert len(self.state.ended) <= streak.KEPT or self.state.missing_numbers
         still = [one.id for one in self.state.open]
         assert len(set(still)) == len(still)
         ended = {one.id for one in self.state.ended}
@@ -1609,7 +1610,7 @@ class Polled(RuleBasedStateMachine):
             elif run.status is FAILED:
                 broken_since = broken_since if failures else run.end
                 failures += 1
-        series = self.state.series
+        series = self.state.streak
         assert (series.failures, series.broken_since, series.last_success) == (
             failures,
             broken_since,
@@ -1634,8 +1635,8 @@ class Polled(RuleBasedStateMachine):
             self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
         assert not self.state.open
         assert not self.state.missing_numbers
-        if self.numbered and not any(event.count is EventKind.MISSED for event in self.counted):
-            counted = {event.run.id for event in self.counted if event.count is EventKind.ENDED and event.run}
+        if self.numbered and not any(event.kind is EventKind.MISSED for event in self.counted):
+            counted = {event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run}
             inside = {run.id for place, run in self.runs.items() if place > self.before}
             assert inside <= counted
         self.no_run_is_lost_or_counted_twice()
@@ -1671,5 +1672,6 @@ def test_whatever_the_runs_do_and_whenever_it_is_polled_the_law_holds(steps, mac
 def test_the_law_holds_at_the_bounds_of_what_is_kept(monkeypatch):
     """With room for few runs only, so that they are met all the time."""
     monkeypatch.setattr(rules, "KEPT", 3)
+    monkeypatch.setattr(streak, "KEPT", 3)
     monkeypatch.setattr(rules, "OPEN", 2)
     law_holds(Polled, 50)

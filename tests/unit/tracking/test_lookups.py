@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.tracking.ledger import APART, Gap, InitialScan, LedgerState, OpenRun
-from exporter.tracking.ledger.rules import DAY
+from exporter.tracking.ledger.search import DAY
 from exporter.tracking.lookups import LONGEST, DueLookups, LookupSchedule
 
 NOON = 1_700_000_000.0

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.settings.settings import Metrics
-from exporter.state.codec import RetiredPipelines, SavedPipeline
+from exporter.tracking.details import DETAIL_TRIES
 from exporter.tracking.ledger import Reach, Streak
-from exporter.tracking.ledger.rules import DAY, HOUR, OPEN
+from exporter.tracking.ledger.rules import OPEN
+from exporter.tracking.ledger.search import DAY, HOUR
 from exporter.tracking.lookups import DueLookups
-from exporter.tracking.project import ABSENCES, DETAIL_TRIES, HELD_ACTIVE, MissedRuns, ProjectTracker, View
+from exporter.tracking.pipeline import ABSENCES, HELD_ACTIVE
+from exporter.tracking.project import ProjectTracker
 from exporter.tracking.run_counters import DurationHistograms
+from exporter.tracking.saved import RetiredPipelines, SavedPipeline
+from exporter.tracking.views import MissedRuns, View
 
 NOON = 1_700_000_000.0
 MAX_AGE = 900.0
@@ -57,7 +61,7 @@ class Wall:
         """The time by the monotonic clock."""
         self.now = NOON + 600 + later
         self.retired = RetiredPipelines()
-        self.retired.away = {identity: (one, None) for identity, one in (remembered or {}).items()}
+        self.retired.retired = {identity: (one, None) for identity, one in (remembered or {}).items()}
         self._metrics = metrics
         self.tracker = ProjectTracker(
             [pipeline(identity) for identity in ids],
@@ -82,20 +86,20 @@ class Wall:
         self.asked += 15
         self.now += 15
         runs = {} if answer is None else {identity: answer}
-        self.tracker.answered([identity], runs, asked=self.asked - asked_ago, now=self.now)
+        self.tracker.answered([identity], runs, sent_at=self.asked - asked_ago, now=self.now)
         if saved:
             self.saves()
 
     def saves(self) -> list[MissedRuns]:
         """What there is to remember is safe now; returns what was missed."""
-        unsaved, durations = self.tracker.unsaved(), self.tracker.unsaved_durations()
+        unsaved, durations = self.tracker.unsaved(), self.tracker.accounting.unsaved
         self.safe |= unsaved
         self.safe_durations = self.safe_durations if durations is None else durations
-        return self.tracker.saved(unsaved)
+        return self.tracker.commit(unsaved)
 
     def cannot_save(self) -> None:
         """It is not."""
-        self.tracker.not_saved(self.tracker.unsaved(), self.asked)
+        self.tracker.roll_back(self.tracker.unsaved(), self.asked)
 
     def restarts(self, *, later: float = 0.0) -> "Wall":
         """A new process that knows what was saved, some seconds later."""
@@ -130,17 +134,17 @@ class Wall:
 
     def finds(self, run_id: str, answer: Run | None, identity: str = "p") -> list[MissedRuns]:
         """Look up a run; returns what is missed."""
-        self.tracker.looked_up(identity, run_id, answer, clock=self.asked, now=self.now)
+        self.tracker[identity].looked_up(run_id, answer, clock=self.asked, now=self.now)
         return self.saves()
 
     def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, saved: bool = True) -> list[MissedRuns]:
         """Read the run list; returns what is missed."""
-        self.tracker.listed("p", rows, reach, clock=self.asked, now=self.now)
+        self.tracker["p"].listed(rows, reach, clock=self.asked, now=self.now)
         return self.saves() if saved else []
 
     def cannot_read(self) -> list[MissedRuns]:
         """The run list fails; returns what is missed."""
-        self.tracker.not_listed("p", self.asked)
+        self.tracker["p"].not_listed(self.asked)
         return self.saves()
 
     def due(self) -> tuple[tuple[str, str], ...]:
@@ -182,7 +186,7 @@ class Wall:
             view.status_change,
             view.stage_changes,
             view.finished,
-            view.series,
+            view.streak,
             view.active_starts,
         )
 
@@ -214,7 +218,7 @@ def test_an_answer_shows_the_run():
     assert (view.up, view.has_run) == (True, True)
     assert view.latest == run(1, Status.FAILED)
     assert view.finished == run(1, Status.FAILED)
-    assert view.series == Streak(1, NOON + 50, None)
+    assert view.streak == Streak(1, NOON + 50, None)
     assert view.active_starts == ()
     assert view.counters is not None
     assert view.counters.created == wall.now
@@ -674,12 +678,12 @@ def test_a_pipeline_that_is_back_goes_on_where_it_was_left():
     wall = Wall(run(1), run(2, Status.FAILED), run(3, Status.RUNNING), run(4, Status.RUNNING))
     before = wall.view()
     wall.watches()
-    assert set(wall.retired.away) == {"p"}
+    assert set(wall.retired.retired) == {"p"}
     wall.waits(HOUR)
     wall.watches(pipeline())
-    assert wall.retired.away == {}
+    assert wall.retired.retired == {}
     view = wall.view()
-    assert (view.counters, view.finished, view.series) == (before.counters, before.finished, before.series)
+    assert (view.counters, view.finished, view.streak) == (before.counters, before.finished, before.streak)
     assert (view.up, view.latest, view.active_starts) == (None, None, None)
     wall.sees(run(7))
     assert wall.counts() == {"failed": 1, "success": 1}
@@ -692,7 +696,7 @@ def test_a_pipeline_that_leaves_before_it_was_answered_leaves_nothing():
     wall = Wall()
     wall.fails()
     wall.watches()
-    assert wall.retired.away == {}
+    assert wall.retired.retired == {}
 
 
 def test_a_project_keeps_the_histograms_of_pipelines_that_left():
@@ -736,14 +740,14 @@ def test_an_update_that_changes_nothing_changes_no_view():
 def test_what_is_held_back_is_watched_and_not_shown():
     """Until it has a name; its counters began with its first answer all the same."""
     wall = Wall(ids=("p", "q"))
-    wall.tracker.held_back = frozenset({"p"})
+    assert wall.tracker.hold_back(frozenset({"p"}))
     wall.sees(run(1))
     first = wall.now
     wall.sees(run(1), "q")
     wall.sees(run(2, Status.RUNNING))
     assert [view.pipeline.id for view in wall.tracker.views()] == ["q"]
     assert wall.tracker.active(wall.now) == ("p",)
-    wall.tracker.held_back = frozenset()
+    assert wall.tracker.hold_back(frozenset())
     view = wall.view()
     assert view.counters is not None
     assert view.counters.created == first
@@ -1068,7 +1072,7 @@ def test_a_look_that_failed_is_put_off_like_one_that_taught_nothing():
     wall = hides()
     before = wall.view()
     wall.waits(60)
-    wall.tracker.postpone("p", "run-2", wall.asked)
+    wall.tracker["p"].postpone("run-2", wall.asked)
     wall.waits(119)
     assert wall.due() == ()
     wall.waits(1)
@@ -1131,7 +1135,7 @@ def test_a_look_at_a_pipeline_that_is_down_shows_no_answer():
     wall.waits(60)
     wall.looks(run(2, Status.FAILED, start=NOON + 2))
     assert wall.view().up is False
-    assert wall.view().series == Streak(1, NOON + 52, NOON + 50)
+    assert wall.view().streak == Streak(1, NOON + 52, NOON + 50)
 
 
 def test_hidden_runs_are_withdrawn_with_the_others_and_looked_up_all_the_same():
@@ -1153,7 +1157,7 @@ def test_a_new_numbering_shows_no_finished_run_and_hides_none():
     wall.sees(fresh)
     view = wall.view()
     assert (view.latest, view.finished, view.active_starts) == (fresh, None, (fresh.start,))
-    assert view.series == Streak(0, None, NOON + 50)
+    assert view.streak == Streak(0, None, NOON + 50)
     assert wall.counts() == {"missed": 2}
     wall.waits(60)
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
@@ -1177,11 +1181,11 @@ def test_numbers_that_were_jumped_over_are_asked_for_and_counted_when_the_list_t
     wall = Wall(run(1), run(4))
     assert (wall.asks(), wall.tracker.unresolved) == ({"p": DueLookups(listing=True)}, 2)
     assert wall.counts() == {"success": 1}
-    assert [(gap.first, gap.last) for gap in wall.tracker.search("p").gaps] == [(2, 3)]
+    assert [(gap.first, gap.last) for gap in wall.tracker["p"].accounting.search().gaps] == [(2, 3)]
     assert wall.reads(run(4), run(3, Status.FAILED), run(2), run(1), reach=Reach.PARTIAL) == []
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
     assert wall.counts() == {"success": 2, "failed": 1}
-    assert wall.view().series == Streak(0, None, NOON + 50)
+    assert wall.view().streak == Streak(0, None, NOON + 50)
 
 
 def test_what_the_run_list_tells_is_observed_in_either_scope():
@@ -1246,8 +1250,8 @@ def test_before_the_first_answer_nothing_is_asked_for_and_nothing_is_taken():
     wall = Wall()
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
     assert wall.reads(run(1)) == wall.cannot_read() == wall.finds("run-1", run(1)) == []
-    wall.tracker.postpone("p", "run-1", wall.asked)
-    assert wall.tracker.search("p").size == 0
+    wall.tracker["p"].postpone("run-1", wall.asked)
+    assert wall.tracker["p"].accounting.search().size == 0
     assert (wall.tracker.views(), wall.tracker.unsaved()) == ((), {})
 
 
@@ -1264,7 +1268,7 @@ def test_counters_are_shown_when_they_are_safe_and_gauges_at_once():
         run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]),
         run(2, Status.FAILED),
     )
-    assert view.series == Streak(1, NOON + 50, NOON + 50)
+    assert view.streak == Streak(1, NOON + 50, NOON + 50)
     assert (view.counters, view.durations) == (before.counters, before.durations)
     assert wall.tracker.project_view() is project
     wall.saves()
@@ -1293,7 +1297,7 @@ def test_what_looks_teach_is_counted_when_it_is_safe():
     """From the run list, and of a single run."""
     wall = Wall(run(1), run(2, Status.RUNNING), run(4))
     wall.reads(run(3), reach=Reach.PARTIAL, saved=False)
-    wall.tracker.looked_up("p", "run-2", run(2), clock=wall.asked, now=wall.now)
+    wall.tracker["p"].looked_up("run-2", run(2), clock=wall.asked, now=wall.now)
     assert wall.counts() == {"success": 1}
     assert wall.view().active_starts == ()
     wall.saves()
@@ -1308,7 +1312,7 @@ def test_what_changes_nothing_need_not_be_saved():
         wall.fails()
         wall.waits(MAX_AGE + 1)
     assert wall.tracker.unsaved() == {}
-    assert wall.tracker.unsaved_durations() is None
+    assert wall.tracker.accounting.unsaved is None
 
 
 @pytest.mark.parametrize(
@@ -1335,10 +1339,10 @@ def test_a_name_that_is_not_known_is_not_remembered_as_one():
     wall = Wall()
     wall.watches(msgspec.structs.replace(pipeline(), name="p"))
     wall.sees(run(1))
-    assert wall.safe["p"].memory.name == ""
+    assert wall.safe["p"].name == ""
     wall.watches(pipeline())
     wall.saves()
-    assert wall.safe["p"].memory.name == "name of p"
+    assert wall.safe["p"].name == "name of p"
 
 
 def test_what_could_not_be_saved_is_accounted_again_with_the_next_answer():
@@ -1377,7 +1381,7 @@ def test_looks_that_could_not_be_saved_are_taken_again():
     """What they found is not known, so it is asked for."""
     wall = hides()
     wall.waits(60)
-    wall.tracker.looked_up("p", "run-2", run(2, start=NOON + 2), clock=wall.asked, now=wall.now)
+    wall.tracker["p"].looked_up("run-2", run(2, start=NOON + 2), clock=wall.asked, now=wall.now)
     wall.cannot_save()
     assert wall.tracker.unresolved == 1
     wall.waits(60)
@@ -1414,13 +1418,13 @@ def test_a_restart_shows_what_stays_true_before_the_first_poll():
     assert view == View(
         pipeline=pipeline(),
         finished=run(2, Status.FAILED),
-        series=Streak(1, NOON + 50, NOON + 50),
+        streak=Streak(1, NOON + 50, NOON + 50),
         counters=before.counters,
         durations=before.durations,
     )
     assert again.tracker.project_view() == project
     assert again.tracker.active(again.now) == ()
-    assert (again.tracker.unsaved(), again.tracker.unsaved_durations()) == ({}, None)
+    assert (again.tracker.unsaved(), again.tracker.accounting.unsaved) == ({}, None)
 
 
 def test_a_restart_counts_on():
@@ -1475,7 +1479,7 @@ def test_what_is_remembered_grows_old_too():
     assert wall.waits(1)
     assert not wall.waits(1)
     view = wall.view()
-    assert (view.finished, view.series) == (None, None)
+    assert (view.finished, view.streak) == (None, None)
     assert (view.counters, view.durations) == (before.counters, before.durations)
     wall.sees(run(2, Status.FAILED))
     assert wall.view().finished == run(2, Status.FAILED)
@@ -1518,7 +1522,7 @@ def test_absences_are_counted_anew_after_a_restart():
         wall.sees(None)
         view = wall.view()
         assert (view.up, view.has_run, view.latest) == (True, False, None)
-        assert (view.finished, view.series) == (before.finished, before.series)
+        assert (view.finished, view.streak) == (before.finished, before.streak)
     wall.sees(None)
     assert wall.gauges() == GONE
     assert wall.counts() == {"failed": 1}
@@ -1531,10 +1535,10 @@ def test_a_pipeline_that_never_had_a_run_is_remembered_as_such():
     """Every run of it is known to come, also across a restart."""
     wall = Wall(None).restarts(later=HOUR)
     view = wall.view()
-    assert (view.finished, view.series) == (None, Streak())
+    assert (view.finished, view.streak) == (None, Streak())
     for _ in range(ABSENCES + 1):
         wall.sees(None)
-    assert wall.view().series == Streak()
+    assert wall.view().streak == Streak()
     wall.sees(run(2))
     assert wall.counts() == {"success": 1}
     assert wall.tracker.unresolved == 1
@@ -1665,5 +1669,5 @@ def test_the_same_answer_again_is_an_answer_like_any_other(happened):
             getattr(same, what)(*arguments)
             getattr(equal, what)(*arguments)
         assert same.tracker.views() == equal.tracker.views()
-        assert same.tracker.remembered("p") == equal.tracker.remembered("p")
+        assert same.tracker["p"].to_save() == equal.tracker["p"].to_save()
         assert same.tracker.due(same.asked) == equal.tracker.due(equal.asked)

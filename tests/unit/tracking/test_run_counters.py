@@ -240,12 +240,12 @@ def test_each_event_counts_in_its_place():
     """And nowhere else."""
     counters = RunCounters(created=NOON).add(
         [
-            Event(count=EventKind.ENDED, run=run(Status.FAILED)),
-            Event(count=EventKind.RETRIED, run=run(Status.SUCCESS)),
-            Event(count=EventKind.RECOVERED, seconds=90.0),
-            Event(count=EventKind.MISSED, runs=3),
-            Event(count=EventKind.MISSED),
-            Event(count=EventKind.RECOVERED, seconds=10.0),
+            Event(kind=EventKind.ENDED, run=run(Status.FAILED)),
+            Event(kind=EventKind.RETRIED, run=run(Status.SUCCESS)),
+            Event(kind=EventKind.RECOVERED, seconds=90.0),
+            Event(kind=EventKind.MISSED, runs=3),
+            Event(kind=EventKind.MISSED),
+            Event(kind=EventKind.RECOVERED, seconds=10.0),
         ]
     )
     assert counters.runs == {**dict.fromkeys(ENDS, 0), Status.FAILED: 1}
@@ -257,5 +257,5 @@ def test_each_event_counts_in_its_place():
 def test_counting_leaves_the_tally_before_alone():
     """A page may still be rendered from it."""
     before = RunCounters(created=NOON)
-    before.add([Event(count=EventKind.ENDED, run=run())])
+    before.add([Event(kind=EventKind.ENDED, run=run())])
     assert before == RunCounters(created=NOON)

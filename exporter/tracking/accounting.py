@@ -1,0 +1,211 @@
+"""Accounting of a pipeline and of a project: working, committed and published values.
+
+The order is: save, then show. A counter that was shown and then lost would go back at a restart.
+"""
+
+from collections.abc import Sequence
+
+from exporter.core.model import Pipeline, Run
+from exporter.tracking.ledger import (
+    Event,
+    EventKind,
+    LedgerState,
+    LedgerUpdate,
+    Reach,
+    Search,
+    apply_history,
+    apply_latest,
+    apply_lookup,
+    history_unavailable,
+    search,
+)
+from exporter.tracking.run_counters import DurationHistograms, DurationObserver, RunCounters
+from exporter.tracking.saved import Accounts, SavedPipeline, StatusSince
+from exporter.tracking.views import Misnumbered, MissedRuns
+
+
+class PipelineAccounting:
+    """Accounting of one pipeline.
+
+    `working` changes with every answer. `committed` is what the store has; counters and histograms are shown from it.
+    A failed save takes `working` back to `committed`, so that the next answer is accounted again. It takes back neither
+    `published`, from which gauges are shown, nor `status_since`: what the last answer said is true, saved or not.
+    """
+
+    def __init__(self, observer: DurationObserver, saved: SavedPipeline | None = None) -> None:
+        self._observer = observer
+        self.committed = saved
+        self.working: Accounts | None = None
+        """None before first sight."""
+        self.published: LedgerState | None = None
+        self.status_since = StatusSince()
+        self.answered = 0.0
+        """When the last believed answer came, by the provider's clock; epoch seconds."""
+        if saved is not None:
+            self.working = saved.accounts
+            self.published = saved.accounts.state
+            self.status_since = saved.status_since
+            self.answered = saved.answered
+
+    # Saving
+
+    def unsaved(self, name: str) -> bool:
+        """Return whether there is something to save; `name` is the pipeline's, empty while it is unknown."""
+        committed = self.committed
+        if self.working is None:
+            return False
+        return committed is None or (
+            self.working is not committed.accounts
+            or self.status_since != committed.status_since
+            or name != committed.name
+        )
+
+    def to_save(self, name: str) -> SavedPipeline | None:
+        """Return what to save; None before first sight."""
+        if self.working is None:
+            return None
+        return SavedPipeline(self.working, self.status_since, name, self.answered)
+
+    def commit(self, name: str) -> None:
+        """Note that the store has what was to be saved."""
+        self.committed = self.to_save(name)
+
+    def roll_back(self) -> None:
+        """Take the accounts back to what the store has."""
+        committed = self.committed
+        self.working = committed.accounts if committed is not None else None
+        self.answered = committed.answered if committed is not None else 0.0
+
+    # Answers
+
+    @property
+    def state(self) -> LedgerState | None:
+        """The working state; None before first sight."""
+        return self.working.state if self.working is not None else None
+
+    @property
+    def unresolved(self) -> int:
+        """How many runs still have to be found or looked up."""
+        return self.working.state.unresolved if self.working is not None else 0
+
+    def apply_latest(self, run: Run | None, *, now: float) -> LedgerUpdate:
+        """Apply an answer about the latest run; `now` is the provider's time (epoch seconds)."""
+        update = apply_latest(self.state, run, now=now, answered=self.answered)
+        if self.working is None:
+            self.working = Accounts(update.state, RunCounters(created=now), self._observer.bounds.empty(now))
+        self._account(update)
+        if update.believed:
+            self.answered = now
+        return update
+
+    def apply_history(
+        self, runs: Sequence[Run], reach: Reach, *, now: float, same_answer: bool
+    ) -> LedgerUpdate | None:
+        """Apply a reading of the run list; None before first sight."""
+        if self.working is None:
+            return None
+        update = apply_history(self.working.state, runs, reach, now=now, same_answer=same_answer)
+        self._account(update)
+        # These rows have the present numbering, even if later answers are in doubt.
+        self.answered = max(self.answered, now)
+        return update
+
+    def apply_lookup(self, run_id: str, run: Run | None, *, now: float | None) -> LedgerUpdate | None:
+        """Apply a look-up of a hidden run; None before first sight. Without a time of its own, the last answer's counts."""
+        if self.working is None:
+            return None
+        now = self.answered if now is None else now
+        update = apply_lookup(self.working.state, run_id, run, now=now)
+        self._account(update)
+        return update
+
+    def history_unavailable(self) -> LedgerUpdate | None:
+        """Apply a failure to read the run list; None before first sight."""
+        if self.working is None:
+            return None
+        update = history_unavailable(self.working.state, now=self.answered)
+        self._account(update)
+        return update
+
+    def _account(self, update: LedgerUpdate) -> None:
+        working = self.working
+        # A misnumbered run changes nothing that has to be saved.
+        counts = any(event.kind is not EventKind.MISNUMBERED for event in update.events)
+        if working is not None and (update.state is not working.state or counts):
+            self.working = Accounts(
+                update.state,
+                working.counters.add(update.events),
+                self._observer.observe(working.durations, update.events),
+            )
+        self.published = update.state
+
+    # What an answer would change
+
+    def preview(self, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float) -> frozenset[str]:
+        """Return the ids of the runs that would be counted if an answer had this latest run and these rows."""
+        state = self.state
+        events: tuple[Event, ...] = ()
+        if latest is not None:
+            update = apply_latest(state, latest, now=now, answered=self.answered)
+            state, events = update.state, update.events
+        same_answer = latest is not None
+        events += apply_history(state or LedgerState(), runs, reach, now=now, same_answer=same_answer).events
+        ended = (event.run for event in events if event.kind is EventKind.ENDED)
+        return frozenset(run.id for run in ended if run is not None)
+
+    def search(self) -> Search:
+        """Return what to read the run list for."""
+        return search(self.state or LedgerState(), now=self.answered)
+
+    def search_after(self, latest: Run, now: float) -> Search:
+        """Return what to read the run list for after an answer with this latest run, at `now` by the provider's clock."""
+        return search(apply_latest(self.state, latest, now=now, answered=self.answered).state, now=now)
+
+
+class ProjectAccounting:
+    """Histograms that the pipelines of a project share, and the events of all of them that are reported."""
+
+    def __init__(self, observer: DurationObserver, saved: DurationHistograms | None = None) -> None:
+        self._observer = observer
+        self.committed = saved
+        """What the store has; None before the first answer."""
+        self._working = saved
+        self._missed: list[MissedRuns] = []
+        """Missed since the last save."""
+        self._misnumbered: list[Misnumbered] = []
+
+    def begin(self, now: float) -> None:
+        """Create the histograms with the first answer of the project, at `now` by the provider's clock (epoch seconds)."""
+        if self._working is None:
+            self._working = self._observer.bounds.empty(now)
+
+    def add(self, pipeline: Pipeline, events: Sequence[Event]) -> None:
+        """Account events of a pipeline."""
+        for event in events:
+            if event.kind is EventKind.MISSED:
+                self._missed.append(MissedRuns(pipeline, event.runs, event.why))
+            elif event.kind is EventKind.MISNUMBERED and event.run is not None:
+                self._misnumbered.append(Misnumbered(pipeline, event.run))
+        if self._working is not None:
+            self._working = self._observer.observe(self._working, events)
+
+    @property
+    def unsaved(self) -> DurationHistograms | None:
+        """The histograms, if the store has others."""
+        return self._working if self._working is not self.committed else None
+
+    def commit(self) -> list[MissedRuns]:
+        """Note that the store has what was to be saved; return the runs missed since the last time."""
+        self.committed = self._working
+        missed, self._missed = self._missed, []
+        return missed
+
+    def roll_back(self) -> None:
+        """Take the histograms back to what the store has."""
+        self._working = self.committed
+        self._missed = []
+
+    def take_misnumbered(self) -> list[Misnumbered]:
+        """Return the runs that were reported with a wrong number since the last call."""
+        found, self._misnumbered = self._misnumbered, []
+        return found

@@ -1,0 +1,333 @@
+"""What is known of one pipeline, and how answers and failures change it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from exporter.core.model import Pipeline, Run, Status
+from exporter.tracking.accounting import PipelineAccounting, ProjectAccounting
+from exporter.tracking.attention import AttentionSet
+from exporter.tracking.details import DetailTracker
+from exporter.tracking.ledger import Event, EventKind, LedgerState, LedgerUpdate, Reach
+from exporter.tracking.lookups import LookupSchedule
+from exporter.tracking.run_counters import DurationObserver
+from exporter.tracking.saved import SavedPipeline, StatusSince, WaitingStage
+from exporter.tracking.views import View
+
+ABSENCES = 3
+"""Successive answers without a pipeline that had a run, after which its gauges are withdrawn."""
+
+HELD_ACTIVE = 3600.0
+"""Seconds for which a waiting, paused or suspended run is polled like one that is running."""
+
+
+class PipelineTracker:
+    """What is known of one pipeline.
+
+    Every method that changes it says so to the set of pipelines that need attention. The view is built when it is read.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        attention: AttentionSet["PipelineTracker"],
+        project: ProjectAccounting,
+        observer: DurationObserver,
+        *,
+        interval: float,
+        now: float,
+        saved: SavedPipeline | None = None,
+        lists_are_summaries: bool = False,
+    ) -> None:
+        """`interval` is the poll's, `now` is monotonic; both in seconds. `lists_are_summaries` as for `ProjectTracker`."""
+        self.pipeline = pipeline
+        self.since = now
+        """When the request was sent whose answer is shown, or when the process started; monotonic seconds."""
+        self.latest: Run | None = None
+        """The latest run of the last believed answer that had one."""
+        self.accounting = PipelineAccounting(observer, saved)
+        self.details = DetailTracker(interval)
+        self.lookups = LookupSchedule(interval, list_first=lists_are_summaries)
+        self._attention = attention
+        self._project = project
+        self._sent_at: float | None = None
+        """When the request of the newest answer was sent; monotonic seconds."""
+        self._up: bool | None = None
+        self._expired = False
+        self._absences = 0
+        self._rolled_back = False
+        """Whether an answer could not be saved, so that another one is needed soon."""
+        self._view: View | None = None
+        self._view_outdated = saved is not None
+        if saved is not None:
+            self.lookups.follow(saved.accounts.state, now)
+
+    def rename(self, pipeline: Pipeline) -> None:
+        """Change the name, labels or URL."""
+        self._attention.touch(self)
+        self.pipeline = pipeline
+        self._view_outdated = self._view_outdated or self._view is not None
+
+    # Saving
+
+    @property
+    def _name(self) -> str:
+        return self.pipeline.name if self.pipeline.name != self.pipeline.id else ""
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is something to save."""
+        return self.accounting.unsaved(self._name)
+
+    def to_save(self) -> SavedPipeline | None:
+        """Return what to save; None before first sight."""
+        return self.accounting.to_save(self._name)
+
+    def commit(self) -> None:
+        """Note that the store has what was to be saved: counters show it from now on."""
+        self._attention.touch(self)
+        self.accounting.commit(self._name)
+        self._view_outdated = True
+
+    def roll_back(self, now: float) -> None:
+        """Note that nothing was saved: the next answer is accounted from what the store has. `now` is monotonic."""
+        self._attention.touch(self)
+        self.accounting.roll_back()
+        self._rolled_back = True
+        self.lookups.rolled_back(self.accounting.state or LedgerState(), now)
+
+    # Answers
+
+    def answered(self, run: Run | None, *, sent_at: float, now: float) -> None:
+        """Apply a successful answer: the latest run, or None if there is none.
+
+        `sent_at` is when its request was sent (monotonic seconds), `now` the provider's time (epoch seconds).
+        """
+        self._attention.touch(self)
+        if self._overtaken(sent_at):
+            return
+        update = self.accounting.apply_latest(run, now=now)
+        self._sent_at = self.since = sent_at
+        self._up = True
+        self._expired = self._rolled_back = False
+        self._absences = self._absences + 1 if run is None else 0
+        if run is not None and update.believed:
+            run = _with_known_number(run, update.events)
+            self.accounting.status_since = _status_since(self.accounting.status_since, run, now)
+            if run != self.latest:
+                self.details.run_changed()
+            self.latest = run
+        self.lookups.follow(update.state, sent_at)
+        self._apply(update)
+
+    def mark_unchanged(self, sent_at: float, now: float) -> None:
+        """Apply the same answer again to a pipeline that does not need attention; times as for `answered`."""
+        if not self._overtaken(sent_at):
+            self._sent_at = self.since = sent_at
+            self.accounting.answered = now
+
+    def inactive(self, sent_at: float) -> None:
+        """Apply a successful answer that proves that no run started or changed; times as for `answered`."""
+        self._attention.touch(self)
+        if self._sent_at is None or self._overtaken(sent_at):
+            return
+        self._sent_at = self.since = sent_at
+        self._up = True
+        self._expired = False
+        self._view_outdated = True
+
+    def _overtaken(self, sent_at: float) -> bool:
+        return self._sent_at is not None and sent_at < self._sent_at
+
+    def _apply(self, update: LedgerUpdate) -> None:
+        self._project.add(self.pipeline, update.events)
+        self._view_outdated = True
+
+    # History and look-ups
+
+    def listed(
+        self, runs: Sequence[Run], reach: Reach, *, clock: float, now: float, same_answer: bool = False
+    ) -> None:
+        """Apply a reading of the run list; `clock` is monotonic, `now` the provider's time (epoch seconds).
+
+        `same_answer`: the latest run was taken from this list.
+        """
+        self._attention.touch(self)
+        update = self.accounting.apply_history(runs, reach, now=now, same_answer=same_answer)
+        if update is not None:
+            self.lookups.listed(frozenset(run.id for run in runs), update.state, clock)
+            self._apply(update)
+
+    def not_listed(self, clock: float) -> None:
+        """Apply a failure to read the run list; `clock` is monotonic."""
+        self._attention.touch(self)
+        update = self.accounting.history_unavailable()
+        if update is not None:
+            self.lookups.not_listed(update.state, clock)
+            self._apply(update)
+
+    def looked_up(self, run_id: str, run: Run | None, *, clock: float, now: float | None) -> None:
+        """Apply a look-up of a hidden run; None if the provider no longer has it.
+
+        `clock` is monotonic. `now` is the provider's time, None if the answer had none.
+        """
+        self._attention.touch(self)
+        update = self.accounting.apply_lookup(run_id, run, now=now)
+        if update is not None:
+            self.lookups.looked_up(run_id, update.state, clock)
+            self._apply(update)
+
+    def postpone(self, run_id: str, clock: float) -> None:
+        """Note that a hidden run could not be looked up; `clock` is monotonic."""
+        self._attention.touch(self)
+        if self.accounting.state is not None:
+            self.lookups.looked_up(run_id, self.accounting.state, clock)
+
+    def saves_again(self) -> None:
+        """Note that a save of the project worked: look-ups postponed after failed saves are due at once."""
+        self._attention.touch(self)
+        self.lookups.saves_again()
+
+    # Details
+
+    def wanted_detail(self, now: float) -> Run | None:
+        """Return the latest run if its details should be queried at `now` (monotonic seconds)."""
+        run = self.latest
+        if run is None or self._absences >= ABSENCES or not self.details.wanted(run, now):
+            return None
+        return run
+
+    def detailed(self, of: Run, detail: Run | None) -> None:
+        """Apply the details of a run as it was when they were queried; None if there are none."""
+        self.details.apply(of, detail)
+        self._view_outdated = self._view_outdated or self._view is not None
+
+    def detail_failed(self, now: float) -> None:
+        """Note that details could not be queried; `now` is in monotonic seconds."""
+        self.details.failed(now)
+        self._view_outdated = self._view_outdated or self._view is not None
+
+    # Failures and age
+
+    def failed(self) -> None:
+        """Note that a poll failed. The last values stay until they are too old."""
+        self._attention.touch(self)
+        self._up = False
+        self._view_outdated = True
+
+    def expire(self, now: float, max_age: float) -> bool:
+        """Withdraw values older than `max_age` seconds at `now` (monotonic); return whether there were any."""
+        self._attention.touch(self)
+        if self.accounting.published is None or self._expired or now - self.since <= max_age:
+            return False
+        self._expired = True
+        self._view_outdated = True
+        return True
+
+    # What to poll
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether the last answer does not settle everything: a run is in progress or sought, a poll or a save failed."""
+        state, latest = self.accounting.state, self.latest
+        if state is None or self._up is not True or self._expired or self._rolled_back:
+            return True
+        if (
+            state.open
+            or state.missing_numbers
+            or state.unconfirmed_id
+            or state.leap
+            or self.lookups.earliest < float("inf")
+        ):
+            return True
+        if latest is not None and not latest.status.final:
+            return True
+        # Absences of a pipeline that had a run, in this process or before, are counted.
+        return (bool(self.accounting.status_since.run) and self._absences > 0) or self.unsaved
+
+    @property
+    def must_query(self) -> bool:
+        """Whether to query it even if no activity is reported: a run is in progress, or an answer was lost."""
+        state = self.accounting.state
+        return self._rolled_back or (state is not None and bool(state.open or state.leap))
+
+    def active(self, now: float) -> bool:
+        """Return whether to poll it more often at `now` (epoch seconds), since its latest run is in progress."""
+        run = self.latest
+        if run is None or self._absences >= ABSENCES or self._expired:
+            return False
+        if run.status in {Status.RUNNING, Status.PENDING}:
+            return True
+        change = self.accounting.status_since.change
+        return run.status.held and change is not None and now - change < HELD_ACTIVE
+
+    # What is shown
+
+    @property
+    def view(self) -> View | None:
+        """What a page shows. None before a poll that covered the pipeline has ended, unless something was saved of it."""
+        if self._view_outdated:
+            self._view_outdated = False
+            view = self._build_view()
+            if view != self._view:
+                self._view = view
+        return self._view
+
+    def _build_view(self) -> View:
+        committed, state = self.accounting.committed, self.accounting.published
+        accounts = committed.accounts if committed is not None else None
+        view = View(
+            pipeline=self.pipeline,
+            up=self._up,
+            counters=accounts.counters if accounts is not None else None,
+            durations=accounts.durations if accounts is not None else None,
+        )
+        if state is None or self._expired:
+            return view
+        status_since, answered = self.accounting.status_since, self._sent_at is not None
+        gone = bool(status_since.run) and self._absences >= ABSENCES
+        latest = self.latest if answered and not gone else None
+        return msgspec.structs.replace(
+            view,
+            has_run=self.latest is not None and not self._absences if answered else None,
+            finished=None if gone else state.finished,
+            streak=None if gone else state.streak,
+            latest=self.details.merged(latest) if latest is not None else None,
+            status_change=status_since.change if latest is not None else None,
+            stage_changes=_stage_changes(status_since) if latest is not None else (),
+            active_starts=state.starts if answered and not gone else None,
+        )
+
+
+def _stage_changes(status_since: StatusSince) -> tuple[tuple[str, int, float], ...]:
+    return tuple([(stage.name, stage.sequence, stage.since) for stage in status_since.waiting])
+
+
+def _status_since(before: StatusSince, run: Run, now: float) -> StatusSince:
+    """Return since when the latest run, and each stage that waits, has its status; `now` is in epoch seconds."""
+    change = max(now, run.start or now)
+    if run.status.final and run.end is not None:
+        change = run.end
+    elif (before.run, before.status) == (run.id, run.status) and before.change is not None:
+        change = before.change
+    known = before.waiting if before.run == run.id else ()
+    since = {(stage.name, stage.sequence, stage.status): stage.since for stage in known}
+    waiting = tuple(
+        WaitingStage(
+            stage.name,
+            stage.sequence,
+            stage.status,
+            since.get((stage.name, stage.sequence, stage.status), max(now, stage.start or now)),
+        )
+        for stage in run.stages
+        if stage.status.held
+    )
+    return StatusSince(run.id, run.status, change, waiting)
+
+
+def _with_known_number(run: Run, events: Sequence[Event]) -> Run:
+    """Return a run with its known number if it was reported with another one."""
+    for event in events:
+        if event.kind is EventKind.MISNUMBERED and event.run is run and event.number is not None:
+            return msgspec.structs.replace(run, number=event.number)
+    return run

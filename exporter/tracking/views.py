@@ -1,0 +1,58 @@
+"""What tracking publishes: views of pipelines and projects, and events to report.
+
+Views are frozen. A view is replaced only when something visible changed, so that what was rendered from it can be
+reused for as long as the view is the same object.
+"""
+
+import msgspec
+
+from exporter.core.model import Pipeline, Run
+from exporter.tracking.ledger import Streak
+from exporter.tracking.run_counters import DurationHistograms, RunCounters
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a page shows of a pipeline. A value that is None or empty has no sample."""
+
+    pipeline: Pipeline
+    up: bool | None = None
+    """Whether the last poll that covered the pipeline was answered; None before the first."""
+    has_run: bool | None = None
+    latest: Run | None = None
+    status_change: float | None = None
+    """Since when the latest run has its status, in epoch seconds."""
+    stage_changes: tuple[tuple[str, int, float], ...] = ()
+    """Stages that are waiting, paused or suspended: name, sequence, since when."""
+    finished: Run | None = None
+    """The latest finished run."""
+    streak: Streak | None = None
+    """Failures in a row; None once withdrawn."""
+    active_starts: tuple[float | None, ...] | None = None
+    """Start of each run in progress; None once withdrawn."""
+    counters: RunCounters | None = None
+    """None until first sight."""
+    durations: DurationHistograms | None = None
+
+
+class ProjectView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a page shows of a project: the histograms that its pipelines share."""
+
+    provider: str
+    project: str
+    durations: DurationHistograms
+
+
+class MissedRuns(msgspec.Struct, frozen=True):
+    """Runs of a pipeline that were given up."""
+
+    pipeline: Pipeline
+    runs: int
+    why: str
+
+
+class Misnumbered(msgspec.Struct, frozen=True):
+    """A run that was reported with a wrong number."""
+
+    pipeline: Pipeline
+    run: Run
+    """As it was reported."""
