@@ -43,7 +43,6 @@ from exporter.core.model import Status
 from exporter.exposition import Format, Variant
 from exporter.metrics.catalogue import catalogue
 from exporter.metrics.family import PIPELINE_LABELS, Family, MetricType
-from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
 from exporter.tracking.views import View
 from exporter.web.routes import application
@@ -75,19 +74,19 @@ class Bench:
         (self.tracker,) = self.exporter.trackers
         self.publisher = self.exporter.publisher
         self.respond(self.cloud.ids)
-        self.tracker.saved(self.cloud.ids)
+        self.tracker.commit(self.cloud.ids)
         for status in (Status.FAILED, Status.SUCCESS, None):
             self.advance(self.cloud.ids, status)
 
     def respond(self, ids: Sequence[str]) -> None:
         """Give the tracker a response with the latest runs of some pipelines."""
-        self.tracker.answered(ids, self.cloud.latest, asked=self.cloud.now, now=self.cloud.now)
+        self.tracker.answered(ids, self.cloud.latest, sent_at=self.cloud.now, now=self.cloud.now)
 
     def advance(self, ids: Sequence[str], status: Status | None = None) -> None:
         """Give some pipelines a new run, which is polled and saved."""
         self.cloud.advance(ids, status)
         self.respond(ids)
-        self.tracker.saved(ids)
+        self.tracker.commit(ids)
 
     async def refresh(self, share: float) -> None:
         """Poll all pipelines, of which a share has a new run, and publish a page."""

@@ -68,7 +68,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     transaction: Spread
     """`SqliteStore.save`, until everything is on the disk."""
     keep: Spread
-    """All of `StateRepository.keep`: find changes, encode, save, and update the views."""
+    """All of `StateRepository.save`: find changes, encode, save, and update the views."""
     record: float
     """Average number of bytes saved for a pipeline."""
     file: int
@@ -89,7 +89,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     sqlite: str
 
 
-class Timed(SqliteStore):
+class Timed:
     """A store that measures its saves."""
 
     def __init__(self, store: SqliteStore) -> None:
@@ -101,7 +101,7 @@ class Timed(SqliteStore):
     async def save(self, changes: Changes) -> None:
         """Save and measure the time."""
         started = time.perf_counter()
-        await super().save(changes)
+        await self._store.save(changes)
         self.seconds.append(time.perf_counter() - started)
         self.records += map(len, changes.pipelines.values())
 
@@ -182,8 +182,8 @@ def settings(cloud: Cloud, path: Path) -> Config:
 
 def open_state(config: Config) -> tuple[Timed, StoredState]:
     """Open the state; return the store and what it holds."""
-    store, stored = Timed.open(Path(config.state.path or ""), time.time())
-    return cast("Timed", store), stored
+    store, stored = open_store(Path(config.state.path or ""), time.time())
+    return Timed(store), stored
 
 
 def flush(file: Path) -> float:
@@ -225,7 +225,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
         cloud.advance(cloud.some(changed))
         cloud.respond(exporter)
         started = time.perf_counter()
-        await exporter.repository.keep(tracker)
+        await exporter.repository.save(tracker)
         keep.append(time.perf_counter() - started)
         largest = max(largest, bytes_of(*files))
     await exporter.repository.close()

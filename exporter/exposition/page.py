@@ -18,7 +18,7 @@ from exporter.exposition.render import Content, Format, pairs, renderers
 from exporter.exposition.series_limit import SeriesCounter, SeriesCounts, allocate
 from exporter.metrics.catalogue import Catalogue
 from exporter.metrics.family import DETAIL_LEVELS, PIPELINE_LABELS, PROJECT_LABELS, Family
-from exporter.tracking.project import ProjectView, View
+from exporter.tracking.views import ProjectView, View
 
 V = TypeVar("V")
 

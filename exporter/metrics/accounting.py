@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 
+from exporter.core.histograms import HistogramScope
 from exporter.core.model import Status
 from exporter.metrics.family import Family, MetricType, Sample, V, gauge
-from exporter.settings.settings import HistogramScope, Metrics
-from exporter.tracking.project import View
+from exporter.settings.settings import Metrics
 from exporter.tracking.run_counters import DurationHistograms, RunCounters
+from exporter.tracking.views import View
 
 
 def counters() -> tuple[Family[View], ...]:

@@ -13,7 +13,7 @@ from exporter.metrics.latest_run import latest_finished_run, latest_run
 from exporter.metrics.pipeline import pipeline
 from exporter.metrics.stages import jobs, stages, steps
 from exporter.settings.settings import Metrics
-from exporter.tracking.project import ProjectView, View
+from exporter.tracking.views import ProjectView, View
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from exporter.tracking.project import View
 from exporter.tracking.run_counters import Histogram
+from exporter.tracking.views import View
 
 V = TypeVar("V")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from exporter.core.model import ENDS, RUN_STATUSES, Run, Status
 from exporter.metrics.family import Family, MetricType, Sample, gauge
 from exporter.settings.settings import Metrics, RunInfoLabel
-from exporter.tracking.project import View
+from exporter.tracking.views import View
 
 _RUN_INFO: dict[RunInfoLabel, Callable[[Run], str]] = {
     "trigger": lambda run: run.trigger.value,
@@ -119,17 +119,17 @@ def latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
         gauge(
             "ci_pipeline_consecutive_failures",
             "Number of failed runs since the last successful run.",
-            lambda view: None if view.series is None else view.series.failures,
+            lambda view: None if view.streak is None else view.streak.failures,
         ),
         gauge(
             "ci_pipeline_broken_since_timestamp_seconds",
             "Unix time at which the first failed run since the last success ended.",
-            lambda view: None if view.series is None else view.series.broken_since,
+            lambda view: None if view.streak is None else view.streak.broken_since,
         ),
         gauge(
             "ci_pipeline_last_success_timestamp_seconds",
             "Unix time at which the last successful run ended.",
-            lambda view: None if view.series is None else view.series.last_success,
+            lambda view: None if view.streak is None else view.streak.last_success,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from exporter.core.model import LABEL_LENGTH
 from exporter.metrics.family import Family, MetricType, Sample, gauge
-from exporter.tracking.project import View
+from exporter.tracking.views import View
 
 
 def pipeline(user_labels: tuple[str, ...]) -> tuple[Family[View], ...]:

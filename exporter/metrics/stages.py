@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from exporter.core.model import Job, Stage, Status, Step
 from exporter.metrics.family import JOB_LABELS, STAGE_LABELS, STEP_LABELS, Family, MetricType, Sample
 from exporter.settings.settings import Metrics
-from exporter.tracking.project import View
+from exporter.tracking.views import View
 
 
 def stages(metrics: Metrics) -> tuple[Family[View], ...]:

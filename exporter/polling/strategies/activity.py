@@ -205,7 +205,7 @@ class ActivityStrategy(PollStrategy):
         self._heard(answer)
         newest = max(runs.runs, key=lambda run: run.number or 0, default=None)
         if newest is None:
-            self._tracker.answered([identity], {}, asked=answer.sent_at, now=answer.now)
+            self._tracker.answered([identity], {}, sent_at=answer.sent_at, now=answer.now)
         else:
             # As far back as numbers are wanted: whoever asks again and again leaves closer looks no turn.
             search = self._tracker[identity].accounting.search_after(newest, answer.now)
@@ -229,9 +229,8 @@ class ActivityStrategy(PollStrategy):
         latest = next(run for run in told if run.id == newest.id)
         if known is not None and settled:
             latest = known
-        self._tracker.answered([identity], {identity: latest}, asked=answer.sent_at, now=answer.now)
-        self._tracker.listed(
-            identity,
+        self._tracker.answered([identity], {identity: latest}, sent_at=answer.sent_at, now=answer.now)
+        self._tracker[identity].listed(
             told,
             reach if complete else Reach.PARTIAL,
             clock=self._clock.monotonic(),

@@ -42,6 +42,6 @@ class BatchStrategy(PollStrategy):
         ]
         unclear = frozenset(silent if batch.incomplete else ())
         told = [identity for identity in ids if identity not in batch.unusable and identity not in unclear]
-        self._tracker.answered(told, batch.runs, asked=answer.sent_at, now=answer.now)
+        self._tracker.answered(told, batch.runs, sent_at=answer.sent_at, now=answer.now)
         self._tracker.failed(batch.unusable)
         return unclear

@@ -631,7 +631,7 @@ def test_limit_applies_to_each_project_separately_and_withholds_the_same_series(
 
 def shared(count: int) -> ProjectView:
     """Return a project's shared histograms of this number of stages."""
-    buckets = bounds(Metrics())
+    buckets = BucketBounds.of(Metrics())
     durations = buckets.observe_stages(buckets.empty(0.0), stages(count, duration=1.0), count)
     return ProjectView(provider="codearts", project="payments", durations=durations)
 

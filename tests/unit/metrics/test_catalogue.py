@@ -188,8 +188,8 @@ def view(*runs: Run | None, metrics: Metrics | None = None) -> View:
     one = Pipeline(provider="codearts", project="payments", id="p", name="checkout")
     made = tracker(one, metrics or Metrics())
     for sent_at, run in enumerate(runs):
-        made.answered(["p"], {"p": run} if run else {}, asked=sent_at, now=NOON)
-    made.saved(made.ids)
+        made.answered(["p"], {"p": run} if run else {}, sent_at=sent_at, now=NOON)
+    made.commit(made.ids)
     return made.views()[0]
 
 
