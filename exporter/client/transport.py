@@ -25,7 +25,7 @@ import msgspec
 from exporter.client.bodies import BODY_LIMIT, SMALL, Bodies
 from exporter.config.files import NotUsableError, check_file
 from exporter.config.secret import Secret
-from exporter.config.section import CA_LIMIT
+from exporter.config.tls import CA_LIMIT
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.redaction import redact, register_proxy
 

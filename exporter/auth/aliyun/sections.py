@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from exporter.config.section import Moment, SecretText, Section
+from exporter.config.section import SecretText, Section
+from exporter.config.types import Moment
 
 
 class YunxiaoTokenSection(Section):

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from exporter.config.section import Identifier, Moment, SecretText, Section, check_url
+from exporter.config.section import SecretText, Section
+from exporter.config.types import Identifier, Moment, check_url
 
 
 def _endpoint(value: str, example: str) -> str:

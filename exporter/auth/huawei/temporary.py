@@ -25,7 +25,7 @@ from exporter.auth.huawei.signing import signature
 from exporter.auth.keys import Keys, readable
 from exporter.auth.protocol import IssuerReply, IssuerRequest, NoReplyError, Renewal, UnsignedRequest, digest
 from exporter.config.secret import FileSecret, Secret, SecretError
-from exporter.config.section import check_url
+from exporter.config.types import check_url
 
 _MARGIN = 600
 """Seconds before the end; by then the metadata service has the next keys, and both serve."""
