@@ -311,7 +311,7 @@ class PipelineTracker:
     def wanted_detail(self, now: float) -> Run | None:
         """The latest run, if it is new or has changed since its details came, and they are worth a try at `now`."""
         run = self._latest
-        if run is None or run.nameless or self._absences >= ABSENCES or run == self._detailed:
+        if run is None or run.without_id or self._absences >= ABSENCES or run == self._detailed:
             return None
         return run if self._detail_due <= now else None
 

@@ -45,7 +45,7 @@ class Histogram(msgspec.Struct, frozen=True, gc=False):
         place = bisect_left(bounds, value)
         counts = (*self.counts[:place], self.counts[place] + 1, *self.counts[place + 1 :])
         exemplars = self.exemplars
-        if run is not None and not run.nameless:
+        if run is not None and not run.without_id:
             exemplars = exemplars or (None,) * len(counts)
             newest = _newer(exemplars[place], Exemplar(run.id, value, run.end))
             exemplars = (*exemplars[:place], newest, *exemplars[place + 1 :])

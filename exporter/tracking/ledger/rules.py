@@ -241,7 +241,7 @@ class _Transition:
             return msgspec.structs.replace(run, number=same.number)
         known: tuple[EndedRun | OpenRun, ...] = (*self.state.ended, *self.state.open)
         for one in known:
-            if run.number == one.number and run.nameless != one.id.startswith("#"):
+            if run.number == one.number and run.without_id != one.id.startswith("#"):
                 return msgspec.structs.replace(run, id=one.id)
         return run
 
@@ -378,7 +378,7 @@ class _Transition:
         self.change(leap=None)
         if leap is not None and leap.number is not None:
             alike = leap.number == number
-            if leap.id == run.id or (alike and leap.nameless != run.nameless):
+            if leap.id == run.id or (alike and leap.without_id != run.without_id):
                 if not alike:
                     self._note_misnumbered(leap, number)
                 self._advance(run, number)
