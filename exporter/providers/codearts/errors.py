@@ -7,7 +7,7 @@ those of the pipeline service are not published: the ones here were seen in publ
 import re
 from collections.abc import Mapping
 
-from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
+from exporter.auth.huawei.errors import ERROR_KEYS, HuaweiError, read_error
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.providers.decoding import parse, unexpected_response, without_message
 from exporter.providers.protocol import ApiRequest
@@ -21,8 +21,8 @@ def read_failure(
     Success is a 2xx with a JSON object that has the key `needs` (with an array, if that is empty) and is no error
     envelope: the service sends its errors under 200 as well.
     """
-    answer, problem = parse(body, TELLING, frozenset({needs} if needs else ()))
-    told = read_refusal(status, headers, answer)
+    answer, problem = parse(body, ERROR_KEYS, frozenset({needs} if needs else ()))
+    told = read_error(status, headers, answer)
     ok = 200 <= status < 300
     fits = isinstance(answer, dict) and needs in answer if needs else isinstance(answer, list)
     if ok and fits and not told.code:
@@ -54,7 +54,7 @@ _GATEWAY = re.compile(r"(?:APIGW|APIG)\.")
 _UNAUTHENTICATED = re.compile(r"(?:APIGW|APIG)\.(?:0301|0305|0307)|IAM\.(?:0066|0067|1108)")
 
 
-def _kind(status: int, told: Refusal) -> FailureKind:
+def _kind(status: int, told: HuaweiError) -> FailureKind:
     if told.throttled:
         return FailureKind.THROTTLED
     if status == 401 or _UNAUTHENTICATED.fullmatch(told.code):

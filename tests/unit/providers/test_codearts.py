@@ -1189,7 +1189,7 @@ def test_a_status_of_failure_needs_no_body(status: int, kind: FailureKind, body:
         ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com;"),
         ("/login?ticket=very-private", "redirected to another path;"),
         ("", "redirected to nowhere;"),
-        ("http://[very-private", "redirected to an address that is none;"),
+        ("http://[very-private", "redirected to an invalid address;"),
     ],
 )
 def test_a_redirect_names_the_host_and_no_more(location: str, words: str) -> None:

@@ -37,14 +37,14 @@ SECTIONS: dict[str, type[Section]] = {
     "`projects[].discover`": Discover,
     "`projects[].discover.labels[]`": LabelsByName,
     "`projects[].tls`": Tls,
-    "CodeArts, `method: aksk`": huawei.AkskSection,
+    "CodeArts, `method: aksk`": huawei.HuaweiAkskSection,
     "CodeArts, `method: password`": huawei.PasswordSection,
     "CodeArts, `method: metadata`": huawei.MetadataSection,
-    "CodeArts, `method: default`": huawei.DefaultSection,
+    "CodeArts, `method: default`": huawei.HuaweiDefaultSection,
     "CodeArts, `method: token`": huawei.TokenSection,
     "Flow, `method: yunxiao_token`": aliyun.YunxiaoTokenSection,
-    "Flow, `method: aksk`": aliyun.AkskSection,
-    "Flow, `method: default`": aliyun.DefaultSection,
+    "Flow, `method: aksk`": aliyun.AliyunAkskSection,
+    "Flow, `method: default`": aliyun.AliyunDefaultSection,
 }
 PROJECTS: dict[str, type[CommonSection]] = {
     "CodeArts projects": codearts.Project,
