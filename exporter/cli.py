@@ -23,14 +23,15 @@ from exporter.app.bootstrap import Exporter, assemble
 from exporter.app.daemon import ListenError, guarded_tick, listen, run
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
-from exporter.config.section import ProjectSection
+from exporter.config.project_section import ProjectSection
 from exporter.core import logs
 from exporter.core.clock import SystemClock
 from exporter.core.redaction import redact
 from exporter.core.shard import SHARDS, Shard, chosen
 from exporter.exposition import Body, Format, Variant
 from exporter.polling.membership import membership_hint
-from exporter.settings.settings import Config, ConfigError, load
+from exporter.settings.load import ConfigError, load
+from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 
 _COMMANDS = {

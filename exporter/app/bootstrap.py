@@ -11,7 +11,8 @@ from exporter.client.bodies import Bodies
 from exporter.client.credential_state import CredentialState, Lockouts
 from exporter.client.rate_limiter import RateLimiter
 from exporter.client.transport import TransportOptions, tls_context
-from exporter.config.section import ProjectSection, Tls
+from exporter.config.project_section import ProjectSection
+from exporter.config.tls import Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.exposition.publisher import Publisher

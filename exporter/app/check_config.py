@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from exporter.app.bootstrap import LOOPBACK, label_names
 from exporter.app.estimate import batched, owned, quiet_requests, requests
+from exporter.config.duration import format_duration
 from exporter.config.secret import FileSecret, SecretError
 from exporter.config.section import Section
-from exporter.core.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.metrics.catalogue import catalogue

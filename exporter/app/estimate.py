@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from exporter.config.section import Discover, PipelineEntry
-from exporter.core.duration import format_duration
+from exporter.config.duration import format_duration
+from exporter.config.project_section import Discover, PipelineEntry
 from exporter.core.shard import Shard
 from exporter.polling.strategies.activity import DIRECTLY, LISTS, requests_of_direct_asks, sweeps
 from exporter.providers.protocol import SupportsActivityQuery

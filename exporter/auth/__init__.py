@@ -1,1 +1,1 @@
-"""Authentication: a request and a key in, the headers that prove the identity out. One folder a vendor."""
+"""Authentication: create the headers that authenticate a request. One folder per vendor, no I/O."""

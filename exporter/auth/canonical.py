@@ -1,6 +1,6 @@
-"""What the vendors' signatures have in common: a request in one canonical form, hashed, and a text hashed with a key.
+"""Building blocks that the signatures of both vendors share: the canonical form of a request, and HMAC.
 
-Which headers are signed, how a path is written and what exactly is hashed with the key is each vendor's own.
+The vendors differ in the signed headers, the encoding of the path and the text that is signed.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ from exporter.auth.protocol import UnsignedRequest, query_string
 
 
 def signed_names(headers: Mapping[str, str]) -> str:
-    """The names of the signed headers as a signature lists them."""
+    """Return the names of the signed headers as a signature lists them."""
     return ";".join(sorted(headers))
 
 
 def canonical_hash(request: UnsignedRequest, path: str, headers: Mapping[str, str]) -> str:
-    """SHA-256 of a request's canonical form, in hexadecimal.
+    """Return the SHA-256 of the canonical form of a request, in hexadecimal.
 
-    `path` is as the vendor signs it; `headers` are those that are signed, keyed in lower case, `host` among them.
+    `path` is encoded as the vendor signs it. `headers` are the signed headers, keyed in lower case, including `host`.
     """
     canonical = "\n".join(
         (
@@ -30,11 +30,11 @@ def canonical_hash(request: UnsignedRequest, path: str, headers: Mapping[str, st
             hashlib.sha256(request.body).hexdigest(),
         )
     )
-    # An environment variable may hold bytes that are no text.
+    # An environment variable can contain bytes that are not UTF-8.
     return hashlib.sha256(canonical.encode(errors="surrogateescape")).hexdigest()
 
 
 def keyed_hash(secret_key: str, text: str) -> str:
-    """HMAC-SHA256 of a text, in hexadecimal."""
+    """Return the HMAC-SHA256 of a text in hexadecimal."""
     key = secret_key.encode(errors="surrogateescape")  # as above
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

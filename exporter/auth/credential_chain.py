@@ -1,4 +1,4 @@
-"""A credential out of the first of several places that has one, as the vendors' SDKs look for theirs."""
+"""Default credentials: the first of several sources that has a credential, as in the vendors' SDKs."""
 
 import configparser
 from collections.abc import Callable, Mapping
@@ -14,101 +14,101 @@ _FILE_LIMIT = 1 << 20
 
 
 class CredentialSource(msgspec.Struct, frozen=True):
-    """Where a credential may be."""
+    """Source of a credential."""
 
     source: str
-    """Which place that is, in words."""
+    """Name of the source for messages."""
     credential_id: str
-    """That of the credential which is there, also while it cannot be used."""
+    """Id of the source's credential, also while the credential is unusable."""
     look: Callable[[], Auth | None]
-    """What is there at the moment, or None; raises SecretError if that cannot be used."""
+    """Return the current credential of the source, or None. Raises SecretError if it is unusable."""
 
 
 _NOWHERE = CredentialSource("nowhere", "nowhere", lambda: None)
 
 
 class CredentialChain:
-    """What the first place has that has something, looked for at each use.
+    """Credential of the first source that has one, looked up at each use.
 
-    So a file that appears or is rotated is taken up without restart. What is there and cannot be used is told, for
-    another identity in its stead would hide the fault.
+    A file that appears or is rotated takes effect without a restart. An unusable credential is an error: falling back to
+    another identity would hide the problem.
     """
 
-    def __init__(self, *places: CredentialSource, otherwise: str = "") -> None:
-        """`otherwise` says what to do where no place has anything; one that always has something needs no words."""
-        self._places = places
-        self._otherwise = otherwise
+    def __init__(self, *sources: CredentialSource, not_found: str = "") -> None:
+        """`not_found` is the error message if no source has a credential."""
+        self._sources = sources
+        self._not_found = not_found
 
-    def _found(self) -> tuple[CredentialSource, Auth | SecretError]:
-        for place in self._places:
+    def _find(self) -> tuple[CredentialSource, Auth | SecretError]:
+        for source in self._sources:
             try:
-                there = place.look()
+                auth = source.look()
             except SecretError as error:
-                return place, error
-            if there is not None:
-                return place, there
-        return _NOWHERE, SecretError(self._otherwise)
+                return source, error
+            if auth is not None:
+                return source, auth
+        return _NOWHERE, SecretError(self._not_found)
 
     def _usable(self) -> Auth | None:
-        _, there = self._found()
-        return None if isinstance(there, SecretError) else there
+        _, found = self._find()
+        return None if isinstance(found, SecretError) else found
 
     @property
     def source(self) -> str:
-        """Where the credential comes from now, in words."""
-        place, there = self._found()
-        return f"nowhere: {there}" if isinstance(there, SecretError) else place.source
+        """Where the credential comes from at the moment, for messages."""
+        source, found = self._find()
+        return f"nowhere: {found}" if isinstance(found, SecretError) else source.source
 
     @property
     def credential_id(self) -> str:
-        """That of the credential which is used now."""
-        return self._found()[0].credential_id
+        """Id of the current source's credential."""
+        return self._find()[0].credential_id
 
     @property
     def expiry_renewal(self) -> str:
-        """As of what is there; `manual` if that cannot be used."""
+        """How the current credential is renewed. `manual` if there is no usable one."""
         usable = self._usable()
         return usable.expiry_renewal if usable else "manual"
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """What proves the identity by what is there."""
-        _, there = self._found()
-        if isinstance(there, SecretError):
-            raise there
-        return there.headers(request, now)
+        """Return the authentication headers of the current credential."""
+        _, found = self._find()
+        if isinstance(found, SecretError):
+            raise found
+        return found.headers(request, now)
 
     def fingerprint(self) -> str:
-        """Of what is there."""
+        """Return the fingerprint of the current credential. Empty if there is no usable one."""
         usable = self._usable()
         return usable.fingerprint() if usable else ""
 
     def expires(self) -> float | None:
-        """When it ends, if it tells."""
+        """Return when the current credential ends. None if unknown."""
         usable = self._usable()
         return usable.expires() if usable else None
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """As it needs it."""
+        """Return the renewal of the current credential. None if no renewal is due or no credential is usable."""
         usable = self._usable()
-        return usable.renewal(now, refused=refused) if usable else None  # asking for headers tells why
+        return usable.renewal(now, refused=refused) if usable else None  # `headers` raises the error
 
 
 def variable(environment: Mapping[str, str], name: str) -> str:
-    """An environment variable without blanks around it; empty if there is none."""
+    """Return an environment variable without surrounding blanks. Empty if unset."""
     return environment.get(name, "").strip()
 
 
 def home_of(environment: Mapping[str, str]) -> Path | None:
-    """The user's folder, if the environment tells."""
+    """Return the user's home directory. None if unknown."""
     home = environment.get("HOME") or environment.get("USERPROFILE")
     return Path(home) if home else None
 
 
 def read_credentials(path: Path, *, required: bool) -> str | None:
-    """The text of a credentials file; None if there is none and none is `required`.
+    """Return the text of a credentials file. None if the file does not exist and is not `required`.
 
     Raises:
-        SecretError: it cannot be read, or is no text of a sane size; the message holds nothing of it.
+        SecretError: The file cannot be read, is too large or is not UTF-8. The message contains no part of the file.
 
     """
     try:
@@ -128,12 +128,12 @@ def read_credentials(path: Path, *, required: bool) -> str | None:
 
 
 def read_ini(path: Path, section: str, example: str, *, required: bool) -> dict[str, str] | None:
-    """What a section of a credentials file in the manner of INI says; None without the section.
+    """Return a section of a credentials file in INI format. None if the file or the section does not exist.
 
-    `example` shows how it is written.
+    `example` shows the format in the error message.
 
     Raises:
-        SecretError: as of `read_credentials`, or the file is not in that form.
+        SecretError: The file cannot be read or is not in INI format.
 
     """
     text = read_credentials(path, required=required)
@@ -143,8 +143,8 @@ def read_ini(path: Path, section: str, example: str, *, required: bool) -> dict[
     try:
         parser.read_string(text)
     except configparser.Error:
-        # The library's words quote the line, which may be the secret.
-        raise SecretError(f"the credentials file {path} is not in INI form ({example})") from None
+        # The library's message quotes the line, which may contain the secret.
+        raise SecretError(f"the credentials file {path} is not in INI format (write {example})") from None
     if not parser.has_section(section):
         return None
     return {name: value.strip() for name, value in parser.items(section)}

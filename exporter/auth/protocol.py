@@ -1,7 +1,7 @@
-"""Authentication: a request and a key in, the headers that prove it out. One folder a vendor; no sockets here.
+"""Authentication interface: requests, credentials, and renewals as generators.
 
-A credential that must be fetched is fetched without I/O, too: an `Auth` describes the exchanges one after the other
-as a generator, and whoever drives it performs them.
+This package does no I/O. A credential that must be obtained describes its requests one after the other as a generator
+(`Renewal`), and the API client sends them.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import msgspec
 from exporter.core.failures import RequestFailure
 
 UNRESERVED = "-_.~"
-"""What stays as it is in a signed URL, beside letters and digits (RFC 3986, section 2.3)."""
+"""Characters that are not encoded in a signed URL, in addition to letters and digits (RFC 3986, section 2.3)."""
 
 
 class UnsignedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,33 +22,33 @@ class UnsignedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     host: str
-    """Value of the Host header: with the port, unless it is the scheme's own."""
+    """Value of the Host header, with the port unless it is the default port of the scheme."""
     path: str
-    """Percent-encoded, from the root."""
+    """Absolute and percent-encoded."""
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
 
 class IssuerRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to whoever issues credentials, complete as it stands."""
+    """A complete request to an issuer of credentials."""
 
     operation: str
-    """The vendor's name of the operation, for metrics and words."""
+    """The vendor's name of the operation, for metrics and messages."""
     method: str
     url: str
     bypass_proxy: bool = False
-    """Whether it goes to this machine or the one that carries it, where no proxy leads."""
+    """Whether the issuer is local to this machine or its host, where a proxy cannot reach it."""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
     def __repr__(self) -> str:
-        # Headers, body and, if need be, queries are where passwords and tokens travel.
-        return f"Exchange({self.operation}: {self.method} {self.url.partition('?')[0]})"
+        # Headers, body and query can contain passwords and tokens.
+        return f"IssuerRequest({self.operation}: {self.method} {self.url.partition('?')[0]})"
 
 
 class IssuerReply(msgspec.Struct, frozen=True):
-    """What the issuer answered."""
+    """Response of an issuer."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,11 +56,12 @@ class IssuerReply(msgspec.Struct, frozen=True):
     body: bytes
 
     def __repr__(self) -> str:
-        return f"Reply({self.status}, {len(self.body)} bytes)"  # the rest is a fresh credential
+        # Headers and body contain a credential.
+        return f"IssuerReply({self.status}, {len(self.body)} bytes)"
 
 
 class NoReplyError(Exception):
-    """No reply to an exchange came; thrown into a renewal by whoever drives it."""
+    """An issuer did not reply. The API client throws it into the renewal."""
 
     def __init__(self, failure: RequestFailure) -> None:
         super().__init__(failure.message)
@@ -68,10 +69,10 @@ class NoReplyError(Exception):
 
 
 class RenewalError(Exception):
-    """A credential that was not renewed; one obtained before serves on until it ends.
+    """A renewal failed. The previous credential remains in use until it ends.
 
-    The fault's kind is CREDENTIALS if the issuer refused who asks, or what to ask with cannot be read; its message
-    and codes are free of secrets, on one line and of a bounded length.
+    The kind of `failure` is CREDENTIALS if the issuer refused the caller or a secret cannot be read. Its message and codes
+    contain no secrets and are single lines of bounded length.
     """
 
     def __init__(self, failure: RequestFailure) -> None:
@@ -80,57 +81,57 @@ class RenewalError(Exception):
 
 
 Renewal = Generator[IssuerRequest, IssuerReply, None]
-"""The exchanges that renew a credential, which is renewed once the generator has run to its end.
+"""Requests that renew a credential. The credential is renewed when the generator returns.
 
-Send a `IssuerReply` to each exchange, or throw an `NoReplyError`. The generator raises `RenewalError`, and nothing else.
+For each request, send an `IssuerReply` or throw a `NoReplyError`. The generator raises only `RenewalError`.
 """
 
 
 class Auth(Protocol):
-    """Proves to a vendor who asks."""
+    """A credential that authenticates requests."""
 
     @property
     def credential_id(self) -> str:
-        """Which credential this is: no secret, and the same after a rotation.
+        """Identity of the credential: contains no secret and stays the same after a rotation.
 
-        Equal only where one object can stand for the other, scope included: whoever shares a credential's state may
-        share the object.
+        It is equal only for objects that can replace each other, scope included: projects that share the state of a
+        credential may share the object.
         """
 
     @property
     def expiry_renewal(self) -> str:
-        """Who replaces the credential before it ends: `auto` (this object), or `manual` (a human)."""
+        """How the credential is renewed before it ends: `auto` (by this object) or `manual` (by a person)."""
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """The headers to add to a request sent at `now` (epoch seconds).
+        """Return the headers to add to a request that is sent at `now` (epoch seconds).
 
         Raises:
-            SecretError: a key cannot be read at the moment, or none has been obtained that is still valid.
+            SecretError: A secret cannot be read, or no valid credential has been obtained.
 
         """
 
     def fingerprint(self) -> str:
-        """A digest of what proves the identity now, another once that was rotated or renewed; empty if unreadable."""
+        """Return a digest of the current secrets, which changes with each rotation or renewal. Empty if unreadable."""
 
     def expires(self) -> float | None:
-        """When the present credential ends, in epoch seconds; None if nobody tells."""
+        """Return when the current credential ends, in epoch seconds. None if unknown."""
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """The renewal that is due at `now` (epoch seconds), or None.
+        """Return the renewal that is due at `now` (epoch seconds), or None.
 
-        With `refused`, after the vendor refused the present credential: a renewal wherever a fresh one can be had.
-        A renewal that failed is due again at once: when to try again is decided by whoever drives it.
+        Set `refused` after the vendor refused the current credential: then a renewal is due if another credential can be
+        obtained. After a failure the renewal is due again at once: the caller limits the rate.
         """
 
 
 def query_string(query: Sequence[tuple[str, str]]) -> str:
-    """A query in the one form that is signed and, since the two must not differ, sent: sorted, percent-encoded."""
+    """Return a query sorted and percent-encoded. The same form is signed and sent."""
     return "&".join(
         f"{quote(key, safe=UNRESERVED)}={quote(value, safe=UNRESERVED)}" for key, value in sorted(query)
     )
 
 
 def digest(*values: str) -> str:
-    """SHA-256 of some values, in hexadecimal, by which they are compared without being kept."""
-    # An environment variable may hold bytes that are no text.
+    """Return the SHA-256 of some values in hexadecimal, to compare secrets without storing them."""
+    # An environment variable can contain bytes that are not UTF-8.
     return hashlib.sha256("\0".join(values).encode(errors="surrogateescape")).hexdigest()

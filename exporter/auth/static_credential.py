@@ -1,4 +1,4 @@
-"""Credentials that are given and that somebody else renews: what they have in common, whatever they prove and to whom."""
+"""Credentials from the configuration that the exporter cannot renew."""
 
 from datetime import datetime
 
@@ -8,27 +8,27 @@ from exporter.config.secret import Secret, SecretError
 
 
 class StaticCredential:
-    """No way to get another, and a human to replace it."""
+    """Base of credentials that a person renews."""
 
     expiry_renewal = "manual"
 
     def __init__(self, kind: str, parts: tuple[Secret, ...], *others: str, expires: datetime | None) -> None:
-        """`others` are what tells this credential from one of the same parts."""
+        """Set the identity from `kind`, the ids of the secrets in `parts`, and `others` such as a scope."""
         self.credential_id = " ".join((kind, *map(secret_id, parts), *others))
         self._parts = parts
         self._expires = expires
 
     def fingerprint(self) -> str:
-        """Of all parts together, as they are now."""
+        """Return a digest of the current values of all parts."""
         try:
             return digest(*(part.reveal() for part in self._parts))
         except SecretError:
             return ""
 
     def expires(self) -> float | None:
-        """As the configuration says."""
+        """Return the configured end."""
         return self._expires.timestamp() if self._expires else None
 
-    def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:  # noqa: ARG002  # whatever happened
-        """None: a rotated file is read at the next use anyway."""
+    def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:  # noqa: ARG002  # never due
+        """Return None. A rotated file is read at the next use."""
         return None

@@ -32,7 +32,7 @@ from exporter.client.bodies import (
 )
 from exporter.config.files import NotUsableError, check_file
 from exporter.config.secret import Secret
-from exporter.config.section import CA_LIMIT
+from exporter.config.tls import CA_LIMIT
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.redaction import register_proxy
 

@@ -1,5 +1,4 @@
-"""The configuration: text and environment in, frozen settings or every fault out.
+"""Building blocks of settings: YAML with line numbers, strict sections, types, secrets.
 
-`document` reads the YAML, `fields` has the types that settings are made of, `schema` the settings themselves and
-`load`. Providers and authentication bring their own settings, made of `fields`.
+Providers and authentication build their own settings from them; `exporter/settings/` puts all together.
 """

@@ -1,4 +1,4 @@
-"""Read files that a user names without waiting for a FIFO or a device, and without reading more than a limit."""
+"""Read files that the configuration names: regular ones only, and no more bytes than a limit."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class NotUsableError(Exception):
-    """A file that is there and must not be read; the message completes `FILE …`."""
+    """A file exists but must not be read. The message completes a sentence that begins with the file's path."""
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -28,7 +28,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def check_file(path: Path, limit: int) -> None:
-    """Refuse what `read_file` refuses, without reading.
+    """Raise what `read_file` raises, without reading.
 
     Raises:
         NotUsableError: the file is a FIFO, a device or a socket, or larger than `limit` bytes.

@@ -1,4 +1,4 @@
-"""Secrets: values that every part of the program can carry and none can print by accident."""
+"""Secrets: values that no part of the program can print by accident."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ from exporter.config.files import NotUsableError, check_file, read_file
 from exporter.core.redaction import MASK, register
 
 _FILE_LIMIT = 64 << 10
+"""Most bytes of a secret file."""
 
 
 class SecretError(Exception):
-    """A secret that cannot be had now; the message names the file, never the value."""
+    """A secret cannot be read now. The message names the file, never the value."""
 
 
 class Secret:
@@ -22,7 +23,7 @@ class Secret:
         register(value)
 
     def reveal(self) -> str:
-        """The value itself: only for what goes to the vendor."""
+        """Return the value, for a request to the vendor only."""
         register(self._value)
         return self._value
 
@@ -36,10 +37,10 @@ class Secret:
 
 
 class FileSecret(Secret):
-    """A secret kept in a file, read at each use so that a rotated one is taken up without restart.
+    """A secret in a file, read at each use, so that a rotated secret needs no restart.
 
-    Reading a mounted file costs microseconds; watching it would cost more code and miss the swap of a symbolic
-    link, which is how Kubernetes rotates a mounted secret.
+    Reading a mounted file costs microseconds. A file watch would need more code, and would miss the swapped symbolic link
+    by which Kubernetes rotates a mounted secret.
     """
 
     __slots__ = ("path",)
@@ -49,7 +50,7 @@ class FileSecret(Secret):
         self.path = path
 
     def check(self) -> None:
-        """Refuse a file that is there and can never be read; one that is missing may come later.
+        """Check that the file can be a secret. A missing file is accepted, since it may appear later.
 
         Raises:
             SecretError: it is not a regular file, or too large.
@@ -63,7 +64,7 @@ class FileSecret(Secret):
             pass
 
     def reveal(self) -> str:
-        """The file's text without the line end that editors leave.
+        """Return the text of the file without surrounding blanks and line ends.
 
         Raises:
             SecretError: the file cannot be read, is empty, or is not text of at most 64 KiB.

@@ -1,7 +1,7 @@
-"""A YAML file as plain text values, with the line of each, and every fault that its text has.
+"""Read YAML as text values, with the line of each value and every fault of the text.
 
-Scalars stay text: the schema says what they mean. That spares a user YAML 1.1's readings of their ids and names
-(`no`, `012`, `12:30:45`), and leaves one place where values are understood.
+Scalars stay text, and the settings parse them. So YAML 1.1 does not misread ids and names (`no`, `012`, `12:30:45`), and
+values are parsed in one place.
 """
 
 import re
@@ -17,14 +17,14 @@ Path = tuple[str | int, ...]
 Value = str | None | list["Value"] | dict[str, "Value"]
 
 _MOST = 1_000_000
-"""Values of a configuration; a few lines of aliases to aliases can stand for any number."""
+"""Most values of a configuration. A few lines of nested aliases can expand to any number."""
 
 _DEEPEST = 100
-"""Levels of a configuration; libyaml recurses without a bound."""
+"""Most levels of a configuration. libyaml recurses without a bound."""
 _SMALL = 256 << 10
-"""Characters of a text that the parser in Python reads in seconds, for its messages."""
+"""Most characters of a text to parse again with the parser in Python, whose messages are better."""
 
-# Scalars stay text, so that their types need not be found: a third of the time.
+# Scalars stay text, so their types need not be resolved. That saves a third of the time.
 _MERGE = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
@@ -44,7 +44,7 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a configuration, where, and what would be right."""
+    """A mistake in a configuration: where it is, what is wrong, and the remedy."""
 
     line: int
     key: str
@@ -53,22 +53,22 @@ class Fault:
 
 @dataclass(slots=True)
 class Document:
-    """What a YAML text says."""
+    """The content of a YAML text."""
 
     root: Value = None
     lines: dict[Path, int] = field(default_factory=dict)
-    """The line (from 1) where each key or list item stands."""
+    """The line of each key or list item, counted from 1."""
     faults: list[Fault] = field(default_factory=list)
 
     def line(self, path: Path) -> int:
-        """The line of a path, or of the nearest thing around it."""
+        """Return the line of a path, or of the nearest value around it."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def key_text(path: Path) -> str:
-    """A path as a user reads it: `projects[0].auth.method`."""
+    """Return a path as users write it: `projects[0].auth.method`."""
     text = ""
     for part in path:
         word = f"[{part}]" if isinstance(part, int) else _word(part)
@@ -77,7 +77,7 @@ def key_text(path: Path) -> str:
 
 
 def _word(key: str) -> str:
-    # What is no plain word may be a value that slid into its key's place (`{token:abc}`): only the part that is safe.
+    # Other keys may be values by mistake (`{token:abc}`), even secrets: show only the part before the colon.
     if not key or _KEY.fullmatch(key):
         return key or "''"
     name, colon, _ = key.partition(":")
@@ -85,7 +85,7 @@ def _word(key: str) -> str:
 
 
 def read_document(text: str, environment: Mapping[str, str]) -> Document:
-    """Parse YAML, replace `${NAME}` by environment variables, note every fault."""
+    """Parse YAML, replace `${NAME}` by environment variables, and record every fault."""
     document = Document()
     try:
         loader, node = _compose(text)
@@ -106,7 +106,7 @@ def read_document(text: str, environment: Mapping[str, str]) -> Document:
 def _compose(text: str) -> tuple[_Loader, yaml.Node | None]:
     """Return the nodes of a text, and the loader that made them.
 
-    libyaml is 20 times as fast as the parser in Python, but has no bound on depth, and reports other messages.
+    libyaml is 20 times as fast as the parser in Python. It does not bound the depth, and its messages are worse.
     """
     if hasattr(yaml, "CSafeLoader"):
         try:
@@ -136,20 +136,20 @@ def _check_depth(text: str) -> None:
 
 
 def _yaml_problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
-    # What the parser quotes may be part of a secret (`password: *abc`): keep its words, not its quotations.
+    # The parser may quote a part of a secret (`password: *abc`): keep its message without the quotations.
     problem = _QUOTED.sub(_masked, error.problem or "cannot be parsed")
     if error.context_mark and error.context_mark.line + 1 != line:
-        context = _QUOTED.sub(_masked, error.context or "in what")
+        context = _QUOTED.sub(_masked, error.context or "in the value")
         problem = f"{context} begun in line {error.context_mark.line + 1}: {problem}"
     lines = text.splitlines()
     if line <= len(lines) and "${" in lines[line - 1]:
         return f"{problem} (inside {{…}} or […] a ${{NAME}} must be quoted)"
-    hints = [hint for words, hint in _HINTS.items() if words in problem]
+    hints = [hint for part, hint in _HINTS.items() if part in problem]
     return f"{problem} ({hints[0] if hints else 'not valid YAML'})"
 
 
 def _masked(quoted: re.Match[str]) -> str:
-    # Single characters and token names (`<block end>`) are the parser's own.
+    # Single characters and token names (`<block end>`) come from the parser, not from the file.
     text = quoted[1]
     return quoted[0] if len(text) < 2 or re.fullmatch(r"<[a-z ]+>|\\.", text) else "'…'"
 
@@ -190,7 +190,7 @@ class _Walk:
         for key, item in node.value:
             if isinstance(key, yaml.ScalarNode):
                 inner = (*path, key.value)
-                # A key's line is where a user looks; the value may start lines below it.
+                # Users look at the key; its value may start lines below.
                 self._document.lines[inner] = key.start_mark.line + 1
                 result[key.value] = self.value(item, inner, around)
         return result
@@ -199,7 +199,7 @@ class _Walk:
         first: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._fault(key.start_mark.line + 1, path, "a key must be a plain word")
+                self._fault(key.start_mark.line + 1, path, "a key must be plain text")
             elif key.tag == "tag:yaml.org,2002:merge":
                 continue
             elif key.value in first:

@@ -1,4 +1,4 @@
-"""Time as an argument: the system's clocks, and the shape that a test's clock takes."""
+"""Clocks: a protocol that tests implement too, the system's clocks, and detection of steps of the wall clock."""
 
 import asyncio
 import logging
@@ -9,33 +9,33 @@ from typing import Protocol
 _SAMPLE = 1.0
 """Seconds between two comparisons of the wall clock with the monotonic clock."""
 _STEP = 1.0
-"""Seconds between two samples by which the wall clock must jump to have been set."""
+"""Seconds that the wall clock must jump between two samples to count as a step."""
 
 _log = logging.getLogger("exporter.core.clock")
 
 
 class Clock(Protocol):
-    """What tells the time and waits."""
+    """Source of time."""
 
     def time(self) -> float:
-        """Epoch seconds; may step."""
+        """Return epoch seconds. They may step."""
 
     def monotonic(self) -> float:
-        """Seconds that never step, from anywhere."""
+        """Return seconds since an arbitrary start. They never step."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait, by the monotonic clock."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """Clocks of this machine."""
 
     def time(self) -> float:
-        """Epoch seconds."""
+        """Return epoch seconds."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some start of the machine's."""
+        """Return seconds since an arbitrary start."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
@@ -46,7 +46,7 @@ class SystemClock:
 class MonotonicZone(tzinfo):
     """Time zone in which `datetime.now` returns the monotonic time, counted from 1970.
 
-    APScheduler reads the time only by `datetime.now(timezone)`, which leaves the conversion to the time zone. By the
+    APScheduler reads the time only by `datetime.now(timezone)`, which leaves the conversion to the time zone. With the
     wall clock, a step back would delay every poll until the clock has caught up. Datetimes of other zones cannot be
     converted to this one.
     """
@@ -78,4 +78,7 @@ async def watch(clock: Clock) -> None:
         await clock.sleep(_SAMPLE)
         before, offset = offset, clock.time() - clock.monotonic()
         if abs(offset - before) > _STEP:
-            _log.warning("wall clock stepped", extra={"seconds": round(offset - before)})
+            _log.warning(
+                "wall clock stepped",
+                extra={"id": "wall-clock-stepped", "seconds": round(offset - before)},
+            )

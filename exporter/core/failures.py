@@ -1,4 +1,4 @@
-"""Why a request failed, and what its failure speaks of: the words between providers, authentication and polls."""
+"""Classified request failures, which providers, authentication and polls exchange."""
 
 from enum import StrEnum
 
@@ -6,22 +6,22 @@ import msgspec
 
 
 class FailureKind(StrEnum):
-    """What a failure speaks of, which decides what to do next."""
+    """Scope of a failure, which decides what to do next."""
 
     TRANSIENT = "transient"
-    """The network or the service for now: worth another try."""
+    """The network or the service at the moment: try again."""
     THROTTLED = "throttled"
     """Too many requests: wait, then try again."""
     CREDENTIALS = "credentials"
-    """The caller is not who it says: more tries can lock the key."""
+    """The credentials were refused. More tries can lock the key."""
     NOT_SENT = "not_sent"
-    """A secret cannot be read, or no valid credential is held. Nothing was sent, so the provider has judged nothing."""
+    """A secret cannot be read, or no valid credential is held. The request was not sent, so the provider has not judged it."""
     PROJECT = "project"
-    """The project, the caller's rights or the API as a whole: every other request will meet the same."""
+    """The project, the caller's permissions or the whole API: every other request would fail for the same reason."""
     CONTENT = "content"
-    """What this one request asked for; others may succeed."""
+    """The content of this request. Other requests may succeed."""
     UNREADABLE = "unreadable"
-    """An answer that is not the operation's."""
+    """The response does not match the operation."""
 
 
 class RequestFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +31,9 @@ class RequestFailure(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     """The HTTP status, or `invalid`, `timeout`, `connect`."""
     error_code: str = ""
-    """The vendor's code, if it gave one."""
+    """The vendor's error code, if the response has one."""
     message: str = ""
-    """The vendor's or the network's words, unmasked: whoever prints it masks it."""
+    """The message of the vendor or the network. It may contain secrets, so mask it before you print it."""
     request_id: str = ""
     wait: float | None = None
     """Seconds that the vendor asks to wait."""

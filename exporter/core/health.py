@@ -1,7 +1,7 @@
-"""Liveness: whether the scheduler fires, and whether every project's polls make progress.
+"""Liveness: whether the scheduler fires and the polls of every project make progress.
 
-A provider that fails is progress: its requests end. What must not happen is a poll that waits for something that never
-comes. A stalled event loop needs no check here, since it answers no health request either.
+Failed requests are progress too, since they end. Unhealthy is a poll that waits forever. A stalled event loop needs no
+check, since it does not answer health requests either.
 """
 
 import logging
@@ -11,51 +11,51 @@ from contextlib import contextmanager
 from exporter.core.clock import Clock
 
 _INTERVALS = 10
-"""Poll intervals without progress after which a project is stuck."""
-_AT_LEAST = 600.0
-"""Seconds without progress that are always allowed."""
+"""Poll intervals without progress that are allowed."""
+_MIN_LIMIT = 600.0
+"""Seconds without progress that are allowed at any poll interval."""
 
 _log = logging.getLogger("exporter.core.health")
 
 
 class Activity:
-    """Progress of one project: when its polls were due, and when its requests began and ended."""
+    """Progress of the polls and requests of one project."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._fired = clock.monotonic()
-        """When the scheduler last called for a poll."""
+        """When the scheduler last started or skipped a poll."""
         self._due = False
         self._progress = self._fired
-        """When the poll or a request last began or ended, or was blocked; plus the time withheld since then."""
+        """When a poll or request last began, ended or was blocked, plus the time that requests had to wait since then."""
         self._requests: list[float] = []
-        """When each request in flight began, the oldest first."""
+        """Start of each request in flight, the oldest first."""
         self._waits = 0
-        """How many requests wait until they may be sent."""
+        """Number of requests that wait for permission to be sent."""
         self._withheld_since = 0.0
 
     def fired(self) -> None:
-        """Record that the scheduler called for a poll, whether it began or the one before still ran."""
+        """Record that the scheduler fired, whether a poll began or the last one is still running."""
         self._fired = self._clock.monotonic()
 
     @contextmanager
     def poll(self) -> Iterator[None]:
-        """Enclose a poll. After it nothing is due until the next one."""
-        broke_off, before = self._due, self._progress
-        if not broke_off:
+        """Measure a poll. After it nothing is due until the next one."""
+        unfinished, before = self._due, self._progress
+        if not unfinished:
             self._progress = self._clock.monotonic()
         self._due = True
         yield
-        # What a poll that broke off has left is due until a later one makes progress.
-        self._due = broke_off and self._progress == before
+        # Not in `finally`: after a poll that raised, work stays due until a later poll makes progress.
+        self._due = unfinished and self._progress == before
 
     def blocked(self) -> None:
-        """Record that a request was not sent, since throttling or a lack of credentials forbids it."""
+        """Record that a request was not sent because of throttling or a lack of usable credentials."""
         self._progress = self._clock.monotonic()
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Enclose a request, from the first byte sent to the last byte received."""
+        """Measure a request, from the first byte sent to the last byte received."""
         began = self._progress = self._clock.monotonic()
         self._requests.append(began)
         try:
@@ -66,7 +66,7 @@ class Activity:
 
     @contextmanager
     def withheld(self) -> Iterator[None]:
-        """Enclose a wait until a request may be sent: for the budget, throttling or a usable credential."""
+        """Measure a wait before a request: for the rate limiter, throttling or a usable credential."""
         if not self._waits:
             self._withheld_since = self._clock.monotonic()
         self._waits += 1
@@ -78,7 +78,7 @@ class Activity:
                 self._progress += self._clock.monotonic() - max(self._withheld_since, self._progress)
 
     def problem(self, limit: float) -> str:
-        """Return what has made no progress for more than `limit` seconds, or an empty string."""
+        """Describe what made no progress for more than `limit` seconds. Return an empty string if nothing is stuck."""
         now = self._clock.monotonic()
         if self._requests and (seconds := now - self._requests[0]) > limit:
             return f"a request has been running for {seconds:.0f} s"
@@ -91,16 +91,16 @@ class Activity:
 
 
 class Health:
-    """Health of the process: that of all projects together."""
+    """Health of the process: all projects together."""
 
     def __init__(self, projects: Mapping[str, Activity], interval: float) -> None:
-        """`interval` is that of the polls, in seconds."""
+        """`interval` is the poll interval in seconds."""
         self._projects = projects
-        self._limit = max(_INTERVALS * interval, _AT_LEAST)
+        self._limit = max(_INTERVALS * interval, _MIN_LIMIT)
         self._healthy = True
 
     def problem(self) -> str:
-        """Return why the process is unhealthy, a line for each project that is stuck; empty if it is healthy."""
+        """Return one line for each project whose polls are stuck. Empty means healthy."""
         problems = {
             name: problem
             for name, activity in self._projects.items()
@@ -108,6 +108,6 @@ class Health:
         }
         if problems and self._healthy:
             for name, problem in problems.items():
-                _log.error("polls are stuck", extra={"project": name, "reason": problem})
+                _log.error("polls are stuck", extra={"id": "polls-stuck", "project": name, "reason": problem})
         self._healthy = not problems
         return "".join(f"project {name}: {problem}\n" for name, problem in problems.items())

@@ -1,8 +1,8 @@
-"""Log lines: logfmt or JSON on standard error, with fields beside the message.
+"""Logging: logfmt or JSON lines on standard error, with a constant message and fields.
 
-Pass values as fields, `extra={"project": …}`, so that the message stays constant; those named in `FIELDS` are written.
-Warnings and errors have a field `id`, the anchor of their entry in docs/troubleshooting.md. Loggers of the HTTP libraries
-are kept at warnings at every level, since their debug lines print headers and so tokens.
+Pass values as fields: `extra={"project": …}`. Only fields in `FIELDS` are written. Warnings and errors have a field `id`,
+which is the anchor of their entry in docs/troubleshooting.md. Loggers of the HTTP libraries log warnings at most, at every
+level: their debug lines contain headers and therefore tokens.
 """
 
 import json
@@ -51,16 +51,16 @@ _QUIET = {
     "httpcore": logging.WARNING,
     "asyncio": logging.WARNING,
     "apscheduler": logging.WARNING,
-    # What is skipped is counted and told by the poller, in the user's words.
+    # The poller counts and logs skipped polls itself.
     "apscheduler.scheduler": logging.ERROR,
-    # It tells of every client that talks nonsense or leaves early.
+    # It logs every client that sends an invalid request or disconnects early.
     "uvicorn": logging.CRITICAL,
 }
 _BARE = re.compile(r"[A-Za-z0-9_./:+@<>-]+")
 
 
 def configure(level: str, form: str) -> None:
-    """Send all log lines of the process to standard error."""
+    """Write all log records of the process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter("json" if form == "json" else "logfmt"))
     root = logging.getLogger()
@@ -72,17 +72,17 @@ def configure(level: str, form: str) -> None:
 
 
 class Formatter(logging.Formatter):
-    """One line a record, whatever the message holds."""
+    """Formats each record as exactly one line, even if its message contains line ends."""
 
     def __init__(self, form: Literal["logfmt", "json"]) -> None:
         super().__init__()
         self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
-        """A record as a line, without its end."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        """Return the record as a line without the line end."""
+        timestamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = {
-            "ts": moment.replace("+00:00", "Z"),
+            "ts": timestamp.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "msg": _message(record),
@@ -97,7 +97,10 @@ class Formatter(logging.Formatter):
 
 
 def _message(record: logging.LogRecord) -> str:
-    """Return the message of a record without secrets; a short one is recognized as the whole of an argument only."""
+    """Return the message of a record with secrets masked.
+
+    Arguments are masked separately: a short secret is recognized only if it is the whole text.
+    """
     message = str(record.msg)
     if record.args:
         arguments = record.args
@@ -112,7 +115,7 @@ def _logfmt(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """JSON with those characters escaped, too, that end a line or steer a terminal beyond ASCII."""
+    """Escape the characters outside ASCII, too, that end a line or control a terminal."""
     return "".join(
         character if character.isprintable() else json.dumps(character)[1:-1] for character in text
     )

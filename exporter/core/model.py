@@ -1,7 +1,7 @@
-"""What the world is: pipelines, their runs and stages, and one vocabulary of status and trigger for every cloud.
+"""Domain model: pipelines, runs, stages, jobs and steps, with one set of statuses and triggers for every provider.
 
-Providers translate a vendor's words into these values; everything behind them speaks only these. All values are
-frozen, times are epoch seconds, durations seconds, and what is not known is `None`, never zero.
+Providers translate a vendor's responses into these values, and all other packages use only these. Values are frozen.
+Times are epoch seconds, durations are seconds, and an unknown value is `None`, never zero.
 """
 
 from enum import StrEnum
@@ -11,16 +11,16 @@ import msgspec
 from exporter.core.redaction import redact, redact_name
 
 LABEL_LENGTH = 256
-"""Characters kept of a label's value: an operator's `label_value_length_limit` fails a whole scrape."""
+"""Maximum length of a label value. Prometheus drops a whole scrape if one exceeds `label_value_length_limit`."""
 
 STAGES = 50
 JOBS = 200
 STEPS = 500
-"""Stages, jobs and steps kept of one run."""
+"""Maximum numbers of stages, jobs and steps of one run. Further ones are dropped."""
 
 
 class Status(StrEnum):
-    """State of a run or a stage, the same words for every provider."""
+    """Status of a run, stage, job or step, the same for every provider."""
 
     SUCCESS = "success"
     FAILED = "failed"
@@ -36,12 +36,12 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing more is expected to happen (a retry may still reopen a run)."""
+        """Whether nothing more is expected to happen. A retry can still reopen a run."""
         return self in _FINAL
 
     @property
     def held(self) -> bool:
-        """Whether somebody or something has to act before it goes on."""
+        """Whether it waits for an action, such as an approval."""
         return self in _HELD
 
 
@@ -49,7 +49,7 @@ _FINAL = frozenset({Status.SUCCESS, Status.FAILED, Status.CANCELED, Status.IGNOR
 _HELD = frozenset({Status.WAITING, Status.PAUSED, Status.SUSPENDED})
 
 ENDS = (Status.SUCCESS, Status.FAILED, Status.CANCELED, Status.IGNORED)
-"""The states a run can end in (only stages are skipped)."""
+"""Statuses in which a run can end. Only stages can be skipped."""
 
 RUN_STATUSES = (
     *ENDS,
@@ -60,7 +60,7 @@ RUN_STATUSES = (
     Status.SUSPENDED,
     Status.UNKNOWN,
 )
-"""The states a run can be in, in the order they are exposed."""
+"""Statuses of a run, in the order of the metrics page."""
 
 
 class Trigger(StrEnum):
@@ -81,7 +81,7 @@ class Trigger(StrEnum):
 
 
 class Pipeline(msgspec.Struct, frozen=True, gc=False):
-    """A pipeline as the exporter names it: the identity of every series that it owns."""
+    """Identity and labels of a pipeline, which all its series share."""
 
     provider: str
     project: str
@@ -95,58 +95,58 @@ class Pipeline(msgspec.Struct, frozen=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """One step of a job; (name, sequence) is unique in its job."""
+    """Step of a job. (name, sequence) is unique in its job."""
 
     name: str
     sequence: int
     task: str
-    """What it does: the name of the vendor's plug-in."""
+    """Name of the vendor's plug-in that the step runs."""
     status: Status
     duration: float | None = None
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """One job of a stage; (name, sequence) is unique in its stage."""
+    """Job of a stage. (name, sequence) is unique in its stage."""
 
     name: str
     sequence: int
     status: Status
     start: float | None = None
     duration: float | None = None
-    """Seconds from start to end, of a finished job only."""
+    """Seconds from start to end. Only finished jobs have it."""
     steps: tuple[Step, ...] = ()
 
 
 class Stage(msgspec.Struct, frozen=True, gc=False):
-    """One stage of a run; (name, sequence) is unique in its run."""
+    """Stage of a run. (name, sequence) is unique in its run."""
 
     name: str
     sequence: int
     status: Status
     start: float | None = None
     duration: float | None = None
-    """Seconds from start to end, of a finished stage only."""
+    """Seconds from start to end. Only finished stages have it."""
     jobs: tuple[Job, ...] = ()
-    """Known only from the run's details."""
+    """Empty unless the run's details were requested."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One run of a pipeline. A retry keeps the id, so id and a final status do not make it immutable."""
+    """Run of a pipeline. A retry keeps the id, so a run can still change after a final status."""
 
     id: str
-    """The vendor's id, or `#` and the number where it gave none."""
+    """The vendor's id, or `#` and the run number if the response has no id."""
     number: int | None = None
-    """The vendor's running number; unique in its pipeline, with gaps."""
+    """The vendor's run number: unique in its pipeline, rising, with gaps."""
     status: Status
     start: float | None = None
     end: float | None = None
-    """End of a finished run, or the end told of one whose state has no translation; absent while it is under way."""
+    """End of a finished run, or the reported end of a run with an unknown status. None while the run is in progress."""
     trigger: Trigger = Trigger.UNKNOWN
     branch: str = ""
     tag: str = ""
     commit: str = ""
     executor: str = ""
-    """The id of who started it, never a person's name."""
+    """Id of the user who started the run, never a name."""
     event: str = ""
     merge_id: str = ""
     source_branch: str = ""
@@ -154,22 +154,23 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stages: tuple[Stage, ...] = ()
 
     @property
-    def nameless(self) -> bool:
-        """Whether the vendor gave no id, so that it cannot be asked about this run."""
+    def without_id(self) -> bool:
+        """Whether the vendor sent no id, so that this run cannot be queried."""
         return self.id.startswith("#")
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to end, pauses included; absent unless finished with both times in order."""
+        """Seconds from start to end, pauses included. None unless the run is finished and both times are plausible."""
         if not self.status.final or self.start is None or self.end is None or self.end < self.start:
             return None
         return self.end - self.start
 
 
 def label(value: str | None) -> str:
-    """Return a vendor's text as a label's value: absent is empty, no longer than `LABEL_LENGTH`.
+    """Return a vendor's text as a label value of at most `LABEL_LENGTH` characters. None becomes empty.
 
-    Secrets in it are masked where it is shown, but the cut leaves no part of one.
+    Secrets are masked when the page is rendered. Only a text that is cut is masked here, so that no part of a secret is
+    left at the cut.
     """
     if not value or len(value) <= LABEL_LENGTH:
         return value or ""
@@ -177,5 +178,5 @@ def label(value: str | None) -> str:
 
 
 def name_label(value: str | None) -> str:
-    """Return a name as a label's value with its secrets masked: names must differ as they are shown."""
+    """Return a name as a label value, masked at once: names must stay unique after masking."""
     return redact_name(value, LABEL_LENGTH) if value else ""

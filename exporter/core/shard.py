@@ -1,8 +1,8 @@
-"""Which exporter watches a pipeline, where several share one configuration.
+"""Sharding: which of several exporters with the same configuration polls a pipeline.
 
-Each of them decides alone, and all decide alike, so that every pipeline has exactly one: the shard that draws the
-highest number for it (rendezvous hashing). One more shard draws a number too and takes what it wins; nothing moves
-between the others, and one in n + 1 pipelines moves at all.
+Every shard computes the same owner without communication, by rendezvous hashing: the shard with the highest hash for a
+pipeline owns it. If a shard is added to n others, it takes over one in n + 1 pipelines, and no pipeline moves between
+the others.
 """
 
 import re
@@ -11,37 +11,37 @@ from hashlib import blake2b
 import msgspec
 
 SHARDS = 1000
-"""As many as there may be."""
+"""Maximum number of shards."""
 
 _ORDINAL = re.compile(r".*-([0-9]{1,9})")
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """One of several exporters."""
+    """One of several exporters that share a configuration."""
 
     index: int
     """From 0, below `total`."""
     total: int
 
     def owns(self, provider: str, scope: str, pipeline: str) -> bool:
-        """Whether a pipeline (by the vendor's ids of its project and its own) is this shard's and no other's."""
+        """Return whether this shard polls a pipeline. `scope` and `pipeline` are the vendor's ids of project and pipeline."""
         key = f"{provider}\0{scope}\0{pipeline}".encode()
-        # Of two that draw the same the first wins, so that one more shard changes nothing between them.
-        return max(range(self.total), key=lambda index: _draw(index, key)) == self.index
+        # `max` returns the first of equal hashes, so that another shard does not change the order of the others.
+        return max(range(self.total), key=lambda index: _hash(index, key)) == self.index
 
 
-def _draw(index: int, key: bytes) -> bytes:
-    """The number that a shard draws: the same in every process, which Python's own hash is not."""
+def _hash(index: int, key: bytes) -> bytes:
+    """Return a hash that is the same in every process, unlike Python's own."""
     return blake2b(key, digest_size=8, salt=index.to_bytes(blake2b.SALT_SIZE, "big")).digest()
 
 
 def chosen(index: int | None, total: int | None, host: str) -> Shard | None:
-    """The shard that the flags mean, None if they mean none.
+    """Return the shard that the flags select, or None if they are not given.
 
-    Without an index it is the ordinal in the name of this machine, as a StatefulSet names its pods: `exporter-2`.
+    Without `index`, use the ordinal at the end of the host name, as in the names of a StatefulSet's pods: `exporter-2`.
 
     Raises:
-        ValueError: they mean no shard that there can be; with words.
+        ValueError: The flags select no valid shard. The message is for the user.
 
     """
     if total is None:
@@ -54,7 +54,7 @@ def chosen(index: int | None, total: int | None, host: str) -> Shard | None:
                 f"--shard.index {index} is not below --shard.total {total} (the first shard is 0)"
             )
         return Shard(index, total)
-    # A pod may be told its whole domain name as its host's.
+    # The host name of a pod can be its full domain name.
     name = host.partition(".")[0]
     ordinal = _ORDINAL.fullmatch(name)
     if ordinal is None:

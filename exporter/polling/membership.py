@@ -11,7 +11,7 @@ were alone; only then it leaves what is another's to that one.
 import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
-from exporter.config.section import PipelineEntry
+from exporter.config.project_section import PipelineEntry
 from exporter.core.model import Pipeline, label, name_label
 from exporter.core.shard import Shard
 from exporter.providers.registry import AnyProject

@@ -46,7 +46,7 @@ class Histogram(msgspec.Struct, frozen=True, gc=False):
         bucket = bisect_left(bounds, value)
         counts = (*self.counts[:bucket], self.counts[bucket] + 1, *self.counts[bucket + 1 :])
         exemplars = self.exemplars
-        if run is not None and not run.nameless:
+        if run is not None and not run.without_id:
             exemplars = exemplars or (None,) * len(counts)
             newest = _later_one(exemplars[bucket], Exemplar(run.id, value, run.end))
             exemplars = (*exemplars[:bucket], newest, *exemplars[bucket + 1 :])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.settings.settings import load
+from exporter.settings.load import load
 from tests.conftest import Cloud
 from tests.drivers.probe import HealthProbe
 from tests.drivers.process import command, eventually, exporter

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.auth.aliyun import AkskSection, authentication
+from exporter.auth.aliyun import AliyunAkskSection, authentication
 from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 from exporter.simulator import Flow, FlowCredentials, World, running
 from exporter.simulator.flow.serialized import ToldStage, in_full
@@ -91,7 +91,7 @@ def site():
 def aksk(credentials: FlowCredentials) -> Auth:
     """Return our signer."""
     keys = {key: getattr(credentials, key) for key in ("access_key", "secret_key", "security_token")}
-    return authentication(AkskSection.model_validate({"method": "aksk", **keys}))
+    return authentication(AliyunAkskSection.model_validate({"method": "aksk", **keys}))
 
 
 def asking(

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.auth.huawei import AkskSection, authentication
+from exporter.auth.huawei import HuaweiAkskSection, authentication
 from exporter.auth.protocol import UnsignedRequest
 from exporter.providers.codearts.records import RUN_STATUSES
 from exporter.providers.protocol import PageCursor
@@ -111,7 +111,7 @@ def test_sdk_and_exporter_sign_alike(sdk):
     ]
     ours = []
     for method, path, query, body, extra in cases:
-        section = AkskSection.model_validate({"method": "aksk", **keys, **extra})
+        section = HuaweiAkskSection.model_validate({"method": "aksk", **keys, **extra})
         outgoing = UnsignedRequest(
             method=method,
             host="pipeline.example.com:8443",

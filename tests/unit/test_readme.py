@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__
-from exporter.settings.settings import load
+from exporter.settings.load import load
 
 ROOT = Path(__file__).parents[2]
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,26 +1,31 @@
-"""Alibaba Cloud Yunxiao: which settings there are for its credentials, and what proves the identity that they describe.
+"""Credentials of Alibaba Cloud Yunxiao: settings and authentication.
 
-Two generations of its API are proved to in two ways. That of `/oapi/v1` takes a personal token (`yunxiao_token`), that
-of 2021-06-25 a signature by access keys (`aksk`, `default`). They have neither address nor paths in common, so the
-method decides which of them a project speaks.
+Flow has two APIs with different addresses, paths and authentication. `/oapi/v1` takes a personal access token
+(`yunxiao_token`). The API of 2021-06-25 takes a signature by an access key (`aksk`, `default`). So `auth.method` decides
+which API a project uses.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from exporter.auth.aliyun.default import Default
-from exporter.auth.aliyun.sections import AkskSection, AuthSection, DefaultSection, YunxiaoTokenSection
-from exporter.auth.aliyun.signing import fresh_nonce, signature
-from exporter.auth.aliyun.static import Aksk, YunxiaoToken
+from exporter.auth.aliyun.default_chain import AliyunDefaultChain
+from exporter.auth.aliyun.sections import (
+    AliyunAkskSection,
+    AliyunDefaultSection,
+    AuthSection,
+    YunxiaoTokenSection,
+)
+from exporter.auth.aliyun.signing import random_nonce, signature
+from exporter.auth.aliyun.static_credentials import AliyunAccessKey, YunxiaoToken
 from exporter.auth.keys import Keys
 from exporter.auth.protocol import Auth
 
 __all__ = [
-    "Aksk",
-    "AkskSection",
+    "AliyunAccessKey",
+    "AliyunAkskSection",
+    "AliyunDefaultChain",
+    "AliyunDefaultSection",
     "AuthSection",
-    "Default",
-    "DefaultSection",
     "YunxiaoToken",
     "YunxiaoTokenSection",
     "authentication",
@@ -34,17 +39,17 @@ def authentication(
     section: AuthSection,
     *,
     environment: Mapping[str, str] = _EMPTY,
-    nonce: Callable[[], str] = fresh_nonce,
+    nonce: Callable[[], str] = random_nonce,
 ) -> Auth:
-    """What proves the identity that a configuration describes.
+    """Return the credential for a configuration section.
 
-    `environment` is what `default` looks into, `nonce` what makes each signature another.
+    `default` searches `environment`. `nonce` returns a unique text for each signature.
     """
     match section:
         case YunxiaoTokenSection():
             return YunxiaoToken(section)
-        case AkskSection():
+        case AliyunAkskSection():
             keys = Keys(section.access_key, section.secret_key, section.security_token)
-            return Aksk(keys, nonce, expires=section.expires)
-        case DefaultSection():
-            return Default(environment, nonce)
+            return AliyunAccessKey(keys, nonce, expires=section.expires)
+        case AliyunDefaultSection():
+            return AliyunDefaultChain(environment, nonce)

@@ -1,21 +1,22 @@
-"""What can stand under `auth` of a Flow project."""
+"""Settings under `auth` of a Flow project."""
 
 from typing import Literal
 
-from exporter.config.section import Moment, SecretText, Section
+from exporter.config.section import SecretText, Section
+from exporter.config.types import Moment
 
 
 class YunxiaoTokenSection(Section):
-    """`auth` with a personal access token of Yunxiao, for the API of `/oapi/v1`."""
+    """`auth` with a personal access token of Yunxiao, for the API `/oapi/v1`."""
 
     method: Literal["yunxiao_token"]
     token: SecretText
     expires: Moment | None = None
-    """When the token ends, for a reminder: every token has an end, and no answer tells it."""
+    """When the token ends, for a reminder. Every token ends, but no response contains the date."""
 
 
-class AkskSection(Section):
-    """`auth` with an access key of the cloud, permanent or (with `security_token`) temporary, for the API of 2021-06-25."""
+class AliyunAkskSection(Section):
+    """`auth` with an access key, permanent or (with `security_token`) temporary, for the API of 2021-06-25."""
 
     method: Literal["aksk"]
     access_key: SecretText
@@ -24,13 +25,13 @@ class AkskSection(Section):
     """The AccessKey secret."""
     security_token: SecretText | None = None
     expires: Moment | None = None
-    """When the key is to be replaced, for a reminder: nothing else tells."""
+    """When to replace the key, for a reminder. No response contains the date."""
 
 
-class DefaultSection(Section):
-    """`auth` by the access key that the vendor's SDK would find: environment variables and files."""
+class AliyunDefaultSection(Section):
+    """`auth` with the access key that the vendor's SDK would find in environment variables and files."""
 
     method: Literal["default"]
 
 
-AuthSection = YunxiaoTokenSection | AkskSection | DefaultSection
+AuthSection = YunxiaoTokenSection | AliyunAkskSection | AliyunDefaultSection

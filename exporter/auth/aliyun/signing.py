@@ -1,8 +1,8 @@
-"""The signature ACS3-HMAC-SHA256 by an access key, with which the API of 2021-06-25 is asked.
+"""Signature ACS3-HMAC-SHA256 by an access key, for the API of 2021-06-25.
 
 Source: "V3 request structure and signature"
-(https://www.alibabacloud.com/help/en/sdk/product-overview/v3-request-structure-and-signature). Its worked example and
-what the vendor's SDK signs are the test vectors.
+(https://www.alibabacloud.com/help/en/sdk/product-overview/v3-request-structure-and-signature). The page's example and
+signatures of the vendor's SDK are the test vectors.
 """
 
 import hashlib
@@ -17,22 +17,21 @@ from exporter.auth.protocol import UNRESERVED, UnsignedRequest
 ALGORITHM = "ACS3-HMAC-SHA256"
 
 
-def fresh_nonce() -> str:
-    """What makes a signature unlike any other: 128 bits that nobody can guess, in hexadecimal.
+def random_nonce() -> str:
+    """Return 128 random bits in hexadecimal.
 
-    A nonce that comes twice is refused (`SignatureNonceUsed`), also in a repeated request and from another process.
+    The vendor refuses a nonce that was used before (`SignatureNonceUsed`), also in a retry or from another process.
     """
     return token_hex(16)
 
 
 def signature(request: UnsignedRequest, now: float, keys: Keys, nonce: str) -> dict[str, str]:
-    """The signature of a request sent at `now` (epoch seconds), and the headers that are signed with it.
+    """Return the signature of a request that is sent at `now` (epoch seconds), and the headers to add with it.
 
-    Every header of the request is signed as well. `x-acs-action` and `x-acs-version`, which the vendor demands, are
-    among them: the operation's name and the API's version are known to whoever describes the request.
+    All headers of the request are signed, too. They must include `x-acs-action` and `x-acs-version`.
 
     Raises:
-        SecretError: a key cannot be read.
+        SecretError: A key cannot be read.
 
     """
     added = {
@@ -44,16 +43,16 @@ def signature(request: UnsignedRequest, now: float, keys: Keys, nonce: str) -> d
         added["x-acs-security-token"] = keys.security_token.reveal()
     signed = {name.lower(): value.strip() for name, value in request.headers}
     signed |= {**added, "host": request.host}
-    hashed = canonical_hash(request, _canonical(request.path), signed)
-    proof = keyed_hash(keys.secret_key.reveal(), f"{ALGORITHM}\n{hashed}")
+    hashed = canonical_hash(request, _canonical_path(request.path), signed)
+    signature_hash = keyed_hash(keys.secret_key.reveal(), f"{ALGORITHM}\n{hashed}")
     access_key = keys.access_key.reveal()
     added["Authorization"] = (
-        f"{ALGORITHM} Credential={access_key},SignedHeaders={signed_names(signed)},Signature={proof}"
+        f"{ALGORITHM} Credential={access_key},SignedHeaders={signed_names(signed)},Signature={signature_hash}"
     )
     return added
 
 
-def _canonical(path: str) -> str:
-    """A path with everything encoded that is to be, once and in one spelling; a slash in a segment stays encoded."""
+def _canonical_path(path: str) -> str:
+    """Return a path percent-encoded once, in a unique spelling. An encoded slash in a segment stays encoded."""
     segments = (quote(unquote_to_bytes(segment), safe=UNRESERVED) for segment in path.split("/"))
     return "/".join(segments) or "/"

@@ -1,35 +1,36 @@
-"""Huawei Cloud: which settings there are for its credentials, and what proves the identity that they describe."""
+"""Credentials of Huawei Cloud: settings and authentication."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from exporter.auth.huawei.default import Default
-from exporter.auth.huawei.password import Password
+from exporter.auth.huawei.default_chain import HuaweiDefaultChain
+from exporter.auth.huawei.metadata_service import MetadataIssuer
+from exporter.auth.huawei.password import PasswordToken
 from exporter.auth.huawei.sections import (
-    AkskSection,
     AuthSection,
-    DefaultSection,
+    HuaweiAkskSection,
+    HuaweiDefaultSection,
     MetadataSection,
     PasswordSection,
     TokenSection,
 )
 from exporter.auth.huawei.signing import sign
-from exporter.auth.huawei.static import Aksk, Token
-from exporter.auth.huawei.temporary import Metadata, Temporary
+from exporter.auth.huawei.static_credentials import HuaweiAccessKey, IamToken
+from exporter.auth.huawei.temporary_keys import TemporaryKeys
 from exporter.auth.keys import Keys
 from exporter.auth.protocol import Auth
 
 __all__ = [
-    "Aksk",
-    "AkskSection",
     "AuthSection",
-    "Default",
-    "DefaultSection",
+    "HuaweiAccessKey",
+    "HuaweiAkskSection",
+    "HuaweiDefaultChain",
+    "HuaweiDefaultSection",
+    "IamToken",
     "MetadataSection",
-    "Password",
     "PasswordSection",
-    "Temporary",
-    "Token",
+    "PasswordToken",
+    "TemporaryKeys",
     "TokenSection",
     "authentication",
     "sign",
@@ -41,23 +42,23 @@ _EMPTY: Mapping[str, str] = MappingProxyType({})
 def authentication(
     section: AuthSection, *, region: str | None = None, environment: Mapping[str, str] = _EMPTY
 ) -> Auth:
-    """What proves the identity that a configuration describes.
+    """Return the credential for a configuration section.
 
-    `region` is the project's, `environment` what `default` looks into.
+    `region` is the project's. `default` searches `environment`.
 
     Raises:
-        ValueError: a setting is missing that the region does not tell; in a fault's words.
+        ValueError: A setting is missing and cannot be derived from the region. The message is for the user.
 
     """
     match section:
         case TokenSection():
-            return Token(section)
-        case AkskSection():
+            return IamToken(section)
+        case HuaweiAkskSection():
             keys = Keys(section.access_key, section.secret_key, section.security_token)
-            return Aksk(keys, iam_project_id=section.iam_project_id, expires=section.expires)
+            return HuaweiAccessKey(keys, iam_project_id=section.iam_project_id, expires=section.expires)
         case PasswordSection():
-            return Password(section, region)
+            return PasswordToken(section, region)
         case MetadataSection():
-            return Temporary(Metadata(section.metadata_endpoint))
-        case DefaultSection():
-            return Default(section, environment)
+            return TemporaryKeys(MetadataIssuer(section.metadata_endpoint))
+        case HuaweiDefaultSection():
+            return HuaweiDefaultChain(section, environment)

@@ -1,9 +1,8 @@
-"""How Huawei Cloud says no, whoever of it speaks: issuers of credentials, the gateway and the services.
+"""Read error responses of Huawei Cloud: IAM, the metadata service, the API gateway and the services.
 
-They share envelopes, throttling and the ways to say when to come back; what a refusal speaks of differs, and is judged
-by whoever asked. Sources: the error codes of API Gateway
-(https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html), and the vendor's SDK
-(huaweicloudsdkcore exceptions/exception_handler.py) for the envelopes.
+All use the same formats for codes, messages, throttling and waits. The caller decides what an error means. Sources: the
+error codes of API Gateway (https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html), and for the
+formats the vendor's SDK (huaweicloudsdkcore exceptions/exception_handler.py).
 """
 
 import re
@@ -12,74 +11,76 @@ from typing import Any
 
 import msgspec
 
-from exporter.auth.reply import destination, retry_after
-
-__all__ = ["TELLING", "Refusal", "destination", "read_refusal"]
+from exporter.auth.reply import retry_after
 
 _PAIRS = (("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message"))
-TELLING = frozenset({"error", "request_id", *(key for pair in _PAIRS for key in pair)})
-"""The keys of an answer that a refusal is read out of."""
+ERROR_KEYS = frozenset({"error", "request_id", *(key for pair in _PAIRS for key in pair)})
+"""Keys of a response that `read_error` uses."""
 
 _THROTTLED = re.compile(r"(?:APIGW|APIG)\.0308|IAM\.0012")
 _WINDOW = re.compile(r"(?<!\d)(\d{1,4}) seconds|time:\s*(\d{1,4})\s*(second|minute|hour)", re.ASCII)
 
-_LOOKED_AT = 4096
-"""Characters of a message in which a window is looked for."""
+_WINDOW_SEARCH = 4096
+"""Number of characters of a message that are searched for a time window."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """What an answer that is no success says; unmasked, as the vendor wrote it."""
+class HuaweiError(msgspec.Struct, frozen=True):
+    """Content of an error response, not masked."""
 
     code: str
-    """The vendor's code; empty if it gave none."""
+    """The vendor's error code. Empty if there is none."""
     message: str
-    """The vendor's words; empty if there are none."""
+    """The vendor's message. Empty if there is none."""
     request_id: str
     throttled: bool
-    """Whether it is about too many requests."""
+    """Whether there were too many requests."""
     wait: float | None
     """Seconds that the vendor asks to wait."""
 
 
-def read_refusal(status: int, headers: Mapping[str, str], answer: object) -> Refusal:
-    """Read an answer that is no success, or may be none; `headers` are keyed in lower case.
+def read_error(status: int, headers: Mapping[str, str], value: object) -> HuaweiError:
+    """Read a response that is or may be an error. `headers` are keyed in lower case.
 
-    `answer` is the JSON value of its body; what is no object has neither code nor words.
+    `value` is the decoded JSON body. If it is not an object, code and message are empty.
     """
-    told: dict[str, Any] = answer if isinstance(answer, dict) else {}
-    code, message = _envelope(told)
+    fields: dict[str, Any] = value if isinstance(value, dict) else {}
+    code, message = _code_and_message(fields)
     throttled = status == 429 or _THROTTLED.fullmatch(code) is not None or "throttling threshold" in message
-    return Refusal(
+    return HuaweiError(
         code=code,
         message=message,
-        request_id=headers.get("x-request-id", "") or _text(told.get("request_id")),
+        request_id=headers.get("x-request-id", "") or _text(fields.get("request_id")),
         throttled=throttled,
         wait=_wait(status, headers, message, throttled=throttled),
     )
 
 
-def _envelope(answer: dict[str, Any]) -> tuple[str, str]:
-    """The first code there is and the words beside it, or else the first words."""
-    inner = answer.get("error")
-    places = (answer, inner) if isinstance(inner, dict) else (answer,)
-    told = [(_text(place.get(code)), _text(place.get(words))) for place in places for code, words in _PAIRS]
-    code, message = next((pair for pair in told if pair[0]), ("", ""))
-    return code, message or next((words for _, words in told if words), "")
+def _code_and_message(fields: dict[str, Any]) -> tuple[str, str]:
+    """Return the first code with its message. Without a code, return the first message."""
+    inner = fields.get("error")
+    objects = (fields, inner) if isinstance(inner, dict) else (fields,)
+    pairs = [
+        (_text(each.get(code_key)), _text(each.get(message_key)))
+        for each in objects
+        for code_key, message_key in _PAIRS
+    ]
+    code, message = next((pair for pair in pairs if pair[0]), ("", ""))
+    return code, message or next((text for _, text in pairs if text), "")
 
 
 def _text(value: object) -> str:
-    # Of anything else the `repr` would show a secret in a spelling that no mask fits.
+    # The `repr` of other types could contain a secret in a spelling that is not masked.
     return str(value) if isinstance(value, (str, int)) else ""
 
 
 def _wait(status: int, headers: Mapping[str, str], message: str, *, throttled: bool) -> float | None:
-    """What `Retry-After` says, else, of throttling, the window that the message names."""
+    """Return the seconds of `Retry-After`. If throttled without it, return the time window in the message."""
     if not throttled and status != 503:
         return None
-    told = retry_after(headers)
-    if told is not None:
-        return told
-    window = _WINDOW.search(message[:_LOOKED_AT]) if throttled else None
+    wait = retry_after(headers)
+    if wait is not None:
+        return wait
+    window = _WINDOW.search(message[:_WINDOW_SEARCH]) if throttled else None
     if window is None:
         return None
     return float(window[1] or window[2]) * {"minute": 60, "hour": 3600}.get(window[3] or "", 1)

@@ -1,4 +1,4 @@
-"""IAM tokens for a user with a password, obtained and renewed.
+"""IAM tokens for a user with a password, obtained and renewed by the exporter.
 
 Source: "Obtaining a User Token Through Password Authentication" (KeystoneCreateUserTokenByPassword) of the IAM API
 reference, https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html.
@@ -6,29 +6,29 @@ reference, https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html.
 
 import msgspec
 
-from exporter.auth.huawei.issuer import (
-    Term,
+from exporter.auth.huawei.issuer_reply import (
+    Validity,
     fits_header,
-    moment,
-    parsed,
-    refusal,
-    term,
-    unanswered,
-    unasked,
+    no_reply,
+    not_sent,
+    parse_object,
+    parse_time,
+    refused,
     unreadable,
+    validity,
 )
 from exporter.auth.huawei.sections import PasswordSection
 from exporter.auth.keys import readable, secret_id
 from exporter.auth.protocol import IssuerReply, IssuerRequest, NoReplyError, Renewal, UnsignedRequest, digest
 from exporter.config.secret import Secret, SecretError
 
-_LIFE = 24 * 3600.0
-"""Seconds that a token lives where IAM does not tell."""
+_DEFAULT_LIFE = 24 * 3600.0
+"""Seconds to use a token if the response has no end."""
 _MARGIN = 3600.0
 
 
-class Password:
-    """`X-Auth-Token`, with tokens that are scoped to one IAM project."""
+class PasswordToken:
+    """IAM token in the header `X-Auth-Token`, scoped to one IAM project and obtained with a password."""
 
     expiry_renewal = "auto"
 
@@ -36,55 +36,57 @@ class Password:
         self._section = section
         self._project = section.project_in(region)
         self._endpoint = section.endpoint_in(region)
-        who = (self._endpoint, section.domain, section.username, secret_id(section.password), self._project)
-        self.credential_id = " ".join(("password", *who))
+        identity = (
+            self._endpoint, section.domain, section.username, secret_id(section.password), self._project,
+        )  # fmt: skip
+        self.credential_id = " ".join(("password", *identity))
         self._token: Secret | None = None
-        self._term: Term | None = None
+        self._validity: Validity | None = None
 
-    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
-        """The token, until it ends."""
-        if self._token is None or self._term is None:
-            raise SecretError("IAM has not given a token yet")
-        if now >= self._term.end:
-            raise SecretError("the IAM token has ended, and no other could be had")
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # the same for any request
+        """Return the token header, until the token ends."""
+        if self._token is None or self._validity is None:
+            raise SecretError("no IAM token has been obtained yet")
+        if now >= self._validity.end:
+            raise SecretError("the IAM token has ended, and its renewal failed")
         return {"X-Auth-Token": self._token.reveal()}
 
     def fingerprint(self) -> str:
-        """Of the password, as it is now, and the token."""
+        """Return a digest of the current password and the token."""
         try:
             return digest(self._section.password.reveal(), *readable(self._token))
         except SecretError:
             return ""
 
     def expires(self) -> float | None:
-        """When the token ends."""
-        return self._term.told if self._term else None
+        """Return the reported end of the token."""
+        return self._validity.reported_end if self._validity else None
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """An hour before the token ends, or in the last quarter of a shorter life."""
-        due = refused or self._term is None or now > self._term.due
+        """Return a renewal an hour before the token ends, or in the last quarter of a shorter life."""
+        due = refused or self._validity is None or now > self._validity.renew_at
         return self._renew(now) if due else None
 
     def _renew(self, now: float) -> Renewal:
         try:
             password = self._section.password.reveal()
         except SecretError as error:
-            raise unasked(error) from None
+            raise not_sent(error) from None
         try:
-            reply = yield self._exchange(password)
+            reply = yield self._request(password)
         except NoReplyError as error:
-            raise unanswered(error) from None
+            raise no_reply(error) from None
         if not 200 <= reply.status < 300:
-            raise refusal(reply, "IAM")
-        self._take(reply, now)
+            raise refused(reply, "IAM")
+        self._store(reply, now)
 
-    def _exchange(self, password: str) -> IssuerRequest:
+    def _request(self, password: str) -> IssuerRequest:
         section = self._section
         user = {"domain": {"name": section.domain}, "name": section.username, "password": password}
         return IssuerRequest(
             operation="KeystoneCreateUserTokenByPassword",
             method="POST",
-            # The catalogue would be most of the answer, and is of no use here.
+            # The catalogue would be most of the response and is not needed.
             url=f"{self._endpoint}/v3/auth/tokens?nocatalog=true",
             headers=(("Content-Type", "application/json;charset=utf8"),),
             body=msgspec.json.encode(
@@ -97,13 +99,15 @@ class Password:
             ),
         )
 
-    def _take(self, reply: IssuerReply, now: float) -> None:
+    def _store(self, reply: IssuerReply, now: float) -> None:
         token = reply.headers.get("x-subject-token", "").strip()
         if not token:
-            raise unreadable("IAM answered without a token (is iam_endpoint that of IAM?)")
+            raise unreadable("IAM sent no token (is iam_endpoint the address of IAM?)")
         if not fits_header(token):
-            raise unreadable("IAM answered with a token that no header can carry")
-        told = parsed(reply.body).get("token")
-        end = moment(told.get("expires_at")) if isinstance(told, dict) else None
+            raise unreadable(
+                "IAM sent a token that cannot be sent in a header (is iam_endpoint the address of IAM?)"
+            )
+        fields = parse_object(reply.body).get("token")
+        end = parse_time(fields.get("expires_at")) if isinstance(fields, dict) else None
         self._token = Secret(token)
-        self._term = term(end, now, assumed=_LIFE, margin=_MARGIN)
+        self._validity = validity(end, now, default_life=_DEFAULT_LIFE, margin=_MARGIN)

@@ -1,10 +1,11 @@
-"""What can stand under `auth` of a CodeArts project, and what to say of what cannot."""
+"""Settings under `auth` of a CodeArts project, with their checks."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from exporter.config.section import Identifier, Moment, SecretText, Section, check_url
+from exporter.config.section import SecretText, Section
+from exporter.config.types import Identifier, Moment, check_url
 
 
 def _endpoint(value: str, example: str) -> str:
@@ -21,13 +22,13 @@ def _name(value: str) -> str:
 
 
 METADATA_ENDPOINT = "http://169.254.169.254"
-"""Where every server of the cloud finds its metadata service."""
+"""Address of the metadata service on every server of the cloud."""
 
 IamEndpoint = Annotated[str, AfterValidator(lambda value: _endpoint(value, "https://iam.example.com"))]
 MetadataEndpoint = Annotated[str, AfterValidator(lambda value: _endpoint(value, METADATA_ENDPOINT))]
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)]
 
-# The SDK's table (huaweicloudsdkcore auth/endpoint.py) and, for Dublin, that of its IAM package.
+# From the SDK (huaweicloudsdkcore auth/endpoint.py). Dublin is from the SDK's IAM package.
 _IAM_REGIONS = (
     "cn-north-1", "cn-north-2", "cn-north-4", "cn-north-9", "cn-north-12", "cn-east-2", "cn-east-3", "cn-east-4",
     "cn-east-5", "cn-south-1", "cn-south-2", "cn-southwest-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3",
@@ -40,15 +41,15 @@ _IAM_GLOBAL = "https://iam.myhuaweicloud.com"
 
 
 class TokenSection(Section):
-    """`auth` with an IAM token that somebody else renews."""
+    """`auth` with an IAM token that a person renews."""
 
     method: Literal["token"]
     token: SecretText
     expires: Moment | None = None
-    """When the token ends, for a reminder: nothing else tells."""
+    """When the token ends, for a reminder. No response contains the date."""
 
 
-class AkskSection(Section):
+class HuaweiAkskSection(Section):
     """`auth` with an access key, permanent or (with `security_token`) temporary."""
 
     method: Literal["aksk"]
@@ -56,62 +57,64 @@ class AkskSection(Section):
     secret_key: SecretText
     security_token: SecretText | None = None
     iam_project_id: Identifier | None = None
-    """The region's IAM project, which is not the CodeArts project; for accounts with several."""
+    """The IAM project of the region, for accounts with several. It is not the CodeArts project."""
     expires: Moment | None = None
-    """When the key is to be replaced, for a reminder: nothing else tells."""
+    """When to replace the key, for a reminder. No response contains the date."""
 
 
 class PasswordSection(Section):
-    """`auth` with an IAM user, for whom tokens are obtained."""
+    """`auth` with the password of an IAM user. The exporter obtains tokens."""
 
     method: Literal["password"]
     domain: Name
-    """The account to which the user belongs."""
+    """The account of the user."""
     username: Name
     password: SecretText
     iam_project: Name | None = None
-    """The IAM project's name; left out: that of the region."""
+    """Name of the IAM project. The default is the name of the region."""
     iam_endpoint: IamEndpoint | None = None
 
     def project_in(self, region: str | None) -> str:
-        """Name of the IAM project to which a token is scoped.
+        """Return the name of the IAM project to which tokens are scoped.
 
         Raises:
-            ValueError: neither it nor a region is given; in a fault's words.
+            ValueError: Neither `iam_project` nor a region is given. The message is for the user.
 
         """
         project = self.iam_project or region
         if project is None:
-            raise ValueError("iam_project is missing (give it, or the project's region, whose name it bears)")
+            raise ValueError(
+                "iam_project is missing (give it, or the project's region, whose name is the default)"
+            )
         return project
 
     def endpoint_in(self, region: str | None) -> str:
-        """URL of the IAM that issues the tokens.
+        """Return the URL of the IAM that issues the tokens.
 
         Raises:
-            ValueError: neither it nor a region is given; in a fault's words.
+            ValueError: Neither `iam_endpoint` nor a region is given. The message is for the user.
 
         """
         if self.iam_endpoint is not None:
             return self.iam_endpoint
         if region is None:
-            # An endpoint without region is mostly a private cloud, whose passwords are none of the public IAM's business.
+            # Without a region, it is usually a private cloud. Never send its passwords to the public IAM.
             raise ValueError("iam_endpoint is missing (give it, or the project's region)")
         return _IAM.get(region, _IAM_GLOBAL)
 
 
 class MetadataSection(Section):
-    """`auth` with the temporary keys of the server (ECS) that the exporter runs on."""
+    """`auth` with the temporary keys of the server (ECS) on which the exporter runs."""
 
     method: Literal["metadata"]
     metadata_endpoint: MetadataEndpoint = METADATA_ENDPOINT
 
 
-class DefaultSection(Section):
-    """`auth` by what the vendor's SDK would find: environment variables, files, and the platform's temporary keys."""
+class HuaweiDefaultSection(Section):
+    """`auth` with what the vendor's SDK would find: environment variables, files, or the platform's temporary keys."""
 
     method: Literal["default"]
     metadata_endpoint: MetadataEndpoint = METADATA_ENDPOINT
 
 
-AuthSection = TokenSection | AkskSection | PasswordSection | MetadataSection | DefaultSection
+AuthSection = TokenSection | HuaweiAkskSection | PasswordSection | MetadataSection | HuaweiDefaultSection

@@ -1,7 +1,7 @@
-"""The AK/SK signature SDK-HMAC-SHA256, with permanent keys and with temporary ones.
+"""AK/SK signature SDK-HMAC-SHA256, by permanent or temporary keys.
 
 Sources: the API Request Signing Guide (https://support.huaweicloud.com/intl/en-us/devg-apisign/api-sign-algorithm.html)
-and the vendor's SDK, whose behaviour the test vectors record where the guide is silent.
+and the vendor's SDK. The test vectors record what the SDK does where the guide is incomplete.
 """
 
 from datetime import UTC, datetime
@@ -15,10 +15,10 @@ ALGORITHM = "SDK-HMAC-SHA256"
 
 
 def signature(request: UnsignedRequest, now: float, keys: Keys, iam_project_id: str | None) -> dict[str, str]:
-    """The signature of a request sent at `now` (epoch seconds), and the headers that are signed with it.
+    """Return the signature of a request that is sent at `now` (epoch seconds), and the headers to add with it.
 
     Raises:
-        SecretError: a key cannot be read.
+        SecretError: A key cannot be read.
 
     """
     added = {"X-Sdk-Date": datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")}
@@ -34,15 +34,17 @@ def signature(request: UnsignedRequest, now: float, keys: Keys, iam_project_id: 
 
 
 def sign(request: UnsignedRequest, headers: dict[str, str], *, access_key: str, secret_key: str) -> str:
-    """The `Authorization` header of a request.
+    """Return the `Authorization` header of a request.
 
-    `headers` are those to sign; `Host` is added, `X-Sdk-Date` must be among them. Names with an underscore are left
-    out, as gateways drop them.
+    `headers` are the headers to sign. They must include `X-Sdk-Date`. `Host` is added. Names with an underscore are not
+    signed, since gateways drop them.
     """
     signed = {"host": request.host}
     signed |= {name.lower(): value.strip() for name, value in headers.items() if "_" not in name}
-    # The slash at the end is part of the canonical form only; the request goes out without it.
+    # The canonical form ends with a slash. The request itself is sent without it.
     path = "/".join(quote(segment, safe=UNRESERVED) for segment in unquote(request.path).split("/"))
     hashed = canonical_hash(request, path if path.endswith("/") else f"{path}/", signed)
-    proof = keyed_hash(secret_key, f"{ALGORITHM}\n{signed['x-sdk-date']}\n{hashed}")
-    return f"{ALGORITHM} Access={access_key}, SignedHeaders={signed_names(signed)}, Signature={proof}"
+    signature_hash = keyed_hash(secret_key, f"{ALGORITHM}\n{signed['x-sdk-date']}\n{hashed}")
+    return (
+        f"{ALGORITHM} Access={access_key}, SignedHeaders={signed_names(signed)}, Signature={signature_hash}"
+    )

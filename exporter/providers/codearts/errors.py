@@ -7,7 +7,7 @@ The codes of the pipeline service are unpublished; the ones here occur in public
 import re
 from collections.abc import Mapping
 
-from exporter.auth.huawei.errors import TELLING, Refusal, read_refusal
+from exporter.auth.huawei.errors import ERROR_KEYS, HuaweiError, read_error
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.providers.decoding import UnusableRecordError
 from exporter.providers.protocol import ApiRequest
@@ -22,8 +22,8 @@ def read_failure(
     A success has a 2xx status and a JSON object with the key `required`, or an array if `required` is empty. It has no
     error code: the service sends errors with status 200 as well.
     """
-    value, problem = parse(body, TELLING, frozenset({required} if required else ()))
-    error = read_refusal(status, headers, value)
+    value, problem = parse(body, ERROR_KEYS, frozenset({required} if required else ()))
+    error = read_error(status, headers, value)
     ok = 200 <= status < 300
     expected = isinstance(value, dict) and required in value if required else isinstance(value, list)
     if ok and expected and not error.code:
@@ -64,7 +64,7 @@ _GATEWAY = re.compile(r"(?:APIGW|APIG)\.")
 _UNAUTHENTICATED = re.compile(r"(?:APIGW|APIG)\.(?:0301|0305|0307)|IAM\.(?:0066|0067|1108)")
 
 
-def _kind(status: int, error: Refusal) -> FailureKind:
+def _kind(status: int, error: HuaweiError) -> FailureKind:
     if error.throttled:
         return FailureKind.THROTTLED
     if status == 401 or _UNAUTHENTICATED.fullmatch(error.code):

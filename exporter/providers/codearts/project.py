@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
 from exporter.auth.huawei import AuthSection, PasswordSection
-from exporter.config.section import Endpoint, Identifier, ProjectSection
+from exporter.config.project_section import ProjectSection
+from exporter.config.types import Endpoint, Identifier
 
 _HOSTS = {
     "cloudpipeline-ext.{}.myhuaweicloud.com": (

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from exporter.auth.aliyun import AuthSection, YunxiaoTokenSection
-from exporter.config.section import Endpoint, Identifier, Listed, PipelineEntry, ProjectSection
+from exporter.config.project_section import Listed, PipelineEntry, ProjectSection
+from exporter.config.types import Endpoint, Identifier
 
 PERSONAL_ENDPOINT = "https://openapi-rdc.aliyuncs.com"
 """URL of the API of personal tokens, central edition."""

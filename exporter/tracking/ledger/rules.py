@@ -187,7 +187,7 @@ class _Transition:
             return msgspec.structs.replace(run, number=same.number)
         known: tuple[EndedRun | OpenRun, ...] = (*self.state.ended, *self.state.open)
         for other in known:
-            if run.number == other.number and run.nameless != other.id.startswith("#"):
+            if run.number == other.number and run.without_id != other.id.startswith("#"):
                 return msgspec.structs.replace(run, id=other.id)
         return run
 
@@ -331,7 +331,7 @@ class _Transition:
         self.change(leap=None)
         if leap is not None and leap.number is not None:
             same_number = leap.number == number
-            if leap.id == run.id or (same_number and leap.nameless != run.nameless):
+            if leap.id == run.id or (same_number and leap.without_id != run.without_id):
                 if not same_number:
                     self._report_misnumbered(leap, number)
                 self._raise_high(run, number)

@@ -1,4 +1,4 @@
-"""Signatures against the vendor's vectors, an independent reading of the rules, and the laws that both keep."""
+"""Alibaba Cloud signatures: the vendor's vectors, an independent implementation, and general properties."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter
 
-from exporter.auth.aliyun import Aksk, AuthSection, YunxiaoToken, authentication, signature
+from exporter.auth.aliyun import AliyunAccessKey, AuthSection, YunxiaoToken, authentication, signature
 from exporter.auth.keys import Keys
 from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 
@@ -25,7 +25,7 @@ SECTIONS: TypeAdapter[AuthSection] = TypeAdapter(Annotated[AuthSection, Field(di
 NOW = 1_705_307_400.0
 """2024-01-15T08:30:00Z."""
 NONCE = "3156853299f313e23d1673dc12e1703d"
-KEYS = Keys.of("LTAIexample", "a-secret-key-of-nobody", "CAIS/token+of==")
+KEYS = Keys.of("LTAIexample", "a-secret-key-of-nowhere", "CAIS/token+of==")
 REQUEST = UnsignedRequest(
     method="GET",
     host="devops.cn-hangzhou.aliyuncs.com",
@@ -39,7 +39,7 @@ def aksk(**changes: Any) -> Auth:
     settings = {
         "method": "aksk",
         "access_key": "LTAIexample",
-        "secret_key": "a-secret-key-of-nobody",
+        "secret_key": "a-secret-key-of-nowhere",
         **changes,
     }
     return authentication(SECTIONS.validate_python(settings))
@@ -53,8 +53,8 @@ def sign(request: UnsignedRequest, **changes: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_vectors_of_the_vendor(vector: dict[str, Any]) -> None:
-    """The published example and what the vendor's SDK signs, to the letter, and the query as it goes out."""
+def test_signature_matches_vendor_vector(vector: dict[str, Any]) -> None:
+    """The published example and signatures of the vendor's SDK, and the query as it is sent."""
     request = UnsignedRequest(
         method=vector["method"],
         host=vector["host"],
@@ -76,12 +76,12 @@ def test_vectors_of_the_vendor(vector: dict[str, Any]) -> None:
     assert query_string(request.query) == vector["wire_query"]
 
 
-def test_all_vectors_are_there() -> None:
+def test_vectors_are_complete() -> None:
     assert len(VECTORS) == 14
     assert sum(vector["security_token"] is not None for vector in VECTORS) == 3
 
 
-# -- against another reading of the rules
+# -- an independent implementation
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
@@ -111,33 +111,33 @@ DEMANDED = {"host", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce
 
 
 def wire(request: UnsignedRequest, added: dict[str, str]) -> dict[str, str]:
-    """The headers as they arrive."""
+    """Return the headers as the server receives them."""
     sent = {**dict(request.headers), **added, "Host": request.host}
     return {name.lower(): value.strip() for name, value in sent.items()}
 
 
 def accepted(request: UnsignedRequest, added: dict[str, str], secret_key: str) -> bool:
-    """Whether a gateway that reads the rules by itself takes a request as it comes over the wire."""
+    """Return whether an independent check accepts a request as sent."""
     headers = wire(request, added)
-    told = AUTHORIZATION.fullmatch(headers.pop("authorization"))
-    assert told is not None
-    names = told["names"].split(";")
+    authorization = AUTHORIZATION.fullmatch(headers.pop("authorization"))
+    assert authorization is not None
+    names = authorization["names"].split(";")
     assert names == sorted(set(names))
-    assert set(headers) == set(names) >= DEMANDED  # whatever is sent is signed
+    assert set(headers) == set(names) >= DEMANDED  # all headers are signed
     payload = hashlib.sha256(request.body).hexdigest()
     if headers["x-acs-content-sha256"] != payload:
         return False
     canonical = (
         f"{request.method}\n{request.path}\n{query_string(request.query)}\n"
         + "".join(f"{name}:{headers[name]}\n" for name in names)
-        + f"\n{told['names']}\n{payload}"
+        + f"\n{authorization['names']}\n{payload}"
     )
     to_sign = "ACS3-HMAC-SHA256\n" + hashlib.sha256(canonical.encode()).hexdigest()
-    return hmac.digest(secret_key.encode(), to_sign.encode(), "sha256").hex() == told["proof"]
+    return hmac.digest(secret_key.encode(), to_sign.encode(), "sha256").hex() == authorization["proof"]
 
 
 @given(requests, printable, printable, st.none() | printable)
-def test_an_independent_check_accepts(
+def test_independent_check_accepts_any_request(
     request: UnsignedRequest, access_key: str, secret_key: str, security_token: str | None
 ) -> None:
     """Any path, query, headers and body, with any keys."""
@@ -149,7 +149,7 @@ def test_an_independent_check_accepts(
 
 
 def meaning(request: UnsignedRequest) -> tuple[object, ...]:
-    """What a request says, however it is spelled."""
+    """Return the content of a request, independent of its spelling."""
     return (
         request.method,
         request.host,
@@ -161,10 +161,10 @@ def meaning(request: UnsignedRequest) -> tuple[object, ...]:
 
 
 @given(requests, requests, st.sampled_from(["method", "host", "path", "query", "headers", "body"]))
-def test_another_request_has_another_signature(
+def test_different_requests_have_different_signatures(
     request: UnsignedRequest, other: UnsignedRequest, part: str
 ) -> None:
-    """Any change of method, host, path, query, headers or body shows, and the old signature does not fit."""
+    """Any change of method, host, path, query, headers or body changes the signature and invalidates the old one."""
     parts = {name: getattr(request, name) for name in request.__struct_fields__}
     changed = UnsignedRequest(**{**parts, part: getattr(other, part)})
     assume(meaning(changed) != meaning(request))
@@ -179,25 +179,25 @@ def test_another_request_has_another_signature(
     [
         {"now": NOW + 1},
         {"nonce": NONCE[::-1]},
-        {"keys": Keys.of("LTAIanother", "a-secret-key-of-nobody", "CAIS/token+of==")},
+        {"keys": Keys.of("LTAIanother", "a-secret-key-of-nowhere", "CAIS/token+of==")},
         {"keys": Keys.of("LTAIexample", "another", "CAIS/token+of==")},
-        {"keys": Keys.of("LTAIexample", "a-secret-key-of-nobody", "another")},
-        {"keys": Keys.of("LTAIexample", "a-secret-key-of-nobody")},
+        {"keys": Keys.of("LTAIexample", "a-secret-key-of-nowhere", "another")},
+        {"keys": Keys.of("LTAIexample", "a-secret-key-of-nowhere")},
     ],
 )
-def test_another_moment_nonce_or_key_has_another_signature(changes: dict[str, Any]) -> None:
+def test_time_nonce_and_keys_change_the_signature(changes: dict[str, Any]) -> None:
     assert sign(REQUEST, **changes)["Authorization"] != sign(REQUEST)["Authorization"]
 
 
 @pytest.mark.parametrize("name", ["x-acs-date", "x-acs-signature-nonce", "x-acs-security-token"])
-def test_whoever_changes_an_added_header_is_refused(name: str) -> None:
+def test_request_with_changed_signed_header_is_refused(name: str) -> None:
     added = sign(REQUEST)
-    assert accepted(REQUEST, added, "a-secret-key-of-nobody")
-    assert not accepted(REQUEST, added | {name: "another"}, "a-secret-key-of-nobody")
+    assert accepted(REQUEST, added, "a-secret-key-of-nowhere")
+    assert not accepted(REQUEST, added | {name: "another"}, "a-secret-key-of-nowhere")
 
 
 @given(requests, st.randoms(use_true_random=False))
-def test_spelling_makes_no_difference(request: UnsignedRequest, random: Any) -> None:
+def test_spelling_does_not_change_the_signature(request: UnsignedRequest, random: Any) -> None:
     """Order, case and outer blanks of headers, order of the query, and how much of a path is percent-encoded."""
 
     def spelled(byte: int) -> str:
@@ -227,28 +227,28 @@ def test_spelling_makes_no_difference(request: UnsignedRequest, random: Any) -> 
     assert sign(other) == sign(request)
 
 
-def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
+def test_bytes_outside_utf_8_are_signed_unchanged() -> None:
     odd, replaced = (UnsignedRequest(method="GET", host="h", path=path) for path in ("/%FF", "/%EF%BF%BD"))
-    assert accepted(odd, sign(odd), "a-secret-key-of-nobody")
+    assert accepted(odd, sign(odd), "a-secret-key-of-nowhere")
     assert sign(odd) != sign(replaced)
 
 
-def test_no_path_is_the_root() -> None:
+def test_empty_path_is_signed_as_root() -> None:
     nothing, root = (UnsignedRequest(method="GET", host="h", path=path) for path in ("", "/"))
     assert sign(nothing) == sign(root)
 
 
-def test_a_header_of_the_request_does_not_stand_in_for_the_host() -> None:
-    """What is signed is the host that the request goes to."""
+def test_host_header_of_the_request_is_not_signed() -> None:
+    """The signed host is the one that receives the request."""
     forged = UnsignedRequest(method="GET", host="h", path="/", headers=(("Host", "elsewhere"),))
     assert sign(forged) == sign(UnsignedRequest(method="GET", host="h", path="/"))
 
 
-# -- headers, nonces, and what goes out
+# -- headers and nonces
 
 
-def test_action_and_version_are_the_requests_own() -> None:
-    """They are signed as they stand there, and not added."""
+def test_action_and_version_of_the_request_are_signed() -> None:
+    """They are already in the request and are not added."""
     added = aksk().headers(REQUEST, NOW)
     assert set(added) == {"Authorization", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce"}
     names = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version"
@@ -256,8 +256,8 @@ def test_action_and_version_are_the_requests_own() -> None:
     assert added["x-acs-date"] == "2024-01-15T08:30:00Z"
 
 
-def test_no_nonce_comes_twice() -> None:
-    """Not in a request that is repeated, and not from another credential."""
+def test_nonces_are_unique() -> None:
+    """Also in repeated requests and between credentials."""
     auths = [aksk(), aksk()]
     nonces = [auth.headers(REQUEST, NOW)["x-acs-signature-nonce"] for auth in auths * 500]
     assert len(set(nonces)) == 1000
@@ -267,8 +267,8 @@ def test_no_nonce_comes_twice() -> None:
 @pytest.mark.parametrize(
     "settings", [{"method": "aksk", "access_key": "LTAIexample", "secret_key": "s"}, {"method": "default"}]
 )
-def test_a_nonce_can_be_given(settings: dict[str, str]) -> None:
-    """As tests do, to know the signature."""
+def test_nonce_can_be_injected(settings: dict[str, str]) -> None:
+    """Tests need it to know the signature."""
     environment = {
         "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAIexample",
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "s",
@@ -280,20 +280,20 @@ def test_a_nonce_can_be_given(settings: dict[str, str]) -> None:
         assert auth.headers(REQUEST, NOW) == sign(REQUEST, keys=Keys.of("LTAIexample", "s"), nonce=nonce)
 
 
-def test_a_token_is_one_header() -> None:
+def test_token_is_sent_in_one_header() -> None:
     auth = authentication(SECTIONS.validate_python({"method": "yunxiao_token", "token": "pt-0fh3****0484"}))
     assert isinstance(auth, YunxiaoToken)
     assert auth.headers(REQUEST, NOW) == {"x-yunxiao-token": "pt-0fh3****0484"}
 
 
-def test_a_signature_shows_no_secret() -> None:
+def test_signature_contains_no_secret() -> None:
     auth = aksk(security_token="CAIS/token")
-    assert isinstance(auth, Aksk)
+    assert isinstance(auth, AliyunAccessKey)
     added = auth.headers(REQUEST, NOW)
     assert "CAIS/token" not in added["Authorization"]
-    assert not any("a-secret-key-of-nobody" in value for value in added.values())
+    assert not any("a-secret-key-of-nowhere" in value for value in added.values())
 
 
-def test_a_date_is_that_of_utc() -> None:
+def test_date_is_in_utc() -> None:
     moment = datetime(2026, 12, 31, 23, 59, 59, 999_999, UTC).timestamp()
     assert sign(REQUEST, now=moment)["x-acs-date"] == "2026-12-31T23:59:59Z"

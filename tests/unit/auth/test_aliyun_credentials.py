@@ -1,4 +1,4 @@
-"""Credentials of Yunxiao: what is read from files and variables, in which order, and what is told of it to whom."""
+"""Credentials of Yunxiao: files and variables, their order, errors and masking."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from exporter.auth.aliyun import AuthSection, Default, authentication, signature
+from exporter.auth.aliyun import AliyunDefaultChain, AuthSection, authentication, signature
 from exporter.auth.keys import Keys
 from exporter.auth.protocol import Auth, UnsignedRequest
 from exporter.config.secret import SecretError
@@ -42,19 +42,19 @@ def auth_of(environment: dict[str, str] | None = None, **settings: Any) -> Auth:
     return authentication(section, environment=environment or {}, nonce=lambda: "n")
 
 
-def default(environment: dict[str, str]) -> Default:
+def default(environment: dict[str, str]) -> AliyunDefaultChain:
     auth = auth_of(environment, method="default")
-    assert isinstance(auth, Default)
+    assert isinstance(auth, AliyunDefaultChain)
     return auth
 
 
 def signs(auth: Auth, name: str, *, token: bool = True) -> bool:
-    """Whether requests are signed with the key of that name."""
+    """Return whether requests are signed with the key of that name."""
     keys = Keys.of(f"LTAI-{name}", f"SK-{name}", f"ST-{name}" if token else None)
     return auth.headers(REQUEST, NOW) == signature(REQUEST, NOW, keys, "n")
 
 
-# -- what was given and what a human renews
+# -- static credentials
 
 
 @pytest.mark.parametrize("settings", [AKSK, TOKEN], ids=["aksk", "yunxiao_token"])
@@ -66,9 +66,7 @@ def signs(auth: Auth, name: str, *, token: bool = True) -> bool:
         ("2024-01-16 16:30:00+08:00", "2024-01-16T08:30:00+00:00"),
     ],
 )
-def test_a_given_credential_ends_when_the_configuration_says(
-    settings: dict[str, Any], text: str, end: str
-) -> None:
+def test_static_credential_ends_at_the_configured_time(settings: dict[str, Any], text: str, end: str) -> None:
     auth = auth_of(**settings, expires=text)
     assert auth.expires() == datetime.fromisoformat(end).timestamp()
     assert auth.expiry_renewal == "manual"
@@ -79,17 +77,17 @@ def test_a_given_credential_ends_when_the_configuration_says(
 
 
 @pytest.mark.parametrize("settings", [AKSK, TOKEN], ids=["aksk", "yunxiao_token"])
-def test_without_the_setting_nobody_tells_the_end(settings: dict[str, Any]) -> None:
+def test_end_is_unknown_without_the_setting(settings: dict[str, Any]) -> None:
     assert auth_of(**settings).expires() is None
 
 
 @pytest.mark.parametrize("settings", [AKSK, TOKEN], ids=["aksk", "yunxiao_token"])
-def test_every_secret_can_stand_in_a_file_and_is_read_anew(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """A rotated one is taken up without restart, for proving, for masking and as another fingerprint."""
+def test_secrets_in_files_are_read_again(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """A rotated secret takes effect without a restart: for headers, masking and the fingerprint."""
     names = [name for name in settings if name != "method"]
     given = {"method": settings["method"], **{f"{name}_file": name for name in names}}
     section = SECTIONS.validate_python(given, context=Context(tmp_path))
-    prints, proofs, identities = [], [], set()
+    prints, headers, identities = [], [], set()
     for turn in ("old", "new"):
         for name in names:
             (tmp_path / name).write_text(f"{name}-{turn}\n")
@@ -97,33 +95,33 @@ def test_every_secret_can_stand_in_a_file_and_is_read_anew(tmp_path: Path, setti
         if turn == "old":
             first = auth
         prints.append(first.fingerprint())
-        proofs.append(first.headers(REQUEST, NOW))
+        headers.append(first.headers(REQUEST, NOW))
         identities |= {first.credential_id, auth.credential_id}
         assert masked(*(f"{name}-{turn}" for name in names))
-        assert (auth.fingerprint(), auth.headers(REQUEST, NOW)) == (prints[-1], proofs[-1])
+        assert (auth.fingerprint(), auth.headers(REQUEST, NOW)) == (prints[-1], headers[-1])
     assert prints[0] != prints[1]
-    assert proofs[0] != proofs[1]
+    assert headers[0] != headers[1]
     assert len(identities) == 1
 
 
 @pytest.mark.parametrize("name", ["access_key", "secret_key", "security_token", "token"])
-def test_a_missing_file_is_said_and_hides_no_other_secret(tmp_path: Path, name: str) -> None:
+def test_missing_secret_file_is_reported_and_other_secrets_are_masked(tmp_path: Path, name: str) -> None:
     settings = dict(TOKEN if name == "token" else AKSK)
     del settings[name]
     others = {value for key, value in settings.items() if key != "method"}
     file = tmp_path / name
     settings[f"{name}_file"] = str(file)
     auth = auth_of(**settings)
-    with pytest.raises(SecretError, match=str(file)) as told:
+    with pytest.raises(SecretError, match=str(file)) as error:
         auth.headers(REQUEST, NOW)
-    assert not any(value in str(told.value) for value in others)
+    assert not any(value in str(error.value) for value in others)
     assert masked(*others)
     assert auth.fingerprint() == ""
     assert str(file) in auth.credential_id
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"method": "yunxiao_token"}, "token"),
         ({"method": "yunxiao_token", "token": ""}, "must not be empty"),
@@ -140,12 +138,12 @@ def test_a_missing_file_is_said_and_hides_no_other_secret(tmp_path: Path, name: 
         ({"method": "token", "token": "t"}, "yunxiao_token"),
     ],
 )
-def test_faults_of_the_settings(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         auth_of(**settings)
 
 
-# -- what the SDK would find
+# -- default credentials
 
 VARIABLES = {
     "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI-env",
@@ -160,7 +158,7 @@ ROLE = {
 
 
 def profile(name: str, mode: str = "AK", **fields: Any) -> dict[str, Any]:
-    """A profile as the command-line tool writes it."""
+    """Return a profile as the CLI writes it."""
     return {
         "name": name,
         "mode": mode,
@@ -181,7 +179,7 @@ def tool_file(home: Path, *profiles: dict[str, Any], current: str = "tool") -> P
 
 
 def section(name: str, keys: str) -> str:
-    """A profile as it stands in the SDK's credentials file."""
+    """Return a profile of the SDK's credentials file."""
     return f"[{name}]\ntype = access_key\naccess_key_id = LTAI-{keys}\naccess_key_secret=SK-{keys} # a note\n"
 
 
@@ -192,14 +190,14 @@ def sdk_file(home: Path, text: str) -> Path:
     return file
 
 
-def test_the_first_place_that_has_keys_serves(tmp_path: Path) -> None:
-    """Variables, the command-line tool's profile, the SDK's file; each is told in words and is a credential of its own."""
+def test_first_source_with_keys_is_used(tmp_path: Path) -> None:
+    """Variables, the CLI's profile, the SDK's file. Each has a name and an identity of its own."""
     tool = tool_file(tmp_path, profile("tool"), profile("sts", "StsToken"))
     sdk = sdk_file(tmp_path, section("default", "sdk") + section("sts", "other"))
     named = tmp_path / "named.ini"
     named.write_text(section("default", "named"))
     home = {"HOME": str(tmp_path)}
-    told, identities = [], []
+    sources, identities = [], []
 
     def look(environment: dict[str, str], name: str, *, token: bool) -> None:
         auth = default(environment)
@@ -207,7 +205,7 @@ def test_the_first_place_that_has_keys_serves(tmp_path: Path) -> None:
         assert masked(f"LTAI-{name}", f"SK-{name}", *([f"ST-{name}"] if token else []))
         assert (auth.expiry_renewal, auth.expires()) == ("manual", None)
         assert auth.renewal(NOW, refused=True) is None
-        told.append(auth.source)
+        sources.append(auth.source)
         identities.append(auth.credential_id)
 
     look(VARIABLES | home, "env", token=True)
@@ -223,7 +221,7 @@ def test_the_first_place_that_has_keys_serves(tmp_path: Path) -> None:
     look({"USERPROFILE": str(tmp_path)}, "sdk", token=False)
     look(home | {"ALIBABA_CLOUD_CREDENTIALS_FILE": str(named)}, "named", token=False)
     look({"ALIBABA_CLOUD_CREDENTIALS_FILE": str(named)}, "named", token=False)
-    assert told == [
+    assert sources == [
         "the environment variables ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET",
         *[f"the credentials file {tool}"] * 2,
         *[f"the credentials file {sdk}"] * 3,
@@ -245,14 +243,14 @@ def test_the_first_place_that_has_keys_serves(tmp_path: Path) -> None:
         {},
     ],
 )
-def test_a_tool_that_was_never_configured_is_passed_over(tmp_path: Path, content: object) -> None:
+def test_unconfigured_cli_is_skipped(tmp_path: Path, content: object) -> None:
     tool_file(tmp_path).write_text(json.dumps(content))
     sdk_file(tmp_path, section("default", "sdk"))
     assert signs(default({"HOME": str(tmp_path)}), "sdk", token=False)
 
 
-def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """As editors of Windows leave it."""
+def test_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """Editors on Windows write it."""
     auth = default({"HOME": str(tmp_path)})
     for name, make in {
         "sdk": lambda: sdk_file(tmp_path, section("default", "sdk")),
@@ -263,14 +261,14 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         assert signs(auth, name, token=False)
 
 
-def test_a_profile_is_looked_for_in_both_files(tmp_path: Path) -> None:
+def test_profile_is_searched_in_both_files(tmp_path: Path) -> None:
     tool_file(tmp_path, profile("tool"))
     sdk_file(tmp_path, section("mine", "mine"))
     auth = default({"HOME": str(tmp_path), "ALIBABA_CLOUD_PROFILE": "mine"})
     assert signs(auth, "mine", token=False)
 
 
-def test_a_file_that_appears_changes_or_goes_is_noticed(tmp_path: Path) -> None:
+def test_file_that_appears_changes_or_disappears_takes_effect(tmp_path: Path) -> None:
     auth = default({"HOME": str(tmp_path)})
     with pytest.raises(SecretError, match="there is no access key"):
         auth.headers(REQUEST, NOW)
@@ -289,18 +287,18 @@ def test_a_file_that_appears_changes_or_goes_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, ROLE, {"ALIBABA_CLOUD_ECS_METADATA": "role"}])
-def test_where_nothing_is_found_words_tell_where_it_was_looked_for(environment: dict[str, str]) -> None:
-    """Roles included, which are not taken on."""
+def test_missing_access_key_names_the_searched_sources(environment: dict[str, str]) -> None:
+    """Roles are not supported."""
     auth = default({"HOME": "/home/exporter", **environment})
-    with pytest.raises(SecretError) as told:
+    with pytest.raises(SecretError) as error:
         auth.headers(REQUEST, NOW)
-    assert str(told.value) == (
+    assert str(error.value) == (
         "there is no access key: not in ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, nor as the "
         "current or default profile in /home/exporter/.aliyun/config.json and "
         "/home/exporter/.alibabacloud/credentials.ini "
-        "(a role is not taken on, for nobody says whether Flow accepts one)"
+        "(give an access key: roles are not supported, since Flow may not accept them)"
     )
-    assert auth.source == f"nowhere: {told.value}"
+    assert auth.source == f"nowhere: {error.value}"
     assert (auth.fingerprint(), auth.expires(), auth.renewal(NOW, refused=True)) == (
         "",
         None,
@@ -310,20 +308,20 @@ def test_where_nothing_is_found_words_tell_where_it_was_looked_for(environment: 
     assert auth.credential_id == default({}).credential_id
 
 
-def test_a_profile_that_is_nowhere_is_named() -> None:
-    with pytest.raises(SecretError, match=r"nor as the profile 'mine' in no file, for HOME is not set \("):
+def test_missing_profile_is_named() -> None:
+    with pytest.raises(SecretError, match=r"nor as the profile 'mine' in any file, since HOME is not set \("):
         default({"ALIBABA_CLOUD_PROFILE": "mine"}).headers(REQUEST, NOW)
 
 
-def test_the_variable_of_the_other_api_is_not_taken_but_told() -> None:
-    """A personal token signs nothing; the remedy is a line that can be copied."""
+def test_token_of_the_other_api_is_not_used_but_mentioned() -> None:
+    """A personal access token cannot sign. The message has settings to copy."""
     auth = default({"YUNXIAO_ACCESS_TOKEN": "pt-private"})
-    with pytest.raises(SecretError) as told:
+    with pytest.raises(SecretError) as error:
         auth.headers(REQUEST, NOW)
-    assert str(told.value).endswith(
+    assert str(error.value).endswith(
         "; for YUNXIAO_ACCESS_TOKEN, write method: yunxiao_token and token: ${YUNXIAO_ACCESS_TOKEN})"
     )
-    assert "pt-private" not in f"{told.value} {auth!r} {vars(auth)}"
+    assert "pt-private" not in f"{error.value} {auth!r} {vars(auth)}"
 
 
 def of_tool(content: object) -> Callable[[Path], Path]:
@@ -357,11 +355,11 @@ def missing(home: Path) -> Path:
 PRIVATE = {"access_key_id": "very-private", "access_key_secret": "very-private", "sts_token": ""}
 BAD_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "folder": (folder, "Is a directory"),
-    "no JSON": (of_tool(b"very-private"), "not in the form of the Alibaba Cloud CLI"),
-    "another form": (of_tool({"current": 7, "profiles": ["very-private"]}), "not in the form of the Alibaba"),
-    "nested too deeply": (of_tool(b"[" * 100_000), "not in the form of the Alibaba Cloud CLI"),
+    "no JSON": (of_tool(b"very-private"), "not in the format of the Alibaba Cloud CLI"),
+    "another form": (of_tool({"current": 7, "profiles": ["very-private"]}), "not in the format of the Alibaba"),
+    "nested too deeply": (of_tool(b"[" * 100_000), "not in the format of the Alibaba Cloud CLI"),
     "not UTF-8": (of_tool(b'{"current": "very-private\xff"}'), "is not UTF-8 text"),
-    "half a character": (of_tool(b'{"current": "very-private\\ud800"}'), "not in the form of the Alibaba"),
+    "half a character": (of_tool(b'{"current": "very-private\\ud800"}'), "not in the format of the Alibaba"),
     "too large": (of_tool(b" " * (1 << 20) + b"{}"), "is larger than 1 MiB"),
     "half a key": (
         of_tool({"current": "x", "profiles": [profile("x", access_key_id="", access_key_secret="very-private")]}),
@@ -378,43 +376,43 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     **{
         mode: (
             of_tool({"current": "x", "profiles": [profile("x", mode, **PRIVATE)]}),
-            r"the profile 'x' in .* is not of the mode AK or StsToken \(a role is not taken on",
+            r"the mode of the profile 'x' in .* is not AK or StsToken \(.*roles are not supported",
         )
         for mode in ("RamRoleArn", "EcsRamRole", "OIDC", "ChainableRamRoleArn", "CloudSSO", "OAuth", "")
     },
-    "no INI": (of_sdk(b"very-private\n"), r"is not in INI form \(\[default\], then lines such as type ="),
-    "twice": (of_sdk(b"[default]\ntype = x\ntype = very-private\n"), "is not in INI form"),
+    "no INI": (of_sdk(b"very-private\n"), r"is not in INI format \(write \[default\], then lines such as type ="),
+    "twice": (of_sdk(b"[default]\ntype = x\ntype = very-private\n"), "is not in INI format"),
     "no key": (of_sdk(b"[default]\ntype = access_key\naccess_key_secret = very-private\n"), "lacks one of"),
     "a note for a key": (
         of_sdk(b"[default]\ntype = access_key\naccess_key_id = #very-private\naccess_key_secret = x\n"),
         "lacks one of access_key_id, access_key_secret",
     ),
-    "no type": (of_sdk(b"[default]\naccess_key_secret = very-private\n"), "is not of the type access_key"),
-    "a role": (of_sdk(b"[default]\ntype = ecs_ram_role\nrole_name = very-private\n"), "a role is not taken on"),
+    "no type": (of_sdk(b"[default]\naccess_key_secret = very-private\n"), "the type of the profile 'default' in .* is not access_key"),
+    "a role": (of_sdk(b"[default]\ntype = ecs_ram_role\nrole_name = very-private\n"), "roles are not supported"),
     "missing": (missing, "there is no credentials file"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "words"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_file_that_cannot_be_used_is_said(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
-    """Going on to another identity would hide the fault; what the file holds stays unsaid."""
+@pytest.mark.parametrize(("make", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_unusable_file_is_reported(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+    """Using another identity would hide the problem. The content of the file is not shown."""
     environment = {"HOME": str(tmp_path)}
     if make is missing:
         environment["ALIBABA_CLOUD_CREDENTIALS_FILE"] = str(missing(tmp_path))
-    elif not words.startswith(("is not in INI", "is not of the type", "a role")):
+    elif not message.startswith(("is not in INI", "the type of", "roles are")):
         sdk_file(tmp_path, section("default", "sdk"))
     file = make(tmp_path)
     auth = default(environment)
-    with pytest.raises(SecretError, match=words) as told:
+    with pytest.raises(SecretError, match=message) as error:
         auth.headers(REQUEST, NOW)
-    assert str(file) in str(told.value)
-    assert "very-private" not in str(told.value)
-    assert auth.source == f"nowhere: {told.value}"
+    assert str(file) in str(error.value)
+    assert "very-private" not in str(error.value)
+    assert auth.source == f"nowhere: {error.value}"
     assert (auth.renewal(NOW, refused=True), auth.fingerprint(), auth.expires()) == (None, "", None)
     assert str(file) in auth.credential_id
 
 
-def test_a_file_keeps_its_identity_while_it_is_broken(tmp_path: Path) -> None:
+def test_broken_file_keeps_its_credential_id(tmp_path: Path) -> None:
     file = tool_file(tmp_path, profile("tool"))
     auth = default({"HOME": str(tmp_path)})
     before = auth.credential_id
@@ -422,18 +420,18 @@ def test_a_file_keeps_its_identity_while_it_is_broken(tmp_path: Path) -> None:
     assert auth.credential_id == before
 
 
-def test_variables_with_bytes_that_are_no_text_break_nothing() -> None:
-    """As Python reads them; a header with such a key is refused before it is sent."""
+def test_variables_with_bytes_outside_utf_8_are_used() -> None:
+    """Python decodes such bytes as surrogates. The client refuses the header before it sends it."""
     auth = default({name: f"x\udcff{value}" for name, value in VARIABLES.items()})
     assert auth.headers(REQUEST, NOW)["x-acs-security-token"] == "x\udcffST-env"
     assert auth.fingerprint()
 
 
-# -- whose credential it is, and what is shown of it
+# -- identity and printing
 
 
-def test_only_the_same_credential_has_the_same_identity() -> None:
-    """Projects share a credential's state, and with it the object."""
+def test_credential_ids_are_equal_only_for_equal_credentials() -> None:
+    """Projects share the state of a credential and the object."""
     variables = {
         "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI-one",
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "SK-one",
@@ -452,7 +450,7 @@ def test_only_the_same_credential_has_the_same_identity() -> None:
     assert not any(secret in shown for secret in ("LTAI-one", "SK-one", "ST-one", "pt-private"))
 
 
-def test_objects_and_settings_print_no_secret(tmp_path: Path) -> None:
+def test_objects_and_settings_do_not_print_secrets(tmp_path: Path) -> None:
     tool_file(tmp_path, profile("tool"))
     auths = [auth_of(**AKSK), auth_of(**TOKEN), default(VARIABLES), default({"HOME": str(tmp_path)})]
     for auth in auths:

@@ -1,4 +1,4 @@
-"""Signatures against the vendor's vectors and an independent reading of the rules; which headers go out, and when."""
+"""Huawei signatures against the vendor's vectors and an independent implementation, and the headers that are sent."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from exporter.auth.huawei import Aksk, AkskSection, Token, TokenSection, sign
+from exporter.auth.huawei import HuaweiAccessKey, HuaweiAkskSection, IamToken, TokenSection, sign
 from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 from exporter.config.secret import SecretError
 from exporter.providers.registry import connect
@@ -24,7 +24,7 @@ VECTORS = [vector for vector in _FILE["vectors"] if not vector["derived"]]
 NOW = 1_705_307_400.0
 """2024-01-15T08:30:00Z."""
 
-CREDENTIALS = Credentials(access_key="AKEXAMPLE0123456789A", secret_key="a-secret-key-of-nobody")
+CREDENTIALS = Credentials(access_key="AKEXAMPLE0123456789A", secret_key="a-secret-key-of-nowhere")
 REQUEST = UnsignedRequest(
     method="POST",
     host="cloud.example.com:8443",
@@ -49,14 +49,14 @@ def aksk(**changes: Any) -> Auth:
 
 
 def texts(value: Any) -> list[str]:
-    """What stands in a query for a value: the vendor's SDK writes booleans in lower case, and a list item by item."""
+    """Return the texts of a query value: the vendor's SDK writes booleans in lower case, and a list item by item."""
     values = value if isinstance(value, list) else [value]
     return [str(item).lower() if isinstance(item, bool) else str(item) for item in values]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_vectors_of_the_vendor(vector: dict[str, Any]) -> None:
-    """The published example and what the vendor's SDK signs, to the letter, and the query as it goes out."""
+def test_signature_matches_vendor_vector(vector: dict[str, Any]) -> None:
+    """The published example and signatures of the vendor's SDK, and the query as it is sent."""
     query = tuple((key, text) for key, value in vector["query"] for text in texts(value))
     request = UnsignedRequest(
         method=vector["method"],
@@ -71,12 +71,12 @@ def test_vectors_of_the_vendor(vector: dict[str, Any]) -> None:
     assert query_string(query) == vector["wire_uri"].partition("?")[2]
 
 
-def test_only_the_derived_scheme_is_left_out() -> None:
+def test_only_vectors_of_the_derived_scheme_are_skipped() -> None:
     assert {vector["name"] for vector in _FILE["vectors"] if vector["derived"]} == {"derived_v11"}
     assert len(VECTORS) == 17
 
 
-# -- against another reading of the rules
+# -- an independent implementation
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
@@ -101,7 +101,7 @@ keys = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=20)
 def verdict(
     request: UnsignedRequest, headers: dict[str, str], credentials: Credentials, *, now: float = NOW
 ) -> gateway.Refusal | None:
-    """What the gateway says to a request as it comes over the wire."""
+    """Return the simulated gateway's refusal of a request as sent, or None."""
     wire = dict(request.headers) | headers | {"Host": request.host}
     return gateway.refusal(
         credentials,
@@ -117,7 +117,7 @@ def verdict(
 @given(
     requests, keys, printable, st.none() | printable, st.none() | st.just("0605767cb280d5762fd0c0133d3bea3f")
 )
-def test_an_independent_check_accepts(
+def test_independent_check_accepts_any_request(
     request: UnsignedRequest,
     access_key: str,
     secret_key: str,
@@ -144,7 +144,7 @@ CHANGES: dict[str, Callable[[UnsignedRequest], dict[str, Any]]] = {
 
 
 @given(requests, st.sampled_from(sorted(CHANGES)))
-def test_whoever_changes_a_signed_part_is_refused(request: UnsignedRequest, part: str) -> None:
+def test_request_with_changed_part_is_refused(request: UnsignedRequest, part: str) -> None:
     headers = aksk().headers(request, NOW)
     parts = {name: getattr(request, name) for name in request.__struct_fields__}
     changed = UnsignedRequest(**{**parts, **CHANGES[part](request)})
@@ -161,7 +161,7 @@ def test_whoever_changes_a_signed_part_is_refused(request: UnsignedRequest, part
         ("X-Security-Token", "another"),
     ],
 )
-def test_whoever_changes_a_signed_header_is_refused(name: str, value: str) -> None:
+def test_request_with_changed_signed_header_is_refused(name: str, value: str) -> None:
     headers = aksk(security_token="temporary", iam_project_id="mine").headers(REQUEST, NOW)
     assert verdict(REQUEST, headers, CREDENTIALS) is None
     assert name in headers
@@ -169,20 +169,20 @@ def test_whoever_changes_a_signed_header_is_refused(name: str, value: str) -> No
 
 
 @given(printable)
-def test_whoever_has_another_key_is_refused(secret_key: str) -> None:
+def test_signature_by_another_key_is_refused(secret_key: str) -> None:
     assume(secret_key != CREDENTIALS.secret_key)
     headers = aksk(secret_key=secret_key).headers(REQUEST, NOW)
     assert verdict(REQUEST, headers, CREDENTIALS) is not None
 
 
-def test_a_signature_is_of_its_moment() -> None:
+def test_signature_expires() -> None:
     headers = aksk().headers(REQUEST, NOW)
     assert headers["X-Sdk-Date"] == "20240115T083000Z"
     assert verdict(REQUEST, headers, CREDENTIALS, now=NOW + 14 * 60) is None
     assert verdict(REQUEST, headers, CREDENTIALS, now=NOW + 16 * 60) is not None
 
 
-def test_the_slash_at_the_end_makes_no_difference() -> None:
+def test_trailing_slash_does_not_change_the_signature() -> None:
     keys_ = {"access_key": "a", "secret_key": "b"}
     date = {"X-Sdk-Date": "20240115T083000Z"}
     with_slash, without = (UnsignedRequest(method="GET", host="h", path=path) for path in ("/v3/x/", "/v3/x"))
@@ -192,9 +192,9 @@ def test_the_slash_at_the_end_makes_no_difference() -> None:
 # -- headers and keys
 
 
-def test_a_token_is_one_header() -> None:
+def test_token_is_sent_in_one_header() -> None:
     auth = authentication(method="token", token="the-token")
-    assert isinstance(auth, Token)
+    assert isinstance(auth, IamToken)
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "the-token"}
     assert masked("the-token")
 
@@ -211,12 +211,10 @@ def test_a_token_is_one_header() -> None:
         ),
     ],
 )
-def test_headers_beside_a_signature_are_those_configured(
-    section: dict[str, Any], headers: dict[str, str]
-) -> None:
-    """Each of them is signed, too."""
+def test_signature_is_sent_with_configured_headers(section: dict[str, Any], headers: dict[str, str]) -> None:
+    """All of them are signed."""
     auth = aksk(**section)
-    assert isinstance(auth, Aksk)
+    assert isinstance(auth, HuaweiAccessKey)
     added = auth.headers(REQUEST, NOW)
     authorization = added.pop("Authorization")
     assert added == {"X-Sdk-Date": "20240115T083000Z", **headers}
@@ -225,14 +223,14 @@ def test_headers_beside_a_signature_are_those_configured(
     assert CREDENTIALS.secret_key not in authorization
 
 
-def test_all_keys_are_masked() -> None:
+def test_keys_are_masked() -> None:
     auth = aksk(security_token="temporary")
     auth.headers(REQUEST, NOW)
     assert masked(CREDENTIALS.access_key, CREDENTIALS.secret_key, "temporary")
 
 
 def test_keys_in_files_are_read_for_each_request(tmp_path: Path) -> None:
-    """A rotated key is taken up without restart, for signing and for masking."""
+    """A rotated key takes effect without a restart, for signing and for masking."""
     files = {name: tmp_path / name for name in ("access_key", "secret_key", "security_token")}
     auth = authentication(method="aksk", **{f"{name}_file": str(file) for name, file in files.items()})
     for turn in ("one", "two"):
@@ -247,7 +245,7 @@ def test_keys_in_files_are_read_for_each_request(tmp_path: Path) -> None:
         assert masked(*(f"{name}-{turn}" for name in files))
 
 
-def test_a_token_behind_a_swapped_link_is_read_anew(tmp_path: Path) -> None:
+def test_token_behind_a_swapped_link_is_read_again(tmp_path: Path) -> None:
     """As Kubernetes rotates a mounted secret."""
     for name in ("old", "new"):
         (tmp_path / name).write_text(name)
@@ -261,26 +259,26 @@ def test_a_token_behind_a_swapped_link_is_read_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["access_key", "secret_key", "security_token"])
-def test_a_missing_file_is_said_and_hides_no_other_key(tmp_path: Path, name: str) -> None:
+def test_missing_key_file_is_reported_and_other_keys_are_masked(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     section = {"access_key": "an-access-key", "secret_key": "a-secret-key", "security_token": "temporary"}
     del section[name]
     auth = authentication(method="aksk", **section, **{f"{name}_file": str(file)})
-    with pytest.raises(SecretError, match=str(file)) as told:
+    with pytest.raises(SecretError, match=str(file)) as error:
         auth.headers(REQUEST, NOW)
-    assert not any(value in str(told.value) for value in section.values())
+    assert not any(value in str(error.value) for value in section.values())
     assert masked(*section.values())
 
 
-def test_a_missing_token_is_said(tmp_path: Path) -> None:
+def test_missing_token_file_is_reported(tmp_path: Path) -> None:
     auth = authentication(method="token", token_file=str(tmp_path / "token"))
     with pytest.raises(SecretError, match="cannot read the secret file"):
         auth.headers(REQUEST, NOW)
 
 
-def test_sections_print_no_key() -> None:
+def test_sections_do_not_print_keys() -> None:
     token = TokenSection.model_validate({"method": "token", "token": "very-private"})
-    pair = AkskSection.model_validate(
+    pair = HuaweiAkskSection.model_validate(
         {"method": "aksk", "access_key": "very-private", "secret_key": "very-private"}
     )
     for section in (token, pair):

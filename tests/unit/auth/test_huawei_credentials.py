@@ -1,6 +1,6 @@
-"""Credentials that are obtained: each exchange, its fall-backs and failures, and when the next one is due.
+"""Credentials of Huawei Cloud: requests of each renewal, fallbacks, failures, and when the next renewal is due.
 
-No sockets: the renewals are driven by hand, as whoever sends their exchanges would drive them.
+There are no sockets: the tests drive the renewals as the API client does.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
-from exporter.auth.huawei import AuthSection, Default, Password, Temporary, authentication
+from exporter.auth.huawei import AuthSection, HuaweiDefaultChain, PasswordToken, TemporaryKeys, authentication
 from exporter.auth.protocol import (
     Auth,
     IssuerReply,
@@ -57,27 +57,27 @@ def auth_of(
 
 
 def drive(renewal: Renewal | None, *answers: Answer) -> list[IssuerRequest]:
-    """The exchanges of a renewal that gets these answers, no more and no fewer, and then is at its end."""
+    """Return the requests of a renewal that ends after exactly these answers."""
     assert renewal is not None
-    exchanges = [next(renewal)]
+    sent = [next(renewal)]
     for index, answer in enumerate(answers):
         try:
             if isinstance(answer, NoReplyError):
-                exchanges.append(renewal.throw(answer))
+                sent.append(renewal.throw(answer))
             else:
-                exchanges.append(renewal.send(answer))
+                sent.append(renewal.send(answer))
         except StopIteration:
             assert index == len(answers) - 1, "ended early"
-            return exchanges
-    raise AssertionError(f"wants another answer, to {exchanges[-1]}")
+            return sent
+    raise AssertionError(f"wants another answer, to {sent[-1]}")
 
 
 def failure(renewal: Renewal | None, *answers: Answer) -> RequestFailure:
-    """The fault with which a renewal ends after these answers."""
-    with pytest.raises(RenewalError) as told:
+    """Return the failure of a renewal after these answers."""
+    with pytest.raises(RenewalError) as error:
         drive(renewal, *answers)
-    assert str(told.value) == told.value.failure.message
-    return told.value.failure
+    assert str(error.value) == error.value.failure.message
+    return error.value.failure
 
 
 def reply(status: int = 200, body: Any = b"", **headers: str) -> IssuerReply:
@@ -86,7 +86,7 @@ def reply(status: int = 200, body: Any = b"", **headers: str) -> IssuerReply:
 
 
 def when(seconds: float) -> str:
-    """Epoch seconds as the vendor writes them."""
+    """Return a time as the vendor writes it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -110,19 +110,19 @@ def password(**changes: Any) -> Auth:
 
 
 def token(text: str = "MIItoken", ends: float | None = NOW + DAY, **body: Any) -> IssuerReply:
-    told = {"expires_at": when(ends)} if ends is not None else {}
-    return reply(201, {"token": {**told, **body}}, x_subject_token=text)
+    end = {"expires_at": when(ends)} if ends is not None else {}
+    return reply(201, {"token": {**end, **body}}, x_subject_token=text)
 
 
-def test_a_token_is_asked_for_as_the_vendor_documents() -> None:
-    """One request, scoped to the region's project, without the catalogue; the token is the header then."""
+def test_token_request_follows_the_documentation() -> None:
+    """One request, scoped to the region's project, without the catalogue."""
     auth = password()
-    [exchange] = drive(auth.renewal(NOW), token())
-    assert exchange.operation == "KeystoneCreateUserTokenByPassword"
-    assert exchange.method == "POST"
-    assert exchange.url == "https://iam.cn-north-4.myhuaweicloud.com/v3/auth/tokens?nocatalog=true"
-    assert exchange.headers == (("Content-Type", "application/json;charset=utf8"),)
-    assert json.loads(exchange.body) == {
+    [request] = drive(auth.renewal(NOW), token())
+    assert request.operation == "KeystoneCreateUserTokenByPassword"
+    assert request.method == "POST"
+    assert request.url == "https://iam.cn-north-4.myhuaweicloud.com/v3/auth/tokens?nocatalog=true"
+    assert request.headers == (("Content-Type", "application/json;charset=utf8"),)
+    assert json.loads(request.body) == {
         "auth": {
             "identity": {
                 "methods": ["password"],
@@ -133,7 +133,7 @@ def test_a_token_is_asked_for_as_the_vendor_documents() -> None:
             "scope": {"project": {"name": "cn-north-4"}},
         }
     }
-    assert not exchange.bypass_proxy
+    assert not request.bypass_proxy
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "MIItoken"}
     assert auth.expires() == NOW + DAY
     assert auth.expiry_renewal == "auto"
@@ -149,51 +149,51 @@ def test_a_token_is_asked_for_as_the_vendor_documents() -> None:
         ("eu-west-101", "https://iam.eu-west-101.myhuaweicloud.eu"),
     ],
 )
-def test_the_region_tells_where_iam_is(region: str, host: str) -> None:
-    [exchange] = drive(password(region=region).renewal(NOW), token())
-    assert exchange.url.startswith(f"{host}/v3/")
+def test_region_selects_the_iam_endpoint(region: str, host: str) -> None:
+    [request] = drive(password(region=region).renewal(NOW), token())
+    assert request.url.startswith(f"{host}/v3/")
 
 
-def test_endpoint_and_project_can_be_given() -> None:
+def test_endpoint_and_project_can_be_configured() -> None:
     auth = password(region=None, iam_endpoint="http://127.0.0.1:8080/iam/", iam_project="cn-north-4_team")
-    [exchange] = drive(auth.renewal(NOW), token())
-    assert exchange.url == "http://127.0.0.1:8080/iam/v3/auth/tokens?nocatalog=true"
-    assert json.loads(exchange.body)["auth"]["scope"] == {"project": {"name": "cn-north-4_team"}}
+    [request] = drive(auth.renewal(NOW), token())
+    assert request.url == "http://127.0.0.1:8080/iam/v3/auth/tokens?nocatalog=true"
+    assert json.loads(request.body)["auth"]["scope"] == {"project": {"name": "cn-north-4_team"}}
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"iam_endpoint": "https://iam.example.com"}, "iam_project is missing (give it, or"),
         ({"iam_project": "cn-north-4"}, "iam_endpoint is missing (give it, or"),
     ],
 )
-def test_without_a_region_both_must_be_given(settings: dict[str, Any], words: str) -> None:
-    """The password of a private cloud does not go to the public one because a setting is missing."""
-    with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+def test_endpoint_and_project_are_required_without_region(settings: dict[str, Any], message: str) -> None:
+    """Otherwise the password of a private cloud would be sent to the public one."""
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         password(region=None, **settings)
 
 
 @pytest.mark.parametrize(
     ("life", "margin"), [(DAY, HOUR), (4 * HOUR, HOUR), (2 * HOUR, HOUR / 2), (20.0, 5.0)]
 )
-def test_a_token_is_renewed_in_time(life: float, margin: float) -> None:
-    """An hour before its end, or when a quarter of a shorter life is left."""
+def test_token_is_renewed_before_its_end(life: float, margin: float) -> None:
+    """An hour before, or in the last quarter of a shorter life."""
     auth = password()
     drive(auth.renewal(NOW), token(ends=NOW + life))
     assert auth.renewal(NOW + life - margin) is None
     assert auth.renewal(NOW + life - margin + 1) is not None
 
 
-def test_before_the_first_token_requests_say_so() -> None:
+def test_before_the_first_token_sentsay_so() -> None:
     auth = password()
-    with pytest.raises(SecretError, match="IAM has not given a token yet"):
+    with pytest.raises(SecretError, match="no IAM token has been obtained yet"):
         auth.headers(REQUEST, NOW)
     assert auth.expires() is None
     assert masked(PASSWORD)
 
 
-def test_a_failed_renewal_leaves_the_token_until_it_ends() -> None:
+def test_token_is_used_until_its_end_after_failed_renewal() -> None:
     auth = password()
     drive(auth.renewal(NOW), token())
     late = NOW + DAY - 60
@@ -205,8 +205,8 @@ def test_a_failed_renewal_leaves_the_token_until_it_ends() -> None:
         auth.headers(REQUEST, NOW + DAY)
 
 
-def test_a_renewal_that_is_dropped_leaves_the_token() -> None:
-    """As a shutdown drops it."""
+def test_closed_renewal_keeps_the_token() -> None:
+    """A shutdown closes it."""
     auth = password()
     drive(auth.renewal(NOW), token())
     renewal = auth.renewal(NOW, refused=True)
@@ -216,7 +216,7 @@ def test_a_renewal_that_is_dropped_leaves_the_token() -> None:
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "MIItoken"}
 
 
-def test_a_refused_token_is_renewed_and_both_are_masked() -> None:
+def test_refused_token_is_renewed_and_both_are_masked() -> None:
     auth = password()
     drive(auth.renewal(NOW), token("first"))
     assert auth.renewal(NOW) is None
@@ -244,12 +244,12 @@ IAM_ERRORS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "body", "kind", "code", "words"), IAM_ERRORS)
-def test_what_iam_refuses_is_told_in_its_words(
-    status: int, body: Any, kind: FailureKind, code: str, words: str
+@pytest.mark.parametrize(("status", "body", "kind", "code", "message"), IAM_ERRORS)
+def test_iam_error_is_classified_with_its_message(
+    status: int, body: Any, kind: FailureKind, code: str, message: str
 ) -> None:
     answer = reply(status, body, x_request_id="r-1")
-    expected = RequestFailure(kind=kind, code=str(status), error_code=code, message=words, request_id="r-1")
+    expected = RequestFailure(kind=kind, code=str(status), error_code=code, message=message, request_id="r-1")
     assert failure(password().renewal(NOW), answer) == expected
 
 
@@ -266,7 +266,7 @@ def test_what_iam_refuses_is_told_in_its_words(
         (400, {"error_code": "IAM.0012"}, {}, None),
     ],
 )  # fmt: skip
-def test_throttling_is_waited_out_as_told(
+def test_throttling_has_the_requested_wait(
     status: int, body: Any, headers: dict[str, str], wait: float | None
 ) -> None:
     fault = failure(password().renewal(NOW), reply(status, body, **headers))
@@ -280,18 +280,18 @@ def test_throttling_is_waited_out_as_told(
         {"retry_after": "Mon, 15 Jan 2024 08:30:45 GMT", "date": "Mon, 15 Jan 2024 08:30:00 GMT"},
     ],
 )
-def test_an_issuer_that_is_down_says_when_to_come_back(headers: dict[str, str]) -> None:
+def test_unavailable_issuer_has_the_requested_wait(headers: dict[str, str]) -> None:
     fault = failure(password().renewal(NOW), reply(503, b"", **headers))
     assert (fault.kind, fault.code, fault.wait) == (FailureKind.TRANSIENT, "503", 45.0)
 
 
-def test_silence_of_iam_is_the_networks_fault() -> None:
+def test_missing_reply_of_iam_is_the_network_failure() -> None:
     fault = failure(password().renewal(NOW), SILENCE)
     assert fault == SILENCE.failure
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "reported_end"),
     [
         ({"token": {"expires_at": "2024-01-16T08:30:00.123456Z"}}, NOW + DAY + 0.123456),
         ({"token": {"expires_at": "2024-01-16T08:30:00.7Z"}}, NOW + DAY + 0.7),
@@ -310,12 +310,12 @@ def test_silence_of_iam_is_the_networks_fault() -> None:
         (b'{"token": {"expires_at": "2024-01-16T08:30:00Z"}, "x": "' + b"x" * (1 << 20) + b'"}', None),
     ],
 )
-def test_the_end_of_a_token_is_read_leniently(body: Any, told: float | None) -> None:
-    """Whatever the body, the token counts; without a readable end it is used for a day."""
+def test_end_of_token_is_read_leniently(body: Any, reported_end: float | None) -> None:
+    """The token is used with any body. Without a readable end, it is used for a day."""
     auth = password()
     drive(auth.renewal(NOW), reply(201, body, x_subject_token=" MIItoken "))
-    assert auth.expires() == told
-    end = NOW + DAY if told is None else told
+    assert auth.expires() == reported_end
+    end = NOW + DAY if reported_end is None else reported_end
     assert auth.headers(REQUEST, end - 1) == {"X-Auth-Token": "MIItoken"}
     assert auth.renewal(end - HOUR - 1) is None
     assert auth.renewal(end - HOUR + 1) is not None
@@ -323,8 +323,8 @@ def test_the_end_of_a_token_is_read_leniently(body: Any, told: float | None) -> 
         auth.headers(REQUEST, end)
 
 
-def test_a_token_that_came_ended_is_used_and_not_asked_for_at_every_request() -> None:
-    """One of the two clocks is wrong; the provider's refusal will tell whether it matters."""
+def test_token_with_end_in_the_past_is_used_without_renewal_at_every_request() -> None:
+    """The clocks differ. The provider refuses the token if it really has ended."""
     auth = password()
     drive(auth.renewal(NOW), token(ends=NOW - 60))
     assert auth.expires() == NOW - 60
@@ -335,7 +335,7 @@ def test_a_token_that_came_ended_is_used_and_not_asked_for_at_every_request() ->
 @pytest.mark.parametrize(
     "headers", [{}, {"x_subject_token": " "}, {"x_subject_token": "a\nb"}, {"x_subject_token": "ü"}]
 )
-def test_an_answer_without_a_usable_token_is_unreadable(headers: dict[str, str]) -> None:
+def test_response_without_usable_token_is_unreadable(headers: dict[str, str]) -> None:
     auth = password()
     fault = failure(auth.renewal(NOW), reply(201, {"token": {"expires_at": when(NOW + DAY)}}, **headers))
     assert (fault.kind, fault.code) == (FailureKind.UNREADABLE, "invalid")
@@ -343,8 +343,8 @@ def test_an_answer_without_a_usable_token_is_unreadable(headers: dict[str, str])
         auth.headers(REQUEST, NOW)
 
 
-def test_a_rotated_password_is_taken_up(tmp_path: Path) -> None:
-    """It is sent with the next renewal, and tells by its fingerprint that the refused one is gone."""
+def test_rotated_password_takes_effect(tmp_path: Path) -> None:
+    """It changes the fingerprint and is sent with the next renewal."""
     file = tmp_path / "password"
     file.write_text("old-password\n")
     settings = {name: value for name, value in USER.items() if name != "password"}
@@ -354,25 +354,25 @@ def test_a_rotated_password_is_taken_up(tmp_path: Path) -> None:
     assert auth.fingerprint() == before
     file.write_text("new-password\n")
     assert auth.fingerprint() != before
-    [exchange] = drive(auth.renewal(NOW), token())
-    assert b"new-password" in exchange.body
+    [request] = drive(auth.renewal(NOW), token())
+    assert b"new-password" in request.body
     file.unlink()
     assert auth.fingerprint() == ""
-    fault = failure_before_any_exchange(auth.renewal(NOW, refused=True))
+    fault = failure_before_any_request(auth.renewal(NOW, refused=True))
     assert (fault.kind, fault.code) == (FailureKind.NOT_SENT, "secret")
     assert str(file) in fault.message
     assert auth.headers(REQUEST, NOW) == {"X-Auth-Token": "MIItoken"}
 
 
-def failure_before_any_exchange(renewal: Renewal | None) -> RequestFailure:
+def failure_before_any_request(renewal: Renewal | None) -> RequestFailure:
     assert renewal is not None
-    with pytest.raises(RenewalError) as told:
+    with pytest.raises(RenewalError) as error:
         next(renewal)
-    return told.value.failure
+    return error.value.failure
 
 
-def test_an_echoed_password_is_masked_however_it_is_broken() -> None:
-    """Also where only the mending of the line would put it together, and where the cut would hide it."""
+def test_echoed_password_is_masked() -> None:
+    """Also with line ends in place of blanks, and at the cut of a long message."""
     for echo in (PASSWORD, PASSWORD.replace(" ", "\n"), f"{'x' * 290}{PASSWORD}"):
         answer = reply(401, {"error_code": echo, "error_msg": f"no such password: {echo}"}, x_request_id=echo)
         fault = failure(password().renewal(NOW), answer)
@@ -381,15 +381,15 @@ def test_an_echoed_password_is_masked_however_it_is_broken() -> None:
         assert MASK in fault.message or "…" in fault.message
 
 
-# -- temporary keys of a server
+# -- temporary keys of a server (ECS)
 
 AGENCY_MISSING = reply(401, b"Please configure Cloud Service Agency first")
 METADATA_TOKEN = reply(200, b"metadata-token\n")
 
 
 def key(name: str = "one", ends: float | None = NOW + HOUR) -> dict[str, Any]:
-    told = {"expires_at": when(ends)} if ends is not None else {}
-    return {"access": f"AK{name}", "secret": f"SK-{name}", "securitytoken": f"ST-{name}", **told}
+    end = {"expires_at": when(ends)} if ends is not None else {}
+    return {"access": f"AK{name}", "secret": f"SK-{name}", "securitytoken": f"ST-{name}", **end}
 
 
 def keys(name: str = "one", ends: float | None = NOW + HOUR) -> IssuerReply:
@@ -397,7 +397,7 @@ def keys(name: str = "one", ends: float | None = NOW + HOUR) -> IssuerReply:
 
 
 def signs(auth: Auth, name: str, now: float = NOW) -> bool:
-    """Whether requests are signed with the key of that name, as an independent check sees it."""
+    """Return whether an independent check finds requests signed with the key of that name."""
     headers = auth.headers(REQUEST, now)
     wire = headers | {"Host": REQUEST.host}
     refused = gateway.refusal(
@@ -416,7 +416,7 @@ def metadata(**changes: Any) -> Auth:
     return auth_of(method="metadata", **changes)
 
 
-def test_keys_are_asked_for_with_a_token() -> None:
+def test_keys_are_requested_with_a_token() -> None:
     auth = metadata()
     put, get = drive(auth.renewal(NOW), METADATA_TOKEN, keys())
     assert (put.operation, put.method) == ("MetadataToken", "PUT")
@@ -437,7 +437,7 @@ def test_keys_are_asked_for_with_a_token() -> None:
     "answer",
     [reply(404), reply(405), reply(503), SILENCE, reply(200, b""), reply(200, b"<p>\n</p>"), reply(200, b"x" * 5000)],
 )  # fmt: skip
-def test_a_service_without_tokens_is_asked_without(answer: Answer) -> None:
+def test_keys_are_requested_without_token_if_unsupported(answer: Answer) -> None:
     auth = metadata(metadata_endpoint="http://127.0.0.1:8080")
     _, get = drive(auth.renewal(NOW), answer, keys())
     assert get.url == "http://127.0.0.1:8080/openstack/latest/securitykey"
@@ -446,12 +446,12 @@ def test_a_service_without_tokens_is_asked_without(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("first", [METADATA_TOKEN, reply(503), SILENCE])
-def test_a_refused_metadata_token_is_renewed_once(first: Answer) -> None:
+def test_refused_metadata_token_is_renewed_once(first: Answer) -> None:
     auth = metadata()
     fresh = reply(200, b"fresh-token")
-    exchanges = drive(auth.renewal(NOW), first, reply(401), fresh, keys())
-    assert [exchange.method for exchange in exchanges] == ["PUT", "GET", "PUT", "GET"]
-    assert exchanges[-1].headers == (("X-Metadata-Token", "fresh-token"),)
+    sent = drive(auth.renewal(NOW), first, reply(401), fresh, keys())
+    assert [request.method for request in sent] == ["PUT", "GET", "PUT", "GET"]
+    assert sent[-1].headers == (("X-Metadata-Token", "fresh-token"),)
     fault = failure(auth.renewal(NOW, refused=True), first, reply(401), fresh, reply(401))
     assert (fault.kind, fault.code) == (FailureKind.CREDENTIALS, "401")
 
@@ -474,8 +474,10 @@ def test_a_refused_metadata_token_is_renewed_once(first: Answer) -> None:
         ([METADATA_TOKEN, reply(200)], FailureKind.UNREADABLE, "invalid"),
     ],
 )
-def test_failures_of_the_metadata_service(answers: list[Answer], kind: FailureKind, code: str) -> None:
-    """Each ends the renewal, in words that name the service, and leaves the keys that there were."""
+def test_metadata_failure_is_classified_and_keys_remain(
+    answers: list[Answer], kind: FailureKind, code: str
+) -> None:
+    """The message names the service."""
     auth = metadata()
     drive(auth.renewal(NOW), METADATA_TOKEN, keys())
     fault = failure(auth.renewal(NOW, refused=True), *answers)
@@ -484,8 +486,8 @@ def test_failures_of_the_metadata_service(answers: list[Answer], kind: FailureKi
     assert signs(auth, "one")
 
 
-def test_words_say_what_to_do() -> None:
-    """Of the two failures that a newcomer meets."""
+def test_metadata_failure_has_a_remedy() -> None:
+    """For the two failures of a first set-up."""
     fault = failure(metadata().renewal(NOW), METADATA_TOKEN, AGENCY_MISSING)
     assert fault.message.startswith("the metadata service http://169.254.169.254: the server has no agency (")
     fault = failure(metadata().renewal(NOW), SILENCE, SILENCE)
@@ -512,8 +514,8 @@ def test_all_spellings_of_keys_are_read(names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("missing", ["access", "secret", "securitytoken"])
 @pytest.mark.parametrize("value", [None, "", 7, "two\nlines"])
-def test_keys_with_a_part_missing_are_unreadable(missing: str, value: object) -> None:
-    """Without its token a temporary key is refused, and each refusal counts."""
+def test_incomplete_keys_are_unreadable(missing: str, value: object) -> None:
+    """The vendor would refuse a temporary key without its token, and count the refusal."""
     fault = failure(
         metadata().renewal(NOW), METADATA_TOKEN, reply(200, {"credential": key() | {missing: value}})
     )
@@ -521,7 +523,7 @@ def test_keys_with_a_part_missing_are_unreadable(missing: str, value: object) ->
 
 
 def test_keys_are_renewed_about_ten_minutes_before_they_end() -> None:
-    """Not before the next ones are there, and a fleet not all at once."""
+    """Not before the next keys exist, and not at the same moment in a fleet."""
     due = []
     for name in map(str, range(50)):
         auth = metadata()
@@ -533,8 +535,8 @@ def test_keys_are_renewed_about_ten_minutes_before_they_end() -> None:
 
 
 @pytest.mark.parametrize("ends", [NOW + 300, NOW + 10, NOW - 5, None])
-def test_keys_about_to_end_are_not_asked_for_at_every_request(ends: float | None) -> None:
-    """A service that hands out old keys, or tells no end, is asked again after three quarters of what is left."""
+def test_keys_about_to_end_are_not_renewed_at_every_request(ends: float | None) -> None:
+    """With old keys or without an end, the renewal is due after three quarters of the remaining time."""
     auth = metadata()
     drive(auth.renewal(NOW), METADATA_TOKEN, keys(ends=ends))
     left = ends - NOW if ends and ends > NOW else 600
@@ -543,10 +545,11 @@ def test_keys_about_to_end_are_not_asked_for_at_every_request(ends: float | None
     assert auth.renewal(NOW + left * 0.76) is not None
 
 
-def test_keys_serve_until_they_end() -> None:
+def test_keys_are_used_until_their_end() -> None:
     auth = metadata()
     with pytest.raises(
-        SecretError, match=r"the metadata service http://169\.254\.169\.254 has not given keys yet"
+        SecretError,
+        match=r"no keys have been obtained from the metadata service http://169\.254\.169\.254 yet",
     ):
         auth.headers(REQUEST, NOW)
     assert auth.fingerprint() == ""
@@ -558,8 +561,8 @@ def test_keys_serve_until_they_end() -> None:
         auth.headers(REQUEST, NOW + HOUR)
 
 
-def test_present_and_previous_keys_are_masked() -> None:
-    """Also after the service gave the present ones once more."""
+def test_current_and_previous_keys_are_masked() -> None:
+    """Also after the service sent the current keys again."""
     auth = metadata()
     drive(auth.renewal(NOW), METADATA_TOKEN, keys("one"))
     first = auth.fingerprint()
@@ -571,7 +574,7 @@ def test_present_and_previous_keys_are_masked() -> None:
     assert masked("AKone", "SK-one", "ST-one", "AKtwo", "SK-two", "ST-two", "other-token")
 
 
-# -- what the SDK would find
+# -- default credentials
 
 VARIABLES = {
     "HUAWEICLOUD_SDK_AK": "AKenv",
@@ -581,15 +584,15 @@ VARIABLES = {
 POD = "http://169.254.170.2/v1/credentials?x=1"
 
 
-def default(environment: dict[str, str], **changes: Any) -> Default:
+def default(environment: dict[str, str], **changes: Any) -> HuaweiDefaultChain:
     auth = auth_of(environment=environment, method="default", **changes)
-    assert isinstance(auth, Default)
+    assert isinstance(auth, HuaweiDefaultChain)
     return auth
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> dict[str, str]:
-    """An environment in which every place has keys."""
+def all_sources(tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which every source has keys."""
     file = tmp_path / ".huaweicloud" / "credentials"
     file.parent.mkdir()
     file.write_text("[basic]\nak = AKfile\nsk = SK-file\nsecurity_token = ST-file\n")
@@ -602,13 +605,13 @@ def places(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_the_first_place_that_has_keys_serves(places: dict[str, str]) -> None:
-    """Variables, file, pod identity, metadata; each is told in words and is a credential of its own."""
-    told, identities = [], []
+def test_first_source_with_keys_is_used(all_sources: dict[str, str]) -> None:
+    """Variables, file, pod identity, metadata. Each has a name and an identity of its own."""
+    sources, identities = [], []
 
-    def look() -> Default:
-        auth = default(places)
-        told.append(auth.source)
+    def look() -> HuaweiDefaultChain:
+        auth = default(all_sources)
+        sources.append(auth.source)
         identities.append(auth.credential_id)
         return auth
 
@@ -617,31 +620,31 @@ def test_the_first_place_that_has_keys_serves(places: dict[str, str]) -> None:
     assert auth.renewal(NOW, refused=True) is None
     assert auth.expiry_renewal == "manual"
 
-    del places["HUAWEICLOUD_SDK_SK"]
+    del all_sources["HUAWEICLOUD_SDK_SK"]
     auth = look()
     assert signs(auth, "file")
     assert auth.renewal(NOW, refused=True) is None
     assert auth.expiry_renewal == "manual"
 
-    file = Path(places["HOME"]) / ".huaweicloud" / "credentials"
+    file = Path(all_sources["HOME"]) / ".huaweicloud" / "credentials"
     file.unlink()
     auth = look()
-    [exchange] = drive(auth.renewal(NOW), keys("pod"))
-    assert (exchange.operation, exchange.method, exchange.url) == ("PodIdentity", "POST", POD)
-    assert exchange.headers == (("Content-Type", "application/json"), ("Authorization", "pod-token"))
-    assert exchange.body == b"{}"
-    assert exchange.bypass_proxy
+    [request] = drive(auth.renewal(NOW), keys("pod"))
+    assert (request.operation, request.method, request.url) == ("PodIdentity", "POST", POD)
+    assert request.headers == (("Content-Type", "application/json"), ("Authorization", "pod-token"))
+    assert request.body == b"{}"
+    assert request.bypass_proxy
     assert signs(auth, "pod")
     assert auth.expiry_renewal == "auto"
     assert masked("AKpod", "SK-pod", "ST-pod", "pod-token")
 
-    del places["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
+    del all_sources["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
     auth = look()
     drive(auth.renewal(NOW), METADATA_TOKEN, keys())
     assert signs(auth, "one")
     assert auth.expires() == NOW + HOUR
 
-    assert told == [
+    assert sources == [
         "the environment variables HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK",
         f"the credentials file {file}",
         "the pod identity service of HC_CONTAINER_CREDENTIALS_FULL_URI",
@@ -651,7 +654,7 @@ def test_the_first_place_that_has_keys_serves(places: dict[str, str]) -> None:
     assert not any(secret in " ".join(identities) for secret in ("AKenv", "AKfile", "pod-token"))
 
 
-def test_a_file_that_appears_or_changes_is_taken_up(tmp_path: Path) -> None:
+def test_file_that_appears_or_changes_takes_effect(tmp_path: Path) -> None:
     auth = default({"HOME": str(tmp_path)})
     drive(auth.renewal(NOW), METADATA_TOKEN, keys())
     file = tmp_path / ".huaweicloud" / "credentials"
@@ -673,7 +676,7 @@ def test_a_file_that_appears_or_changes_is_taken_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[global]\nak = AKglobal\nsk = SK-global\n"])
-def test_a_file_for_other_services_is_passed_over(tmp_path: Path, content: str) -> None:
+def test_file_without_basic_section_is_skipped(tmp_path: Path, content: str) -> None:
     file = tmp_path / "credentials"
     file.write_text(content)
     auth = default({"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(file)})
@@ -683,99 +686,97 @@ def test_a_file_for_other_services_is_passed_over(tmp_path: Path, content: str) 
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda file: None, "there is no credentials file"),
     "folder": (lambda file: file.mkdir(), "Is a directory"),
-    "not INI": (lambda file: file.write_text("very-private\n"), "is not in INI form"),
-    "twice": (lambda file: file.write_text("[basic]\nsk = very-private\nsk = very-private\n"), "is not in INI form"),
+    "not INI": (lambda file: file.write_text("very-private\n"), "is not in INI format"),
+    "twice": (lambda file: file.write_text("[basic]\nsk = very-private\nsk = very-private\n"), "is not in INI format"),
     "half": (lambda file: file.write_text("[basic]\nsk = very-private\n"), "has no ak and sk under"),
     "not UTF-8": (lambda file: file.write_bytes(b"[basic]\nsk = very-private\xff\n"), "is not UTF-8 text"),
     "too large": (lambda file: file.write_text("[basic]\n" + "x = y\n" * 200_000), "is larger than 1 MiB"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "words"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_file_that_cannot_be_used_is_said(
-    tmp_path: Path, make: Callable[[Path], object], words: str
-) -> None:
-    """Falling through to another identity would hide the fault; what the file holds stays unsaid."""
+@pytest.mark.parametrize(("make", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_unusable_file_is_reported(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
+    """Using another identity would hide the problem. The content of the file is not shown."""
     file = tmp_path / "credentials"
     make(file)
     auth = default({"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(file), "HOME": str(tmp_path)})
-    with pytest.raises(SecretError, match=words) as told:
+    with pytest.raises(SecretError, match=message) as error:
         auth.headers(REQUEST, NOW)
-    assert str(file) in str(told.value)
-    assert "very-private" not in str(told.value)
-    assert auth.source == f"nowhere: {told.value}"
+    assert str(file) in str(error.value)
+    assert "very-private" not in str(error.value)
+    assert auth.source == f"nowhere: {error.value}"
     assert (auth.renewal(NOW, refused=True), auth.fingerprint(), auth.expires()) == (None, "", None)
     assert str(file) in auth.credential_id
 
 
-def test_the_file_keeps_its_identity_while_it_is_broken(places: dict[str, str]) -> None:
-    del places["HUAWEICLOUD_SDK_AK"]
-    auth = default(places)
+def test_broken_file_keeps_its_credential_id(all_sources: dict[str, str]) -> None:
+    del all_sources["HUAWEICLOUD_SDK_AK"]
+    auth = default(all_sources)
     before = auth.credential_id
-    (Path(places["HOME"]) / ".huaweicloud" / "credentials").write_text("[basic]\n")
+    (Path(all_sources["HOME"]) / ".huaweicloud" / "credentials").write_text("[basic]\n")
     assert auth.credential_id == before
 
 
-def test_an_empty_environment_asks_the_metadata_service() -> None:
+def test_metadata_service_is_queried_without_other_sources() -> None:
     auth = default({}, metadata_endpoint="http://127.0.0.1:9")
     fault = failure(auth.renewal(NOW), SILENCE, SILENCE)
-    assert "asked last, for neither HUAWEICLOUD_SDK_AK" in fault.message
+    assert "queried last, since neither HUAWEICLOUD_SDK_AK" in fault.message
 
 
-def test_variables_with_bytes_that_are_no_text_break_nothing() -> None:
-    """As Python reads them; a header with such a token is refused before it is sent."""
+def test_variables_with_bytes_outside_utf_8_are_used() -> None:
+    """Python decodes such bytes as surrogates. The client refuses the header before it sends it."""
     auth = default({name: f"x\udcff{value}" for name, value in VARIABLES.items()})
     assert auth.headers(REQUEST, NOW)["X-Security-Token"] == "x\udcffST-env"
     assert auth.fingerprint()
 
 
 @pytest.mark.parametrize(
-    ("uri", "words"),
+    ("uri", "message"),
     [
         ("ftp://169.254.170.2/", "HC_CONTAINER_CREDENTIALS_FULL_URI must be a URL such as http"),
         ("http://me:pod-private@pod/", "HC_CONTAINER_CREDENTIALS_FULL_URI must not hold a user or password"),
     ],
 )
-def test_a_pod_identity_without_a_proper_url_asks_nobody(
-    places: dict[str, str], uri: str, words: str
+def test_pod_identity_with_invalid_url_sends_no_request(
+    all_sources: dict[str, str], uri: str, message: str
 ) -> None:
-    places |= {"HUAWEICLOUD_SDK_AK": "", "HOME": "", "HC_CONTAINER_CREDENTIALS_FULL_URI": uri}
-    fault = failure_before_any_exchange(default(places).renewal(NOW))
+    all_sources |= {"HUAWEICLOUD_SDK_AK": "", "HOME": "", "HC_CONTAINER_CREDENTIALS_FULL_URI": uri}
+    fault = failure_before_any_request(default(all_sources).renewal(NOW))
     assert fault.kind is FailureKind.CREDENTIALS
-    assert fault.message.startswith(words)
+    assert fault.message.startswith(message)
     assert "pod-private" not in fault.message
 
 
 @pytest.mark.parametrize("content", [None, b"", b"two\nlines", "tök".encode()])
-def test_a_pod_identity_without_a_proper_token_asks_nobody(
-    places: dict[str, str], content: bytes | None
+def test_pod_identity_with_invalid_token_sends_no_request(
+    all_sources: dict[str, str], content: bytes | None
 ) -> None:
-    places |= {"HUAWEICLOUD_SDK_AK": "", "HOME": ""}
-    file = Path(places["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"])
+    all_sources |= {"HUAWEICLOUD_SDK_AK": "", "HOME": ""}
+    file = Path(all_sources["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"])
     if content is None:
         file.unlink()
     else:
         file.write_bytes(content)
-    fault = failure_before_any_exchange(default(places).renewal(NOW))
+    fault = failure_before_any_request(default(all_sources).renewal(NOW))
     assert (fault.kind, fault.code) == (FailureKind.NOT_SENT, "secret")
     assert str(file) in fault.message
 
 
-def test_a_rotated_pod_token_is_sent_and_tells(places: dict[str, str]) -> None:
-    places |= {"HUAWEICLOUD_SDK_AK": "", "HOME": ""}
-    auth = default(places)
+def test_rotated_pod_token_is_sent_and_changes_the_fingerprint(all_sources: dict[str, str]) -> None:
+    all_sources |= {"HUAWEICLOUD_SDK_AK": "", "HOME": ""}
+    auth = default(all_sources)
     before = auth.fingerprint()
     fault = failure(auth.renewal(NOW), reply(401, {"message": "no pod-token", "code": "Denied"}))
     assert fault.message.endswith(f": no {MASK}")
     assert (fault.kind, fault.error_code) == (FailureKind.CREDENTIALS, "Denied")
-    Path(places["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).write_text("next-pod-token")
+    Path(all_sources["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).write_text("next-pod-token")
     assert auth.fingerprint() != before
-    [exchange] = drive(auth.renewal(NOW), keys("pod"))
-    assert ("Authorization", "next-pod-token") in exchange.headers
+    [request] = drive(auth.renewal(NOW), keys("pod"))
+    assert ("Authorization", "next-pod-token") in request.headers
     assert failure(auth.renewal(NOW, refused=True), SILENCE).kind is FailureKind.TRANSIENT
 
 
-# -- what was given and what a human renews
+# -- static credentials
 
 AKSK: dict[str, Any] = {
     "method": "aksk",
@@ -796,9 +797,7 @@ TOKEN: dict[str, Any] = {"method": "token", "token": "MIItoken"}
         ("2024-01-16 16:30:00+08:00", "2024-01-16T08:30:00+00:00"),
     ],
 )
-def test_a_given_credential_ends_when_the_configuration_says(
-    settings: dict[str, Any], text: str, end: str
-) -> None:
+def test_static_credential_ends_at_the_configured_time(settings: dict[str, Any], text: str, end: str) -> None:
     auth = auth_of(**settings, expires=text)
     assert auth.expires() == datetime.fromisoformat(end).timestamp()
     assert auth.expiry_renewal == "manual"
@@ -808,7 +807,7 @@ def test_a_given_credential_ends_when_the_configuration_says(
     assert auth_of(**settings, expires=shown).expires() == auth.expires()
 
 
-def test_without_the_setting_nobody_tells_the_end() -> None:
+def test_end_is_unknown_without_the_setting() -> None:
     assert auth_of(**AKSK).expires() is None
     assert auth_of(**TOKEN).expires() is None
 
@@ -818,12 +817,12 @@ def test_without_the_setting_nobody_tells_the_end() -> None:
     ["", "soon", "2024-02-30", "2024-01-16T08:30:00", "2024-01-16T08:30Z", "2024-01-16T25:00:00Z", "1705393800",
      "20240116", "2024-01-16T08:30:00+99:00", "0001-01-01T00:00:00+01:00", "٢٠٢٤-01-16", 7, ["2024-01-16"]],
 )  # fmt: skip
-def test_what_is_no_date_is_refused_with_a_remedy(text: object) -> None:
+def test_invalid_date_is_refused_with_a_remedy(text: object) -> None:
     with pytest.raises(ValidationError, match=r"is not a date \(write 2027-01-31, or with time and zone"):
         auth_of(**TOKEN, expires=text)
 
 
-def test_a_rotated_file_has_another_fingerprint_and_the_same_identity(tmp_path: Path) -> None:
+def test_rotated_file_changes_the_fingerprint_but_not_the_credential_id(tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("access_key", "secret_key")}
     for file in files.values():
         file.write_text("old")
@@ -839,8 +838,8 @@ def test_a_rotated_file_has_another_fingerprint_and_the_same_identity(tmp_path: 
     assert auth.credential_id == identity
 
 
-def test_only_the_same_credential_has_the_same_identity() -> None:
-    """Projects share a credential's state, and with it the object: so key, secret, scope and issuer must be the same."""
+def test_credential_ids_are_equal_only_for_equal_credentials() -> None:
+    """Projects share the state of a credential and the object, so key, secret, scope and issuer must be equal."""
     variables = {"HUAWEICLOUD_SDK_AK": "AKone", "HUAWEICLOUD_SDK_SK": "SK-one"}
     variables["HUAWEICLOUD_SDK_SECURITY_TOKEN"] = "ST-one"
     assert auth_of(**AKSK).credential_id == auth_of(**AKSK).credential_id == default(variables).credential_id
@@ -858,7 +857,7 @@ def test_only_the_same_credential_has_the_same_identity() -> None:
     assert not any(secret in shown for secret in ("AKone", "SK-one", "ST-one", "MIItoken", PASSWORD))
 
 
-# -- faults of the settings
+# -- invalid settings
 
 
 @pytest.mark.parametrize(
@@ -866,7 +865,7 @@ def test_only_the_same_credential_has_the_same_identity() -> None:
     [("password", "iam_endpoint"), ("metadata", "metadata_endpoint"), ("default", "metadata_endpoint")],
 )
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "message"),
     [
         ("iam.example.com", "must be a URL such as http"),
         ("ftp://iam.example.com", "must be a URL such as http"),
@@ -881,34 +880,34 @@ def test_only_the_same_credential_has_the_same_identity() -> None:
         ("https://h?", r"must end with the host or a path \(no \? or #\)"),
     ],
 )
-def test_urls_are_checked(method: str, name: str, url: str, words: str) -> None:
-    with pytest.raises(ValidationError, match=words) as told:
+def test_invalid_urls_are_refused(method: str, name: str, url: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as error:
         auth_of(**{**(USER if method == "password" else {}), "method": method, name: url})
-    assert "very-private" not in told.value.errors()[0]["msg"]
+    assert "very-private" not in error.value.errors()[0]["msg"]
 
 
 @pytest.mark.parametrize("name", ["domain", "username", "password", "iam_project"])
 @pytest.mark.parametrize("value", ["", "two\nlines", "half\ud800", 7])
-def test_names_are_text_of_one_line(name: str, value: object) -> None:
+def test_invalid_names_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=name):
         password(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["domain", "username", "password"])
-def test_a_user_is_given_whole(name: str) -> None:
+def test_incomplete_user_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         auth_of(**{key: value for key, value in USER.items() if key != name})
 
 
-# -- whatever comes
+# -- arbitrary responses
 
 SECRET = "k3y-m4t3r14l"
-words = st.one_of(
+texts = st.one_of(
     st.text(max_size=30), st.just(SECRET), st.text(max_size=5).map(lambda text: f"{text}{SECRET}")
 )
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.sampled_from(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts | st.sampled_from(
         ["error", "error_code", "error_msg", "code", "message", "token", "expires_at", "credential", "access", "secret",
          "securitytoken", "expiration"]), inner, max_size=5),
     max_leaves=10,
@@ -918,18 +917,18 @@ replies = st.builds(
     st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 405, 429, 500, 503]) | st.integers(100, 599),
     st.dictionaries(
         st.sampled_from(["x-subject-token", "retry-after", "location", "x-request-id"]),
-        words | st.just(f"https://{SECRET}/") | st.just(f"https://[{SECRET}"),
+        texts | st.just(f"https://{SECRET}/") | st.just(f"https://[{SECRET}"),
         max_size=4,
     ),
     st.binary(max_size=60)
     | st.just(b"please configure cloud service agency first")
-    | words.map(lambda text: text.encode(errors="replace"))
+    | texts.map(lambda text: text.encode(errors="replace"))
     | values.map(lambda value: json.dumps(value).encode()),
 )
 faults = st.builds(
     lambda kind, message: NoReplyError(RequestFailure(kind=kind, code="connect", message=message)),
     st.sampled_from([FailureKind.TRANSIENT, FailureKind.UNREADABLE]),
-    words,
+    texts,
 )
 
 
@@ -943,10 +942,10 @@ def pod_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["password", "metadata", "pod"])
 @given(answers=st.lists(replies | faults, min_size=4, max_size=4))
 @settings(deadline=None)
-def test_whatever_is_answered_the_credential_is_renewed_or_words_tell_why(
+def test_any_response_renews_the_credential_or_ends_in_a_renewal_error(
     method: str, answers: list[Answer], pod_token: Path
 ) -> None:
-    """No other exception, no more than four exchanges, and no secret in words, `repr` or settings."""
+    """At most four requests, and no secret in a message or `repr`."""
     auth = {
         "password": lambda: password(password=SECRET),
         "metadata": metadata,
@@ -969,9 +968,9 @@ def test_whatever_is_answered_the_credential_is_renewed_or_words_tell_why(
     try:
         shown.append(repr(next(renewal)))
         for answer in answers:
-            exchange = renewal.throw(answer) if isinstance(answer, NoReplyError) else renewal.send(answer)
-            shown.append(repr(exchange))
-        raise AssertionError("more exchanges than there may be")
+            request = renewal.throw(answer) if isinstance(answer, NoReplyError) else renewal.send(answer)
+            shown.append(repr(request))
+        raise AssertionError("too many requests")
     except StopIteration:
         headers = auth.headers(REQUEST, NOW)
         assert all(value.isascii() and value.isprintable() for value in headers.values())
@@ -988,27 +987,27 @@ def test_whatever_is_answered_the_credential_is_renewed_or_words_tell_why(
     assert SECRET not in " ".join(shown)
 
 
-def test_exchanges_and_replies_print_no_secret() -> None:
-    """They bear passwords and tokens, and stand in tracebacks and logs."""
-    [exchange] = drive(password().renewal(NOW), token())
-    assert repr(exchange) == (
-        "Exchange(KeystoneCreateUserTokenByPassword: POST "
+def test_requests_and_replies_do_not_print_secrets() -> None:
+    """They contain passwords and tokens, and occur in tracebacks and logs."""
+    [request] = drive(password().renewal(NOW), token())
+    assert repr(request) == (
+        "IssuerRequest(KeystoneCreateUserTokenByPassword: POST "
         "https://iam.cn-north-4.myhuaweicloud.com/v3/auth/tokens)"
     )
-    assert repr(token()) == f"Reply(201, {len(token().body)} bytes)"
-    assert msgspec.structs.replace(exchange, body=b"") != exchange
+    assert repr(token()) == f"IssuerReply(201, {len(token().body)} bytes)"
+    assert msgspec.structs.replace(request, body=b"") != request
 
 
-def test_objects_print_no_secret(places: dict[str, str]) -> None:
-    """Neither what was given nor what was obtained."""
+def test_objects_do_not_print_secrets(all_sources: dict[str, str]) -> None:
+    """Both configured and obtained ones."""
     obtained: list[tuple[Auth, list[Answer]]] = [
         (password(), [token("obtained")]),
         (metadata(), [METADATA_TOKEN, keys()]),
     ]
     for auth, answers in obtained:
-        assert isinstance(auth, Password | Temporary)
+        assert isinstance(auth, PasswordToken | TemporaryKeys)
         drive(auth.renewal(NOW), *answers)
-    for auth in (*(auth for auth, _ in obtained), auth_of(**AKSK), auth_of(**TOKEN), default(places)):
+    for auth in (*(auth for auth, _ in obtained), auth_of(**AKSK), auth_of(**TOKEN), default(all_sources)):
         shown = f"{auth!r} {auth} {vars(auth)}"
         assert not any(
             secret in shown for secret in (PASSWORD, "obtained", "metadata-token", "SK-", "ST-", "MIItoken")

@@ -1,4 +1,4 @@
-"""A refusal is read the same, whoever of the vendor speaks: its code, its words, and when to come back."""
+"""Error responses of Huawei Cloud: code, message, throttling and wait."""
 
 import json
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.auth.huawei.errors import TELLING, destination, read_refusal
+from exporter.auth.huawei.errors import ERROR_KEYS, read_error
+from exporter.auth.reply import destination
 
 THROTTLED = "The throttling threshold has been reached"
 NOON = "Mon, 15 Jan 2024 12:00:00 GMT"
@@ -17,20 +18,20 @@ LATER = "Mon, 15 Jan 2024 12:00:45 GMT"
 @pytest.mark.parametrize(
     ("answer", "code", "message"),
     [
-        ({"error_code": "A", "error_msg": "words"}, "A", "words"),
-        ({"errorCode": "A", "errorMsg": "words"}, "A", "words"),
-        ({"code": "A", "message": "words"}, "A", "words"),
-        ({"error": {"code": "A", "message": "words", "title": "t"}}, "A", "words"),
-        ({"error": {"error_code": "A", "error_msg": "words"}}, "A", "words"),
-        ({"error": {"code": 401, "message": "words"}}, "401", "words"),
-        ({"error_code": "", "errorCode": None, "error": {"code": "A", "message": "words"}}, "A", "words"),
-        ({"error_code": "A", "error_msg": "words", "error": {"code": "B", "message": "more"}}, "A", "words"),
-        ({"error_code": "A", "error": {"message": "words"}}, "A", "words"),
-        ({"error_msg": "words", "error": {"code": "A"}}, "A", "words"),
+        ({"error_code": "A", "error_msg": "text"}, "A", "text"),
+        ({"errorCode": "A", "errorMsg": "text"}, "A", "text"),
+        ({"code": "A", "message": "text"}, "A", "text"),
+        ({"error": {"code": "A", "message": "text", "title": "t"}}, "A", "text"),
+        ({"error": {"error_code": "A", "error_msg": "text"}}, "A", "text"),
+        ({"error": {"code": 401, "message": "text"}}, "401", "text"),
+        ({"error_code": "", "errorCode": None, "error": {"code": "A", "message": "text"}}, "A", "text"),
+        ({"error_code": "A", "error_msg": "text", "error": {"code": "B", "message": "more"}}, "A", "text"),
+        ({"error_code": "A", "error": {"message": "text"}}, "A", "text"),
+        ({"error_msg": "text", "error": {"code": "A"}}, "A", "text"),
         ({"error_code": "A"}, "A", ""),
-        ({"error_msg": "words"}, "", "words"),
-        ({"error": {"message": "words"}}, "", "words"),
-        ({"error": "words"}, "", ""),
+        ({"error_msg": "text"}, "", "text"),
+        ({"error": {"message": "text"}}, "", "text"),
+        ({"error": "text"}, "", ""),
         ({"error_code": ["A"], "error_msg": {"it": "s"}}, "", ""),
         ({"error_code": "A", "error_msg": ["it's \\ quoted"]}, "A", ""),
         ({}, "", ""),
@@ -39,18 +40,18 @@ LATER = "Mon, 15 Jan 2024 12:00:45 GMT"
         (None, "", ""),
     ],
 )
-def test_every_envelope_is_opened(answer: Any, code: str, message: str) -> None:
-    """The first code and the words beside it; where one of the two is missing, the other is told."""
-    refusal = read_refusal(400, {}, answer)
-    assert (refusal.code, refusal.message) == (code, message)
-    assert (refusal.throttled, refusal.wait) == (False, None)
+def test_every_error_format_is_read(answer: Any, code: str, message: str) -> None:
+    """The first code comes with its own message. Without a code, the first message counts."""
+    error = read_error(400, {}, answer)
+    assert (error.code, error.message) == (code, message)
+    assert (error.throttled, error.wait) == (False, None)
 
 
-def test_the_request_id_of_the_header_comes_first() -> None:
+def test_request_id_in_header_takes_precedence() -> None:
     answer = {"error_code": "A", "request_id": "body"}
-    assert read_refusal(400, {"x-request-id": "header"}, answer).request_id == "header"
-    assert read_refusal(400, {}, answer).request_id == "body"
-    assert read_refusal(400, {}, None).request_id == ""
+    assert read_error(400, {"x-request-id": "header"}, answer).request_id == "header"
+    assert read_error(400, {}, answer).request_id == "body"
+    assert read_error(400, {}, None).request_id == ""
 
 
 @pytest.mark.parametrize(
@@ -63,8 +64,8 @@ def test_the_request_id_of_the_header_comes_first() -> None:
         (400, {"error_msg": f"{THROTTLED}: policy user over ratelimit"}),
     ],
 )
-def test_throttling_has_many_faces(status: int, answer: Any) -> None:
-    assert read_refusal(status, {}, answer).throttled
+def test_throttling_is_recognized_by_status_code_or_message(status: int, answer: Any) -> None:
+    assert read_error(status, {}, answer).throttled
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -86,17 +87,17 @@ def test_throttling_has_many_faces(status: int, answer: Any) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(status: int, headers: dict[str, str], wait: float | None) -> None:
-    """A date is taken against the answer's own, since nobody's clock is right; and only so much is believed."""
-    assert read_refusal(status, headers, None).wait == wait
+    """A date is compared with the response's own, since clocks differ. Long waits are cut."""
+    assert read_error(status, headers, None).wait == wait
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500, 502])
-def test_nobody_waits_for_what_is_neither_throttling_nor_an_outage(status: int) -> None:
-    assert read_refusal(status, {"retry-after": "7"}, {"error_msg": "time:5 minute"}).wait is None
+def test_wait_is_ignored_without_throttling_or_outage(status: int) -> None:
+    assert read_error(status, {"retry-after": "7"}, {"error_msg": "time:5 minute"}).wait is None
 
 
 @pytest.mark.parametrize(
-    ("words", "wait"),
+    ("limit", "wait"),
     [
         ("policy user over ratelimit,limit:200,time:5 minute", 300.0),
         ("policy ip over ratelimit,limit:5,time:1 second", 1.0),
@@ -107,37 +108,37 @@ def test_nobody_waits_for_what_is_neither_throttling_nor_an_outage(status: int) 
         ("time:99999999 seconds", None),
     ],
 )
-def test_throttling_names_its_window(words: str, wait: float | None) -> None:
-    """`Retry-After` comes first; an outage has no window."""
-    answer = {"error_msg": f"{THROTTLED}: {words}"}
-    assert read_refusal(429, {}, answer).wait == wait
-    assert read_refusal(429, {"retry-after": "7"}, answer).wait == 7
-    assert read_refusal(503, {}, {"error_msg": words}).wait is None
+def test_throttling_message_names_its_window(limit: str, wait: float | None) -> None:
+    """`Retry-After` takes precedence. An outage has no window."""
+    answer = {"error_msg": f"{THROTTLED}: {limit}"}
+    assert read_error(429, {}, answer).wait == wait
+    assert read_error(429, {"retry-after": "7"}, answer).wait == 7
+    assert read_error(503, {}, {"error_msg": limit}).wait is None
 
 
 @pytest.mark.parametrize(
-    ("location", "words"),
+    ("location", "text"),
     [
         ("https://auth.example.com/login?ticket=very-private", "auth.example.com"),
         ("/login?ticket=very-private", "another path"),
         ("", "nowhere"),
-        ("http://[very-private", "an address that is none"),
+        ("http://[very-private", "an invalid address"),
     ],
 )
-def test_a_redirect_is_told_by_its_host_alone(location: str, words: str) -> None:
-    assert destination({"location": location}) == words
+def test_redirect_is_described_by_its_host_only(location: str, text: str) -> None:
+    assert destination({"location": location}) == text
 
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(TELLING)), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(ERROR_KEYS)), inner),
     max_leaves=10,
 )
 
 
 @given(st.integers(100, 599), st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text()), values)
-def test_no_answer_breaks_the_reader(status: int, headers: dict[str, str], answer: Any) -> None:
-    refusal = read_refusal(status, headers, answer)
-    assert refusal.wait is None or 0 <= refusal.wait <= 99_999
-    assert refusal.throttled or status == 503 or refusal.wait is None
-    json.dumps([refusal.code, refusal.message, refusal.request_id])
+def test_any_response_can_be_read(status: int, headers: dict[str, str], answer: Any) -> None:
+    error = read_error(status, headers, answer)
+    assert error.wait is None or 0 <= error.wait <= 99_999
+    assert error.throttled or status == 503 or error.wait is None
+    json.dumps([error.code, error.message, error.request_id])

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.duration import LONGEST, SHORTEST, format_duration, parse_duration
-from exporter.settings.settings import ConfigError, load
+from exporter.config.duration import LONGEST, SHORTEST, format_duration, parse_duration
+from exporter.settings.load import ConfigError, load
 
 ROOT = Path(__file__).parents[3]
 SEEDS = [

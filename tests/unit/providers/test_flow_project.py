@@ -9,7 +9,8 @@ import pytest
 from exporter.providers.flow import PERSONAL_ENDPOINT, SIGNED_ENDPOINT, FlowProvider
 from exporter.providers.protocol import SupportsActivityQuery, SupportsBatchQuery
 from exporter.providers.registry import AnyProject, connect
-from exporter.settings.settings import Config, ConfigError, load
+from exporter.settings.load import ConfigError, load
+from exporter.settings.settings import Config
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID
 from tests.drivers.support import project as codearts_project
 

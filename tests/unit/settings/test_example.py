@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from exporter.config.secret import FileSecret, Secret
 from exporter.config.section import Section
-from exporter.settings.settings import Config, Metrics, Poll, load
+from exporter.settings.load import load
+from exporter.settings.settings import Config, Metrics, Poll
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "an-access-key"}

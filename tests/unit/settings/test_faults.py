@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.settings.settings import ConfigError, load
+from exporter.settings.load import ConfigError, load
 
 CASES = Path(__file__).parents[2] / "config" / "bad"
 ENVIRONMENT = {

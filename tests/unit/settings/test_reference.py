@@ -16,23 +16,11 @@ from pydantic.fields import FieldInfo
 from exporter.auth.aliyun import sections as aliyun
 from exporter.auth.huawei import sections as huawei
 from exporter.cli import main
+from exporter.config.project_section import CommonSection, Discover, LabelsByName, PipelineEntry, RateLimit
 from exporter.config.secret import Secret
-from exporter.config.section import (
-    CommonSection,
-    Discover,
-    Duration,
-    Endpoint,
-    Identifier,
-    Labels,
-    LabelsByName,
-    Moment,
-    Pattern,
-    PipelineEntry,
-    RateLimit,
-    SecretText,
-    Section,
-    Tls,
-)
+from exporter.config.section import SecretText, Section
+from exporter.config.tls import Tls
+from exporter.config.types import Duration, Endpoint, Identifier, Labels, Moment, Pattern
 from exporter.providers import codearts, flow
 from exporter.settings.settings import Config, Limits, Metrics, Poll, State
 from tests.unit.settings.test_example import keys_of, sections_within
@@ -49,14 +37,14 @@ SECTIONS: dict[str, type[Section]] = {
     "`projects[].discover`": Discover,
     "`projects[].discover.labels[]`": LabelsByName,
     "`projects[].tls`": Tls,
-    "CodeArts, `method: aksk`": huawei.AkskSection,
+    "CodeArts, `method: aksk`": huawei.HuaweiAkskSection,
     "CodeArts, `method: password`": huawei.PasswordSection,
     "CodeArts, `method: metadata`": huawei.MetadataSection,
-    "CodeArts, `method: default`": huawei.DefaultSection,
+    "CodeArts, `method: default`": huawei.HuaweiDefaultSection,
     "CodeArts, `method: token`": huawei.TokenSection,
     "Flow, `method: yunxiao_token`": aliyun.YunxiaoTokenSection,
-    "Flow, `method: aksk`": aliyun.AkskSection,
-    "Flow, `method: default`": aliyun.DefaultSection,
+    "Flow, `method: aksk`": aliyun.AliyunAkskSection,
+    "Flow, `method: default`": aliyun.AliyunDefaultSection,
 }
 PROJECTS: dict[str, type[CommonSection]] = {
     "CodeArts projects": codearts.CodeArtsProject,

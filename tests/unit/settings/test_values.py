@@ -10,7 +10,7 @@ import yaml
 
 from exporter.core.redaction import MASK
 from exporter.providers.codearts import ENDPOINTS
-from exporter.settings.settings import ConfigError, load
+from exporter.settings.load import ConfigError, load
 
 MINIMAL = """
 projects:
@@ -207,7 +207,7 @@ def test_names_and_labels_stay_text(read, text):
 )
 def test_a_label_that_no_page_could_show(read, more):
     """Half a character is text to YAML, but to no page: it is refused, since it would cost each series that has it."""
-    with pytest.raises(ConfigError, match=r"labels\.team: '\\ud800' is no text that UTF-8 can tell$"):
+    with pytest.raises(ConfigError, match=r"labels\.team: '\\ud800' cannot be encoded as UTF-8$"):
         read(MINIMAL.replace(f"    pipelines: {PIPELINES}\n", "") + more)
 
 

@@ -1,4 +1,4 @@
-"""Credentials that are given and that somebody else renews: a personal token, or an access key."""
+"""Credentials from the configuration that a person renews: a personal access token, or an access key."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +11,7 @@ from exporter.auth.static_credential import StaticCredential
 
 
 class YunxiaoToken(StaticCredential):
-    """`x-yunxiao-token`, all that the API of `/oapi/v1` wants.
+    """Personal access token in the header `x-yunxiao-token`, for the API `/oapi/v1`.
 
     Source: https://help.aliyun.com/zh/yunxiao/developer-reference/getpipelinerun.
     """
@@ -20,20 +20,20 @@ class YunxiaoToken(StaticCredential):
         super().__init__("yunxiao_token", (section.token,), expires=section.expires)
         self._token = section.token
 
-    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
-        """The token, read anew."""
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # the same for any request
+        """Return the token header. A token in a file is read again."""
         return {"x-yunxiao-token": self._token.reveal()}
 
 
-class Aksk(StaticCredential):
-    """A signature by access key and secret key."""
+class AliyunAccessKey(StaticCredential):
+    """Access key that signs requests."""
 
     def __init__(self, keys: Keys, nonce: Callable[[], str], *, expires: datetime | None = None) -> None:
-        """`nonce` is called for each signature."""
+        """`nonce` returns a unique text for each signature."""
         super().__init__("acs3", keys.parts, expires=expires)
         self._keys = keys
         self._nonce = nonce
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """The signature by the keys as they are now, unlike any other of the same request."""
+        """Return the signature and the headers that belong to it. Keys in files are read again."""
         return signature(request, now, self._keys, self._nonce())

@@ -1,4 +1,4 @@
-"""Credentials that are given and that somebody else renews: a token, or an access key."""
+"""Credentials from the configuration that a person renews: an IAM token, or an access key."""
 
 from datetime import datetime
 
@@ -9,20 +9,20 @@ from exporter.auth.protocol import UnsignedRequest
 from exporter.auth.static_credential import StaticCredential
 
 
-class Token(StaticCredential):
-    """`X-Auth-Token`."""
+class IamToken(StaticCredential):
+    """IAM token in the header `X-Auth-Token`."""
 
     def __init__(self, section: TokenSection) -> None:
         super().__init__("token", (section.token,), expires=section.expires)
         self._token = section.token
 
-    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # a token fits any request
-        """The token, read anew."""
+    def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # the same for any request
+        """Return the token header. A token in a file is read again."""
         return {"X-Auth-Token": self._token.reveal()}
 
 
-class Aksk(StaticCredential):
-    """A signature by access key and secret key."""
+class HuaweiAccessKey(StaticCredential):
+    """Access key that signs requests."""
 
     def __init__(
         self, keys: Keys, *, iam_project_id: str | None = None, expires: datetime | None = None
@@ -32,5 +32,5 @@ class Aksk(StaticCredential):
         self._iam_project_id = iam_project_id
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """The signature by the keys as they are now."""
+        """Return the signature and the headers that belong to it. Keys in files are read again."""
         return signature(request, now, self._keys, self._iam_project_id)

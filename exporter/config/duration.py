@@ -17,17 +17,17 @@ _UNITS = {
 _PATTERN = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit})?" for unit in _UNITS))
 
 SHORTEST = 0.1
-"""Seconds; below it a duration is taken for a mistake."""
+"""Seconds. A shorter duration is most likely a mistake."""
 
 LONGEST = (2**63 - 1) / 1e9
-"""Seconds; Prometheus and the operating system keep a time in 64 bits of nanoseconds."""
+"""Seconds. Prometheus and the operating system store nanoseconds in 64 bits."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration.
+    """Return the seconds of a duration.
 
     Raises:
-        ValueError: with what would be right.
+        ValueError: the text is not a duration; the message says how to write it.
 
     """
     match = _PATTERN.fullmatch(text)
@@ -43,11 +43,11 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact spelling of a duration, as `parse_duration` reads it."""
+    """Return the shortest exact spelling of a duration, as `parse_duration` reads it."""
     rest = round(seconds * 1000)
     parts = []
     for unit, milliseconds in _UNITS.items():
-        # Years and weeks are read but not written: nobody says `1w` for a bucket of 168h.
+        # Years and weeks are read but not written: a bucket of 168h is easier to compare than one of 1w.
         if unit in {"y", "w"}:
             continue
         count, rest = divmod(rest, milliseconds)
