@@ -13,11 +13,11 @@ import pytest
 from exporter.auth.aliyun import AkskSection, authentication
 from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 from exporter.simulator import Flow, FlowCredentials, World, running
-from exporter.simulator.flow.serialized import ToldStage, in_full
-from exporter.simulator.flow.vocabulary import said, trigger
-from exporter.simulator.world.jobs import Job
-from exporter.simulator.world.runs import Run, Stage
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.flow.serialized import SerializedStage, serialize
+from exporter.simulator.flow.vocabulary import status_text, trigger
+from exporter.simulator.world.jobs import JobSnapshot
+from exporter.simulator.world.runs import RunSnapshot, StageSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 from tests.drivers.vendor_environment import environment
 
 WORLD = World(seed=2, pipelines=45)
@@ -57,7 +57,7 @@ class Site:
             "security_token": self.flow.credentials.security_token,
         }
 
-    def decoded(self, pipelines: list[Pipeline], **queries: dict[str, Any]) -> dict[str, Any]:
+    def decoded(self, pipelines: list[SimulatedPipeline], **queries: dict[str, Any]) -> dict[str, Any]:
         """Read the lists of pipelines that some queries give, and of some pipelines all runs, the latest in full."""
         latest = ((pipeline, WORLD.latest_run(pipeline.id, NOW)) for pipeline in pipelines)
         return {
@@ -69,12 +69,12 @@ class Site:
             "run_ids": {self.id(pipeline): str(run.number) for pipeline, run in latest if run is not None},
         }
 
-    def attempting(self, pipeline: Pipeline, *changes: dict[str, Any]) -> dict[str, Any]:
+    def attempting(self, pipeline: SimulatedPipeline, *changes: dict[str, Any]) -> dict[str, Any]:
         """Ask for the first run of a pipeline, several times, each time with other changes of what is right."""
         right = {**self.access, "pipeline_id": self.id(pipeline), "run_id": "1"}
         return {"do": "attempt", "attempts": [{**right, **wrong} for wrong in changes]}
 
-    def id(self, pipeline: Pipeline) -> str:
+    def id(self, pipeline: SimulatedPipeline) -> str:
         """What Flow calls a pipeline of the world."""
         return self.flow.pipeline_id(pipeline.id)
 
@@ -157,9 +157,9 @@ def milliseconds(moment: float | None) -> int | None:
     return None if moment is None else int(moment) * 1000
 
 
-def split_array(run: Run) -> list[Any]:
+def split_array(run: RunSnapshot) -> list[Any]:
     """What is true of a run that a list tells."""
-    return [run.number, said(run), trigger(run), milliseconds(run.start), milliseconds(run.end)]
+    return [run.number, status_text(run), trigger(run), milliseconds(run.start), milliseconds(run.end)]
 
 
 def outline_told(row: dict[str, Any]) -> list[Any]:
@@ -168,17 +168,17 @@ def outline_told(row: dict[str, Any]) -> list[Any]:
     return [*(row[key] for key in keys), row.get("endTime") or None]
 
 
-def parts_of(told: ToldStage) -> list[tuple[Stage | Job, str]]:
+def parts_of(told: SerializedStage) -> list[tuple[StageSnapshot | JobSnapshot, str]]:
     """A stage and its jobs, each with its state."""
-    return [(told.stage, told.word), *((job.job, job.word) for job in told.jobs)]
+    return [(told.stage, told.status_text), *((job.job, job.status_text) for job in told.jobs)]
 
 
-def whole(pipeline: Pipeline, run: Run) -> dict[str, Any]:
+def whole(pipeline: SimulatedPipeline, run: RunSnapshot) -> dict[str, Any]:
     """What is true of a run, its stages and their jobs."""
-    told = in_full(pipeline, run, NOW)
+    told = serialize(pipeline, run, NOW)
     groups: dict[int, list[str]] = {}
     for stage in told.stages:
-        groups.setdefault(stage.place.group, []).append(stage.stage.name)
+        groups.setdefault(stage.position.group, []).append(stage.stage.name)
     return {
         "run": split_array(run)[:4],
         "groups": list(groups.values()),
@@ -243,7 +243,7 @@ def test_the_sdk_reads_the_simulated_flow(sdk, site, credentials):
     # There were several pages, pipelines that never ran, runs of all sorts, and stages side by side.
     assert len(found["pipelines"]["all"]) == 2
     assert len(ran) < len(pipelines)
-    assert {said(run) for run in ran.values()} == {"SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING"}
+    assert {status_text(run) for run in ran.values()} == {"SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING"}
     assert any(len(group) > 1 for detail in details.values() for group in detail["groups"])
 
 

@@ -327,7 +327,7 @@ def test_no_more_requests_at_once_than_allowed(codearts: CodeArts, url: str) -> 
         codearts.latency = 0.02
         async with speaking(url, concurrency=3, **at_home(codearts)) as speaker:
             await asyncio.gather(*(speaker.send() for _ in range(15)))
-        assert codearts.most_under_way == 3
+        assert codearts.max_in_flight == 3
 
     asyncio.run(main())
 

@@ -15,7 +15,7 @@ from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, Job, Run, Stage, Sta
 from exporter.providers.protocol import RunDetail
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.personal_records import SECRET
-from exporter.simulator.flow.serialized import in_full
+from exporter.simulator.flow.serialized import serialize
 from exporter.simulator.flow.vocabulary import trigger
 from tests.unit.providers.test_codearts import json_values, spoilt
 from tests.unit.providers.test_flow_lists import SPOKEN, spoken
@@ -205,7 +205,7 @@ def test_a_run_is_told_as_the_world_knows_it(generation: str) -> None:
     for pipeline in RAN[:60]:
         run = WORLD.latest_run(pipeline.id, TODAY)
         assert run is not None
-        told = in_full(pipeline, run, TODAY)
+        told = serialize(pipeline, run, TODAY)
         identity = desk.cloud.pipeline_id(pipeline.id)
         answer, _ = desk.answer(desk.spoken.detail_request(identity, str(run.number)))
         detail = desk.spoken.read_detail(answer, identity, TODAY)
@@ -249,7 +249,7 @@ def test_a_run_is_told_as_the_world_knows_it(generation: str) -> None:
             assert detail.run.end == told.run.end
         assert SECRET not in repr(detail)
         statuses |= {one.status for one in stages}
-        aside += any(part.place.stage for part in told.stages)
+        aside += any(part.position.stage for part in told.stages)
     assert statuses >= {Status.SUCCESS, Status.FAILED, Status.RUNNING, Status.PENDING}
     assert aside > 5
 

@@ -148,7 +148,7 @@ def test_a_sweep_finds_what_is_under_way(generation: str) -> None:
     desk = Desk(generation)
     found = swept(desk, None)
     latest = {one.id: WORLD.latest_run(one.id, TODAY) for one in WORLD.pipelines}
-    active = {desk.cloud.pipeline_id(key) for key, run in latest.items() if run and not run.status.over}
+    active = {desk.cloud.pipeline_id(key) for key, run in latest.items() if run and not run.status.finished}
     assert set(found) == active
     assert len(found) == len(active) > 0
 
