@@ -1,4 +1,4 @@
-"""Fixtures: a simulated cloud on a real port, and a configuration that polls it."""
+"""Shared fixtures: a simulated cloud on a port, and an isolated environment."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ pytest_plugins = ("tests.marks",)
 
 @dataclass
 class Cloud:
-    """A simulated CodeArts cloud under way."""
+    """A running simulated CodeArts cloud."""
 
     codearts: CodeArts
     url: str
 
     def project(self, first: int | None = None, **changes: Any) -> dict[str, Any]:
-        """A project of a configuration that polls the first pipelines of this cloud, or all."""
+        """Return a project section that polls the first pipelines of this cloud, by default all."""
         world = self.codearts.world
         own = {
             "endpoint": self.url,
@@ -35,13 +35,13 @@ class Cloud:
 
 @pytest.fixture(autouse=True)
 def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No secrets of other tests, which may be ordinary words in this one."""
+    """Start each test without secrets to mask; those of other tests may be ordinary words in this one."""
     monkeypatch.setattr(redaction, "_process", redaction.Redactor())
 
 
 @pytest.fixture
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy in the environment, whatever the machine has."""
+    """Remove the proxy settings of the machine from the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -57,5 +57,5 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def seed_response() -> bytes:
-    """The batch answer that the vendor documents, byte for byte."""
+    """The batch answer in the vendor's documentation, byte for byte."""
     return (Path(__file__).parent / "data" / "codearts_batch_seed.json").read_bytes()

@@ -1,10 +1,10 @@
-"""A long life in short time: simulated days of thousands of pipelines, every run of which is to be counted exactly once.
+"""Simulated days of thousands of pipelines in minutes; every run must be counted exactly once.
 
     python -m tests.soak --pipelines 2000 --days 2
     python -m tests.soak --pipelines 300 --days 1 --cloud flow
 
-The units of work themselves are called, on a clock that leaps from one to the next; the cloud answers on a real port.
-Or in real time, the exporter a process that is killed again and again:
+The pollers run on a clock that jumps from one poll to the next; the cloud answers on a real port. With `--kills` the
+exporter is a process in real time that is killed repeatedly:
 
     python -m tests.soak --kills 200
 """
@@ -28,23 +28,23 @@ from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, FaultRates, Flow, Scenario, ScenarioGenerator, World, running
 from exporter.tracking.run_counters import BucketBounds
-from tests.drivers.audit import Audit, Verdict
-from tests.drivers.killing import kill_often
-from tests.drivers.outlines import Outlined
+from tests.drivers.audit import Audit, AuditResult
+from tests.drivers.kill_load import kill_repeatedly
+from tests.drivers.summary_lists import SummaryListScenario
 from tests.drivers.support import FakeClock
 
 HOUR, DAY = 3600.0, 86_400.0
 INTERVAL, ACTIVE = 120.0, 30.0
 
 
-class Life:
-    """An exporter on a simulated cloud, with one clock; the exporter may be stopped and begun anew.
+class ExporterLife:
+    """An exporter on a simulated cloud, with one clock; it can be stopped and started again.
 
-    Each time it begins with the next of some configurations of the same project.
+    Each start uses the next of several configurations of the same project.
     """
 
-    def __init__(self, configs: Sequence[Config], clock: FakeClock, story: Scenario) -> None:
-        self._story = story
+    def __init__(self, configs: Sequence[Config], clock: FakeClock, scenario: Scenario) -> None:
+        self._scenario = scenario
         self._configs = cycle(configs)
         self._clock = clock
         self._exporter: Exporter | None = None
@@ -52,7 +52,7 @@ class Life:
 
     @property
     def exporter(self) -> Exporter:
-        """The exporter, begun if it is not."""
+        """The running exporter; it is started on first access."""
         if self._exporter is None:
             config = next(self._configs)
             store, stored = open_state(config, self._clock)
@@ -60,14 +60,14 @@ class Life:
         return self._exporter
 
     async def tick(self) -> None:
-        """What is due is done."""
+        """Run the due work of all pollers."""
         for poller in self.exporter.pollers:
             await poller.tick()
-        if isinstance(self._story, Outlined):
-            self._story.settle()
+        if isinstance(self._scenario, SummaryListScenario):
+            self._scenario.commit()
 
     async def stop(self) -> None:
-        """Whatever is not in the state is lost."""
+        """Stop the exporter; what is not in the state is lost."""
         if self._exporter is not None:
             for poller in self._exporter.pollers:
                 await poller.close()
@@ -76,12 +76,14 @@ class Life:
 
     @property
     def unresolved(self) -> int:
-        """Runs that are still to be learnt."""
+        """Number of unresolved runs."""
         return sum(tracker.unresolved for tracker in self.exporter.trackers)
 
 
-def settings(cloud: CodeArts | Flow, url: str, state: Path | None, *, concurrency: int = 4) -> list[Config]:
-    """Configurations that poll all pipelines of a cloud as fast as they like: of Flow, one for each generation."""
+def configurations(
+    cloud: CodeArts | Flow, url: str, state: Path | None, *, concurrency: int = 4
+) -> list[Config]:
+    """Return configurations that poll all pipelines of a cloud without limits; for Flow, one for each API generation."""
     return [
         Config.model_validate(
             {
@@ -105,18 +107,18 @@ def settings(cloud: CodeArts | Flow, url: str, state: Path | None, *, concurrenc
     ]
 
 
-def begun(name: str, world: World, clock: FakeClock) -> tuple[Scenario, CodeArts | Flow]:
-    """The cloud of that name on a world, and the story that it tells."""
+def create_cloud(name: str, world: World, clock: FakeClock) -> tuple[Scenario, CodeArts | Flow]:
+    """Return a cloud by name, with its scenario on a world."""
     if name == "codearts":
-        story = Scenario(world)
-        return story, CodeArts(world, clock=clock.time, runs=story)
-    outlined = Outlined(world)
+        scenario = Scenario(world)
+        return scenario, CodeArts(world, clock=clock.time, runs=scenario)
+    outlined = SummaryListScenario(world)
     outlined.cloud = Flow(world, clock=clock.time, runs=outlined)
     return outlined, outlined.cloud
 
 
 def projects(cloud: CodeArts | Flow) -> Iterator[dict[str, Any]]:
-    """What a cloud has of its own in projects that poll all of its pipelines."""
+    """Yield the project keys that differ between clouds, for projects with all pipelines."""
     pipelines = cloud.world.pipelines
     if isinstance(cloud, CodeArts):
         yield {
@@ -139,48 +141,48 @@ def projects(cloud: CodeArts | Flow) -> Iterator[dict[str, Any]]:
         }
 
 
-def ids(cloud: CodeArts | Flow) -> dict[str, str] | None:
-    """The story's ids of pipelines by those of a cloud that has others."""
+def pipeline_ids(cloud: CodeArts | Flow) -> dict[str, str] | None:
+    """Return the scenario's pipeline ids by the ids of the cloud; None if they are the same."""
     if isinstance(cloud, CodeArts):
         return None
     return {cloud.pipeline_id(one.id): one.id for one in cloud.world.pipelines}
 
 
-async def live(
-    life: Life,
+async def simulate(
+    life: ExporterLife,
     clock: FakeClock,
-    drama: ScenarioGenerator,
+    generator: ScenarioGenerator,
     audit: Callable[[], Audit],
     config: Config,
     *,
     days: float,
     restarts: float,
     misreports: float,
-    story: Scenario,
-    tell: Callable[[str], object],
-) -> Verdict:
-    """Play so many days, with `restarts` and `misreports` a day, then wait until all is learnt.
+    scenario: Scenario,
+    progress: Callable[[str], object],
+) -> AuditResult:
+    """Simulate some days, then wait until all runs are resolved; return the result of the audit.
 
-    A misreport is an answer that has a run with a wild number. Returns what an audit finds.
+    `restarts` and `misreports` are numbers a day. A misreport is an answer with a wild run number.
     """
-    draw, wild = Random(1), Random(2)
+    rng, wild = Random(1), Random(2)
     begin = clock.now
     auditor = audit()
-    told = time.monotonic()
+    last_progress = time.monotonic()
     while clock.now < begin + days * DAY:
-        drama.play(clock.now)
-        # The first sight sets the numbers that all others are held to.
+        generator.play(clock.now)
+        # The first answers set the numbers from which runs are counted.
         if clock.now > begin and wild.random() < misreports * ACTIVE / DAY:
-            story.misreport(wild.choice(story.world.pipelines).id, wild.randrange(10**6, 2**53))
+            scenario.misreport(wild.choice(scenario.world.pipelines).id, wild.randrange(10**6, 2**53))
         await life.tick()
         clock.now += ACTIVE
-        if draw.random() < restarts * ACTIVE / DAY:
+        if rng.random() < restarts * ACTIVE / DAY:
             await life.stop()
-            clock.now += draw.uniform(1, 2 * HOUR)
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            tell(f"{(clock.now - begin) / HOUR:.1f} h, {life.unresolved} runs to be learnt")
-    # Nothing more happens; what is open stays so.
+            clock.now += rng.uniform(1, 2 * HOUR)
+        if time.monotonic() - last_progress > 10:
+            last_progress = time.monotonic()
+            progress(f"{(clock.now - begin) / HOUR:.1f} h, {life.unresolved} runs unresolved")
+    # No more runs begin or end.
     end = clock.now + 4 * HOUR
     while clock.now < end:
         await life.tick()
@@ -190,33 +192,49 @@ async def live(
     return auditor.check(views, projects, BucketBounds.of(config.metrics))
 
 
-async def nothing(_: object) -> None:
+async def publish_nothing(_: object) -> None:
     """Publish no page."""
 
 
-def killed(kills: int, seed: int) -> int:
-    """Kill a process so often; 0 if every run was counted exactly once."""
-    started = time.monotonic()
-    told = started
+def print_figures(figures: dict[str, int], failures: list[str]) -> None:
+    """Print labelled figures, then the first failures."""
+    for label, figure in figures.items():
+        print(f"{label:14}{figure:10}")
+    for failure in failures[:20]:
+        print(failure)
 
-    def tell(text: str) -> None:
-        nonlocal told
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
+
+def soak_kills(kills: int, seed: int) -> int:
+    """Kill a process repeatedly; return 0 if every run was counted exactly once."""
+    started = time.monotonic()
+    last_progress = started
+
+    def progress(text: str) -> None:
+        nonlocal last_progress
+        if time.monotonic() - last_progress > 10:
+            last_progress = time.monotonic()
             print(text, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as directory:
-        count = kill_often(Path(directory), kills, seed=seed, tell=tell)
+        report = kill_repeatedly(Path(directory), kills, seed=seed, progress=progress)
     print(f"{kills} kills in {time.monotonic() - started:.0f} s")
-    for name in ("deaf", "pages", "true", "accounted", "missed", "lost", "double"):
-        print(f"{name:12}{getattr(count, name):10}")
-    for fault in count.failures[:20]:
-        print(fault)
-    return 1 if count.failures or count.missed or count.lost or count.double else 0
+    print_figures(
+        {
+            "early kills": report.killed_before_listening,
+            "pages": report.pages,
+            "runs": report.true,
+            "counted": report.accounted,
+            "missed": report.missed,
+            "lost": report.lost,
+            "counted twice": report.double,
+        },
+        report.failures,
+    )
+    return 1 if report.failures or report.missed or report.lost or report.double else 0
 
 
 def main() -> int:
-    """Run a soak; 0 if every run was counted exactly once."""
+    """Run a soak; return 0 if every run was counted exactly once."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -224,56 +242,65 @@ def main() -> int:
     parser.add_argument("--pipelines", type=int, default=2000)
     parser.add_argument("--days", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--restarts", type=float, default=6.0, help="a day")
+    parser.add_argument("--restarts", type=float, default=6.0, help="restarts of the exporter a day")
     parser.add_argument(
-        "--misreports", type=float, default=1440.0, help="answers a day that have a run with a wild number"
+        "--misreports", type=float, default=1440.0, help="answers a day with a wild run number"
     )
-    parser.add_argument("--calm", action="store_true", help="runs begin and end, and nothing else happens")
-    parser.add_argument("--kills", type=int, default=0, help="instead of days: kill a process so often")
+    parser.add_argument("--calm", action="store_true", help="runs only begin and end, without faults")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="kill a process so many times instead of simulating days"
+    )
     flags = parser.parse_args()
     if flags.kills:
-        return killed(flags.kills, flags.seed)
+        return soak_kills(flags.kills, flags.seed)
     world = World(seed=flags.seed, pipelines=flags.pipelines)
     clock = FakeClock(world.start + DAY)
-    odds = FaultRates.none() if flags.calm else FaultRates()
+    rates = FaultRates.none() if flags.calm else FaultRates()
     if flags.cloud == "flow":
-        # Its runs have no other id than their number, which never begins anew.
-        odds = replace(odds, reset=0.0, recreated=0.0)
-    story, cloud = begun(flags.cloud, world, clock)
-    drama = ScenarioGenerator(story, flags.seed, odds)
-    drama.play(clock.now)
+        # Its runs have no id except for their number, which never restarts.
+        rates = replace(rates, reset=0.0, recreated=0.0)
+    scenario, cloud = create_cloud(flags.cloud, world, clock)
+    generator = ScenarioGenerator(scenario, flags.seed, rates)
+    generator.play(clock.now)
     started = time.monotonic()
-    # A page a tick would cost more than all the rest, and nobody would look at it.
-    quiet = patch.object(Publisher, "publish", new=nothing)
+    # A page at each tick would cost more than everything else, and is not read.
+    quiet = patch.object(Publisher, "publish", new=publish_nothing)
     with quiet, running(cloud.app) as url, tempfile.TemporaryDirectory() as directory:
-        configs = settings(cloud, url, Path(directory) / "state.db")
-        life = Life(configs, clock, story)
+        configs = configurations(cloud, url, Path(directory) / "state.db")
+        life = ExporterLife(configs, clock, scenario)
 
-        async def all_of_it() -> Verdict:
-            verdict = await live(
+        async def run_all() -> AuditResult:
+            result = await simulate(
                 life,
                 clock,
-                drama,
-                lambda: Audit(story, clock.now, ids(cloud)),
+                generator,
+                lambda: Audit(scenario, clock.now, pipeline_ids(cloud)),
                 configs[0],
                 days=flags.days,
                 restarts=flags.restarts,
                 misreports=flags.misreports,
-                story=story,
-                tell=lambda text: print(text, file=sys.stderr, flush=True),
+                scenario=scenario,
+                progress=lambda text: print(text, file=sys.stderr, flush=True),
             )
             print("unresolved", life.unresolved)
             await life.stop()
-            return verdict
+            return result
 
-        verdict = asyncio.run(all_of_it())
+        result = asyncio.run(run_all())
     seconds = time.monotonic() - started
     print(f"{flags.pipelines} pipelines, {flags.days:g} days in {seconds:.0f} s")
-    for name in ("true", "accounted", "missed", "doubtful", "unexplained", "double"):
-        print(f"{name:12}{getattr(verdict, name):10}")
-    for fault in verdict.failures[:20]:
-        print(fault)
-    return 1 if verdict.failures or verdict.double or verdict.unexplained else 0
+    print_figures(
+        {
+            "runs": result.true,
+            "counted": result.accounted,
+            "missed": result.missed,
+            "doubtful": result.doubtful,
+            "unexplained": result.unexplained,
+            "counted twice": result.double,
+        },
+        result.failures,
+    )
+    return 1 if result.failures or result.double or result.unexplained else 0
 
 
 if __name__ == "__main__":

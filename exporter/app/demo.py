@@ -10,7 +10,7 @@ import yaml
 
 from exporter.app.daemon import address_of, listen, run
 from exporter.settings.settings import Config
-from exporter.simulator import CodeArts, Flow, World, serve, together
+from exporter.simulator import CodeArts, Flow, World, combine, serve
 
 
 class Clouds:
@@ -19,7 +19,7 @@ class Clouds:
     def __init__(self, *, seed: int, pipelines: int) -> None:
         self._codearts = CodeArts(World(seed=seed, pipelines=pipelines))
         self._flow = Flow(World(seed=seed + 1, pipelines=pipelines))
-        self.app = together(self._codearts, self._flow)
+        self.app = combine(self._codearts, self._flow)
         """What answers for both, on one port."""
 
     def configuration(self, url: str) -> dict[str, Any]:

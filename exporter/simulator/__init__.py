@@ -1,42 +1,42 @@
-"""Clouds that never were, speaking the vendors' APIs on a real port.
+"""Simulated clouds that serve the vendors' APIs on a real port, for the demo, tests and benchmarks.
 
-They serve the demo, the end-to-end tests and the benchmarks. A world is a pure function of a seed and the
-time, so that what an exporter should have seen can be computed beside what it did see; a story is what somebody
-does to its pipelines, and remembers what was true and what was told. Nothing here knows the exporter's insides.
+The runs of a `World` are a pure function of a seed and the time, so a test can compute what an exporter should have
+seen. A `Scenario` has runs that a test begins, ends and deletes; it records the true states of each run and what
+answers reported about it. This package imports nothing else of the exporter.
 """
 
 from exporter.simulator.codearts.cloud import CodeArts
 from exporter.simulator.codearts.gateway import Credentials
 from exporter.simulator.flow import Flow, FlowCredentials
-from exporter.simulator.http.faults import InjectedFault
-from exporter.simulator.http.recorder import Call
+from exporter.simulator.http.answers import InjectedFault
+from exporter.simulator.http.cloud import combine
+from exporter.simulator.http.recorder import RecordedRequest
 from exporter.simulator.http.server import running, serve
-from exporter.simulator.http.together import together
 from exporter.simulator.scenario.generator import FaultRates, ScenarioGenerator
-from exporter.simulator.scenario.run import SimulatedRun, Telling
-from exporter.simulator.scenario.scenario import Scenario, State, Truth
-from exporter.simulator.world.clock import Accelerated
-from exporter.simulator.world.runs import Status
+from exporter.simulator.scenario.run import Report, SimulatedRun
+from exporter.simulator.scenario.scenario import RunState, Scenario, Truth
+from exporter.simulator.world.clock import AcceleratedClock
+from exporter.simulator.world.runs import SimulatedStatus
 from exporter.simulator.world.world import World
 
 __all__ = [
-    "Accelerated",
-    "Call",
+    "AcceleratedClock",
     "CodeArts",
     "Credentials",
     "FaultRates",
     "Flow",
     "FlowCredentials",
     "InjectedFault",
+    "RecordedRequest",
+    "Report",
+    "RunState",
     "Scenario",
     "ScenarioGenerator",
     "SimulatedRun",
-    "State",
-    "Status",
-    "Telling",
+    "SimulatedStatus",
     "Truth",
     "World",
+    "combine",
     "running",
     "serve",
-    "together",
 ]

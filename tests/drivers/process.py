@@ -1,4 +1,4 @@
-"""The exporter as a user runs it: a process of its own, watched from outside."""
+"""The exporter as a process, as users run it, and its pages."""
 
 import os
 import re
@@ -17,31 +17,31 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 PATIENCE = 30.0
-"""Seconds to wait for something that ought to happen at once: a slow machine is no failure."""
+"""Seconds to wait for something that usually happens at once; slow machines need more time."""
 
 Labels = dict[str, str]
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
-    """Ask again and again until a condition holds; returns what it gave."""
+    """Repeat a condition until its result is true, and return the result; raise AssertionError after a timeout."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         result = condition()
         if result:
             return result
         time.sleep(0.02)
-    raise AssertionError(f"never happened: {what}")
+    raise AssertionError(f"timed out waiting until {what}")
 
 
 class Samples:
-    """The samples of a page."""
+    """The samples of a metrics page."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines(keepends=True)
 
     def get(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """Values by labels, of the series that have at least these."""
-        # Only what is asked for is parsed: a page has a hundred lines a pipeline.
+        """Return values by labels, of the series that have at least the given labels."""
+        # Only matching lines are parsed: a page has a hundred lines a pipeline.
         lines = "".join(line for line in self.lines if line.startswith((f"{name}{{", f"{name} ")))
         return {
             tuple(sorted(sample.labels.items())): sample.value
@@ -51,7 +51,7 @@ class Samples:
         }
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The value of the one series that has at least these labels; None if there is none."""
+        """Return the value of the only series with at least these labels; None if there is none."""
         found = self.get(name, **labels)
         assert len(found) <= 1, f"{len(found)} series of {name} with {labels}"
         return next(iter(found.values()), None)
@@ -89,18 +89,18 @@ class Process:
         return self._process.pid
 
     def open_files(self) -> int:
-        """How many file descriptors the process holds."""
+        """Return the number of open file descriptors."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
     def address(self) -> str:
-        """`HOST:PORT` of the web server, as the log tells it."""
+        """Return `HOST:PORT` of the web server, from the log."""
 
-        def told() -> str | None:
+        def find_address() -> str | None:
             assert self._process.poll() is None, "".join(self.log)
             found = re.search(r"listening.*address\W+([0-9.]+:[0-9]+)", "".join(self.log))
             return found[1] if found else None
 
-        return str(eventually(told, "the exporter listens"))
+        return str(eventually(find_address, "the exporter listens"))
 
     def get(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("GET", path, **arguments)
@@ -112,13 +112,13 @@ class Process:
         return Samples(self.get("/metrics").text)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask the process to end; returns its exit code."""
+        """Send a signal; return the exit code."""
         if self._process.poll() is None:
             self._process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the process to end by itself; returns its exit code."""
+        """Wait until the process ends; return the exit code."""
         code = self._process.wait(PATIENCE)
         for reader in self._readers:
             reader.join()
@@ -133,7 +133,7 @@ class Process:
 def exporter(
     directory: Path, configuration: dict[str, Any], *flags: str, environment: dict[str, str] | None = None
 ) -> Iterator[Process]:
-    """The daemon on a configuration, stopped at the end."""
+    """Run the daemon with a configuration while the context lasts."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(configuration))
     arguments = ["run", "--config.file", str(file), "--web.listen-address", "127.0.0.1:0", *flags]
@@ -150,7 +150,7 @@ def exporter(
 
 
 def command(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
-    """Run a command to its end; returns exit code, standard output, standard error."""
+    """Run a command to its end; return exit code, standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "exporter", *arguments],
         capture_output=True,

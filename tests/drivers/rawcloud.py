@@ -1,4 +1,4 @@
-"""A server of raw bytes on a thread: what it answers to each request is a test's to say."""
+"""A server in a thread that answers with raw bytes, which the test chooses for each request."""
 
 import socketserver
 import threading
@@ -8,11 +8,11 @@ from http.client import parse_headers
 from io import BufferedIOBase
 
 RawReply = Callable[[str, str, bytes], bytes | Iterator[bytes]]
-"""The bytes of a whole answer to a method, a path with query and a body."""
+"""Return the bytes of the whole answer to a method, a path with query, and a body."""
 
 
 def http(body: bytes = b"[]", status: int = 200, **headers: str) -> bytes:
-    """An answer with its right length, unless `headers` has another one."""
+    """Return an answer; its content length is right unless `headers` has another one."""
     named = {"content-type": "application/json", "content-length": str(len(body))}
     named |= {name.replace("_", "-"): text for name, text in headers.items()}
     lines = "".join(f"{name}: {text}\r\n" for name, text in named.items() if text)
@@ -20,12 +20,12 @@ def http(body: bytes = b"[]", status: int = 200, **headers: str) -> bytes:
 
 
 class RawCloud:
-    """What the server does; `reply` may be exchanged at any time."""
+    """The state of the server; a test may replace `reply` at any time."""
 
     def __init__(self, reply: RawReply) -> None:
         self.reply = reply
         self.requests: list[str] = []
-        """The method and path of each request that was answered in full."""
+        """Method and path of each request that was answered completely."""
         self.connections = 0
         self.url = ""
 
@@ -41,12 +41,12 @@ class RawCloud:
                 writer.flush()
                 self.requests.append(f"{method} {path}")
         except OSError:
-            return  # the exporter closed the connection, which is what many tests are about
+            return  # the exporter closed the connection, as many tests expect
 
 
 @contextmanager
 def raw_cloud(reply: RawReply) -> Iterator[RawCloud]:
-    """A server on a free port, stopped at the end."""
+    """Run a server on a free port while the context lasts."""
     cloud = RawCloud(reply)
 
     class Handler(socketserver.StreamRequestHandler):

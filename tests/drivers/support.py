@@ -1,4 +1,4 @@
-"""What several tests need: a clock that waits in no time, and small configurations."""
+"""A fake clock, and small configurations."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ PIPELINE_ID = "d19799d619424b2bb2625ec2d93ea087"
 
 
 class FakeClock:
-    """A clock that moves only when somebody waits for it, or when a test moves it."""
+    """A clock that advances when code sleeps on it, or when a test sets it."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
@@ -35,19 +35,19 @@ class FakeClock:
 
 
 def connected(project: AnyProject) -> tuple[CodeArtsProvider, Auth, str]:
-    """What speaks the language of a CodeArts project, what proves who asks, and where it listens."""
+    """Return provider, authentication and base URL of a CodeArts project."""
     provider, auth, base_url = connect(project, {})
     assert isinstance(provider, CodeArtsProvider)
     return provider, auth, base_url
 
 
 def masked(*values: str) -> bool:
-    """Whether the process masks each value."""
+    """Return whether the process masks each value in its output."""
     return all(redact(value) == MASK for value in values)
 
 
 def project(**changes: Any) -> dict[str, Any]:
-    """A project of a configuration, as YAML would give it."""
+    """Return a project section, as read from YAML."""
     return {
         "name": "payments",
         "provider": "codearts",
@@ -60,10 +60,10 @@ def project(**changes: Any) -> dict[str, Any]:
 
 
 def config(*projects: dict[str, Any], **sections: Any) -> Config:
-    """A configuration of some projects (one if none is given) and sections."""
+    """Return a configuration with these projects, by default one, and sections."""
     return Config.model_validate({**sections, "projects": projects or (project(),)})
 
 
 def shown(exporter: Exporter) -> str:
-    """The page that was published last, as text."""
+    """Return the last published page as text."""
     return b"".join(exporter.publisher.exposition.body(Variant(Format.TEXT, gzip=False)).chunks).decode()

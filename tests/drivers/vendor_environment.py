@@ -1,4 +1,4 @@
-"""Environments for the vendors' SDKs, beside the project's own: made the first time, found again later."""
+"""Virtual environments for the vendors' SDKs, next to the project's own; each is created once and reused."""
 
 import json
 import os
@@ -13,19 +13,19 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 Sdk = Callable[[dict[str, Any]], Any]
-"""Does a task, which names the function that does it (`do`); what that returns comes back as JSON has it."""
+"""Run a task and return its result, decoded from JSON; the task names its function under `do`."""
 
 
 def environment(vendor: str, *packages: str, home: Path) -> Sdk:
-    """An environment with some packages, in which the module of that vendor does tasks.
+    """Return a runner for the tasks of a vendor, in an environment with these packages.
 
-    Where they cannot be installed, the test is skipped, but not in CI. `home` is the home directory in there.
+    If the packages cannot be installed, the test is skipped, except in CI. `home` is the home directory of the tasks.
     """
-    place = ROOT / ".venv" / f"vendor-sdk-{vendor}"
-    python = place / "bin" / "python"
-    ready = place / " ".join(packages)
+    directory = ROOT / ".venv" / f"vendor-sdk-{vendor}"
+    python = directory / "bin" / "python"
+    ready = directory / " ".join(packages)
     if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
         done = subprocess.run(pip, check=False, capture_output=True, text=True)
         if done.returncode and not os.environ.get("CI"):
@@ -50,8 +50,8 @@ def environment(vendor: str, *packages: str, home: Path) -> Sdk:
     return run
 
 
-def _reason(told: str) -> str:
-    """What pip says last of what went wrong; after a failed build it still remarks that this is no fault of pip."""
-    lines = [line.strip() for line in told.splitlines()]
+def _reason(output: str) -> str:
+    """Return the last error of pip; after a failed build pip adds a remark that is not the reason."""
+    lines = [line.strip() for line in output.splitlines()]
     errors = [line for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["pip does not say why"])[-1]

@@ -1,11 +1,11 @@
-"""An event loop whose time leaps to the next timer, so that hours of a schedule pass in seconds."""
+"""An event loop in virtual time: it jumps to the next timer, so hours of a schedule pass in seconds."""
 
 import asyncio
 import selectors
 
 
 class _LeapingSelector(selectors.DefaultSelector):
-    """A selector that advances a time instead of waiting."""
+    """A selector that advances the time instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -13,13 +13,13 @@ class _LeapingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            return super().select(None)  # nothing but another thread can wake the loop
+            return super().select(None)  # only another thread can wake the loop
         self.now += max(timeout, 0.0)
         return super().select(0)
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time. Nothing in it may wait for sockets or threads, which take real time."""
+    """An event loop in virtual time; nothing in it may wait for sockets or threads, which take real time."""
 
     def __init__(self) -> None:
         self._leaping = _LeapingSelector()
@@ -30,7 +30,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """Clock of the running event loop; its wall clock can be set."""
+    """The clock of the running event loop; a test can step its wall clock."""
 
     step = 0.0
 

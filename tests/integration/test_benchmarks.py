@@ -1,4 +1,4 @@
-"""The benchmarks run, and their figures are of what they say; how good these are is not for a test to say."""
+"""The benchmarks run, and their figures are complete; a test does not judge how good they are."""
 
 import json
 import subprocess
@@ -30,15 +30,15 @@ class Probe(http.server.BaseHTTPRequestHandler):
 host, port = flags["--web.listen-address"].split(":")
 http.server.HTTPServer((host, int(port)), Probe).serve_forever()
 """
-"""Stands for json_exporter: tells one series of each pipeline."""
+"""A stand-in for json_exporter with one series for each pipeline."""
 
 
-def test_the_state_can_be_measured(tmp_path):
-    """With few pipelines, in little time; it fails by itself if one of them does not come back."""
+def test_state_benchmark_reports_transactions_and_file_size(tmp_path):
+    """The benchmark fails by itself if a pipeline does not come back."""
     file = tmp_path / "results" / "state.json"
     size = ("--pipelines", "20", "--changed", "2", "--polls", "3")
-    places = ("--directory", str(tmp_path), "--json", str(file))
-    command = (sys.executable, "-m", "benchmarks.state", *size, *places)
+    output = ("--directory", str(tmp_path), "--json", str(file))
+    command = (sys.executable, "-m", "benchmarks.state", *size, *output)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("20 pipelines, 2 of them changed at each of 3 polls; ")
@@ -50,8 +50,7 @@ def test_the_state_can_be_measured(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_pages_can_be_measured(tmp_path):
-    """With few pipelines; what is compared is of the same bytes, and publications go on while others scrape."""
+def test_page_benchmark_reports_sizes_memory_and_scrapes(tmp_path):
     file = tmp_path / "pages.json"
     command = (sys.executable, "-m", "benchmarks.pages", "--sizes", "20", "40", "--json", str(file))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -68,8 +67,7 @@ def test_pages_can_be_measured(tmp_path):
         assert all(one["publications"] > 1 for one in figures["busy"])
 
 
-def test_polls_can_be_measured(tmp_path):
-    """With few pipelines; refreshes with and without HTTP, of which nothing, some or all is new. And a peer is asked."""
+def test_poll_benchmark_reports_refreshes_memory_and_peer(tmp_path):
     file = tmp_path / "polls.json"
     peer = tmp_path / "peer"
     peer.write_text(PEER.format(python=sys.executable))

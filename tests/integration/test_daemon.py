@@ -402,7 +402,7 @@ def test_stopping_breaks_off_what_is_under_way(tmp_path, cloud, number):
     """A signal in mid-poll: exit 0, soon, without a trace of the broken poll."""
     cloud.codearts.injected_fault = InjectedFault.DRIP
     with exporter(tmp_path, quick(cloud.project(), timeout="1m")) as process:
-        eventually(lambda: cloud.codearts.under_way, "a request is under way")
+        eventually(lambda: cloud.codearts.in_flight, "a request is under way")
         assert process.get("/-/healthy").status_code == 200
         assert process.stop(number) == 0
     assert not any("Traceback" in line or "level=error" in line for line in process.log)

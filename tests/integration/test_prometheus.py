@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real exporter, and its tools find nothing to complain about."""
+"""A real Prometheus scrapes a real exporter, and promtool accepts its page."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.drivers.process import PATIENCE, eventually, exporter
 
 
 def tool(name):
-    """A program of Prometheus; without it the test is skipped, but not where everything must be tested."""
+    """Return the path of a Prometheus program; without it the test is skipped, except in CI."""
     path = shutil.which(name)
     if path is None and not os.environ.get("CI"):
         pytest.skip(f"{name} is not installed")
@@ -62,8 +62,8 @@ def prometheus(tmp_path, process):
         server.wait(PATIENCE)
 
 
-def ask(url, path, **parameters):
-    """What the API answers; nothing as long as it does not."""
+def api_get(url, path, **parameters):
+    """Return the data of an answer of the API; None without one."""
     try:
         answer = httpx.get(f"{url}/api/v1/{path}", params=parameters, trust_env=False)
     except httpx.TransportError:
@@ -72,12 +72,11 @@ def ask(url, path, **parameters):
 
 
 def query(url, expression):
-    found = ask(url, "query", query=expression)
+    found = api_get(url, "query", query=expression)
     return found["result"] if found else []
 
 
-def test_prometheus_scrapes_and_answers(prometheus, process, cloud):
-    """What Prometheus answers is what the cloud's own truth says."""
+def test_prometheus_query_returns_the_runs_of_the_cloud(prometheus, process, cloud):
     assert eventually(lambda: query(prometheus, "up == 1"), "the scrape works")
     world = cloud.codearts.world
     runs = {
@@ -92,7 +91,7 @@ def test_prometheus_scrapes_and_answers(prometheus, process, cloud):
         return found if found.keys() == runs.keys() else None
 
     found = eventually(numbers, "every pipeline with a run is there")
-    # A run may begin while the test looks.
+    # A run may begin during the test.
     assert all(0 <= found[pipeline] - number <= 1 for pipeline, number in runs.items())
     total = query(prometheus, "count(ci_pipeline_latest_run_status) / count(ci_pipeline_latest_run_number)")
     assert float(total[0]["value"][1]) == 10
@@ -105,7 +104,7 @@ HISTOGRAMS = ("ci_pipeline_run_duration_seconds", "ci_pipeline_stage_duration_se
 
 
 def exemplars_of_page(process):
-    """Run, value and end of every exemplar on the page, by metric and bucket."""
+    """Return run, value and end of every exemplar on the page, by metric and bucket."""
     answer = process.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     return {
@@ -119,10 +118,10 @@ def exemplars_of_page(process):
 
 
 def exemplars_of_prometheus(url):
-    """The newest exemplar of every series that Prometheus knows, likewise."""
+    """Return the newest exemplar of every series in Prometheus, in the same form."""
     found = {}
     for name in HISTOGRAMS:
-        for series in ask(url, "query_exemplars", query=f"{name}_bucket", start=0, end=4e9) or ():
+        for series in api_get(url, "query_exemplars", query=f"{name}_bucket", start=0, end=4e9) or ():
             labels = series["seriesLabels"]
             own = sorted(item for item in labels.items() if item[0] not in {"__name__", "job", "instance"})
             last = max(series["exemplars"], key=lambda one: one["timestamp"])
@@ -130,19 +129,19 @@ def exemplars_of_prometheus(url):
     return found
 
 
-def test_prometheus_keeps_the_exemplars(prometheus, process, cloud):
-    """Those of the page, of both histograms, and each is a run of the cloud that ended when it says."""
+def test_prometheus_stores_the_exemplars_of_both_histograms(prometheus, process, cloud):
+    """Each exemplar is a run of the cloud with its end and its duration."""
     assert eventually(lambda: query(prometheus, "up == 1"), "the scrape works")
-    # Then hours pass in the cloud, and no more: runs have ended since, and were counted.
+    # The cloud's clock jumps by hours: runs have ended since and were counted.
     later = time.time() + 6 * 3600
     cloud.codearts.clock = lambda: later
 
-    def kept():
+    def page_when_stored():
         shown = exemplars_of_page(process)
         both = {key[0] for key in shown} == {f"{name}_bucket" for name in HISTOGRAMS}
         return shown if both and exemplars_of_prometheus(prometheus) == shown else None
 
-    shown = eventually(kept, "Prometheus has the exemplars of the page")
+    shown = eventually(page_when_stored, "Prometheus has the exemplars of the page")
     world = cloud.codearts.world
     for (name, *labels), (exemplar, value, end) in shown.items():
         if name.startswith(HISTOGRAMS[0]):
@@ -152,8 +151,7 @@ def test_prometheus_keeps_the_exemplars(prometheus, process, cloud):
             assert value == pytest.approx(run.end - run.start, abs=0.002)
 
 
-def test_promtool_is_silent(process):
-    """`promtool check metrics` finds nothing on the page."""
+def test_promtool_accepts_the_page(process):
     page = process.get("/metrics").text
     done = subprocess.run(
         [tool("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Several exporters with one configuration: every pipeline has one of them, and few move when one more comes."""
+"""Several exporters with one configuration: every pipeline has one owner, and few move when a shard is added."""
 
 import asyncio
 import math
@@ -26,7 +26,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def owners(total: int, provider: str, scope: str, pipeline: str) -> list[int]:
-    """All shards that say that a pipeline is theirs."""
+    """Return all shards that own a pipeline."""
     return [index for index in range(total) if Shard(index, total).owns(provider, scope, pipeline)]
 
 
@@ -36,58 +36,54 @@ def owner(total: int, pipeline: str, scope: str = "project") -> int:
 
 
 def spread(share: float) -> float:
-    """How far the part of all pipelines that chance gives a share may be from it."""
+    """Return the tolerance for a share of all pipelines that is assigned at random."""
     return SIGMAS * math.sqrt(share * (1 - share) / len(PIPELINES))
 
 
-# Who owns what
+# Ownership
 
 
 @given(st.integers(1, 12), texts, texts, texts)
 def test_every_pipeline_has_exactly_one_owner(total, provider, scope, pipeline):
-    """Whatever its ids are, and however many share."""
     assert len(owners(total, provider, scope, pipeline)) == 1
 
 
 @given(st.integers(1, 12), texts, texts, texts)
-def test_one_more_shard_takes_pipelines_and_moves_no_other(total, provider, scope, pipeline):
-    """A pipeline stays where it was, or is the new shard's."""
+def test_added_shard_takes_pipelines_and_moves_no_other(total, provider, scope, pipeline):
     before = owners(total, provider, scope, pipeline)
     assert owners(total + 1, provider, scope, pipeline) in (before, [total])
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7])
-def test_one_more_shard_takes_its_share(total):
-    """One in so many as there are then."""
+def test_added_shard_takes_its_share(total):
     moved = sum(owner(total, pipeline) != owner(total + 1, pipeline) for pipeline in PIPELINES)
     share = 1 / (total + 1)
     assert moved / len(PIPELINES) == pytest.approx(share, abs=spread(share))
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 8])
-def test_shards_have_about_as_many_pipelines(total):
-    """None is spared, and none has much more than its part."""
+def test_shards_have_about_the_same_number_of_pipelines(total):
     shares = Counter(owner(total, pipeline) for pipeline in PIPELINES)
     assert sorted(shares) == list(range(total))
     for count in shares.values():
         assert count / len(PIPELINES) == pytest.approx(1 / total, abs=spread(1 / total))
 
 
-def test_another_project_is_shared_out_in_another_way():
-    """The same numbering in each project would else give the same shard the first of all."""
+def test_projects_are_distributed_independently():
+    """Otherwise the same shard would own the first pipeline of each project."""
     same = sum(owner(4, pipeline) == owner(4, pipeline, "other") for pipeline in PIPELINES)
     assert same / len(PIPELINES) == pytest.approx(1 / 4, abs=spread(1 / 4))
 
 
-def test_owners_are_the_same_everywhere_and_for_ever():
-    """On every machine, under every Python; a change would move pipelines and begin their counters anew."""
+def test_owners_never_change():
+    """On every machine, with every Python. A change would move pipelines and reset their counters."""
     assert [owner(5, pipeline) for pipeline in PIPELINES[:12]] == EXPECTED
 
 
 EXPECTED = [3, 1, 2, 2, 3, 2, 1, 4, 0, 1, 1, 1]
 
 
-# What flags mean
+# Flags
 
 
 @pytest.mark.parametrize(
@@ -101,13 +97,12 @@ EXPECTED = [3, 1, 2, 2, 3, 2, 1, 4, 0, 1, 1, 1]
         (None, 3, "pipeline-exporter-0.pipeline-exporter.ci.svc.cluster.local", Shard(0, 3)),
     ],
 )
-def test_flags_choose_a_shard(index, total, host, shard):
-    """By its index, or as the pod of a StatefulSet is numbered; without them there is one exporter."""
+def test_flags_or_pod_ordinal_choose_the_shard(index, total, host, shard):
     assert chosen(index, total, host) == shard
 
 
 @pytest.mark.parametrize(
-    ("index", "total", "host", "words"),
+    ("index", "total", "host", "message"),
     [
         (0, None, "pod-0", "--shard.index 0 without --shard.total"),
         (3, 3, "pod-0", "--shard.index 3 is not below --shard.total 3"),
@@ -119,9 +114,9 @@ def test_flags_choose_a_shard(index, total, host, shard):
         (None, 3, "pod-3", "ordinal of this machine's name 'pod-3' is not below --shard.total 3"),
     ],
 )
-def test_flags_that_mean_no_shard_are_refused_with_words(index, total, host, words):
-    """Guessing would leave pipelines to nobody."""
-    with pytest.raises(ValueError, match=words):
+def test_invalid_shard_flags_are_refused_with_a_message(index, total, host, message):
+    """Guessing would leave pipelines without an owner."""
+    with pytest.raises(ValueError, match=message):
         chosen(index, total, host)
 
 
@@ -129,7 +124,7 @@ def test_flags_that_mean_no_shard_are_refused_with_words(index, total, host, wor
 
 
 def page_of(settings: dict[str, Any], shard: Shard) -> Samples:
-    """A shard's page after its first poll."""
+    """Return the page of a shard after its first poll."""
 
     async def poll() -> bytes:
         exporter = assemble(config(settings), FakeClock(), shard=shard)
@@ -143,8 +138,7 @@ def page_of(settings: dict[str, Any], shard: Shard) -> Samples:
 
 @pytest.mark.parametrize("changes", [{}, {"discover": {"include": ["no such name"]}}])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_shard_that_owns_nothing_of_a_project_is_well(cloud, changes, named):
-    """The project is up without a pipeline, whether or not it has to be asked for."""
+def test_shard_without_pipelines_of_a_project_is_up(cloud, changes, named):
     one = cloud.codearts.world.pipelines[0]
     listed = [{"id": one.id, "name": one.name} if named else one.id]
     settings = cloud.project(pipelines=listed, **changes)
@@ -161,17 +155,17 @@ def test_a_shard_that_owns_nothing_of_a_project_is_well(cloud, changes, named):
 
 
 def covered(pages: Iterable[Samples]) -> list[set[str]]:
-    """The ids of the pipelines that are watched, page by page."""
+    """Return the ids of the polled pipelines, page by page."""
     return [{dict(labels)["pipeline_id"] for labels in page.get("ci_pipeline_up")} for page in pages]
 
 
 def ready(process: Process) -> bool:
-    """Whether the first refresh of every project has ended."""
+    """Return whether the first refresh of every project has ended."""
     return process.get("/-/ready").status_code == 200
 
 
-def test_three_shards_cover_every_pipeline_exactly_once_and_a_fourth_takes_a_quarter(tmp_path, cloud):
-    """As processes with one configuration, in which one project lists pipelines and another finds the rest."""
+def test_three_shards_cover_every_pipeline_once_and_a_fourth_takes_a_quarter(tmp_path, cloud):
+    """Real processes with one configuration: one project lists pipelines, the other discovers the rest."""
     world = cloud.codearts.world
     everything = {pipeline.id for pipeline in world.pipelines}
     settings = {"projects": [cloud.project(10, name="listed"), cloud.project(name="found", pipelines=[])]}

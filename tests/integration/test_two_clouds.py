@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from exporter.app.bootstrap import Exporter, assemble
-from exporter.simulator import CodeArts, Flow, FlowCredentials, InjectedFault, World, running, together
+from exporter.simulator import CodeArts, Flow, FlowCredentials, InjectedFault, World, combine, running
 from tests.drivers.process import Samples, command
 from tests.drivers.support import FakeClock, config, shown
 
@@ -75,7 +75,7 @@ def pair() -> Iterator[Pair]:
     codearts, flow = CodeArts(World(seed=1, pipelines=30)), Flow(World(seed=2, pipelines=30))
     clock = FakeClock(codearts.world.start + 20 * 86400.0)
     codearts.clock = flow.clock = clock.time
-    with running(together(codearts, flow)) as url:
+    with running(combine(codearts, flow)) as url:
         yield Pair(codearts, flow, url, clock)
 
 

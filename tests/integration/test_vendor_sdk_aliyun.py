@@ -13,11 +13,10 @@ import pytest
 from exporter.auth.aliyun import AliyunAkskSection, authentication
 from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 from exporter.simulator import Flow, FlowCredentials, World, running
-from exporter.simulator.flow.serialized import ToldStage, in_full
-from exporter.simulator.flow.vocabulary import said, trigger
-from exporter.simulator.world.jobs import Job
-from exporter.simulator.world.runs import Run, Stage
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.flow.serialized import serialize
+from exporter.simulator.flow.vocabulary import status_text, trigger
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 from tests.drivers.vendor_environment import environment
 
 WORLD = World(seed=2, pipelines=45)
@@ -57,7 +56,7 @@ class SimulatedFlow:
             "security_token": self.flow.credentials.security_token,
         }
 
-    def decoded(self, pipelines: list[Pipeline], **queries: dict[str, Any]) -> dict[str, Any]:
+    def decoded(self, pipelines: list[SimulatedPipeline], **queries: dict[str, Any]) -> dict[str, Any]:
         """Read lists of pipelines by several queries, and all runs of some pipelines, the latest with details."""
         latest = ((pipeline, WORLD.latest_run(pipeline.id, NOW)) for pipeline in pipelines)
         return {
@@ -69,12 +68,12 @@ class SimulatedFlow:
             "run_ids": {self.id(pipeline): str(run.number) for pipeline, run in latest if run is not None},
         }
 
-    def attempting(self, pipeline: Pipeline, *changes: dict[str, Any]) -> dict[str, Any]:
+    def attempting(self, pipeline: SimulatedPipeline, *changes: dict[str, Any]) -> dict[str, Any]:
         """Request the first run of a pipeline several times, each with other errors."""
         right = {**self.access, "pipeline_id": self.id(pipeline), "run_id": "1"}
         return {"do": "attempt", "attempts": [{**right, **wrong} for wrong in changes]}
 
-    def id(self, pipeline: Pipeline) -> str:
+    def id(self, pipeline: SimulatedPipeline) -> str:
         """Return Flow's id of a simulated pipeline."""
         return self.flow.pipeline_id(pipeline.id)
 
@@ -157,9 +156,9 @@ def milliseconds(moment: float | None) -> int | None:
     return None if moment is None else int(moment) * 1000
 
 
-def summary_of_run(run: Run) -> list[Any]:
+def summary_of_run(run: RunSnapshot) -> list[Any]:
     """Return the expected fields of a run in a list."""
-    return [run.number, said(run), trigger(run), milliseconds(run.start), milliseconds(run.end)]
+    return [run.number, status_text(run), trigger(run), milliseconds(run.start), milliseconds(run.end)]
 
 
 def summary_of_row(row: dict[str, Any]) -> list[Any]:
@@ -168,17 +167,17 @@ def summary_of_row(row: dict[str, Any]) -> list[Any]:
     return [*(row[key] for key in keys), row.get("endTime") or None]
 
 
-def stage_and_jobs(stage: ToldStage) -> list[tuple[Stage | Job, str]]:
+def stage_and_jobs(stage: SerializedStage) -> list[tuple[StageSnapshot | JobSnapshot, str]]:
     """Return the statuses of a stage and its jobs."""
-    return [(stage.stage, stage.word), *((job.job, job.word) for job in stage.jobs)]
+    return [(stage.stage, stage.status_text), *((job.job, job.status_text) for job in stage.jobs)]
 
 
-def whole(pipeline: Pipeline, run: Run) -> dict[str, Any]:
+def whole(pipeline: SimulatedPipeline, run: RunSnapshot) -> dict[str, Any]:
     """Return the expected fields of a run with stages and jobs."""
-    full = in_full(pipeline, run, NOW)
+    full = serialize(pipeline, run, NOW)
     groups: dict[int, list[str]] = {}
     for stage in full.stages:
-        groups.setdefault(stage.place.group, []).append(stage.stage.name)
+        groups.setdefault(stage.position.group, []).append(stage.stage.name)
     return {
         "run": summary_of_run(run)[:4],
         "groups": list(groups.values()),
@@ -243,7 +242,7 @@ def test_sdk_reads_the_simulated_flow(sdk, site, credentials):
     # The data has several pages, pipelines that never ran, all kinds of runs, and parallel stages.
     assert len(found["pipelines"]["all"]) == 2
     assert len(ran) < len(pipelines)
-    assert {said(run) for run in ran.values()} == {"SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING"}
+    assert {status_text(run) for run in ran.values()} == {"SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING"}
     assert any(len(group) > 1 for detail in details.values() for group in detail["groups"])
 
 

@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from exporter.app.bootstrap import assemble
 from exporter.app.check_config import report
-from exporter.simulator import CodeArts, InjectedFault, Scenario, Status, World, running
+from exporter.simulator import CodeArts, InjectedFault, Scenario, World, running
+from exporter.simulator import SimulatedStatus as Status
 from tests.conftest import Cloud
 from tests.drivers.process import Samples, command
 from tests.drivers.support import FakeClock, config, shown

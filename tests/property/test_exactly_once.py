@@ -1,7 +1,7 @@
-"""Every run is counted exactly once, whatever runs, clouds and machines do: the exporter whole, held to what was told.
+"""Every run is counted exactly once, whatever happens to runs, clouds and the exporter: the whole exporter on a scenario.
 
-A story's runs are begun, ended, retried, deleted …; the cloud that tells them answers late, wrongly or not at all; the
-exporter is killed and begun anew. Whenever all is calm again, counters and histograms must be what was told, to the run.
+A test begins, ends, retries and deletes runs. The cloud answers late, wrongly or not at all, and the exporter is
+killed and restarted. When everything works again, counters and histograms must match the reports of the cloud.
 """
 
 import asyncio
@@ -24,38 +24,51 @@ from hypothesis.stateful import (
 )
 
 from exporter.exposition.publisher import Publisher
-from exporter.simulator import CodeArts, Flow, InjectedFault, Scenario, SimulatedRun, Status, World, running
+from exporter.simulator import (
+    CodeArts,
+    Flow,
+    InjectedFault,
+    Scenario,
+    SimulatedRun,
+    SimulatedStatus,
+    World,
+    running,
+)
 from exporter.state.repository import StateRepository
 from exporter.state.sqlite import SaveError, SqliteStore
 from exporter.tracking.project import ProjectTracker
 from exporter.tracking.run_counters import BucketBounds
 from exporter.tracking.views import MissedRuns
 from tests.drivers.audit import Audit
-from tests.drivers.outlines import DETAILS, LISTS, PASSING, Outlined
+from tests.drivers.summary_lists import GET_RUN, LIST_RUNS, TRANSIENT_FAULTS, SummaryListScenario
 from tests.drivers.support import FakeClock
-from tests.soak import ACTIVE, Life, begun, ids, nothing
-from tests.soak import settings as configuration
+from tests.soak import ACTIVE, ExporterLife, configurations, create_cloud, pipeline_ids, publish_nothing
 
-FATES = (Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.IGNORED)
-SWEEPS = "ListPipelines"
+FINAL_STATUSES = (
+    SimulatedStatus.COMPLETED,
+    SimulatedStatus.FAILED,
+    SimulatedStatus.CANCELED,
+    SimulatedStatus.IGNORED,
+)
+LIST_PIPELINES = "ListPipelines"
 
 
 class KilledError(BaseException):
-    """The process is gone."""
+    """Raised where the process is killed."""
 
 
-class Fate:
-    """When the exporter dies, or its disk is full."""
+class SaveFault:
+    """What happens at the next save: the exporter is killed before or after it, or the disk is full."""
 
     def __init__(self) -> None:
         self.next = ""
-        self.kept = 0.0
-        """When what was told was last safe."""
+        self.committed_until = 0.0
+        """Time up to which all reports are in the state."""
 
 
 @dataclass
 class Port:
-    """A port on which one simulated cloud after the other answers."""
+    """A port that serves one simulated cloud after the other."""
 
     url: str
     cloud: CodeArts | Flow | None = None
@@ -63,19 +76,19 @@ class Port:
 
 @pytest.fixture(scope="module")
 def port():
-    """One for all stories: a server takes longer to start than a story takes."""
-    held = Port("")
+    """One port for all examples: a server takes longer to start than an example takes."""
+    served = Port("")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if held.cloud is not None:
-            await held.cloud.app(scope, receive, send)
+        if served.cloud is not None:
+            await served.cloud.app(scope, receive, send)
 
-    with running(app) as held.url:
-        yield held
+    with running(app) as served.url:
+        yield served
 
 
-class Whole(RuleBasedStateMachine):
-    """Three pipelines with runs, maybe some without, a cloud, an exporter, and one clock."""
+class ExactlyOnceMachine(RuleBasedStateMachine):
+    """Three pipelines, some with runs at first; a cloud, an exporter, and one clock."""
 
     port: Port
     name = "codearts"
@@ -86,17 +99,17 @@ class Whole(RuleBasedStateMachine):
         self.directory = TemporaryDirectory()
         world = World(pipelines=self.size)
         self.clock = FakeClock(world.start + 1000.0)
-        self.story, self.cloud = begun(self.name, world, self.clock)
-        self.cloud.clock = self.time
-        self.pace = 0.0
+        self.scenario, self.cloud = create_cloud(self.name, world, self.clock)
+        self.cloud.clock = self.cloud_time
+        self.seconds_per_answer = 0.0
         self.port.cloud = self.cloud
-        # With one request after the other a life can be lived again.
-        self.configs = configuration(
+        # One request at a time makes an example reproducible.
+        self.configs = configurations(
             self.cloud, self.port.url, Path(self.directory.name) / "state.db", concurrency=1
         )
-        self.life = Life(self.configs, self.clock, self.story)
+        self.life = ExporterLife(self.configs, self.clock, self.scenario)
         self.runner = asyncio.Runner()
-        self.fate = Fate()
+        self.save_fault = SaveFault()
         self.pipelines = [one.id for one in world.pipelines]
         self.runs: list[SimulatedRun] = []
         self.audit: Audit | None = None
@@ -104,53 +117,53 @@ class Whole(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            # A life that was broken off at its beginning has nothing to show.
+            # An example that failed at its start has nothing to check.
             if self.audit is not None:
-                self.calm()
+                self.everything_is_counted_when_faults_stop()
         finally:
             self.runner.run(self.life.stop())
             self.runner.close()
             self.directory.cleanup()
 
-    def time(self) -> float:
-        """The cloud's clock: it goes on as answers are given."""
-        self.clock.now += self.pace
+    def cloud_time(self) -> float:
+        """Return the cloud's time, which advances with each answer."""
+        self.clock.now += self.seconds_per_answer
         return self.clock.now
 
     # The exporter
 
-    @initialize(statuses=st.lists(st.sampled_from([None, *FATES]), max_size=3))
-    def begins_to_look(self, statuses):
-        """There may be runs already, over or not; nothing of what is over is counted."""
-        self.looks_first(statuses)
+    @initialize(statuses=st.lists(st.sampled_from([None, *FINAL_STATUSES]), max_size=3))
+    def starts_with_runs(self, statuses):
+        """There may be runs before the first poll; finished ones are not counted."""
+        self.first_poll(statuses)
 
-    def looks_first(self, statuses: list[Status | None]) -> None:
-        """A poll of pipelines, one of which has had runs that ended so."""
+    def first_poll(self, statuses: list[SimulatedStatus | None]) -> None:
+        """Create runs that ended so, and poll for the first time."""
         for status in statuses:
             run = self.begin(self.pipelines[0])
             if status is not None:
-                self.story.end(run, self.clock.now + 5, status)
+                self.scenario.end(run, self.clock.now + 5, status)
             self.clock.now += 10
-        self.audit = Audit(self.story, self.clock.now, ids(self.cloud))
-        self.fate.kept = self.clock.now
-        self.is_polled()
+        self.audit = Audit(self.scenario, self.clock.now, pipeline_ids(self.cloud))
+        self.save_fault.committed_until = self.clock.now
+        self.poll()
 
-    def is_polled(self) -> None:
-        """A tick; what was told and is not safe when the exporter dies was told to nobody."""
-        with dying(self.fate, self.clock, self.story):
+    def poll(self) -> None:
+        """Run a tick; discard the reports that were not committed if the exporter is killed."""
+        with failing_saves(self.save_fault, self.clock, self.scenario):
             try:
                 self.runner.run(self.life.tick())
             except* KilledError:
-                self.dies()
+                self.kill()
         self.clock.now += ACTIVE
 
-    def dies(self) -> None:
-        """The process is gone, and what it had not saved."""
-        self.story.discard_reports(self.fate.kept)
+    def kill(self) -> None:
+        """Kill the exporter: it loses what it has not saved."""
+        self.scenario.discard_reports(self.save_fault.committed_until)
         self.restarts()
 
     def counters(self) -> dict[str, Any]:
-        """What is shown of counters."""
+        """Return the counters that are shown."""
         exporter = self.life.exporter
         return {
             view.pipeline.id: (view.counters, view.durations and view.durations.runs_created)
@@ -161,23 +174,21 @@ class Whole(RuleBasedStateMachine):
 
     @rule()
     def polls(self):
-        """An active poll, or a refresh."""
-        self.is_polled()
+        self.poll()
 
     @rule(minutes=st.integers(1, 10))
-    def polls_are_late(self, minutes):
-        """Nothing is asked for a while."""
+    def poll_is_late(self, minutes):
         self.clock.now += 60 * minutes
-        self.is_polled()
+        self.poll()
 
     @rule(when=st.sampled_from(["before", "after", "full"]))
-    def dies_at_the_next_save(self, when):
-        """Before or after what was learnt is safe; or the disk is full."""
-        self.fate.next = when
+    def next_save_fails(self, when):
+        """The exporter is killed before or after the save, or the disk is full."""
+        self.save_fault.next = when
 
     @rule(seconds=st.integers(0, 3600))
     def restarts(self, seconds=0):
-        """The exporter is down for a while; before it has asked anything it shows the counters that were safe."""
+        """After downtime the exporter shows the committed counters before its first request."""
         shown = self.counters()
         self.runner.run(self.life.stop())
         self.clock.now += seconds
@@ -190,178 +201,186 @@ class Whole(RuleBasedStateMachine):
             [None, None, InjectedFault.SERVER_ERROR, InjectedFault.CUT, InjectedFault.ERROR_OBJECT]
         )
     )
-    def list_fails(self, injected_fault):
-        """The run list fails until it does not."""
-        self.cloud.injected_fault, self.cloud.injected_fault_operation = injected_fault, LISTS
+    def run_list_fails(self, injected_fault):
+        """The fault stays until this rule removes it."""
+        self.cloud.injected_fault, self.cloud.injected_fault_operation = injected_fault, LIST_RUNS
 
     @rule(
         injected_fault=st.sampled_from([InjectedFault.BAD_GATEWAY, InjectedFault.HTML, InjectedFault.EMPTY])
     )
-    def a_poll_fails(self, injected_fault):
-        """Nothing is answered once."""
+    def one_poll_fails(self, injected_fault):
         before = self.cloud.injected_fault, self.cloud.injected_fault_operation
         self.cloud.injected_fault, self.cloud.injected_fault_operation = injected_fault, None
-        self.is_polled()
+        self.poll()
         self.cloud.injected_fault, self.cloud.injected_fault_operation = before
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 2.0]))
     def answers_take_time(self, seconds):
-        """What happens meanwhile is told by some of them, and by others not yet."""
-        self.pace = seconds
+        """Runs change between the answers of one poll."""
+        self.seconds_per_answer = seconds
 
-    @rule(order=st.sampled_from(["asked", "ascending", "descending", "random"]))
-    def list_comes_in_another_order(self, order):
-        """Whatever was asked for."""
+    @rule(order=st.sampled_from(["requested", "ascending", "descending", "random"]))
+    def run_list_has_another_order(self, order):
         self.cloud.runs_order = order
 
     @rule(seconds=st.sampled_from([0.0, 0.0, 20.0, 100.0]))
     def answers_are_stale(self, seconds):
-        """Batches tell how it was."""
         self.cloud.stale = seconds
 
-    @rule(place=st.integers(0, 2))
-    def a_number_is_misreported(self, place):
-        """The next answer has the latest run with a wild number, a different one each time."""
+    @rule(index=st.integers(0, 2))
+    def number_is_misreported(self, index):
+        """The next answer gives the latest run a wild number, a different one each time."""
         self.wild += 1_000_000
-        self.story.misreport(self.pipelines[place], self.wild)
+        self.scenario.misreport(self.pipelines[index], self.wild)
 
     # The runs
 
     def begin(self, pipeline: str, **how: Any) -> SimulatedRun:
-        run = self.story.begin(pipeline, self.clock.now, **how)
+        run = self.scenario.begin(pipeline, self.clock.now, **how)
         self.runs.append(run)
         return run
 
-    def some(self, data: Any, fits: Callable[[SimulatedRun], bool]) -> SimulatedRun | None:
-        happened = (run for run in self.runs if run.turns[-1].moment <= self.clock.now)
-        found = [run for run in happened if self.story.exists(run) and fits(run)]
+    def choose(self, data: Any, fits: Callable[[SimulatedRun], bool]) -> SimulatedRun | None:
+        past = (run for run in self.runs if run.transitions[-1].moment <= self.clock.now)
+        found = [run for run in past if self.scenario.exists(run) and fits(run)]
         return data.draw(st.sampled_from(found)) if found else None
 
-    @rule(place=st.integers(0, 2), status=st.sampled_from([Status.RUNNING, Status.PAUSED]))
-    def begins(self, place, status):
-        """Whether or not the one before is over."""
+    @rule(index=st.integers(0, 2), status=st.sampled_from([SimulatedStatus.RUNNING, SimulatedStatus.PAUSED]))
+    def run_begins(self, index, status):
+        """The run before it may be unfinished."""
         self.clock.now += 1
-        self.begin(self.pipelines[place], status=status)
+        self.begin(self.pipelines[index], status=status)
 
-    @rule(place=st.integers(0, 2), fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=25))
-    def many_pass(self, place, fates):
-        """Runs begin and end before anybody looks."""
-        for fate in fates:
+    @rule(
+        index=st.integers(0, 2),
+        final_statuses=st.lists(st.sampled_from(FINAL_STATUSES), min_size=1, max_size=25),
+    )
+    def many_runs_begin_and_end(self, index, final_statuses):
+        """All of them between two polls."""
+        for final_status in final_statuses:
             self.clock.now += 2
-            run = self.begin(self.pipelines[place])
+            run = self.begin(self.pipelines[index])
             self.clock.now += 3
-            self.story.end(run, self.clock.now, fate)
+            self.scenario.end(run, self.clock.now, final_status)
 
-    @rule(place=st.integers(0, 2), count=st.integers(1, 3))
-    def numbers_are_skipped(self, place, count):
-        """No run will have them."""
-        self.story.skip(self.pipelines[place], count)
+    @rule(index=st.integers(0, 2), count=st.integers(1, 3))
+    def numbers_are_skipped(self, index, count):
+        self.scenario.skip(self.pipelines[index], count)
 
-    @rule(place=st.integers(0, 2))
-    def a_number_is_given_early(self, place):
-        """A run waits."""
-        self.story.reserve(self.pipelines[place])
+    @rule(index=st.integers(0, 2))
+    def number_is_reserved(self, index):
+        self.scenario.reserve(self.pipelines[index])
 
-    @rule(data=st.data(), place=st.integers(0, 2))
-    def a_run_begins_with_its_early_number(self, data, place):
-        """After others with greater ones."""
-        waiting = sorted(self.story.reserved(self.pipelines[place]))
+    @rule(data=st.data(), index=st.integers(0, 2))
+    def reserved_run_begins(self, data, index):
+        """Runs with greater numbers may have begun before it."""
+        waiting = sorted(self.scenario.reserved(self.pipelines[index]))
         if waiting:
             self.clock.now += 1
-            self.begin(self.pipelines[place], number=data.draw(st.sampled_from(waiting)))
+            self.begin(self.pipelines[index], number=data.draw(st.sampled_from(waiting)))
 
-    @rule(data=st.data(), fate=st.sampled_from(FATES), told=st.sampled_from([True, True, True, False]))
-    def ends(self, data, fate, told):
-        """Its end may not be told."""
-        run = self.some(data, lambda run: not run.over)
+    @rule(
+        data=st.data(),
+        final_status=st.sampled_from(FINAL_STATUSES),
+        end_reported=st.sampled_from([True, True, True, False]),
+    )
+    def run_ends(self, data, final_status, end_reported):
+        """Its end may not be reported."""
+        run = self.choose(data, lambda run: not run.finished)
         if run is not None:
             self.clock.now += 2
-            self.story.end(run, self.clock.now, fate, tell_end=told)
+            self.scenario.end(run, self.clock.now, final_status, report_end=end_reported)
 
-    @rule(data=st.data(), fate=st.sampled_from(FATES), after=st.integers(1, 20), retried=st.booleans())
-    def is_about_to_end(self, data, fate, after, retried):
-        """While the exporter asks, maybe; and it may go on at once."""
-        run = self.some(data, lambda run: not run.over)
+    @rule(
+        data=st.data(),
+        final_status=st.sampled_from(FINAL_STATUSES),
+        after=st.integers(1, 20),
+        retried=st.booleans(),
+    )
+    def run_ends_soon(self, data, final_status, after, retried):
+        """Possibly during a poll, and possibly with a retry at once."""
+        run = self.choose(data, lambda run: not run.finished)
         if run is not None:
-            self.story.end(run, self.clock.now + after, fate)
+            self.scenario.end(run, self.clock.now + after, final_status)
             if retried:
-                self.story.retry(run, self.clock.now + after + 3)
+                self.scenario.retry(run, self.clock.now + after + 3)
 
     @rule(data=st.data())
-    def ends_in_an_unknown_word(self, data):
-        """That is its last."""
-        run = self.some(data, lambda run: not run.over)
+    def run_ends_with_unknown_status(self, data):
+        run = self.choose(data, lambda run: not run.finished)
         if run is not None:
             self.clock.now += 2
-            self.story.end(run, self.clock.now, Status.FAILED, word="TERMINATED_BY_MOON")
+            self.scenario.end(run, self.clock.now, SimulatedStatus.FAILED, custom_status="TERMINATED_BY_MOON")
 
     @rule(data=st.data())
-    def end_is_told(self, data):
-        """Late."""
-        run = self.some(data, lambda run: not run.turns[-1].told)
+    def end_is_revealed(self, data):
+        run = self.choose(data, lambda run: not run.transitions[-1].end_reported)
         if run is not None:
-            self.story.tell(run, self.clock.now)
+            self.scenario.reveal_end(run, self.clock.now)
 
     @rule(data=st.data())
-    def is_retried(self, data):
-        """The latest, or an old one; at once, or after everybody has looked."""
-        run = self.some(data, lambda run: run.over and run.turns[-1].word is None)
+    def run_is_retried(self, data):
+        """Any finished run, old or new."""
+        run = self.choose(data, lambda run: run.finished and run.transitions[-1].custom_status is None)
         if run is not None:
             self.clock.now += 2
-            self.story.retry(run, self.clock.now)
+            self.scenario.retry(run, self.clock.now)
 
     @rule(data=st.data())
-    def is_ignored(self, data):
-        """A failure that does not matter."""
-        run = self.some(
-            data, lambda run: run.turns[-1].status is Status.FAILED and run.turns[-1].word is None
+    def failure_is_ignored(self, data):
+        run = self.choose(
+            data,
+            lambda run: (
+                run.transitions[-1].status is SimulatedStatus.FAILED
+                and run.transitions[-1].custom_status is None
+            ),
         )
         if run is not None:
-            self.story.ignore(run, self.clock.now)
+            self.scenario.ignore(run, self.clock.now)
 
     @rule(data=st.data())
-    def is_deleted(self, data):
-        """Over or not, the newest or not."""
-        run = self.some(data, lambda _: True)
+    def run_is_deleted(self, data):
+        """Any run, finished or not."""
+        run = self.choose(data, lambda _: True)
         if run is not None:
             self.clock.now += 1
-            self.story.delete(run, self.clock.now)
+            self.scenario.delete(run, self.clock.now)
 
-    # What must hold
+    # The invariant
 
     @rule()
-    def calm(self):
-        """Nothing happens for long, everything answers: all is learnt, and all is counted as it was told."""
-        self.fate.next = ""
+    def everything_is_counted_when_faults_stop(self):
+        """After some time without faults all runs are resolved, and counted as the cloud reported them."""
+        self.save_fault.next = ""
         self.cloud.injected_fault = None
-        self.cloud.stale = self.pace = 0.0
+        self.cloud.stale = self.seconds_per_answer = 0.0
         for _ in range(7):
-            self.is_polled()
+            self.poll()
             self.clock.now += 930
         exporter = self.life.exporter
         views = [view for tracker in exporter.trackers for view in tracker.views()]
         projects = [view for tracker in exporter.trackers if (view := tracker.project_view()) is not None]
         assert len(views) == len(self.pipelines)
         assert self.audit is not None
-        verdict = self.audit.check(views, projects, BucketBounds.of(self.configs[0].metrics))
-        assert not verdict.failures, verdict.failures
-        assert (verdict.double, verdict.unexplained) == (0, 0)
+        result = self.audit.check(views, projects, BucketBounds.of(self.configs[0].metrics))
+        assert not result.failures, result.failures
+        assert (result.double, result.unexplained) == (0, 0)
         for tracker in exporter.trackers:
             for saved in (tracker[pipeline_id].to_save() for pipeline_id in tracker.ids):
                 assert saved is not None
                 assert saved.accounts.state.missing_numbers == ()
 
 
-class WholeFlow(Whole):
-    """Of eight pipelines three have runs: so it is worth to sweep them."""
+class FlowMachine(ExactlyOnceMachine):
+    """Of eight pipelines three have runs, so the exporter uses activity queries."""
 
     name = "flow"
     size = 8
-    story: Outlined
+    scenario: SummaryListScenario
     cloud: Flow
 
     @initialize(
-        statuses=st.lists(st.sampled_from([None, *FATES]), max_size=3),
+        statuses=st.lists(st.sampled_from([None, *FINAL_STATUSES]), max_size=3),
         switches=st.fixed_dictionaries(
             {
                 "run_status": st.booleans(),
@@ -373,54 +392,53 @@ class WholeFlow(Whole):
             }
         ),
     )
-    def begins_to_look(self, statuses, switches):
-        """Nobody knows of every trait of the cloud."""
+    def starts_with_runs(self, statuses, switches):
         for name, value in switches.items():
             setattr(self.cloud, name, value)
-        self.looks_first(statuses)
+        self.first_poll(statuses)
 
     @rule(
-        operation=st.sampled_from([SWEEPS, LISTS, DETAILS]),
+        operation=st.sampled_from([LIST_PIPELINES, LIST_RUNS, GET_RUN]),
         injected_fault=st.sampled_from(
             [InjectedFault.SERVER_ERROR, InjectedFault.CUT, InjectedFault.ERROR_OBJECT, InjectedFault.DENIED]
         ),
     )
-    def something_fails(self, operation, injected_fault):
-        """Until it does not. Without a state in the list or in details nobody can tell one."""
-        if operation != DETAILS or self.cloud.run_status or injected_fault in PASSING:
+    def operation_fails(self, operation, injected_fault):
+        """The fault stays until this rule removes it. If neither list nor details contain a status, no report is possible."""
+        if operation != GET_RUN or self.cloud.run_status or injected_fault in TRANSIENT_FAULTS:
             self.cloud.injected_fault, self.cloud.injected_fault_operation = injected_fault, operation
 
-    @rule(told=st.booleans())
-    def lists_tell_states(self, told):
-        """They need not, where tokens are personal."""
+    @rule(end_reported=st.booleans())
+    def run_list_has_statuses(self, end_reported):
+        """The list of the personal API need not have them."""
         if (
             self.cloud.injected_fault is None
-            or self.cloud.injected_fault_operation != DETAILS
-            or self.cloud.injected_fault in PASSING
+            or self.cloud.injected_fault_operation != GET_RUN
+            or self.cloud.injected_fault in TRANSIENT_FAULTS
         ):
-            self.cloud.run_status = told
+            self.cloud.run_status = end_reported
 
 
 @contextmanager
-def dying(fate: Fate, clock: FakeClock, story: Scenario):
-    """Let the exporter die at a save, or its disk be full."""
-    keep = StateRepository.save
+def failing_saves(fault: SaveFault, clock: FakeClock, scenario: Scenario):
+    """Kill the exporter at a save, or fill its disk, as `fault` says."""
+    save = StateRepository.save
 
-    async def fated(repository: StateRepository, tracker: ProjectTracker) -> list[MissedRuns]:
-        if isinstance(story, Outlined):
-            story.settle()
+    async def save_or_fail(repository: StateRepository, tracker: ProjectTracker) -> list[MissedRuns]:
+        if isinstance(scenario, SummaryListScenario):
+            scenario.commit()
         clock.now += 0.01
-        when, fate.next = fate.next, ""
+        when, fault.next = fault.next, ""
         if when == "before":
             raise KilledError
         if when == "full":
             with patch.object(SqliteStore, "save", full):
-                missed = await keep(repository, tracker)
-            story.discard_reports(fate.kept)
+                missed = await save(repository, tracker)
+            scenario.discard_reports(fault.committed_until)
             return missed
-        missed = await keep(repository, tracker)
+        missed = await save(repository, tracker)
         clock.now += 0.01
-        fate.kept = clock.now
+        fault.committed_until = clock.now
         if when == "after":
             raise KilledError
         return missed
@@ -428,27 +446,32 @@ def dying(fate: Fate, clock: FakeClock, story: Scenario):
     async def full(_: SqliteStore, changes: object) -> None:
         raise SaveError("the disk is full")
 
-    with patch.object(StateRepository, "save", fated), patch.object(Publisher, "publish", nothing):
+    with (
+        patch.object(StateRepository, "save", save_or_fail),
+        patch.object(Publisher, "publish", publish_nothing),
+    ):
         yield
 
 
-# Lives of Flow are the same each time: its lists, details and sweeps fail apart from each other in so many ways that the
-# search for the least one that fails would take longer than all other tests.
+# Examples of Flow are the same each time. Its lists, details and activity queries fail independently in so many
+# ways that shrinking a failure would take longer than all other tests.
 @pytest.mark.parametrize(
-    ("whole", "lives", "steps", "same"),
+    ("machine", "examples", "steps", "derandomize"),
     [
-        (Whole, 250, 25, False),
-        (Whole, 60, 110, False),
-        (WholeFlow, 100, 25, True),
-        (WholeFlow, 25, 110, True),
+        (ExactlyOnceMachine, 250, 25, False),
+        (ExactlyOnceMachine, 60, 110, False),
+        (FlowMachine, 100, 25, True),
+        (FlowMachine, 25, 110, True),
     ],
 )
-def test_every_run_is_counted_exactly_once(port, whole, lives, steps, same):
-    """Whatever happens to runs, clouds, disks and the exporter itself."""
-    machine = type("OnPort", (whole,), {"port": port})
+def test_every_run_is_counted_exactly_once(port, machine, examples, steps, derandomize):
     run_state_machine_as_test(
-        machine,
+        type("OnPort", (machine,), {"port": port}),
         settings=settings(
-            max_examples=lives, stateful_step_count=steps, deadline=None, derandomize=same, database=None
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=derandomize,
+            database=None,
         ),
     )

@@ -1,33 +1,32 @@
-"""ShowPipelineRunDetail: one run down to its steps, in the wire shape of the vendor's published example.
+"""ShowPipelineRunDetail: one run with its stages, jobs and steps, in the form of the vendor's published example.
 
-Here, unlike in the batch, stage times are milliseconds.
+Stage times are milliseconds here, but local text in the batch.
 """
 
-from exporter.simulator.codearts.records import build_params, identity, milliseconds
-from exporter.simulator.http.answers import Good
-from exporter.simulator.http.faults import Record
-from exporter.simulator.service import no_run
-from exporter.simulator.world.jobs import Job, Step, jobs
-from exporter.simulator.world.project import Project
-from exporter.simulator.world.runs import Run, Stage, Status
-from exporter.simulator.world.world import Pipeline, World
+from exporter.simulator.codearts.errors import no_run
+from exporter.simulator.codearts.records import build_params, derive_id, milliseconds
+from exporter.simulator.http.answers import Answer, Record
+from exporter.simulator.world.jobs import JobSnapshot, StepSnapshot, jobs
+from exporter.simulator.world.project import SimulatedProject
+from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus, StageSnapshot
+from exporter.simulator.world.world import SimulatedPipeline, World
 
 _BROKEN = '{"errorMessage":"The build task failed: exit code 1","errorCode":"DEV-CODECI-35002"}'
 
 
-def detail(project: Project, pipeline: Pipeline, run_id: str | None, now: float) -> Good:
-    """Answer with the run of that id, or without one the latest, as it stands at `now`.
+def detail(project: SimulatedProject, pipeline: SimulatedPipeline, run_id: str | None, now: float) -> Answer:
+    """Return the run with that id, by default the latest run, at `now`.
 
-    Raises `DeclinedError` if there is no such run of the pipeline, or none at all.
+    Raises `DeclinedError` if the pipeline has no such run.
     """
     runs = project.runs
     run = runs.run(pipeline, run_id, now) if run_id else runs.latest_run(pipeline, now)
     if run is None:
         raise no_run()
-    return Good(_record(project.world, pipeline, run, now), runs=(run,))
+    return Answer(_record(project.world, pipeline, run, now), runs=(run,))
 
 
-def _record(world: World, pipeline: Pipeline, run: Run, now: float) -> Record:
+def _record(world: World, pipeline: SimulatedPipeline, run: RunSnapshot, now: float) -> Record:
     origin = run.origin
     return {
         "id": run.id,
@@ -38,7 +37,7 @@ def _record(world: World, pipeline: Pipeline, run: Run, now: float) -> Record:
         "is_publish": False,
         "executor_id": origin.executor_id,
         "executor_name": origin.executor_name,
-        "status": run.said,
+        "status": run.status_text,
         "trigger_type": origin.trigger,
         "run_number": run.number,
         "start_time": milliseconds(run.start),
@@ -56,11 +55,13 @@ def _record(world: World, pipeline: Pipeline, run: Run, now: float) -> Record:
     }
 
 
-def _stage(pipeline: Pipeline, run: Run, stage: Stage, now: float) -> Record:
-    own = identity(run.id, stage.sequence)
-    # A stage lets itself in at the moment it begins.
-    begun = Status.INIT if stage.start is None else Status.COMPLETED
-    entry = Step(None, "official_devcloud_autoTrigger", None, 0, begun, stage.start, stage.start)
+def _stage(pipeline: SimulatedPipeline, run: RunSnapshot, stage: StageSnapshot, now: float) -> Record:
+    own = derive_id(run.id, stage.sequence)
+    # The entry step of a stage completes at the moment at which the stage starts.
+    entry_status = SimulatedStatus.INIT if stage.start is None else SimulatedStatus.COMPLETED
+    entry = StepSnapshot(
+        None, "official_devcloud_autoTrigger", None, 0, entry_status, stage.start, stage.start
+    )
     return {
         "id": own,
         "category": None,
@@ -83,33 +84,33 @@ def _stage(pipeline: Pipeline, run: Run, stage: Stage, now: float) -> Record:
     }
 
 
-def _job(pipeline: Pipeline, stage: int, stage_id: str, job: Job) -> Record:
-    own = identity(stage_id, job.sequence)
-    lot = identity(pipeline.id, stage, job.sequence)
+def _job(pipeline: SimulatedPipeline, stage: int, stage_id: str, job: JobSnapshot) -> Record:
+    own = derive_id(stage_id, job.sequence)
+    digest = derive_id(pipeline.id, stage, job.sequence)
     return {
         "id": own,
         "category": None,
         "sequence": job.sequence,
         "async": None,
         "name": job.name,
-        # The same in every run: when the job was made, and something random.
-        "identifier": f"{pipeline.created * 1000}{lot[:8]}-{lot[8:12]}-{lot[12:16]}-{lot[16:20]}-{lot[20:]}",
+        # The same in every run: the creation time of the job and random digits.
+        "identifier": f"{pipeline.created * 1000}{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}",
         "depends_on": [],
         "condition": None,
         "resource": None,
         "is_select": job.selected,
         "timeout": "",
-        "last_dispatch_id": identity(own, "dispatch") if job.start is not None else None,
+        "last_dispatch_id": derive_id(own, "dispatch") if job.start is not None else None,
         "status": job.status,
-        "message": _BROKEN if job.status is Status.FAILED else None,
+        "message": _BROKEN if job.status is SimulatedStatus.FAILED else None,
         "start_time": milliseconds(job.start),
         "end_time": milliseconds(job.end),
         "steps": [_step(own, step) for step in job.steps],
     }
 
 
-def _step(parent: str, step: Step) -> Record:
-    own = identity(parent, "step", step.sequence)
+def _step(parent: str, step: StepSnapshot) -> Record:
+    own = derive_id(parent, "step", step.sequence)
     return {
         "name": step.name,
         "task": step.task,
@@ -121,15 +122,15 @@ def _step(parent: str, step: Step) -> Record:
         "multi_step_editable": 0,
         "id": own,
         "endpoint_ids": None,
-        "last_dispatch_id": identity(own, "dispatch") if step.start is not None else None,
+        "last_dispatch_id": derive_id(own, "dispatch") if step.start is not None else None,
         "status": step.status,
-        "message": _BROKEN if step.status is Status.FAILED else None,
+        "message": _BROKEN if step.status is SimulatedStatus.FAILED else None,
         "start_time": milliseconds(step.start),
         "end_time": milliseconds(step.end),
     }
 
 
-def _source(pipeline: Pipeline, run: Run) -> Record:
+def _source(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
     return {
         "type": "code",
         "params": {

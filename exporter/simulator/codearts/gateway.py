@@ -1,7 +1,6 @@
-"""The gateway in front of the cloud: who may pass, and in which words the others are turned away.
+"""The gateway of CodeArts: authentication, lockouts, and their errors.
 
-Its texts are those seen in the field, because people search for them and an exporter has to make sense of
-them.
+The error texts are those seen in the field, because users search for them and an exporter must interpret them.
 """
 
 import hmac
@@ -10,18 +9,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from exporter.simulator.codearts import signature
+from exporter.simulator.codearts.switches import CodeArtsSwitches
 
-MOST_SKEW = 15 * 60
+MAX_SKEW = 15 * 60
 
 _BAD = "Incorrect IAM authentication information: "
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client must know to be let in, by one of several ways.
+    """Valid credentials, for each way to authenticate.
 
-    A key pair, with its security token if it is a temporary one; or a token; or domain, user name and password, for
-    which IAM gives a token; or the token of a pod, for which the cluster gives a key pair.
+    A key pair, with a security token if it is temporary; a token; domain, user name and password, for which IAM
+    issues a token; the token of a pod, for which the cluster issues a key pair.
     """
 
     access_key: str = "SIMULATED0ACCESS0KEY"
@@ -35,50 +35,50 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """The gateway's no: HTTP status, the vendor's code, a text, and whether somebody tried a wrong secret."""
+class GatewayRefusal:
+    """An error of the gateway: HTTP status, the vendor's code, a text, and whether a wrong secret was used."""
 
     status: int
     code: str
     message: str
-    forged: bool = False
+    wrong_secret: bool = False
 
     def body(self, request_id: str) -> dict[str, str]:
-        """Return the JSON object that the gateway answers with."""
+        """Return the JSON object of the error."""
         return {"error_msg": self.message, "error_code": self.code, "request_id": request_id}
 
 
-NOT_PUBLISHED = Refusal(
+NOT_PUBLISHED = GatewayRefusal(
     404, "APIGW.0101", "The API does not exist or has not been published in the environment"
 )
-TOO_LARGE = Refusal(413, "APIGW.0201", "Request entity too large")
-DENIED = Refusal(403, "APIGW.0302", "The IAM user is not authorized to access the API")
-THROTTLED = Refusal(
+TOO_LARGE = GatewayRefusal(413, "APIGW.0201", "Request entity too large")
+DENIED = GatewayRefusal(403, "APIGW.0302", "The IAM user is not authorized to access the API")
+THROTTLED = GatewayRefusal(
     429,
     "APIGW.0308",
     "The throttling threshold has been reached: policy user over ratelimit,limit:200,time:5 minute",
 )
-REVOKED = Refusal(401, "APIGW.0307", "The token must be updated")
-INTERNAL = Refusal(500, "APIGW.0601", "Internal server error")
+REVOKED = GatewayRefusal(401, "APIGW.0307", "The token must be updated")
+INTERNAL = GatewayRefusal(500, "APIGW.0601", "Internal server error")
 
 
-def throttled(limit: int, seconds: float) -> Refusal:
-    """Say that no more than `limit` requests may come in a window of so many seconds, in the vendor's words."""
+def throttled(limit: int, seconds: float) -> GatewayRefusal:
+    """Return the error for more than `limit` requests in a window of so many seconds, with the vendor's text."""
     minutes, rest = divmod(seconds, 60)
     window = f"{minutes:g} minute" if minutes and not rest else f"{seconds:g} second"
     text = (
         f"The throttling threshold has been reached: policy user over ratelimit,limit:{limit},time:{window}"
     )
-    return Refusal(429, "APIGW.0308", text)
+    return GatewayRefusal(429, "APIGW.0308", text)
 
 
-def unauthorized(reason: str, *, forged: bool = False) -> Refusal:
-    """Say that the proof of identity is none, and why."""
-    return Refusal(401, "APIGW.0301", _BAD + reason, forged)
+def unauthorized(reason: str, *, wrong_secret: bool = False) -> GatewayRefusal:
+    """Return the error for invalid credentials, with the reason."""
+    return GatewayRefusal(401, "APIGW.0301", _BAD + reason, wrong_secret)
 
 
 def claimed_key(headers: Mapping[bytes, bytes]) -> str | None:
-    """Read which access key a request says it is signed with; None if it does not say."""
+    """Return the access key that a request claims to be signed with, or None."""
     given = signature.parse(headers.get(b"authorization", b"").decode("latin-1"))
     return None if given is None else given.access_key
 
@@ -92,26 +92,30 @@ def refusal(
     headers: Mapping[bytes, bytes],
     body: bytes,
     now: float,
-) -> Refusal | None:
-    """Say why the request may not pass, or None if it may.
+) -> GatewayRefusal | None:
+    """Return the error for a request, or None if its credentials are valid.
 
-    Path, query and body are the bytes on the wire, header names are lower-case, `now` is the gateway's clock
-    in Unix seconds.
+    Path, query and body are the bytes on the wire, header names are lower-case, `now` is the gateway's clock in Unix
+    seconds.
     """
     token = headers.get(b"x-auth-token")
     if token is not None:
-        return None if _same(token, credentials.token) else unauthorized("decrypt token fail", forged=True)
+        return (
+            None
+            if _equal(token, credentials.token)
+            else unauthorized("decrypt token fail", wrong_secret=True)
+        )
     header = headers.get(b"authorization", b"").decode("latin-1")
     if not header.startswith(signature.ALGORITHM):
         return unauthorized("x-auth-token not found")
     given = signature.parse(header)
     date = headers.get(b"x-sdk-date", b"").decode("latin-1")
-    sent = _moment(date)
+    sent = _parse_date(date)
     if given is None or sent is None or "x-sdk-date" not in given.signed_headers:
         return unauthorized("verify aksk signature fail")
     if given.access_key != credentials.access_key:
-        return unauthorized(f"ak {given.access_key} not exist", forged=True)
-    if abs(now - sent) > MOST_SKEW:
+        return unauthorized(f"ak {given.access_key} not exist", wrong_secret=True)
+    if abs(now - sent) > MAX_SKEW:
         return unauthorized("calc ak sk signature fail:signature expired")
     canonical = signature.canonical_request(
         method=method,
@@ -121,20 +125,45 @@ def refusal(
         signed_headers=given.signed_headers,
         body=body,
     )
-    if not _same(given.signature.encode(), signature.signature(credentials.secret_key, date, canonical)):
+    if not _equal(given.signature.encode(), signature.signature(credentials.secret_key, date, canonical)):
         echo = canonical.decode("utf-8", "replace").replace("\n", "|")
-        return unauthorized(f"verify aksk signature fail,canonicalRequest:{echo}", forged=True)
+        return unauthorized(f"verify aksk signature fail,canonicalRequest:{echo}", wrong_secret=True)
     expected = credentials.security_token
-    if expected is not None and not _same(headers.get(b"x-security-token", b""), expected):
-        return unauthorized("verify security token fail", forged=True)
+    if expected is not None and not _equal(headers.get(b"x-security-token", b""), expected):
+        return unauthorized("verify security token fail", wrong_secret=True)
     return None
 
 
-def _same(given: bytes, expected: str) -> bool:
+class Lockouts:
+    """Clients that are locked out after too many wrong secrets in a row, by the switches `lock_after` and `lock_seconds`.
+
+    Callers pass the time, so that a test can move it.
+    """
+
+    def __init__(self, switches: CodeArtsSwitches) -> None:
+        self._switches = switches
+        self._failures: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+
+    def locked(self, client: str, now: float) -> bool:
+        """Return whether `client` is refused at `now`, even with valid credentials."""
+        return self._switches.lock_after is not None and now < self._until.get(client, now)
+
+    def record(self, client: str, *, wrong: bool, now: float) -> None:
+        """Count a wrong secret of `client`; a right one resets the count."""
+        limit = self._switches.lock_after
+        failures = self._failures.get(client, 0) + 1 if wrong and limit is not None else 0
+        if limit is not None and failures >= limit:
+            self._until[client] = now + self._switches.lock_seconds
+            failures = 0
+        self._failures[client] = failures
+
+
+def _equal(given: bytes, expected: str) -> bool:
     return hmac.compare_digest(given, expected.encode())
 
 
-def _moment(date: str) -> float | None:
+def _parse_date(date: str) -> float | None:
     try:
         return datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:

@@ -1,7 +1,7 @@
-"""Temporary keys, as the metadata service of a machine and the pod identity of a cluster hand them out.
+"""Temporary keys, as the metadata service of a machine and the pod identity of a cluster issue them.
 
-Keys are a pure function of the time since the cloud began, as real ones seem to be: whoever asks between two
-rotations gets the same, and a new one appears ten minutes before the old one ends.
+A key depends only on the time since the cloud was started, as real keys seem to: all requests between two rotations
+get the same key. A new key appears ten minutes before the old one expires.
 """
 
 import secrets
@@ -11,10 +11,10 @@ from hmac import compare_digest
 
 from exporter.simulator.codearts import gateway
 from exporter.simulator.codearts.gateway import Credentials
-from exporter.simulator.codearts.iam import moment_text
-from exporter.simulator.codearts.records import identity
+from exporter.simulator.codearts.iam import format_time
+from exporter.simulator.codearts.records import derive_id
 from exporter.simulator.codearts.switches import CodeArtsSwitches
-from exporter.simulator.http.answers import DeclinedError, Good
+from exporter.simulator.http.answers import Answer, DeclinedError
 
 OVERLAP = 600.0
 _PREFIX = "SIMULATED0TEMPORARY0"
@@ -22,7 +22,7 @@ _LONGEST_TTL = 21_600
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class TemporaryKey:
     """A temporary key pair with its security token; `expires` is in Unix seconds."""
 
     access_key: str
@@ -31,91 +31,91 @@ class Key:
     expires: float
 
     def credentials(self) -> Credentials:
-        """Return what a client with this key must prove."""
+        """Return the credentials of a client with this key."""
         return Credentials(
             access_key=self.access_key, secret_key=self.secret_key, security_token=self.security_token
         )
 
 
-class Metadata:
-    """What answers at a machine's link-local address; keys are counted from `begun`, in Unix seconds."""
+class MetadataService:
+    """The metadata service at a machine's link-local address; rotations are counted from `start`, in Unix seconds."""
 
-    def __init__(self, switches: CodeArtsSwitches, begun: float) -> None:
+    def __init__(self, switches: CodeArtsSwitches, start: float) -> None:
         self._switches = switches
-        self._begun = begun
+        self._start = start
         self._salt = secrets.token_hex(16)
         self._tokens: dict[str, float] = {}
 
-    def token(self, headers: Mapping[str, str], now: float) -> Good:
-        """Answer a PUT for a metadata token; raises `DeclinedError` with 400, or as `imds_off` says."""
+    def token(self, headers: Mapping[str, str], now: float) -> Answer:
+        """Handle a PUT for a metadata token; raise `DeclinedError` with 400, or with the status in `imds_off`."""
         if self._switches.imds_off is not None:
             raise DeclinedError(self._switches.imds_off, "Metadata tokens are not available")
-        wanted = headers.get("x-metadata-token-ttl-seconds", "")
-        if not wanted.isdecimal() or not 1 <= int(wanted) <= _LONGEST_TTL:
+        ttl = headers.get("x-metadata-token-ttl-seconds", "")
+        if not ttl.isdecimal() or not 1 <= int(ttl) <= _LONGEST_TTL:
             raise DeclinedError(400, "Bad Request")
         self._tokens = {token: until for token, until in self._tokens.items() if now < until}
         token = secrets.token_urlsafe(32)
-        self._tokens[token] = now + int(wanted)
-        return Good(token, headers={"X-Metadata-Token-Ttl-Seconds": wanted}, plain=True)
+        self._tokens[token] = now + int(ttl)
+        return Answer(token, headers={"X-Metadata-Token-Ttl-Seconds": ttl}, plain=True)
 
-    def security_key(self, headers: Mapping[str, str], now: float) -> Good:
-        """Answer a GET for the machine's temporary key; raises `DeclinedError` with 401."""
+    def security_key(self, headers: Mapping[str, str], now: float) -> Answer:
+        """Handle a GET for the machine's temporary key; raise `DeclinedError` with 401."""
         if self._switches.imds_off is None:
             token = headers.get("x-metadata-token")
             missing = self._switches.imds_enforced if token is None else now >= self._tokens.get(token, now)
             if missing:
                 raise DeclinedError(401, "Unauthorized")
-        return self._told(now)
+        return self._key_answer(now)
 
-    def pod_identity(self, headers: Mapping[str, str], credentials: Credentials, now: float) -> Good:
-        """Answer a pod's POST for a temporary key; raises `DeclinedError` with 401."""
+    def pod_identity(self, headers: Mapping[str, str], credentials: Credentials, now: float) -> Answer:
+        """Handle a pod's POST for a temporary key; raise `DeclinedError` with 401."""
         if not compare_digest(headers.get("authorization", "").encode(), credentials.pod_token.encode()):
             raise DeclinedError(401, {"error_code": "401", "error_msg": "Unauthorized"})
-        return self._told(now)
+        return self._key_answer(now)
 
-    def key(self, now: float) -> Key:
-        """Return the key that is handed out at `now`."""
-        return self._key(int((now - self._begun) // self._between()))
+    def key(self, now: float) -> TemporaryKey:
+        """Return the key that is issued at `now`."""
+        return self._key(int((now - self._start) // self._rotation_seconds()))
 
-    def find(self, access_key: str) -> Key | None:
-        """Find the key that was ever, or will be, handed out under that name; None if there is none."""
-        name, _, turn = access_key.removeprefix(_PREFIX).partition("X")
-        if not name or not turn.isdecimal() or len(turn) > 9:
+    def find(self, access_key: str) -> TemporaryKey | None:
+        """Return the key with that access key id, of any time; None if there is none."""
+        name, _, rotation = access_key.removeprefix(_PREFIX).partition("X")
+        if not name or not rotation.isdecimal() or len(rotation) > 9:
             return None
-        key = self._key(int(turn))
+        key = self._key(int(rotation))
         return key if key.access_key == access_key else None
 
-    def _key(self, turn: int) -> Key:
+    def _key(self, rotation: int) -> TemporaryKey:
         lifetime = self._switches.key_lifetime
-        lot = identity(self._salt, lifetime, turn)
-        return Key(
-            access_key=f"{_PREFIX}{lot[:8].upper()}X{turn}",
-            secret_key=f"simulated-{lot[8:]}",
-            security_token=f"simulated-security-token-{identity(lot, 'token')}",
-            expires=self._begun + turn * self._between() + lifetime,
+        digest = derive_id(self._salt, lifetime, rotation)
+        return TemporaryKey(
+            access_key=f"{_PREFIX}{digest[:8].upper()}X{rotation}",
+            secret_key=f"simulated-{digest[8:]}",
+            security_token=f"simulated-security-token-{derive_id(digest, 'token')}",
+            expires=self._start + rotation * self._rotation_seconds() + lifetime,
         )
 
-    def _between(self) -> float:
-        """Return the seconds from one rotation to the next; very short lives overlap by half."""
+    def _rotation_seconds(self) -> float:
+        """Return the seconds between two rotations; keys with a very short life overlap by half."""
         lifetime = self._switches.key_lifetime
         return lifetime - min(OVERLAP, lifetime / 2)
 
-    def _told(self, now: float) -> Good:
+    def _key_answer(self, now: float) -> Answer:
         if not self._switches.agency:
             raise DeclinedError(401, "Please configure Cloud Service Agency first")
         key = self.key(now)
-        return Good(
+        return Answer(
             {
                 "credential": {
                     "access": key.access_key,
                     "secret": key.secret_key,
                     "securitytoken": key.security_token,
-                    "expires_at": moment_text(key.expires),
+                    "expires_at": format_time(key.expires),
                 }
             }
         )
 
 
-def expired(key: Key) -> gateway.Refusal:
-    """Say that a temporary key is too old; the vendor's own words are unknown."""
-    return gateway.unauthorized(f"security token expires, expires_at: {moment_text(key.expires)}")
+def expired(key: TemporaryKey) -> gateway.GatewayRefusal:
+    """Return the error for an expired temporary key; the vendor's text is unknown."""
+    return gateway.unauthorized(f"security token expires, expires_at: {format_time(key.expires)}")

@@ -1,22 +1,22 @@
-"""Runs in the vendor's wire shape, as three operations share it.
+"""Records of runs in the vendor's form, which three operations share.
 
-Run times are milliseconds, stage times are local text: the vendor's own inconsistency, kept because an
-exporter has to cope with it.
+Run times are milliseconds, stage times are local text. This is the vendor's inconsistency; an exporter must cope with
+it.
 """
 
 from datetime import datetime, timedelta, timezone
 from hashlib import blake2b
 
-from exporter.simulator.http.faults import Record
-from exporter.simulator.world.runs import Run
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.http.answers import Record
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 
-# The vendor writes stage times in the local time of its home region, without saying so.
+# The vendor writes stage times in the local time of its home region, without a zone.
 _HOME = timezone(timedelta(hours=8))
 
 
-def identity(*parts: object) -> str:
-    """Return an id in the vendor's form, the same for the same parts."""
+def derive_id(*parts: object) -> str:
+    """Return an id in the vendor's form that depends on the parts only."""
     return blake2b(" ".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
@@ -25,8 +25,8 @@ def milliseconds(moment: float | None) -> int | None:
     return None if moment is None else round(moment * 1000)
 
 
-def batch_record(pipeline: Pipeline, run: Run) -> Record:
-    """Tell a run as BatchShowPipelinesLatestStatus does."""
+def batch_record(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
+    """Return a run as BatchShowPipelinesLatestStatus reports it."""
     origin = run.origin
     return {
         "pipeline_id": run.pipeline_id,
@@ -43,7 +43,7 @@ def batch_record(pipeline: Pipeline, run: Run) -> Record:
             }
             for stage in run.stages
         ],
-        "status": run.said,
+        "status": run.status_text,
         "run_number": run.number,
         "trigger_type": origin.trigger,
         "build_params": build_params(pipeline, run) | {"git_url": pipeline.repository},
@@ -53,17 +53,17 @@ def batch_record(pipeline: Pipeline, run: Run) -> Record:
     }
 
 
-def list_record(pipeline: Pipeline, run: Run) -> Record:
-    """Tell a run as the lists do: their stages have an id besides."""
+def list_record(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
+    """Return a run as the lists report it: stages also have an id."""
     record = batch_record(pipeline, run)
     record["stage_status_list"] = [
-        {"id": identity(run.id, stage["sequence"]), **stage} for stage in record["stage_status_list"]
+        {"id": derive_id(run.id, stage["sequence"]), **stage} for stage in record["stage_status_list"]
     ]
     return record
 
 
-def build_params(pipeline: Pipeline, run: Run) -> Record:
-    """Tell what a run was built from."""
+def build_params(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
+    """Return the code that a run was built from."""
     origin = run.origin
     return {
         "action": origin.action,

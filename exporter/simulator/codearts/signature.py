@@ -1,8 +1,7 @@
-"""SDK-HMAC-SHA256 as the gateway computes it, from the bytes that came over the wire.
+"""SDK-HMAC-SHA256 as the gateway computes it, from the bytes on the wire.
 
-Written apart from the exporter's signer on purpose: two readings of the same rules that agree are evidence,
-one reading that agrees with itself is not. The published worked example and the vendor's SDK are the judges
-of both.
+It shares no code with the exporter's signer on purpose, so that an error in one is found by the other. The vendor's
+worked example and SDK test both.
 """
 
 import hashlib
@@ -10,11 +9,11 @@ import hmac
 from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
 
-from exporter.simulator.http.authorization import reader
+from exporter.simulator.http.gateway import authorization_parser
 
 ALGORITHM = "SDK-HMAC-SHA256"
 
-parse = reader(ALGORITHM, "Access")
+parse = authorization_parser(ALGORITHM, "Access")
 
 
 def canonical_request(
@@ -26,15 +25,15 @@ def canonical_request(
     signed_headers: tuple[str, ...],
     body: bytes,
 ) -> bytes:
-    """Write the text that both sides hash.
+    """Return the canonical request, which client and gateway hash.
 
-    `headers` has lower-case names; a signed header that did not come counts as empty.
+    `headers` has lower-case names; a signed header that is missing counts as empty.
     """
     names = [name.encode("latin-1") for name in signed_headers]
     lines = b"".join(name + b":" + headers.get(name, b"").strip() + b"\n" for name in names)
     payload = hashlib.sha256(body).hexdigest().encode()
     if body:
-        # A client may declare the hash, or declare that it did not hash the body at all.
+        # A client may declare the hash of the body, or that it did not hash the body.
         payload = headers.get(b"x-sdk-content-sha256", payload)
     path, query = _canonical_path(raw_path), _canonical_query(raw_query)
     return b"\n".join([method.encode(), path, query, lines, b";".join(names), payload])
@@ -47,13 +46,13 @@ def signature(secret_key: str, date: str, canonical: bytes) -> str:
 
 
 def _canonical_path(raw: bytes) -> bytes:
-    """Decode, encode each segment anew, and end in a slash, which the path on the wire does not."""
+    """Return the path decoded, encoded again by segment, with the final slash that the path on the wire lacks."""
     path = "/".join(quote(segment, safe="") for segment in unquote_to_bytes(raw).split(b"/"))
     return (path if path.endswith("/") else path + "/").encode()
 
 
 def _canonical_query(raw: bytes) -> bytes:
-    """Sorted by decoded name, then value; a plus is a plus, not a space."""
+    """Return the query sorted by decoded name, then value; a plus stays a plus."""
     pairs = (part.partition(b"=") for part in raw.split(b"&") if part)
     decoded = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs)
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in decoded).encode()

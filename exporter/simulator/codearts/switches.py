@@ -1,4 +1,4 @@
-"""What of a simulated CodeArts can be switched while it runs, beside what every cloud has."""
+"""Settings of a simulated CodeArts that a test can change while it runs, in addition to those of every cloud."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,28 +10,28 @@ DAY = 86_400
 
 @dataclass(eq=False)
 class CodeArtsSwitches(Switches):
-    """The levers of CodeArts alone; each may be set at any time, all are off at first.
+    """The settings of CodeArts alone; tests may change them at any time, and all are off at first.
 
     The gateway:
 
-    - `lock_after`: so many forged signatures of one access key, forged tokens, or wrong passwords of one
-      user, in a row, and whoever it was is refused for `lock_seconds`, rightly or wrongly.
+    - `lock_after`: number of wrong signatures of one access key, wrong tokens, or wrong passwords of one user, in a
+      row, after which the client is refused for `lock_seconds`, even with valid credentials.
 
     Identity:
 
     - `iam_down`: IAM answers 503.
-    - `token_lifetime`: seconds that a token is valid from its issue, read at the issue.
-    - `key_lifetime`: seconds that a temporary key is valid; a change makes all keys new.
-    - `agency`: whether the machine may have temporary keys at all.
-    - `imds_off`: the status that a request for a metadata token is refused with, or None if they are given.
-    - `imds_enforced`: whether keys are given only for a metadata token.
+    - `token_lifetime`: seconds that a token is valid, read when it is issued.
+    - `key_lifetime`: seconds that a temporary key is valid; a change replaces all keys.
+    - `agency`: whether the machine has temporary keys at all.
+    - `imds_off`: the status with which requests for a metadata token are refused, or None if they are served.
+    - `imds_enforced`: whether keys require a metadata token.
 
     The service:
 
-    - `batch_limit`: the most ids in a batch, or None; a larger one is refused in the form `batch_refusal`: 400
-      with an error of the service, 413 of the gateway, 200 with an error of the service.
-    - `foreign_rows`: rows of another project in the list of pipelines, always; without it there are a few, and
-      only if the body names no project.
+    - `batch_limit`: the most ids in a batch, or None. A larger batch is refused as `batch_refusal` says: 400 with an
+      error of the service, 413 of the gateway, 200 with an error of the service.
+    - `foreign_rows`: number of rows of another project in the list of pipelines. At 0 there are a few, and only if
+      the body names no project.
     """
 
     lock_after: int | None = None

@@ -1,6 +1,6 @@
-"""Every way in which Flow says no, in the words of both generations of its API.
+"""The errors of Flow, in the form of both generations of its API.
 
-The documented words are the vendor's; where nothing is documented, the nearest that is has been taken.
+Documented texts are the vendor's; where a text is not documented, the nearest documented one is used.
 """
 
 import enum
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ApiErrorResponse:
-    """An error: its usual HTTP status, its code, its text."""
+    """An error: its usual HTTP status, its code and its text."""
 
     status: int
     code: str
     text: str
 
-    def of_gateway(self, request_id: str, host: str) -> dict[str, Any]:
-        """Return the body in which the gateway of the signed generation says it."""
+    def gateway_body(self, request_id: str, host: str) -> dict[str, Any]:
+        """Return the body of an error of the signed generation's gateway."""
         return {
             "RequestId": request_id,
             "Message": self.text,
@@ -26,8 +26,8 @@ class ApiErrorResponse:
             "Code": self.code,
         }
 
-    def in_envelope(self, request_id: str) -> dict[str, Any]:
-        """Return the body in which the service of the signed generation says it."""
+    def envelope_body(self, request_id: str) -> dict[str, Any]:
+        """Return the body of an error of the signed generation's service."""
         return {
             "requestId": request_id,
             "success": False,
@@ -35,13 +35,13 @@ class ApiErrorResponse:
             "errorMessage": self.text,
         }
 
-    def of_personal(self, request_id: str) -> dict[str, Any]:
-        """Return the body in which the personal generation says it."""
+    def personal_body(self, request_id: str) -> dict[str, Any]:
+        """Return the body of an error of the personal generation."""
         return {"errorCode": self.code, "errorMessage": self.text, "requestId": request_id}
 
 
 class Problem(enum.Enum):
-    """What is wrong with a request that has proved who it is from: how either generation says it."""
+    """A problem with an authenticated request, with the errors of the signed and the personal generation."""
 
     NOT_REGISTERED = (
         ApiErrorResponse(
@@ -94,24 +94,24 @@ class Problem(enum.Enum):
 
     @property
     def signed(self) -> ApiErrorResponse:
-        """How the signed generation says it."""
+        """The error of the signed generation."""
         return self.value[0]
 
     @property
     def personal(self) -> ApiErrorResponse:
-        """How the personal generation says it."""
+        """The error of the personal generation."""
         return self.value[1]
 
 
 class ProblemError(Exception):
-    """Raised by what both generations share."""
+    """Raised by code that both generations share; each generation reports it in its own form."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.problem = problem
 
 
-# Of the gateway of the signed generation.
+# Errors of the gateway of the signed generation.
 NO_API = ApiErrorResponse(
     404, "InvalidApi.NotFound", "Specified api is not found, please check your url and method."
 )
@@ -138,7 +138,7 @@ OLD_SECURITY_TOKEN = ApiErrorResponse(
     400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired."
 )
 
-# Of the gateway of the personal generation.
+# Errors of the gateway of the personal generation.
 NO_PATH = ApiErrorResponse(404, "NotFound", "Not Found")
 NO_TOKEN = ApiErrorResponse(401, "Unauthorized", "Unauthorized")
 WRONG_TOKEN = ApiErrorResponse(401, "InvalidTokenError", "The token is invalid.")
@@ -147,12 +147,12 @@ TOO_MANY = ApiErrorResponse(429, "TooManyRequests", "Too many requests")
 
 
 def missing(parameter: str) -> ApiErrorResponse:
-    """Say that a header, by its name as a parameter, did not come."""
+    """Return the error for a missing header; `parameter` is its name as a parameter."""
     return ApiErrorResponse(400, f"Missing{parameter}", f"{parameter} is mandatory for this action.")
 
 
 def mismatch(string_to_sign: str, canonical: bytes) -> ApiErrorResponse:
-    """Say that the signature is not that of what came, and of what it would be."""
+    """Return the error for a wrong signature, with the text that should have been signed."""
     request = canonical.decode("utf-8", "replace")
     text = (
         "Specified signature is not matched with our calculation. "
@@ -162,5 +162,5 @@ def mismatch(string_to_sign: str, canonical: bytes) -> ApiErrorResponse:
 
 
 def throttled(code: str) -> ApiErrorResponse:
-    """Say that too much is asked, with one of the signed generation's codes for it."""
+    """Return the error for too many requests, with one of the signed generation's codes."""
     return ApiErrorResponse(400, code, "Request was denied due to user flow control.")

@@ -1,7 +1,6 @@
-"""What both generations of Flow's API do alike: they find the same things, and go wrong in the same ways.
+"""What both generations of Flow's API share: the lookups, and the problems of a request.
 
-How a request proves who it is from, which paths and parameters it has, and what answers look like is each generation's
-own.
+Authentication, paths, parameters and the form of answers differ between the generations.
 """
 
 import math
@@ -12,19 +11,17 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from exporter.simulator.flow.credentials import FlowCredentials
+from exporter.simulator.flow.auth_check import FlowCredentials
 from exporter.simulator.flow.errors import ApiErrorResponse, Problem, ProblemError
-from exporter.simulator.flow.organization import Organization, PipelinesWanted, RunsWanted, milliseconds
-from exporter.simulator.flow.page import Page
-from exporter.simulator.flow.query import Query
-from exporter.simulator.flow.serialized import Told, brief
+from exporter.simulator.flow.organization import Organization, PipelineFilter, RunFilter, milliseconds
+from exporter.simulator.flow.query import Page, Query
+from exporter.simulator.flow.serialized import SerializedRun, summarize
 from exporter.simulator.flow.switches import FlowSwitches
-from exporter.simulator.http.answers import DeclinedError, Good
-from exporter.simulator.http.cloud import Tell
-from exporter.simulator.http.faults import InjectedFault, Record
+from exporter.simulator.http.answers import Answer, DeclinedError, InjectedFault, Record
+from exporter.simulator.http.cloud import Handler
 from exporter.simulator.http.recorder import RequestContext
-from exporter.simulator.world.runs import Run
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 
 GET_RUN = "GetPipelineRun"
 LIST_RUNS = "ListPipelineRuns"
@@ -39,18 +36,18 @@ _ENDS = ("absent", "null", "zero")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation: its path below that of the pipelines, asked for with GET, and what answers it."""
+    """An operation: its path below that of the pipelines, requested with GET, and its handler."""
 
     path: str
     name: str
-    tell: Callable[[Request, RequestContext], Good]
+    handler: Callable[[Request, RequestContext], Answer]
 
 
-class Generation(ABC):
-    """One generation: `roots` are the paths of its pipelines, `until` how it spells the end of a window of runs.
+class ApiGeneration(ABC):
+    """One generation of the API: `roots` are the paths of its pipelines, `until` is its name for the end of a time window.
 
-    `credentials` gives those of the moment; `wait` counts a request, and says how many seconds it should have waited,
-    if any.
+    `credentials` returns the current credentials. `throttle_wait` counts a request and returns the seconds that it
+    should have waited, or None.
     """
 
     roots: tuple[str, ...]
@@ -66,183 +63,191 @@ class Generation(ABC):
         self._organization = organization
         self._switches = switches
         self._credentials = credentials
-        self._wait = wait
+        self._throttle_wait = wait
 
     # -- the way to an operation
 
     @abstractmethod
     def operations(self) -> tuple[Operation, ...]:
-        """Tell what it publishes, exact paths before those with a run in the same place."""
+        """Return the published operations; fixed paths come before those with a run id in the same place."""
 
-    def guard(self, request: Request, body: bytes, context: RequestContext) -> Good | None:
-        """Say what is answered to whoever may not pass, or asks too often; None to everybody else."""
-        no = self._refusal(request, body, context)
-        if no is not None:
-            return self.refused(no, request, context)
-        wait = self._wait(context)
+    def authorize(self, request: Request, body: bytes, context: RequestContext) -> Answer | None:
+        """Return the error for a request with invalid credentials or beyond the throttle, or None."""
+        error = self._refusal(request, body, context)
+        if error is not None:
+            return self.gateway_error(error, request, context)
+        wait = self._throttle_wait(context)
         if wait is None:
             return None
-        busy = self.refused(self._busy(), request, context)
+        refusal = self.gateway_error(self._throttled_error(), request, context)
         headers = {"x-acs-retry-after": str(math.ceil(wait * 1000))} if self._switches.retry_after else {}
-        return Good(busy.value, busy.status, headers)
+        return Answer(refusal.value, refusal.status, headers)
 
-    def answering(self, operation: Operation) -> Tell:
-        """Return what answers an operation, problems included."""
+    def handler_for(self, operation: Operation) -> Handler:
+        """Return a handler that also reports problems in the form of this generation."""
 
-        def answered(request: Request, _: bytes, context: RequestContext) -> Good:
+        def handle(request: Request, _: bytes, context: RequestContext) -> Answer:
             try:
-                return operation.tell(request, context)
-            except ProblemError as error:
-                declined = self._declined(error.problem, request, context)
+                return operation.handler(request, context)
+            except ProblemError as raised:
+                declined = self._service_error(raised.problem, request, context)
                 raise DeclinedError(declined.status, declined.value) from None
 
-        return answered
+        return handle
 
-    def spoken(self, injected_fault: InjectedFault, request: Request, context: RequestContext) -> Good | None:
-        """Say what a mischief is that consists of words; None of one that does not."""
-        broken = self._worded(Problem.BROKEN)
+    def fault_answer(
+        self, injected_fault: InjectedFault, request: Request, context: RequestContext
+    ) -> Answer | None:
+        """Return the answer for a fault in the vendor's form; None for a fault that all vendors share."""
+        internal_error = self._error_for(Problem.BROKEN)
         match injected_fault:
             case InjectedFault.SERVER_ERROR:
-                return self.refused(broken, request, context)
+                return self.gateway_error(internal_error, request, context)
             case InjectedFault.THROTTLED:
-                return self.refused(self._busy(), request, context)
+                return self.gateway_error(self._throttled_error(), request, context)
             case InjectedFault.DENIED:
-                return self.refused(self._worded(Problem.FORBIDDEN), request, context)
+                return self.gateway_error(self._error_for(Problem.FORBIDDEN), request, context)
             case InjectedFault.ERROR_OBJECT:
-                return Good(self._object(broken, context))
+                return Answer(self._error_body(internal_error, context))
             case InjectedFault.NESTED_ERROR:
-                return Good({"error": {"code": broken.code, "message": broken.text}})
+                return Answer({"error": {"code": internal_error.code, "message": internal_error.text}})
             case _:
                 return None
 
     @abstractmethod
-    def refused(self, no: ApiErrorResponse, request: Request, context: RequestContext) -> Good:
-        """Say no as the gateway does."""
+    def gateway_error(self, error: ApiErrorResponse, request: Request, context: RequestContext) -> Answer:
+        """Return an error in the form of the gateway."""
 
     @abstractmethod
-    def _declined(self, problem: Problem, request: Request, context: RequestContext) -> Good:
-        """Say what is wrong with a request as the service does."""
+    def _service_error(self, problem: Problem, request: Request, context: RequestContext) -> Answer:
+        """Return a problem in the form of the service."""
 
     @abstractmethod
-    def _object(self, no: ApiErrorResponse, context: RequestContext) -> Record:
-        """Say no in the service's body."""
+    def _error_body(self, error: ApiErrorResponse, context: RequestContext) -> Record:
+        """Return the body of an error of the service."""
 
     @abstractmethod
-    def _worded(self, problem: Problem) -> ApiErrorResponse:
-        """Find the words for a problem."""
+    def _error_for(self, problem: Problem) -> ApiErrorResponse:
+        """Return the error for a problem."""
 
     @abstractmethod
-    def _busy(self) -> ApiErrorResponse:
-        """Find the words for being asked too often."""
+    def _throttled_error(self) -> ApiErrorResponse:
+        """Return the error for too many requests."""
 
     @abstractmethod
     def _refusal(self, request: Request, body: bytes, context: RequestContext) -> ApiErrorResponse | None:
-        """Say why a request proves nothing, or None if it proves who it is from."""
+        """Return the error for invalid credentials, or None."""
 
-    def _status(self, no: ApiErrorResponse) -> int:
-        return self._switches.statuses.get(no.code, no.status)
+    def _status(self, error: ApiErrorResponse) -> int:
+        return self._switches.statuses.get(error.code, error.status)
 
     # -- the operations
 
-    def list_pipelines(self, request: Request, context: RequestContext) -> Good:
-        """Answer ListPipelines."""
-        self._admit(request)
+    def list_pipelines(self, request: Request, context: RequestContext) -> Answer:
+        """Handle ListPipelines."""
+        self._require_membership(request)
         query = Query(request.query_params)
-        page = self._page(self._organization.pipelines(PipelinesWanted.of(query), context.now), query)
+        page = self._page(self._organization.pipelines(PipelineFilter.of(query), context.now), query)
         if self._switches.empty_list_with_total:
             page = replace(page, rows=())
         return self._listed("pipelines", [self._pipeline_row(row) for row in page.rows], page, context)
 
-    def get_pipeline(self, request: Request, context: RequestContext) -> Good:
-        """Answer GetPipeline."""
-        return Good(self._one("pipeline", self._pipeline_record(self._asked(request)), context))
+    def get_pipeline(self, request: Request, context: RequestContext) -> Answer:
+        """Handle GetPipeline."""
+        return Answer(self._single("pipeline", self._pipeline_record(self._find_pipeline(request)), context))
 
-    def list_runs(self, request: Request, context: RequestContext) -> Good:
-        """Answer ListPipelineRuns."""
-        pipeline = self._asked(request)
+    def list_runs(self, request: Request, context: RequestContext) -> Answer:
+        """Handle ListPipelineRuns."""
+        pipeline = self._find_pipeline(request)
         query = Query(request.query_params)
         started = query.window("startTime", self.until)
-        wanted = RunsWanted(query.text("status"), query.number("triggerMode"), started)
-        page = self._page(self._organization.runs(pipeline, wanted, context.now), query)
-        runs = [brief(run) for run in page.rows]
-        reported = self._organization.reported(runs)
-        records = [self._run_row(pipeline, run, self._ended(run)) for run in reported]
-        # A run with a wrong number is another run here, of which there is nothing to tell.
-        told = [self._outline(run) for run, as_told in zip(runs, reported, strict=True) if run is as_told]
-        return replace(self._listed("pipelineRuns", records, page, context), runs=told)
+        run_filter = RunFilter(query.text("status"), query.number("triggerMode"), started)
+        page = self._page(self._organization.runs(pipeline, run_filter, context.now), query)
+        runs = [summarize(run) for run in page.rows]
+        reported = self._organization.apply_misreport(runs)
+        records = [self._run_row(pipeline, run, self._end_fields(run)) for run in reported]
+        # The run number is the id here, so a wrong number is another run, which the scenario does not have.
+        runs_reported = [
+            self._reported_part(run)
+            for run, as_reported in zip(runs, reported, strict=True)
+            if run is as_reported
+        ]
+        return replace(self._listed("pipelineRuns", records, page, context), runs=runs_reported)
 
-    def get_run(self, request: Request, context: RequestContext) -> Good:
-        """Answer GetPipelineRun."""
-        pipeline = self._asked(request)
-        return self._whole(
+    def get_run(self, request: Request, context: RequestContext) -> Answer:
+        """Handle GetPipelineRun."""
+        pipeline = self._find_pipeline(request)
+        return self._run_answer(
             pipeline, self._organization.run(pipeline, request.path_params["run_id"], context.now), context
         )
 
-    def get_latest_run(self, request: Request, context: RequestContext) -> Good:
-        """Answer GetLatestPipelineRun."""
-        pipeline = self._asked(request)
-        told = self._organization.latest(pipeline, context.now)
-        if told is not None:
-            return self._whole(pipeline, told, context)
+    def get_latest_run(self, request: Request, context: RequestContext) -> Answer:
+        """Handle GetLatestPipelineRun."""
+        pipeline = self._find_pipeline(request)
+        serialized = self._organization.latest(pipeline, context.now)
+        if serialized is not None:
+            return self._run_answer(pipeline, serialized, context)
         match self._switches.never_run:
             case "404":
                 raise ProblemError(Problem.NO_RUN)
             case "null":
-                return Good(None)
+                return Answer(None)
             case _:
-                return Good("", plain=True)
+                return Answer("", plain=True)
 
-    def _whole(self, pipeline: Pipeline, told: Told, context: RequestContext) -> Good:
-        created = milliseconds(told.run.start - self._switches.create_lead)
-        record = self._run_record(pipeline, told, created)
-        return Good(self._one("pipelineRun", record, context), runs=(told.run,))
+    def _run_answer(
+        self, pipeline: SimulatedPipeline, serialized: SerializedRun, context: RequestContext
+    ) -> Answer:
+        created = milliseconds(serialized.run.start - self._switches.create_lead)
+        record = self._run_record(pipeline, serialized, created)
+        return Answer(self._single("pipelineRun", record, context), runs=(serialized.run,))
 
-    def _outline(self, run: Run) -> Run:
-        """Tell as much of a run as its row in a list does."""
+    def _reported_part(self, run: RunSnapshot) -> RunSnapshot:
+        """Return the part of a run that its row in the list reports."""
         return run
 
-    def _ended(self, run: Run) -> Record:
-        """Tell the end of a run in a list, be it one that is none."""
+    def _end_fields(self, run: RunSnapshot) -> Record:
+        """Return the end of a run in a list, in one of several forms if it has not ended."""
         if run.end is not None:
             return {"endTime": milliseconds(run.end)}
-        drawn = _ENDS[int(run.id[:4], 16) % len(_ENDS)]
-        form = drawn if self._switches.open_end == "mixed" else self._switches.open_end
+        form = _ENDS[int(run.id[:4], 16) % len(_ENDS)]
+        form = form if self._switches.open_end == "mixed" else self._switches.open_end
         return {} if form == "absent" else {"endTime": None if form == "null" else 0}
 
-    def _admit(self, request: Request) -> None:
-        self._organization.admit(request.path_params.get("organization_id"))
+    def _require_membership(self, request: Request) -> None:
+        self._organization.require_membership(request.path_params.get("organization_id"))
 
-    def _asked(self, request: Request) -> Pipeline:
-        """Find the pipeline that a request's path names."""
-        self._admit(request)
+    def _find_pipeline(self, request: Request) -> SimulatedPipeline:
+        """Return the pipeline that a request's path names."""
+        self._require_membership(request)
         return self._organization.pipeline(request.path_params["pipeline_id"])
 
     # -- what answers look like
 
     @abstractmethod
     def _page(self, rows: Sequence[P], query: Query) -> Page[P]:
-        """Cut the page that is asked for."""
+        """Return the requested page."""
 
     @abstractmethod
-    def _listed(self, key: str, records: list[Record], page: Page[P], context: RequestContext) -> Good:
-        """Answer with a page."""
+    def _listed(self, key: str, records: list[Record], page: Page[P], context: RequestContext) -> Answer:
+        """Return the answer with a page."""
 
     @abstractmethod
-    def _one(self, key: str, record: Record, context: RequestContext) -> Record:
-        """Answer with one thing."""
+    def _single(self, key: str, record: Record, context: RequestContext) -> Record:
+        """Return the body with a single record."""
 
     @abstractmethod
-    def _pipeline_row(self, pipeline: Pipeline) -> Record:
-        """Tell a pipeline as the list does."""
+    def _pipeline_row(self, pipeline: SimulatedPipeline) -> Record:
+        """Return the row of a pipeline in the list."""
 
     @abstractmethod
-    def _pipeline_record(self, pipeline: Pipeline) -> Record:
-        """Tell a pipeline by itself."""
+    def _pipeline_record(self, pipeline: SimulatedPipeline) -> Record:
+        """Return the record of a pipeline."""
 
     @abstractmethod
-    def _run_row(self, pipeline: Pipeline, run: Run, ended: Record) -> Record:
-        """Tell a run as the list does, its end as `ended` has it."""
+    def _run_row(self, pipeline: SimulatedPipeline, run: RunSnapshot, ended: Record) -> Record:
+        """Return the row of a run in the list, with its end from `ended`."""
 
     @abstractmethod
-    def _run_record(self, pipeline: Pipeline, told: Told, created: int) -> Record:
-        """Tell a run by itself; `created` is the moment of its record, in milliseconds."""
+    def _run_record(self, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int) -> Record:
+        """Return the record of a run; `created` is its creation time, in milliseconds."""

@@ -1,6 +1,6 @@
-"""What Flow adds to a pipeline: numbers for ids, people, and stages that stand in groups.
+"""What Flow adds to a pipeline: numeric ids, accounts, and stages that are arranged in groups.
 
-All of it is a pure function of the world and the pipeline, so that it is the same in every run and every answer.
+Everything is a pure function of the world and the pipeline, so it is the same in every run and every answer.
 """
 
 from dataclasses import dataclass, replace
@@ -8,42 +8,42 @@ from functools import lru_cache
 from hashlib import blake2b
 from random import Random
 
-from exporter.simulator.world.world import Pipeline, World
+from exporter.simulator.world.world import SimulatedPipeline, World
 
-# Ids of pipelines rise with their creation and have gaps, since all organizations share them.
-_LEAST, _MOST = 1_000_000, 5_000_000
+# Ids of pipelines rise with creation and have gaps, because all organizations share them.
+_MIN_BASE, _MAX_BASE = 1_000_000, 5_000_000
 _STRIDE = 16
 
-_ASIDE_SHARE = 0.3
-_NAMELESS_SHARE = 0.1
+_PARALLEL_SHARE = 0.3
+_UNNAMED_SHARE = 0.1
 _YAML_SHARE = 0.2
-_ASIDES = ("Lint", "Audit", "Licences", "Benchmark")
+_PARALLEL_NAMES = ("Lint", "Audit", "Licences", "Benchmark")
 
 
-def drawn(*parts: object) -> int:
-    """Return a number of nine digits, the same for the same parts."""
-    lot = blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest()
-    return 100_000_000 + int.from_bytes(lot) % 900_000_000
+def hash_number(*parts: object) -> int:
+    """Return a number of nine digits that depends on the parts only."""
+    digest = blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest()
+    return 100_000_000 + int.from_bytes(digest) % 900_000_000
 
 
-def account(*parts: object) -> str:
-    """Return the id of an account, the same for the same parts."""
+def account_id(*parts: object) -> str:
+    """Return an account id that depends on the parts only."""
     return blake2b(" ".join(map(str, parts)).encode(), digest_size=12).hexdigest()
 
 
-class Numbers:
-    """The ids that the pipelines of `world` have in Flow."""
+class PipelineNumbers:
+    """The ids that Flow gives to the pipelines of `world`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._base = _LEAST + drawn(world.project_id, "pipelines") % (_MOST - _LEAST)
+        self._base = _MIN_BASE + hash_number(world.project_id, "pipelines") % (_MAX_BASE - _MIN_BASE)
 
-    def of(self, pipeline: Pipeline) -> int:
-        """Tell the id of a pipeline."""
+    def of(self, pipeline: SimulatedPipeline) -> int:
+        """Return the id of a pipeline."""
         return self._base + _STRIDE * pipeline.index + int(pipeline.id[0], 16)
 
-    def find(self, number: int) -> Pipeline | None:
-        """Find the pipeline of that id; None if there is none."""
+    def find(self, number: int) -> SimulatedPipeline | None:
+        """Return the pipeline with that id, or None."""
         index = (number - self._base) // _STRIDE
         if not 0 <= index < len(self._world.pipelines):
             return None
@@ -52,53 +52,53 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a stage stands: the groups come one after the other, the stages of one at the same time."""
+class StagePosition:
+    """Position of a stage: groups run one after the other, the stages of a group in parallel."""
 
     group: int
     stage: int
 
     @property
     def index(self) -> str:
-        """The vendor's name of the place, and of the stage that was given none."""
+        """The vendor's text for the position; it is also the name of an unnamed stage."""
         return f"Group{self.group}-Stage{self.stage}"
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
-    """A stage that runs beside that of `sequence`, and is over before it if that is not cut short.
+class ParallelStage:
+    """A stage that runs in parallel with stage `sequence`, and ends before it unless the run is cut short.
 
-    `length` is its usual seconds; `pipeline` is what its jobs are drawn from.
+    `length` is its usual seconds. `pipeline` is the source of its random jobs.
     """
 
     sequence: int
     name: str
     length: int
-    pipeline: Pipeline
+    pipeline: SimulatedPipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a pipeline is laid out: its stages stand one to a group, save where there is one `aside`."""
+    """Arrangement of a pipeline: one stage a group, except for the group with `parallel_stage`."""
 
-    aside: Aside | None
-    nameless: bool
+    parallel_stage: ParallelStage | None
+    unnamed: bool
     yaml: bool
 
-    def name(self, place: Place, name: str) -> str:
-        """Tell the name of the stage at a place, which the world calls `name`."""
-        return place.index if self.nameless else name
+    def name(self, position: StagePosition, name: str) -> str:
+        """Return the name of a stage in Flow; `name` is its name in the world."""
+        return position.index if self.unnamed else name
 
 
 @lru_cache(maxsize=20_000)
-def layout(pipeline: Pipeline) -> Layout:
-    """Lay a pipeline out; a new name changes nothing."""
-    draw = Random(f"{pipeline.id} layout")
-    aside = None
-    if draw.random() < _ASIDE_SHARE:
-        sequence = draw.randrange(len(pipeline.stages))
-        # Shorter than the quickest run of the stage beside it.
-        length = max(1, int(pipeline.stages[sequence][1] * draw.uniform(0.2, 0.7)))
-        apart = replace(pipeline, id=f"{pipeline.id} aside")
-        aside = Aside(sequence, draw.choice(_ASIDES), length, apart)
-    return Layout(aside, draw.random() < _NAMELESS_SHARE, draw.random() < _YAML_SHARE)
+def layout(pipeline: SimulatedPipeline) -> Layout:
+    """Return the layout of a pipeline; it does not depend on the pipeline's name."""
+    rng = Random(f"{pipeline.id} layout")
+    parallel_stage = None
+    if rng.random() < _PARALLEL_SHARE:
+        sequence = rng.randrange(len(pipeline.stages))
+        # Shorter than the fastest run of the stage next to it.
+        length = max(1, int(pipeline.stages[sequence][1] * rng.uniform(0.2, 0.7)))
+        job_source = replace(pipeline, id=f"{pipeline.id} aside")
+        parallel_stage = ParallelStage(sequence, rng.choice(_PARALLEL_NAMES), length, job_source)
+    return Layout(parallel_stage, rng.random() < _UNNAMED_SHARE, rng.random() < _YAML_SHARE)

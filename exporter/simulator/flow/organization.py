@@ -1,31 +1,31 @@
-"""The organization as both generations of the API find things in it; they only differ in how they ask and tell."""
+"""The pipelines and runs of an organization, as both generations of the API look them up."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.simulator.flow.errors import Problem, ProblemError
-from exporter.simulator.flow.layout import Numbers, account
-from exporter.simulator.flow.query import Query, Window, whole
-from exporter.simulator.flow.serialized import Told, brief, in_full
+from exporter.simulator.flow.layout import PipelineNumbers, account_id
+from exporter.simulator.flow.query import Query, Window, parse_number
+from exporter.simulator.flow.serialized import SerializedRun, serialize, summarize
 from exporter.simulator.flow.switches import FlowSwitches
-from exporter.simulator.flow.vocabulary import said, trigger
-from exporter.simulator.world.project import Project
-from exporter.simulator.world.runs import Run
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.flow.vocabulary import status_text, trigger
+from exporter.simulator.world.project import SimulatedProject
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 
-# So many people make the pipelines of an organization.
+# Number of accounts that create the pipelines of an organization.
 _CREATORS = 7
 
 
 def milliseconds(moment: float) -> int:
-    """Return Unix seconds in the vendor's unit, of which it uses whole seconds only."""
+    """Return Unix seconds in the vendor's unit; it uses whole seconds only."""
     return int(moment) * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class RunsWanted:
-    """Which runs of a pipeline are asked for; what is empty or open leaves nothing out."""
+class RunFilter:
+    """Which runs of a pipeline a request selects; empty and open values select all."""
 
     status: str
     trigger: int | None
@@ -33,8 +33,8 @@ class RunsWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class PipelinesWanted:
-    """Which pipelines are asked for, the last three by their latest run."""
+class PipelineFilter:
+    """Which pipelines a request selects; the last three fields concern the latest run."""
 
     name: str
     creators: frozenset[str]
@@ -44,29 +44,29 @@ class PipelinesWanted:
     executors: frozenset[str]
 
     @classmethod
-    def of(cls, query: Query) -> "PipelinesWanted":
-        """Read them from a query, in which both generations have them alike; raises `ProblemError`."""
+    def of(cls, query: Query) -> "PipelineFilter":
+        """Read the filter from a query, which is the same in both generations; raise `ProblemError` for a malformed one."""
         return cls(
             name=query.text("pipelineName").lower(),
-            creators=query.words("creatorAccountIds"),
+            creators=query.values("creatorAccountIds"),
             created=query.window("createStartTime", "createEndTime"),
             executed=query.window("executeStartTime", "executeEndTime"),
-            statuses=query.words("statusList"),
-            executors=query.words("executeAccountIds"),
+            statuses=query.values("statusList"),
+            executors=query.values("executeAccountIds"),
         )
 
 
 class Organization:
-    """The pipelines of `project` under their ids in Flow. Its methods raise `ProblemError`."""
+    """The pipelines of `project` under their ids in Flow; its methods raise `ProblemError`."""
 
-    def __init__(self, project: Project, switches: FlowSwitches) -> None:
+    def __init__(self, project: SimulatedProject, switches: FlowSwitches) -> None:
         self.id = project.world.project_id[:24]
-        self.numbers = Numbers(project.world)
+        self.numbers = PipelineNumbers(project.world)
         self._project = project
         self._switches = switches
 
-    def admit(self, organization_id: str | None) -> None:
-        """Let only members of this organization pass; None stands for whichever the endpoint is that of."""
+    def require_membership(self, organization_id: str | None) -> None:
+        """Raise unless the user is a member of this organization; None stands for the organization of a regional endpoint."""
         if self._switches.unregistered:
             raise ProblemError(Problem.NOT_REGISTERED)
         if organization_id not in {None, self.id}:
@@ -74,15 +74,15 @@ class Organization:
         if self._switches.no_membership:
             raise ProblemError(Problem.NOT_A_MEMBER)
 
-    def creator(self, pipeline: Pipeline) -> str:
-        """Tell who made a pipeline."""
-        return account(self.id, "creator", pipeline.index % _CREATORS)
+    def creator(self, pipeline: SimulatedPipeline) -> str:
+        """Return the account that created a pipeline."""
+        return account_id(self.id, "creator", pipeline.index % _CREATORS)
 
     # -- pipelines
 
-    def pipeline(self, pipeline_id: str) -> Pipeline:
-        """Find the pipeline that a path names."""
-        found = self.numbers.find(whole(pipeline_id))
+    def pipeline(self, pipeline_id: str) -> SimulatedPipeline:
+        """Return the pipeline that a path names."""
+        found = self.numbers.find(parse_number(pipeline_id))
         pipeline = found and self._project.pipeline(found.id)
         if pipeline is None:
             raise ProblemError(Problem.NO_PIPELINE)
@@ -92,82 +92,89 @@ class Organization:
             raise ProblemError(Problem.FORBIDDEN)
         return pipeline
 
-    def pipelines(self, wanted: PipelinesWanted, now: float) -> list[Pipeline]:
-        """List pipelines, the youngest first."""
+    def pipelines(self, run_filter: PipelineFilter, now: float) -> list[SimulatedPipeline]:
+        """Return the selected pipelines, newest first."""
         rows = self._project.pipelines()[::-1]
-        if wanted.name:
-            rows = [pipeline for pipeline in rows if wanted.name in pipeline.name.lower()]
-        if wanted.creators:
-            rows = [pipeline for pipeline in rows if self.creator(pipeline) in wanted.creators]
-        if wanted.created:
-            rows = [pipeline for pipeline in rows if wanted.created.holds(milliseconds(pipeline.created))]
+        if run_filter.name:
+            rows = [pipeline for pipeline in rows if run_filter.name in pipeline.name.lower()]
+        if run_filter.creators:
+            rows = [pipeline for pipeline in rows if self.creator(pipeline) in run_filter.creators]
+        if run_filter.created:
+            rows = [
+                pipeline for pipeline in rows if run_filter.created.contains(milliseconds(pipeline.created))
+            ]
         now -= self._switches.stale
-        if wanted.executed:
-            rows = [pipeline for pipeline in rows if self._executed(pipeline, wanted.executed, now)]
-        if wanted.statuses or wanted.executors:
-            rows = [pipeline for pipeline in rows if self._fits(pipeline, wanted, now)]
+        if run_filter.executed:
+            rows = [pipeline for pipeline in rows if self._started_within(pipeline, run_filter.executed, now)]
+        if run_filter.statuses or run_filter.executors:
+            rows = [pipeline for pipeline in rows if self._latest_run_matches(pipeline, run_filter, now)]
         return rows
 
-    def _executed(self, pipeline: Pipeline, window: Window, now: float) -> bool:
+    def _started_within(self, pipeline: SimulatedPipeline, window: Window, now: float) -> bool:
         start = self._project.runs.latest_start(pipeline, now)
-        return start is not None and window.holds(milliseconds(start))
+        return start is not None and window.contains(milliseconds(start))
 
-    def _fits(self, pipeline: Pipeline, wanted: PipelinesWanted, now: float) -> bool:
+    def _latest_run_matches(
+        self, pipeline: SimulatedPipeline, run_filter: PipelineFilter, now: float
+    ) -> bool:
         run = self._project.runs.latest_run(pipeline, now)
         return (
             run is not None
-            and (not wanted.statuses or said(brief(run)) in wanted.statuses)
-            and (not wanted.executors or executor(run) in wanted.executors)
+            and (not run_filter.statuses or status_text(summarize(run)) in run_filter.statuses)
+            and (not run_filter.executors or executor(run) in run_filter.executors)
         )
 
     # -- runs
 
-    def run(self, pipeline: Pipeline, run_id: str, now: float) -> Told:
-        """Find a run by its number."""
-        run = self._project.runs.numbered(pipeline, whole(run_id), now)
+    def run(self, pipeline: SimulatedPipeline, run_id: str, now: float) -> SerializedRun:
+        """Return the run with that number."""
+        run = self._project.runs.numbered(pipeline, parse_number(run_id), now)
         if run is None:
             raise ProblemError(Problem.NO_RUN)
-        return in_full(pipeline, run, now, self._switches.end_lag)
+        return serialize(pipeline, run, now, self._switches.end_lag)
 
-    def latest(self, pipeline: Pipeline, now: float) -> Told | None:
-        """Find the latest run; None if the pipeline has not run."""
+    def latest(self, pipeline: SimulatedPipeline, now: float) -> SerializedRun | None:
+        """Return the latest run; None if the pipeline has not run."""
         now -= self._switches.stale
         run = self._project.runs.latest_run(pipeline, now)
-        return None if run is None else in_full(pipeline, run, now, self._switches.end_lag)
+        return None if run is None else serialize(pipeline, run, now, self._switches.end_lag)
 
-    def runs(self, pipeline: Pipeline, wanted: RunsWanted, now: float) -> Sequence[Run]:
-        """List runs, the one that started last first unless the switches say otherwise; they are not yet told."""
+    def runs(self, pipeline: SimulatedPipeline, run_filter: RunFilter, now: float) -> Sequence[RunSnapshot]:
+        """Return the selected runs in the world's form, latest start first unless the switches say otherwise."""
         rows = self._project.runs.history(pipeline, now - self._switches.stale)
-        since, until = wanted.started.since, wanted.started.until
+        since, until = run_filter.started.since, run_filter.started.until
         if until is not None:
             rows = rows[: bisect_right(rows, until, key=_started)]
         if since is not None:
             rows = rows[bisect_left(rows, since, key=_started) :]
-        if wanted.status or wanted.trigger is not None:
-            rows = [run for run in rows if _is_wanted(run, wanted)]
+        if run_filter.status or run_filter.trigger is not None:
+            rows = [run for run in rows if _run_matches(run, run_filter)]
         match self._switches.runs_order:
             case "random":
-                # Nobody chose this order, but it is the same for every page.
+                # An arbitrary order, but the same for every page.
                 return sorted(rows, key=lambda run: run.id)
             case "ascending":
                 return rows
             case _:
                 return rows[::-1]
 
-    def reported(self, runs: list[Run]) -> list[Run]:
-        """Return the rows of a page as the next answer reports them, the number of the newest possibly wrong."""
+    def apply_misreport(self, runs: list[RunSnapshot]) -> list[RunSnapshot]:
+        """Return the rows of a page as the next answer reports them, possibly with a wrong number for the newest run."""
         newest = max(runs, key=lambda run: run.number, default=None)
-        return [self._project.runs.reported(run) if run is newest else run for run in runs]
+        return [self._project.runs.apply_misreport(run) if run is newest else run for run in runs]
 
 
-def executor(run: Run) -> str:
-    """Tell who started a run."""
-    return account(run.origin.executor_id)
+def executor(run: RunSnapshot) -> str:
+    """Return the account that started a run."""
+    return account_id(run.origin.executor_id)
 
 
-def _started(run: Run) -> int:
+def _started(run: RunSnapshot) -> int:
     return milliseconds(run.start)
 
 
-def _is_wanted(run: Run, wanted: RunsWanted) -> bool:
-    return wanted.status in {"", said(brief(run))} and wanted.trigger in {None, trigger(run)}
+def _run_matches(run: RunSnapshot, run_filter: RunFilter) -> bool:
+    return run_filter.status in {"", status_text(summarize(run))} and run_filter.trigger in {
+        None,
+        trigger(run),
+    }

@@ -1,7 +1,7 @@
-"""The personal generation: bare bodies, pages told in headers, and a token of whoever asks.
+"""The personal generation: bodies without an envelope, pages described in headers, and a personal token.
 
-It comes in two editions, which differ in their paths: the central one names the organization, that of a region is an
-organization's own.
+Its two editions differ in their paths: the central one names the organization, a regional one belongs to one
+organization.
 """
 
 from collections.abc import Sequence
@@ -19,33 +19,31 @@ from exporter.simulator.flow.generation import (
     GET_RUN,
     LIST_PIPELINES,
     LIST_RUNS,
-    Generation,
+    ApiGeneration,
     Operation,
 )
-from exporter.simulator.flow.page import Page, by_number
-from exporter.simulator.flow.query import Query
-from exporter.simulator.flow.serialized import Told
-from exporter.simulator.flow.vocabulary import UNTOLD
-from exporter.simulator.http.answers import Good
-from exporter.simulator.http.faults import Record
+from exporter.simulator.flow.query import Page, Query, by_number
+from exporter.simulator.flow.serialized import SerializedRun
+from exporter.simulator.flow.vocabulary import UNREPORTED
+from exporter.simulator.http.answers import Answer, Record
 from exporter.simulator.http.recorder import RequestContext
-from exporter.simulator.world.runs import Run
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 
 ROOT = "/oapi/"
 
 P = TypeVar("P")
 
 
-class Personal(Generation):
-    """Answers whoever has the personal token."""
+class PersonalApi(ApiGeneration):
+    """The API for requests with the personal token."""
 
     roots = (f"{ROOT}v1/flow/organizations/{{organization_id}}/pipelines", f"{ROOT}v1/flow/pipelines")
-    # So it is spelt.
+    # The vendor's spelling.
     until = "endTme"
 
     def operations(self) -> tuple[Operation, ...]:
-        """Tell what it publishes."""
+        """Return the published operations."""
         return (
             Operation("", LIST_PIPELINES, self.list_pipelines),
             Operation("/{pipeline_id}", GET_PIPELINE, self.get_pipeline),
@@ -54,51 +52,51 @@ class Personal(Generation):
             Operation("/{pipeline_id}/runs/{run_id}", GET_RUN, self.get_run),
         )
 
-    def refused(self, no: ApiErrorResponse, _: Request, context: RequestContext) -> Good:
-        """Say no as the gateway does, and as the service does."""
-        return Good(self._object(no, context), self._status(no))
+    def gateway_error(self, error: ApiErrorResponse, _: Request, context: RequestContext) -> Answer:
+        """Return an error; gateway and service use the same form."""
+        return Answer(self._error_body(error, context), self._status(error))
 
-    def _declined(self, problem: Problem, request: Request, context: RequestContext) -> Good:
-        return self.refused(problem.personal, request, context)
+    def _service_error(self, problem: Problem, request: Request, context: RequestContext) -> Answer:
+        return self.gateway_error(problem.personal, request, context)
 
-    def _object(self, no: ApiErrorResponse, context: RequestContext) -> Record:
-        return no.of_personal(context.request_id)
+    def _error_body(self, error: ApiErrorResponse, context: RequestContext) -> Record:
+        return error.personal_body(context.request_id)
 
-    def _worded(self, problem: Problem) -> ApiErrorResponse:
+    def _error_for(self, problem: Problem) -> ApiErrorResponse:
         return problem.personal
 
-    def _busy(self) -> ApiErrorResponse:
+    def _throttled_error(self) -> ApiErrorResponse:
         return errors.TOO_MANY
 
     def _refusal(self, request: Request, _: bytes, context: RequestContext) -> ApiErrorResponse | None:
-        no = token_refusal(self._credentials(), request.headers.get("x-yunxiao-token"))
+        error = token_refusal(self._credentials(), request.headers.get("x-yunxiao-token"))
         expires = self._switches.expires
-        if no is None and expires is not None and context.now >= expires:
+        if error is None and expires is not None and context.now >= expires:
             return errors.OLD_TOKEN
-        return no
+        return error
 
     def _page(self, rows: Sequence[P], query: Query) -> Page[P]:
         return by_number(rows, query, self._switches.page_limit)
 
-    def _listed(self, _: str, records: list[Record], page: Page[P], __: RequestContext) -> Good:
-        return Good(records, headers=page.headers if self._switches.page_headers else {})
+    def _listed(self, _: str, records: list[Record], page: Page[P], __: RequestContext) -> Answer:
+        return Answer(records, headers=page.headers if self._switches.page_headers else {})
 
-    def _one(self, _: str, record: Record, __: RequestContext) -> Record:
+    def _single(self, _: str, record: Record, __: RequestContext) -> Record:
         return record
 
-    def _pipeline_row(self, pipeline: Pipeline) -> Record:
+    def _pipeline_row(self, pipeline: SimulatedPipeline) -> Record:
         documented = self._switches.spelling == "documented"
         return personal_records.pipeline_row(self._organization, pipeline, documented=documented)
 
-    def _pipeline_record(self, pipeline: Pipeline) -> Record:
+    def _pipeline_record(self, pipeline: SimulatedPipeline) -> Record:
         return signed_records.pipeline_record(self._organization, pipeline)
 
-    def _run_row(self, pipeline: Pipeline, run: Run, ended: Record) -> Record:
+    def _run_row(self, pipeline: SimulatedPipeline, run: RunSnapshot, ended: Record) -> Record:
         status = self._switches.run_status
         return personal_records.run_row(self._organization, pipeline, run, ended, status=status)
 
-    def _outline(self, run: Run) -> Run:
-        return run if self._switches.run_status else replace(run, word=UNTOLD)
+    def _reported_part(self, run: RunSnapshot) -> RunSnapshot:
+        return run if self._switches.run_status else replace(run, custom_status=UNREPORTED)
 
-    def _run_record(self, pipeline: Pipeline, told: Told, created: int) -> Record:
-        return personal_records.run_record(self._organization, pipeline, told, created)
+    def _run_record(self, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int) -> Record:
+        return personal_records.run_record(self._organization, pipeline, serialized, created)

@@ -1,31 +1,33 @@
-"""The wire shapes of the personal generation, as they have been seen, which is not always as they are documented.
+"""Records of the personal generation, as observed; the documentation differs in places.
 
-What has not begun or ended is null. Much of a run is nobody's business: secrets among the parameters, and addresses that
-are secrets.
+A start or end that has not been reached is null. A run contains much that must not be exposed: secret parameters, and
+URLs with tokens.
 """
 
 import json
 from typing import Any
 
 from exporter.simulator.flow import signed_records
-from exporter.simulator.flow.layout import account, drawn, layout
+from exporter.simulator.flow.layout import account_id, hash_number, layout
 from exporter.simulator.flow.organization import Organization, executor, milliseconds
-from exporter.simulator.flow.serialized import Told, ToldJob, ToldStage
+from exporter.simulator.flow.serialized import SerializedJob, SerializedRun, SerializedStage
 from exporter.simulator.flow.signed_records import group, groups, job_id
-from exporter.simulator.flow.vocabulary import said, trigger
-from exporter.simulator.http.faults import Record
-from exporter.simulator.world.runs import Run
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.flow.vocabulary import status_text, trigger
+from exporter.simulator.http.answers import Record
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 
 SECRET = "simulated-secret-that-belongs-nowhere"  # noqa: S105  # of no use anywhere
 
 
-def run_record(organization: Organization, pipeline: Pipeline, told: Told, created: int) -> Record:
-    """Tell a whole run; `created` is the moment of its record, in milliseconds."""
-    run = told.run
+def run_record(
+    organization: Organization, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int
+) -> Record:
+    """Return the record of a whole run; `created` is its creation time, in milliseconds."""
+    run = serialized.run
     return {
         "createTime": created,
-        "updateTime": milliseconds(told.changed),
+        "updateTime": milliseconds(serialized.changed),
         "creatorAccountId": executor(run),
         "modifierAccountId": executor(run),
         "creator": None,
@@ -34,22 +36,27 @@ def run_record(organization: Organization, pipeline: Pipeline, told: Told, creat
         "pipelineId": organization.numbers.of(pipeline),
         "pipelineRunId": run.number,
         "pipelineType": "PIPELINEASCODE" if layout(pipeline).yaml else None,
-        "status": said(run),
+        "status": status_text(run),
         "triggerMode": trigger(run),
-        "stageGroup": groups(told, [stage.place.index for stage in told.stages]),
+        "stageGroup": groups(serialized, [stage.position.index for stage in serialized.stages]),
         "groups": [{"id": group(pipeline), "name": "demo"}] if group(pipeline) else [],
         "globalParams": [_parameter("VERSION", "1.0"), _parameter("TOKEN", SECRET, encrypted=True)],
         "sources": [_source(pipeline)],
-        "stages": [_stage(run, stage) for stage in told.stages],
+        "stages": [_stage(run, stage) for stage in serialized.stages],
     }
 
 
 def run_row(
-    organization: Organization, pipeline: Pipeline, run: Run, ended: dict[str, Any], *, status: bool
+    organization: Organization,
+    pipeline: SimulatedPipeline,
+    run: RunSnapshot,
+    ended: dict[str, Any],
+    *,
+    status: bool,
 ) -> Record:
-    """Tell a run as the list does, with its end as `ended` has it; its status is not documented."""
+    """Return the row of a run in the list, with its end from `ended`; the status is not documented."""
     return {
-        **({"status": said(run)} if status else {}),
+        **({"status": status_text(run)} if status else {}),
         "startTime": milliseconds(run.start),
         "triggerMode": trigger(run),
         "pipelineRunId": run.number,
@@ -60,8 +67,8 @@ def run_row(
     }
 
 
-def pipeline_row(organization: Organization, pipeline: Pipeline, *, documented: bool) -> Record:
-    """Tell a pipeline as the list does, with the keys that were seen or those that are documented."""
+def pipeline_row(organization: Organization, pipeline: SimulatedPipeline, *, documented: bool) -> Record:
+    """Return the row of a pipeline in the list, with the observed or the documented keys."""
     number, creator = organization.numbers.of(pipeline), organization.creator(pipeline)
     created = milliseconds(pipeline.created)
     if documented:
@@ -104,53 +111,53 @@ def _parameter(key: str, value: str, *, encrypted: bool = False) -> Record:
     }
 
 
-def _source(pipeline: Pipeline) -> Record:
-    told = signed_records.source(pipeline)
+def _source(pipeline: SimulatedPipeline) -> Record:
+    serialized = signed_records.source(pipeline)
     name = pipeline.repository.rpartition("/")[2].removesuffix(".git")
     return {
         "name": name,
-        "sign": told["sign"],
-        "type": told["type"],
+        "sign": serialized["sign"],
+        "type": serialized["type"],
         "label": name,
         "data": {
             "branch": pipeline.branch,
             "repo": pipeline.repository,
             "label": name,
             "isTrigger": True,
-            "webhook": f"http://flow.example.com/webhook/{account(pipeline.id, 'webhook')}?token={SECRET}",
+            "webhook": f"http://flow.example.com/webhook/{account_id(pipeline.id, 'webhook')}?token={SECRET}",
         },
     }
 
 
-def _stage(run: Run, told: ToldStage) -> Record:
-    stage = told.stage
+def _stage(run: RunSnapshot, serialized: SerializedStage) -> Record:
+    stage = serialized.stage
     return {
-        "index": told.place.index,
+        "index": serialized.position.index,
         "name": stage.name,
         "stageInfo": {
-            "id": drawn(run.id, told.place.index),
+            "id": hash_number(run.id, serialized.position.index),
             "name": stage.name,
-            "status": told.word,
+            "status": serialized.status_text,
             **_times(stage.start, stage.end),
-            "jobs": [_job(run, stage.name, job) for job in told.jobs],
+            "jobs": [_job(run, stage.name, job) for job in serialized.jobs],
         },
     }
 
 
-def _job(run: Run, stage: str, told: ToldJob) -> Record:
-    job = told.job
+def _job(run: RunSnapshot, stage: str, serialized: SerializedJob) -> Record:
+    job = serialized.job
     steps = [step.task for step in job.steps]
-    # A deployment says that it is successful as soon as it is under way.
+    # A deployment reports success as soon as it has started.
     deploying = stage == "Deploy" and job.start is not None
     return {
-        "id": job_id(run, told),
-        "jobSign": account(told.key)[:8],
+        "id": job_id(run, serialized),
+        "jobSign": account_id(serialized.key)[:8],
         "name": job.name,
-        "status": told.word,
+        "status": serialized.status_text,
         **_times(job.start, job.end),
         "params": json.dumps({"steps": steps, "env": {"TOKEN": SECRET}}) if steps else None,
         "result": json.dumps({"message": "deploy.running", "successful": True}) if deploying else None,
-        "actions": [_action(job.sequence)] if job.status.held else None,
+        "actions": [_action(job.sequence)] if job.status.paused else None,
     }
 
 

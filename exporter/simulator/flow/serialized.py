@@ -1,161 +1,169 @@
-"""Runs as Flow tells them: in whole seconds, in the states that it knows, with stages side by side.
+"""Runs in the form in which Flow reports them: whole seconds, Flow's states, parallel stages.
 
-What comes out are runs again, so that a story can witness them: what an answer leaves out is left out of them as well.
+The results are run snapshots again, so a scenario can record them. What an answer omits is missing from them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from exporter.simulator.flow.layout import Aside, Place, drawn, layout
-from exporter.simulator.flow.vocabulary import known, word
-from exporter.simulator.world.jobs import Job, jobs
-from exporter.simulator.world.runs import Course, Run, Stage, Status
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.flow.layout import ParallelStage, StagePosition, hash_number, layout
+from exporter.simulator.flow.vocabulary import normalize, status_name
+from exporter.simulator.world.jobs import JobSnapshot, jobs
+from exporter.simulator.world.runs import RunPlan, RunSnapshot, SimulatedStatus, StageSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 
-# So long it takes until what is cancelled has ended, as far as it can be foreseen.
+# A cancellation takes this long, where it is planned.
 _CANCELLING_SECONDS = 3
-# Of so many stages and jobs, one has another word for its success.
+# One in so many stages and jobs has another name for its success.
 _FINISH_ONE_IN = 12
 
-P = TypeVar("P", Stage, Job)
+P = TypeVar("P", StageSnapshot, JobSnapshot)
 
 
 @dataclass(frozen=True, slots=True)
-class ToldJob:
-    """A job as it is told: `word` is its state, `job` bears its times; `key` is the same in every run."""
+class SerializedJob:
+    """A job with its status text; `key` is the same in every run."""
 
     key: str
-    word: str
-    job: Job
+    status_text: str
+    job: JobSnapshot
 
 
 @dataclass(frozen=True, slots=True)
-class ToldStage:
-    """A stage as it is told: `word` is its state, `stage` bears its name and times."""
+class SerializedStage:
+    """A stage with its position, its status text and its jobs."""
 
-    place: Place
-    word: str
-    stage: Stage
-    jobs: tuple[ToldJob, ...]
+    position: StagePosition
+    status_text: str
+    stage: StageSnapshot
+    jobs: tuple[SerializedJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A whole run as it is told; the stages of `run` are those of `stages`, in their order.
+class SerializedRun:
+    """A whole run; the stages of `run` are those of `stages`, in their order.
 
-    `changed` is when something last happened to it, of what can be seen, in Unix seconds.
+    `changed` is the time of the last visible change, in Unix seconds.
     """
 
-    run: Run
-    stages: tuple[ToldStage, ...]
+    run: RunSnapshot
+    stages: tuple[SerializedStage, ...]
     changed: float
 
 
-def brief(run: Run) -> Run:
-    """Tell a run as a list does: without stages."""
+def summarize(run: RunSnapshot) -> RunSnapshot:
+    """Return a run as lists report it: without stages."""
     return replace(
         run,
-        status=known(run.status),
+        status=normalize(run.status),
         start=int(run.start),
         end=None if run.end is None else int(run.end),
         stages=(),
     )
 
 
-def in_full(pipeline: Pipeline, run: Run, now: float, end_lag: int = 0) -> Told:
-    """Tell a run with all its parts, as it stands at `now`; it ends `end_lag` seconds after the last of them."""
-    stages = tuple(_earlier(stage, run.course.end, end_lag) for stage in _stages(pipeline, run, now))
-    told = replace(brief(run), stages=tuple(stage.stage for stage in stages))
-    moments = [told.start, told.end]
-    for stage in told.stages:
+def serialize(pipeline: SimulatedPipeline, run: RunSnapshot, now: float, end_lag: int = 0) -> SerializedRun:
+    """Return a run with all its parts at `now`; the run ends `end_lag` seconds after its last part."""
+    stages = tuple(_end_earlier(stage, run.plan.end, end_lag) for stage in _stages(pipeline, run, now))
+    reported = replace(summarize(run), stages=tuple(stage.stage for stage in stages))
+    moments = [reported.start, reported.end]
+    for stage in reported.stages:
         moments += [stage.start, stage.end]
-    # A retry shows before the stage that it repeats has begun again.
-    moments += [queued for queued, _, _ in run.course.legs if queued <= now]
-    return Told(told, stages, max(moment for moment in moments if moment is not None))
+    # A retry is visible before the repeated stage starts again.
+    moments += [queued for queued, _, _ in run.plan.spans if queued <= now]
+    return SerializedRun(reported, stages, max(moment for moment in moments if moment is not None))
 
 
-def _stages(pipeline: Pipeline, run: Run, now: float) -> Iterator[ToldStage]:
-    plan = layout(pipeline)
+def _stages(pipeline: SimulatedPipeline, run: RunSnapshot, now: float) -> Iterator[SerializedStage]:
+    stage_layout = layout(pipeline)
+    parallel_stage = stage_layout.parallel_stage
     for stage in run.stages:
-        place = Place(stage.sequence, 0)
-        seen = replace(stage, name=plan.name(place, stage.name))
-        yield _stage(pipeline, run, place, seen, jobs(pipeline, run, stage.sequence, now), now)
-        if plan.aside is not None and plan.aside.sequence == stage.sequence:
-            place = Place(stage.sequence, 1)
-            apart = _apart(plan.aside, run)
-            seen = replace(apart.course.seen(now)[0], name=plan.name(place, plan.aside.name))
-            yield _stage(pipeline, run, place, seen, jobs(plan.aside.pipeline, apart, 0, now), now)
+        position = StagePosition(stage.sequence, 0)
+        seen = replace(stage, name=stage_layout.name(position, stage.name))
+        yield _stage(pipeline, run, position, seen, jobs(pipeline, run, stage.sequence, now), now)
+        if parallel_stage is not None and parallel_stage.sequence == stage.sequence:
+            position = StagePosition(stage.sequence, 1)
+            parallel_run = _parallel_run(parallel_stage, run)
+            name = stage_layout.name(position, parallel_stage.name)
+            seen = replace(parallel_run.plan.stages_at(now)[0], name=name)
+            stage_jobs = jobs(parallel_stage.pipeline, parallel_run, 0, now)
+            yield _stage(pipeline, run, position, seen, stage_jobs, now)
 
 
-def _earlier(told: ToldStage, end: int, lag: int) -> ToldStage:
-    """Let what ended with the run have ended so many seconds before it."""
+def _end_earlier(stage: SerializedStage, end: int, lag: int) -> SerializedStage:
+    """Move the ends that equal the end of the run so many seconds back."""
     if not lag:
-        return told
-    jobs = tuple(replace(one, job=_cut(one.job, end, lag)) for one in told.jobs)
-    return replace(told, stage=_cut(told.stage, end, lag), jobs=jobs)
+        return stage
+    stage_jobs = tuple(replace(job, job=_shift_end(job.job, end, lag)) for job in stage.jobs)
+    return replace(stage, stage=_shift_end(stage.stage, end, lag), jobs=stage_jobs)
 
 
-def _cut(part: P, end: int, lag: int) -> P:
+def _shift_end(part: P, end: int, lag: int) -> P:
     if part.end != end or part.start is None:
         return part
     return replace(part, end=max(part.start, end - lag))
 
 
-def _apart(aside: Aside, run: Run) -> Run:
-    """Make a run of its own of a stage that runs beside another: it begins with it, and is not held with it."""
-    course = run.course
-    legs: tuple[tuple[int, int, int], ...] = ()
+def _parallel_run(parallel_stage: ParallelStage, run: RunSnapshot) -> RunSnapshot:
+    """Return a run that consists of the parallel stage; it starts with the other stage and does not pause with it."""
+    plan = run.plan
+    spans: tuple[tuple[int, int, int], ...] = ()
     complete = True
-    if aside.sequence < len(course.legs):
-        queued, start, _ = course.legs[aside.sequence]
-        end = min(start + aside.length, course.end)
-        complete = end == start + aside.length or course.fate is Status.COMPLETED
-        legs = ((queued, start, end),)
-    own = Course(
-        stages=(aside.name,),
-        start=course.start,
-        end=legs[0][2] if legs else course.end,
-        fate=Status.COMPLETED if complete else Status.CANCELED,
-        legs=legs,
+    if parallel_stage.sequence < len(plan.spans):
+        queued, start, _ = plan.spans[parallel_stage.sequence]
+        end = min(start + parallel_stage.length, plan.end)
+        complete = end == start + parallel_stage.length or plan.final_status is SimulatedStatus.COMPLETED
+        spans = ((queued, start, end),)
+    own_plan = RunPlan(
+        stages=(parallel_stage.name,),
+        start=plan.start,
+        end=spans[0][2] if spans else plan.end,
+        final_status=SimulatedStatus.COMPLETED if complete else SimulatedStatus.CANCELED,
+        spans=spans,
         pause=None,
-        pause_word=Status.PAUSED,
+        pause_status=SimulatedStatus.PAUSED,
     )
-    return replace(run, id=f"{run.id} aside", course=own)
+    return replace(run, id=f"{run.id} aside", plan=own_plan)
 
 
 def _stage(
-    pipeline: Pipeline, run: Run, place: Place, stage: Stage, jobs_of: tuple[Job, ...], now: float
-) -> ToldStage:
-    key = f"{pipeline.id} {place.index}"
-    stage = _told(run, stage)
-    told = tuple(
-        ToldJob(key_of, _said(run, job.status, key_of, now), job)
-        for key_of, job in ((f"{key} {job.sequence}", _told(run, job)) for job in jobs_of)
+    pipeline: SimulatedPipeline,
+    run: RunSnapshot,
+    position: StagePosition,
+    stage: StageSnapshot,
+    stage_jobs: tuple[JobSnapshot, ...],
+    now: float,
+) -> SerializedStage:
+    key = f"{pipeline.id} {position.index}"
+    stage = _normalize_part(run, stage)
+    serialized_jobs = tuple(
+        SerializedJob(job_key, _part_status(run, job.status, job_key, now), job)
+        for job_key, job in ((f"{key} {job.sequence}", _normalize_part(run, job)) for job in stage_jobs)
     )
-    return ToldStage(place, _said(run, stage.status, key, now), stage, told)
+    return SerializedStage(position, _part_status(run, stage.status, key, now), stage, serialized_jobs)
 
 
-def _told(run: Run, part: P) -> P:
-    """Tell a part of a run in the states that Flow knows."""
-    status, end = known(part.status), part.end
-    if run.status is Status.IGNORED and status is Status.INIT:
-        # What comes after a failure that is ignored is left out, not still to come.
-        status = Status.SKIPPED
-    if run.status.over and run.end is None and end == run.course.end:
-        # While the end of a run is kept back, nothing that ended with it gives it away.
+def _normalize_part(run: RunSnapshot, part: P) -> P:
+    """Return a stage or job in a state that Flow has."""
+    status, end = normalize(part.status), part.end
+    if run.status is SimulatedStatus.IGNORED and status is SimulatedStatus.INIT:
+        # What follows an ignored failure is skipped, not pending.
+        status = SimulatedStatus.SKIPPED
+    if run.status.finished and run.end is None and end == run.plan.end:
+        # While the end of a run is not reported, its last stage and job do not reveal it.
         end = None
     return replace(part, status=status, end=end)
 
 
-def _said(run: Run, status: Status, key: str, now: float) -> str:
-    course = run.course
+def _part_status(run: RunSnapshot, status: SimulatedStatus, key: str, now: float) -> str:
+    plan = run.plan
     if (
-        status is Status.RUNNING
-        and course.fate is Status.CANCELED
-        and now >= course.end - _CANCELLING_SECONDS
+        status is SimulatedStatus.RUNNING
+        and plan.final_status is SimulatedStatus.CANCELED
+        and now >= plan.end - _CANCELLING_SECONDS
     ):
         return "CANCELLING"
-    if status is Status.COMPLETED and drawn(key) % _FINISH_ONE_IN == 0:
+    if status is SimulatedStatus.COMPLETED and hash_number(key) % _FINISH_ONE_IN == 0:
         return "FINISH"
-    return word(status)
+    return status_name(status)

@@ -1,7 +1,7 @@
-"""ACS3-HMAC-SHA256 as the gateway computes it, from the bytes that came over the wire.
+"""ACS3-HMAC-SHA256 as the gateway computes it, from the bytes on the wire.
 
-Written apart from any signer on purpose: two readings of the same rules that agree are evidence, one reading that
-agrees with itself is not. The published worked example and the vendor's SDK are the judges of both.
+It shares no code with the exporter's signer on purpose, so that an error in one is found by the other. The vendor's
+worked example and SDK test both.
 """
 
 import hashlib
@@ -9,11 +9,11 @@ import hmac
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from exporter.simulator.http.authorization import reader
+from exporter.simulator.http.gateway import authorization_parser
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 
-parse = reader(ALGORITHM, "Credential")
+parse = authorization_parser(ALGORITHM, "Credential")
 
 
 def canonical_request(
@@ -25,10 +25,10 @@ def canonical_request(
     signed_headers: Sequence[str],
     body: bytes,
 ) -> bytes:
-    """Write the text that both sides hash.
+    """Return the canonical request, which client and gateway hash.
 
-    `headers` has lower-case names; a signed header that did not come counts as empty. The hash is that of the body that
-    came, whatever a header says of it.
+    `headers` has lower-case names; a signed header that is missing counts as empty. The payload hash is that of the
+    received body, regardless of the header that declares it.
     """
     names = [name.encode("latin-1") for name in signed_headers]
     lines = b"".join(name + b":" + headers.get(name, b"").strip() + b"\n" for name in names)
@@ -39,7 +39,7 @@ def canonical_request(
 
 
 def string_to_sign(canonical: bytes) -> str:
-    """Return what is signed of a canonical request."""
+    """Return the string to sign of a canonical request."""
     return f"{ALGORITHM}\n{hashlib.sha256(canonical).hexdigest()}"
 
 
@@ -49,7 +49,7 @@ def signature(secret_key: str, canonical: bytes) -> str:
 
 
 def _canonical_query(raw: bytes) -> bytes:
-    """Sorted by name; decoded and encoded anew, because clients may send a space as a plus."""
+    """Return the query sorted by name, decoded and encoded again, because clients may send a space as a plus."""
     pairs = (part.replace(b"+", b" ").partition(b"=") for part in raw.split(b"&") if part)
     decoded = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs)
     return "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in decoded).encode()

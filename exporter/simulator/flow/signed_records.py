@@ -1,44 +1,48 @@
-"""The wire shapes of the signed generation, as its published examples have them.
+"""Records of the signed generation, in the form of its published examples.
 
-What has not begun or ended has no key for it; the run itself has no times but those of its record.
+A start or end that has not been reached has no key. A run has no start or end of its own.
 """
 
 import json
 from typing import Any
 
-from exporter.simulator.flow.layout import account, drawn
+from exporter.simulator.flow.layout import account_id, hash_number
 from exporter.simulator.flow.organization import Organization, executor, milliseconds
-from exporter.simulator.flow.serialized import Told, ToldJob, ToldStage
-from exporter.simulator.flow.vocabulary import said, trigger
-from exporter.simulator.http.faults import Record
-from exporter.simulator.world.runs import Run
-from exporter.simulator.world.world import Pipeline
+from exporter.simulator.flow.serialized import SerializedJob, SerializedRun, SerializedStage
+from exporter.simulator.flow.vocabulary import status_text, trigger
+from exporter.simulator.http.answers import Record
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline
 
 
-def run_record(organization: Organization, pipeline: Pipeline, told: Told, created: int) -> Record:
-    """Tell a whole run; `created` is the moment of its record, in milliseconds."""
-    run = told.run
+def run_record(
+    organization: Organization, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int
+) -> Record:
+    """Return the record of a whole run; `created` is its creation time, in milliseconds."""
+    run = serialized.run
     return {
         "creatorAccountId": executor(run),
         "createTime": created,
-        "updateTime": milliseconds(told.changed),
+        "updateTime": milliseconds(serialized.changed),
         "modifierAccountId": executor(run),
         "pipelineId": organization.numbers.of(pipeline),
         "pipelineRunId": run.number,
-        "status": said(run),
+        "status": status_text(run),
         "triggerMode": trigger(run),
-        "stageGroup": groups(told, [stage.stage.name for stage in told.stages]),
+        "stageGroup": groups(serialized, [stage.stage.name for stage in serialized.stages]),
         "sources": [source(pipeline)],
-        "stages": [_stage(run, stage) for stage in told.stages],
+        "stages": [_stage(run, stage) for stage in serialized.stages],
     }
 
 
-def run_row(organization: Organization, pipeline: Pipeline, run: Run, ended: dict[str, Any]) -> Record:
-    """Tell a run as the list does, with its end as `ended` has it."""
+def run_row(
+    organization: Organization, pipeline: SimulatedPipeline, run: RunSnapshot, ended: dict[str, Any]
+) -> Record:
+    """Return the row of a run in the list, with its end from `ended`."""
     return {
         "pipelineId": organization.numbers.of(pipeline),
         "pipelineRunId": run.number,
-        "status": said(run),
+        "status": status_text(run),
         "triggerMode": trigger(run),
         "startTime": milliseconds(run.start),
         **ended,
@@ -46,8 +50,8 @@ def run_row(organization: Organization, pipeline: Pipeline, run: Run, ended: dic
     }
 
 
-def pipeline_row(organization: Organization, pipeline: Pipeline) -> Record:
-    """Tell a pipeline as the list does: nothing of its runs."""
+def pipeline_row(organization: Organization, pipeline: SimulatedPipeline) -> Record:
+    """Return the row of a pipeline in the list, which contains nothing about its runs."""
     return {
         "pipelineId": organization.numbers.of(pipeline),
         "pipelineName": pipeline.name,
@@ -57,8 +61,8 @@ def pipeline_row(organization: Organization, pipeline: Pipeline) -> Record:
     }
 
 
-def pipeline_record(organization: Organization, pipeline: Pipeline) -> Record:
-    """Tell a pipeline: neither its id nor anything of its runs."""
+def pipeline_record(organization: Organization, pipeline: SimulatedPipeline) -> Record:
+    """Return the record of a pipeline, which contains neither its id nor its runs."""
     creator = organization.creator(pipeline)
     return {
         "name": pipeline.name,
@@ -69,7 +73,7 @@ def pipeline_record(organization: Organization, pipeline: Pipeline) -> Record:
         "envId": pipeline.index % 3,
         "envName": ("日常", "预发", "正式")[pipeline.index % 3],
         "groupId": group(pipeline),
-        "tagList": [{"id": drawn(pipeline.id, "tag"), "name": pipeline.name.split("-")[0]}],
+        "tagList": [{"id": hash_number(pipeline.id, "tag"), "name": pipeline.name.split("-")[0]}],
         "pipelineConfig": {
             "flow": "stages: {}\n",
             "settings": "{}",
@@ -78,63 +82,63 @@ def pipeline_record(organization: Organization, pipeline: Pipeline) -> Record:
     }
 
 
-def groups(told: Told, names: list[str]) -> list[list[str]]:
-    """Arrange names of all stages as they stand: groups that come one after the other, of stages side by side."""
+def groups(serialized: SerializedRun, names: list[str]) -> list[list[str]]:
+    """Group the names of all stages: groups run one after the other, the stages of a group in parallel."""
     arranged: list[list[str]] = []
-    for stage, name in zip(told.stages, names, strict=True):
-        if stage.place.stage == 0:
+    for stage, name in zip(serialized.stages, names, strict=True):
+        if stage.position.stage == 0:
             arranged.append([])
         arranged[-1].append(name)
     return arranged
 
 
-def group(pipeline: Pipeline) -> int:
-    """Tell the id of the group that a pipeline is in; 0 is none."""
-    return 0 if pipeline.index % 4 == 0 else drawn("group", pipeline.index % 4)
+def group(pipeline: SimulatedPipeline) -> int:
+    """Return the id of the pipeline's group; 0 without one."""
+    return 0 if pipeline.index % 4 == 0 else hash_number("group", pipeline.index % 4)
 
 
-def job_id(run: Run, job: ToldJob) -> int:
-    """Tell the id of a job, another one in each run."""
-    return drawn(run.id, job.key)
+def job_id(run: RunSnapshot, job: SerializedJob) -> int:
+    """Return the id of a job, which differs in each run."""
+    return hash_number(run.id, job.key)
 
 
-def source(pipeline: Pipeline) -> Record:
-    """Tell where the code is."""
+def source(pipeline: SimulatedPipeline) -> Record:
+    """Return the source repository of a pipeline."""
     return {
-        "sign": account(pipeline.id, "source"),
+        "sign": account_id(pipeline.id, "source"),
         "type": "Codeup",
         "data": {
             "branch": pipeline.branch,
-            # So it is spelt, and this is all that is known of it.
+            # The vendor's spelling; the documentation shows no other value.
             "commint": "{}",
             "repo": pipeline.repository,
         },
     }
 
 
-def _stage(run: Run, told: ToldStage) -> Record:
-    stage = told.stage
+def _stage(run: RunSnapshot, serialized: SerializedStage) -> Record:
+    stage = serialized.stage
     return {
         "name": stage.name,
         "stageInfo": {
             **_times(stage.start, stage.end),
             "name": stage.name,
-            "status": told.word,
-            "jobs": [_job(run, job) for job in told.jobs],
+            "status": serialized.status_text,
+            "jobs": [_job(run, job) for job in serialized.jobs],
         },
     }
 
 
-def _job(run: Run, told: ToldJob) -> Record:
-    job = told.job
+def _job(run: RunSnapshot, serialized: SerializedJob) -> Record:
+    job = serialized.job
     return {
         **_times(job.start, job.end),
-        "id": job_id(run, told),
+        "id": job_id(run, serialized),
         "name": job.name,
         "params": json.dumps({"steps": [step.task for step in job.steps]}),
-        "status": told.word,
+        "status": serialized.status_text,
         "actions": [
-            {"type": "PassPipelineValidate", "disable": not job.status.held, "params": {"key": ""}},
+            {"type": "PassPipelineValidate", "disable": not job.status.paused, "params": {"key": ""}},
         ],
     }
 

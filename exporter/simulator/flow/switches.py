@@ -1,6 +1,6 @@
-"""What of a simulated Flow can be switched while it runs, beside what every cloud has.
+"""Settings of a simulated Flow that a test can change while it runs, in addition to those of every cloud.
 
-Most of it is what is not known of the real one, or what is told of it in two ways: whoever asks must cope with either.
+Most of them cover behaviour that is undocumented, or documented in two ways; a client must cope with each reading.
 """
 
 from dataclasses import dataclass, field
@@ -11,33 +11,33 @@ from exporter.simulator.http.switches import Switches
 
 @dataclass(eq=False)
 class FlowSwitches(Switches):
-    """The levers of Flow alone; each may be set at any time. At first Flow is as it has been seen.
+    """The settings of Flow alone; tests may change them at any time. The defaults follow observed behaviour.
 
     Identity:
 
-    - `expires`: the moment, in Unix seconds, from which the security token and the personal token are no more valid.
-    - `unregistered`: the user of the access key is none of Yunxiao.
-    - `forbidden`: pipelines that the user has no right to.
+    - `expires`: the Unix time at which the security token and the personal token expire, or None.
+    - `unregistered`: the user of the access key is not a user of Yunxiao.
+    - `forbidden`: pipelines that the user may not access.
 
-    Errors, of which all but the first are of the signed generation alone:
+    Errors; all but the first concern the signed generation only:
 
-    - `statuses`: HTTP statuses by error code, in the place of the usual ones: the vendor's own pages differ.
-    - `error_form`: how the service's errors come: "gateway" as those of the gateway, "status" as an envelope with the
-      same HTTP status, "envelope" as an envelope with 200.
-    - `throttle_code`: the code that whoever asks too often is told.
-    - `blank`: what code and message of an error are in an envelope that has none.
+    - `statuses`: HTTP statuses by error code, instead of the usual ones; the vendor's own pages differ.
+    - `error_form`: the form of the service's errors: "gateway" as errors of the gateway, "status" as an envelope with
+      the same HTTP status, "envelope" as an envelope with 200.
+    - `throttle_code`: the error code for too many requests.
+    - `blank`: error code and message in the envelope of a success.
 
-    What lists and runs look like:
+    Lists and runs:
 
-    - `last_page`: what `nextToken` is on the last page of the signed generation.
-    - `page_headers`: whether the personal generation tells the pages of its lists in headers.
-    - `spelling`: whether the personal generation lists pipelines with the keys that were "observed", or with those that
-      are "documented".
-    - `run_status`: whether it tells the status of the runs that it lists, which is not documented.
-    - `open_end`: how the list of runs tells an end that is none; "mixed" is each of the three, by the run.
-    - `never_run`: how the latest run is told of a pipeline that has none: 404, or 200 with null or without a body.
-    - `create_lead`: seconds by which a run is created before the list has it start.
-    - `end_lag`: seconds by which the list has a run end after its last stage.
+    - `last_page`: the value of `nextToken` on the last page of the signed generation.
+    - `page_headers`: whether the personal generation describes pages in headers.
+    - `spelling`: whether the personal generation lists pipelines with the "observed" or the "documented" keys.
+    - `run_status`: whether its run list contains the status, which is not documented.
+    - `open_end`: how the run list writes the end of a run that has none; "mixed" is each of the three, depending on
+      the run.
+    - `never_run`: the answer for the latest run of a pipeline without runs: 404, or 200 with null or without a body.
+    - `create_lead`: seconds by which a run is created before its start in the list.
+    - `end_lag`: seconds by which a run ends in the list after its last stage.
     """
 
     page_limit: int = 30

@@ -1,53 +1,52 @@
-"""The words of Flow for the states and the triggers of the world.
+"""Flow's names for the simulated states and triggers.
 
-The vendor's lists of them are not complete, and those of its generations and documents differ: what a word stands for
-here is the best reading.
+The vendor's lists are incomplete, and differ between API generations and documents. These are the best reading.
 """
 
-from exporter.simulator.world.runs import Run, Status
+from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus
 
-# Flow has one word for all that waits, be it for somebody or for a machine.
-_WORDS = {
-    Status.COMPLETED: "SUCCESS",
-    Status.RUNNING: "RUNNING",
-    Status.FAILED: "FAIL",
-    Status.CANCELED: "CANCELED",
-    Status.PAUSED: "WAITING",
-    Status.QUEUED: "WAITING",
-    Status.INIT: "INIT",
-    Status.SKIPPED: "SKIP",
+# Flow has one state for everything that waits, for a person or for a machine.
+_STATUS_NAMES = {
+    SimulatedStatus.COMPLETED: "SUCCESS",
+    SimulatedStatus.RUNNING: "RUNNING",
+    SimulatedStatus.FAILED: "FAIL",
+    SimulatedStatus.CANCELED: "CANCELED",
+    SimulatedStatus.PAUSED: "WAITING",
+    SimulatedStatus.QUEUED: "WAITING",
+    SimulatedStatus.INIT: "INIT",
+    SimulatedStatus.SKIPPED: "SKIP",
 }
 
-# What Flow does not tell apart: a failure that is ignored is a job that was skipped, and the run succeeds.
+# States that Flow does not distinguish. An ignored failure is a skipped job, and the run succeeds.
 _SAME = {
-    Status.IGNORED: Status.COMPLETED,
-    Status.SUSPEND: Status.PAUSED,
-    Status.UNSELECTED: Status.SKIPPED,
+    SimulatedStatus.IGNORED: SimulatedStatus.COMPLETED,
+    SimulatedStatus.SUSPEND: SimulatedStatus.PAUSED,
+    SimulatedStatus.UNSELECTED: SimulatedStatus.SKIPPED,
 }
 
-# By hand, by the clock, by a commit, without documented meaning, by another pipeline, by a webhook. What Flow has no
-# trigger for is told as one of those that would not occur else.
+# 1 manual, 2 scheduled, 3 commit, 4 undocumented, 5 another pipeline, 6 webhook. Triggers that Flow lacks get a number
+# that would not occur otherwise.
 _TRIGGERS = {"Manual": 1, "Scheduler": 2, "Push": 3, "MR": 3, "Issue": 4, "Note": 5, "CreateTag": 6}
 
-UNTOLD = "(untold)"
-"""What stands for the state of a run in the books of what was told, where a list told none."""
+UNREPORTED = "(unreported)"
+"""Status of a run in the recorded reports if the list did not contain one."""
 
 
-def known(status: Status) -> Status:
-    """Return the state that Flow takes a state for."""
+def normalize(status: SimulatedStatus) -> SimulatedStatus:
+    """Return the state by which Flow represents a state."""
     return _SAME.get(status, status)
 
 
-def said(run: Run) -> str:
-    """Say how a run is: in a word of Flow, or in one of its own."""
-    return run.word or word(run.status)
+def status_text(run: RunSnapshot) -> str:
+    """Return the status text of a run in Flow."""
+    return run.custom_status or status_name(run.status)
 
 
-def word(status: Status) -> str:
-    """Say a state."""
-    return _WORDS[known(status)]
+def status_name(status: SimulatedStatus) -> str:
+    """Return Flow's name of a state."""
+    return _STATUS_NAMES[normalize(status)]
 
 
-def trigger(run: Run) -> int:
-    """Say why a run was started."""
+def trigger(run: RunSnapshot) -> int:
+    """Return Flow's number for the trigger of a run."""
     return _TRIGGERS[run.origin.trigger]

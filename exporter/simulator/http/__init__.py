@@ -1,1 +1,1 @@
-"""What all simulated clouds share: serving, recording, faults, limits."""
+"""What all simulated clouds share: serving, request logs, answers, injected faults and throttling."""

@@ -1,38 +1,147 @@
-"""What an operation gives back: a good answer, or the service's own no.
+"""Answers of simulated clouds: good ones, errors of the service, and injected faults.
 
-Operations return or raise these and know nothing of HTTP libraries; the cloud turns them into responses, and
-spoils the good ones when told to.
+Operations return an `Answer` or raise `DeclinedError`; `Cloud` turns both into HTTP responses. An injected fault
+replaces the answer to a well-formed request that has passed the gateway, for any operation. Each fault has been seen
+from a gateway, a proxy, a load balancer or the service itself.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import enum
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from exporter.simulator.http.faults import encoded
-from exporter.simulator.world.runs import Run
+from exporter.simulator.world.runs import RunSnapshot
+
+HUGE_BYTES = 40 * 2**20
+DRIP_SECONDS = 0.2
+
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Good:
-    """A good answer: `value` is sent as JSON, unless it is `plain` text; `runs` are those it tells, in its order."""
+class Answer:
+    """A response before serialization: `value` becomes JSON, or text if `plain`.
+
+    `runs` are the runs that the answer reports, in its order.
+    """
 
     value: object
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     plain: bool = False
-    runs: Sequence[Run] = ()
+    runs: Sequence[RunSnapshot] = ()
 
     def response(self) -> Response:
-        """Put it on the wire."""
+        """Return the HTTP response."""
         if self.plain:
             return Response(str(self.value), self.status, dict(self.headers), media_type="text/plain")
-        return Response(encoded(self.value), self.status, dict(self.headers), media_type="application/json")
+        return Response(encode(self.value), self.status, dict(self.headers), media_type="application/json")
 
 
 class DeclinedError(Exception):
-    """A no of what stands behind the gateway: a status, and an object that is sent as JSON or a plain text."""
+    """An error of the service behind the gateway; `body` is sent as JSON, or as plain text if it is a string."""
 
     def __init__(self, status: int, body: object) -> None:
         super().__init__(status, body)
-        self.answer = Good(body, status, plain=isinstance(body, str))
+        self.answer = Answer(body, status, plain=isinstance(body, str))
+
+
+def encode(value: object) -> bytes:
+    """Return JSON as the services write it: compact UTF-8 without unnecessary escapes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class InjectedFault(enum.Enum):
+    """A bad answer that replaces a good one."""
+
+    HTML = "200 with a page of HTML, as a login portal or a wrong host gives"
+    BAD_GATEWAY = "502 with a page of HTML"
+    EMPTY = "200 without a body"
+    TRUNCATED = "fewer bytes than Content-Length promised, then the connection closes"
+    CUT = "complete HTTP, but the JSON ends in the middle"
+    HUGE = "40 MB of JSON, streamed"
+    ERROR_OBJECT = "200 with an error object of the service"
+    NESTED_ERROR = "200 with a nested error object"
+    SERVER_ERROR = "500 of the gateway"
+    THROTTLED = "the gateway's throttling error"
+    DENIED = "403 of the gateway"
+    REDIRECT = "302 to a login page on the same host"
+    DRIP = "one byte every 0.2 s, without end"
+    GARBLED = "bytes that are not UTF-8 in the first record with a run; the other records are intact"
+    NULL = "200 with null"
+
+
+_PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
+
+
+def fault_response(injected_fault: InjectedFault, value: object) -> Response:
+    """Return the response for a fault that is the same for all vendors; `value` is the good answer that it replaces."""
+    body = encode(value)
+    match injected_fault:
+        case InjectedFault.HTML:
+            return Response(_PAGE.format("Welcome"), media_type="text/html")
+        case InjectedFault.BAD_GATEWAY:
+            return Response(_PAGE.format("502 Bad Gateway"), 502, media_type="text/html")
+        case InjectedFault.NULL:
+            return Response(b"null", media_type="application/json")
+        case InjectedFault.EMPTY:
+            return Response(b"", media_type="application/json")
+        case InjectedFault.TRUNCATED:
+            return _TruncatedResponse(body, media_type="application/json")
+        case InjectedFault.CUT:
+            return Response(body[: len(body) // 2], media_type="application/json")
+        case InjectedFault.HUGE:
+            return StreamingResponse(_huge(), media_type="application/json")
+        case InjectedFault.REDIRECT:
+            return RedirectResponse("/authui/login.html", 302)
+        case InjectedFault.DRIP:
+            return StreamingResponse(_drip(), media_type="application/json")
+        case _:
+            return Response(_garble(body), media_type="application/json")
+
+
+class _TruncatedResponse(Response):
+    """Announces the whole body and sends half of it; the server then closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send(
+            {"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True}
+        )
+
+
+async def _huge() -> AsyncIterator[bytes]:
+    record = encode({"pipeline_id": "0" * 32, "detail_url": "x" * 2**16})
+    yield b"[" + record
+    for _ in range(HUGE_BYTES // len(record)):
+        yield b"," + record
+    yield b"]"
+
+
+async def _drip() -> AsyncIterator[bytes]:
+    yield b"["
+    while True:
+        await asyncio.sleep(DRIP_SECONDS)
+        yield b" "
+
+
+def with_bad_records(body: bytes, values: Mapping[str, bytes]) -> bytes:
+    """Add one more field to the records of some pipelines; `values` are its raw bytes by pipeline id."""
+    for pipeline, value in values.items():
+        name = rb'"(?:pipeline_id|pipelineId)":"?%b\b' % re.escape(pipeline.encode())
+        body = re.sub(name, rb'"spoilt":%b,\g<0>' % value.replace(b"\\", rb"\\"), body)
+    return body
+
+
+def _garble(body: bytes) -> bytes:
+    """Damage the first run id; without one the first status, or the first text."""
+    for mark in (b'"pipeline_run_id":"', b'"status":"', b'":"'):
+        if mark in body:
+            return body.replace(mark, mark + b"\xff\xfe", 1)
+    return body

@@ -1,7 +1,7 @@
-"""What all clouds have in common: the way of a request to an operation, and of its answer back.
+"""The base class of simulated clouds: the path from a request to an operation and back.
 
-A cloud says which operations it publishes, who guards them, and how it words what is no good answer; the rest is done
-here: requests are counted, read and remembered, good answers spoiled when told to, and what they tell is witnessed.
+A cloud says which operations it publishes, how it checks credentials, and what its errors look like. This module logs
+requests, reads bodies, injects faults, and records which runs each answer reports.
 """
 
 from abc import ABC, abstractmethod
@@ -13,136 +13,149 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.simulator.http.answers import DeclinedError, Good
-from exporter.simulator.http.faults import InjectedFault, answer, with_bad_records
-from exporter.simulator.http.limits import Throttle
-from exporter.simulator.http.recorder import Call, RequestContext, RequestLog, RequestRecorder
+from exporter.simulator.http.answers import (
+    Answer,
+    DeclinedError,
+    InjectedFault,
+    fault_response,
+    with_bad_records,
+)
+from exporter.simulator.http.gateway import Throttle
+from exporter.simulator.http.recorder import RecordedRequest, RequestContext, RequestLog, RequestRecorder
 from exporter.simulator.http.switches import Switches
-from exporter.simulator.world.project import Project, Runs
+from exporter.simulator.world.project import RunSource, SimulatedProject
 from exporter.simulator.world.world import World
 
-MOST_BODY = 12 * 2**20
+MAX_BODY_BYTES = 12 * 2**20
 
-Tell = Callable[[Request, bytes, RequestContext], Good]
-"""An operation: raises `DeclinedError` for what it will not answer."""
+Handler = Callable[[Request, bytes, RequestContext], Answer]
+"""An operation; raises `DeclinedError` for an error of the service."""
 
-Guard = Callable[[Request, bytes, RequestContext], Good | None]
-"""Says what is answered in the place of an operation, or None if the request may pass."""
+AuthCheck = Callable[[Request, bytes, RequestContext], Answer | None]
+"""A check before an operation; returns the gateway's error, or None if the request may pass."""
 
 
 class Cloud(Switches, ABC):
-    """A cloud of `world` that shows the runs destined by it, or those of `runs`; subclasses add `app`.
+    """A simulated cloud of `world`; its runs are those of `runs`, by default those of the world.
 
-    Besides the switches a test in the same process has:
+    Next to the switches, a test in the same process can use:
 
     - `clock`: the cloud's time, in Unix seconds; may be replaced.
-    - `requests`: the latest `Call` values, oldest first, entered when the answer starts.
-    - `under_way`, `most_under_way`: requests now being answered, and the most there ever were at once.
+    - `requests`: the latest requests, oldest first, recorded when the answer starts.
+    - `in_flight`, `max_in_flight`: the number of requests in progress, and its maximum.
     """
 
-    def __init__(self, world: World, clock: Callable[[], float], runs: Runs | None) -> None:
+    app: ASGIApp
+    """The server application; subclasses set it."""
+
+    def __init__(self, world: World, clock: Callable[[], float], runs: RunSource | None) -> None:
         super().__init__()
         self.world = world
         self.clock = clock
-        self._project = Project(world, self, runs)
+        self._project = SimulatedProject(world, self, runs)
         self._throttle = Throttle()
-        self._book = RequestLog()
+        self._log = RequestLog()
 
     @property
-    def requests(self) -> deque[Call]:
-        """The latest calls, oldest first."""
-        return self._book.calls
+    def requests(self) -> deque[RecordedRequest]:
+        """The latest requests, oldest first."""
+        return self._log.requests
 
     @property
-    def under_way(self) -> int:
-        """Requests now being answered."""
-        return self._book.under_way
+    def in_flight(self) -> int:
+        """Number of requests in progress."""
+        return self._log.in_flight
 
     @property
-    def most_under_way(self) -> int:
-        """The most requests that there ever were at once."""
-        return self._book.most_under_way
+    def max_in_flight(self) -> int:
+        """The most requests that were ever in progress at once."""
+        return self._log.max_in_flight
 
-    # -- what a cloud has words of its own for
+    def serves(self, path: str) -> bool:  # noqa: ARG002
+        """Return whether a path belongs to this cloud, published or not."""
+        return True
 
-    @abstractmethod
-    def _not_published(self, request: Request, context: RequestContext) -> Good:
-        """Say that there is no such operation."""
-
-    @abstractmethod
-    def _too_large(self, request: Request, context: RequestContext) -> Good:
-        """Say that the body is larger than the gateway takes."""
+    # -- errors in the vendor's form
 
     @abstractmethod
-    def _spoken(
+    def _not_published(self, request: Request, context: RequestContext) -> Answer:
+        """Return the error for a path that is not published."""
+
+    @abstractmethod
+    def _too_large(self, request: Request, context: RequestContext) -> Answer:
+        """Return the gateway's error for a body that is too large."""
+
+    @abstractmethod
+    def _fault_answer(
         self, injected_fault: InjectedFault, request: Request, context: RequestContext
-    ) -> Good | None:
-        """Say what a mischief is that consists of the vendor's words; None of one that does not."""
+    ) -> Answer | None:
+        """Return the answer for a fault in the vendor's form; None for a fault that all vendors share."""
 
     def pipeline_id(self, pipeline_id: str) -> str:
-        """Return the id here of the pipeline that has the given one in the world."""
+        """Return this cloud's id of a pipeline of the world."""
         return pipeline_id
 
-    def _run_asked_for(self, request: Request) -> str | None:
-        """Tell the run that a request asks for, if it asks for one."""
+    def _requested_run(self, request: Request) -> str | None:
+        """Return the id of the run that a request names, or None."""
         return request.path_params.get("run_id")
 
-    # -- the way there
+    # -- requests
 
     def _application(self, *routes: Route) -> Starlette:
         app = Starlette(
             routes=routes,
-            middleware=[Middleware(RequestRecorder, book=self._book, switches=self, clock=self._now)],
-            exception_handlers={404: self._lost, 405: self._lost},
+            middleware=[Middleware(RequestRecorder, log=self._log, switches=self, clock=self._now)],
+            exception_handlers={404: self._handle_unpublished, 405: self._handle_unpublished},
         )
         # Gateways publish exact paths; a redirect would hide a client's stray slash.
         app.router.redirect_slashes = False
         return app
 
     def _publish(
-        self, method: str, path: str, operation: str, tell: Tell, guard: Guard | None = None
+        self, method: str, path: str, operation: str, handler: Handler, auth_check: AuthCheck | None = None
     ) -> Route:
-        """Publish an operation that looks after itself, or has a `guard`."""
+        """Return the route of an operation; without `auth_check` the handler checks credentials itself."""
 
         async def endpoint(request: Request) -> Response:
             context: RequestContext = request.state.context
             context.operation = operation
             if "pipeline_id" in request.path_params:
                 context.pipeline_ids = (request.path_params["pipeline_id"],)
-                context.run_id = self._run_asked_for(request)
-            body = await _body(request)
+                context.run_id = self._requested_run(request)
+            body = await _read_body(request)
             if body is None:
                 return self._too_large(request, context).response()
-            refused = guard and guard(request, body, context)
-            if refused is not None:
-                return refused.response()
+            refusal = auth_check and auth_check(request, body, context)
+            if refusal is not None:
+                return refusal.response()
             try:
-                good = tell(request, body, context)
+                answer = handler(request, body, context)
             except DeclinedError as declined:
                 return declined.answer.response()
-            return self._told(good, request, context)
+            return self._respond(answer, request, context)
 
         # Starlette would add HEAD to GET, which vendors do not publish.
         route = Route(path, endpoint, methods=[method])
         route.methods = {method}
         return route
 
-    def _told(self, good: Good, request: Request, context: RequestContext) -> Response:
-        """Send a good answer, or what mischief makes of it, and note what was told by it."""
+    def _respond(self, answer: Answer, request: Request, context: RequestContext) -> Response:
+        """Return the response to a good request, and record the runs that it reports."""
         operation = context.operation or ""
         injected_fault = self.injected_fault if self.injected_fault_operation in {None, operation} else None
         if injected_fault is None:
-            self._project.runs.witness(good.runs, operation, context.now)
-            return self._with_bad_records(good.response())
+            self._project.runs.record_answer(answer.runs, operation, context.now)
+            return self._with_bad_records(answer.response())
         if injected_fault is InjectedFault.GARBLED:
-            # The first run is lost, the others can still be read.
-            self._project.runs.witness(good.runs[1:], operation, context.now)
-        spoken = self._spoken(injected_fault, request, context)
-        return answer(injected_fault, good.value) if spoken is None else spoken.response()
+            # Only the first run is unreadable.
+            self._project.runs.record_answer(answer.runs[1:], operation, context.now)
+        replacement = self._fault_answer(injected_fault, request, context)
+        return fault_response(injected_fault, answer.value) if replacement is None else replacement.response()
 
     def _with_bad_records(self, response: Response) -> Response:
-        """Put the bytes of `bad_records` into the records of an answer."""
+        """Apply the switch `bad_records` to a response."""
         if self.bad_records:
             ids = {pipeline: self.pipeline_id(pipeline) for pipeline in self.bad_records}
             body = with_bad_records(
@@ -152,26 +165,39 @@ class Cloud(Switches, ABC):
             response.body = body
         return response
 
-    def _wait(self, context: RequestContext) -> float | None:
-        """Count a request that could prove who it is from; None if it may pass, else the seconds it should wait."""
+    def _throttle_wait(self, context: RequestContext) -> float | None:
+        """Count a request with valid credentials; return the seconds that it should wait, or None if it may pass."""
         if self.throttle is None:
             return None
         limit, seconds = self.throttle
         return self._throttle.wait(limit, seconds, context.now)
 
-    async def _lost(self, request: Request, _: Exception) -> Response:
+    async def _handle_unpublished(self, request: Request, _: Exception) -> Response:
         return self._not_published(request, request.state.context).response()
 
     def _now(self) -> float:
-        """Look the clock up anew, because a test may replace it."""
+        """Return the time; the attribute is read at each call because a test may replace the clock."""
         return self.clock()
 
 
-async def _body(request: Request) -> bytes | None:
-    """Read the whole body, or None as soon as it is larger than a gateway takes."""
+def combine(default: Cloud, *others: Cloud) -> ASGIApp:
+    """Return an app that serves several clouds on one port.
+
+    A request goes to the first of `others` that serves its path, or to `default`.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        cloud = next((cloud for cloud in others if cloud.serves(scope["path"])), default)
+        await cloud.app(scope, receive, send)
+
+    return app
+
+
+async def _read_body(request: Request) -> bytes | None:
+    """Read the whole body; return None as soon as it exceeds the gateway's limit."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_BODY:
+        if len(body) > MAX_BODY_BYTES:
             return None
     return bytes(body)

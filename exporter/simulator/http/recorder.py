@@ -1,4 +1,4 @@
-"""The reception of the cloud: who comes is counted, timed and remembered, and nobody leaves without a stamp."""
+"""Middleware that records every request and adds a request id and the date to every answer."""
 
 import asyncio
 import secrets
@@ -12,16 +12,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.simulator.http.switches import Switches
 
-_REMEMBERED_CALLS = 5_000
+_MAX_RECORDED_REQUESTS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request as the cloud remembers it.
+class RecordedRequest:
+    """A request in the log of a cloud.
 
-    `operation` is the vendor's name of it, None if the path is not published. `pipeline_ids` is what was
-    asked for, as asked: those of a body are empty if the request was refused before its body was read.
-    `run_id` is the run that was asked for, if one was. `at` is the cloud's clock, in Unix seconds.
+    `operation` is the vendor's name, or None if the path is not published. `pipeline_ids` are the requested ids; ids
+    of a body are missing if the request was refused before its body was read. `run_id` is the requested run, or None.
+    `at` is the cloud's time, in Unix seconds.
     """
 
     operation: str | None
@@ -32,7 +32,7 @@ class Call:
 
 
 class RequestContext:
-    """What is known of a request under way; `now` is the one moment that its whole answer speaks of."""
+    """What is known about a request in progress; the whole answer describes the moment `now`."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -43,43 +43,41 @@ class RequestContext:
 
 
 class RequestLog:
-    """What the reception writes down: the latest calls, oldest first, and how many are under way."""
+    """The latest requests, oldest first, and the number of requests in flight."""
 
     def __init__(self) -> None:
-        self.calls: deque[Call] = deque(maxlen=_REMEMBERED_CALLS)
-        self.under_way = 0
-        self.most_under_way = 0
+        self.requests: deque[RecordedRequest] = deque(maxlen=_MAX_RECORDED_REQUESTS)
+        self.in_flight = 0
+        self.max_in_flight = 0
 
 
 class RequestRecorder:
-    """Counts and times every request, published or not; stamps every answer with an id and the date."""
+    """ASGI middleware around an app: logs each request, published or not, and stamps its answer."""
 
-    def __init__(
-        self, app: ASGIApp, book: RequestLog, switches: Switches, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, app: ASGIApp, log: RequestLog, switches: Switches, clock: Callable[[], float]) -> None:
         self._app = app
-        self._book = book
+        self._log = log
         self._switches = switches
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        book = self._book
-        book.under_way += 1
-        book.most_under_way = max(book.most_under_way, book.under_way)
+        """Serve one request."""
+        log = self._log
+        log.in_flight += 1
+        log.max_in_flight = max(log.max_in_flight, log.in_flight)
         try:
             if self._switches.latency:
                 await asyncio.sleep(self._switches.latency)
             context = RequestContext(self._clock())
             scope.setdefault("state", {})["context"] = context
 
-            async def stamped(message: Message) -> None:
+            async def record_and_send(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     headers = MutableHeaders(scope=message)
                     headers["X-Request-Id"] = context.request_id
                     headers["Date"] = formatdate(context.now + self._switches.skew, usegmt=True)
-                    book.calls.append(
-                        Call(
+                    log.requests.append(
+                        RecordedRequest(
                             context.operation,
                             context.pipeline_ids,
                             message["status"],
@@ -89,6 +87,6 @@ class RequestRecorder:
                     )
                 await send(message)
 
-            await self._app(scope, receive, stamped)
+            await self._app(scope, receive, record_and_send)
         finally:
-            book.under_way -= 1
+            log.in_flight -= 1

@@ -1,47 +1,46 @@
-"""What of any simulated cloud can be switched while it runs.
+"""Settings of every simulated cloud that a test can change while the cloud runs.
 
-One place tells every lever that a test or a demonstration may pull, and one more for each cloud those that it alone
-has; the code that obeys them reads them anew at each request.
+The clouds read them at each request.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.simulator.http.faults import InjectedFault
+from exporter.simulator.http.answers import InjectedFault
 
 
 @dataclass(eq=False)
 class Switches:
-    """The levers of every cloud; each may be set at any time, all are off at first.
+    """Settings that all clouds have; tests may change them at any time, and all are off at first.
 
-    Pipelines are named by the ids of the world, whatever a cloud calls them.
+    Pipelines are named by their ids in the world, even where a cloud uses other ids.
 
-    Answers as such:
+    Answers:
 
-    - `latency`: seconds that every answer is held back.
-    - `injected_fault`: what to answer in the place of every good answer, or None; `injected_fault_operation` limits it to one
+    - `latency`: seconds that every answer is delayed.
+    - `injected_fault`: the fault that replaces every good answer, or None; `injected_fault_operation` limits it to one
       operation, by the vendor's name.
-    - `skew`: seconds by which the gateway's clock is ahead: the `Date` of answers and the check of the dates
-      of signatures follow it, the world and the lifetimes of tokens and keys do not.
+    - `skew`: seconds by which the gateway's clock is ahead. The `Date` header and the check of signed dates follow it;
+      runs and the lifetimes of tokens and keys do not.
 
     The gateway:
 
-    - `throttle`: (limit, seconds): no more than `limit` requests within any window of that many seconds, by
-      the cloud's clock; those turned away count as well. `retry_after` adds the header to the refusals.
+    - `throttle`: (limit, seconds): at most `limit` requests within any window of that many seconds, by the cloud's
+      clock; refused requests count as well. `retry_after` adds the header to the refusals.
 
     The service:
 
-    - `page_limit`: the largest page of a list; larger limits come back cut to it.
-    - `bad_records`: by pipeline, bytes that each of its records has as the value of one more field, JSON or not.
-    - `poison`: pipelines that spoil whatever request names them.
-    - `no_membership`: the user is no member of the project: CodeArts shows an empty list, and elsewhere no such
-      project; Flow says so.
-    - `empty_list_with_total`: the list of pipelines tells its total but no rows.
-    - `deleted`, `renamed`: pipelines that are gone, and names by id that took the place of the first ones.
-    - `stale`: seconds by which what is polled is behind: it tells the runs as they stood then, under the date of
-      now. What is polled is the batch of CodeArts, and everything of Flow that finds runs without their number.
-    - `runs_order`: the order in which the list of runs comes: "asked" for that of the request, or another
-      whatever is asked; by start, or at "random", which is the same for every page.
+    - `page_limit`: the largest page of a list; larger limits are reduced to it.
+    - `bad_records`: by pipeline, raw bytes that become the value of one more field in each of its records; they need
+      not be JSON.
+    - `poison`: pipelines that make every request fail that names them.
+    - `no_membership`: the user is not a member of the project. CodeArts lists nothing and otherwise reports that the
+      project does not exist; Flow returns an error.
+    - `empty_list_with_total`: the list of pipelines has its total but no rows.
+    - `deleted`, `renamed`: deleted pipelines, and new names by pipeline id.
+    - `stale`: seconds by which polled data is behind, under a current `Date`. This affects the batch of CodeArts, and
+      every operation of Flow that finds runs without their number.
+    - `runs_order`: the order of the run list: "requested", or by start, or "random", which is the same for all pages.
     """
 
     latency: float = 0.0
@@ -58,4 +57,4 @@ class Switches:
     deleted: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
     stale: float = 0.0
-    runs_order: Literal["asked", "ascending", "descending", "random"] = "asked"
+    runs_order: Literal["requested", "ascending", "descending", "random"] = "requested"

@@ -1,1 +1,1 @@
-"""Runs that tests begin, end, retry and delete, and the truth about them."""
+"""Runs that a test begins, ends, retries and deletes, with a record of their true states."""

@@ -1,7 +1,7 @@
-"""Thousands of pipelines played forward in time: runs as they come and go, and every mischief that clouds and people do.
+"""Random runs of thousands of pipelines over time, with every fault that clouds and people cause.
 
-It only acts upon a story; what became of it, and what was told, is the story's to say. The same seed and odds make the
-same drama, in however many pieces it is played.
+The generator only acts on a scenario; the scenario records the results. The same seed and rates produce the same
+runs, regardless of the steps in which `play` advances the time.
 """
 
 import math
@@ -14,14 +14,14 @@ from typing import Self
 
 from exporter.simulator.scenario.run import SimulatedRun
 from exporter.simulator.scenario.scenario import Scenario
-from exporter.simulator.world.runs import Status, fate
+from exporter.simulator.world.runs import SimulatedStatus, draw_final_status
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
-# From one start of a pipeline to the next.
+# Seconds from one start of a pipeline to the next.
 _QUICKEST, _SLOWEST = 2 * _MINUTE, _DAY
-_WORDS = ("ARCHIVED", "TERMINATING", "PARTIALLY_SUCCEEDED", "未知")
+_UNKNOWN_STATUSES = ("ARCHIVED", "TERMINATING", "PARTIALLY_SUCCEEDED", "未知")
 
-# Of all runs, those that last seconds, those that last hours, and those that outlast the next start.
+# Shares of runs that last seconds, that last hours, and that outlast the next start.
 _BRIEF_SHARE = 0.15
 _LONG_SHARE = 0.03
 _OVERLAPPING_SHARE = 0.1
@@ -29,30 +29,30 @@ _OVERLAPPING_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FaultRates:
-    """How likely each mischief is, as a share.
+    """Probability of each fault.
 
     Of all runs, when they begin:
 
-    - `skipped`: some numbers before it are given to no run.
-    - `reserved`: the number before it was given early, to a run that begins later.
-    - `paused`: it is held for a while, and goes on.
-    - `deleted_open`: it is deleted while it is under way.
-    - `deleted_newest`: soon after it began, whichever run is the pipeline's latest then is deleted.
-    - `reset`: numbers begin anew with it; the runs so far stay or go.
-    - `recreated`: it is the first one of another pipeline under the same id.
+    - `skipped`: the numbers before it are skipped.
+    - `reserved`: the number before it is reserved for a run that begins later.
+    - `paused`: it is paused for some time.
+    - `deleted_open`: it is deleted before it has ended.
+    - `deleted_newest`: soon after it began, the latest run of the pipeline is deleted.
+    - `reset`: numbering restarts with it; the earlier runs stay or are deleted.
+    - `recreated`: it is the first run of a new pipeline with the same id.
 
     Of all runs, when they end:
 
-    - `unknown_word`: it ends in a word that nobody has heard of, and that is its last.
-    - `passing_word`: it shows such a word before it ends in one that is known.
-    - `end_omitted`, `end_late`: its end is never told, or told later.
+    - `unknown_status`: it ends for good with a status outside the vendor's list.
+    - `transient_status`: it has such a status before it ends with a known one.
+    - `end_omitted`, `end_late`: its end is never reported, or reported later.
     - `deleted`: it is deleted within a day.
 
     Of those that did not succeed:
 
-    - `retried`: it is taken up again within seconds.
-    - `retried_late`: it is taken up again within two days.
-    - `ignored`: of those that failed, within the hour it is ignored that they did.
+    - `retried`: it is retried within seconds.
+    - `retried_late`: it is retried within two days.
+    - `ignored`: of failed runs, it becomes IGNORED within the hour.
     """
 
     skipped: float = 0.01
@@ -62,8 +62,8 @@ class FaultRates:
     deleted_newest: float = 0.002
     reset: float = 0.0005
     recreated: float = 0.0005
-    unknown_word: float = 0.002
-    passing_word: float = 0.002
+    unknown_status: float = 0.002
+    transient_status: float = 0.002
     end_omitted: float = 0.005
     end_late: float = 0.01
     deleted: float = 0.005
@@ -73,152 +73,167 @@ class FaultRates:
 
     @classmethod
     def none(cls) -> Self:
-        """Make the odds of a drama in which runs only begin and end."""
+        """Return rates with which runs only begin and end."""
         return cls(**dict.fromkeys((field.name for field in fields(cls)), 0.0))
 
 
 class ScenarioGenerator:
-    """Plays `story` from the start of its world on; pipelines that never run there do not run here either.
+    """Plays random events into a scenario from the start of its world on.
 
-    Somebody else may act upon the story as well, between two calls of `play`.
+    Pipelines that never run in the world never run here. A test may also act on the scenario between two calls of
+    `play`.
     """
 
-    def __init__(self, story: Scenario, seed: int = 1, odds: FaultRates | None = None) -> None:
-        self._story = story
-        self._odds = odds or FaultRates()
-        self._draw = Random(f"{seed} drama")
-        self._scenes: list[tuple[float, int, Callable[[float], None]]] = []
+    def __init__(self, scenario: Scenario, seed: int = 1, rates: FaultRates | None = None) -> None:
+        self._scenario = scenario
+        self._rates = rates or FaultRates()
+        self._rng = Random(f"{seed} drama")
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
-        for pipeline in story.world.pipelines:
+        for pipeline in scenario.world.pipelines:
             if pipeline.first is not None:
-                pace = self._draw.uniform(math.log(_QUICKEST), math.log(_SLOWEST))
+                pace = self._rng.uniform(math.log(_QUICKEST), math.log(_SLOWEST))
                 period = math.exp(pace)
-                first = story.world.start + self._draw.random() * period
-                self._plan(first, partial(self._start, pipeline.id, period))
+                first = scenario.world.start + self._rng.random() * period
+                self._at(first, partial(self._start, pipeline.id, period))
 
     def play(self, until: float) -> None:
-        """Let everything happen that happens up to `until` (Unix seconds), that moment included."""
-        scenes = self._scenes
-        while scenes and scenes[0][0] <= until:
-            now, _, scene = heappop(scenes)
-            scene(now)
+        """Play all events up to and including `until` (Unix seconds)."""
+        events = self._events
+        while events and events[0][0] <= until:
+            now, _, event = heappop(events)
+            event(now)
 
-    def _plan(self, moment: float, scene: Callable[[float], None]) -> None:
+    def _at(self, moment: float, event: Callable[[float], None]) -> None:
         self._order += 1
-        heappush(self._scenes, (round(moment, 3), self._order, scene))
+        heappush(self._events, (round(moment, 3), self._order, event))
 
     # -- how runs begin
 
     def _start(self, pipeline_id: str, period: float, now: float) -> None:
-        story, odds, draw = self._story, self._odds, self._draw
-        self._plan(now + period * draw.uniform(0.5, 1.5), partial(self._start, pipeline_id, period))
-        if draw.random() < odds.reset:
-            story.reset_numbers(pipeline_id, now, delete=draw.random() < 0.5)
-        if draw.random() < odds.recreated:
-            story.recreate(pipeline_id, now)
-        if draw.random() < odds.skipped:
-            story.skip(pipeline_id, draw.randint(1, 3))
-        if draw.random() < odds.reserved:
-            waiting = partial(self._admit, pipeline_id, period, story.reserve(pipeline_id))
-            self._plan(now + period * draw.uniform(0.02, 3), waiting)
-        self._live(story.begin(pipeline_id, now), period, now)
+        scenario, rates, rng = self._scenario, self._rates, self._rng
+        self._at(now + period * rng.uniform(0.5, 1.5), partial(self._start, pipeline_id, period))
+        if rng.random() < rates.reset:
+            scenario.reset_numbers(pipeline_id, now, delete=rng.random() < 0.5)
+        if rng.random() < rates.recreated:
+            scenario.recreate(pipeline_id, now)
+        if rng.random() < rates.skipped:
+            scenario.skip(pipeline_id, rng.randint(1, 3))
+        if rng.random() < rates.reserved:
+            begin = partial(self._begin_reserved, pipeline_id, period, scenario.reserve(pipeline_id))
+            self._at(now + period * rng.uniform(0.02, 3), begin)
+        self._schedule(scenario.begin(pipeline_id, now), period, now)
 
-    def _admit(self, pipeline_id: str, period: float, number: int, now: float) -> None:
-        """Begin the run that got its number early, unless numbers have begun anew since."""
-        if number in self._story.reserved(pipeline_id):
-            self._live(self._story.begin(pipeline_id, now, number=number), period, now)
+    def _begin_reserved(self, pipeline_id: str, period: float, number: int, now: float) -> None:
+        """Begin the run with the reserved number, unless the numbering was reset since."""
+        if number in self._scenario.reserved(pipeline_id):
+            self._schedule(self._scenario.begin(pipeline_id, now, number=number), period, now)
 
-    def _live(self, run: SimulatedRun, period: float, now: float) -> None:
-        odds, draw = self._odds, self._draw
+    def _schedule(self, run: SimulatedRun, period: float, now: float) -> None:
+        rates, rng = self._rates, self._rng
         length = self._length(period)
-        if draw.random() < odds.paused:
-            held = now + length * draw.uniform(0.1, 0.8)
-            pause = draw.uniform(5, _HOUR)
-            self._plan(held, partial(self._hold, run))
-            self._plan(held + pause, partial(self._go_on, run))
+        if rng.random() < rates.paused:
+            paused_at = now + length * rng.uniform(0.1, 0.8)
+            pause = rng.uniform(5, _HOUR)
+            self._at(paused_at, partial(self._pause, run))
+            self._at(paused_at + pause, partial(self._resume, run))
             length += pause
-        if draw.random() < odds.deleted_open:
-            self._plan(now + length * draw.random(), partial(self._delete, run))
-        if draw.random() < odds.deleted_newest:
-            self._plan(now + period * draw.random(), partial(self._delete_newest, run.pipeline.id))
-        self._plan(now + length, partial(self._end, run, period))
+        if rng.random() < rates.deleted_open:
+            self._at(now + length * rng.random(), partial(self._delete, run))
+        if rng.random() < rates.deleted_newest:
+            self._at(now + period * rng.random(), partial(self._delete_newest, run.pipeline.id))
+        self._at(now + length, partial(self._end, run, period))
 
     def _length(self, period: float) -> float:
-        """Draw how long a run lasts, in seconds."""
-        lot, draw = self._draw.random(), self._draw
-        if lot < _BRIEF_SHARE:
-            return draw.uniform(1, 10)
-        lot -= _BRIEF_SHARE
-        if lot < _LONG_SHARE:
-            return draw.uniform(1, 4) * _HOUR
-        lot -= _LONG_SHARE
-        if lot < _OVERLAPPING_SHARE:
-            return min(period * draw.uniform(1, 2.5), 6 * _HOUR)
-        return min(period * draw.uniform(0.02, 0.4), 2 * _HOUR)
+        """Draw the length of a run, in seconds."""
+        value, rng = self._rng.random(), self._rng
+        if value < _BRIEF_SHARE:
+            return rng.uniform(1, 10)
+        value -= _BRIEF_SHARE
+        if value < _LONG_SHARE:
+            return rng.uniform(1, 4) * _HOUR
+        value -= _LONG_SHARE
+        if value < _OVERLAPPING_SHARE:
+            return min(period * rng.uniform(1, 2.5), 6 * _HOUR)
+        return min(period * rng.uniform(0.02, 0.4), 2 * _HOUR)
 
     # -- what happens to them
 
-    def _hold(self, run: SimulatedRun, now: float) -> None:
-        if self._story.exists(run) and not run.over:
-            self._story.hold(run, now, self._draw.choice((Status.PAUSED, Status.SUSPEND)))
+    def _pause(self, run: SimulatedRun, now: float) -> None:
+        if self._scenario.exists(run) and not run.finished:
+            self._scenario.pause(
+                run, now, self._rng.choice((SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND))
+            )
 
-    def _go_on(self, run: SimulatedRun, now: float) -> None:
-        if self._story.exists(run) and run.turns[-1].status.held:
-            self._story.go_on(run, now)
+    def _resume(self, run: SimulatedRun, now: float) -> None:
+        if self._scenario.exists(run) and run.transitions[-1].status.paused:
+            self._scenario.resume(run, now)
 
     def _end(self, run: SimulatedRun, period: float, now: float) -> None:
-        story, odds, draw = self._story, self._odds, self._draw
-        if not story.exists(run) or run.over:
+        scenario, rates, rng = self._scenario, self._rates, self._rng
+        if not scenario.exists(run) or run.finished:
             return
-        ending = fate(draw.random(), run.pipeline.failing)
-        if draw.random() < odds.passing_word:
-            story.end(run, now, ending, tell_end=False, word=draw.choice(_WORDS))
-            self._plan(now + draw.uniform(1, 10 * _MINUTE), partial(self._resolve, run, ending))
-        elif draw.random() < odds.unknown_word:
-            story.end(run, now, ending, tell_end=draw.random() < 0.5, word=draw.choice(_WORDS))
-        elif draw.random() < odds.end_omitted:
-            story.end(run, now, ending, tell_end=False)
-        elif draw.random() < odds.end_late:
-            story.end(run, now, ending, tell_end=False)
-            self._plan(now + draw.uniform(1, 10 * _MINUTE), partial(self._tell, run))
+        final_status = draw_final_status(rng.random(), run.pipeline.failing)
+        if rng.random() < rates.transient_status:
+            scenario.end(
+                run, now, final_status, report_end=False, custom_status=rng.choice(_UNKNOWN_STATUSES)
+            )
+            self._at(now + rng.uniform(1, 10 * _MINUTE), partial(self._resolve, run, final_status))
+        elif rng.random() < rates.unknown_status:
+            scenario.end(
+                run,
+                now,
+                final_status,
+                report_end=rng.random() < 0.5,
+                custom_status=rng.choice(_UNKNOWN_STATUSES),
+            )
+        elif rng.random() < rates.end_omitted:
+            scenario.end(run, now, final_status, report_end=False)
+        elif rng.random() < rates.end_late:
+            scenario.end(run, now, final_status, report_end=False)
+            self._at(now + rng.uniform(1, 10 * _MINUTE), partial(self._reveal_end, run))
         else:
-            story.end(run, now, ending)
-        if draw.random() < odds.deleted:
-            self._plan(now + draw.uniform(_MINUTE, _DAY), partial(self._delete, run))
-        if ending is Status.COMPLETED:
+            scenario.end(run, now, final_status)
+        if rng.random() < rates.deleted:
+            self._at(now + rng.uniform(_MINUTE, _DAY), partial(self._delete, run))
+        if final_status is SimulatedStatus.COMPLETED:
             return
-        if draw.random() < odds.retried:
-            self._plan(now + draw.uniform(0, 20), partial(self._retry, run, period))
-        elif draw.random() < odds.retried_late:
-            self._plan(now + draw.uniform(_MINUTE, 2 * _DAY), partial(self._retry, run, period))
-        elif ending is Status.FAILED and draw.random() < odds.ignored:
-            self._plan(now + draw.uniform(1, _HOUR), partial(self._ignore, run))
+        if rng.random() < rates.retried:
+            self._at(now + rng.uniform(0, 20), partial(self._retry, run, period))
+        elif rng.random() < rates.retried_late:
+            self._at(now + rng.uniform(_MINUTE, 2 * _DAY), partial(self._retry, run, period))
+        elif final_status is SimulatedStatus.FAILED and rng.random() < rates.ignored:
+            self._at(now + rng.uniform(1, _HOUR), partial(self._ignore, run))
 
-    def _resolve(self, run: SimulatedRun, ending: Status, now: float) -> None:
-        if self._story.exists(run) and run.turns[-1].word is not None:
-            self._story.end(run, now, ending)
+    def _resolve(self, run: SimulatedRun, final_status: SimulatedStatus, now: float) -> None:
+        if self._scenario.exists(run) and run.transitions[-1].custom_status is not None:
+            self._scenario.end(run, now, final_status)
 
-    def _tell(self, run: SimulatedRun, now: float) -> None:
-        if self._story.exists(run) and not run.turns[-1].told:
-            self._story.tell(run, now)
+    def _reveal_end(self, run: SimulatedRun, now: float) -> None:
+        if self._scenario.exists(run) and not run.transitions[-1].end_reported:
+            self._scenario.reveal_end(run, now)
 
     def _retry(self, run: SimulatedRun, period: float, now: float) -> None:
-        if self._story.exists(run) and run.over:
-            self._story.retry(run, now)
-            # Many a retry is over before anybody has looked.
-            length = self._draw.uniform(1, 10) if self._draw.random() < 0.5 else self._length(period)
-            self._plan(now + length, partial(self._end, run, period))
+        if self._scenario.exists(run) and run.finished:
+            self._scenario.retry(run, now)
+            # Half of all retries end within seconds, which often falls between two polls.
+            length = self._rng.uniform(1, 10) if self._rng.random() < 0.5 else self._length(period)
+            self._at(now + length, partial(self._end, run, period))
 
     def _ignore(self, run: SimulatedRun, now: float) -> None:
-        last = run.turns[-1]
-        if self._story.exists(run) and last.status is Status.FAILED and last.word is None:
-            self._story.ignore(run, now)
+        last = run.transitions[-1]
+        if (
+            self._scenario.exists(run)
+            and last.status is SimulatedStatus.FAILED
+            and last.custom_status is None
+        ):
+            self._scenario.ignore(run, now)
 
     def _delete(self, run: SimulatedRun, now: float) -> None:
-        if self._story.exists(run):
-            self._story.delete(run, now)
+        if self._scenario.exists(run):
+            self._scenario.delete(run, now)
 
     def _delete_newest(self, pipeline_id: str, now: float) -> None:
-        run = self._story.latest(pipeline_id, now)
-        if run is not None and self._story.exists(run):
-            self._story.delete(run, now)
+        run = self._scenario.latest(pipeline_id, now)
+        if run is not None and self._scenario.exists(run):
+            self._scenario.delete(run, now)

@@ -1,42 +1,42 @@
-"""One run that lives: its course is fixed by nobody, it is what somebody made of it so far.
+"""One run of a scenario: the transitions that a test has caused so far.
 
-Only the turns that its state took are kept, and all of them, so that it can be shown as it stood at any moment. Its
-stages are acted upon by nobody: they follow from the turns, and never take back what they have shown.
+All transitions are kept, so a run can be shown at any past moment. Its stages follow from the transitions, and a
+stage never changes back.
 """
 
 from dataclasses import dataclass, replace
 from random import Random
 
-from exporter.simulator.world.runs import Course, Run, Status
-from exporter.simulator.world.world import Pipeline, World
+from exporter.simulator.world.runs import RunPlan, RunSnapshot, SimulatedStatus
+from exporter.simulator.world.world import SimulatedPipeline, World
 
-# A stage under way ends when its run is told to, be it in centuries.
+# A running stage ends only when its run ends.
 _NEVER = 2**34
 
-_Leg = tuple[int, int, int]
+_Span = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
     """The state of a run from `moment` on.
 
-    `end` is when it ended, if it has; `told` is whether the cloud says so; `word` is what it says in the place
-    of the status, if anything. Times are Unix seconds in whole milliseconds.
+    `end` is the time at which the run ended, or None; `end_reported` is whether the cloud reports it. `custom_status`
+    is a status text that replaces the status, or None. Times are Unix seconds, rounded to milliseconds.
     """
 
     moment: float
-    status: Status
+    status: SimulatedStatus
     end: float | None = None
-    told: bool = True
-    word: str | None = None
+    end_reported: bool = True
+    custom_status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """What an answer of `operation` told of a run at `moment`: its state, start and end, if they were told.
+class Report:
+    """What an answer of `operation` reported about a run at `moment`: status, start and end, None if not reported.
 
-    `stages` are (name, status, seconds from start to end) of each, the last None unless it has both times; there are
-    none if it told of none. `misreported` is whether it had the number of another run.
+    `stages` are (name, status, seconds from start to end), with None for a stage without both times; empty if the
+    answer has no stages. `misreported` is whether the answer gave the run a wrong number.
     """
 
     moment: float
@@ -44,165 +44,177 @@ class Telling:
     status: str
     start: float
     end: float | None
-    stages: tuple[tuple[str, Status, int | None], ...]
+    stages: tuple[tuple[str, SimulatedStatus, int | None], ...]
     misreported: bool = False
 
     @property
     def final(self) -> bool:
-        """Whether it told, in a word that is known, that the run was over."""
+        """Whether it reported that the run has ended, with a status from the vendor's list."""
         return self.status in _FINAL
 
-    def repeats(self, other: "Telling") -> bool:
-        """Tell whether another one told the same of the run."""
+    def repeats(self, other: "Report") -> bool:
+        """Return whether another report says the same about the run."""
         mine = (self.status, self.end, self.stages, self.misreported)
         return mine == (other.status, other.end, other.stages, other.misreported)
 
 
-_FINAL = frozenset(status.value for status in Status if status.over)
+_FINAL = frozenset(status.value for status in SimulatedStatus if status.finished)
 
 
 @dataclass(eq=False, slots=True)
 class SimulatedRun:
-    """A run of a story: who it is, the turns it took, and what was told of it.
+    """A run of a scenario: its identity, its transitions, and what answers reported about it.
 
-    `epoch` counts how often the numbers of its pipeline had begun anew. `deleted` is when it was, if it is.
+    `epoch` is the number of resets of the pipeline's numbering before the run. `deleted` is the time of its deletion,
+    or None.
     """
 
-    pipeline: Pipeline
+    pipeline: SimulatedPipeline
     id: str
     number: int
     epoch: int
     start: float
-    turns: tuple[Transition, ...]
+    transitions: tuple[Transition, ...]
     deleted: float | None = None
-    tellings: tuple[Telling, ...] = ()
+    reports: tuple[Report, ...] = ()
 
     @property
-    def over(self) -> bool:
-        """Whether it has ended, in whatever word."""
-        return self.turns[-1].status.over
+    def finished(self) -> bool:
+        """Whether the run has ended, with any status text."""
+        return self.transitions[-1].status.finished
 
     @property
-    def place(self) -> tuple[float, int]:
-        """Its place in the order of starts."""
+    def start_order(self) -> tuple[float, int]:
+        """Sort key for the order of starts."""
         return self.start, self.number
 
     def exists(self, now: float) -> bool:
-        """Tell whether it has begun at `now`, and is not deleted."""
-        return self.turns[0].moment <= now and (self.deleted is None or now < self.deleted)
+        """Return whether the run has begun at `now` and is not deleted."""
+        return self.transitions[0].moment <= now and (self.deleted is None or now < self.deleted)
 
-    def past(self, now: float) -> tuple[Transition, ...]:
-        """Tell the turns that it has taken by `now`; none before it begins."""
-        last = self.turns[-1]
-        return self.turns if last.moment <= now else tuple(turn for turn in self.turns if turn.moment <= now)
+    def transitions_until(self, now: float) -> tuple[Transition, ...]:
+        """Return the transitions until `now`; none before the run begins."""
+        last = self.transitions[-1]
+        return (
+            self.transitions
+            if last.moment <= now
+            else tuple(transition for transition in self.transitions if transition.moment <= now)
+        )
 
-    def seen(self, world: World, now: float) -> Run:
-        """Show it as it stands at `now`, which must not lie before its beginning."""
-        turns = self.past(now)
-        last = turns[-1]
-        draw = Random(int(self.id, 16))
-        course = _course(draw, self.pipeline.stages, turns)
-        return Run(
+    def snapshot(self, world: World, now: float) -> RunSnapshot:
+        """Return the run at `now`, which must not be before its start."""
+        transitions = self.transitions_until(now)
+        last = transitions[-1]
+        rng = Random(int(self.id, 16))
+        plan = _plan(rng, self.pipeline.stages, transitions)
+        return RunSnapshot(
             pipeline_id=self.pipeline.id,
             id=self.id,
             number=self.number,
             status=last.status,
             start=self.start,
-            end=last.end if last.told else None,
-            stages=course.seen(now),
-            origin=world.origin(draw, self.pipeline, self.number),
-            course=course,
-            word=last.word,
+            end=last.end if last.end_reported else None,
+            stages=plan.stages_at(now),
+            origin=world.origin(rng, self.pipeline, self.number),
+            plan=plan,
+            custom_status=last.custom_status,
         )
 
-    def note(self, run: Run, operation: str, moment: float) -> None:
-        """Note what was told of it, unless that is what was told last; of stages that are left out it told nothing."""
+    def record(self, run: RunSnapshot, operation: str, moment: float) -> None:
+        """Record a report of the run, unless it repeats the last one; a report without stages says nothing about them."""
         stages = tuple(
             (stage.name, stage.status, stage.end - stage.start if stage.start and stage.end else None)
             for stage in run.stages
         )
         misreported = run.number != self.number
-        telling = Telling(moment, operation, run.said, run.start, run.end, stages, misreported)
-        known = self._known(telling)
-        if known is None or not telling.repeats(known):
-            self.tellings = (*self.tellings, telling)
+        report = Report(moment, operation, run.status_text, run.start, run.end, stages, misreported)
+        previous = self._last_report(report)
+        if previous is None or not report.repeats(previous):
+            self.reports = (*self.reports, report)
 
-    def _known(self, telling: Telling) -> Telling | None:
-        """Tell what was told last, with the stages that were told last if this one is of any; None if nothing was."""
-        if not self.tellings:
+    def _last_report(self, report: Report) -> Report | None:
+        """Return the last report, with the latest reported stages if `report` has stages; None if there is no report."""
+        if not self.reports:
             return None
-        last = self.tellings[-1]
-        if not telling.stages:
+        last = self.reports[-1]
+        if not report.stages:
             return replace(last, stages=())
-        return replace(last, stages=next((one.stages for one in reversed(self.tellings) if one.stages), ()))
+        return replace(last, stages=next((one.stages for one in reversed(self.reports) if one.stages), ()))
 
 
-def _course(draw: Random, stages: tuple[tuple[str, int], ...], turns: tuple[Transition, ...]) -> Course:
-    """Find what stages have made of these turns; what is to come is planned, and the last never ends by itself."""
-    speed = draw.uniform(0.8, 1.25)
-    plan = [(draw.randint(1, 3), max(1, int(usual * speed))) for _, usual in stages]
-    legs: list[_Leg] = []
-    before, last = Status.INIT, turns[-1]
-    for turn in turns:
-        moment = int(turn.moment)
-        if turn.end is not None:
-            legs = _ended(legs, plan, int(turn.end), whole=turn.status is Status.COMPLETED)
-        elif turn.status.held:
-            legs = _held(legs, moment)
-        elif turn.status is Status.RUNNING:
-            if before.held:
-                queued, start, _ = legs.pop()
-                legs.append((queued, start, max(start, moment) + plan[len(legs)][1]))
-                moment = legs[-1][2]
-            elif before.over:
-                # It goes on with the stage that it ended with.
-                legs = legs[:-1]
-            legs = _going_on(legs, plan, moment)
-        before = turn.status
-    return Course(
+def _plan(rng: Random, stages: tuple[tuple[str, int], ...], transitions: tuple[Transition, ...]) -> RunPlan:
+    """Return the plan that results from the transitions; later stages are planned, and the last one does not end by itself."""
+    speed = rng.uniform(0.8, 1.25)
+    stage_lengths = [(rng.randint(1, 3), max(1, int(usual * speed))) for _, usual in stages]
+    spans: list[_Span] = []
+    previous_status, last = SimulatedStatus.INIT, transitions[-1]
+    for transition in transitions:
+        moment = int(transition.moment)
+        if transition.end is not None:
+            spans = _end(
+                spans,
+                stage_lengths,
+                int(transition.end),
+                complete=transition.status is SimulatedStatus.COMPLETED,
+            )
+        elif transition.status.paused:
+            spans = _pause(spans, moment)
+        elif transition.status is SimulatedStatus.RUNNING:
+            if previous_status.paused:
+                queued, start, _ = spans.pop()
+                spans.append((queued, start, max(start, moment) + stage_lengths[len(spans)][1]))
+                moment = spans[-1][2]
+            elif previous_status.finished:
+                # A retry repeats the last stage.
+                spans = spans[:-1]
+            spans = _continue(spans, stage_lengths, moment)
+        previous_status = transition.status
+    return RunPlan(
         stages=tuple(name for name, _ in stages),
-        start=int(turns[0].moment),
+        start=int(transitions[0].moment),
         end=_NEVER if last.end is None else int(last.end),
-        fate=last.status if last.status.over else Status.COMPLETED,
-        legs=tuple(legs),
-        pause=(int(last.moment), _NEVER) if last.status.held else None,
-        pause_word=last.status,
+        final_status=last.status if last.status.finished else SimulatedStatus.COMPLETED,
+        spans=tuple(spans),
+        pause=(int(last.moment), _NEVER) if last.status.paused else None,
+        pause_status=last.status,
     )
 
 
-def _begun(legs: list[_Leg], moment: int) -> list[_Leg]:
-    return [leg for leg in legs if leg[0] <= moment]
+def _started(spans: list[_Span], moment: int) -> list[_Span]:
+    return [span for span in spans if span[0] <= moment]
 
 
-def _going_on(legs: list[_Leg], plan: list[tuple[int, int]], moment: int) -> list[_Leg]:
-    """Plan the stages that are still to come, one after the other from `moment` on."""
-    legs = list(legs)
-    for wait, length in plan[len(legs) :]:
-        legs.append((moment, moment + wait, moment + wait + length))
+def _continue(spans: list[_Span], stage_lengths: list[tuple[int, int]], moment: int) -> list[_Span]:
+    """Plan the remaining stages, one after the other from `moment` on."""
+    spans = list(spans)
+    for wait, length in stage_lengths[len(spans) :]:
+        spans.append((moment, moment + wait, moment + wait + length))
         moment += wait + length
-    queued, start, _ = legs[-1]
-    return [*legs[:-1], (queued, start, _NEVER)]
+    queued, start, _ = spans[-1]
+    return [*spans[:-1], (queued, start, _NEVER)]
 
 
-def _held(legs: list[_Leg], moment: int) -> list[_Leg]:
-    """Hold the stage that is under way; in a run that is held from its beginning, the first."""
-    legs = _begun(legs, moment) or [(moment, moment, _NEVER)]
-    queued, start, _ = legs[-1]
-    return [*legs[:-1], (queued, start, _NEVER)]
+def _pause(spans: list[_Span], moment: int) -> list[_Span]:
+    """Pause the running stage; in a run that is paused from its start, the first stage."""
+    spans = _started(spans, moment) or [(moment, moment, _NEVER)]
+    queued, start, _ = spans[-1]
+    return [*spans[:-1], (queued, start, _NEVER)]
 
 
-def _ended(legs: list[_Leg], plan: list[tuple[int, int]], end: int, *, whole: bool) -> list[_Leg]:
-    """End with the stage that is under way, or with the last of the `whole` plan, in what time there is."""
-    legs = _begun(legs, end)
-    if not legs and not whole:
-        return legs
-    queued, start, _ = legs.pop() if legs else (end, end, end)
-    begin = at = min(start, end)
-    lengths = [length for _, length in plan[len(legs) :]] if whole else [1]
-    passed = 0
+def _end(
+    spans: list[_Span], stage_lengths: list[tuple[int, int]], end: int, *, complete: bool
+) -> list[_Span]:
+    """End the run with the running stage, or with all planned stages if it is `complete`, scaled to the time available."""
+    spans = _started(spans, end)
+    if not spans and not complete:
+        return spans
+    queued, start, _ = spans.pop() if spans else (end, end, end)
+    begin = stage_start = min(start, end)
+    lengths = [length for _, length in stage_lengths[len(spans) :]] if complete else [1]
+    elapsed = 0
     for length in lengths:
-        passed += length
-        until = begin + (end - begin) * passed // sum(lengths)
-        legs.append((queued, at, until))
-        queued = at = until
-    return legs
+        elapsed += length
+        until = begin + (end - begin) * elapsed // sum(lengths)
+        spans.append((queued, stage_start, until))
+        queued = stage_start = until
+    return spans

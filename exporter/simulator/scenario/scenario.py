@@ -1,8 +1,7 @@
-"""A project whose runs somebody tells as time goes on, with all that real clouds do to runs and to their numbers.
+"""A project whose runs a test controls, with everything that real clouds do to runs and run numbers.
 
-The pure world is what everybody would expect; a story is what nobody does. It keeps what was true and, beside it,
-what each answer told, so that whoever claims to have counted every run can be held to both. It knows no wire format:
-any cloud can serve it.
+It keeps the true states of every run and, next to them, what each answer reported, so a test can compare an exporter
+with both. It does not depend on a wire format: any simulated cloud can serve it.
 """
 
 from bisect import insort
@@ -10,15 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from exporter.simulator.scenario.run import SimulatedRun, Telling, Transition
-from exporter.simulator.world.project import History
-from exporter.simulator.world.runs import Run, Status
-from exporter.simulator.world.world import Pipeline, World
+from exporter.simulator.scenario.run import Report, SimulatedRun, Transition
+from exporter.simulator.world.project import LazyRuns
+from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus
+from exporter.simulator.world.world import SimulatedPipeline, World
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What there is to tell of a run from `moment` on, until its next state; an end that is kept back is None."""
+class RunState:
+    """What a cloud reports about a run from `moment` until its next state; an end that is not reported is None."""
 
     moment: float
     status: str
@@ -28,308 +27,328 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """All that ever was of a run.
+    """The complete history of a run.
 
-    `epoch` counts how often the numbers of its pipeline had begun anew. `deleted` is when it was, if it is.
+    `epoch` is the number of resets of the pipeline's numbering before the run. `deleted` is the time of its deletion,
+    or None.
     """
 
     id: str
     number: int
     epoch: int
-    states: tuple[State, ...]
+    states: tuple[RunState, ...]
     deleted: float | None
 
 
 @dataclass(eq=False, slots=True)
-class _Line:
-    """A pipeline: its tales in order of start, the deleted ones too, and which numbers come next or were kept free.
+class _PipelineState:
+    """A pipeline with its runs in order of start, including deleted ones, and its numbering.
 
-    `shown` is how its latest run, if that was over, was shown last. `misreport` is the number with which the next answer
-    reports its latest run by mistake, if any.
+    `cached` is the last snapshot of the latest run, if that had ended. `misreport` is the number with which the next
+    answer reports the latest run, or None.
     """
 
-    pipeline: Pipeline
-    tales: list[SimulatedRun] = field(default_factory=list)
+    pipeline: SimulatedPipeline
+    runs: list[SimulatedRun] = field(default_factory=list)
     next: int = 1
     reserved: set[int] = field(default_factory=set)
     epoch: int = 0
-    shown: tuple[Transition, Run] | None = None
+    cached: tuple[Transition, RunSnapshot] | None = None
     misreport: int | None = None
 
 
 class Scenario:
-    """The pipelines of `world`, without runs until they are begun.
+    """The pipelines of `world`, without runs until a test begins them.
 
-    Every action has its moment `now`, in Unix seconds, of which whole milliseconds count; for one run they must
-    not go back. What is asked of a moment is answered as it was then, so that what has happened since does not
-    show. An action that is none, such as to end what is deleted, raises `ValueError`; a pipeline that the world
-    does not have, `KeyError`.
+    Each action happens at `now`, in Unix seconds rounded to milliseconds; for one run the times must not decrease. A
+    query about a time ignores everything that happens later. An impossible action, such as to end a deleted run,
+    raises `ValueError`; an unknown pipeline raises `KeyError`.
 
-    The story and the cloud that serves it may live in different threads, but not act in the same instant.
+    The scenario and the cloud that serves it may run in different threads, but must not act at the same time.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._lines = {pipeline.id: _Line(pipeline) for pipeline in world.pipelines}
-        self._tales: dict[str, SimulatedRun] = {}
+        self._states = {pipeline.id: _PipelineState(pipeline) for pipeline in world.pipelines}
+        self._runs: dict[str, SimulatedRun] = {}
         self._begun = 0
 
     # -- actions: numbers
 
     def reserve(self, pipeline_id: str) -> int:
-        """Give the next number to a run that waits, and shows nowhere until it is begun with that number."""
-        line = self._lines[pipeline_id]
-        number = line.next
-        line.next += 1
-        line.reserved.add(number)
+        """Reserve the next number for a run that begins later, and return it."""
+        state = self._states[pipeline_id]
+        number = state.next
+        state.next += 1
+        state.reserved.add(number)
         return number
 
     def reserved(self, pipeline_id: str) -> frozenset[int]:
-        """Tell the numbers of the runs that wait to be begun."""
-        return frozenset(self._lines[pipeline_id].reserved)
+        """Return the reserved numbers whose runs have not begun."""
+        return frozenset(self._states[pipeline_id].reserved)
 
     def skip(self, pipeline_id: str, count: int = 1) -> None:
-        """Let the next numbers be those of no run, ever."""
-        self._lines[pipeline_id].next += count
+        """Skip the next numbers: no run gets them."""
+        self._states[pipeline_id].next += count
 
     def misreport(self, pipeline_id: str, number: int) -> None:
-        """Let the next answer that reports the latest run of a pipeline do so with this number."""
-        self._lines[pipeline_id].misreport = number
+        """Make the next answer that reports the latest run of a pipeline give this number."""
+        self._states[pipeline_id].misreport = number
 
     def reset_numbers(self, pipeline_id: str, now: float, *, delete: bool = False) -> None:
-        """Let numbers begin anew at 1; the runs so far stay in the history, unless `delete`."""
-        line = self._lines[pipeline_id]
-        line.next, line.epoch = 1, line.epoch + 1
-        line.reserved.clear()
+        """Restart the numbering at 1; earlier runs stay in the history, unless `delete`."""
+        state = self._states[pipeline_id]
+        state.next, state.epoch = 1, state.epoch + 1
+        state.reserved.clear()
         if delete:
-            for tale in line.tales:
-                if tale.deleted is None:
-                    self.delete(tale, now)
+            for run in state.runs:
+                if run.deleted is None:
+                    self.delete(run, now)
 
     def recreate(self, pipeline_id: str, now: float) -> None:
-        """Delete the pipeline with all its runs, and make another one under the same id."""
+        """Replace the pipeline and all its runs by a new pipeline with the same id."""
         self.reset_numbers(pipeline_id, now, delete=True)
 
     # -- actions: runs
 
     def begin(
-        self, pipeline_id: str, now: float, *, status: Status = Status.RUNNING, number: int | None = None
+        self,
+        pipeline_id: str,
+        now: float,
+        *,
+        status: SimulatedStatus = SimulatedStatus.RUNNING,
+        number: int | None = None,
     ) -> SimulatedRun:
-        """Begin a run, in any state that is not over, beside those that are under way.
+        """Begin a run in any unfinished state; other runs may be in progress.
 
-        Its number is the next one, or `number`: one that is reserved, or greater than all that were given.
+        Its number is the next one, or `number`, which must be reserved or greater than all earlier numbers.
         """
-        line, now = self._lines[pipeline_id], _moment(now)
-        if status.over:
+        state, now = self._states[pipeline_id], _round(now)
+        if status.finished:
             raise ValueError(f"a run does not begin as {status}")
         if number is None:
-            number = line.next
-        elif number < line.next and number not in line.reserved:
+            number = state.next
+        elif number < state.next and number not in state.reserved:
             raise ValueError(f"number {number} is neither new nor reserved")
-        line.reserved.discard(number)
-        line.next = max(line.next, number + 1)
+        state.reserved.discard(number)
+        state.next = max(state.next, number + 1)
         self._begun += 1
-        lot = blake2b(f"{self.world.seed} run {self._begun} of a story".encode(), digest_size=16)
-        tale = SimulatedRun(
-            line.pipeline, lot.hexdigest(), number, line.epoch, now, (Transition(now, status),)
+        digest = blake2b(f"{self.world.seed} run {self._begun} of a story".encode(), digest_size=16)
+        run = SimulatedRun(
+            state.pipeline, digest.hexdigest(), number, state.epoch, now, (Transition(now, status),)
         )
-        if line.tales and tale.place < line.tales[-1].place:
-            insort(line.tales, tale, key=lambda tale: tale.place)
+        if state.runs and run.start_order < state.runs[-1].start_order:
+            insort(state.runs, run, key=lambda run: run.start_order)
         else:
-            line.tales.append(tale)
-        self._tales[tale.id] = tale
-        return tale
-
-    def hold(self, run: SimulatedRun, now: float, status: Status = Status.PAUSED) -> None:
-        """Pause a run under way, or suspend it."""
-        last = self._last(run, now)
-        if last.status.over or not status.held:
-            raise ValueError(f"a run that is {last.status} cannot be held as {status}")
-        self._turn(run, now, status)
-
-    def go_on(self, run: SimulatedRun, now: float) -> None:
-        """Let a run go on that is held, or has waited since it was begun."""
-        last = self._last(run, now)
-        if last.status.over or last.status is Status.RUNNING:
-            raise ValueError(f"a run that is {last.status} cannot go on")
-        self._turn(run, now, Status.RUNNING)
-
-    def end(
-        self, run: SimulatedRun, now: float, fate: Status, *, tell_end: bool = True, word: str | None = None
-    ) -> None:
-        """End a run under way: COMPLETED, FAILED, CANCELED or IGNORED, or in a `word` that nobody has heard of.
-
-        Without `tell_end` its end is kept back. What ended in a word of its own may end once more.
-        """
-        last = self._last(run, now)
-        if not fate.over or (last.status.over and last.word is None):
-            raise ValueError(f"a run that is {last.status} cannot end as {fate}")
-        self._turn(run, now, fate, end=_moment(now), told=tell_end, word=word)
-
-    def tell(self, run: SimulatedRun, now: float) -> None:
-        """Tell the end that was kept back."""
-        last = self._last(run, now)
-        if last.told:
-            raise ValueError("nothing of the run is kept back")
-        self._turn(run, now, last.status, end=last.end, word=last.word)
-
-    def retry(self, run: SimulatedRun, now: float) -> None:
-        """Take up a run again that was over."""
-        last = self._last(run, now)
-        if not last.status.over:
-            raise ValueError(f"a run that is {last.status} cannot be retried")
-        self._turn(run, now, Status.RUNNING)
-
-    def ignore(self, run: SimulatedRun, now: float) -> None:
-        """Let it be ignored that a run has failed; its end stays."""
-        last = self._last(run, now)
-        if last.status is not Status.FAILED or last.word is not None:
-            raise ValueError(f"a run that is {last.word or last.status} cannot be ignored")
-        self._turn(run, now, Status.IGNORED, end=last.end, told=last.told)
-
-    def delete(self, run: SimulatedRun, now: float) -> None:
-        """Delete a run, under way or over."""
-        self._last(run, now)
-        run.deleted = _moment(now)
-
-    # -- what a cloud tells
-
-    def latest(self, pipeline_id: str, now: float) -> SimulatedRun | None:
-        """Find the run with the latest start of those that exist, of two the one with the greater number."""
-        now = _moment(now)
-        return next((tale for tale in reversed(self._lines[pipeline_id].tales) if tale.exists(now)), None)
-
-    def latest_run(self, pipeline: Pipeline, now: float) -> Run | None:
-        """Show the run with the latest start as it stands at `now`; None if there is none."""
-        tale = self.latest(pipeline.id, now)
-        if tale is None:
-            return None
-        now = _moment(now)
-        last = tale.past(now)[-1]
-        if last.end is None:
-            return tale.seen(self.world, now)
-        # Most are over, and asked about again and again: what is over looks the same at any moment.
-        line = self._lines[pipeline.id]
-        turn, run = line.shown or (None, None)
-        if turn is not last or run is None:
-            run = tale.seen(self.world, now)
-            line.shown = last, run
+            state.runs.append(run)
+        self._runs[run.id] = run
         return run
 
-    def latest_start(self, pipeline: Pipeline, now: float) -> float | None:
-        """Tell when the run with the latest start did start; None if there is none."""
-        tale = self.latest(pipeline.id, now)
-        return None if tale is None else tale.start
+    def pause(self, run: SimulatedRun, now: float, status: SimulatedStatus = SimulatedStatus.PAUSED) -> None:
+        """Pause or suspend an unfinished run."""
+        last = self._current(run, now)
+        if last.status.finished or not status.paused:
+            raise ValueError(f"a run that is {last.status} cannot be paused as {status}")
+        self._change(run, now, status)
 
-    def run(self, pipeline: Pipeline, run_id: str, now: float) -> Run | None:
-        """Show a run as it stands at `now`; None if there is none, or not yet, or no more."""
-        tale, now = self._tales.get(run_id), _moment(now)
-        if tale is None or tale.pipeline.id != pipeline.id or not tale.exists(now):
-            return None
-        return tale.seen(self.world, now)
+    def resume(self, run: SimulatedRun, now: float) -> None:
+        """Resume a paused run, or start the stages of a run that has waited since it began."""
+        last = self._current(run, now)
+        if last.status.finished or last.status is SimulatedStatus.RUNNING:
+            raise ValueError(f"a run that is {last.status} cannot be resumed")
+        self._change(run, now, SimulatedStatus.RUNNING)
 
-    def numbered(self, pipeline: Pipeline, number: int, now: float) -> Run | None:
-        """Show the run of that number, of several the one with the latest start; None if there is none."""
-        now = _moment(now)
-        tales = reversed(self._lines[pipeline.id].tales)
-        tale = next((tale for tale in tales if tale.number == number and tale.exists(now)), None)
-        return None if tale is None else tale.seen(self.world, now)
+    def end(
+        self,
+        run: SimulatedRun,
+        now: float,
+        final_status: SimulatedStatus,
+        *,
+        report_end: bool = True,
+        custom_status: str | None = None,
+    ) -> None:
+        """End an unfinished run as COMPLETED, FAILED, CANCELED or IGNORED.
 
-    def history(self, pipeline: Pipeline, now: float) -> Sequence[Run]:
-        """List all runs that exist at `now`, oldest start first."""
-        now = _moment(now)
-        tales = [tale for tale in self._lines[pipeline.id].tales if tale.exists(now)]
-        return History(tales, lambda tale: tale.seen(self.world, now))
-
-    def reported(self, run: Run) -> Run:
-        """Return a latest run as the next answer reports it, its number wrong if that was asked for."""
-        line = self._lines[run.pipeline_id]
-        number, line.misreport = line.misreport, None
-        return run if number is None else replace(run, number=number)
-
-    def witness(self, runs: Iterable[Run], operation: str, now: float) -> None:
-        """Note what an answer of `operation` tells at `now`; runs of others are none of ours."""
-        for run in runs:
-            tale = self._tales.get(run.id)
-            if tale is not None:
-                tale.note(run, operation, now)
-
-    # -- what was
-
-    def exists(self, run: SimulatedRun) -> bool:
-        """Tell whether a run is neither deleted nor forgotten."""
-        return run.deleted is None and self._tales.get(run.id) is run
-
-    def truth(self, pipeline_id: str) -> tuple[Truth, ...]:
-        """Tell all runs that ever were, oldest start first, but those that are forgotten."""
-        return tuple(
-            Truth(
-                tale.id,
-                tale.number,
-                tale.epoch,
-                tuple(
-                    State(
-                        turn.moment,
-                        turn.word or turn.status.value,
-                        tale.start,
-                        turn.end if turn.told else None,
-                    )
-                    for turn in tale.turns
-                ),
-                tale.deleted,
-            )
-            for tale in self._lines[pipeline_id].tales
+        `custom_status` replaces the status by a text outside the vendor's list; such a run may end once more. Without
+        `report_end` answers omit the time of the end.
+        """
+        last = self._current(run, now)
+        if not final_status.finished or (last.status.finished and last.custom_status is None):
+            raise ValueError(f"a run that is {last.status} cannot end as {final_status}")
+        self._change(
+            run,
+            now,
+            final_status,
+            end=_round(now),
+            end_reported=report_end,
+            custom_status=custom_status,
         )
 
-    def told(self, pipeline_id: str) -> dict[str, tuple[Telling, ...]]:
-        """Tell what answers told of each run, by its id: only what differs from what was told of it before."""
-        tales = self._lines[pipeline_id].tales
-        return {tale.id: tale.tellings for tale in tales if tale.tellings}
+    def reveal_end(self, run: SimulatedRun, now: float) -> None:
+        """Report the end of a run that was omitted so far."""
+        last = self._current(run, now)
+        if last.end_reported:
+            raise ValueError("the run has no unreported end")
+        self._change(run, now, last.status, end=last.end, custom_status=last.custom_status)
+
+    def retry(self, run: SimulatedRun, now: float) -> None:
+        """Restart a finished run."""
+        last = self._current(run, now)
+        if not last.status.finished:
+            raise ValueError(f"a run that is {last.status} cannot be retried")
+        self._change(run, now, SimulatedStatus.RUNNING)
+
+    def ignore(self, run: SimulatedRun, now: float) -> None:
+        """Change a failed run to IGNORED; its end stays the same."""
+        last = self._current(run, now)
+        if last.status is not SimulatedStatus.FAILED or last.custom_status is not None:
+            raise ValueError(f"a run that is {last.custom_status or last.status} cannot be ignored")
+        self._change(run, now, SimulatedStatus.IGNORED, end=last.end, end_reported=last.end_reported)
+
+    def delete(self, run: SimulatedRun, now: float) -> None:
+        """Delete a run, finished or not."""
+        self._current(run, now)
+        run.deleted = _round(now)
+
+    # -- what a cloud reports
+
+    def latest(self, pipeline_id: str, now: float) -> SimulatedRun | None:
+        """Return the existing run with the latest start; of several, the one with the greatest number."""
+        now = _round(now)
+        return next((run for run in reversed(self._states[pipeline_id].runs) if run.exists(now)), None)
+
+    def latest_run(self, pipeline: SimulatedPipeline, now: float) -> RunSnapshot | None:
+        """Return the run with the latest start at `now`; None if there is none."""
+        run = self.latest(pipeline.id, now)
+        if run is None:
+            return None
+        now = _round(now)
+        last = run.transitions_until(now)[-1]
+        if last.end is None:
+            return run.snapshot(self.world, now)
+        # Most runs have ended and are polled repeatedly; the snapshot of a finished run does not depend on the time.
+        state = self._states[pipeline.id]
+        transition, snapshot = state.cached or (None, None)
+        if transition is not last or snapshot is None:
+            snapshot = run.snapshot(self.world, now)
+            state.cached = last, snapshot
+        return snapshot
+
+    def latest_start(self, pipeline: SimulatedPipeline, now: float) -> float | None:
+        """Return the start of the run with the latest start; None if there is none."""
+        run = self.latest(pipeline.id, now)
+        return None if run is None else run.start
+
+    def run(self, pipeline: SimulatedPipeline, run_id: str, now: float) -> RunSnapshot | None:
+        """Return a run at `now`; None if it does not exist then."""
+        run, now = self._runs.get(run_id), _round(now)
+        if run is None or run.pipeline.id != pipeline.id or not run.exists(now):
+            return None
+        return run.snapshot(self.world, now)
+
+    def numbered(self, pipeline: SimulatedPipeline, number: int, now: float) -> RunSnapshot | None:
+        """Return the run with that number; of several, the one with the latest start. None if there is none."""
+        now = _round(now)
+        runs = reversed(self._states[pipeline.id].runs)
+        run = next((run for run in runs if run.number == number and run.exists(now)), None)
+        return None if run is None else run.snapshot(self.world, now)
+
+    def history(self, pipeline: SimulatedPipeline, now: float) -> Sequence[RunSnapshot]:
+        """Return all runs that exist at `now`, oldest start first."""
+        now = _round(now)
+        runs = [run for run in self._states[pipeline.id].runs if run.exists(now)]
+        return LazyRuns(runs, lambda run: run.snapshot(self.world, now))
+
+    def apply_misreport(self, run: RunSnapshot) -> RunSnapshot:
+        """Return a latest run with the wrong number that `misreport` set for it, if any."""
+        state = self._states[run.pipeline_id]
+        number, state.misreport = state.misreport, None
+        return run if number is None else replace(run, number=number)
+
+    def record_answer(self, runs: Iterable[RunSnapshot], operation: str, now: float) -> None:
+        """Record that an answer of `operation` reports these runs at `now`; runs of other sources are skipped."""
+        for snapshot in runs:
+            run = self._runs.get(snapshot.id)
+            if run is not None:
+                run.record(snapshot, operation, now)
+
+    # -- the record
+
+    def exists(self, run: SimulatedRun) -> bool:
+        """Return whether a run is neither deleted nor forgotten."""
+        return run.deleted is None and self._runs.get(run.id) is run
+
+    def truth(self, pipeline_id: str) -> tuple[Truth, ...]:
+        """Return the histories of all runs, oldest start first, except for forgotten ones."""
+        return tuple(
+            Truth(
+                run.id,
+                run.number,
+                run.epoch,
+                tuple(
+                    RunState(
+                        transition.moment,
+                        transition.custom_status or transition.status.value,
+                        run.start,
+                        transition.end if transition.end_reported else None,
+                    )
+                    for transition in run.transitions
+                ),
+                run.deleted,
+            )
+            for run in self._states[pipeline_id].runs
+        )
+
+    def reports(self, pipeline_id: str) -> dict[str, tuple[Report, ...]]:
+        """Return what answers reported about each run, by its id; a report that repeats the last one is left out."""
+        runs = self._states[pipeline_id].runs
+        return {run.id: run.reports for run in runs if run.reports}
 
     def discard_reports(self, since: float) -> None:
-        """Take back what was told from that moment on: whoever heard it has lost it."""
-        for tale in self._tales.values():
-            if tale.tellings and tale.tellings[-1].moment >= since:
-                tale.tellings = tuple(telling for telling in tale.tellings if telling.moment < since)
+        """Discard all reports from that moment on, because the client that received them has lost them."""
+        for run in self._runs.values():
+            if run.reports and run.reports[-1].moment >= since:
+                run.reports = tuple(report for report in run.reports if report.moment < since)
 
     def forget(self, before: float) -> None:
-        """Drop the runs that ended or were deleted before that moment, as if they had never been.
+        """Drop the runs that ended or were deleted before that moment; they leave no trace.
 
-        The latest run of a pipeline stays. No answer tells the others any more.
+        The latest run of each pipeline stays.
         """
-        for line in self._lines.values():
-            latest = next((tale for tale in reversed(line.tales) if tale.deleted is None), None)
-            kept = []
-            for tale in line.tales:
-                gone = tale.deleted if tale.deleted is not None else tale.turns[-1].moment
-                if tale is latest or gone >= before or not (tale.over or tale.deleted is not None):
-                    kept.append(tale)
+        for state in self._states.values():
+            latest = next((run for run in reversed(state.runs) if run.deleted is None), None)
+            remaining = []
+            for run in state.runs:
+                gone_at = run.deleted if run.deleted is not None else run.transitions[-1].moment
+                if run is latest or gone_at >= before or not (run.finished or run.deleted is not None):
+                    remaining.append(run)
                 else:
-                    del self._tales[tale.id]
-            line.tales = kept
+                    del self._runs[run.id]
+            state.runs = remaining
 
-    def _last(self, run: SimulatedRun, now: float) -> Transition:
-        """Find the present state of a run; raises `ValueError` if nothing can happen to it at `now`."""
-        last = run.turns[-1]
+    def _current(self, run: SimulatedRun, now: float) -> Transition:
+        """Return the current state of a run; raise `ValueError` if it cannot change at `now`."""
+        last = run.transitions[-1]
         if not self.exists(run):
-            raise ValueError("the run does not exist any more")
-        if _moment(now) < last.moment:
-            raise ValueError("more has happened to the run since")
+            raise ValueError("the run does not exist")
+        if _round(now) < last.moment:
+            raise ValueError("the run has changed at a later time")
         return last
 
     @staticmethod
-    def _turn(
+    def _change(
         run: SimulatedRun,
         now: float,
-        status: Status,
+        status: SimulatedStatus,
         *,
         end: float | None = None,
-        told: bool = True,
-        word: str | None = None,
+        end_reported: bool = True,
+        custom_status: str | None = None,
     ) -> None:
-        run.turns = (*run.turns, Transition(_moment(now), status, end, told, word))
+        transition = Transition(_round(now), status, end, end_reported, custom_status)
+        run.transitions = (*run.transitions, transition)
 
 
-def _moment(now: float) -> float:
-    """Round to the milliseconds that clouds know."""
+def _round(now: float) -> float:
+    """Round to milliseconds, the resolution of the clouds."""
     return round(now, 3)

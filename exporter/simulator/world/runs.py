@@ -1,9 +1,8 @@
-"""One run of a pipeline: what is destined for it, and what can be seen of it at a moment.
+"""One run of a pipeline: its plan, and its snapshot at a moment.
 
-A run's whole course is fixed before it starts, as a function of a random source handed in. What a cloud would
-answer at a moment is then read off that course, so that time can be asked forwards, backwards and at leaps,
-and the same question always has the same answer. Its times are whole Unix seconds, as in the vendor's own
-example; those of a run that is told by a story may have milliseconds, those of its stages do not.
+The plan of a run is fixed before it starts, as a function of a random source. A cloud reads the state at any time off
+the plan, so the same question always has the same answer. Times are whole Unix seconds, as in the vendor's example.
+Runs of a scenario may start and end between two seconds; their stages do not.
 """
 
 import enum
@@ -11,8 +10,11 @@ from dataclasses import dataclass, field
 from random import Random
 
 
-class Status(enum.StrEnum):
-    """The vendor's words; INIT and QUEUED are said of stages, jobs and steps only, the last two of jobs only."""
+class SimulatedStatus(enum.StrEnum):
+    """Status of a run, stage, job or step, in the vendor's spelling.
+
+    Only stages, jobs and steps are INIT or QUEUED; only jobs are UNSELECTED or SKIPPED.
+    """
 
     COMPLETED = "COMPLETED"
     RUNNING = "RUNNING"
@@ -27,79 +29,83 @@ class Status(enum.StrEnum):
     SKIPPED = "SKIPPED"
 
     @property
-    def over(self) -> bool:
-        """Whether a run in this state has ended; a retry may still take it up again."""
-        return self in _OVER
+    def finished(self) -> bool:
+        """Whether a run in this state has ended; a retry can still restart it."""
+        return self in _FINISHED
 
     @property
-    def held(self) -> bool:
-        """Whether a run in this state waits for somebody to let it go on."""
-        return self in _HELD
+    def paused(self) -> bool:
+        """Whether a run in this state waits to be resumed."""
+        return self in _PAUSED
 
 
-_OVER = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.IGNORED})
-_HELD = frozenset({Status.PAUSED, Status.SUSPEND})
+_FINISHED = frozenset(
+    {SimulatedStatus.COMPLETED, SimulatedStatus.FAILED, SimulatedStatus.CANCELED, SimulatedStatus.IGNORED}
+)
+_PAUSED = frozenset({SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND})
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A stage as seen at a moment; a time that has not come, or never will, is None."""
+class StageSnapshot:
+    """A stage at a moment; times that are not reached, or never will be, are None."""
 
     name: str
     sequence: int
-    status: Status
+    status: SimulatedStatus
     start: int | None
     end: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """What is destined for a run.
+class RunPlan:
+    """The plan of a run.
 
-    `legs` holds (queued, start, end) of every stage that is ever reached, in order; the last of them ends in
-    `fate`, those before it end well. During `pause`, which lies within one leg, run and stage show
-    `pause_word`.
+    `spans` holds (queued, start, end) of every stage that the run reaches, in order. The last of them ends in
+    `final_status`, the others are COMPLETED. During `pause`, which lies within one span, run and stage have
+    `pause_status`.
     """
 
     stages: tuple[str, ...]
     start: int
     end: int
-    fate: Status
-    legs: tuple[tuple[int, int, int], ...]
+    final_status: SimulatedStatus
+    spans: tuple[tuple[int, int, int], ...]
     pause: tuple[int, int] | None
-    pause_word: Status
+    pause_status: SimulatedStatus
 
-    def status(self, now: float) -> Status:
-        """Tell the run's status at `now`, which must not lie before its start."""
+    def status(self, now: float) -> SimulatedStatus:
+        """Return the status of the run at `now`, which must not be before its start."""
         if now >= self.end:
-            return self.fate
+            return self.final_status
         if self.pause and self.pause[0] <= now < self.pause[1]:
-            return self.pause_word
-        return Status.RUNNING
+            return self.pause_status
+        return SimulatedStatus.RUNNING
 
-    def seen(self, now: float) -> tuple[Stage, ...]:
-        """Return all stages as they stand at `now`."""
+    def stages_at(self, now: float) -> tuple[StageSnapshot, ...]:
+        """Return all stages at `now`."""
         active = self.status(now)
         return tuple(self._stage(sequence, now, active) for sequence in range(len(self.stages)))
 
-    def _stage(self, sequence: int, now: float, active: Status) -> Stage:
+    def _stage(self, sequence: int, now: float, active: SimulatedStatus) -> StageSnapshot:
         name = self.stages[sequence]
-        if sequence >= len(self.legs):
-            return Stage(name, sequence, Status.INIT, None, None)
-        queued, start, end = self.legs[sequence]
+        if sequence >= len(self.spans):
+            return StageSnapshot(name, sequence, SimulatedStatus.INIT, None, None)
+        queued, start, end = self.spans[sequence]
         if now < queued:
-            return Stage(name, sequence, Status.INIT, None, None)
+            return StageSnapshot(name, sequence, SimulatedStatus.INIT, None, None)
         if now < start:
-            return Stage(name, sequence, Status.QUEUED, None, None)
+            return StageSnapshot(name, sequence, SimulatedStatus.QUEUED, None, None)
         if now < end:
-            return Stage(name, sequence, active, start, None)
-        last = sequence == len(self.legs) - 1
-        return Stage(name, sequence, self.fate if last else Status.COMPLETED, start, end)
+            return StageSnapshot(name, sequence, active, start, None)
+        last = sequence == len(self.spans) - 1
+        return StageSnapshot(
+            name, sequence, self.final_status if last else SimulatedStatus.COMPLETED, start, end
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Why a run started and from which code; what a trigger does not bring along is None."""
+    """Why a run started and from which code; None where the trigger has no such value."""
 
     trigger: str
     executor_id: str
@@ -114,28 +120,29 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run as seen at a moment; `end` is None until it is over, or for as long as it is kept back. Times are Unix seconds.
+class RunSnapshot:
+    """A run at a moment; times are Unix seconds.
 
-    `course` is what no cloud would tell, and what jobs and steps are read off. `word`, if there is one, is what
-    the cloud says in the place of the status: one that nobody has heard of.
+    `end` is None until the run has ended, and as long as the end is not reported. No answer contains `plan`; jobs and
+    steps are derived from it. `custom_status` is a status text outside the vendor's list that replaces the status, or
+    None.
     """
 
     pipeline_id: str
     id: str
     number: int
-    status: Status
+    status: SimulatedStatus
     start: float
     end: float | None
-    stages: tuple[Stage, ...]
+    stages: tuple[StageSnapshot, ...]
     origin: Origin
-    course: Course = field(repr=False)
-    word: str | None = None
+    plan: RunPlan = field(repr=False)
+    custom_status: str | None = None
 
     @property
-    def said(self) -> str:
-        """What the cloud says of its state: a known status, or a word of its own."""
-        return self.word or self.status.value
+    def status_text(self) -> str:
+        """The status text that the cloud reports."""
+        return self.custom_status or self.status.value
 
 
 _CANCELED_SHARE = 0.04
@@ -145,54 +152,58 @@ _PAUSED_SHARE = 0.05
 _BUSY_POOL_SHARE = 0.1
 
 
-def course(
-    draw: Random, start: int, stages: tuple[tuple[str, int], ...], period: int, failing: float
-) -> Course:
-    """Decide the course of the run that starts at `start`.
+def plan_run(
+    rng: Random, start: int, stages: tuple[tuple[str, int], ...], period: int, failing: float
+) -> RunPlan:
+    """Return the plan of the run that starts at `start`.
 
-    `stages` are (name, usual seconds), `period` the seconds between the pipeline's starts, which bounds a
-    pause, and `failing` the share of its runs that fail.
+    `stages` are (name, usual seconds). `period` is the number of seconds between two starts of the pipeline; it
+    limits a pause. `failing` is the share of its runs that fail.
     """
-    ending = fate(draw.random(), failing)
-    reached = len(stages) if ending is Status.COMPLETED else draw.randint(1, len(stages))
-    paused = draw.randrange(reached) if draw.random() < _PAUSED_SHARE else None
-    speed = draw.uniform(0.8, 1.25) * (draw.uniform(1.5, 3) if draw.random() < _SLOW_SHARE else 1)
+    final_status = draw_final_status(rng.random(), failing)
+    reached = len(stages) if final_status is SimulatedStatus.COMPLETED else rng.randint(1, len(stages))
+    paused = rng.randrange(reached) if rng.random() < _PAUSED_SHARE else None
+    speed = rng.uniform(0.8, 1.25) * (rng.uniform(1.5, 3) if rng.random() < _SLOW_SHARE else 1)
     pause: tuple[int, int] | None = None
-    legs = []
+    spans = []
     queued = start
     for sequence in range(reached):
         usual = stages[sequence][1]
-        waited = draw.randint(10, 60) if sequence and draw.random() < _BUSY_POOL_SHARE else draw.randint(1, 3)
-        begun = queued + waited
-        cut_short = draw.uniform(0.2, 1) if ending is not Status.COMPLETED and sequence == reached - 1 else 1
-        ended = begun + max(1, int(usual * speed * cut_short))
+        wait = rng.randint(10, 60) if sequence and rng.random() < _BUSY_POOL_SHARE else rng.randint(1, 3)
+        started = queued + wait
+        cut_short = (
+            rng.uniform(0.2, 1)
+            if final_status is not SimulatedStatus.COMPLETED and sequence == reached - 1
+            else 1
+        )
+        ended = started + max(1, int(usual * speed * cut_short))
         if sequence == paused:
-            middle = (begun + ended) // 2
-            length = min(int(period * draw.uniform(0.1, 0.5)), 4 * 3600)
+            middle = (started + ended) // 2
+            length = min(int(period * rng.uniform(0.1, 0.5)), 4 * 3600)
             pause = (middle, middle + length)
             ended += length
-        legs.append((queued, begun, ended))
+        spans.append((queued, started, ended))
         queued = ended
-    return Course(
+    return RunPlan(
         stages=tuple(name for name, _ in stages),
         start=start,
         end=queued,
-        fate=ending,
-        legs=tuple(legs),
+        final_status=final_status,
+        spans=tuple(spans),
         pause=pause,
-        pause_word=draw.choice((Status.PAUSED, Status.SUSPEND)),
+        pause_status=rng.choice((SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND)),
     )
 
 
-def fate(lot: float, failing: float) -> Status:
-    """Tell how a run ends, by a `lot` between 0 and 1; `failing` is the share of the pipeline's runs that fail."""
-    if lot < failing:
-        return Status.FAILED
-    # A pipeline that nearly always fails is hardly ever cancelled: the other shares are of what failing
-    # leaves.
-    rest = (lot - failing) / (1 - failing)
+def draw_final_status(value: float, failing: float) -> SimulatedStatus:
+    """Return how a run ends, for a random `value` between 0 and 1; `failing` is the share of the pipeline's runs that fail."""
+    if value < failing:
+        return SimulatedStatus.FAILED
+    # The other shares are of the runs that do not fail, so a pipeline that nearly always fails is hardly ever
+    # cancelled.
+    rest = (value - failing) / (1 - failing)
     if rest < _CANCELED_SHARE:
-        return Status.CANCELED
+        return SimulatedStatus.CANCELED
     if rest < _CANCELED_SHARE + _IGNORED_SHARE:
-        return Status.IGNORED
-    return Status.COMPLETED
+        return SimulatedStatus.IGNORED
+    return SimulatedStatus.COMPLETED

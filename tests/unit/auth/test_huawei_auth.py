@@ -100,7 +100,7 @@ keys = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=20)
 
 def verdict(
     request: UnsignedRequest, headers: dict[str, str], credentials: Credentials, *, now: float = NOW
-) -> gateway.Refusal | None:
+) -> gateway.GatewayRefusal | None:
     """Return the simulated gateway's refusal of a request as sent, or None."""
     wire = dict(request.headers) | headers | {"Host": request.host}
     return gateway.refusal(

@@ -335,7 +335,7 @@ def test_concurrency_is_limited(codearts: CodeArts, url: str) -> None:
         codearts.latency = 0.02
         async with client_for(url, concurrency=3, **simulated(codearts)) as harness:
             await asyncio.gather(*(harness.send() for _ in range(15)))
-        assert codearts.most_under_way == 3
+        assert codearts.max_in_flight == 3
 
     asyncio.run(main())
 

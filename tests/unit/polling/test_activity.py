@@ -14,7 +14,8 @@ import pytest
 from exporter.app.bootstrap import Exporter, assemble
 from exporter.app.check_config import report
 from exporter.polling.strategies.activity import DIRECTLY, LISTS, RECKONED, sweeps
-from exporter.simulator import Flow, InjectedFault, Scenario, Status, World, running
+from exporter.simulator import Flow, InjectedFault, Scenario, World, running
+from exporter.simulator import SimulatedStatus as Status
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, shown
 

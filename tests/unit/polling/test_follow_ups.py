@@ -20,7 +20,7 @@ from exporter.polling.reporter import FAILURES, PollReporter
 from exporter.providers.protocol import ApiRequest, PageCursor, Provider, RunDetail, RunRows
 from exporter.settings.settings import Metrics
 from exporter.simulator import CodeArts, InjectedFault, Scenario, World, running
-from exporter.simulator import Status as Fate
+from exporter.simulator import SimulatedStatus as Fate
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.ledger import APART
 from exporter.tracking.ledger.search import DAY, HOUR, WEEK

@@ -87,7 +87,7 @@ def test_ten_thousand_pipelines():
         chunks = requests_of(cloud)
     assert len(chunks) == 200
     assert {len(chunk) for chunk in chunks} == {50}
-    assert codearts.most_under_way == 4
+    assert codearts.max_in_flight == 4
     asked = Counter(identity for chunk in chunks for identity in chunk)
     assert asked == Counter(pipeline.id for pipeline in codearts.world.pipelines)
     assert len(re.findall(r"^ci_pipeline_up\{.*\} 1\.0$", page, re.MULTILINE)) == 10_000

@@ -15,7 +15,7 @@ from exporter.core.model import JOBS, LABEL_LENGTH, STAGES, Job, Run, Stage, Sta
 from exporter.providers.protocol import RunDetail
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.personal_records import SECRET
-from exporter.simulator.flow.serialized import in_full
+from exporter.simulator.flow.serialized import serialize
 from exporter.simulator.flow.vocabulary import trigger
 from tests.unit.providers.test_codearts import corrupted, json_values
 from tests.unit.providers.test_flow_lists import PROVIDERS, each_generation
@@ -205,7 +205,7 @@ def test_simulated_runs_are_decoded_correctly(generation: str) -> None:
     for pipeline in RAN[:60]:
         run = WORLD.latest_run(pipeline.id, TODAY)
         assert run is not None
-        found = in_full(pipeline, run, TODAY)
+        found = serialize(pipeline, run, TODAY)
         identity = harness.cloud.pipeline_id(pipeline.id)
         answer, _ = harness.answer(harness.provider.detail_request(identity, str(run.number)))
         detail = harness.provider.read_detail(answer, identity, TODAY)
@@ -249,7 +249,7 @@ def test_simulated_runs_are_decoded_correctly(generation: str) -> None:
             assert detail.run.end == found.run.end
         assert SECRET not in repr(detail)
         statuses |= {one.status for one in stages}
-        aside += any(part.place.stage for part in found.stages)
+        aside += any(part.position.stage for part in found.stages)
     assert statuses >= {Status.SUCCESS, Status.FAILED, Status.RUNNING, Status.PENDING}
     assert aside > 5
 

@@ -155,7 +155,9 @@ def test_activity_query_finds_running_pipelines(generation: str) -> None:
     harness = FlowHarness(generation)
     found = active_pipelines(harness, None)
     latest = {one.id: WORLD.latest_run(one.id, TODAY) for one in WORLD.pipelines}
-    active = {harness.cloud.pipeline_id(key) for key, run in latest.items() if run and not run.status.over}
+    active = {
+        harness.cloud.pipeline_id(key) for key, run in latest.items() if run and not run.status.finished
+    }
     assert set(found) == active
     assert len(found) == len(active) > 0
 

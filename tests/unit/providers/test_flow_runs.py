@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from exporter.core.failures import FailureKind
 from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.protocol import PageCursor, RunRows
-from exporter.simulator import Status as Told
+from exporter.simulator import SimulatedStatus as Told
 from exporter.simulator.flow.organization import executor
-from exporter.simulator.flow.serialized import brief
+from exporter.simulator.flow.serialized import summarize
 from exporter.simulator.flow.vocabulary import trigger
 from tests.unit.providers.test_codearts import corrupted, json_values
 from tests.unit.providers.test_flow_lists import PROVIDERS, each_generation
@@ -105,7 +105,7 @@ def truth(pipeline: str, number: int) -> Run:
     """Return the summary of a run as the simulated world has it."""
     known = WORLD.run(pipeline, number, TODAY)
     assert known is not None
-    found = brief(known)
+    found = summarize(known)
     return Run(
         id=str(number),
         number=number,

@@ -1,4 +1,4 @@
-"""Other tests believe in the simulated cloud, so it is held to the vendor's example and vectors here."""
+"""The simulated CodeArts against the vendor's example and signature vectors, because other tests rely on it."""
 
 import ast
 import asyncio
@@ -21,11 +21,20 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 import exporter.simulator
-from exporter.simulator import Call, CodeArts, Credentials, InjectedFault, Scenario, World, running, serve
+from exporter.simulator import (
+    CodeArts,
+    Credentials,
+    InjectedFault,
+    RecordedRequest,
+    Scenario,
+    World,
+    running,
+    serve,
+)
 from exporter.simulator.codearts import signature
 from exporter.simulator.codearts.cloud import BATCH_STATUS
-from exporter.simulator.http.faults import HUGE_BYTES, encoded
-from exporter.simulator.world.runs import Run, Status
+from exporter.simulator.http.answers import HUGE_BYTES, encode
+from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus
 
 DATA = Path(__file__).parents[2] / "data"
 SEED = json.loads((DATA / "codearts_batch_seed.json").read_bytes())
@@ -38,13 +47,22 @@ WORLD = World(seed=7, pipelines=400)
 NOW = WORLD.start + 12 * 86_400 + 0.5
 RUNNING_PIPELINES = [pipeline for pipeline in WORLD.pipelines if pipeline.first is not None]
 NEVER_RUN = [pipeline for pipeline in WORLD.pipelines if pipeline.first is None]
-OVER = {Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.IGNORED}
-UNDER_WAY = {Status.RUNNING, Status.PAUSED, Status.SUSPEND}
-ORDER = {Status.INIT: 0, Status.QUEUED: 1} | dict.fromkeys(UNDER_WAY, 2) | dict.fromkeys(OVER, 3)
+FINISHED = {
+    SimulatedStatus.COMPLETED,
+    SimulatedStatus.FAILED,
+    SimulatedStatus.CANCELED,
+    SimulatedStatus.IGNORED,
+}
+UNFINISHED = {SimulatedStatus.RUNNING, SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND}
+ORDER = (
+    {SimulatedStatus.INIT: 0, SimulatedStatus.QUEUED: 1}
+    | dict.fromkeys(UNFINISHED, 2)
+    | dict.fromkeys(FINISHED, 3)
+)
 
 
 class Site:
-    """A cloud on a port, its clock, and a client that speaks to it."""
+    """A cloud on a port, its clock, and a client."""
 
     def __init__(self, cloud: CodeArts, client: httpx.Client) -> None:
         self.cloud = cloud
@@ -53,20 +71,20 @@ class Site:
         self.token = {"X-Auth-Token": cloud.credentials.token}
 
     def ask(self, *ids: str) -> httpx.Response:
-        """Ask for the status of `ids` with a good token."""
+        """Query the status of `ids` with a valid token."""
         return self.client.post(self.path, json=ids, headers=self.token)
 
     def comes_to_rest(self) -> bool:
-        """Wait, a second at most, for the server to notice what its client knows: that all is over."""
+        """Wait up to a second until the server has noticed that no request is in flight."""
         for _ in range(100):
-            if not self.cloud.under_way:
+            if not self.cloud.in_flight:
                 return True
             time.sleep(0.01)
         return False
 
 
 class Desk:
-    """A cloud asked without a port, whose clock stands at `now` until it is moved."""
+    """A cloud that is called without a port; its clock stands at `now` until a test moves it."""
 
     def __init__(self, world: World = WORLD, now: float = NOW, runs: Scenario | None = None) -> None:
         self.now = now
@@ -77,7 +95,7 @@ class Desk:
     def ask(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: Any
     ) -> httpx.Response:
-        """Send a request, with the good static token if no headers are given; `body` as httpx takes it."""
+        """Send a request, by default with the valid static token; `body` as httpx takes it."""
 
         async def asked() -> httpx.Response:
             transport = httpx.ASGITransport(self.cloud.app)
@@ -98,16 +116,16 @@ class Desk:
         return self.ask(method, path, headers=headers, content=body)
 
     def batch(self, *ids: str) -> httpx.Response:
-        """Ask for the status of `ids`."""
+        """Query the status of `ids`."""
         return self.ask("POST", f"{self.pipelines}/status", json=ids)
 
     def listed(self, **body: Any) -> Any:
-        """List pipelines, naming the project in the body unless that says otherwise."""
+        """List pipelines; the body names the project unless it says otherwise."""
         body = {"project_id": self.cloud.world.project_id} | body
         return self.ask("POST", f"{self.pipelines}/list", json=body).json()
 
     def detail(self, pipeline_id: str, run_id: str | None = None) -> Any:
-        """Ask for the detail of a run, or of the latest."""
+        """Query the detail of a run, by default of the latest."""
         query = "" if run_id is None else f"?pipeline_run_id={run_id}"
         return self.ask("GET", f"{self.pipelines}/{pipeline_id}/pipeline-runs/detail{query}").json()
 
@@ -123,7 +141,7 @@ def cloud() -> CodeArts:
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[tuple[list[CodeArts], httpx.Client]]:
-    """Open one port for the whole file; behind it stands whichever cloud is in the list."""
+    """One port for the whole file; it serves the cloud in the list."""
     clouds: list[CodeArts] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +168,7 @@ def signed(
     method: str = "POST",
     also: dict[str, str] | None = None,
 ) -> dict[str, str]:
-    """Sign a request with host, date and the headers in `also`."""
+    """Return the headers of a signed request; `also` are more headers to sign."""
     date = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
     headers = {"host": host, "x-sdk-date": date} | (also or {})
     names = tuple(sorted(headers))
@@ -172,8 +190,7 @@ def signed(
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_signature_of_the_vendor(vector: dict[str, Any]) -> None:
-    """The published example and the vendor's SDK compute what we compute, from the bytes on the wire."""
+def test_signatures_of_example_and_sdk_match_from_bytes_on_the_wire(vector: dict[str, Any]) -> None:
     authorization = signature.parse(vector["authorization"])
     assert authorization is not None
     assert authorization.access_key == vector.get("ak", VECTOR_FILE["ak"])
@@ -197,7 +214,7 @@ def test_signature_of_the_vendor(vector: dict[str, Any]) -> None:
     )
 
 
-def test_every_vector_but_the_derived_one_is_checked() -> None:
+def test_all_vectors_except_the_derived_one_are_checked() -> None:
     assert {vector["name"] for vector in VECTOR_FILE["vectors"]} - {vector["name"] for vector in VECTORS} == {
         "derived_v11"
     }
@@ -206,14 +223,14 @@ def test_every_vector_but_the_derived_one_is_checked() -> None:
 @pytest.mark.parametrize(
     "header", ["", "Bearer x", signature.ALGORITHM, "SDK-HMAC-SHA256 Access=a, Signature=b"]
 )
-def test_an_authorization_of_another_kind_is_not_parsed(header: str) -> None:
+def test_authorization_of_another_scheme_is_not_parsed(header: str) -> None:
     assert signature.parse(header) is None
 
 
 # -- the world
 
 
-def test_the_same_arguments_make_the_same_world() -> None:
+def test_same_arguments_give_the_same_world() -> None:
     again, other = World(seed=7, pipelines=400), World(seed=8, pipelines=400)
     assert again.project_id == WORLD.project_id != other.project_id
     assert again.pipelines == WORLD.pipelines != other.pipelines
@@ -221,11 +238,11 @@ def test_the_same_arguments_make_the_same_world() -> None:
         assert again.latest_run(pipeline.id, NOW) == WORLD.latest_run(pipeline.id, NOW)
 
 
-def test_a_larger_world_begins_with_the_smaller_one() -> None:
+def test_larger_world_starts_with_the_pipelines_of_the_smaller_one() -> None:
     assert World(seed=7, pipelines=500).pipelines[:400] == WORLD.pipelines
 
 
-def test_names_and_ids_are_distinct_in_a_large_world() -> None:
+def test_names_and_ids_are_unique_in_a_large_world() -> None:
     pipelines = World(pipelines=5_000).pipelines
     assert (
         len({pipeline.id for pipeline in pipelines})
@@ -235,38 +252,41 @@ def test_names_and_ids_are_distinct_in_a_large_world() -> None:
     assert all(len(pipeline.id) == 32 for pipeline in pipelines)
 
 
-def test_a_world_has_the_mixture_it_promises() -> None:
-    """Shares of fates, of pipelines that never run, are red or flaky, and of overlaps, within wide bounds."""
-    fates: Counter[Status] = Counter()
+def test_shares_of_statuses_overlaps_and_failing_pipelines_are_within_bounds() -> None:
+    final_statuses: Counter[SimulatedStatus] = Counter()
     overlaps = 0
     for pipeline in RUNNING_PIPELINES:
         runs = [_existing(pipeline.id, number) for number in range(1, 15)]
-        fates.update(run.status for run in runs)
+        final_statuses.update(run.status for run in runs)
         overlaps += sum((before.end or 0) > after.start for before, after in pairwise(runs))
-    total = fates.total()
-    assert 0.8 < fates[Status.COMPLETED] / total < 0.9
-    assert 0.06 < fates[Status.FAILED] / total < 0.14
-    assert 0.02 < fates[Status.CANCELED] / total < 0.06
-    assert 0.003 < fates[Status.IGNORED] / total < 0.02
+    total = final_statuses.total()
+    assert 0.8 < final_statuses[SimulatedStatus.COMPLETED] / total < 0.9
+    assert 0.06 < final_statuses[SimulatedStatus.FAILED] / total < 0.14
+    assert 0.02 < final_statuses[SimulatedStatus.CANCELED] / total < 0.06
+    assert 0.003 < final_statuses[SimulatedStatus.IGNORED] / total < 0.02
     assert 0 < overlaps / total < 0.03
     assert 0.01 < len(NEVER_RUN) / len(WORLD.pipelines) < 0.06
     assert {pipeline.failing for pipeline in WORLD.pipelines} == {0.07, 0.45, 0.95}
     seen = [run for pipeline in WORLD.pipelines if (run := WORLD.latest_run(pipeline.id, NOW))]
-    assert {run.status for run in seen} >= {Status.COMPLETED, Status.RUNNING, Status.FAILED}
+    assert {run.status for run in seen} >= {
+        SimulatedStatus.COMPLETED,
+        SimulatedStatus.RUNNING,
+        SimulatedStatus.FAILED,
+    }
     assert {stage.status for run in seen for stage in run.stages} >= {
-        Status.INIT,
-        Status.QUEUED,
-        Status.RUNNING,
+        SimulatedStatus.INIT,
+        SimulatedStatus.QUEUED,
+        SimulatedStatus.RUNNING,
     }
     assert 20 < sorted(run.number for run in seen)[len(seen) // 2] < 5_000
 
 
-def test_seeing_a_run_is_cheap() -> None:
-    """A poll of thousands must measure the exporter, not us; the bound is generous for slow machines."""
-    begun = time.perf_counter()
+def test_snapshot_of_a_run_takes_less_than_a_millisecond() -> None:
+    """Benchmarks with thousands of pipelines must measure the exporter, not the simulator."""
+    started = time.perf_counter()
     for pipeline in RUNNING_PIPELINES:
         WORLD.latest_run(pipeline.id, NOW)
-    assert (time.perf_counter() - begun) / len(RUNNING_PIPELINES) < 0.001
+    assert (time.perf_counter() - started) / len(RUNNING_PIPELINES) < 0.001
 
 
 pipelines = st.sampled_from(RUNNING_PIPELINES)
@@ -274,15 +294,15 @@ numbers = st.integers(1, 2_000)
 moments = st.floats(-1_000, 100_000)
 
 
-def _existing(pipeline_id: str, number: int, now: float = NOW * 2) -> Run:
+def _existing(pipeline_id: str, number: int, now: float = NOW * 2) -> RunSnapshot:
     run = WORLD.run(pipeline_id, number, now)
     assert run is not None
     return run
 
 
 @given(pipelines, numbers, st.lists(moments, min_size=2, max_size=8))
-def test_time_moves_a_run_forward_only(pipeline: Any, number: int, offsets: list[float]) -> None:
-    """A run that was seen stays, one that is over stays as it is, and no stage goes back."""
+def test_later_snapshot_of_a_run_never_goes_back(pipeline: Any, number: int, offsets: list[float]) -> None:
+    """A run stays visible, a finished run does not change, and stages only advance."""
     start = _existing(pipeline.id, number).start
     seen = [WORLD.run(pipeline.id, number, start + offset) for offset in sorted(offsets)]
     for before, after in pairwise(seen):
@@ -290,7 +310,7 @@ def test_time_moves_a_run_forward_only(pipeline: Any, number: int, offsets: list
             continue
         assert after is not None
         assert (after.id, after.start, after.origin) == (before.id, before.start, before.origin)
-        if before.status in OVER:
+        if before.status in FINISHED:
             assert after == before
         for was, now in zip(before.stages, after.stages, strict=True):
             assert ORDER[now.status] >= ORDER[was.status]
@@ -299,36 +319,36 @@ def test_time_moves_a_run_forward_only(pipeline: Any, number: int, offsets: list
 
 
 @given(pipelines, numbers, moments)
-def test_the_parts_of_a_run_agree(pipeline: Any, number: int, offset: float) -> None:
-    """Times lie within the run, in order, and exactly where the status says that they exist."""
+def test_stage_times_and_statuses_agree_with_the_run(pipeline: Any, number: int, offset: float) -> None:
+    """Times are ordered, lie within the run, and are present exactly where the status requires them."""
     start = _existing(pipeline.id, number).start
     run = WORLD.run(pipeline.id, number, start + offset)
     if run is None:
         assert offset < 0
         return
     assert run.start == start <= start + offset
-    assert (run.end is None) == (run.status in UNDER_WAY)
+    assert (run.end is None) == (run.status in UNFINISHED)
     assert run.end is None or start <= run.end <= start + offset
     assert 3 <= len(run.stages) <= 5
     clock = run.start
     for stage in run.stages:
-        assert (stage.start is None) == (stage.status in {Status.INIT, Status.QUEUED})
-        assert (stage.end is None) == (stage.status not in OVER)
+        assert (stage.start is None) == (stage.status in {SimulatedStatus.INIT, SimulatedStatus.QUEUED})
+        assert (stage.end is None) == (stage.status not in FINISHED)
         for moment in (stage.start, stage.end):
             if moment is not None:
                 assert clock <= moment <= (run.end or start + offset)
                 clock = moment
     statuses = [stage.status for stage in run.stages]
-    reached = [status for status in statuses if status is not Status.INIT]
-    assert statuses == reached + [Status.INIT] * (len(statuses) - len(reached))
-    assert set(reached[:-1]) <= {Status.COMPLETED}
-    if run.status in OVER:
+    reached = [status for status in statuses if status is not SimulatedStatus.INIT]
+    assert statuses == reached + [SimulatedStatus.INIT] * (len(statuses) - len(reached))
+    assert set(reached[:-1]) <= {SimulatedStatus.COMPLETED}
+    if run.status in FINISHED:
         assert reached[-1] == run.status
         assert run.end == run.stages[len(reached) - 1].end
 
 
 @given(pipelines, st.floats(0, 40 * 86_400))
-def test_the_latest_run_is_the_newest_that_has_started(pipeline: Any, offset: float) -> None:
+def test_latest_run_is_the_newest_started_run(pipeline: Any, offset: float) -> None:
     now = WORLD.start + offset
     run = WORLD.latest_run(pipeline.id, now)
     assert run is not None
@@ -336,7 +356,7 @@ def test_the_latest_run_is_the_newest_that_has_started(pipeline: Any, offset: fl
     assert run.start <= now < _existing(pipeline.id, run.number + 1).start
 
 
-def test_what_does_not_exist_is_none() -> None:
+def test_missing_pipelines_and_runs_are_none() -> None:
     pipeline = RUNNING_PIPELINES[0]
     assert WORLD.latest_run(pipeline.id, WORLD.start - 10 * 365 * 86_400) is None
     assert WORLD.run(pipeline.id, 0, NOW) is None
@@ -348,37 +368,37 @@ def test_what_does_not_exist_is_none() -> None:
 # -- the wire
 
 
-def _same_shape(given_value: Any, example: Any, where: str = "") -> None:
-    """Compare: same keys in the same order, same JSON types; null only for a time that has not come."""
+def _same_shape(record: Any, example: Any, where: str = "") -> None:
+    """Compare keys, their order, and JSON types; null is only allowed for a time."""
     if isinstance(example, dict):
-        assert list(given_value) == list(example), where
+        assert list(record) == list(example), where
         for key, value in example.items():
-            _same_shape(given_value[key], value, f"{where}.{key}")
+            _same_shape(record[key], value, f"{where}.{key}")
     elif isinstance(example, list):
-        for item in given_value:
+        for item in record:
             _same_shape(item, example[0], f"{where}[]")
     elif example is None:
-        assert given_value is None or type(given_value) is str, where
-    elif given_value is None:
+        assert record is None or type(record) is str, where
+    elif record is None:
         assert where.endswith("_time"), where
     else:
-        assert type(given_value) is type(example), where
+        assert type(record) is type(example), where
 
 
-def test_records_have_the_shape_of_the_vendors_example(site: Site) -> None:
+def test_records_have_the_form_of_the_vendor_example(site: Site) -> None:
     records = site.ask(*(pipeline.id for pipeline in WORLD.pipelines)).json()
     assert len(records) == len(RUNNING_PIPELINES)
     _same_shape(records, SEED)
     for record in records:
-        over = record["status"] in OVER
-        assert (record["end_time"] is not None) is over
+        finished = record["status"] in FINISHED
+        assert (record["end_time"] is not None) is finished
         assert record["build_params"]["event_type"] == record["trigger_type"]
         assert (record["build_params"]["merge_id"] is not None) is (record["trigger_type"] == "MR")
         assert (record["build_params"]["tag"] is not None) is (record["trigger_type"] == "CreateTag")
 
 
-def test_stage_times_are_told_eight_hours_ahead(site: Site) -> None:
-    """As in the example, where a stage begins a second after its run and ends with it."""
+def test_stage_times_are_local_text_at_utc_plus_eight(site: Site) -> None:
+    """In the vendor's example a stage starts a second after its run and ends with it."""
 
     def moments(record: Any) -> Iterator[float]:
         home = timezone(timedelta(hours=8))
@@ -394,7 +414,7 @@ def test_stage_times_are_told_eight_hours_ahead(site: Site) -> None:
         assert max(times) == record["end_time"] / 1000
 
 
-def test_order_is_that_of_the_first_mention_and_what_has_not_run_is_left_out(site: Site) -> None:
+def test_batch_keeps_the_requested_order_and_omits_pipelines_without_runs(site: Site) -> None:
     first, second = RUNNING_PIPELINES[1].id, RUNNING_PIPELINES[0].id
     answer = site.ask(first, NEVER_RUN[0].id, second, first, "f" * 32, "不存在")
     assert [record["pipeline_id"] for record in answer.json()] == [first, second]
@@ -404,19 +424,19 @@ def test_order_is_that_of_the_first_mention_and_what_has_not_run_is_left_out(sit
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"null", b"[1]", b'["a", null]', b'"a"', b"[", b"\xff", b"[" * 100_000]
 )
-def test_a_body_that_is_no_array_of_strings_is_a_parse_error(site: Site, body: bytes) -> None:
+def test_body_that_is_not_an_array_of_strings_is_a_parse_error(site: Site, body: bytes) -> None:
     answer = site.client.post(site.path, content=body, headers=site.token)
     assert answer.status_code == 400
     assert answer.json()["error_code"] == "PARSE_REQUEST_DATA_EXCEPTION"
     assert set(answer.json()) == {"error_code", "error_msg"}
 
 
-def test_another_project_is_refused_with_http_200(site: Site) -> None:
+def test_another_project_is_an_error_with_status_200(site: Site) -> None:
     answer = site.client.post(f"/v5/{'0' * 32}/api/pipelines/status", json=[], headers=site.token)
     assert (answer.status_code, answer.json()["error_code"]) == (200, "DEVPIPE.00011412")
 
 
-def test_every_answer_has_one_date_of_the_clouds_clock_and_a_request_id(site: Site) -> None:
+def test_every_answer_has_a_request_id_and_the_date_of_the_cloud(site: Site) -> None:
     answers = [site.ask(), site.client.get("/"), site.client.post(site.path)]
     for answer in answers:
         (date,) = answer.headers.get_list("date")
@@ -427,13 +447,13 @@ def test_every_answer_has_one_date_of_the_clouds_clock_and_a_request_id(site: Si
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", "/"), ("POST", "/more")])
-def test_a_path_that_is_not_published(site: Site, method: str, suffix: str) -> None:
+def test_unpublished_path_is_404(site: Site, method: str, suffix: str) -> None:
     answer = site.client.request(method, site.path + suffix, headers=site.token)
     assert (answer.status_code, answer.json()["error_code"]) == (404, "APIGW.0101")
-    assert site.cloud.requests[-1] == Call(None, (), 404, NOW)
+    assert site.cloud.requests[-1] == RecordedRequest(None, (), 404, NOW)
 
 
-def test_a_body_beyond_the_gateways_limit(site: Site) -> None:
+def test_body_beyond_the_limit_is_413(site: Site) -> None:
     answer = site.client.post(site.path, content=b" " * (12 * 2**20 + 1), headers=site.token)
     assert answer.status_code == 413
 
@@ -441,15 +461,15 @@ def test_a_body_beyond_the_gateways_limit(site: Site) -> None:
 # -- the gateway
 
 
-def test_a_signed_request_passes(site: Site) -> None:
-    body = encoded([RUNNING_PIPELINES[0].id])
+def test_signed_request_is_accepted(site: Site) -> None:
+    body = encode([RUNNING_PIPELINES[0].id])
     headers = signed(site.path, body, site.cloud.credentials, also={"content-type": "application/json"})
     answer = site.client.post(site.path, content=body, headers=headers)
     assert answer.status_code == 200
     assert len(answer.json()) == 1
 
 
-def test_a_signature_covers_the_raw_path_and_query(site: Site) -> None:
+def test_signature_covers_raw_path_and_query(site: Site) -> None:
     path = site.path.replace("api", "%61pi") + "?b=2&a=%20+x"
     headers = signed(path, b"[]", site.cloud.credentials)
     assert site.client.post(path, content=b"[]", headers=headers).status_code == 200
@@ -483,7 +503,7 @@ REFUSALS: dict[str, tuple[Callable[[str], dict[str, str]], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_refusals(site: Site, case: str) -> None:
+def test_invalid_credentials_are_refused_with_a_reason(site: Site, case: str) -> None:
     headers, text = REFUSALS[case]
     answer = site.client.post(site.path, content=b"[]", headers=headers(site.path))
     assert answer.status_code == 401
@@ -491,17 +511,17 @@ def test_refusals(site: Site, case: str) -> None:
     assert answer.json()["error_code"] == "APIGW.0301"
     assert answer.json()["error_msg"].startswith("Incorrect IAM authentication information: ")
     assert text in answer.json()["error_msg"]
-    assert site.cloud.requests[-1] == Call(BATCH_STATUS, (), 401, NOW)
+    assert site.cloud.requests[-1] == RecordedRequest(BATCH_STATUS, (), 401, NOW)
 
 
-def test_a_clock_within_fifteen_minutes_passes(site: Site) -> None:
+def test_date_within_fifteen_minutes_is_accepted(site: Site) -> None:
     for at in (NOW - 898, NOW + 898):
         headers = signed(site.path, b"[]", TRUE, at=at)
         assert site.client.post(site.path, content=b"[]", headers=headers).status_code == 200
 
 
-def test_a_temporary_key_needs_its_security_token(site: Site) -> None:
-    """Signed or merely sent along: both are accepted."""
+def test_temporary_key_requires_its_security_token(site: Site) -> None:
+    """The token is accepted whether or not it is signed."""
     site.cloud.credentials = temporary = Credentials(security_token="temporary")
     plain = signed(site.path, b"[]", temporary)
     also = signed(site.path, b"[]", temporary, also={"x-security-token": "temporary"})
@@ -514,39 +534,39 @@ def test_a_temporary_key_needs_its_security_token(site: Site) -> None:
         assert site.client.post(site.path, content=b"[]", headers=headers).status_code == status
 
 
-def test_secrets_do_not_show_in_a_representation() -> None:
+def test_repr_of_credentials_has_no_secrets() -> None:
     assert "no-use" not in repr(Credentials(security_token="no-use"))
 
 
-# -- what a test can see and spoil
+# -- what a test can read and change
 
 
-def test_calls_are_remembered(site: Site) -> None:
+def test_requests_are_recorded(site: Site) -> None:
     site.ask("b", "a", "b")
     site.client.post(site.path, json=["a"])
     assert list(site.cloud.requests) == [
-        Call(BATCH_STATUS, ("b", "a", "b"), 200, NOW),
-        Call(BATCH_STATUS, (), 401, NOW),
+        RecordedRequest(BATCH_STATUS, ("b", "a", "b"), 200, NOW),
+        RecordedRequest(BATCH_STATUS, (), 401, NOW),
     ]
     assert site.comes_to_rest()
-    assert site.cloud.most_under_way >= 1
+    assert site.cloud.max_in_flight >= 1
 
 
-def test_the_most_requests_at_once_are_counted(site: Site) -> None:
+def test_maximum_of_requests_in_flight_is_recorded(site: Site) -> None:
     site.cloud.latency = 0.05
 
     async def ask_together() -> None:
         async with httpx.AsyncClient(base_url=str(site.client.base_url)) as client:
             await asyncio.gather(*(client.post(site.path, json=[], headers=site.token) for _ in range(5)))
 
-    begun = time.monotonic()
+    started = time.monotonic()
     asyncio.run(ask_together())
-    assert time.monotonic() - begun >= 0.05
+    assert time.monotonic() - started >= 0.05
     assert site.comes_to_rest()
-    assert site.cloud.most_under_way == 5
+    assert site.cloud.max_in_flight == 5
 
 
-def test_records_can_be_rewritten(site: Site) -> None:
+def test_rewrite_replaces_the_records_of_a_batch(site: Site) -> None:
     site.cloud.rewrite = lambda records: [record | {"status": "NOVEL"} for record in records]
     assert site.ask(RUNNING_PIPELINES[0].id).json()[0]["status"] == "NOVEL"
 
@@ -566,7 +586,7 @@ IDS = [pipeline.id for pipeline in RUNNING_PIPELINES[:3]]
     [m for m in InjectedFault if m not in {InjectedFault.TRUNCATED, InjectedFault.DRIP}],
     ids=lambda m: m.name,
 )
-def test_mischief_that_is_complete_http(site: Site, injected_fault: InjectedFault) -> None:
+def test_injected_fault_replaces_the_answer(site: Site, injected_fault: InjectedFault) -> None:
     good = site.ask(*IDS)
     site.cloud.injected_fault = injected_fault
     bad = site.ask(*IDS)
@@ -601,28 +621,28 @@ def test_mischief_that_is_complete_http(site: Site, injected_fault: InjectedFaul
                 bad.content.decode()
             mended = json.loads(bad.content.decode("utf-8", "ignore"))
             assert mended == good.json()
-            assert bad.content.endswith(encoded(good.json()[2]) + b"]")
+            assert bad.content.endswith(encode(good.json()[2]) + b"]")
         case InjectedFault.REDIRECT:
             assert bad.headers["location"].startswith("/")
 
 
-def test_mischief_spares_the_refused(site: Site) -> None:
+def test_injected_fault_does_not_replace_a_refusal(site: Site) -> None:
     site.cloud.injected_fault = InjectedFault.NULL
     assert site.client.post(site.path, json=[]).status_code == 401
 
 
-def test_a_truncated_answer_ends_with_the_connection(site: Site) -> None:
+def test_truncated_answer_closes_the_connection(site: Site) -> None:
     site.cloud.injected_fault = InjectedFault.TRUNCATED
     with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
         site.ask(*IDS)
 
 
-def test_a_dripping_answer_ends_when_the_client_leaves(site: Site) -> None:
+def test_dripping_answer_ends_when_the_client_disconnects(site: Site) -> None:
     site.cloud.injected_fault = InjectedFault.DRIP
     with site.client.stream("POST", site.path, json=IDS, headers=site.token) as answer:
         chunks = answer.iter_raw()
         assert next(chunks) + next(chunks) == b"[ "
-        assert site.cloud.under_way == 1
+        assert site.cloud.in_flight == 1
     assert site.comes_to_rest()
 
 
@@ -630,8 +650,8 @@ def test_a_dripping_answer_ends_when_the_client_leaves(site: Site) -> None:
 
 
 @pytest.mark.parametrize("latency", [0, 60])
-def test_a_server_stops_at_once_and_starts_again_on_its_port(cloud: CodeArts, latency: float) -> None:
-    """Whatever is under way: an idle connection, one that drips for ever, one that is held back."""
+def test_server_stops_at_once_and_restarts_on_its_port(cloud: CodeArts, latency: float) -> None:
+    """With an idle connection, an endless answer, and a delayed answer."""
     cloud.injected_fault = InjectedFault.DRIP
     with httpx.Client() as client:
         with running(cloud.app) as url:
@@ -644,11 +664,11 @@ def test_a_server_stops_at_once_and_starts_again_on_its_port(cloud: CodeArts, la
             token = f"X-Auth-Token: {cloud.credentials.token}"
             head = f"POST {httpx.URL(path).path} HTTP/1.1\r\nHost: x\r\n{token}\r\nContent-Length: 2"
             lone.sendall(f"{head}\r\n\r\n[]".encode())
-            while cloud.under_way == 0:
+            while cloud.in_flight == 0:
                 time.sleep(0.005)
-            begun = time.monotonic()
-        assert time.monotonic() - begun < 1
-        assert cloud.under_way == 0
+            started = time.monotonic()
+        assert time.monotonic() - started < 1
+        assert cloud.in_flight == 0
         with pytest.raises(httpx.ConnectError):
             client.get(url)
         lone.close()
@@ -658,17 +678,17 @@ def test_a_server_stops_at_once_and_starts_again_on_its_port(cloud: CodeArts, la
             assert client.get(url).status_code == 404
 
 
-def test_answers_do_not_wait_for_acknowledgements(site: Site) -> None:
-    """Small packets are sent at once: a delayed acknowledgement would cost every answer 40 ms."""
+def test_answers_are_sent_without_delay(site: Site) -> None:
+    """With Nagle's algorithm a delayed acknowledgement would cost every answer 40 ms."""
     times = []
     for _ in range(15):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         site.ask(*IDS)
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     assert sorted(times)[len(times) // 2] < 0.03
 
 
-def test_stopping_is_quiet(cloud: CodeArts, caplog: pytest.LogCaptureFixture) -> None:
+def test_stopping_logs_no_error(cloud: CodeArts, caplog: pytest.LogCaptureFixture) -> None:
     cloud.injected_fault = InjectedFault.DRIP
     with httpx.Client() as client, running(cloud.app) as url:
         path = f"{url}/v5/{WORLD.project_id}/api/pipelines/status"
@@ -680,13 +700,13 @@ def test_stopping_is_quiet(cloud: CodeArts, caplog: pytest.LogCaptureFixture) ->
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_server_stopped_before_it_began_leaves_nothing(cloud: CodeArts) -> None:
+def test_server_stopped_before_its_first_request_leaves_nothing(cloud: CodeArts) -> None:
     for _ in range(5):
         with running(cloud.app):
             pass
 
 
-def test_a_taken_port_is_an_error(cloud: CodeArts) -> None:
+def test_taken_port_is_an_error(cloud: CodeArts) -> None:
     with (
         running(cloud.app) as url,
         pytest.raises(OSError, match="in use"),
@@ -695,8 +715,8 @@ def test_a_taken_port_is_an_error(cloud: CodeArts) -> None:
         pass
 
 
-def test_serving_inside_a_running_loop_until_cancelled(cloud: CodeArts) -> None:
-    async def scene() -> None:
+def test_serve_in_a_running_loop_closes_the_listener_on_cancellation(cloud: CodeArts) -> None:
+    async def serve_and_cancel() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(serve(cloud.app, listener))
@@ -708,14 +728,14 @@ def test_serving_inside_a_running_loop_until_cancelled(cloud: CodeArts) -> None:
             assert listener.fileno() == -1
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    asyncio.run(scene())
+    asyncio.run(serve_and_cancel())
 
 
-# -- the walls
+# -- what the simulator imports
 
 
-def test_the_simulator_knows_nothing_of_the_exporter() -> None:
-    """Else a mistake of the exporter could be repeated by what is meant to find it."""
+def test_simulator_imports_nothing_else_of_the_exporter() -> None:
+    """An error of the exporter must not be repeated by the code that is meant to find it."""
     for file in Path(exporter.simulator.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_bytes())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,4 +1,4 @@
-"""The detail of a run is held to the vendor's published example, and to the batch that tells the same run."""
+"""The detail of a run against the vendor's published example and against the batch."""
 
 import json
 import time
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.simulator import Call, World
+from exporter.simulator import RecordedRequest, World
 from exporter.simulator.world.jobs import jobs
-from exporter.simulator.world.runs import Status
-from tests.unit.simulator.test_codearts import NEVER_RUN, NOW, OVER, RUNNING_PIPELINES, WORLD, Desk
+from exporter.simulator.world.runs import SimulatedStatus
+from tests.unit.simulator.test_codearts import FINISHED, NEVER_RUN, NOW, RUNNING_PIPELINES, WORLD, Desk
 
 # Published with ShowPipelineRunDetail on 2025-09-08.
 EXAMPLE = json.loads("""
@@ -47,78 +47,82 @@ EXAMPLE = json.loads("""
 """)
 EXAMPLE["stages"][0]["jobs"][0]["steps"] = EXAMPLE["stages"][0]["pre"]
 
-UNDER_WAY = {Status.RUNNING, Status.PAUSED, Status.SUSPEND}
-ORDER = {"INIT": 0, "QUEUED": 1} | dict.fromkeys(UNDER_WAY, 2) | dict.fromkeys(OVER | {Status.SKIPPED}, 3)
+UNFINISHED = {SimulatedStatus.RUNNING, SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND}
+ORDER = (
+    {"INIT": 0, "QUEUED": 1}
+    | dict.fromkeys(UNFINISHED, 2)
+    | dict.fromkeys(FINISHED | {SimulatedStatus.SKIPPED}, 3)
+)
 MAY_BE_NULL = {"start_time", "end_time", "message", "last_dispatch_id"}
 
 pipelines = st.sampled_from(RUNNING_PIPELINES)
 numbers = st.integers(1, 500)
 
 
-def _same_shape(told: Any, example: Any, where: str = "") -> None:
-    """Compare: same keys in the same order, same JSON types; null where the example may be null too."""
+def _same_shape(record: Any, example: Any, where: str = "") -> None:
+    """Compare keys, their order, and JSON types; null is allowed where the example may be null."""
     if isinstance(example, dict):
-        assert list(told) == list(example), where
+        assert list(record) == list(example), where
         for key, value in example.items():
-            _same_shape(told[key], value, f"{where}.{key}")
+            _same_shape(record[key], value, f"{where}.{key}")
     elif isinstance(example, list):
-        assert isinstance(told, list)
-        for item in told:
+        assert isinstance(record, list)
+        for item in record:
             _same_shape(item, example[0] if example else "", f"{where}[]")
     elif example is None:
-        assert told is None or type(told) is str, where
-    elif told is None:
+        assert record is None or type(record) is str, where
+    elif record is None:
         assert where.rpartition(".")[2] in MAY_BE_NULL, where
     else:
-        assert type(told) is type(example), where
+        assert type(record) is type(example), where
 
 
-def test_a_detail_has_the_shape_of_the_vendors_example() -> None:
+def test_detail_has_the_form_of_the_vendor_example() -> None:
     desk = Desk()
     for pipeline in RUNNING_PIPELINES[:100]:
-        told = desk.detail(pipeline.id)
-        assert told.pop("current_system_time") == int(NOW * 1000)
-        _same_shape(told, EXAMPLE)
-        assert told["name"] == pipeline.name
-        for stage in told["stages"]:
+        record = desk.detail(pipeline.id)
+        assert record.pop("current_system_time") == int(NOW * 1000)
+        _same_shape(record, EXAMPLE)
+        assert record["name"] == pipeline.name
+        for stage in record["stages"]:
             assert [step["task"] for step in stage["pre"]] == ["official_devcloud_autoTrigger"]
             assert 1 <= len(stage["jobs"]) <= 4
             assert all(1 <= len(job["steps"]) <= 3 for job in stage["jobs"])
 
 
-def test_a_detail_agrees_with_the_batch() -> None:
+def test_detail_agrees_with_the_batch() -> None:
     desk = Desk()
     batch = desk.batch(*(pipeline.id for pipeline in RUNNING_PIPELINES[:100])).json()
     for record in batch:
-        told = desk.detail(record["pipeline_id"])
-        assert told["id"] == record["pipeline_run_id"]
+        detail = desk.detail(record["pipeline_id"])
+        assert detail["id"] == record["pipeline_run_id"]
         for key in ("pipeline_id", "run_number", "status", "start_time", "end_time", "trigger_type"):
-            assert told[key] == record[key]
-        for stage, brief in zip(told["stages"], record["stage_status_list"], strict=True):
-            assert all(stage[key] == brief[key] for key in ("name", "sequence", "status"))
-            assert (stage["start_time"] is None) == (brief["start_time"] is None)
-            assert (stage["end_time"] is None) == (brief["end_time"] is None)
+            assert detail[key] == record[key]
+        for stage, summary in zip(detail["stages"], record["stage_status_list"], strict=True):
+            assert all(stage[key] == summary[key] for key in ("name", "sequence", "status"))
+            assert (stage["start_time"] is None) == (summary["start_time"] is None)
+            assert (stage["end_time"] is None) == (summary["end_time"] is None)
 
 
 @given(pipelines, numbers)
-def test_a_run_is_found_by_its_id(pipeline: Any, number: int) -> None:
+def test_run_is_found_by_its_id(pipeline: Any, number: int) -> None:
     run = WORLD.run(pipeline.id, number, NOW)
     if run is None:
         return
-    told = Desk().detail(pipeline.id, run.id)
-    assert (told["id"], told["run_number"]) == (run.id, number)
+    record = Desk().detail(pipeline.id, run.id)
+    assert (record["id"], record["run_number"]) == (run.id, number)
 
 
 @pytest.mark.parametrize("run_id", ["f" * 32, "x" * 32, "é", "0" * 5_000, "+" * 32, "f" * 24 + "-1234567"])
-def test_a_run_that_does_not_exist(run_id: str) -> None:
+def test_detail_of_a_missing_run_is_an_error_with_status_200(run_id: str) -> None:
     desk = Desk()
-    told = desk.detail(RUNNING_PIPELINES[0].id, run_id)
-    assert set(told) == {"error_code", "error_msg"}
-    assert told["error_code"] == "DEVPIPE.00011402"
+    record = desk.detail(RUNNING_PIPELINES[0].id, run_id)
+    assert set(record) == {"error_code", "error_msg"}
+    assert record["error_code"] == "DEVPIPE.00011402"
     assert desk.cloud.requests[-1].status == 200
 
 
-def test_what_has_no_detail() -> None:
+def test_detail_is_an_error_for_wrong_pipelines_projects_and_runs() -> None:
     desk = Desk()
     mine, other = RUNNING_PIPELINES[:2]
     run = WORLD.latest_run(other.id, NOW)
@@ -130,20 +134,20 @@ def test_what_has_no_detail() -> None:
     assert desk.ask("GET", path).json()["error_code"] == "DEVPIPE.00011412"
 
 
-def test_a_call_tells_pipeline_and_run() -> None:
+def test_recorded_request_has_pipeline_and_run() -> None:
     desk = Desk()
     pipeline = RUNNING_PIPELINES[0]
     desk.detail(pipeline.id, "abc")
     desk.detail(pipeline.id)
     assert list(desk.cloud.requests) == [
-        Call("ShowPipelineRunDetail", (pipeline.id,), 200, NOW, "abc"),
-        Call("ShowPipelineRunDetail", (pipeline.id,), 200, NOW),
+        RecordedRequest("ShowPipelineRunDetail", (pipeline.id,), 200, NOW, "abc"),
+        RecordedRequest("ShowPipelineRunDetail", (pipeline.id,), 200, NOW),
     ]
 
 
 @given(pipelines, numbers, st.floats(0, 1.1))
-def test_stage_jobs_and_steps_agree(pipeline: Any, number: int, share: float) -> None:
-    """Of a stage that failed a job failed, and of that a step; times lie within, and where the words say."""
+def test_jobs_and_steps_agree_with_their_stage(pipeline: Any, number: int, share: float) -> None:
+    """A failed stage has a failed job with a failed step; times lie within the stage."""
     whole = WORLD.run(pipeline.id, number, NOW * 2)
     assert whole is not None
     assert whole.end is not None
@@ -151,34 +155,36 @@ def test_stage_jobs_and_steps_agree(pipeline: Any, number: int, share: float) ->
     run = WORLD.run(pipeline.id, number, now)
     assert run is not None
     for stage in run.stages:
-        told = jobs(pipeline, run, stage.sequence, now)
-        ran = [job for job in told if job.start is not None]
+        record = jobs(pipeline, run, stage.sequence, now)
+        ran = [job for job in record if job.start is not None]
         if stage.start is None:
             assert ran == []
-            words = {Status.INIT, Status.UNSELECTED} | ({stage.status} - {Status.INIT})
-            assert {job.status for job in told} <= words
+            words = {SimulatedStatus.INIT, SimulatedStatus.UNSELECTED} | (
+                {stage.status} - {SimulatedStatus.INIT}
+            )
+            assert {job.status for job in record} <= words
             continue
         assert ran[0].start == stage.start
-        assert all(job.status is Status.COMPLETED for job in ran[:-1])
+        assert all(job.status is SimulatedStatus.COMPLETED for job in ran[:-1])
         assert ran[-1].end == stage.end
         assert ran[-1].status == stage.status
-        for job in told:
-            assert job.selected == (job.status is not Status.UNSELECTED)
+        for job in record:
+            assert job.selected == (job.status is not SimulatedStatus.UNSELECTED)
             begun = [step for step in job.steps if step.start is not None]
             assert (begun == []) == (job.start is None)
             if begun:
                 assert (begun[0].start, begun[-1].end) == (job.start, job.end)
-                assert all(step.status is Status.COMPLETED for step in begun[:-1])
+                assert all(step.status is SimulatedStatus.COMPLETED for step in begun[:-1])
                 last = {
-                    Status.IGNORED: Status.FAILED,
-                    Status.PAUSED: Status.RUNNING,
-                    Status.SUSPEND: Status.RUNNING,
+                    SimulatedStatus.IGNORED: SimulatedStatus.FAILED,
+                    SimulatedStatus.PAUSED: SimulatedStatus.RUNNING,
+                    SimulatedStatus.SUSPEND: SimulatedStatus.RUNNING,
                 }.get(job.status, job.status)
                 assert begun[-1].status is last
 
 
 @given(pipelines, numbers, st.lists(st.floats(0, 1.2), min_size=2, max_size=6))
-def test_time_moves_jobs_forward_only(pipeline: Any, number: int, shares: list[float]) -> None:
+def test_later_snapshot_of_jobs_never_goes_back(pipeline: Any, number: int, shares: list[float]) -> None:
     whole = WORLD.run(pipeline.id, number, NOW * 2)
     assert whole is not None
     assert whole.end is not None
@@ -193,38 +199,38 @@ def test_time_moves_jobs_forward_only(pipeline: Any, number: int, shares: list[f
             assert (was.name, was.selected) == (is_now.name, is_now.selected)
             assert was.start in {None, is_now.start}
             assert was.end in {None, is_now.end}
-            if was.status is not Status.UNSELECTED:
+            if was.status is not SimulatedStatus.UNSELECTED:
                 assert ORDER[is_now.status] >= ORDER[was.status]
         before = after
 
 
-def test_jobs_are_as_various_as_promised() -> None:
+def test_jobs_and_steps_have_all_counts_names_and_statuses() -> None:
     words: Counter[str] = Counter()
     counts: Counter[int] = Counter()
     steps: Counter[int] = Counter()
-    nameless = twice_in_a_stage = twice_in_a_run = 0
+    unnamed = twice_in_a_stage = twice_in_a_run = 0
     for pipeline in RUNNING_PIPELINES:
         run = WORLD.latest_run(pipeline.id, NOW)
         assert run is not None
         stages = [jobs(pipeline, run, stage.sequence, NOW) for stage in run.stages]
-        names = [[job.name for job in told] for told in stages]
-        twice_in_a_stage += any(len(set(told)) < len(told) for told in names)
-        twice_in_a_run += len(set().union(*names)) < sum(len(set(told)) for told in names)
-        for told in stages:
-            counts[len(told)] += 1
-            words.update(job.status for job in told)
-            for job in told:
+        names = [[job.name for job in record] for record in stages]
+        twice_in_a_stage += any(len(set(record)) < len(record) for record in names)
+        twice_in_a_run += len(set().union(*names)) < sum(len(set(record)) for record in names)
+        for record in stages:
+            counts[len(record)] += 1
+            words.update(job.status for job in record)
+            for job in record:
                 steps[len(job.steps)] += 1
-                nameless += sum(step.name is None for step in job.steps)
+                unnamed += sum(step.name is None for step in job.steps)
     assert set(words) >= {"COMPLETED", "FAILED", "RUNNING", "INIT", "UNSELECTED", "SKIPPED"}
     assert set(counts) == {1, 2, 3, 4}
     assert set(steps) == {1, 2, 3}
-    assert nameless
+    assert unnamed
     assert twice_in_a_run
     assert 0 < twice_in_a_stage < len(RUNNING_PIPELINES) / 3
 
 
-def test_job_identifiers_stay_from_run_to_run() -> None:
+def test_job_identifiers_are_the_same_in_every_run() -> None:
     desk = Desk()
     pipeline = RUNNING_PIPELINES[0]
     latest = WORLD.latest_run(pipeline.id, NOW)
@@ -239,7 +245,7 @@ def test_job_identifiers_stay_from_run_to_run() -> None:
     assert set(of(latest.id, "id")).isdisjoint(of(earlier.id, "id"))
 
 
-def test_a_detail_is_quick_in_a_large_world() -> None:
+def test_detail_takes_less_than_50_ms_in_a_large_world() -> None:
     desk = Desk(World(pipelines=10_000))
     times = []
     for pipeline in desk.cloud.world.pipelines[:50]:

@@ -1,4 +1,4 @@
-"""The simulated Flow is held to the vendor's published example, and to what others have seen, on a real port."""
+"""The simulated Flow against the vendor's published example and observed answers, on a real port."""
 
 import contextlib
 import json
@@ -14,7 +14,16 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from exporter.simulator import Call, Flow, FlowCredentials, InjectedFault, Scenario, Status, World, running
+from exporter.simulator import (
+    Flow,
+    FlowCredentials,
+    InjectedFault,
+    RecordedRequest,
+    Scenario,
+    SimulatedStatus,
+    World,
+    running,
+)
 from exporter.simulator.flow import signature
 from exporter.simulator.flow.personal_records import SECRET
 from exporter.simulator.flow.switches import FlowSwitches
@@ -41,7 +50,7 @@ EXAMPLE = json.loads(r"""
   "success": true, "errorCode": "\"\"" }
 """)
 
-# Seen in the list of pipelines of the personal generation.
+# Observed in the list of pipelines of the personal generation.
 PIPELINE_ROW: dict[str, Any] = {
     "name": "demo",
     "owner": None,
@@ -62,7 +71,7 @@ PIPELINE_ROW: dict[str, Any] = {
 
 
 def milliseconds(moment: float) -> int:
-    """What Flow makes of a moment."""
+    """Return a time in Flow's unit."""
     return int(moment) * 1000
 
 
@@ -78,8 +87,8 @@ def signing(
     unsigned: frozenset[str] = frozenset(),
     **headers: str,
 ) -> dict[str, str]:
-    """Sign a GET as the vendor's rules say; `headers` (with _ for -) come in the place of the usual ones or beside."""
-    told = {
+    """Return the headers of a signed GET; `headers` (with _ for -) replace or extend the usual ones."""
+    record = {
         "host": host,
         "x-acs-action": operation,
         "x-acs-version": "2021-06-25",
@@ -88,24 +97,24 @@ def signing(
         "x-acs-content-sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     }
     if credentials.security_token is not None:
-        told["x-acs-security-token"] = credentials.security_token
-    told |= {name.replace("_", "-"): value for name, value in headers.items()}
-    names = sorted(set(told) - unsigned)
+        record["x-acs-security-token"] = credentials.security_token
+    record |= {name.replace("_", "-"): value for name, value in headers.items()}
+    names = sorted(set(record) - unsigned)
     canonical = signature.canonical_request(
         method="GET",
         raw_path=path.encode(),
         raw_query=query.encode(),
-        headers={name.encode(): value.encode() for name, value in told.items()},
+        headers={name.encode(): value.encode() for name, value in record.items()},
         signed_headers=names,
         body=body,
     )
     value = signature.signature(credentials.secret_key, canonical)
     who = f"Credential={credentials.access_key},SignedHeaders={';'.join(names)}"
-    return told | {"authorization": f"{signature.ALGORITHM} {who},Signature={value}"}
+    return record | {"authorization": f"{signature.ALGORITHM} {who},Signature={value}"}
 
 
 class Door:
-    """One port for many clouds, one after the other."""
+    """One port for several clouds, one after the other."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
@@ -114,7 +123,7 @@ class Door:
     @classmethod
     @contextlib.contextmanager
     def open(cls) -> "Iterator[Door]":
-        """Open it for as long as the context lasts."""
+        """Open the port while the context lasts."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             assert opened.cloud is not None
@@ -126,53 +135,53 @@ class Door:
 
 
 class Site:
-    """A cloud behind the door, whose clock stands at `now` until it is moved, and a client that speaks to it."""
+    """A cloud behind the door, whose clock stands at `now` until a test moves it, and a client."""
 
     def __init__(
-        self, door: Door, world: World = WORLD, now: float = NOW, story: Scenario | None = None
+        self, door: Door, world: World = WORLD, now: float = NOW, scenario: Scenario | None = None
     ) -> None:
         self.client = door.client
         self.now = now
-        self.cloud = door.cloud = Flow(world, clock=lambda: self.now, runs=story)
+        self.cloud = door.cloud = Flow(world, clock=lambda: self.now, runs=scenario)
         self.host = f"{self.client.base_url.host}:{self.client.base_url.port}"
         self.pipelines = f"/organization/{self.cloud.organization_id}/pipelines"
         self.central = f"/oapi/v1/flow/organizations/{self.cloud.organization_id}/pipelines"
         self.token = {"x-yunxiao-token": self.cloud.credentials.personal_token}
 
     def sign(self, path: str, operation: str, **headers: Any) -> dict[str, str]:
-        """The headers of a signed GET."""
+        """Return the headers of a signed GET."""
         plain, _, query = path.partition("?")
         credentials = headers.pop("credentials", self.cloud.credentials)
         at = headers.pop("at", self.now)
         return signing(plain, query, operation, credentials, host=self.host, at=at, **headers)
 
     def ask(self, path: str, operation: str, **query: Any) -> httpx.Response:
-        """Ask the signed generation for what lies below its pipelines."""
+        """Send a request to the signed generation, with a path below that of its pipelines."""
         path = f"{self.pipelines}{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
         return self.client.get(path, headers=self.sign(path, operation))
 
     def listed(self, **query: Any) -> Any:
-        """A page of pipelines of the signed generation."""
+        """Return a page of pipelines of the signed generation."""
         return self.ask("", "ListPipelines", **query).json()
 
     def runs(self, pipeline_id: str, **query: Any) -> Any:
-        """A page of runs of the signed generation."""
+        """Return a page of runs of the signed generation."""
         return self.ask(f"/{self.id(pipeline_id)}/pipelineRuns", "ListPipelineRuns", **query).json()
 
     def run(self, pipeline_id: str, number: int | str) -> Any:
-        """A run of the signed generation."""
+        """Return a run of the signed generation."""
         return self.ask(f"/{self.id(pipeline_id)}/pipelineRuns/{number}", "GetPipelineRun").json()
 
     def bare(self, path: str, **query: Any) -> httpx.Response:
-        """Ask the personal generation for what lies below its pipelines."""
+        """Send a request to the personal generation, with a path below that of its pipelines."""
         return self.client.get(f"{self.central}{path}", params=query, headers=self.token)
 
     def latest(self, pipeline_id: str) -> Any:
-        """The latest run of the personal generation."""
+        """Return the latest run of the personal generation."""
         return self.bare(f"/{self.id(pipeline_id)}/runs/latestPipelineRun").json()
 
     def id(self, pipeline_id: str) -> str:
-        """What Flow calls a pipeline of the world."""
+        """Return Flow's id of a pipeline of the world."""
         return self.cloud.pipeline_id(pipeline_id)
 
 
@@ -187,33 +196,33 @@ def site(door: Door) -> Site:
     return Site(door)
 
 
-def same_shape(told: Any, example: Any, where: str = "") -> None:
-    """Compare: same keys and JSON types; only a time that has not come may have no key."""
+def same_shape(record: Any, example: Any, where: str = "") -> None:
+    """Compare keys and JSON types; only times may be missing."""
     if isinstance(example, dict):
         absent = {"startTime", "endTime"} if where.endswith(("stageInfo", "jobs[]")) else set()
-        assert set(told) <= set(example), where
-        assert set(example) - set(told) <= absent, where
-        for key, value in told.items():
+        assert set(record) <= set(example), where
+        assert set(example) - set(record) <= absent, where
+        for key, value in record.items():
             same_shape(value, example[key], f"{where}.{key}")
     elif isinstance(example, list):
-        assert isinstance(told, list), where
-        for item in told:
+        assert isinstance(record, list), where
+        for item in record:
             same_shape(item, example[0], f"{where}[]")
     elif example is not None:
-        assert type(told) is type(example), where
+        assert type(record) is type(example), where
 
 
 # -- the signed generation
 
 
-def test_a_run_has_the_shape_of_the_vendors_example(site: Site) -> None:
+def test_run_has_the_form_of_the_vendor_example(site: Site) -> None:
     seen = set()
     for pipeline in RAN[:60]:
         run = WORLD.latest_run(pipeline.id, NOW)
         assert run is not None
-        told = site.run(pipeline.id, run.number)
-        same_shape(told, EXAMPLE)
-        record = told["pipelineRun"]
+        answer = site.run(pipeline.id, run.number)
+        same_shape(answer, EXAMPLE)
+        record = answer["pipelineRun"]
         assert (record["pipelineId"], record["pipelineRunId"]) == (int(site.id(pipeline.id)), run.number)
         assert record["createTime"] == run.start * 1000 <= record["updateTime"] <= NOW * 1000
         assert sum(map(len, record["stageGroup"])) == len(record["stages"])
@@ -225,7 +234,7 @@ def test_a_run_has_the_shape_of_the_vendors_example(site: Site) -> None:
     assert seen >= {"SUCCESS", "FAIL", "RUNNING", "INIT", "FINISH"}
 
 
-def test_what_has_not_begun_or_ended_has_no_key(site: Site) -> None:
+def test_time_that_is_not_reached_has_no_key(site: Site) -> None:
     for pipeline in RAN[:60]:
         run = WORLD.latest_run(pipeline.id, NOW)
         assert run is not None
@@ -236,7 +245,7 @@ def test_what_has_not_begun_or_ended_has_no_key(site: Site) -> None:
                 assert ("endTime" in part) is (part["status"] in {"SUCCESS", "FINISH", "FAIL", "CANCELED"})
 
 
-def test_a_list_of_runs_has_their_times(site: Site) -> None:
+def test_run_list_has_start_and_end(site: Site) -> None:
     answer = site.runs(OWN, maxResults=30)
     assert {key: answer[key] for key in ("success", "errorCode", "errorMessage")} == {
         "success": True,
@@ -265,7 +274,7 @@ def test_a_list_of_runs_has_their_times(site: Site) -> None:
         }
 
 
-def test_a_list_of_pipelines_tells_nothing_of_runs(site: Site) -> None:
+def test_pipeline_list_has_no_runs(site: Site) -> None:
     rows = site.listed(maxResults=30)["pipelines"]
     youngest = WORLD.pipelines[:-31:-1]
     assert [(row["pipelineName"], str(row["pipelineId"])) for row in rows] == [
@@ -276,41 +285,41 @@ def test_a_list_of_pipelines_tells_nothing_of_runs(site: Site) -> None:
     }
 
 
-def test_a_pipeline_by_itself_has_no_id(site: Site) -> None:
-    told = site.ask(f"/{site.id(OWN)}", "GetPipeline").json()["pipeline"]
-    assert told["name"] == RAN[0].name
-    assert set(told) >= {"envId", "envName", "groupId", "tagList", "pipelineConfig", "updateTime"}
-    assert not {"id", "pipelineId"} & set(told)
-    assert told == site.bare(f"/{site.id(OWN)}").json()
+def test_pipeline_record_has_no_id(site: Site) -> None:
+    record = site.ask(f"/{site.id(OWN)}", "GetPipeline").json()["pipeline"]
+    assert record["name"] == RAN[0].name
+    assert set(record) >= {"envId", "envName", "groupId", "tagList", "pipelineConfig", "updateTime"}
+    assert not {"id", "pipelineId"} & set(record)
+    assert record == site.bare(f"/{site.id(OWN)}").json()
 
 
 # -- the personal generation
 
 
-def test_the_latest_run_is_told_as_it_has_been_seen(site: Site) -> None:
-    """What has not begun or ended is null, a stage bears its place, and secrets lie about."""
-    held = False
+def test_latest_run_has_the_observed_form(site: Site) -> None:
+    """Missing times are null, stages have their position, and parameters and URLs contain secrets."""
+    waiting = False
     for pipeline in RAN[:60]:
-        told = site.latest(pipeline.id)
+        record = site.latest(pipeline.id)
         run = WORLD.latest_run(pipeline.id, NOW)
         assert run is not None
-        assert (told["pipelineId"], told["pipelineRunId"]) == (int(site.id(pipeline.id)), run.number)
-        assert told == site.bare(f"/{site.id(pipeline.id)}/runs/{run.number}").json()
-        assert [index for group in told["stageGroup"] for index in group] == [
-            stage["index"] for stage in told["stages"]
+        assert (record["pipelineId"], record["pipelineRunId"]) == (int(site.id(pipeline.id)), run.number)
+        assert record == site.bare(f"/{site.id(pipeline.id)}/runs/{run.number}").json()
+        assert [index for group in record["stageGroup"] for index in group] == [
+            stage["index"] for stage in record["stages"]
         ]
-        assert told["pipelineType"] in {None, "PIPELINEASCODE"}
-        assert {parameter["key"] for parameter in told["globalParams"]} == {"VERSION", "TOKEN"}
-        assert SECRET in json.dumps(told["globalParams"])
-        assert SECRET in told["sources"][0]["data"]["webhook"]
-        for stage in told["stages"]:
+        assert record["pipelineType"] in {None, "PIPELINEASCODE"}
+        assert {parameter["key"] for parameter in record["globalParams"]} == {"VERSION", "TOKEN"}
+        assert SECRET in json.dumps(record["globalParams"])
+        assert SECRET in record["sources"][0]["data"]["webhook"]
+        for stage in record["stages"]:
             info = stage["stageInfo"]
             assert set(info) == {"id", "name", "status", "startTime", "endTime", "jobs"}
             for job in info["jobs"]:
                 assert set(job) == {
                     "id", "jobSign", "name", "status", "startTime", "endTime", "params", "result", "actions",
                 }  # fmt: skip
-                held = held or bool(job["actions"])
+                waiting = waiting or bool(job["actions"])
                 assert (job["startTime"] is None) is (
                     job["status"] in {"INIT", "SKIP"} or (job["status"] == "WAITING" and not job["actions"])
                 )
@@ -318,7 +327,7 @@ def test_the_latest_run_is_told_as_it_has_been_seen(site: Site) -> None:
                     assert json.loads(job["result"])["successful"] is True
 
 
-def test_both_generations_tell_the_same_run(site: Site) -> None:
+def test_both_generations_report_the_same_run(site: Site) -> None:
     for pipeline in RAN[:40]:
         bare = site.latest(pipeline.id)
         signed = site.run(pipeline.id, bare["pipelineRunId"])["pipelineRun"]
@@ -332,7 +341,7 @@ def test_both_generations_tell_the_same_run(site: Site) -> None:
             assert [job["id"] for job in info["jobs"]] == [job["id"] for job in null["jobs"]]
 
 
-def test_rows_have_the_keys_that_were_seen_or_those_documented(site: Site) -> None:
+def test_rows_have_the_observed_or_the_documented_keys(site: Site) -> None:
     (row, *_) = site.bare("").json()
     same_shape(row, PIPELINE_ROW)
     assert (row["name"], str(row["id"])) == (WORLD.pipelines[-1].name, site.id(WORLD.pipelines[-1].id))
@@ -360,7 +369,7 @@ def test_rows_have_the_keys_that_were_seen_or_those_documented(site: Site) -> No
     assert set(run) - {"endTime"} == seen - {"status"}
 
 
-def test_the_edition_of_a_region_has_no_organization_in_its_paths(site: Site) -> None:
+def test_regional_edition_has_no_organization_in_its_paths(site: Site) -> None:
     for path in ("", f"/{site.id(OWN)}", f"/{site.id(OWN)}/runs", f"/{site.id(OWN)}/runs/1"):
         central = site.bare(path)
         region = site.client.get(f"/oapi/v1/flow/pipelines{path}", headers=site.token)
@@ -371,7 +380,9 @@ def test_the_edition_of_a_region_has_no_organization_in_its_paths(site: Site) ->
 @pytest.mark.parametrize(
     ("form", "status", "body"), [("404", 404, None), ("null", 200, b"null"), ("empty", 200, b"")]
 )
-def test_the_latest_run_of_what_never_ran(site: Site, form: Any, status: int, body: bytes | None) -> None:
+def test_latest_run_without_runs_has_three_forms(
+    site: Site, form: Any, status: int, body: bytes | None
+) -> None:
     site.cloud.never_run = form
     answer = site.bare(f"/{site.id(NEVER_RAN.id)}/runs/latestPipelineRun")
     assert answer.status_code == status
@@ -382,7 +393,7 @@ def test_the_latest_run_of_what_never_ran(site: Site, form: Any, status: int, bo
 # -- ids
 
 
-def test_ids_are_numbers_that_rise_with_creation_and_belong_to_the_world(site: Site) -> None:
+def test_ids_are_numbers_that_rise_with_creation_and_depend_on_the_world(site: Site) -> None:
     ids = [int(site.id(pipeline.id)) for pipeline in WORLD.pipelines]
     assert ids == sorted(set(ids))
     assert all(1_000_000 <= number < 10_000_000 for number in ids)
@@ -394,7 +405,7 @@ def test_ids_are_numbers_that_rise_with_creation_and_belong_to_the_world(site: S
         site.cloud.pipeline_id("f" * 32)
 
 
-def test_calls_are_remembered_by_the_vendors_names(site: Site) -> None:
+def test_requests_are_recorded_with_the_vendor_operation_names(site: Site) -> None:
     number = site.id(OWN)
     site.listed()
     site.ask(f"/{number}", "GetPipeline")
@@ -407,31 +418,31 @@ def test_calls_are_remembered_by_the_vendors_names(site: Site) -> None:
     site.latest(OWN)
     site.client.get("/oapi/v1/flow")
     assert list(site.cloud.requests) == [
-        Call("ListPipelines", (), 200, NOW),
-        Call("GetPipeline", (number,), 200, NOW),
-        Call("ListPipelineRuns", (number,), 200, NOW),
-        Call("GetPipelineRun", (number,), 200, NOW, "3"),
-        Call("ListPipelines", (), 200, NOW),
-        Call("GetPipeline", (number,), 200, NOW),
-        Call("ListPipelineRuns", (number,), 200, NOW),
-        Call("GetPipelineRun", (number,), 200, NOW, "3"),
-        Call("GetLatestPipelineRun", (number,), 200, NOW),
-        Call(None, (), 404, NOW),
+        RecordedRequest("ListPipelines", (), 200, NOW),
+        RecordedRequest("GetPipeline", (number,), 200, NOW),
+        RecordedRequest("ListPipelineRuns", (number,), 200, NOW),
+        RecordedRequest("GetPipelineRun", (number,), 200, NOW, "3"),
+        RecordedRequest("ListPipelines", (), 200, NOW),
+        RecordedRequest("GetPipeline", (number,), 200, NOW),
+        RecordedRequest("ListPipelineRuns", (number,), 200, NOW),
+        RecordedRequest("GetPipelineRun", (number,), 200, NOW, "3"),
+        RecordedRequest("GetLatestPipelineRun", (number,), 200, NOW),
+        RecordedRequest(None, (), 404, NOW),
     ]
-    assert site.cloud.most_under_way >= 1
+    assert site.cloud.max_in_flight >= 1
 
 
 # -- quirks
 
 
-def test_an_end_that_is_none_has_three_forms(door: Door) -> None:
+def test_missing_end_in_the_run_list_has_three_forms(door: Door) -> None:
     """Whichever it is: by the run, or always the same; an end that is one is told."""
-    story = Scenario(WORLD)
-    site = Site(door, now=NOW + 60, story=story)
+    scenario = Scenario(WORLD)
+    site = Site(door, now=NOW + 60, scenario=scenario)
     for _ in range(30):
-        story.begin(OWN, NOW)
-    ended = story.begin(OWN, NOW)
-    story.end(ended, NOW + 60, Status.COMPLETED)
+        scenario.begin(OWN, NOW)
+    ended = scenario.begin(OWN, NOW)
+    scenario.end(ended, NOW + 60, SimulatedStatus.COMPLETED)
 
     def forms() -> list[Any]:
         signed = site.runs(OWN, maxResults=40)["pipelineRuns"]
@@ -453,13 +464,13 @@ def test_an_end_that_is_none_has_three_forms(door: Door) -> None:
 
 
 @pytest.mark.parametrize("blank", ['""', "", None, "”“"])
-def test_a_success_may_have_a_code(site: Site, blank: str | None) -> None:
+def test_success_envelope_can_have_an_error_code(site: Site, blank: str | None) -> None:
     site.cloud.blank = blank
     answer = site.listed()
     assert (answer["success"], answer["errorCode"], answer["errorMessage"]) == (True, blank, blank)
 
 
-def test_the_record_of_a_run_may_be_older_than_its_start(site: Site) -> None:
+def test_run_can_be_created_before_its_start(site: Site) -> None:
     before = site.run(OWN, 1)["pipelineRun"]
     site.cloud.create_lead = 17
     after = site.run(OWN, 1)["pipelineRun"]
@@ -467,8 +478,7 @@ def test_the_record_of_a_run_may_be_older_than_its_start(site: Site) -> None:
     assert site.latest(OWN)["createTime"] == site.runs(OWN)["pipelineRuns"][0]["startTime"] - 17_000
 
 
-def test_deleted_and_renamed_pipelines(site: Site) -> None:
-    """Both by the world's ids; a name changes in lists and by itself, an id never."""
+def test_deleted_and_renamed_pipelines_change_lists_and_records(site: Site) -> None:
     other = RAN[1]
     site.cloud.renamed = {other.id: "renamed-pipeline"}
     site.cloud.deleted = {OWN}
@@ -479,7 +489,7 @@ def test_deleted_and_renamed_pipelines(site: Site) -> None:
     assert site.runs(OWN)["Code"] == "InvalidPipeline.NotFound"
 
 
-def test_a_list_may_be_empty_whatever_its_total(site: Site) -> None:
+def test_list_can_be_empty_with_a_total(site: Site) -> None:
     site.cloud.empty_list_with_total = True
     answer = site.listed()
     assert (answer["pipelines"], answer["totalCount"]) == ([], 120)
@@ -487,11 +497,11 @@ def test_a_list_may_be_empty_whatever_its_total(site: Site) -> None:
     assert (bare.json(), bare.headers["x-total"]) == ([], "120")
 
 
-def test_what_is_polled_may_be_behind(door: Door) -> None:
-    story = Scenario(WORLD)
-    site = Site(door, now=NOW + 61, story=story)
-    run = story.begin(OWN, NOW)
-    story.end(run, NOW + 60, Status.FAILED)
+def test_stale_lists_are_behind_and_numbered_runs_are_not(door: Door) -> None:
+    scenario = Scenario(WORLD)
+    site = Site(door, now=NOW + 61, scenario=scenario)
+    run = scenario.begin(OWN, NOW)
+    scenario.end(run, NOW + 60, SimulatedStatus.FAILED)
     site.cloud.stale = 30
     assert site.runs(OWN)["pipelineRuns"][0]["status"] == site.latest(OWN)["status"] == "RUNNING"
     assert site.listed(statusList="RUNNING")["totalCount"] == 1
@@ -513,7 +523,7 @@ SERVICE_ERRORS: dict[str, tuple[Any, str, tuple[int, str], tuple[int, str]]] = {
         (403, "Forbidden.UserNotInCurrentOrganization"),
         (403, "Forbidden.InvalidUser.UserNotInCurrentOrganization"),
     ),
-    "nobody": (
+    "not registered": (
         lambda site: setattr(site.cloud, "unregistered", True),
         "",
         (400, "InvalidUser.NotFound"),
@@ -549,7 +559,7 @@ SERVICE_ERRORS: dict[str, tuple[Any, str, tuple[int, str], tuple[int, str]]] = {
 
 
 def _asked(site: Site, path: str) -> tuple[httpx.Response, httpx.Response]:
-    """Ask both generations for the same."""
+    """Send the same request to both generations."""
     operation = "ListPipelines"
     if "{runs}" in path:
         operation = "GetPipelineRun" if path.rpartition("{runs}")[2] else "ListPipelineRuns"
@@ -565,19 +575,19 @@ def _asked(site: Site, path: str) -> tuple[httpx.Response, httpx.Response]:
 
 
 @pytest.mark.parametrize("case", SERVICE_ERRORS)
-def test_what_the_service_declines(site: Site, case: str) -> None:
-    prepare, path, told, bare_told = SERVICE_ERRORS[case]
+def test_errors_of_the_service_have_status_and_code_in_both_generations(site: Site, case: str) -> None:
+    prepare, path, record, bare_expected = SERVICE_ERRORS[case]
     prepare(site)
     signed, bare = _asked(site, path)
-    assert (signed.status_code, signed.json()["Code"]) == told
+    assert (signed.status_code, signed.json()["Code"]) == record
     assert set(signed.json()) == {"RequestId", "HostId", "Code", "Message", "Recommend"}
     assert signed.json()["RequestId"] == signed.headers["x-request-id"]
-    assert (bare.status_code, bare.json()["errorCode"]) == bare_told
+    assert (bare.status_code, bare.json()["errorCode"]) == bare_expected
     assert set(bare.json()) == {"errorCode", "errorMessage", "requestId"}
 
 
 @pytest.mark.parametrize(("form", "status"), [("status", 404), ("envelope", 200)])
-def test_an_error_of_the_service_may_come_in_an_envelope(site: Site, form: Any, status: int) -> None:
+def test_error_of_the_service_can_come_in_an_envelope(site: Site, form: Any, status: int) -> None:
     site.cloud.error_form = form
     answer = site.ask("/1/pipelineRuns/1", "GetPipelineRun")
     assert answer.status_code == status
@@ -588,11 +598,11 @@ def test_an_error_of_the_service_may_come_in_an_envelope(site: Site, form: Any, 
         "errorMessage": "The pipeline is not found.",
     }
     site.cloud.injected_fault = InjectedFault.ERROR_OBJECT
-    told = site.ask("", "ListPipelines")
-    assert (told.status_code, told.json()["success"]) == (200, False)
+    record = site.ask("", "ListPipelines")
+    assert (record.status_code, record.json()["success"]) == (200, False)
 
 
-def test_a_status_is_not_what_a_code_depends_on(site: Site) -> None:
+def test_status_of_an_error_code_can_be_replaced(site: Site) -> None:
     site.cloud.statuses = {"InvalidPipeline.NotFound": 400, "NotFound": 410}
     signed, bare = _asked(site, "/1/{runs}")
     assert (signed.status_code, bare.status_code) == (400, 410)
@@ -608,7 +618,7 @@ def test_a_status_is_not_what_a_code_depends_on(site: Site) -> None:
         ("{central}/1/run", "NotFound"),
     ],
 )
-def test_a_path_that_is_not_published(site: Site, path: str, code: str) -> None:
+def test_unpublished_path_is_404(site: Site, path: str, code: str) -> None:
     path = path.format(pipelines=site.pipelines, central=site.central)
     answer = site.client.get(path, headers=site.token)
     assert answer.status_code == 404
@@ -616,27 +626,26 @@ def test_a_path_that_is_not_published(site: Site, path: str, code: str) -> None:
     assert site.client.post(site.central, headers=site.token).json()["errorCode"] == "NotFound"
 
 
-def test_a_personal_token_is_needed_good_and_young(site: Site) -> None:
-    def told(headers: dict[str, str]) -> tuple[int, str]:
+def test_missing_wrong_and_expired_personal_tokens_are_refused(site: Site) -> None:
+    def record(headers: dict[str, str]) -> tuple[int, str]:
         answer = site.client.get(site.central, headers=headers)
         return answer.status_code, answer.json()["errorCode"]
 
-    assert told({}) == told({"x-yunxiao-token": ""}) == (401, "Unauthorized")
-    assert told({"x-yunxiao-token": "pt-another"}) == (401, "InvalidTokenError")
+    assert record({}) == record({"x-yunxiao-token": ""}) == (401, "Unauthorized")
+    assert record({"x-yunxiao-token": "pt-another"}) == (401, "InvalidTokenError")
     site.cloud.expires = NOW + 1
     assert site.bare("").status_code == 200
     site.now += 1
-    assert told(site.token) == (401, "ExpiredTokenError")
+    assert record(site.token) == (401, "ExpiredTokenError")
     site.cloud.expires = None
     site.cloud.credentials = FlowCredentials(personal_token="pt-rotated")
-    assert told(site.token) == (401, "InvalidTokenError")
+    assert record(site.token) == (401, "InvalidTokenError")
     strange = site.client.get(site.central, headers={b"x-yunxiao-token": "pt-é".encode()})
     assert (strange.status_code, strange.json()["errorCode"]) == (401, "InvalidTokenError")
 
 
 @pytest.mark.parametrize("code", ["Throttling", "Throttling.User", "Throttling.Api"])
-def test_who_asks_too_often_is_told_how_long_to_wait(site: Site, code: str) -> None:
-    """In milliseconds, if at all; who waits so long passes."""
+def test_throttled_client_gets_the_wait_in_milliseconds(site: Site, code: str) -> None:
     site.cloud.throttle, site.cloud.throttle_code = (2, 10), code
     site.listed()
     site.now += 2.5
@@ -657,7 +666,7 @@ def test_who_asks_too_often_is_told_how_long_to_wait(site: Site, code: str) -> N
     assert site.bare("").status_code == 200
 
 
-def test_the_throttle_spares_those_without_an_identity(site: Site) -> None:
+def test_requests_without_credentials_are_not_throttled(site: Site) -> None:
     site.cloud.throttle = 1, 10
     for _ in range(3):
         assert site.client.get(site.central).status_code == 401
@@ -665,7 +674,7 @@ def test_the_throttle_spares_those_without_an_identity(site: Site) -> None:
     assert site.bare("").status_code == 200
 
 
-def test_a_gateway_may_have_another_clock(site: Site) -> None:
+def test_skew_changes_date_and_signature_check(site: Site) -> None:
     site.cloud.skew = 1_200
     refused = site.ask("", "ListPipelines")
     assert refused.json()["Code"] == "InvalidTimeStamp.Expired"
@@ -675,14 +684,14 @@ def test_a_gateway_may_have_another_clock(site: Site) -> None:
     assert site.client.get(path, headers=headers).status_code == 200
 
 
-def test_answers_are_held_back(site: Site) -> None:
+def test_latency_delays_answers(site: Site) -> None:
     site.cloud.latency = 0.05
     begun = time.monotonic()
     site.bare("")
     assert time.monotonic() - begun >= 0.05
 
 
-# These have no end, or end with a connection, and are tried with another cloud.
+# These have no end, or end with the connection; other tests try them.
 WHOLE = [
     m for m in InjectedFault if m not in {InjectedFault.HUGE, InjectedFault.DRIP, InjectedFault.TRUNCATED}
 ]
@@ -694,7 +703,9 @@ SPOKEN = {
 
 
 @pytest.mark.parametrize("injected_fault", WHOLE, ids=lambda m: m.name)
-def test_mischief_takes_the_place_of_any_good_answer(site: Site, injected_fault: InjectedFault) -> None:
+def test_injected_fault_replaces_the_answer_in_both_generations(
+    site: Site, injected_fault: InjectedFault
+) -> None:
     good = [site.runs(OWN), site.latest(OWN)]
     site.cloud.injected_fault, site.cloud.injected_fault_operation = injected_fault, "Another"
     assert site.latest(OWN) == good[1]
@@ -702,9 +713,9 @@ def test_mischief_takes_the_place_of_any_good_answer(site: Site, injected_fault:
     signed = site.ask(f"/{site.id(OWN)}/pipelineRuns", "ListPipelineRuns")
     bare = site.bare(f"/{site.id(OWN)}/runs/latestPipelineRun")
     if injected_fault in SPOKEN:
-        told, bare_told = SPOKEN[injected_fault]
-        assert (signed.status_code, signed.json()["Code"]) == told
-        assert (bare.status_code, bare.json()["errorCode"]) == bare_told
+        record, bare_expected = SPOKEN[injected_fault]
+        assert (signed.status_code, signed.json()["Code"]) == record
+        assert (bare.status_code, bare.json()["errorCode"]) == bare_expected
     elif injected_fault is InjectedFault.NESTED_ERROR:
         assert signed.json() == {
             "error": {"code": "InternalError", "message": signed.json()["error"]["message"]}
@@ -722,8 +733,7 @@ def test_mischief_takes_the_place_of_any_good_answer(site: Site, injected_fault:
     assert site.run(OWN, 1)["Code"] == "InternalError"
 
 
-def test_every_switch_is_told() -> None:
-    """The levers are found in one place, with their meaning."""
+def test_every_switch_is_documented() -> None:
     text = "".join(kind.__doc__ or "" for kind in FlowSwitches.__mro__)
     cloud = Flow(WORLD)
     for name in vars(FlowSwitches()):
@@ -732,5 +742,5 @@ def test_every_switch_is_told() -> None:
     assert cloud.page_limit == 30
 
 
-def test_secrets_do_not_show_in_a_representation() -> None:
+def test_repr_of_credentials_has_no_secrets() -> None:
     assert "no-use" not in repr(FlowCredentials(security_token="no-use"))

@@ -1,4 +1,4 @@
-"""Whoever reads Flow's lists page by page must see everything once, and with a filter just what it says."""
+"""Flow's lists: a client that reads all pages sees every row once, and filters select the right rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import Scenario, Status, World
+from exporter.simulator import Scenario, SimulatedStatus, World
 from tests.unit.simulator.test_flow import NOW, OWN, RAN, WORLD, Door, Site, milliseconds
 
-# A deadline would measure the machine, and every example is a whole list.
-PATIENT = settings(deadline=None, max_examples=25)
+# A deadline would measure the machine: every example reads a whole list.
+SLOW = settings(deadline=None, max_examples=25)
 SMALL = World(seed=3, pipelines=37)
 SELDOM = next(pipeline for pipeline in SMALL.pipelines if pipeline.period == 86_400)
 WORDS = ("SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING")
@@ -42,22 +42,22 @@ def by_token(site: Site, path: str, operation: str, key: str, **query: Any) -> l
 
 
 def by_number(site: Site, path: str, **query: Any) -> list[Any]:
-    """Read a list of the personal generation to its end, as its headers tell the way."""
+    """Read a list of the personal generation to its end, following its headers."""
     rows: list[Any] = []
     page = "1"
     while True:
         answer = site.bare(path, page=page, **query)
         rows += answer.json()
-        told = {
+        paging = {
             name: int(value)
             for name, value in answer.headers.items()
             if name.startswith("x-") and value.isdigit()
         }
-        assert told["x-page"] == int(page)
-        assert told["x-total-pages"] == -(-told["x-total"] // told["x-per-page"])
-        assert told.get("x-prev-page", 0) == int(page) - 1
-        if "x-next-page" not in told:
-            assert told["x-total"] == len(rows)
+        assert paging["x-page"] == int(page)
+        assert paging["x-total-pages"] == -(-paging["x-total"] // paging["x-per-page"])
+        assert paging.get("x-prev-page", 0) == int(page) - 1
+        if "x-next-page" not in paging:
+            assert paging["x-total"] == len(rows)
             return rows
         page = answer.headers["x-next-page"]
 
@@ -65,9 +65,9 @@ def by_number(site: Site, path: str, **query: Any) -> list[Any]:
 # -- pages
 
 
-@PATIENT
+@SLOW
 @given(size=st.integers(1, 60), most=st.integers(1, 50), last=st.sampled_from(["null", "empty", "absent"]))
-def test_pages_of_any_size_cover_every_pipeline_once_in_order(
+def test_pages_of_any_size_contain_every_pipeline_once_in_order(
     door: Door, size: int, most: int, last: Any
 ) -> None:
     site = Site(door, SMALL)
@@ -78,16 +78,16 @@ def test_pages_of_any_size_cover_every_pipeline_once_in_order(
     assert [str(row["id"]) for row in by_number(site, "", perPage=size)] == youngest
 
 
-@PATIENT
+@SLOW
 @given(
     size=st.integers(5, 60),
-    order=st.sampled_from(["asked", "ascending", "descending", "random"]),
-    word=st.sampled_from(["", "SUCCESS", "FAIL"]),
+    order=st.sampled_from(["requested", "ascending", "descending", "random"]),
+    status=st.sampled_from(["", "SUCCESS", "FAIL"]),
 )
-def test_pages_of_runs_cover_every_run_once(door: Door, size: int, order: Any, word: str) -> None:
+def test_pages_of_runs_contain_every_run_once(door: Door, size: int, order: Any, status: str) -> None:
     site = Site(door, SMALL)
     site.cloud.runs_order = order
-    query = {"status": word} if word else {}
+    query = {"status": status} if status else {}
     path = f"/{site.id(SELDOM.id)}"
     signed = by_token(
         site, f"{path}/pipelineRuns", "ListPipelineRuns", "pipelineRuns", maxResults=size, **query
@@ -97,21 +97,25 @@ def test_pages_of_runs_cover_every_run_once(door: Door, size: int, order: Any, w
     assert [row["pipelineRunId"] for row in bare] == numbers
     latest = SMALL.latest_run(SELDOM.id, NOW)
     assert latest is not None
-    fates = {"SUCCESS": {Status.COMPLETED, Status.IGNORED}, "FAIL": {Status.FAILED}}
+    final_statuses = {
+        "SUCCESS": {SimulatedStatus.COMPLETED, SimulatedStatus.IGNORED},
+        "FAIL": {SimulatedStatus.FAILED},
+    }
     expected = {
         number
         for number in range(1, latest.number + 1)
-        if (run := SMALL.run(SELDOM.id, number, NOW)) and run.status in fates.get(word, {run.status})
+        if (run := SMALL.run(SELDOM.id, number, NOW))
+        and run.status in final_statuses.get(status, {run.status})
     }
     assert len(numbers) == len(expected)
     assert set(numbers) == expected
     if order != "random":
         assert numbers == sorted(expected, reverse=order != "ascending")
-    elif not word:
+    elif not status:
         assert numbers not in (sorted(expected), sorted(expected, reverse=True))
 
 
-def test_pages_have_a_usual_and_a_largest_size(site: Site) -> None:
+def test_pages_have_a_default_and_a_maximum_size(site: Site) -> None:
     assert len(site.listed()["pipelines"]) == len(site.bare("").json()) == 10
     assert len(site.listed(maxResults=100)["pipelines"]) == 30
     answer = site.bare("", perPage=100)
@@ -124,14 +128,14 @@ def test_pages_have_a_usual_and_a_largest_size(site: Site) -> None:
     assert (beyond.json(), beyond.headers["x-prev-page"]) == ([], "98")
 
 
-def test_headers_may_be_missing(site: Site) -> None:
+def test_page_headers_can_be_switched_off(site: Site) -> None:
     site.cloud.page_headers = False
     answer = site.bare("", perPage=30)
     assert len(answer.json()) == 30
     assert {name for name in answer.headers if name.startswith("x-")} == {"x-request-id"}
 
 
-def test_a_token_has_to_be_encoded(site: Site) -> None:
+def test_page_token_needs_percent_encoding(site: Site) -> None:
     token = site.listed()["nextToken"]
     assert {"+", "/"} < set(token)
     assert site.listed(nextToken=token)["pipelines"] != site.listed(nextToken="")["pipelines"]
@@ -151,7 +155,7 @@ def test_a_token_has_to_be_encoded(site: Site) -> None:
         {"maxResults": "9" * 5_000},
     ],
 )
-def test_a_question_out_of_shape(site: Site, query: dict[str, str]) -> None:
+def test_malformed_parameter_is_400_in_the_signed_generation(site: Site, query: dict[str, str]) -> None:
     answer = site.ask("", "ListPipelines", **query)
     assert (answer.status_code, answer.json()["Code"]) == (400, "InvalidParam.ParamNotPresent")
 
@@ -159,7 +163,7 @@ def test_a_question_out_of_shape(site: Site, query: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "query", [{"page": "0"}, {"perPage": "0"}, {"perPage": "x"}, {"triggerMode": "hand"}]
 )
-def test_a_bare_question_out_of_shape(site: Site, query: dict[str, str]) -> None:
+def test_malformed_parameter_is_400_in_the_personal_generation(site: Site, query: dict[str, str]) -> None:
     answer = site.bare(f"/{site.id(OWN)}/runs", **query)
     assert (answer.status_code, answer.json()["errorCode"]) == (400, "BadRequest")
 
@@ -176,9 +180,9 @@ def _executed(site: Site, **query: Any) -> set[str]:
     return signed
 
 
-@PATIENT
+@SLOW
 @given(since=st.integers(0, 7_200), length=st.integers(0, 7_200))
-def test_the_window_of_execution_is_that_of_the_latest_run(door: Door, since: int, length: int) -> None:
+def test_execution_window_filters_by_the_latest_run(door: Door, since: int, length: int) -> None:
     site = Site(door)
     begin = milliseconds(NOW - since - length)
     end = begin + length * 1000
@@ -196,25 +200,25 @@ def test_the_window_of_execution_is_that_of_the_latest_run(door: Door, since: in
 
 
 @given(place=st.integers(0, len(WORLD.pipelines) - 1), offset=st.floats(-400 * 86_400, 40 * 86_400))
-def test_the_latest_start_is_that_of_the_latest_run(place: int, offset: float) -> None:
+def test_latest_start_equals_the_start_of_the_latest_run(place: int, offset: float) -> None:
     pipeline, now = WORLD.pipelines[place], WORLD.start + offset
     run = WORLD.latest_run(pipeline.id, now)
     assert WORLD.latest_start(pipeline.id, now) == (None if run is None else run.start)
 
 
-def test_sweeps_by_status_find_every_pipeline_that_ran_once(site: Site) -> None:
-    found = {word: _executed(site, statusList=word) for word in WORDS}
-    assert all(found[word] for word in ("SUCCESS", "FAIL", "RUNNING"))
-    together = [pipeline_id for ids in found.values() for pipeline_id in ids]
-    assert len(together) == len(set(together))
-    assert set(together) == {site.id(pipeline.id) for pipeline in RAN}
+def test_status_filters_find_every_pipeline_with_runs_once(site: Site) -> None:
+    found = {status: _executed(site, statusList=status) for status in WORDS}
+    assert all(found[status] for status in ("SUCCESS", "FAIL", "RUNNING"))
+    combine = [pipeline_id for ids in found.values() for pipeline_id in ids]
+    assert len(combine) == len(set(combine))
+    assert set(combine) == {site.id(pipeline.id) for pipeline in RAN}
     assert _executed(site, statusList="FAIL,RUNNING") == found["FAIL"] | found["RUNNING"]
     assert _executed(site, statusList="NOVEL") == set()
     for pipeline_id in found["FAIL"]:
         assert site.bare(f"/{pipeline_id}/runs", perPage=1).json()[0]["status"] == "FAIL"
 
 
-def test_pipelines_are_found_by_name_maker_and_creation(site: Site) -> None:
+def test_pipelines_are_filtered_by_name_creator_and_creation_time(site: Site) -> None:
     rows = by_token(site, "", "ListPipelines", "pipelines", maxResults=30)
     part = WORLD.pipelines[5].name.split("-")[0]
     named = site.listed(pipelineName=part.upper(), maxResults=30)["pipelines"]
@@ -234,10 +238,10 @@ def test_pipelines_are_found_by_name_maker_and_creation(site: Site) -> None:
     assert site.id(OWN) in _executed(site, executeAccountIds=someone)
 
 
-@PATIENT
+@SLOW
 @given(first=st.integers(0, 60), length=st.integers(0, 20), trigger=st.sampled_from(["", 1, 2, 3]))
-def test_runs_are_found_by_their_start_and_trigger(door: Door, first: int, length: int, trigger: Any) -> None:
-    """The end of the window is spelt in two ways; the other way it is no end."""
+def test_runs_are_filtered_by_start_and_trigger(door: Door, first: int, length: int, trigger: Any) -> None:
+    """The generations spell the end of the window differently; the other spelling is ignored."""
     site = Site(door, SMALL)
     path = f"/{site.id(SELDOM.id)}"
     site.cloud.page_limit = 10_000
@@ -259,13 +263,13 @@ def test_runs_are_found_by_their_start_and_trigger(door: Door, first: int, lengt
     )
 
 
-def test_filters_look_at_the_story_as_well(door: Door) -> None:
-    story = Scenario(WORLD)
-    site = Site(door, story=story)
-    run = story.begin(OWN, NOW - 0.25)
+def test_filters_apply_to_runs_of_a_scenario(door: Door) -> None:
+    scenario = Scenario(WORLD)
+    site = Site(door, scenario=scenario)
+    run = scenario.begin(OWN, NOW - 0.25)
     assert _executed(site, executeStartTime=milliseconds(NOW - 0.25)) == {site.id(OWN)}
     assert _executed(site, executeStartTime=milliseconds(NOW) + 1000) == set()
-    story.hold(run, NOW, Status.SUSPEND)
+    scenario.pause(run, NOW, SimulatedStatus.SUSPEND)
     assert _executed(site, statusList="WAITING") == {site.id(OWN)}
-    story.delete(run, NOW)
+    scenario.delete(run, NOW)
     assert _executed(site, executeStartTime=0) == set()

@@ -1,4 +1,4 @@
-"""What somebody does to runs shows in Flow's words, and what Flow told of them is known afterwards."""
+"""Runs of a scenario in Flow's form, and the record of what Flow reported."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -8,59 +8,62 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import FaultRates, InjectedFault, Scenario, ScenarioGenerator, Status, World
+from exporter.simulator import FaultRates, InjectedFault, Scenario, ScenarioGenerator, SimulatedStatus, World
 from exporter.simulator.flow.layout import layout
-from exporter.simulator.flow.serialized import in_full
-from exporter.simulator.flow.vocabulary import known, word
+from exporter.simulator.flow.serialized import serialize
+from exporter.simulator.flow.vocabulary import normalize, status_name
 from tests.unit.simulator.test_flow import WORLD, Door, Site, milliseconds
 
 NOW = WORLD.start + 1_000.25
 OWN, OTHER = (pipeline.id for pipeline in WORLD.pipelines[:2])
-# Stages that stand side by side, and one pipeline that has them.
+# Pipelines with parallel stages that have names.
 PARALLEL = [
     pipeline
     for pipeline in WORLD.pipelines
-    if layout(pipeline).aside is not None and not layout(pipeline).nameless
+    if layout(pipeline).parallel_stage is not None and not layout(pipeline).unnamed
 ]
 LIST_RUNS, GET_RUN, LATEST = "ListPipelineRuns", "GetPipelineRun", "GetLatestPipelineRun"
-OVER = {"SUCCESS", "FINISH", "FAIL", "CANCELED"}
-UNDER_WAY = {"RUNNING", "PAUSED", "SUSPEND"}
+FINISHED = {"SUCCESS", "FINISH", "FAIL", "CANCELED"}
+UNFINISHED = {"RUNNING", "PAUSED", "SUSPEND"}
 
 
-class Stage(Site):
-    """A cloud that tells a story; time passes when told to."""
+class ScenarioSite(Site):
+    """A cloud that serves a scenario; a test moves its clock."""
 
     def __init__(self, door: Door, world: World = WORLD, now: float = NOW) -> None:
-        self.story = Scenario(world)
-        super().__init__(door, world, now, self.story)
+        self.scenario = Scenario(world)
+        super().__init__(door, world, now, self.scenario)
 
     def after(self, seconds: float) -> float:
-        """Let time pass; gives the moment after it."""
+        """Advance the clock and return the time."""
         self.now += seconds
         return self.now
 
     def shown(self, pipeline_id: str = OWN) -> tuple[int, str, int, int | None] | None:
-        """Number, status, start and end of the latest run, which both generations tell alike; None if there is none."""
+        """Return number, status, start and end of the latest run; None without a run.
+
+        Both generations must report the same.
+        """
         signed = self.runs(pipeline_id)["pipelineRuns"]
         bare = self.bare(f"/{self.id(pipeline_id)}/runs").json()
         latest = self.latest(pipeline_id)
         if not signed:
             assert (bare, latest["errorCode"]) == ([], "NotFound")
             return None
-        told = [
+        rows = [
             (row["pipelineRunId"], row["status"], row["startTime"], row.get("endTime") or None)
             for row in (signed[0], bare[0])
         ]
-        number, status, start, _ = told[0]
+        number, status, start, _ = rows[0]
         detail = self.run(pipeline_id, number)["pipelineRun"]
-        assert told[0] == told[1]
+        assert rows[0] == rows[1]
         for record in (latest, detail):
             seen = record["pipelineRunId"], record["status"], record["createTime"]
             assert seen == (number, status, start)
-        return told[0]
+        return rows[0]
 
     def stages(self, pipeline_id: str = OWN) -> list[tuple[str, str, int | None, int | None]]:
-        """Places, statuses, starts and ends of the stages of the latest run."""
+        """Return positions, statuses, starts and ends of the stages of the latest run."""
         return [
             (stage["index"], *(stage["stageInfo"][key] for key in ("status", "startTime", "endTime")))
             for stage in self.latest(pipeline_id)["stages"]
@@ -74,133 +77,136 @@ def door() -> Iterator[Door]:
 
 
 @pytest.fixture
-def stage(door: Door) -> Stage:
-    return Stage(door)
+def site(door: Door) -> ScenarioSite:
+    return ScenarioSite(door)
 
 
-# -- words
+# -- statuses
 
 
 @pytest.mark.parametrize(
-    ("fate", "told"),
+    ("final_status", "expected"),
     [
-        (Status.COMPLETED, "SUCCESS"),
-        (Status.FAILED, "FAIL"),
-        (Status.CANCELED, "CANCELED"),
-        (Status.IGNORED, "SUCCESS"),
+        (SimulatedStatus.COMPLETED, "SUCCESS"),
+        (SimulatedStatus.FAILED, "FAIL"),
+        (SimulatedStatus.CANCELED, "CANCELED"),
+        (SimulatedStatus.IGNORED, "SUCCESS"),
     ],
 )
-def test_a_run_ends_in_its_fate(stage: Stage, fate: Status, told: str) -> None:
-    run = stage.story.begin(OWN, NOW)
-    assert stage.shown() == (1, "RUNNING", milliseconds(NOW), None)
-    end = stage.after(75.875)
-    stage.story.end(run, end, fate)
-    assert stage.shown() == (1, told, milliseconds(NOW), milliseconds(end))
-    reached = [status for _, status, start, _ in stage.stages() if start is not None]
-    assert set(reached[:-1]) <= OVER - {"FAIL"}
-    # What comes after is still to come, or skipped if the failure was.
-    rest = {status for _, status, start, _ in stage.stages() if start is None}
-    assert rest <= ({"SKIP"} if fate is Status.IGNORED else {"INIT"})
-    assert milliseconds(end) in [ended for *_, ended in stage.stages()]
+def test_run_ends_with_its_final_status(
+    site: ScenarioSite, final_status: SimulatedStatus, expected: str
+) -> None:
+    run = site.scenario.begin(OWN, NOW)
+    assert site.shown() == (1, "RUNNING", milliseconds(NOW), None)
+    end = site.after(75.875)
+    site.scenario.end(run, end, final_status)
+    assert site.shown() == (1, expected, milliseconds(NOW), milliseconds(end))
+    reached = [status for _, status, start, _ in site.stages() if start is not None]
+    assert set(reached[:-1]) <= FINISHED - {"FAIL"}
+    # Later stages are pending, or skipped after an ignored failure.
+    rest = {status for _, status, start, _ in site.stages() if start is None}
+    assert rest <= ({"SKIP"} if final_status is SimulatedStatus.IGNORED else {"INIT"})
+    assert milliseconds(end) in [ended for *_, ended in site.stages()]
 
 
-def test_a_failure_that_is_ignored_becomes_a_success_with_the_same_end(stage: Stage) -> None:
-    run = stage.story.begin(OWN, NOW)
-    stage.story.end(run, stage.after(30), Status.FAILED)
-    before = stage.shown()
+def test_ignored_failure_becomes_a_success_with_the_same_end(site: ScenarioSite) -> None:
+    run = site.scenario.begin(OWN, NOW)
+    site.scenario.end(run, site.after(30), SimulatedStatus.FAILED)
+    before = site.shown()
     assert before is not None
-    stage.story.ignore(run, stage.after(30))
-    assert stage.shown() == (1, "SUCCESS", *before[2:])
+    site.scenario.ignore(run, site.after(30))
+    assert site.shown() == (1, "SUCCESS", *before[2:])
 
 
-@pytest.mark.parametrize("state", [Status.PAUSED, Status.SUSPEND])
-def test_what_is_held_waits(stage: Stage, state: Status) -> None:
-    run = stage.story.begin(OWN, NOW)
-    stage.story.hold(run, stage.after(10), state)
-    assert stage.shown() == (1, "WAITING", milliseconds(NOW), None)
-    statuses = [status for _, status, _, _ in stage.stages()]
+@pytest.mark.parametrize("state", [SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND])
+def test_paused_run_is_waiting(site: ScenarioSite, state: SimulatedStatus) -> None:
+    run = site.scenario.begin(OWN, NOW)
+    site.scenario.pause(run, site.after(10), state)
+    assert site.shown() == (1, "WAITING", milliseconds(NOW), None)
+    statuses = [status for _, status, _, _ in site.stages()]
     assert "WAITING" in statuses
-    jobs = [job for told in stage.latest(OWN)["stages"] for job in told["stageInfo"]["jobs"]]
+    jobs = [job for record in site.latest(OWN)["stages"] for job in record["stageInfo"]["jobs"]]
     assert [job["actions"][0]["type"] for job in jobs if job["actions"]] == ["PassPipelineValidate"]
-    stage.story.go_on(run, stage.after(10))
-    assert stage.shown() == (1, "RUNNING", milliseconds(NOW), None)
+    site.scenario.resume(run, site.after(10))
+    assert site.shown() == (1, "RUNNING", milliseconds(NOW), None)
 
 
-@pytest.mark.parametrize(("status", "told"), [(Status.QUEUED, "WAITING"), (Status.INIT, "INIT")])
-def test_a_run_may_wait_before_it_runs(stage: Stage, status: Status, told: str) -> None:
-    stage.story.begin(OWN, NOW, status=status)
-    stage.after(60)
-    assert stage.shown() == (1, told, milliseconds(NOW), None)
-    assert {status for _, status, _, _ in stage.stages()} == {"INIT"}
+@pytest.mark.parametrize(
+    ("status", "expected"), [(SimulatedStatus.QUEUED, "WAITING"), (SimulatedStatus.INIT, "INIT")]
+)
+def test_run_can_wait_before_it_runs(site: ScenarioSite, status: SimulatedStatus, expected: str) -> None:
+    site.scenario.begin(OWN, NOW, status=status)
+    site.after(60)
+    assert site.shown() == (1, expected, milliseconds(NOW), None)
+    assert {status for _, status, _, _ in site.stages()} == {"INIT"}
 
 
-def test_a_word_of_its_own_is_passed_on(stage: Stage) -> None:
-    run = stage.story.begin(OWN, NOW)
-    stage.story.end(run, stage.after(60), Status.FAILED, word="UNKOWN")
-    assert stage.shown() == (1, "UNKOWN", milliseconds(NOW), milliseconds(stage.now))
-    assert [row["pipelineRunId"] for row in stage.runs(OWN, status="UNKOWN")["pipelineRuns"]] == [1]
+def test_custom_status_is_reported_unchanged(site: ScenarioSite) -> None:
+    run = site.scenario.begin(OWN, NOW)
+    site.scenario.end(run, site.after(60), SimulatedStatus.FAILED, custom_status="UNKOWN")
+    assert site.shown() == (1, "UNKOWN", milliseconds(NOW), milliseconds(site.now))
+    assert [row["pipelineRunId"] for row in site.runs(OWN, status="UNKOWN")["pipelineRuns"]] == [1]
 
 
-def test_an_end_that_is_kept_back_is_told_nowhere(stage: Stage) -> None:
-    """Neither by the list nor by the stages and jobs that ended with the run."""
-    run = stage.story.begin(OWN, NOW)
-    end = stage.after(75.5)
-    stage.story.end(run, end, Status.FAILED, tell_end=False)
-    stage.after(60)
-    assert stage.shown() == (1, "FAIL", milliseconds(NOW), None)
-    assert str(milliseconds(end)) not in str(stage.latest(OWN))
-    stage.story.tell(run, stage.now)
-    assert stage.shown() == (1, "FAIL", milliseconds(NOW), milliseconds(end))
-    assert str(milliseconds(end)) in str(stage.latest(OWN))
+def test_unreported_end_appears_nowhere(site: ScenarioSite) -> None:
+    """The stages and jobs that ended with the run do not contain it either."""
+    run = site.scenario.begin(OWN, NOW)
+    end = site.after(75.5)
+    site.scenario.end(run, end, SimulatedStatus.FAILED, report_end=False)
+    site.after(60)
+    assert site.shown() == (1, "FAIL", milliseconds(NOW), None)
+    assert str(milliseconds(end)) not in str(site.latest(OWN))
+    site.scenario.reveal_end(run, site.now)
+    assert site.shown() == (1, "FAIL", milliseconds(NOW), milliseconds(end))
+    assert str(milliseconds(end)) in str(site.latest(OWN))
 
 
-def test_a_retry_is_the_same_run(stage: Stage) -> None:
-    run = stage.story.begin(OWN, NOW)
-    stage.story.end(run, stage.after(60), Status.FAILED)
-    stage.story.retry(run, stage.after(60))
-    assert stage.shown() == (1, "RUNNING", milliseconds(NOW), None)
-    stage.story.end(run, stage.after(60), Status.COMPLETED)
-    assert stage.shown() == (1, "SUCCESS", milliseconds(NOW), milliseconds(stage.now))
+def test_retry_keeps_the_run_number(site: ScenarioSite) -> None:
+    run = site.scenario.begin(OWN, NOW)
+    site.scenario.end(run, site.after(60), SimulatedStatus.FAILED)
+    site.scenario.retry(run, site.after(60))
+    assert site.shown() == (1, "RUNNING", milliseconds(NOW), None)
+    site.scenario.end(run, site.after(60), SimulatedStatus.COMPLETED)
+    assert site.shown() == (1, "SUCCESS", milliseconds(NOW), milliseconds(site.now))
 
 
-def test_numbers_are_ids(stage: Stage) -> None:
-    """Of two runs with one number, after numbers began anew, the later is the one that is found by it."""
-    story = stage.story
+def test_run_number_finds_the_latest_run_with_that_number(site: ScenarioSite) -> None:
+    """After a reset of the numbering two runs can have the same number."""
+    scenario = site.scenario
     for _ in range(3):
-        story.begin(OWN, stage.after(1))
-    story.skip(OWN, 5)
-    story.begin(OWN, stage.after(1))
-    assert [row["pipelineRunId"] for row in stage.runs(OWN)["pipelineRuns"]] == [9, 3, 2, 1]
-    assert stage.run(OWN, 4)["Code"] == "InvalidPipelineRun.NotFound"
-    story.reset_numbers(OWN, stage.after(1))
-    again = story.begin(OWN, stage.after(1))
-    assert stage.run(OWN, 1)["pipelineRun"]["createTime"] == milliseconds(stage.now)
-    story.delete(again, stage.after(1))
-    assert stage.run(OWN, 1)["pipelineRun"]["createTime"] == milliseconds(NOW + 1)
+        scenario.begin(OWN, site.after(1))
+    scenario.skip(OWN, 5)
+    scenario.begin(OWN, site.after(1))
+    assert [row["pipelineRunId"] for row in site.runs(OWN)["pipelineRuns"]] == [9, 3, 2, 1]
+    assert site.run(OWN, 4)["Code"] == "InvalidPipelineRun.NotFound"
+    scenario.reset_numbers(OWN, site.after(1))
+    again = scenario.begin(OWN, site.after(1))
+    assert site.run(OWN, 1)["pipelineRun"]["createTime"] == milliseconds(site.now)
+    scenario.delete(again, site.after(1))
+    assert site.run(OWN, 1)["pipelineRun"]["createTime"] == milliseconds(NOW + 1)
 
 
-def test_what_is_being_cancelled_says_so(door: Door) -> None:
-    """As far as that is destined."""
+def test_planned_cancellation_shows_cancelling_before_the_end(door: Door) -> None:
     site = Site(door)
     for pipeline in WORLD.pipelines:
         for number in range(1, 30):
             run = WORLD.run(pipeline.id, number, NOW * 2)
             if (
                 run is None
-                or run.status is not Status.CANCELED
+                or run.status is not SimulatedStatus.CANCELED
                 or run.end is None
                 or run.end - run.start < 60
             ):
                 continue
             site.now = run.end - 1
-            told = site.run(pipeline.id, number)["pipelineRun"]
-            assert told["status"] == "RUNNING"
-            assert "CANCELLING" in {stage["stageInfo"]["status"] for stage in told["stages"]}
+            record = site.run(pipeline.id, number)["pipelineRun"]
+            assert record["status"] == "RUNNING"
+            assert "CANCELLING" in {stage["stageInfo"]["status"] for stage in record["stages"]}
             return
-    pytest.fail("nothing was ever cancelled")
+    pytest.fail("no run was cancelled")
 
 
-def test_every_trigger_is_a_number(door: Door) -> None:
+def test_triggers_are_numbers(door: Door) -> None:
     site = Site(door)
     site.cloud.page_limit = 500
     busy = min((p for p in WORLD.pipelines if p.first is not None), key=lambda pipeline: pipeline.period)
@@ -208,45 +214,49 @@ def test_every_trigger_is_a_number(door: Door) -> None:
     assert {row["triggerMode"] for row in rows} == {1, 2, 3, 4, 5, 6}
 
 
-# -- stages side by side
+# -- parallel stages
 
 
-def test_some_pipelines_have_stages_side_by_side(door: Door) -> None:
+def test_some_pipelines_have_parallel_stages(door: Door) -> None:
     site = Site(door)
-    share = sum(layout(pipeline).aside is not None for pipeline in WORLD.pipelines) / len(WORLD.pipelines)
+    share = sum(layout(pipeline).parallel_stage is not None for pipeline in WORLD.pipelines) / len(
+        WORLD.pipelines
+    )
     assert 0.15 < share < 0.45
     for pipeline in PARALLEL[:5]:
-        told = site.run(pipeline.id, 1).get("pipelineRun")
-        if told is None:
+        record = site.run(pipeline.id, 1).get("pipelineRun")
+        if record is None:
             continue
-        sizes = sorted(map(len, told["stageGroup"]))
+        sizes = sorted(map(len, record["stageGroup"]))
         assert sizes == [1] * (len(pipeline.stages) - 1) + [2]
-        names = [stage["name"] for stage in told["stages"]]
+        names = [stage["name"] for stage in record["stages"]]
         assert len(set(names)) == len(names) == len(pipeline.stages) + 1
 
 
-def test_a_stage_without_a_name_has_that_of_its_place(door: Door) -> None:
+def test_unnamed_stage_is_named_after_its_position(door: Door) -> None:
     site = Site(door)
-    nameless = next(
-        pipeline for pipeline in WORLD.pipelines if layout(pipeline).nameless and pipeline.first is not None
+    unnamed = next(
+        pipeline for pipeline in WORLD.pipelines if layout(pipeline).unnamed and pipeline.first is not None
     )
-    told = site.latest(nameless.id)
-    assert [stage["name"] for stage in told["stages"]] == [stage["index"] for stage in told["stages"]]
-    assert told["stageGroup"][0][0] == "Group0-Stage0"
+    record = site.latest(unnamed.id)
+    assert [stage["name"] for stage in record["stages"]] == [stage["index"] for stage in record["stages"]]
+    assert record["stageGroup"][0][0] == "Group0-Stage0"
 
 
-PATIENT = settings(deadline=None, max_examples=30)
-ORDER = dict.fromkeys(OVER | {"SKIP"}, 3) | {"RUNNING": 2, "CANCELLING": 2, "WAITING": 1, "INIT": 0}
+SLOW = settings(deadline=None, max_examples=30)
+ORDER = dict.fromkeys(FINISHED | {"SKIP"}, 3) | {"RUNNING": 2, "CANCELLING": 2, "WAITING": 1, "INIT": 0}
 
 
-@PATIENT
+@SLOW
 @given(
     pipeline=st.sampled_from([pipeline for pipeline in PARALLEL if pipeline.first is not None]),
     number=st.integers(1, 300),
     shares=st.lists(st.floats(0, 1.2), min_size=2, max_size=5),
 )
-def test_groups_come_one_after_the_other(door: Door, pipeline: Any, number: int, shares: list[float]) -> None:
-    """Stages of a group begin together and end before the next group begins; and time takes nothing back."""
+def test_groups_run_in_sequence_and_never_go_back(
+    door: Door, pipeline: Any, number: int, shares: list[float]
+) -> None:
+    """Stages of a group start together and end before the next group starts."""
     run = WORLD.run(pipeline.id, number, NOW * 2)
     assert run is not None
     assert run.end is not None
@@ -254,10 +264,10 @@ def test_groups_come_one_after_the_other(door: Door, pipeline: Any, number: int,
     before: list[Any] = []
     for share in sorted(shares):
         site.now = run.start + share * (run.end - run.start)
-        told = site.bare(f"/{site.id(pipeline.id)}/runs/{number}").json()
-        stages = {stage["index"]: stage["stageInfo"] for stage in told["stages"]}
-        clock = told["createTime"]
-        for group in told["stageGroup"]:
+        record = site.bare(f"/{site.id(pipeline.id)}/runs/{number}").json()
+        stages = {stage["index"]: stage["stageInfo"] for stage in record["stages"]}
+        clock = record["createTime"]
+        for group in record["stageGroup"]:
             starts = {stages[index]["startTime"] for index in group}
             assert len(starts) == 1
             (start,) = starts
@@ -271,7 +281,7 @@ def test_groups_come_one_after_the_other(door: Door, pipeline: Any, number: int,
                     assert ran[0]["startTime"] == info["startTime"]
                     assert ran[-1]["endTime"] == info["endTime"]
         assert clock <= site.now * 1000
-        assert told["updateTime"] >= clock
+        assert record["updateTime"] >= clock
         after = list(stages.values())
         for was, now in zip(before, after, strict=False):
             assert was["startTime"] in {None, now["startTime"]}
@@ -281,36 +291,36 @@ def test_groups_come_one_after_the_other(door: Door, pipeline: Any, number: int,
         before = after
 
 
-# -- what was told
+# -- reports
 
 OPERATIONS = (LIST_RUNS, GET_RUN, LATEST)
 
 
-def _ask(stage: Stage, operation: str, pipeline_id: str = OWN, *, signed: bool = True) -> None:
-    path = f"/{stage.id(pipeline_id)}"
-    latest = stage.story.latest(pipeline_id, stage.now)
+def _ask(site: ScenarioSite, operation: str, pipeline_id: str = OWN, *, signed: bool = True) -> None:
+    path = f"/{site.id(pipeline_id)}"
+    latest = site.scenario.latest(pipeline_id, site.now)
     number = "" if operation == LIST_RUNS else f"/{latest.number if latest else 1}"
     if operation == LATEST:
-        stage.bare(f"{path}/runs/latestPipelineRun")
+        site.bare(f"{path}/runs/latestPipelineRun")
     elif signed:
-        stage.ask(f"{path}/pipelineRuns{number}", operation)
+        site.ask(f"{path}/pipelineRuns{number}", operation)
     else:
-        stage.bare(f"{path}/runs{number}")
+        site.bare(f"{path}/runs{number}")
 
 
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_operation_that_tells_runs_is_witnessed(stage: Stage, operation: str, signed: bool) -> None:
-    """Each state once, in the seconds that were told, with stages if those were."""
-    story = stage.story
-    run = story.begin(OWN, NOW)
-    story.begin(OTHER, NOW)
-    stage.after(0.5)
+def test_every_operation_records_each_state_once(site: ScenarioSite, operation: str, signed: bool) -> None:
+    """Times are the reported seconds; stages are present if the operation reports them."""
+    scenario = site.scenario
+    run = scenario.begin(OWN, NOW)
+    scenario.begin(OTHER, NOW)
+    site.after(0.5)
     for _ in range(3):
-        _ask(stage, operation, signed=signed)
-    story.end(run, stage.after(60), Status.COMPLETED)
-    _ask(stage, operation, signed=signed)
-    first, last = story.told(OWN)[run.id]
+        _ask(site, operation, signed=signed)
+    scenario.end(run, site.after(60), SimulatedStatus.COMPLETED)
+    _ask(site, operation, signed=signed)
+    first, last = scenario.reports(OWN)[run.id]
     assert (first.moment, first.operation, first.status, first.start, first.end, first.final) == (
         NOW + 0.5,
         operation,
@@ -319,36 +329,35 @@ def test_every_operation_that_tells_runs_is_witnessed(stage: Stage, operation: s
         None,
         False,
     )
-    assert (last.status, last.start, last.end, last.final) == ("COMPLETED", int(NOW), int(stage.now), True)
+    assert (last.status, last.start, last.end, last.final) == ("COMPLETED", int(NOW), int(site.now), True)
     assert bool(last.stages) is (operation != LIST_RUNS)
-    assert story.told(OTHER) == {}
+    assert scenario.reports(OTHER) == {}
 
 
-def test_the_stages_that_were_told_are_those_on_the_wire(stage: Stage) -> None:
+def test_reported_stages_are_those_on_the_wire(site: ScenarioSite) -> None:
     pipeline = PARALLEL[0]
-    run = stage.story.begin(pipeline.id, NOW)
-    stage.story.end(run, stage.after(3_000), Status.COMPLETED)
-    record = stage.latest(pipeline.id)
-    (telling,) = stage.story.told(pipeline.id)[run.id]
-    assert [(name, seconds) for name, _, seconds in telling.stages] == [
+    run = site.scenario.begin(pipeline.id, NOW)
+    site.scenario.end(run, site.after(3_000), SimulatedStatus.COMPLETED)
+    record = site.latest(pipeline.id)
+    (report,) = site.scenario.reports(pipeline.id)[run.id]
+    assert [(name, seconds) for name, _, seconds in report.stages] == [
         (one["name"], (one["stageInfo"]["endTime"] - one["stageInfo"]["startTime"]) // 1000)
         for one in record["stages"]
     ]
-    assert len(telling.stages) == len(pipeline.stages) + 1
-    # The list says nothing of stages, and so nothing new.
-    stage.runs(pipeline.id)
-    stage.latest(pipeline.id)
-    assert stage.story.told(pipeline.id) == {run.id: (telling,)}
+    assert len(report.stages) == len(pipeline.stages) + 1
+    # The list has no stages, so it reports nothing new.
+    site.runs(pipeline.id)
+    site.latest(pipeline.id)
+    assert site.scenario.reports(pipeline.id) == {run.id: (report,)}
 
 
-def test_a_list_and_a_look_together_tell_all(stage: Stage) -> None:
-    """However often they take turns, each tells the run once."""
-    run = stage.story.begin(OWN, NOW)
-    stage.story.end(run, stage.after(60), Status.FAILED)
+def test_alternating_list_and_detail_each_report_the_run_once(site: ScenarioSite) -> None:
+    run = site.scenario.begin(OWN, NOW)
+    site.scenario.end(run, site.after(60), SimulatedStatus.FAILED)
     for _ in range(3):
-        stage.runs(OWN)
-        stage.latest(OWN)
-    listed, looked = stage.story.told(OWN)[run.id]
+        site.runs(OWN)
+        site.latest(OWN)
+    listed, looked = site.scenario.reports(OWN)[run.id]
     assert (listed.operation, listed.stages) == (LIST_RUNS, ())
     assert looked.operation == LATEST
     assert looked.stages
@@ -360,94 +369,101 @@ def test_a_list_and_a_look_together_tell_all(stage: Stage) -> None:
     [InjectedFault.CUT, InjectedFault.NULL, InjectedFault.ERROR_OBJECT],
     ids=lambda m: m.name,
 )
-def test_what_did_not_go_out_was_not_told(
-    stage: Stage, operation: str, injected_fault: InjectedFault
+def test_answer_that_was_not_sent_is_not_recorded(
+    site: ScenarioSite, operation: str, injected_fault: InjectedFault
 ) -> None:
-    run = stage.story.begin(OWN, NOW)
-    stage.cloud.injected_fault, stage.cloud.injected_fault_operation = injected_fault, operation
-    _ask(stage, operation)
-    stage.cloud.injected_fault, stage.cloud.throttle = None, (0, 60)
-    _ask(stage, operation)
-    stage.cloud.throttle, stage.cloud.forbidden = None, {OWN}
-    _ask(stage, operation)
-    assert stage.story.told(OWN) == {}
-    stage.cloud.forbidden = set()
-    _ask(stage, operation)
-    assert set(stage.story.told(OWN)) == {run.id}
+    run = site.scenario.begin(OWN, NOW)
+    site.cloud.injected_fault, site.cloud.injected_fault_operation = injected_fault, operation
+    _ask(site, operation)
+    site.cloud.injected_fault, site.cloud.throttle = None, (0, 60)
+    _ask(site, operation)
+    site.cloud.throttle, site.cloud.forbidden = None, {OWN}
+    _ask(site, operation)
+    assert site.scenario.reports(OWN) == {}
+    site.cloud.forbidden = set()
+    _ask(site, operation)
+    assert set(site.scenario.reports(OWN)) == {run.id}
 
 
-def test_of_a_garbled_list_all_but_the_first_run_are_told(stage: Stage) -> None:
-    runs = [stage.story.begin(OWN, NOW + place) for place in range(3)]
-    stage.after(10)
-    stage.cloud.injected_fault = InjectedFault.GARBLED
-    path = f"/{stage.id(OWN)}/pipelineRuns"
-    content = stage.ask(path, LIST_RUNS).content.decode("utf-8", "replace")
+def test_garbled_list_reports_all_but_the_first_run(site: ScenarioSite) -> None:
+    runs = [site.scenario.begin(OWN, NOW + place) for place in range(3)]
+    site.after(10)
+    site.cloud.injected_fault = InjectedFault.GARBLED
+    path = f"/{site.id(OWN)}/pipelineRuns"
+    content = site.ask(path, LIST_RUNS).content.decode("utf-8", "replace")
     assert content.index("\ufffd") < content.index('"pipelineRunId":2')
-    assert set(stage.story.told(OWN)) == {run.id for run in runs[:2]}
+    assert set(site.scenario.reports(OWN)) == {run.id for run in runs[:2]}
 
 
 WILD = FaultRates(**{**dict.fromkeys(FaultRates.__slots__, 0.2), "reset": 0.0, "recreated": 0.0})
 SMALL = World(seed=5, pipelines=8)
 
 
-@PATIENT
+@SLOW
 @given(
     seed=st.integers(0, 1_000),
     questions=st.lists(
         st.tuples(st.floats(1, 2_000), st.sampled_from(OPERATIONS), st.booleans()), min_size=1, max_size=8
     ),
 )
-def test_what_was_told_was_true(door: Door, seed: int, questions: list[tuple[float, str, bool]]) -> None:
-    """Whatever happens: each telling is a state that the run had at that moment, as far as Flow tells states apart."""
-    stage = Stage(door, SMALL, SMALL.start)
-    drama = ScenarioGenerator(stage.story, seed, WILD)
+def test_reports_equal_the_true_states(
+    door: Door, seed: int, questions: list[tuple[float, str, bool]]
+) -> None:
+    """Each report is a state that the run had at that moment, as far as Flow distinguishes states."""
+    site = ScenarioSite(door, SMALL, SMALL.start)
+    generator = ScenarioGenerator(site.scenario, seed, WILD)
     for seconds, operation, signed in questions:
-        drama.play(stage.after(seconds))
+        generator.play(site.after(seconds))
         for pipeline in SMALL.pipelines:
-            _ask(stage, operation, pipeline.id, signed=signed)
-            assert stage.cloud.requests[-1].status in {200, 404}
-    statuses = {status.value: known(status).value for status in Status}
+            _ask(site, operation, pipeline.id, signed=signed)
+            assert site.cloud.requests[-1].status in {200, 404}
+    statuses = {status.value: normalize(status).value for status in SimulatedStatus}
     for pipeline in SMALL.pipelines:
-        truths = {truth.id: truth for truth in stage.story.truth(pipeline.id)}
-        for run_id, tellings in stage.story.told(pipeline.id).items():
-            for telling in tellings:
+        truths = {truth.id: truth for truth in site.scenario.truth(pipeline.id)}
+        for run_id, reports in site.scenario.reports(pipeline.id).items():
+            for report in reports:
                 states = truths[run_id].states
-                state = [state for state in states if state.moment <= round(telling.moment, 3)][-1]
-                assert telling.status == statuses.get(state.status, state.status)
-                assert telling.start == int(state.start)
-                assert telling.end == (None if state.end is None else int(state.end))
-            assert all(not after.repeats(before) for before, after in pairwise(tellings))
+                state = [state for state in states if state.moment <= round(report.moment, 3)][-1]
+                assert report.status == statuses.get(state.status, state.status)
+                assert report.start == int(state.start)
+                assert report.end == (None if state.end is None else int(state.end))
+            assert all(not after.repeats(before) for before, after in pairwise(reports))
 
 
-@PATIENT
+@SLOW
 @given(seed=st.integers(0, 1_000), offsets=st.lists(st.floats(0, 10_000), min_size=2, max_size=6))
-def test_stages_take_nothing_back(seed: int, offsets: list[float]) -> None:
-    """Save that a retry begins a stage anew; and no record goes back."""
-    story = Scenario(SMALL)
-    ScenarioGenerator(story, seed, WILD).play(SMALL.start + 10_000)
+def test_stages_never_go_back_except_for_a_retry(seed: int, offsets: list[float]) -> None:
+    """The time of the last change never goes back either."""
+    scenario = Scenario(SMALL)
+    ScenarioGenerator(scenario, seed, WILD).play(SMALL.start + 10_000)
     for pipeline in SMALL.pipelines:
-        for truth in story.truth(pipeline.id):
+        for truth in scenario.truth(pipeline.id):
             again = [
                 after.moment - SMALL.start
                 for before, after in pairwise(truth.states)
-                if after.status == "RUNNING" and before.status not in UNDER_WAY
+                if after.status == "RUNNING" and before.status not in UNFINISHED
             ]
-            early, was, word_was = 0.0, None, None
+            early, was, custom_status_before = 0.0, None, None
             for late in sorted(offsets):
-                run = story.run(pipeline, truth.id, SMALL.start + late)
-                now = run and in_full(pipeline, run, SMALL.start + late)
+                run = scenario.run(pipeline, truth.id, SMALL.start + late)
+                now = run and serialize(pipeline, run, SMALL.start + late)
                 if was and now:
                     assert was.changed <= now.changed <= SMALL.start + late
-                # An unknown word may have been taken for the end too early.
-                if was and now and word_was is None and not any(early < moment <= late for moment in again):
+                # A run with an unknown status may have seemed finished too early.
+                if (
+                    was
+                    and now
+                    and custom_status_before is None
+                    and not any(early < moment <= late for moment in again)
+                ):
                     for before, after in zip(was.run.stages, now.run.stages, strict=True):
                         assert before.name == after.name
                         assert before.start in {None, after.start}
                         assert before.end in {None, after.end}
-                early, was, word_was = late, now, run and run.word
+                early, was, custom_status_before = late, now, run and run.custom_status
 
 
-def test_every_state_of_the_world_has_a_word() -> None:
-    assert {word(status) for status in Status} == {
+def test_every_simulated_state_has_a_name_in_flow() -> None:
+    assert {status_name(status) for status in SimulatedStatus} == {
         "SUCCESS", "RUNNING", "FAIL", "CANCELED", "WAITING", "INIT", "SKIP",
     }  # fmt: skip

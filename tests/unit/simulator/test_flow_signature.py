@@ -1,4 +1,4 @@
-"""Flow's gateway lets pass what the vendor's own signers sign, once, and nothing else."""
+"""Flow's gateway accepts requests signed by the vendor's own signers, each once, and nothing else."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from tests.unit.simulator.test_flow import NOW, OWN, Door, Site
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "aliyun_acs3_vectors.json").read_bytes())[
     "vectors"
 ]
-# Those that this product's gateway can be asked, and their date.
+# Vectors of this product's API, and their date.
 SIGNED_AT = 1704164645.0
 OWN_VECTORS = [vector for vector in VECTORS if vector["headers"]["x-acs-version"] == "2021-06-25"]
 TRUE = FlowCredentials()
@@ -38,7 +38,7 @@ def site(door: Door) -> Site:
 
 
 def _wire(vector: dict[str, Any]) -> dict[str, Any]:
-    """What of a vector came over the wire."""
+    """Return the bytes on the wire for a vector."""
     body = vector["body"].encode()
     headers = vector["headers"] | {
         "host": vector["host"],
@@ -52,7 +52,7 @@ def _wire(vector: dict[str, Any]) -> dict[str, Any]:
     return {
         "method": vector["method"],
         "raw_path": vector["path"].encode(),
-        # The other way round: what is signed is sorted, whatever is sent.
+        # Reversed: the signature sorts the parameters, regardless of the order on the wire.
         "raw_query": "&".join(reversed(vector["wire_query"].split("&"))).encode(),
         "headers": {name.encode(): value.encode() for name, value in headers.items()},
         "body": body,
@@ -63,7 +63,7 @@ def _wire(vector: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_signature_of_the_vendor(vector: dict[str, Any]) -> None:
+def test_signatures_of_the_vendor_match(vector: dict[str, Any]) -> None:
     given = signature.parse(vector["authorization"])
     assert given is not None
     assert given.access_key == vector["access_key"]
@@ -72,14 +72,14 @@ def test_signature_of_the_vendor(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", OWN_VECTORS, ids=lambda vector: vector["name"])
-def test_the_gate_opens_to_the_vendors_requests_once(vector: dict[str, Any]) -> None:
+def test_signed_request_of_the_vendor_is_accepted_once(vector: dict[str, Any]) -> None:
     credentials = FlowCredentials(vector["access_key"], vector["secret_key"], vector["security_token"])
-    gate = SignatureCheck()
+    signature_check = SignatureCheck()
 
     def code(now: float) -> str | None:
         action = vector["headers"]["x-acs-action"]
-        no = gate.refusal(credentials, operation=action, now=now, **_wire(vector))
-        return None if no is None else no.code
+        error = signature_check.refusal(credentials, operation=action, now=now, **_wire(vector))
+        return None if error is None else error.code
 
     assert code(SIGNED_AT + 901) == code(SIGNED_AT - 901) == "InvalidTimeStamp.Expired"
     assert code(SIGNED_AT) is None
@@ -89,17 +89,17 @@ def test_the_gate_opens_to_the_vendors_requests_once(vector: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     "header", ["", "Bearer x", signature.ALGORITHM, f"{signature.ALGORITHM} Credential=a"]
 )
-def test_an_authorization_of_another_kind_is_not_parsed(header: str) -> None:
+def test_authorization_of_another_scheme_is_not_parsed(header: str) -> None:
     assert signature.parse(header) is None
 
 
-# -- what passes
+# -- accepted requests
 
 
 @settings(deadline=None, max_examples=60)
 @given(name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
-def test_whatever_is_asked_can_be_signed(door: Door, name: str) -> None:
-    """Clients encode a space as %20 or as a plus, and sign it as %20."""
+def test_any_query_text_can_be_signed(door: Door, name: str) -> None:
+    """Clients send a space as %20 or as a plus, and sign it as %20."""
     site = Site(door)
     for plus in (False, True):
         query = urlencode({"pipelineName": name, "nextToken": ""}, quote_via=quote)
@@ -109,7 +109,7 @@ def test_whatever_is_asked_can_be_signed(door: Door, name: str) -> None:
         assert answer.status_code == 200, answer.text
 
 
-def test_a_client_may_sign_more_than_it_must(site: Site) -> None:
+def test_additional_signed_headers_are_accepted(site: Site) -> None:
     headers = site.sign(
         site.pipelines,
         "ListPipelines",
@@ -120,33 +120,33 @@ def test_a_client_may_sign_more_than_it_must(site: Site) -> None:
     assert site.client.get(site.pipelines, headers=headers).status_code == 200
 
 
-def test_a_temporary_key_comes_with_its_token(site: Site) -> None:
+def test_temporary_key_requires_its_security_token(site: Site) -> None:
     site.cloud.credentials = TEMPORARY
 
-    def told(**changes: Any) -> str:
+    def code(**changes: Any) -> str:
         headers = site.sign(site.pipelines, "ListPipelines", **changes)
         return str(site.client.get(site.pipelines, headers=headers).json().get("Code"))
 
-    assert told() == "None"
-    assert told(x_acs_accesskey_id=TEMPORARY.access_key) == "None"
-    assert told(credentials=TRUE) == "MissingSecurityToken"
-    assert told(x_acs_security_token="other") == "InvalidSecurityToken.MismatchWithAccessKey"
-    assert told(unsigned=frozenset({"x-acs-security-token"})) == "IncompleteSignature"
+    assert code() == "None"
+    assert code(x_acs_accesskey_id=TEMPORARY.access_key) == "None"
+    assert code(credentials=TRUE) == "MissingSecurityToken"
+    assert code(x_acs_security_token="other") == "InvalidSecurityToken.MismatchWithAccessKey"
+    assert code(unsigned=frozenset({"x-acs-security-token"})) == "IncompleteSignature"
     site.cloud.expires = NOW
-    assert told() == "InvalidSecurityToken.Expired"
+    assert code() == "InvalidSecurityToken.Expired"
     site.cloud.credentials = TRUE
-    assert told() == "None"
-    assert told(credentials=TEMPORARY) == "InvalidSecurityToken.MismatchWithAccessKey"
+    assert code() == "None"
+    assert code(credentials=TEMPORARY) == "InvalidSecurityToken.MismatchWithAccessKey"
 
 
-def test_credentials_are_rotated_at_once(site: Site) -> None:
+def test_rotated_credentials_take_effect_at_once(site: Site) -> None:
     site.cloud.credentials = FlowCredentials("LTAIrotated", "rotated")
     assert site.listed()["success"] is True
     headers = site.sign(site.pipelines, "ListPipelines", credentials=TRUE)
     assert site.client.get(site.pipelines, headers=headers).json()["Code"] == "InvalidAccessKeyId.NotFound"
 
 
-# -- what does not
+# -- refused requests
 
 REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
     "foreign key": ({"credentials": FlowCredentials(access_key="FOREIGN")}, 404, "InvalidAccessKeyId.NotFound"),
@@ -167,7 +167,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_refusals(site: Site, case: str) -> None:
+def test_invalid_requests_are_refused_with_status_and_code(site: Site, case: str) -> None:
     changes, status, code = REFUSALS[case]
     headers = site.sign(site.pipelines, "ListPipelines", **changes)
     answer = site.client.get(site.pipelines, headers=headers)
@@ -177,14 +177,14 @@ def test_refusals(site: Site, case: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer x", "acs key:signature"])
-def test_without_a_signature(site: Site, header: str) -> None:
+def test_request_without_signature_is_refused(site: Site, header: str) -> None:
     headers = site.sign(site.pipelines, "ListPipelines") | {"authorization": header}
     code = site.client.get(site.pipelines, headers=headers).json()["Code"]
     assert code == ("IncompleteSignature" if header else "MissingAccessKeyId")
 
 
-def test_a_signature_is_good_for_one_request_only(site: Site) -> None:
-    """Not for another path, query or header value, nor for the same request again; nor does it wear out unheard."""
+def test_signature_is_valid_for_one_request_only(site: Site) -> None:
+    """Another path, query or header is refused, as is a repetition. A refused request does not use up the nonce."""
     path = f"{site.pipelines}/{site.id(OWN)}/pipelineRuns"
     headers = site.sign(f"{path}?maxResults=1", "ListPipelineRuns")
     for other in (f"{path}?maxResults=2", path, f"{path}?maxResults=1&status=FAIL"):
@@ -201,15 +201,15 @@ def test_a_signature_is_good_for_one_request_only(site: Site) -> None:
     )
 
 
-def test_a_mismatch_tells_what_was_expected(site: Site) -> None:
+def test_wrong_signature_error_contains_the_canonical_request(site: Site) -> None:
     headers = site.sign(site.pipelines, "ListPipelines", credentials=FlowCredentials(secret_key="x"))
     message = site.client.get(site.pipelines, headers=headers).json()["Message"]
     assert f"server CanonicalRequest is [GET\n{site.pipelines}\n" in message
     assert TRUE.secret_key not in message
 
 
-def test_the_gate_forgets_what_could_not_come_again() -> None:
-    gate = SignatureCheck()
+def test_expired_nonces_are_dropped() -> None:
+    signature_check = SignatureCheck()
     for turn in range(100):
-        assert gate._repeated(f"nonce {turn}", SIGNED_AT + turn * 60) is None
-    assert len(gate._nonces) < 40
+        assert signature_check._check_nonce(f"nonce {turn}", SIGNED_AT + turn * 60) is None
+    assert len(signature_check._nonces) < 40

@@ -1,4 +1,4 @@
-"""Tokens and temporary keys have lives; here the simulated ones are followed from issue to end."""
+"""Tokens and temporary keys from issue to expiry."""
 
 import json
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exporter.simulator import Call, Credentials, InjectedFault
+from exporter.simulator import Credentials, InjectedFault, RecordedRequest
 from tests.unit.simulator.test_codearts import NOW, RUNNING_PIPELINES, WORLD, Desk
 
 FAKE = Credentials()
@@ -46,7 +46,7 @@ def _status(desk: Desk, token: str) -> int:
     return desk.ask("GET", LATEST, headers={"X-Auth-Token": token}).status_code
 
 
-def _told(desk: Desk, token: str) -> tuple[str, str]:
+def _error(desk: Desk, token: str) -> tuple[str, str]:
     body = desk.ask("GET", LATEST, headers={"X-Auth-Token": token}).json()
     return body["error_code"], body["error_msg"]
 
@@ -59,7 +59,7 @@ def _moment(text: str) -> float:
 
 
 @pytest.mark.parametrize("scope", [{"name": WORLD.region}, {"id": WORLD.iam_project_id}])
-def test_a_password_gives_a_token(desk: Desk, scope: dict[str, str]) -> None:
+def test_password_gets_a_token(desk: Desk, scope: dict[str, str]) -> None:
     answer = desk.ask("POST", TOKENS, headers={}, json=_body(scope=scope))
     assert answer.status_code == 201
     token = answer.json()["token"]
@@ -70,10 +70,10 @@ def test_a_password_gives_a_token(desk: Desk, scope: dict[str, str]) -> None:
     assert token["user"]["name"] == FAKE.username
     assert token["catalog"] == []
     assert _status(desk, answer.headers["x-subject-token"]) == 200
-    assert desk.cloud.requests[0] == Call("KeystoneCreateUserTokenByPassword", (), 201, NOW)
+    assert desk.cloud.requests[0] == RecordedRequest("KeystoneCreateUserTokenByPassword", (), 201, NOW)
 
 
-def test_without_a_query_there_is_a_catalog(desk: Desk) -> None:
+def test_token_without_nocatalog_has_a_catalog(desk: Desk) -> None:
     answer = desk.ask("POST", "/v3/auth/tokens", headers={}, json=_body())
     assert answer.json()["token"]["catalog"]
 
@@ -82,7 +82,7 @@ def test_without_a_query_there_is_a_catalog(desk: Desk) -> None:
     "wrong",
     [Credentials(username="another"), Credentials(password="another"), Credentials(domain="another")],
 )
-def test_a_wrong_password_is_told_as_iam_tells_it(desk: Desk, wrong: Credentials) -> None:
+def test_wrong_password_has_the_error_of_iam(desk: Desk, wrong: Credentials) -> None:
     answer = desk.ask("POST", TOKENS, headers={}, json=_body(wrong))
     assert answer.status_code == 401
     assert answer.json() == {
@@ -90,7 +90,7 @@ def test_a_wrong_password_is_told_as_iam_tells_it(desk: Desk, wrong: Credentials
     }
 
 
-def test_a_project_that_does_not_exist(desk: Desk) -> None:
+def test_password_for_a_missing_project_is_401(desk: Desk) -> None:
     assert desk.ask("POST", TOKENS, headers={}, json=_body(scope={"name": "elsewhere"})).status_code == 401
 
 
@@ -106,36 +106,36 @@ def test_a_project_that_does_not_exist(desk: Desk) -> None:
         json.dumps(_body()).replace(f'"{FAKE.password}"', "5").encode(),
     ],
 )
-def test_a_body_that_iam_does_not_understand(desk: Desk, body: bytes) -> None:
+def test_malformed_body_is_400(desk: Desk, body: bytes) -> None:
     answer = desk.ask("POST", TOKENS, headers={}, content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == 400
 
 
-def test_a_token_expires(desk: Desk) -> None:
+def test_token_is_refused_after_its_lifetime(desk: Desk) -> None:
     desk.cloud.token_lifetime = 3_600
     token = _issued(desk)
     desk.now += 3_599
     assert _status(desk, token) == 200
     desk.now += 1
-    code, text = _told(desk, token)
+    code, text = _error(desk, token)
     assert (code, _status(desk, token)) == ("APIGW.0301", 401)
     reason, _, when = text.rpartition("expires_at: ")
     assert reason.endswith("token expires, ")
     assert _moment(when) == pytest.approx(NOW + 3_600)
 
 
-def test_a_new_token_leaves_the_old_one_and_revoking_ends_both(desk: Desk) -> None:
+def test_new_token_keeps_the_old_one_valid_and_revocation_ends_both(desk: Desk) -> None:
     old, new = _issued(desk), _issued(desk)
     assert old != new
     assert _status(desk, old) == _status(desk, new) == 200
     desk.cloud.revoke_tokens()
-    assert _told(desk, old) == _told(desk, new) == ("APIGW.0307", "The token must be updated")
+    assert _error(desk, old) == _error(desk, new) == ("APIGW.0307", "The token must be updated")
     assert _status(desk, new) == 401
     assert _status(desk, _issued(desk)) == _status(desk, FAKE.token) == 200
 
 
-def test_credentials_may_be_replaced_while_it_runs(desk: Desk) -> None:
+def test_replaced_credentials_take_effect_at_once(desk: Desk) -> None:
     assert desk.sign("GET", LATEST, FAKE).status_code == 200
     desk.cloud.credentials = new = Credentials(
         access_key="ROTATED", secret_key="new", token="new", password="new"
@@ -147,7 +147,7 @@ def test_credentials_may_be_replaced_while_it_runs(desk: Desk) -> None:
     assert _issued(desk)
 
 
-def test_iam_may_be_down_while_the_service_is_not(desk: Desk) -> None:
+def test_service_works_while_iam_is_down(desk: Desk) -> None:
     token = _issued(desk)
     desk.cloud.iam_down = True
     answer = desk.ask("POST", TOKENS, headers={}, json=_body())
@@ -155,25 +155,27 @@ def test_iam_may_be_down_while_the_service_is_not(desk: Desk) -> None:
     assert _status(desk, token) == 200
 
 
-def test_only_so_many_tokens_are_remembered(desk: Desk) -> None:
+def test_oldest_token_is_dropped_after_a_thousand(desk: Desk) -> None:
     first = _issued(desk)
     for _ in range(1_000):
         desk.cloud._iam.issue(json.dumps(_body()).encode(), FAKE, NOW, catalog=False)
-    assert "decrypt token fail" in _told(desk, first)[1]
+    assert "decrypt token fail" in _error(desk, first)[1]
 
 
-# -- the metadata of a machine
+# -- the metadata service
 
 
 def _temporary(answer: Any) -> Credentials:
-    told = answer.json()["credential"]
-    assert set(told) == {"access", "secret", "securitytoken", "expires_at"}
+    credential = answer.json()["credential"]
+    assert set(credential) == {"access", "secret", "securitytoken", "expires_at"}
     return Credentials(
-        access_key=told["access"], secret_key=told["secret"], security_token=told["securitytoken"]
+        access_key=credential["access"],
+        secret_key=credential["secret"],
+        security_token=credential["securitytoken"],
     )
 
 
-def test_the_metadata_give_a_key_that_opens_the_gateway(desk: Desk) -> None:
+def test_key_of_the_metadata_service_is_accepted_by_the_gateway(desk: Desk) -> None:
     answer = desk.ask("GET", KEY, headers={})
     key = _temporary(answer)
     assert _moment(answer.json()["credential"]["expires_at"]) == pytest.approx(NOW + 3_600)
@@ -188,7 +190,7 @@ def test_the_metadata_give_a_key_that_opens_the_gateway(desk: Desk) -> None:
     ]
 
 
-def test_a_key_is_rotated_ten_minutes_before_its_end(desk: Desk) -> None:
+def test_key_is_rotated_ten_minutes_before_it_expires(desk: Desk) -> None:
     old = _temporary(desk.ask("GET", KEY, headers={}))
     desk.now += 2_999
     assert _temporary(desk.ask("GET", KEY, headers={})) == old
@@ -205,7 +207,7 @@ def test_a_key_is_rotated_ten_minutes_before_its_end(desk: Desk) -> None:
     assert desk.sign("GET", LATEST, new).status_code == 200
 
 
-def test_a_short_life_overlaps_by_half(desk: Desk) -> None:
+def test_short_lived_keys_overlap_by_half(desk: Desk) -> None:
     desk.cloud.key_lifetime = 60
     old = desk.cloud.metadata.key(NOW)
     assert desk.cloud.metadata.key(NOW + 29) == old
@@ -215,11 +217,11 @@ def test_a_short_life_overlaps_by_half(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "name", ["", "SIMULATED0TEMPORARY0", "SIMULATED0TEMPORARY0AX1", "SIMULATED0TEMPORARY0X", "AX" + "9" * 10]
 )
-def test_a_key_that_was_never_given(desk: Desk, name: str) -> None:
+def test_unknown_access_key_is_not_found(desk: Desk, name: str) -> None:
     assert desk.cloud.metadata.find(name) is None
 
 
-def test_a_token_of_the_metadata_is_asked_for_first(desk: Desk) -> None:
+def test_enforced_metadata_token_is_required_and_expires(desk: Desk) -> None:
     desk.cloud.imds_enforced = True
     assert desk.ask("GET", KEY, headers={}).status_code == 401
     answer = desk.ask("PUT", IMDS, headers={TTL: "60"})
@@ -231,43 +233,45 @@ def test_a_token_of_the_metadata_is_asked_for_first(desk: Desk) -> None:
     assert {call.operation for call in desk.cloud.requests} == {"MetadataToken", "MetadataSecurityKey"}
 
 
-def test_a_wrong_metadata_token_is_refused_even_where_none_is_needed(desk: Desk) -> None:
+def test_wrong_metadata_token_is_refused_even_if_none_is_required(desk: Desk) -> None:
     assert desk.ask("GET", KEY, headers={"X-Metadata-Token": "forged"}).status_code == 401
 
 
 @pytest.mark.parametrize("ttl", [{}, {TTL: "0"}, {TTL: "21601"}, {TTL: "x"}])
-def test_a_metadata_token_has_a_life_within_bounds(desk: Desk, ttl: dict[str, str]) -> None:
+def test_metadata_token_lifetime_outside_the_bounds_is_400(desk: Desk, ttl: dict[str, str]) -> None:
     assert desk.ask("PUT", IMDS, headers=ttl).status_code == 400
 
 
 @pytest.mark.parametrize("status", [404, 405, 503])
-def test_where_metadata_tokens_are_off_keys_need_none(desk: Desk, status: Any) -> None:
+def test_keys_need_no_metadata_token_where_these_are_off(desk: Desk, status: Any) -> None:
     desk.cloud.imds_off = status
     desk.cloud.imds_enforced = True
     assert desk.ask("PUT", IMDS, headers={TTL: "60"}).status_code == status
     assert desk.ask("GET", KEY, headers={}).status_code == 200
 
 
-def test_a_machine_without_an_agency_has_no_key(desk: Desk) -> None:
+def test_machine_without_agency_gets_no_key(desk: Desk) -> None:
     desk.cloud.agency = False
     answer = desk.ask("GET", KEY, headers={})
     assert (answer.status_code, answer.text) == (401, "Please configure Cloud Service Agency first")
 
 
-def test_a_pod_has_the_same_key(desk: Desk) -> None:
+def test_pod_identity_issues_the_same_key(desk: Desk) -> None:
     pod = {"Authorization": FAKE.pod_token}
     answer = desk.ask("POST", "/pod-identity", headers=pod, json={})
     assert answer.json() == desk.ask("GET", KEY, headers={}).json()
     assert desk.sign("GET", LATEST, _temporary(answer)).status_code == 200
     for wrong in ({}, {"Authorization": "forged"}):
         assert desk.ask("POST", "/pod-identity", headers=wrong, json={}).status_code == 401
-    assert desk.cloud.requests[0] == Call("PodIdentity", (), 200, NOW)
+    assert desk.cloud.requests[0] == RecordedRequest("PodIdentity", (), 200, NOW)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body"), [("POST", TOKENS, _body()), ("PUT", IMDS, {}), ("GET", KEY, None)]
 )
-def test_mischief_takes_the_place_of_identity_too(desk: Desk, method: str, path: str, body: Any) -> None:
+def test_injected_fault_replaces_answers_of_identity_operations(
+    desk: Desk, method: str, path: str, body: Any
+) -> None:
     desk.cloud.injected_fault = InjectedFault.BAD_GATEWAY
     assert desk.ask(method, path, headers={TTL: "60"}, json=body).status_code == 502
 
@@ -275,8 +279,8 @@ def test_mischief_takes_the_place_of_identity_too(desk: Desk, method: str, path:
 # -- locks
 
 
-def test_forged_signatures_in_a_row_lock_a_key(desk: Desk) -> None:
-    """Right ones are refused too until the lock is over; other keys and tokens are not."""
+def test_wrong_signatures_in_a_row_lock_the_access_key(desk: Desk) -> None:
+    """Valid signatures are refused too until the lock ends; other keys and tokens are not affected."""
     desk.cloud.lock_after, desk.cloud.lock_seconds = 3, 60
     forged = Credentials(secret_key="forged")
     statuses = [desk.sign("GET", LATEST, keys).status_code for keys in [forged, forged, FAKE, forged, forged]]
@@ -291,7 +295,7 @@ def test_forged_signatures_in_a_row_lock_a_key(desk: Desk) -> None:
     assert desk.sign("GET", LATEST, FAKE).status_code == 200
 
 
-def test_forged_tokens_in_a_row_lock_tokens(desk: Desk) -> None:
+def test_wrong_tokens_in_a_row_lock_tokens(desk: Desk) -> None:
     desk.cloud.lock_after = 2
     good = _issued(desk)
     assert [_status(desk, token) for token in ("a", "b", good, FAKE.token)] == [401] * 4
@@ -309,7 +313,7 @@ def test_wrong_passwords_in_a_row_lock_the_user(desk: Desk) -> None:
     assert _issued(desk)
 
 
-def test_what_is_merely_out_of_date_locks_nothing(desk: Desk) -> None:
+def test_expired_credentials_do_not_count_for_the_lock(desk: Desk) -> None:
     desk.cloud.lock_after = 1
     token = _issued(desk)
     desk.cloud.revoke_tokens()

@@ -1,11 +1,11 @@
-"""Each switch of the simulated cloud does what it says, at once, and nothing when it is off."""
+"""Each switch of the simulated CodeArts takes effect at once, and only when it is set."""
 
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 
-from exporter.simulator import Call, Credentials, InjectedFault
+from exporter.simulator import Credentials, InjectedFault, RecordedRequest
 from exporter.simulator.http.switches import Switches
 from tests.unit.simulator.test_codearts import NOW, RUNNING_PIPELINES, WORLD, Desk
 
@@ -31,15 +31,15 @@ def _ask(desk: Desk, operation: str) -> Any:
 @pytest.mark.parametrize(
     ("form", "code"), [(400, "DEVPIPE.00010002"), (413, "APIGW.0201"), (200, "DEVPIPE.00010002")]
 )
-def test_a_batch_may_have_a_largest_size(desk: Desk, form: Any, code: str) -> None:
+def test_batch_above_the_limit_is_refused(desk: Desk, form: Any, code: str) -> None:
     desk.cloud.batch_limit, desk.cloud.batch_refusal = 3, form
     assert len(desk.batch(*IDS[:3]).json()) == 3
     refused = desk.batch(*IDS)
     assert (refused.status_code, refused.json()["error_code"]) == (form, code)
-    assert desk.cloud.requests[-1] == Call("BatchShowPipelinesLatestStatus", tuple(IDS), form, NOW)
+    assert desk.cloud.requests[-1] == RecordedRequest("BatchShowPipelinesLatestStatus", tuple(IDS), form, NOW)
 
 
-def test_one_id_spoils_the_whole_batch_and_its_own_detail(desk: Desk) -> None:
+def test_poison_id_fails_the_whole_batch_and_its_own_detail(desk: Desk) -> None:
     desk.cloud.poison = {IDS[2]}
     assert len(desk.batch(*IDS[:2], IDS[3]).json()) == 3
     refused = desk.batch(*IDS)
@@ -49,21 +49,21 @@ def test_one_id_spoils_the_whole_batch_and_its_own_detail(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_window_of_the_throttle_slides(desk: Desk, operation: str) -> None:
-    """A fourth request within ten seconds is turned away, and counts like those that passed."""
+def test_throttle_uses_a_sliding_window(desk: Desk, operation: str) -> None:
+    """Refused requests count as well."""
     desk.cloud.throttle = 3, 10
     statuses = []
     for after in (0, 4, 4, 1, 1.5, 10):
         desk.now += after
         statuses.append(_ask(desk, operation).status_code)
-    # At 0, 4, 8, 9, 10.5 and 20.5: at 10.5 the first has left, but three others are within the window.
+    # At 10.5 s the request at 0 s has left the window, but three others are within it.
     assert statuses == [200, 200, 200, 429, 429, 200]
 
 
 @pytest.mark.parametrize(
     ("seconds", "window"), [(1, "1 second"), (90, "90 second"), (60, "1 minute"), (300, "5 minute")]
 )
-def test_the_throttle_speaks_as_documented(desk: Desk, seconds: float, window: str) -> None:
+def test_throttling_error_has_the_documented_text(desk: Desk, seconds: float, window: str) -> None:
     desk.cloud.throttle = 1, seconds
     desk.batch()
     refused = desk.batch()
@@ -75,7 +75,7 @@ def test_the_throttle_speaks_as_documented(desk: Desk, seconds: float, window: s
     assert "retry-after" not in refused.headers
 
 
-def test_whoever_waits_as_told_passes(desk: Desk) -> None:
+def test_request_after_retry_after_is_accepted(desk: Desk) -> None:
     desk.cloud.throttle, desk.cloud.retry_after = (2, 10), True
     for _ in range(2):
         desk.batch()
@@ -86,7 +86,7 @@ def test_whoever_waits_as_told_passes(desk: Desk) -> None:
     assert desk.batch().status_code == 200
 
 
-def test_the_throttle_spares_those_without_an_identity(desk: Desk) -> None:
+def test_requests_without_credentials_are_not_throttled(desk: Desk) -> None:
     desk.cloud.throttle = 1, 10
     for _ in range(3):
         assert desk.ask("POST", f"{desk.pipelines}/status", headers={}, json=[]).status_code == 401
@@ -94,19 +94,18 @@ def test_the_throttle_spares_those_without_an_identity(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("skew", [-1_200, 1_200])
-def test_a_gateway_may_have_another_clock(desk: Desk, skew: float) -> None:
-    """Its date and its check of signatures go wrong together; what it tells of runs does not."""
+def test_skew_changes_date_and_signature_check_but_not_runs(desk: Desk, skew: float) -> None:
     desk.cloud.skew = skew
     path = f"{desk.pipelines}/{IDS[0]}/pipeline-runs/detail"
     refused = desk.sign("GET", path, Credentials())
     assert "signature expired" in refused.json()["error_msg"]
     assert parsedate_to_datetime(refused.headers["date"]).timestamp() == int(NOW + skew)
-    told = desk.sign("GET", path, Credentials(), skew=skew)
-    assert told.json() == Desk().detail(IDS[0])
+    answer = desk.sign("GET", path, Credentials(), skew=skew)
+    assert answer.json() == Desk().detail(IDS[0])
     assert desk.cloud.requests[-1].at == NOW
 
 
-# These have no end, or end with a connection, and are tried on a port elsewhere.
+# These have no end, or end with the connection; other tests try them on a port.
 ENDLESS = {InjectedFault.HUGE, InjectedFault.DRIP, InjectedFault.TRUNCATED}
 
 
@@ -114,7 +113,7 @@ ENDLESS = {InjectedFault.HUGE, InjectedFault.DRIP, InjectedFault.TRUNCATED}
 @pytest.mark.parametrize(
     "injected_fault", [m for m in InjectedFault if m not in ENDLESS], ids=lambda m: m.name
 )
-def test_mischief_takes_the_place_of_any_good_answer(
+def test_injected_fault_replaces_the_answer_of_any_operation(
     desk: Desk, operation: str, injected_fault: InjectedFault
 ) -> None:
     good = _ask(desk, operation)
@@ -132,13 +131,13 @@ def test_mischief_takes_the_place_of_any_good_answer(
     assert _ask(desk, operation).content == good.content
 
 
-def test_mischief_spares_what_the_service_declines(desk: Desk) -> None:
+def test_injected_fault_does_not_replace_an_error_of_the_service(desk: Desk) -> None:
     desk.cloud.injected_fault = InjectedFault.BAD_GATEWAY
     assert desk.detail("f" * 32)["error_code"] == "DEVPIPE.00011401"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_operation_wants_an_identity_and_its_method(desk: Desk, operation: str) -> None:
+def test_every_operation_requires_credentials_and_its_method(desk: Desk, operation: str) -> None:
     method, path, _ = OPERATIONS[operation]
     other = "GET" if method == "POST" else "POST"
     assert desk.ask(method, f"{desk.pipelines}/{path}", headers={}).status_code == 401
@@ -147,8 +146,7 @@ def test_every_operation_wants_an_identity_and_its_method(desk: Desk, operation:
     assert desk.ask("HEAD", f"{desk.pipelines}/{path}").status_code == 404
 
 
-def test_every_switch_is_told(desk: Desk) -> None:
-    """The levers are found in one place, with their meaning."""
+def test_every_switch_is_documented(desk: Desk) -> None:
     text = Switches.__doc__ or ""
     for name in vars(Switches()):
         assert f"`{name}`" in text, name
