@@ -13,9 +13,10 @@ import pytest
 from exporter.auth.aliyun import AliyunAkskSection, authentication
 from exporter.auth.protocol import Auth, UnsignedRequest, query_string
 from exporter.simulator import Flow, FlowCredentials, World, running
-from exporter.simulator.flow.serialized import serialize
+from exporter.simulator.flow.serialized import SerializedStage, serialize
 from exporter.simulator.flow.vocabulary import status_text, trigger
-from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.jobs import JobSnapshot
+from exporter.simulator.world.runs import RunSnapshot, StageSnapshot
 from exporter.simulator.world.world import SimulatedPipeline
 from tests.drivers.vendor_environment import environment
 
