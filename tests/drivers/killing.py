@@ -323,7 +323,7 @@ def _die(process: Process, watch: Watch, draw: Random, death: Death, state: Path
     if code != -signal.SIGKILL:
         watch.failures.append(f"ended by itself with {code}")
     # On a slow machine polls are skipped, and who holds the state holds it for long.
-    usual = re.compile(r" level=(info|warning) |nothing is counted until it can be")
+    usual = re.compile(r" level=(info|warning) |counting paused")
     watch.failures += [line.rstrip() for line in process.log if not usual.search(line)]
     return any("listening" in line for line in process.log)
 

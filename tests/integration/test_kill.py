@@ -207,7 +207,7 @@ def test_a_state_that_is_garbage_is_kept_aside_and_counting_begins_anew(tmp_path
         first_sight(process)
         (aside,) = tmp_path.glob("state.db.corrupt-*")
         assert aside.read_bytes() == garbage
-        assert f"kept as {aside}" in "".join(process.log)
+        assert f"renamed to {aside}" in "".join(process.log)
         assert counted(process.samples()) == 0
         bustle.begin()
         eventually(lambda: counted(process.samples()) > 10, "runs are counted")
