@@ -381,8 +381,7 @@ def test_a_damaged_state_that_cannot_be_renamed_is_told(directory):
     with another_user(directory, 0o555):
         words = refusal(path)
     assert words == (
-        f"the state {path} is damaged (file is not a database), and cannot be renamed to begin anew: "
-        "Permission denied"
+        f"the state {path} is damaged (file is not a database), and cannot be renamed: Permission denied"
     )
     assert path.read_bytes() == b"garbage"
 
@@ -498,11 +497,13 @@ def test_what_is_no_state_of_ours_is_kept_told_and_a_new_one_begun(case, filled,
         save(store, pipelines={BUILD: b"new"})
     aside = Path(f"{filled}.{word}-{STAMP}")
     (record,) = caplog.records
-    assert (record.name, record.levelname) == ("exporter.state.sqlite", "ERROR")
-    begin, _, end = record.getMessage().partition(reason or "damaged")
-    assert begin == f"the state {filled} is "
-    assert end.endswith(f": kept as {aside}, and begun anew without it")
-    assert "\n" not in end
+    assert (record.name, record.levelname) == ("exporter.state.recovery", "ERROR")
+    assert record.getMessage() == "state unusable, renamed it and started a new one"
+    fields = vars(record)
+    assert (fields["id"], fields["file"]) == ("state-renamed", str(filled))
+    assert fields["detail"] == f"renamed to {aside}"
+    assert fields["reason"].startswith(reason or "damaged")
+    assert "\n" not in fields["reason"]
     assert aside.is_file()
     assert held(filled)[0] == {BUILD: Row(b"new")}
     assert len(caplog.records) == 1
@@ -531,9 +532,7 @@ def test_what_is_kept_is_never_overwritten(filled, caplog):
         held(filled)
     kept = [Path(f"{filled}.corrupt-{STAMP}{end}") for end in ("", "-2", "-3")]
     assert [file.read_bytes() for file in kept] == [b"first", b"second", b"third"]
-    assert [record.getMessage().split(": kept as ")[1].split(", ")[0] for record in caplog.records] == [
-        *map(str, kept)
-    ]
+    assert [vars(record)["detail"] for record in caplog.records] == [f"renamed to {file}" for file in kept]
 
 
 def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool:
@@ -622,9 +621,9 @@ def test_an_update_that_fails_changes_nothing(filled, monkeypatch, caplog):
             recovery, "MIGRATIONS", (*sqlite.MIGRATIONS, "DELETE FROM pipeline; DROP TABLE nonsense")
         )
         refused = refusal(filled)
-    assert refused == f"cannot use the state {filled}: begun anew, it is damaged (no such table: nonsense)"
+    assert refused == f"cannot use the state {filled}: the new file is damaged (no such table: nonsense)"
     (record,) = caplog.records
-    assert "damaged (no such table: nonsense)" in record.getMessage()
+    assert vars(record)["reason"] == "damaged (no such table: nonsense)"
     assert held(Path(f"{filled}.corrupt-{STAMP}"))[0][BUILD] == Row(b"one")
 
 
@@ -706,8 +705,9 @@ def test_file_of_another_owner_is_used_with_a_warning(directory, caplog):
     with another_user(directory, 0o777):
         assert held(path) == ({}, {})
     files = [f"{path}.lock", str(path)]
-    assert caplog.messages == [
-        f"cannot restrict the permissions of {file}: Operation not permitted" for file in files
+    assert caplog.messages == ["cannot restrict file permissions"] * 2
+    assert [(vars(record)["file"], vars(record)["error"]) for record in caplog.records] == [
+        (file, "Operation not permitted") for file in files
     ]
 
 
@@ -797,12 +797,11 @@ def test_a_log_that_cannot_be_emptied_is_told_once_and_costs_no_save(path, monke
             sql(store, "VACUUM")
             save(store, pipelines={BUILD: b"again"})
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
-        (
-            "exporter.state.sqlite",
-            "WARNING",
-            f"the state's log {wal} grows, it cannot be emptied: disk I/O error",
-        )
+        ("exporter.state.sqlite", "WARNING", "cannot empty the write-ahead log of the state")
     ] * 2
+    assert {(vars(record)["file"], vars(record)["error"]) for record in caplog.records} == {
+        (str(wal), "disk I/O error")
+    }
     assert held(path)[0][BUILD] == Row(b"again")
 
 
