@@ -59,7 +59,7 @@ class Family(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
 
     @property
     def unit(self) -> str:
-        """Unit in the name; empty if there is none."""
+        """Unit in the name; empty without one."""
         return "seconds" if self.name.removesuffix("_total").endswith("_seconds") else ""
 
     @property
