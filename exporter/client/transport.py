@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import ssl
-import sys
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,10 +38,6 @@ _PIECES = 500
 """Pieces of a body after which other tasks of the event loop run."""
 
 _KEEPALIVE = 300.0
-
-# httpcore asks several times a request whether sniffio is there, and the search for a module that is not takes a sixth of
-# the request's CPU each time; this says at once that it is not.
-sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 Received = tuple[int, dict[str, str], bytes]
 """Status, headers in lower case, body."""

@@ -5,7 +5,7 @@ words of `exporter.model`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -151,6 +151,8 @@ class Provider(Protocol):
     """Rows to ask for at most in a page of runs."""
     zone_key: str
     """The key of the configuration that says how times without a zone are read; empty if there are none."""
+    lists_are_summaries: bool
+    """Whether rows of run lists lack stages, which only run details have."""
 
     def pipelines_request(self, place: PageCursor) -> ApiRequest:
         """The request for a page of the pipelines of the project."""
@@ -185,7 +187,9 @@ class Provider(Protocol):
 
 @runtime_checkable
 class SupportsBatchQuery(Provider, Protocol):
-    """A project of a cloud that tells the latest runs of many pipelines in one answer, stages included."""
+    """A project of a cloud that returns the latest runs of many pipelines in one answer, stages included."""
+
+    batched: Literal[True]
 
     def batch_request(self, ids: Sequence[str]) -> ApiRequest:
         """The request for the latest runs of some pipelines."""
@@ -196,10 +200,9 @@ class SupportsBatchQuery(Provider, Protocol):
 
 @runtime_checkable
 class SupportsActivityQuery(Provider, Protocol):
-    """A project of a cloud that tells of each pipeline alone, and which pipelines are worth asking about.
+    """A project of a cloud that returns runs of one pipeline at a time, and lists recently active pipelines."""
 
-    Its run lists are outlines: what goes on inside a run, its stages first of all, only its details tell.
-    """
+    batched: Literal[False]
 
     def activity_request(self, place: PageCursor, executed: TimeWindow | None) -> ApiRequest:
         """The request for a page of the pipelines whose last run began in a window; without one, whose last is under way."""

@@ -9,7 +9,16 @@ from exporter.auth.protocol import Auth
 from exporter.providers import codearts, flow
 from exporter.providers.protocol import AnyProvider, ApiRequest, LatestRuns, Provider
 
-__all__ = ["AnyProject", "AnyProvider", "ApiRequest", "LatestRuns", "Provider", "connect", "fields"]
+__all__ = [
+    "AnyProject",
+    "AnyProvider",
+    "ApiRequest",
+    "LatestRuns",
+    "Provider",
+    "connect",
+    "fields",
+    "provider_type",
+]
 
 AnyProject = Annotated[codearts.Project | flow.Project, Field(discriminator="provider")]
 """A project of the configuration, of any provider."""
@@ -24,6 +33,15 @@ def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[AnyPro
         case flow.Project():
             auth = flow.authentication(project.auth, environment=environment)
             return flow.Flow(project), auth, project.base_url
+
+
+def provider_type(project: AnyProject) -> type[codearts.CodeArts | flow.Flow]:
+    """Return the class of a project's provider, whose attributes describe it without credentials."""
+    match project:
+        case codearts.Project():
+            return codearts.CodeArts
+        case flow.Project():
+            return flow.Flow
 
 
 def fields(family: str) -> dict[str, str]:

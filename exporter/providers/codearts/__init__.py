@@ -1,6 +1,7 @@
 """Huawei Cloud CodeArts Pipeline: which requests to make, and what their answers say."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 from urllib.parse import quote
 
 import msgspec
@@ -67,6 +68,8 @@ class CodeArts:
     runs_page_size = 100
     """Rows to ask for at most in a page of runs; a cloud may give fewer."""
     zone_key = "stage_time_zone"
+    lists_are_summaries = False
+    batched: Literal[True] = True
 
     def __init__(self, project: Project) -> None:
         self._project_id = project.project_id

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -40,6 +41,8 @@ class Flow:
     runs_page_size = PAGE_SIZE
     """Rows to ask for in a page of runs."""
     zone_key = ""
+    lists_are_summaries = True
+    batched: Literal[False] = False
 
     def __init__(self, project: Project) -> None:
         self._dialect = dialect_of(project)
