@@ -10,11 +10,12 @@ import time
 
 import httpx
 
-from exporter.app import daemon
+from exporter.app import daemon, scheduler
 from exporter.core.clock import SystemClock
 from exporter.exposition import Body
 from exporter.exposition.publisher import Publisher
 from exporter.web import connections
+from exporter.web.server import listen
 from tests.drivers.support import config
 
 
@@ -29,7 +30,7 @@ class SetClock(SystemClock):
 
 @contextlib.asynccontextmanager
 async def running_daemon(settings, clock=None):
-    listener = daemon.listen("127.0.0.1:0")
+    listener = listen("127.0.0.1:0")
     port = listener.getsockname()[1]
     task = asyncio.create_task(daemon.run(settings, listener, "/metrics", clock))
     try:
@@ -210,7 +211,7 @@ def test_stuck_request_turns_health_to_503_until_it_ends(cloud):
 
 def test_counters_are_shown_while_a_poll_hangs(cloud, monkeypatch):
     """A page comes at least every so often, whatever the polls do."""
-    monkeypatch.setattr(daemon, "_HEARTBEAT", 0.2)
+    monkeypatch.setattr(scheduler, "_HEARTBEAT", 0.2)
     cloud.codearts.latency = 3.0
     pages: list[bytes] = []
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from exporter.app.bootstrap import assemble
-from exporter.app.daemon import _Scheduler
+from exporter.app.scheduler import Scheduler
 from exporter.client.transport import Connections
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity, Health
@@ -39,7 +39,7 @@ async def scheduled(settings, clock=None):
     """The pollers of a configuration, called by the daemon's scheduler, and their health."""
     clock = clock or LoopClock()
     exporter = assemble(settings, clock)
-    scheduler = _Scheduler(exporter, settings.poll, clock)
+    scheduler = Scheduler(exporter, settings.poll, clock)
     health = Health({one.project: one.activity for one in exporter.pollers}, settings.poll.interval)
     scheduler.start()
     try:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.app.daemon import PollTrigger
+from exporter.app.scheduler import PollTrigger
 from exporter.settings.settings import Poll
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.app.bootstrap import Exporter, assemble
 from exporter.app.check_config import report
-from exporter.polling.strategies.activity import DIRECTLY, LISTS, RECKONED, sweeps
+from exporter.polling.strategies.activity import DIRECT_INTERVAL, LISTS, RETRY_INTERVAL, activity_query_pays
 from exporter.simulator import Flow, InjectedFault, Scenario, Status, World, running
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, shown
@@ -171,9 +171,9 @@ class TestEconomy:
         asked = medium.play(scene)
         for moments in medium.asked.values():
             ends = [*moments[1:], medium.clock.now]
-            assert max(end - start for start, end in zip(moments, ends, strict=True)) <= DIRECTLY
+            assert max(end - start for start, end in zip(moments, ends, strict=True)) <= DIRECT_INTERVAL
         assert max(asked) <= 30
-        assert sum(asked) <= 180 * 200 * INTERVAL / DIRECTLY * 1.6
+        assert sum(asked) <= 180 * 200 * INTERVAL / DIRECT_INTERVAL * 1.6
 
     def test_a_small_project_is_polled_directly(self, small: Stage):
         """Where a sweep takes more requests than there are pipelines."""
@@ -185,8 +185,8 @@ class TestEconomy:
             return await small.tick(INTERVAL)
 
         assert small.play(scene) == {RUNS: 3}
-        assert not sweeps(3, INTERVAL)
-        assert sweeps(8, INTERVAL)
+        assert not activity_query_pays(3, INTERVAL)
+        assert activity_query_pays(8, INTERVAL)
 
     def test_a_sweep_of_a_busy_organization_is_given_up(self, medium: Stage):
         """The organization has many that ran, few of which are watched: each of these is asked instead, for an hour."""
@@ -197,7 +197,7 @@ class TestEconomy:
             await medium.tick()
             for pipeline in medium.ids[6:]:
                 medium.run(pipeline)
-            return [await medium.tick(INTERVAL) for _ in range(int(RECKONED / INTERVAL) + 2)]
+            return [await medium.tick(INTERVAL) for _ in range(int(RETRY_INTERVAL / INTERVAL) + 2)]
 
         given_up, *direct, again, swept = medium.play(scene)
         assert given_up == {LIST: 6, RUNS: 6}
@@ -459,7 +459,7 @@ class TestFailures:
 
         assert small.play(scene) == [{LIST: 1, RUNS: 8}, {RUNS: 8}]
         assert small.page().value("pipeline_exporter_project_up") == 1
-        assert "cannot be listed by what has happened" in caplog.text
+        assert "cannot list recently active pipelines, querying each one" in caplog.text
 
     def test_details_that_fail_are_asked_for_again(self, small: Stage):
         """A run is not counted without its stages as long as they may still be told."""
@@ -532,7 +532,7 @@ class TestFailures:
             small.run(gone)
             small.flow.deleted.add(gone)
             # The list of pipelines has it no more, so that it is found out when it is asked directly.
-            small.clock.now += DIRECTLY
+            small.clock.now += DIRECT_INTERVAL
             return [await small.tick(), await small.tick(INTERVAL)]
 
         first, then = small.play(scene)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.polling.strategies.chunking import (
-    ASKED_AGAIN,
     FIRST_WAIT,
-    KEPT,
     LONGEST_WAIT,
-    RETRIED,
+    MOST_REFUSALS,
+    PROBE_INTERVAL,
+    RETRIED_IDS,
     ChunkPlan,
     ChunkSizer,
     Limit,
@@ -118,21 +118,21 @@ def check(
 ) -> None:
     """The laws that hold for any poll, which began with chunks of `size` and `fresh` ids that nobody had refused."""
     plan = outcome.plan
-    ends = [*outcome.accepted, *outcome.failed, *plan.refused_ids, *plan.unasked, *plan.skipped]
+    ends = [*outcome.accepted, *outcome.failed, *plan.quarantined, *plan.unanswered, *plan.skipped]
     assert Counter(ends) == Counter(ids), "each id ends in one way"
     assert all(1 <= length <= chunk_size for length in outcome.sizes)
     assert len(outcome.sent) - math.ceil(len(ids) / size) <= extra(chunk_size)
     assert not set(plan.skipped) & {each for chunk in outcome.sent for each in chunk}
-    if plan.refused_ids:
+    if plan.quarantined:
         assert outcome.accepted
         assert not plan.hopeless
     if plan.hopeless:
         assert not outcome.accepted
-    if plan.unasked and outcome.accepted:
+    if plan.unanswered and outcome.accepted:
         needed = math.ceil(fresh / size)
         assert len(outcome.sent) >= needed + int(extra(chunk_size)) - 1, "what can be asked, is"
     if not cloud.everything:
-        assert set(plan.refused_ids) <= cloud.poison, "nobody is singled out who is not refused"
+        assert set(plan.quarantined) <= cloud.poison, "nobody is singled out who is not refused"
 
 
 @given(
@@ -219,7 +219,7 @@ def test_an_unknown_limit_and_a_poison_id_at_once(poison: int, concurrency: int,
         outcome = poll(batches, ids, cloud, now, concurrency=concurrency, dice=dice)
         assert set(outcome.accepted) == set(ids) - cloud.poison
         if number == 1:
-            assert outcome.plan.refused_ids == (ids[poison],)
+            assert outcome.plan.quarantined == (ids[poison],)
         if number == 2:
             assert len(outcome.sent) <= math.ceil(500 / 25) + 3
         if number >= 8:
@@ -240,7 +240,7 @@ def test_a_cloud_that_takes_everything_gets_full_chunks(
     """No request more than needed, each id once, in every poll."""
     ids = names(count)
     batches = ChunkSizer(chunk_size)
-    for number in range(2 * RETRIED):
+    for number in range(2 * PROBE_INTERVAL):
         outcome = poll(batches, ids, Cloud(), NOON + number, concurrency=concurrency, dice=dice)
         assert [each for chunk in outcome.sent for each in chunk] == ids
         assert len(outcome.sent) == math.ceil(count / chunk_size)
@@ -265,8 +265,8 @@ def test_a_project_that_is_refused_whole_is_hopeless(
         outcome = poll(batches, ids, Cloud(everything=True), NOON + number * MINUTE, dice=dice)
         assert outcome.plan.hopeless
         assert len(outcome.sent) <= math.log2(chunk_size) + 4
-        assert set(outcome.plan.unasked) == set(ids)
-        assert outcome.plan.refused_ids == ()
+        assert set(outcome.plan.unanswered) == set(ids)
+        assert outcome.plan.quarantined == ()
         assert batches.limit == learnt
         assert not batches.refusals
 
@@ -294,7 +294,7 @@ def test_different_refusals_do_not_make_a_project_hopeless():
     assert chunk
     plan.accepted(chunk)
     assert plan.next() is None
-    assert set(plan.refused_ids) == {"a", "c"}
+    assert set(plan.quarantined) == {"a", "c"}
 
 
 def test_a_poison_id_does_not_lower_the_limit():
@@ -325,7 +325,7 @@ def test_a_chunk_whose_parts_fail_does_not_lower_the_limit():
         assert chunk
         end(chunk)
     assert plan.next() is None
-    assert plan.unasked == ()
+    assert plan.unanswered == ()
     assert batches.limit == Limit(4, 5, 4)
 
 
@@ -353,7 +353,7 @@ def test_a_known_limit_is_tried_upward_now_and_then():
     batches = ChunkSizer(50)
     for _ in range(6):
         poll(batches, names(500), Cloud(30))
-    larger = [max(poll(batches, names(500), Cloud(30)).sizes) == 31 for _ in range(3 * RETRIED)]
+    larger = [max(poll(batches, names(500), Cloud(30)).sizes) == 31 for _ in range(3 * PROBE_INTERVAL)]
     assert sum(larger) == 3
 
 
@@ -376,7 +376,7 @@ def test_a_cloud_that_takes_more_is_found_again():
     ids = names(500)
     batches = ChunkSizer(50)
     for limit in (1, 12, 37, 100):
-        for _ in range(RETRIED + 8):
+        for _ in range(PROBE_INTERVAL + 8):
             outcome = poll(batches, ids, Cloud(limit))
         assert set(outcome.accepted) == set(ids)
         assert batches.limit.size == min(limit, 50)
@@ -388,7 +388,7 @@ def test_poison_in_different_chunks_costs_only_itself():
     cloud = Cloud(poison={"p60", "p444"})
     batches = ChunkSizer(50)
     first = poll(batches, ids, cloud)
-    assert set(first.plan.refused_ids) == cloud.poison
+    assert set(first.plan.quarantined) == cloud.poison
     assert set(first.accepted) == set(ids) - cloud.poison
     second = poll(batches, ids, cloud, NOON + MINUTE)
     assert set(second.plan.skipped) == cloud.poison
@@ -403,7 +403,7 @@ def test_more_poison_than_one_poll_can_afford_is_found_in_several():
     unasked = []
     for number in range(20):
         outcome = poll(batches, ids, cloud, NOON + number * MINUTE)
-        unasked.append(len(outcome.plan.unasked))
+        unasked.append(len(outcome.plan.unanswered))
     assert unasked[0] > 0
     assert unasked[-1] == 0
     assert set(outcome.accepted) == set(ids) - cloud.poison
@@ -437,9 +437,9 @@ def test_asking_again_costs_at_most_two_requests_a_poll():
         poll(batches, ids, Cloud(poison={name}), NOON + number)
     later = NOON + LONGEST_WAIT
     outcome = poll(batches, ids, Cloud(), later)
-    assert outcome.sent[-ASKED_AGAIN:] == [("p9",), ("p3",)]
+    assert outcome.sent[-RETRIED_IDS:] == [("p9",), ("p3",)]
     assert outcome.plan.skipped == ("p77",)
-    assert len(outcome.sent) == 4 + ASKED_AGAIN
+    assert len(outcome.sent) == 4 + RETRIED_IDS
     assert poll(batches, ids, Cloud(), later).sent[-1] == ("p77",)
 
 
@@ -448,7 +448,7 @@ def test_the_only_id_of_a_poll_is_not_singled_out():
     batches = ChunkSizer(50)
     outcome = poll(batches, ["a"], Cloud(poison={"a"}))
     assert outcome.plan.hopeless
-    assert outcome.plan.unasked == ("a",)
+    assert outcome.plan.unanswered == ("a",)
     assert not batches.refusals
 
 
@@ -490,13 +490,13 @@ def test_unreadable_id_is_singled_out_by_the_second_poll(
         assert len(outcome.sent) - math.ceil(count / size) <= extra(chunk_size)
         if number:
             assert set(outcome.accepted) == set(ids) - bad
-            assert batches.doubtful == set()
+            assert batches.unverified == set()
             assert set(batches.refusals) == bad
         if number > 1:
             assert [chunk for chunk in outcome.sent if bad.intersection(chunk)] == [tuple(bad)]
             # One more, beside those of a chunk that tries more than the limit.
             assert len(outcome.sent) <= math.ceil(count / size) + 1 + 3 * (limit < chunk_size)
-            assert outcome.plan.refused_ids == outcome.plan.unasked == outcome.plan.skipped == ()
+            assert outcome.plan.quarantined == outcome.plan.unanswered == outcome.plan.skipped == ()
     healed = poll(batches, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
     assert set(healed.accepted) == set(ids)
     assert not batches.refusals
@@ -526,7 +526,7 @@ def test_answer_that_is_unreadable_once_is_a_failure():
     ids = names(10)
     batches = ChunkSizer(50)
     for _ in range(3):
-        assert not poll(batches, ids, Cloud(unreadable={"p3"})).plan.refused_ids
+        assert not poll(batches, ids, Cloud(unreadable={"p3"})).plan.quarantined
         assert poll(batches, ids, Cloud()).sent == [tuple(ids)]
 
 
@@ -542,9 +542,9 @@ def test_cloud_whose_answers_are_all_unreadable_singles_out_no_id():
 
 def test_refused_ids_are_remembered_within_a_bound():
     batches = ChunkSizer(50)
-    for number in range(KEPT + 5):
+    for number in range(MOST_REFUSALS + 5):
         batches.quarantine(f"p{number}", NOON)
-    assert len(batches.refusals) == KEPT
+    assert len(batches.refusals) == MOST_REFUSALS
     assert "p0" not in batches.refusals
 
 
@@ -564,5 +564,5 @@ def test_an_id_given_twice_is_asked_about_once():
 )
 def test_what_a_size_teaches(limit: Limit, size: int, taken: Limit, refused: Limit) -> None:
     """A size known to be taken replaces a smaller one and what contradicts it, and so does one known too large."""
-    assert limit.taken(size) == taken
+    assert limit.accepted(size) == taken
     assert limit.refused(size) == refused

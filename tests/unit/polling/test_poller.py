@@ -277,7 +277,7 @@ def test_ticks_due_during_follow_ups_run_in_a_loop(cloud, monkeypatch):
                 await asyncio.sleep(0)
                 return False
 
-            monkeypatch.setattr(poller._follow_ups, "take", backlog)
+            monkeypatch.setattr(poller._follow_ups, "run", backlog)
             limit = sys.getrecursionlimit()
             sys.setrecursionlimit(200)
             try:

@@ -67,11 +67,11 @@ def test_it_sweeps_and_knows_no_batches() -> None:
     spoken, _, _ = connect(configured(), {})
     assert isinstance(spoken, Flow)
     assert isinstance(spoken, SupportsActivityQuery)
-    assert not isinstance(spoken, SupportsBatchQuery)
+    assert not spoken.batched
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     batching, _, _ = connect(other, {})
     assert isinstance(batching, SupportsBatchQuery)
-    assert not isinstance(batching, SupportsActivityQuery)
+    assert batching.batched
 
 
 def test_the_organization_tells_projects_apart() -> None:
