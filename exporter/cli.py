@@ -204,7 +204,7 @@ def _check_config(flags: argparse.Namespace) -> int:
 def _once(flags: argparse.Namespace) -> int:
     config = _config(flags)
     exporter, page = asyncio.run(_poll_once(config, flags.shard))
-    # Expositions are UTF-8, whatever the terminal's encoding.
+    # Expositions are UTF-8 on every terminal.
     sys.stdout.buffer.writelines(page.chunks)
     return 0 if all(poller.up for poller in exporter.pollers) else 1
 

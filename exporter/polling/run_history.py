@@ -81,7 +81,7 @@ class RunHistoryReader:
 
     @property
     def conclusive(self) -> bool:
-        """True if the list shows which run is the latest, or that there is none."""
+        """True if the list shows which run is the latest, or that the pipeline never ran."""
         return self._complete or bool(self._found)
 
     def reach(self, search: Search) -> Reach | None:

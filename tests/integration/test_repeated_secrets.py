@@ -265,7 +265,7 @@ def leaked(text: str) -> set[str]:
 
 
 PARTS = {
-    "clouds": (("cloud-token",), ("request failed", "is no known", "names no pipeline")),
+    "clouds": (("cloud-token",), ("request failed", "unknown value", "names no pipeline")),
     "proxies": (("refused-0", "http-proxy-0-body", "https-env-4-reason"), ("407",)),
 }
 

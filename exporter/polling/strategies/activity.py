@@ -32,7 +32,7 @@ LISTS = 3
 """Lists of an activity query, each of at least one page."""
 
 DIRECT_INTERVAL = 3600.0
-"""Seconds within which each pipeline is queried directly, whatever the activity queries return."""
+"""Seconds within which each pipeline is queried directly, in addition to activity queries."""
 
 OVERLAP = 2
 """Poll intervals by which the longer window reaches back."""

@@ -111,7 +111,7 @@ class ChunkSizer:
 
     @property
     def probe(self) -> int:
-        """The size above the limit that one chunk may try now; the limit itself if there is none to try."""
+        """The size above the limit that one chunk may try now; the limit itself if no size is left to try."""
         limit = self.limit
         if limit.middle == limit.size and self.unprobed >= PROBE_INTERVAL:
             return min(limit.too_large, limit.most)
