@@ -85,7 +85,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     commands = "\n".join(f"  {name:14}{text}" for name, text in _COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="pipeline-exporter",
-        description="Prometheus exporter for CI/CD pipelines of Huawei Cloud CodeArts and Alibaba Cloud Yunxiao Flow.",
+        description="Prometheus exporter for CI/CD pipelines in the cloud.",
         epilog=f"commands:\n{commands}\n\nEach flag has an environment variable (--log.level: {_variable('log.level')}). "
         "If both are given, the flag wins.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

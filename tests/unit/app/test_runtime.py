@@ -1,6 +1,7 @@
 """Tuning of the process: it takes effect, and removes nothing that is needed."""
 
 import gc
+import importlib
 import sys
 import weakref
 
@@ -44,6 +45,14 @@ def test_large_blocks_return_to_the_system(monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", Library)
     runtime.tune()
     assert calls == [(-3, 65536)]
+
+
+def test_import_of_sniffio_fails_at_once(monkeypatch):
+    """A request of httpcore imports it several times, and the search for a missing module takes long."""
+    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
+    runtime.tune()
+    with pytest.raises(ImportError):
+        importlib.import_module("sniffio")
 
 
 def test_c_library_without_mallopt_is_ignored(monkeypatch):

@@ -464,5 +464,7 @@ def test_a_scrape_that_fails_is_told(caplog):
 
     with caplog.at_level(logging.ERROR):
         assert asyncio.run(ask()).status_code == 500
-    assert [record.getMessage() for record in caplog.records] == ["scrape ended by an internal error, please report this"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "scrape ended by an internal error, please report this"
+    ]
     assert "LookupError: no such page" in caplog.text
