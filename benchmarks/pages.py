@@ -37,7 +37,6 @@ from benchmarks.machine import in_process, peak, resident, unit
 from benchmarks.state import Cloud, settings
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
-from exporter.app.daemon import Server, listen
 from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.exposition import Format, Variant
@@ -46,6 +45,7 @@ from exporter.metrics.family import PIPELINE_LABELS, Family, MetricType
 from exporter.tracking.run_counters import Histogram
 from exporter.tracking.views import View
 from exporter.web.routes import application
+from exporter.web.server import Server, listen
 
 SIZES = (1_000, 10_000, 20_000)
 MAX_REFERENCE = 10_000

@@ -1,7 +1,7 @@
 """The entry point: `pipeline-exporter` and `python -m exporter`.
 
-It takes SIGTERM before anything else is imported: as process 1 of a container, a process that has not is not stopped by
-it but only by SIGKILL, half a minute later.
+It handles SIGTERM before it imports anything else. Process 1 of a container ignores SIGTERM until it has a handler, so
+without it only SIGKILL would stop the exporter while it starts, half a minute later.
 """
 
 import signal
@@ -9,14 +9,14 @@ import sys
 from types import FrameType
 
 
-def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # as signal handlers are called
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature of signal handlers
     sys.exit(0)
 
 
 def main() -> int:
-    """Run a command; returns the exit code."""
+    """Run a command and return its exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    from exporter.cli import main as command  # noqa: PLC0415  # a second's worth of imports
+    from exporter.cli import main as command  # noqa: PLC0415  # the imports take a second
 
     return command()
 

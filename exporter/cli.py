@@ -1,6 +1,7 @@
-"""Commands and flags: what a user types, and the exit code that comes back.
+"""Commands, flags and exit codes.
 
-0 is success, 1 that something outside failed (a project, the port), 2 a bad configuration or usage.
+Exit code 0 is success, 1 a failure outside of the exporter (a project, the port, the state), and 2 an invalid configuration
+or usage.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from tqdm import tqdm
 from exporter import __version__
 from exporter.app import check_config, demo
 from exporter.app.bootstrap import Exporter, assemble
-from exporter.app.daemon import ListenError, guarded_tick, listen, run
+from exporter.app.daemon import run
+from exporter.app.scheduler import guarded_tick
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
 from exporter.config.project_section import ProjectSection
@@ -30,21 +32,23 @@ from exporter.core.redaction import redact
 from exporter.core.shard import SHARDS, Shard, chosen
 from exporter.exposition import Body, Format, Variant
 from exporter.polling.membership import membership_hint
+from exporter.polling.reporter import error_fields
 from exporter.settings.load import ConfigError, load
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
+from exporter.web.server import ListenError, listen
 
 _COMMANDS = {
     "run": "poll and serve metrics (the default)",
-    "check-config": "read FILE, tell every fault, and what it means: requests, series",
+    "check-config": "check FILE, and print the requests and series to expect",
     "once": "poll everything once and print the metrics",
-    "discover": "print what the provider lists, as pipelines: to paste",
-    "demo": "run on simulated clouds, no account needed",
-    "simulate": "the simulated clouds alone; prints a configuration for them",
+    "discover": "print the pipelines in the provider's lists, for the configuration",
+    "demo": "run on simulated clouds, without an account",
+    "simulate": "run only the simulated clouds, and print a configuration for them",
 }
 
 _SHARED = frozenset({"run", "check-config", "once"})
-"""Commands that several exporters with one configuration can share the work of."""
+"""Commands that use `--shard.index` and `--shard.total`."""
 
 _log = logging.getLogger("exporter.cli")
 
@@ -52,11 +56,11 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):[0-9]{1,5}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command and return its exit code."""
     parser = _parser(os.environ)
     flags = parser.parse_intermixed_args(arguments)
     if flags.file and flags.command != "check-config":
-        parser.error(f"{flags.command} takes no FILE (use --config.file)")
+        parser.error(f"{flags.command} does not take FILE (use --config.file)")
     try:
         flags.shard = _shard(flags)
     except ValueError as error:
@@ -74,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        # The daemons take the signal for themselves; whatever else it breaks off has not done its work.
+        # The daemons handle the signal themselves; other commands did not finish.
         return 130
 
 
@@ -83,13 +87,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pipeline-exporter",
         description="Prometheus exporter for CI/CD pipelines in the cloud.",
-        epilog=f"commands:\n{commands}\n\nEach flag has an environment variable (--log.level: {_variable('log.level')}); the "
-        "flag wins.",
+        epilog=f"commands:\n{commands}\n\nEach flag has an environment variable (--log.level: {_variable('log.level')}). "
+        "If both are given, the flag wins.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("command", nargs="?", default="run", choices=_COMMANDS, metavar="COMMAND")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="for check-config: instead of --config.file")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the configuration file, for check-config")
 
     def flag(name: str, default: str | None, text: str, kind: Callable[[str], object] = str) -> None:
         shown = f" (default: {default})" if default else ""
@@ -102,28 +106,28 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
             help=text + shown,
         )
 
-    flag("config.file", "config.yaml", "the configuration")
+    flag("config.file", "config.yaml", "the configuration file")
     flag(
         "web.listen-address", None,
-        "HOST:PORT to listen on; port 0 picks a free one (default: :10047; demo: 127.0.0.1:10047; simulate: 127.0.0.1:10048)",
+        "HOST:PORT to listen on; port 0 picks a free port (default: :10047; demo: 127.0.0.1:10047; simulate: 127.0.0.1:10048)",
         _address,
     )  # fmt: skip
     flag("web.telemetry-path", "/metrics", "path of the metrics", _path)
     flag(
         "shard.total", None,
-        "how many exporters share the configuration, each with its part of the pipelines",
+        "number of exporters that share the configuration, each with a part of the pipelines",
         _whole(1, SHARDS),
     )  # fmt: skip
     flag(
         "shard.index", None,
-        "which of them this is, from 0 (default: the ordinal at the end of a StatefulSet pod's name)",
+        "index of this exporter, from 0 (default: the number at the end of a StatefulSet pod's name)",
         _whole(0, SHARDS - 1),
     )  # fmt: skip
     flag("log.level", "info", "debug, info, warning or error", _one_of(*logs.LEVELS))
     flag("log.format", "logfmt", "logfmt or json", _one_of(*logs.FORMATS))
     simulated = _whole(1, 100_000)
-    flag("simulate.pipelines", "200", "for demo and simulate: how many pipelines each cloud has", simulated)
-    flag("simulate.seed", "1", "for demo and simulate: another seed, other clouds", simulated)
+    flag("simulate.pipelines", "200", "for demo and simulate: pipelines of each cloud", simulated)
+    flag("simulate.seed", "1", "for demo and simulate: seed of the random clouds", simulated)
     version = f"pipeline-exporter, version {__version__} (python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     return parser
@@ -133,10 +137,10 @@ def _variable(flag: str) -> str:
     return f"PIPELINE_EXPORTER_{re.sub('[.-]', '_', flag).upper()}"
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
+def _one_of(*values: str) -> Callable[[str], str]:
     def read(text: str) -> str:
-        if text not in words:
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}")
+        if text not in values:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(values)}")
         return text
 
     return read
@@ -149,9 +153,12 @@ def _address(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    taken = {"/config", "/-/healthy", "/-/ready"}
-    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text) or text in taken:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a free path, such as /metrics")
+    if text in {"/config", "/-/healthy", "/-/ready"}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is used for another page (choose a path such as /metrics)"
+        )
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path, such as /metrics")
     return text
 
 
@@ -165,10 +172,10 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def _shard(flags: argparse.Namespace) -> Shard | None:
-    """The shard that a command is to work for; None if for all pipelines.
+    """Return the shard of a command; None for all pipelines.
 
     Raises:
-        ValueError: the flags mean no shard; with words.
+        ValueError: the flags contradict each other.
 
     """
     if flags.command not in _SHARED:
@@ -183,7 +190,7 @@ def _config(flags: argparse.Namespace) -> Config:
 def _run(flags: argparse.Namespace) -> int:
     config = _config(flags)
     if flags.shard:
-        _log.info("this is shard %d of %d, counted from 0", flags.shard.index, flags.shard.total)
+        _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
     listener = listen(flags.web_listen_address or ":10047")
     return asyncio.run(run(config, listener, flags.web_telemetry_path, shard=flags.shard))
 
@@ -198,18 +205,18 @@ def _check_config(flags: argparse.Namespace) -> int:
 def _once(flags: argparse.Namespace) -> int:
     config = _config(flags)
     exporter, page = asyncio.run(_poll_once(config, flags.shard))
-    # Expositions are UTF-8, whatever the terminal's encoding.
+    # Expositions are UTF-8 on every terminal.
     sys.stdout.buffer.writelines(page.chunks)
     return 0 if all(poller.up for poller in exporter.pollers) else 1
 
 
 async def _poll_once(config: Config, shard: Shard | None) -> tuple[Exporter, Body]:
-    exporter = assemble(config, SystemClock(), shard=shard)
-    total = sum(len(tracker.ids) for tracker in exporter.trackers)
-    with _progress_bar(None if any(project.discovery for project in config.projects) else total) as bar:
+    with _progress_bar() as bar:
+        exporter = assemble(config, SystemClock(), shard=shard, progress=bar.update)
+        if not any(project.discovery for project in config.projects):
+            bar.reset(sum(len(tracker.ids) for tracker in exporter.trackers))
         async with asyncio.TaskGroup() as polls:
             for poller in exporter.pollers:
-                poller.progress = bar.update
                 polls.create_task(guarded_tick(poller, once=True))
     await exporter.publisher.publish()
     page = await exporter.publisher.body(Variant(Format.TEXT, gzip=False))
@@ -218,9 +225,9 @@ async def _poll_once(config: Config, shard: Shard | None) -> tuple[Exporter, Bod
     return exporter, page
 
 
-def _progress_bar(total: int | None) -> "tqdm[Never]":
-    """A bar on standard error, where that is a terminal."""
-    return tqdm(total=total, unit=" pipelines", disable=None, leave=False)
+def _progress_bar() -> "tqdm[Never]":
+    """Return a bar on standard error, disabled where that is not a terminal."""
+    return tqdm(unit=" pipelines", disable=None, leave=False)
 
 
 def _discover(flags: argparse.Namespace) -> int:
@@ -233,38 +240,42 @@ async def _print_pipelines(config: Config) -> int:
     code = 0
     for project, poller in zip(config.projects, exporter.pollers, strict=True):
         try:
-            with _progress_bar(None) as bar:
-                poller.progress = bar.update
-                found = await poller.discover()
+            with _progress_bar() as bar:
+                names = await poller.list_pipelines(bar.update)
         except ApiError as error:
             _log.error(
-                "%s: %s", project.name, error, extra={"project": project.name, "code": error.failure.code}
+                "cannot list pipelines",
+                extra={"id": "discover-failed", "project": project.name, **error_fields(error)},
             )
             code = 1
             continue
         finally:
             await poller.close()
-        missing_numbers = {identity: name for identity, name in found.items() if _takes(project, name)}
-        if not found:
-            _log.error(membership_hint(project), extra={"project": project.name})
+        if not names:
+            _log.error(
+                "no pipelines listed",
+                extra={
+                    "id": "no-pipelines-listed",
+                    "project": project.name,
+                    "reason": membership_hint(project),
+                },
+            )
             code = 1
-        others = (
-            f", {len(found) - len(missing_numbers)} others do not match discover"
-            if len(missing_numbers) < len(found)
-            else ""
-        )
-        print(f"# {project.name}: {len(missing_numbers)} pipelines{others}")
-        entries = [_entry(identity, name) for identity, name in missing_numbers.items()]
+        selected = {identity: name for identity, name in names.items() if _selects(project, name)}
+        excluded = len(names) - len(selected)
+        others = f", {excluded} others do not match discover" if excluded else ""
+        print(f"# {project.name}: {len(selected)} pipelines{others}")
+        entries = [_entry(identity, name) for identity, name in selected.items()]
         print(yaml.safe_dump({"pipelines": entries}, sort_keys=False, allow_unicode=True))
     return code
 
 
 def _entry(identity: str, name: str) -> object:
-    """A pipeline as the configuration takes it: there `${` begins a variable."""
+    """Return a pipeline as an entry of the configuration, where `${` begins a variable."""
     return {"id": identity, "name": name.replace("${", "$${")} if name else identity
 
 
-def _takes(project: ProjectSection, name: str) -> bool:
+def _selects(project: ProjectSection, name: str) -> bool:
     return project.discovery is None or project.discovery.matches(name)
 
 

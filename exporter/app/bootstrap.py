@@ -1,4 +1,4 @@
-"""The parts of an exporter, put together from a configuration; nothing here runs yet."""
+"""Build the parts of an exporter from a configuration, without starting them."""
 
 import os
 from collections.abc import Mapping
@@ -17,9 +17,10 @@ from exporter.core.clock import Clock
 from exporter.core.shard import Shard
 from exporter.exposition.publisher import Publisher
 from exporter.metrics.catalogue import catalogue
-from exporter.polling.membership import Membership, OwnershipRegistry
-from exporter.polling.poller import Poller
-from exporter.providers.protocol import SupportsActivityQuery
+from exporter.polling.discovery import Progress
+from exporter.polling.membership import Membership
+from exporter.polling.ownership import OwnershipRegistry
+from exporter.polling.poller import Poller, ignore_progress
 from exporter.providers.registry import connect
 from exporter.settings.settings import Config
 from exporter.state.repository import StateRepository
@@ -31,7 +32,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Exporter(msgspec.Struct, frozen=True):
-    """An exporter at rest."""
+    """The parts of an exporter."""
 
     pollers: tuple[Poller, ...]
     trackers: tuple[ProjectTracker, ...]
@@ -47,16 +48,20 @@ def assemble(
     shard: Shard | None = None,
     store: SqliteStore | None = None,
     stored: StoredState | None = None,
+    progress: Progress = ignore_progress,
 ) -> Exporter:
-    """Build what a configuration describes, or what a shard has of it; `stored` is what the store held."""
+    """Build the exporter of a configuration, or of a shard's part of it.
+
+    `stored` is the content of the store; `progress` follows the polls.
+    """
     telemetry = Telemetry(created_series=config.metrics.created_series, shard=shard)
     started = clock.monotonic()
     repository = StateRepository(config, telemetry, clock, store=store, stored=stored, shard=shard)
     registry = OwnershipRegistry()
-    # Each takes what it lists before any discovers.
+    # All projects claim the pipelines that they list before any of them discovers others.
     members = [
-        Membership(project, place, registry, shard, limit=config.limits.max_pipelines)
-        for place, project in enumerate(config.projects)
+        Membership(project, index, registry, shard, limit=config.limits.max_pipelines)
+        for index, project in enumerate(config.projects)
     ]
     for project, membership in zip(config.projects, members, strict=True):
         membership.recall(repository.names(project))
@@ -71,13 +76,13 @@ def assemble(
             interval=config.poll.interval,
             started=started,
             durations=repository.durations(project),
-            lists_are_summaries=isinstance(provider, SupportsActivityQuery),
+            lists_are_summaries=provider.lists_are_summaries,
         )
         for project, membership, (provider, _, _) in zip(config.projects, members, connections, strict=True)
     )
     repository.begin()
     for project, tracker in zip(config.projects, trackers, strict=True):
-        telemetry.start(
+        telemetry.add_project(
             project.name,
             project.provider,
             pipelines=len(tracker.ids),
@@ -97,8 +102,8 @@ def assemble(
     lockouts: dict[str, Lockouts] = {}
     credentials: dict[tuple[str, str], CredentialState] = {}
     pollers = []
-    for place, (project, tracker) in enumerate(zip(config.projects, trackers, strict=True)):
-        provider, auth, base_url = connections[place]
+    for index, (project, tracker) in enumerate(zip(config.projects, trackers, strict=True)):
+        provider, auth, base_url = connections[index]
         credential = credentials.setdefault(
             (base_url, auth.credential_id),
             CredentialState(auth, clock, config.poll.interval, lockouts.setdefault(base_url, Lockouts())),
@@ -114,7 +119,7 @@ def assemble(
             rate_limiter=RateLimiter(project.rate_limit.requests_per_second, project.rate_limit.burst, clock),
             concurrency=config.poll.concurrency,
             timeout=config.poll.timeout,
-            # No proxy leads back to this machine.
+            # A proxy does not reach services of this machine.
             transport=msgspec.structs.replace(
                 tls[project.tls], proxy=project.proxy, bypass_proxy=urlsplit(base_url).hostname in LOOPBACK
             ),
@@ -126,23 +131,24 @@ def assemble(
             provider,
             api,
             tracker,
-            members[place],
+            members[index],
             config.poll,
             started=started,
-            # All start at once, since a user waits for the first values; later refreshes take turns.
-            offset=config.poll.interval * (1 - place / len(config.projects)),
+            # The first refreshes start at once, because users wait for the first values; later ones are spread.
+            offset=config.poll.interval * (1 - index / len(config.projects)),
             discovery_interval=project.discovery.interval if project.discovery else None,
             telemetry=telemetry,
             clock=clock,
             repository=repository,
             publish=publisher.publish,
+            progress=progress,
         )
         pollers.append(poller)
     return Exporter(tuple(pollers), trackers, publisher, repository)
 
 
 def label_names(config: Config) -> set[str]:
-    """The names of all labels that the configuration gives to pipelines."""
+    """Return the names of all labels that the configuration gives to pipelines."""
     return {name for project in config.projects for name in _label_names(project)}
 
 

@@ -1,4 +1,4 @@
-"""What a configuration means: requests and series to expect, and what a user will want to know before they run it."""
+"""Describe a configuration for `check-config`: expected requests and series, and warnings."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -19,11 +19,14 @@ from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Run
 from exporter.tracking.views import ProjectView, View
 
 MANY_SERIES = 300_000
+"""Series above which `check-config` warns."""
+
 STAGES = 5
+"""Stages assumed in each pipeline."""
 
 
 def report(config: Config, shard: Shard | None = None) -> str:
-    """What a configuration means, or what a shard's part of it does, as text."""
+    """Return the description of a configuration, or of a shard's part of it, as text."""
     listed = sum(len(project.pipelines) for project in config.projects)
     finds = any(project.discovery for project in config.projects)
     found = (
@@ -36,18 +39,20 @@ def report(config: Config, shard: Shard | None = None) -> str:
         part = f"about 1/{shard.total} of those discovered"
         share = (f"{own} of those listed, and {part}" if listed else part) if finds else f"{own} of them"
         lines.append(
-            f"shard {shard.index} of {shard.total}, counted from 0, has {share}; what follows is its part"
+            f"shard {shard.index} of {shard.total}, counted from 0, has {share}; the lines below describe its part"
         )
     for project in config.projects:
         lines += _project(config, project, shard)
     lines.append(
         f"state: {config.state.path}"
         if config.state.path
-        else "state: none, so that counters begin at 0 with each start (see state.path)"
+        else "state: none; counters begin at 0 after each start (see state.path)"
     )
     lines.append(f"series: {_expected(config, shard, discovery=finds)}")
     if config.limits.max_series:
-        lines.append(f"limits.max_series: of each project at most {config.limits.max_series} are shown")
+        lines.append(
+            f"limits.max_series: at most {config.limits.max_series} series of each project are exposed"
+        )
     lines += [f"warning: {text}" for text in warnings(config, shard)]
     return "\n".join(lines)
 
@@ -57,25 +62,25 @@ def _project(config: Config, project: AnyProject, shard: Shard | None) -> Iterat
     if project.discovery:
         listed = f"{listed} and those discovered" if project.pipelines else "every pipeline discovered"
         if shard is not None:
-            listed += " that are its own" if project.pipelines else " that is its own"
+            listed += " that the shard owns"
     yield f"{project.name} ({project.provider}, {project.base_url}): {listed}"
     yield from requests(config, project, shard)
 
 
 def _expected(config: Config, shard: Shard | None, *, discovery: bool) -> str:
-    """Series to expect, in words."""
+    """Return the number of expected series as text."""
     series = expected_series(config, shard)
     parts = [f"about {series}"] if series else []
     if discovery:
         parts.append(f"about {_series_each(config)} for each pipeline discovered")
     inside = {"none": "", "jobs": " of one job", "steps": " of one job of two steps"}[config.metrics.details]
     return (
-        f"{', and '.join(parts)} (reckoned with {STAGES} stages{inside}, and runs that succeeded and failed)"
+        f"{', and '.join(parts)} (estimated for {STAGES} stages{inside}, and runs that succeeded and failed)"
     )
 
 
 def expected_series(config: Config, shard: Shard | None = None) -> int:
-    """Series of listed pipelines and of projects, if every pipeline has `STAGES` stages, succeeded and failed."""
+    """Return the series of listed pipelines and of projects, if every pipeline has `STAGES` stages, succeeded and failed."""
     pipelines = sum(len(owned(project, shard)) for project in config.projects)
     families = catalogue(config.metrics, label_names(config))
     project = ProjectView(provider="", project="", durations=_example_durations(config))
@@ -84,7 +89,7 @@ def expected_series(config: Config, shard: Shard | None = None) -> int:
 
 
 def _series_each(config: Config) -> int:
-    """Series of one such pipeline."""
+    """Return the series of one such pipeline."""
     families = catalogue(config.metrics, label_names(config))
     stages = _example_stages(Status.SUCCESS)
     run = Run(id="1", number=1, status=Status.SUCCESS, start=0.0, end=1.0, stages=stages)
@@ -104,14 +109,14 @@ def _series_each(config: Config) -> int:
 
 
 def _example_stages(status: Status) -> tuple[Stage, ...]:
-    """Stages of one job of two steps each; their names are the same in every pipeline."""
-    steps = tuple(Step(f"step {place}", place, "", status, 1.0) for place in range(2))
+    """Return stages of one job of two steps each; their names are the same in every pipeline."""
+    steps = tuple(Step(f"step {index}", index, "", status, 1.0) for index in range(2))
     jobs = (Job("job", 0, status, 0.0, 1.0, steps),)
-    return tuple(Stage(f"stage {place}", place, status, 0.0, 1.0, jobs) for place in range(STAGES))
+    return tuple(Stage(f"stage {index}", index, status, 0.0, 1.0, jobs) for index in range(STAGES))
 
 
 def _example_durations(config: Config) -> DurationHistograms:
-    """Histograms in which success and failure of every stage were observed."""
+    """Return histograms in which every stage has succeeded and failed."""
     buckets = BucketBounds.of(config.metrics)
     durations = buckets.empty(0.0)
     for status in (Status.SUCCESS, Status.FAILED):
@@ -122,25 +127,25 @@ def _example_durations(config: Config) -> DurationHistograms:
 
 def _series(family: Family[V], view: V) -> int:
     samples = sum(1 for _ in family.samples(view))
-    # A histogram has its buckets, the one without bound, the sum and the count.
+    # A histogram has a series for each bound, for +Inf, for the sum and for the count.
     return samples * (len(family.bounds) + 3 if family.type is MetricType.HISTOGRAM else 1)
 
 
 def warnings(config: Config, shard: Shard | None = None) -> Iterator[str]:
-    """What is allowed, and probably not meant."""
+    """Yield a message for each setting that is allowed but probably a mistake."""
     series = expected_series(config, shard)
     if series > MANY_SERIES:
         yield (
-            f"about {series} series are more than a scrape should carry ({MANY_SERIES}): see metrics.details, "
+            f"about {series} series are more than a scrape should have ({MANY_SERIES}): see metrics.details, "
             "run_histogram, run_status_series and the buckets"
         )
     if config.poll.max_age < config.poll.interval:
-        yield "poll.max_age is below poll.interval: values will come and go between refreshes"
+        yield "poll.max_age is below poll.interval: values will disappear between refreshes (raise poll.max_age)"
     for project in config.projects:
-        yield from (f"{project.name}: {text}" for text in _doubts(config, project, shard))
+        yield from (f"{project.name}: {text}" for text in _project_warnings(config, project, shard))
 
 
-def _doubts(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
+def _project_warnings(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
     limit, interval = project.rate_limit, config.poll.interval
     needed = (quiet_requests(config, project, shard) - limit.burst) / limit.requests_per_second
     if needed > interval:
@@ -151,16 +156,19 @@ def _doubts(config: Config, project: AnyProject, shard: Shard | None) -> Iterato
     if project.discover and project.discover.interval < interval:
         yield (
             f"discover.interval ({format_duration(project.discover.interval)}) is below poll.interval "
-            f"({format_duration(interval)}): the project is listed at each refresh, and no more often"
+            f"({format_duration(interval)}): the project is listed once a refresh, not more often"
         )
     if project.url_template and "{pipeline_id}" not in project.url_template:
         yield "url_template has no {pipeline_id}: all pipelines will have the same url"
     if project.tls.insecure_skip_verify:
-        yield "tls.insecure_skip_verify: whoever is in between can read the credentials; ca_file is the safe way"
+        yield (
+            "tls.insecure_skip_verify: an attacker in the network can read the credentials "
+            "(use tls.ca_file instead)"
+        )
     for url in project.urls:
         parts = urlsplit(url)
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            yield f"{url} is not encrypted: credentials go over the network in the clear"
+            yield f"{url} is not encrypted: credentials are sent in clear text (use https)"
     yield from project.warnings()
     yield from _unreadable(project)
     yield from _unreadable(project.auth)

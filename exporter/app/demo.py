@@ -1,4 +1,4 @@
-"""`demo` and `simulate`: simulated clouds side by side, and the exporter on them."""
+"""Run simulated clouds for `demo` and `simulate`, and the exporter on them."""
 
 import asyncio
 import contextlib
@@ -8,25 +8,26 @@ from typing import Any
 
 import yaml
 
-from exporter.app.daemon import address_of, listen, run
+from exporter.app.daemon import run
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Flow, World, combine, serve
+from exporter.web.server import address_of, listen
 
 
 class Clouds:
-    """A simulated CodeArts cloud and a simulated Flow, each with one project."""
+    """A simulated CodeArts cloud and a simulated Flow cloud, each with one project."""
 
     def __init__(self, *, seed: int, pipelines: int) -> None:
         self._codearts = CodeArts(World(seed=seed, pipelines=pipelines))
         self._flow = Flow(World(seed=seed + 1, pipelines=pipelines))
         self.app = combine(self._codearts, self._flow)
-        """What answers for both, on one port."""
+        """The web application of both, for one port."""
 
     def configuration(self, url: str) -> dict[str, Any]:
-        """A configuration that polls both, where they answer at `url`, as a file would have it."""
+        """Return a configuration that polls both clouds at `url`."""
         common = {
             "endpoint": url,
-            # Nobody counts requests here, and nobody likes to wait.
+            # The simulated clouds do not throttle, and values should come soon.
             "rate_limit": {"requests_per_second": 200, "burst": 100},
             "discover": {"interval": "1m"},
         }
@@ -56,18 +57,18 @@ class Clouds:
 
 
 _WELCOME = """
-  The exporter runs on a simulated CodeArts project and a simulated Flow organization of {pipelines} pipelines each.
+  The exporter polls a simulated CodeArts project and a simulated Flow organization, each with {pipelines} pipelines.
 
   Page      http://{address}/
   Metrics   http://{address}{path}
 
-  Look for
-    ci_pipeline_latest_run_status                 1 for the state that each latest run is in
-    ci_pipeline_latest_finished_run_status        a red pipeline stays red while its next run is under way
-    ci_pipeline_latest_run_stage_duration_seconds how long each stage took
-    ci_pipeline_runs_total                        runs counted since the start: watch them grow
+  Metrics to look at
+    ci_pipeline_latest_run_status                 1 for the status of each latest run
+    ci_pipeline_latest_finished_run_status        a failed pipeline stays failed while its next run is in progress
+    ci_pipeline_latest_run_stage_duration_seconds duration of each stage
+    ci_pipeline_runs_total                        runs counted since the start, growing
 
-  The red ones
+  List the failed pipelines
     curl -s http://{address}{path} | grep 'finished_run_status.*status="failed"}} 1'
 
   Stop with Ctrl-C.
@@ -77,9 +78,9 @@ _WELCOME = """
 async def run_demo(listener: socket.socket, telemetry_path: str, *, seed: int, pipelines: int) -> int:
     """Run simulated clouds on a free port and the exporter on them, until SIGTERM or SIGINT."""
     clouds = Clouds(seed=seed, pipelines=pipelines)
-    port = listen("127.0.0.1:0")
-    config = Config.model_validate(clouds.configuration(f"http://{address_of(port)}"))
-    serving = asyncio.create_task(serve(clouds.app, port))
+    cloud_listener = listen("127.0.0.1:0")
+    config = Config.model_validate(clouds.configuration(f"http://{address_of(cloud_listener)}"))
+    serving = asyncio.create_task(serve(clouds.app, cloud_listener))
     text = _WELCOME.format(address=address_of(listener), path=telemetry_path, pipelines=pipelines)
     print(text, flush=True)  # noqa: T201  # the command's output
     try:
@@ -91,7 +92,7 @@ async def run_demo(listener: socket.socket, telemetry_path: str, *, seed: int, p
 
 
 async def simulate(listener: socket.socket, *, seed: int, pipelines: int) -> int:
-    """Run simulated clouds until SIGTERM or SIGINT, after printing a configuration for them."""
+    """Print a configuration for simulated clouds, and run them until SIGTERM or SIGINT."""
     clouds = Clouds(seed=seed, pipelines=pipelines)
     address = address_of(listener)
     config = clouds.configuration(f"http://{address}")

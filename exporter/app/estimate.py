@@ -1,4 +1,4 @@
-"""What a configuration costs in requests: reckoned, and in words for whoever is about to run it."""
+"""Estimate the requests that a configuration causes, as figures and as text for `check-config`."""
 
 import math
 from collections.abc import Iterator
@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from exporter.config.duration import format_duration
 from exporter.config.project_section import Discover, PipelineEntry
 from exporter.core.shard import Shard
-from exporter.polling.strategies.activity import DIRECTLY, LISTS, requests_of_direct_asks, sweeps
-from exporter.providers.protocol import SupportsActivityQuery
-from exporter.providers.registry import AnyProject, connect
+from exporter.polling.strategies.activity import (
+    DIRECT_INTERVAL,
+    LISTS,
+    activity_query_pays,
+    direct_requests,
+)
+from exporter.providers.registry import AnyProject, provider_type
 from exporter.settings.settings import Config
 
 EXAMPLE = 1000
-"""Pipelines of a project, where their number is not known."""
+"""Pipelines assumed in a project whose number of pipelines is unknown."""
 
 
 def owned(project: AnyProject, shard: Shard | None) -> tuple[PipelineEntry, ...]:
-    """The listed pipelines of a project, or those that a shard has of them."""
+    """Return the listed pipelines of a project, or those that a shard has of them."""
     return tuple(
         entry
         for entry in project.pipelines
@@ -25,109 +29,108 @@ def owned(project: AnyProject, shard: Shard | None) -> tuple[PipelineEntry, ...]
 
 
 def batched(project: AnyProject) -> bool:
-    """Whether many pipelines of a project are asked about in one request."""
-    return not isinstance(connect(project, {})[0], SupportsActivityQuery)
+    """Return True if one request queries many pipelines of a project."""
+    return provider_type(project).batched
 
 
 def requests(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
-    """What a project costs in requests, a line each."""
-    page = connect(project, {})[0].page_size
-    tell = _batched if batched(project) else _swept
-    yield from tell(config, project, shard, page)
+    """Yield lines that describe the requests of a project."""
+    lines = _batch_lines if batched(project) else _activity_lines
+    yield from lines(config, project, shard, provider_type(project).page_size)
 
 
 def requests_per_refresh(config: Config, project: AnyProject, shard: Shard | None = None) -> int:
-    """Requests that one pass over all listed pipelines of a project takes, each of them asked about."""
+    """Return the requests of a refresh that queries each listed pipeline of a project."""
     pipelines = len(owned(project, shard))
     return math.ceil(pipelines / config.poll.chunk_size) if batched(project) else pipelines
 
 
 def quiet_requests(config: Config, project: AnyProject, shard: Shard | None = None) -> float:
-    """Requests that a refresh takes where nothing has happened, on the average."""
+    """Return the mean number of requests in a refresh in which nothing has happened."""
     pipelines = len(owned(project, shard))
-    if not batched(project) and sweeps(pipelines, config.poll.interval):
-        return LISTS + requests_of_direct_asks(pipelines, config.poll.interval)
+    if not batched(project) and activity_query_pays(pipelines, config.poll.interval):
+        return LISTS + direct_requests(pipelines, config.poll.interval)
     return requests_per_refresh(config, project, shard)
 
 
 def requests_with_discovery(
     config: Config, discovery: Discover, pipelines: int, page: int, watched: int
 ) -> float:
-    """Requests that a refresh takes on the average where a project has so many pipelines, some of them watched."""
+    """Return the mean number of requests in a refresh of a project that has so many pipelines, some of them watched."""
     batches, listing = math.ceil(watched / config.poll.chunk_size), math.ceil(pipelines / page) + 1
-    turn = _turn(config, discovery)
-    return ((turn - 1) * batches + listing) / turn
+    cycle = _cycle(config, discovery)
+    return ((cycle - 1) * batches + listing) / cycle
 
 
-def _turn(config: Config, discovery: Discover) -> int:
-    """Of so many refreshes one lists the project."""
+def _cycle(config: Config, discovery: Discover) -> int:
+    """Return the number of refreshes of which one lists the project."""
     return max(1, math.ceil(discovery.interval / config.poll.interval))
 
 
-# A cloud that is asked in batches
+# Providers queried in batches
 
 
-def _batched(config: Config, project: AnyProject, shard: Shard | None, page: int) -> Iterator[str]:
+def _batch_lines(config: Config, project: AnyProject, shard: Shard | None, page: int) -> Iterator[str]:
     poll = config.poll
-    listing = f"1 for each {page} pipelines of the project, and 1 to see the end"
+    listing = f"1 for each {page} pipelines of the project, and 1 for the end of the list"
     many = poll.chunk_size > 1
     batch = f"1 for each {poll.chunk_size} pipelines" if many else "1 for each pipeline"
     running = f"1 for each {poll.chunk_size} of them" if many else "1 for each"
-    refresh, often = format_duration(poll.interval), _often(config)
+    interval, active_interval = format_duration(poll.interval), _active_interval(config)
     if project.discovery is None:
-        yield f"  {_refresh(config, requests_per_refresh(config, project, shard))}; besides"
+        yield f"  {_refresh(config, requests_per_refresh(config, project, shard))}, plus:"
     else:
-        turn = _turn(config, project.discovery)
+        cycle = _cycle(config, project.discovery)
         watched = _watched(shard)
         mean = requests_with_discovery(config, project.discovery, EXAMPLE, page, watched)
-        if turn > 1:
-            yield f"  requests of a refresh, every {refresh}: {batch}"
-            yield f"  but every {format_duration(turn * poll.interval)} one lists the project instead: {listing}"
+        if cycle > 1:
+            yield f"  requests of a refresh, every {interval}: {batch}"
+            yield f"  but every {format_duration(cycle * poll.interval)} a refresh lists the project instead: {listing}"
         else:
-            yield f"  requests of a refresh, every {refresh}, which lists the project: {listing}"
-        yield f"  {_with_example(shard)}: about {_per_minute(mean, poll.interval)} a minute; besides"
-    most = _per_minute(1, often)
-    yield f"  - for running pipelines: every {format_duration(often)}, {running} (up to {most} a minute)"
+            yield f"  requests of a refresh, every {interval}, which lists the project: {listing}"
+        yield f"  {_with_example(shard)}: about {_per_minute(mean, poll.interval)} a minute, plus:"
+    most = _per_minute(1, active_interval)
+    yield f"  - running pipelines: every {format_duration(active_interval)}, {running} (up to {most} a minute)"
     yield from _names(project, shard, listing)
     if config.metrics.details != "none":
-        yield "  - for metrics.details: 1 for each run that is new, or has changed since the poll before"
-    yield "  - for runs that began and ended between two polls, or that a newer one hides: 1 for all of a pipeline's"
-    yield "  - for what else is under way at the first sight of a running pipeline: 1 for each"
+        yield "  - metrics.details: 1 for each run that is new or has changed since the last poll"
+    yield "  - runs that started and ended between two polls, or that a newer run hides: 1 for all of a pipeline"
+    yield "  - other runs in progress when a running pipeline is first polled: 1 for each pipeline"
 
 
-# A cloud that tells each pipeline alone
+# Providers queried by activity
 
 
-def _swept(config: Config, project: AnyProject, shard: Shard | None, page: int) -> Iterator[str]:
+def _activity_lines(config: Config, project: AnyProject, shard: Shard | None, page: int) -> Iterator[str]:
     poll = config.poll
     listing = f"1 for each {page} pipelines of the project"
-    often = _often(config)
     if project.discovery is None:
         pipelines = len(owned(project, shard))
-        swept = sweeps(pipelines, poll.interval)
-        yield f"  {_refresh(config, quiet_requests(config, project, shard))} while nothing runs: {_way(swept=swept)}"
+        query = _query(by_activity=activity_query_pays(pipelines, poll.interval))
+        yield f"  {_refresh(config, quiet_requests(config, project, shard))} while nothing runs: {query}"
     else:
         watched = _watched(shard)
-        lists = math.ceil(EXAMPLE / page) / _turn(config, project.discovery)
-        mean = LISTS + requests_of_direct_asks(watched, poll.interval) + lists
-        yield f"  requests of a refresh, every {format_duration(poll.interval)}, while nothing runs: {_way(swept=True)}"
-        yield f"  and every {format_duration(_turn(config, project.discovery) * poll.interval)} to list the project: {listing}"
-        yield f"  {_with_example(shard)}: about {_per_minute(mean, poll.interval)} a minute; besides"
+        cycle = _cycle(config, project.discovery)
+        mean = LISTS + direct_requests(watched, poll.interval) + math.ceil(EXAMPLE / page) / cycle
+        interval = format_duration(poll.interval)
+        yield f"  requests of a refresh, every {interval}, while nothing runs: {_query(by_activity=True)}"
+        yield f"  and every {format_duration(cycle * poll.interval)} to list the project: {listing}"
+        yield f"  {_with_example(shard)}: about {_per_minute(mean, poll.interval)} a minute, plus:"
     yield "  - at the start: 2 for each pipeline, its run list and its latest run"
     yield (
-        f"  - for each pipeline that runs, or ran since the refresh before: 2 a refresh, and while it runs 2 every "
-        f"{format_duration(often)}"
+        "  - for each pipeline that runs, or ran since the last refresh: 2 a refresh, and while it runs 2 every "
+        f"{format_duration(_active_interval(config))}"
     )
-    yield "  - for each further run that ended meanwhile: 1"
+    yield "  - for each further run that ended since the last refresh: 1"
     yield from _names(project, shard, listing)
 
 
-def _way(*, swept: bool) -> str:
-    if not swept:
-        return "1 for each pipeline, fewer than a sweep would take"
+def _query(*, by_activity: bool) -> str:
+    if not by_activity:
+        return "1 for each pipeline, fewer than lists of active pipelines would take"
     return (
-        f"{LISTS} lists that tell which pipelines ran (more if those take more than a page each), and each pipeline "
-        f"by itself within {format_duration(DIRECTLY)}"
+        f"{LISTS} lists of active pipelines (more if a list has several pages), and a direct query of each "
+        f"pipeline within {format_duration(DIRECT_INTERVAL)}"
     )
 
 
@@ -135,8 +138,8 @@ def _way(*, swept: bool) -> str:
 
 
 def _refresh(config: Config, number: float) -> str:
-    told = f"{number:.4g}" if float(number).is_integer() else f"about {number:.3g}"
-    return f"{told} {'request' if number == 1 else 'requests'} a refresh, {_per_minute(number, config.poll.interval)} a minute"
+    rounded = f"{number:.4g}" if float(number).is_integer() else f"about {number:.3g}"
+    return f"{rounded} {'request' if number == 1 else 'requests'} a refresh, {_per_minute(number, config.poll.interval)} a minute"
 
 
 def _watched(shard: Shard | None) -> int:
@@ -144,17 +147,17 @@ def _watched(shard: Shard | None) -> int:
 
 
 def _with_example(shard: Shard | None) -> str:
-    some = f"about {_watched(shard)} of them" if shard else "all of them"
-    return f"with {EXAMPLE} pipelines in the project, {some} watched"
+    watched = f"about {_watched(shard)} of them" if shard else "all of them"
+    return f"with {EXAMPLE} pipelines in the project, {watched} watched"
 
 
-def _often(config: Config) -> float:
+def _active_interval(config: Config) -> float:
     return min(config.poll.active_interval, config.poll.interval)
 
 
 def _names(project: AnyProject, shard: Shard | None, listing: str) -> Iterator[str]:
     if project.discovery is None and any(entry.name is None for entry in owned(project, shard)):
-        yield f"  - for names that are not given: at the start and every hour, {listing}"
+        yield f"  - names that are not configured: at the start and every hour, {listing}"
 
 
 def _per_minute(number: float, seconds: float) -> str:

@@ -1,31 +1,35 @@
-"""The process itself: what interpreter and C library are told, so that large pages cost neither pauses nor memory twice."""
+"""Tune the interpreter and the C library, so that large pages cause neither pauses nor twice their memory."""
 
 import contextlib
 import ctypes
 import gc
 import sys
 
-_SWITCH = 0.0005
+_SWITCH_INTERVAL = 0.0005
 """Seconds that a thread may compute while another waits; Python's 5 ms would pass at each of the many sends of a scrape."""
+
 _M_MMAP_THRESHOLD = -3
 _MAPPED = 64 * 1024
-"""Bytes from which on memory goes back to the system as soon as it is freed."""
+"""Bytes from which on a freed block returns to the system at once."""
 
 
 def tune() -> None:
-    """To be called once, before there are threads."""
-    sys.setswitchinterval(_SWITCH)
-    # This is where glibc begins too, but it raises it to the size of what it sees freed: the blocks of pages, which
-    # would then lie about, and a page be in memory one and a half times. Other libraries have no such call.
+    """Set the limits of this process. Call it once, before there are threads."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    # httpcore tries to import sniffio several times a request, and the search for a module that is not installed takes a
+    # sixth of the request's CPU each time. With this entry the import fails at once.
+    sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
+    # glibc starts with this threshold but raises it to the size of freed blocks, such as those of pages, which then stay
+    # in the process: a page takes one and a half times its memory. Other C libraries have no such call.
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED)
 
 
 def collect_garbage() -> None:
-    """Look for garbage everywhere, then spare the collector what is left, for it lives long.
+    """Collect all garbage, then exempt the remaining objects from collection, since they live long.
 
-    It would look through all of it again and again, and scrapes would wait. What has become garbage since then is found
-    when this is called again.
+    Otherwise the collector would scan all of them again and again, and scrapes would wait. The next call finds exempted
+    objects that have become garbage meanwhile.
     """
     gc.unfreeze()
     gc.collect()

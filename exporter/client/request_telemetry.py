@@ -27,23 +27,23 @@ class RequestTelemetry:
     def ended(self, operation: str, code: str, started: float) -> None:
         """Count and time a request that was sent at the monotonic time `started`."""
         seconds = self._clock.monotonic() - started
-        self._telemetry.requested(self._project, self._provider, operation, code, seconds)
+        self._telemetry.request_ended(self._project, self._provider, operation, code, seconds)
 
     def failed(self, operation: str, failure: RequestFailure) -> RequestFailure:
         """Count and log a failure. Return it with the secrets in it masked."""
         failure = _masked(failure)
-        self._telemetry.failed(self._project, self._provider, operation, failure)
+        self._telemetry.request_failed(self._project, self._provider, operation, failure)
         _log.debug("request failed", extra=self.fields(operation, failure))
         return failure
 
     def rejected_by_issuer(self, operation: str, status: int) -> None:
         """Count an error response of an issuer, whose body the renewal reads and reports."""
         failure = RequestFailure(kind=FailureKind.TRANSIENT, code=str(status))
-        self._telemetry.failed(self._project, self._provider, operation, failure)
+        self._telemetry.request_failed(self._project, self._provider, operation, failure)
 
     def credential_in_use(self, auth: Auth) -> None:
         """Expose when the present credential expires."""
-        self._telemetry.credentials_expire(self._project, auth.expiry_renewal, auth.expires())
+        self._telemetry.set_credentials_expiry(self._project, auth.expiry_renewal, auth.expires())
 
     def fields(self, operation: str, failure: RequestFailure) -> dict[str, str]:
         """Return the fields of a log line about a failure."""

@@ -1,6 +1,6 @@
-"""The closer looks after a poll, as long as there is time: runs that no answer about the latest tells, and details.
+"""Requests after a poll, while time remains: runs that the latest run hides, and run details.
 
-They never delay a poll by more than what is under way: whatever is not asked for now is due again later.
+Follow-ups delay the next poll only by requests in flight. Those not sent in time are due again later.
 """
 
 import asyncio
@@ -11,113 +11,115 @@ from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind
 from exporter.core.model import Run
-from exporter.polling.reporter import HOPELESS, PollOutcome, PollReporter
+from exporter.polling.outcome import FATAL, PollOutcome
+from exporter.polling.reporter import PollReporter
 from exporter.polling.run_history import RunHistoryReader, assume_finished
-from exporter.providers.protocol import Provider, SupportsActivityQuery
+from exporter.providers.protocol import Provider
 from exporter.tracking.ledger import RUNS, Reach
 from exporter.tracking.project import ProjectTracker
 
 _FEW = 10
-"""Numbers that a small page of runs most likely has, since they were given lately."""
+"""Run numbers to search for that a small page most likely has, since they are recent."""
 
 _SMALL = 20
 """Rows of a small page."""
 
-_Look = Callable[[PollOutcome], Awaitable[None]]
+_FATAL = FATAL - {FailureKind.PROJECT}
+"""A request refused for one pipeline may be allowed for the next."""
+
+_FollowUp = Callable[[PollOutcome], Awaitable[None]]
 
 
 class FollowUps:
-    """The closer looks of one project."""
+    """Sends the follow-up requests of one project."""
 
     def __init__(
         self,
         provider: Provider,
         api: ApiClient,
         tracker: ProjectTracker,
-        report: PollReporter,
+        reporter: PollReporter,
         clock: Clock,
         *,
         concurrency: int,
     ) -> None:
         self._provider = provider
-        self._lists_are_summaries = isinstance(provider, SupportsActivityQuery)
         self._api = api
         self._tracker = tracker
-        self._report = report
+        self._reporter = reporter
         self._clock = clock
         self._concurrency = concurrency
 
     async def run(self, deadline: float, *, runs: bool = True) -> bool:
-        """Begin looks until `deadline` (monotonic seconds), and end them; says whether there was any.
+        """Start follow-ups until `deadline` (monotonic seconds) and finish them; return True if there was any.
 
-        Without `runs` only details are asked for: where nothing is counted, other runs are of no use.
+        Without `runs` only details of latest runs are requested: where nothing is counted, other runs are of no use.
         """
         due = self._due(runs=runs)
-        # What fails of the one may be had of the other.
-        outcomes = {True: PollOutcome(), False: PollOutcome()}
-        taken = 0
+        # A cloud that fails to list runs may still return run details, and the reverse.
+        lists, details = PollOutcome(fatal=_FATAL), PollOutcome(fatal=_FATAL)
+        started = 0
 
-        async def look() -> None:
-            nonlocal taken
-            for of_list, one in due:
-                if self._clock.monotonic() >= deadline or any(one.hopeless for one in outcomes.values()):
+        async def work() -> None:
+            nonlocal started
+            for is_list, follow_up in due:
+                if self._clock.monotonic() >= deadline or lists.fatal or details.fatal:
                     break
-                if not outcomes[of_list].over:
-                    taken += 1
-                    await one(outcomes[of_list])
+                outcome = lists if is_list else details
+                if not outcome.ended:
+                    started += 1
+                    await follow_up(outcome)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):
-                group.create_task(look())
-        for outcome in outcomes.values():
-            self._report.failures(outcome)
-        return taken > 0
+                group.create_task(work())
+        for outcome in (lists, details):
+            self._reporter.failures(outcome)
+        return started > 0
 
-    def _due(self, *, runs: bool) -> Iterator[tuple[bool, _Look]]:
-        """Looks, and whether they are of a list. Runs first: they are counted, details are only shown."""
+    def _due(self, *, runs: bool) -> Iterator[tuple[bool, _FollowUp]]:
+        """Yield due follow-ups, and whether each reads a list. Runs are first: they are counted, details only shown."""
         found = self._tracker.due(self._clock.monotonic()) if runs else {}
-        for pipeline, asks in found.items():
-            if asks.listing:
-                yield True, partial(self._read_runs, pipeline)
-            for run in asks.runs:
+        for pipeline, lookups in found.items():
+            if lookups.listing:
+                yield True, partial(self._read_history, pipeline)
+            for run in lookups.runs:
                 yield False, partial(self._look_up, pipeline, run)
         for pipeline, latest in self._tracker.wanted_details(self._clock.monotonic()):
-            yield False, partial(self._ask_details, pipeline, latest)
+            yield False, partial(self._update_details, pipeline, latest)
 
-    async def _ask(
+    async def _fetch(
         self, pipeline: str, run: str, outcome: PollOutcome
     ) -> tuple[Run | None, ApiResponse] | ApiError:
-        """The details of a run, None if they could not be read; or why there are none."""
+        """Return the details of a run (None if they cannot be read) and the answer, or the error."""
         try:
             answer = await self._api.send(self._provider.detail_request(pipeline, run))
         except ApiError as error:
             if error.failure.kind is not FailureKind.CONTENT:
-                # What is refused of one pipeline may be allowed of the next.
-                outcome.note(error, hopeless=HOPELESS - {FailureKind.PROJECT})
+                outcome.record_error(error)
             return error
-        outcome.in_a_row = 0
+        outcome.record_success()
         detail = self._provider.read_detail(answer.body, pipeline, answer.now)
-        self._report.record_anomalies(detail)
+        self._reporter.record_anomalies(detail)
         return detail.run, answer
 
     async def _look_up(self, pipeline: str, run: str, outcome: PollOutcome) -> None:
-        result = await self._ask(pipeline, run, outcome)
+        result = await self._fetch(pipeline, run, outcome)
         clock = self._clock.monotonic()
         if not isinstance(result, ApiError):
             found, answer = result
-            # One that is not the run asked for tells nothing of it.
             if found is not None and found.id == run:
                 self._tracker[pipeline].looked_up(run, found, clock=clock, now=answer.now)
             else:
                 self._tracker[pipeline].postpone(run, clock)
         elif result.failure.kind is FailureKind.CONTENT:
-            # A run that is refused for itself is gone; every other failure tells nothing of it.
+            # The provider refuses this run, so it no longer exists; other failures prove nothing.
             self._tracker[pipeline].looked_up(run, None, clock=clock, now=None)
         else:
             self._tracker[pipeline].postpone(run, clock)
 
-    async def _ask_details(self, pipeline: str, latest: Run, outcome: PollOutcome) -> None:
-        result = await self._ask(pipeline, latest.id, outcome)
+    async def _update_details(self, pipeline: str, latest: Run, outcome: PollOutcome) -> None:
+        result = await self._fetch(pipeline, latest.id, outcome)
         if not isinstance(result, ApiError):
             self._tracker.detailed(pipeline, latest, result[0])
         elif result.failure.kind is FailureKind.CONTENT:
@@ -125,41 +127,43 @@ class FollowUps:
         else:
             self._tracker.detail_failed(pipeline, self._clock.monotonic())
 
-    async def _read_runs(self, pipeline: str, outcome: PollOutcome) -> None:
-        """Read the run list of a pipeline as far back as what is wanted can lie."""
+    async def _read_history(self, pipeline: str, outcome: PollOutcome) -> None:
+        """Read the run list of a pipeline as far back as the wanted runs can be."""
         search = self._tracker[pipeline].accounting.search()
         limit = min(_SMALL if search.size <= _FEW else RUNS, self._provider.runs_page_size)
-        runs = RunHistoryReader(self._provider, self._api, self._report, pipeline)
+        reader = RunHistoryReader(self._provider, self._api, self._reporter, pipeline)
         reach: Reach | None = None
         failure: ApiError | None = None
-        told: list[Run] | None = None
+        runs: list[Run] | None = None
         try:
             while reach is None:
-                await runs.read_page(limit)
-                outcome.in_a_row = 0
+                await reader.read_page(limit)
+                outcome.record_success()
                 limit = self._provider.runs_page_size
-                reach = runs.reach(search)
+                reach = reader.reach(search)
         except ApiError as error:
             failure = error
-        if runs.answer is not None:
-            told, reach = runs.runs, reach or Reach.PARTIAL
-            if self._lists_are_summaries:
+        if reader.answer is not None:
+            runs, reach = reader.runs, reach or Reach.PARTIAL
+            if self._provider.lists_are_summaries:
                 try:
-                    told, reach = await self._completed(pipeline, runs, reach, runs.answer.now)
+                    runs, reach = await self._with_details(pipeline, reader, reach, reader.answer.now)
                 except ApiError as error:
-                    failure, told = error, None
+                    failure, runs = error, None
         if failure is not None and failure.failure.kind is not FailureKind.CONTENT:
-            outcome.note(failure, hopeless=HOPELESS - {FailureKind.PROJECT})
+            outcome.record_error(failure)
         clock = self._clock.monotonic()
-        if runs.answer is None or told is None or reach is None:
+        if reader.answer is None or runs is None or reach is None:
             self._tracker[pipeline].not_listed(clock)
         else:
-            self._tracker[pipeline].listed(told, reach, clock=clock, now=runs.answer.now)
+            self._tracker[pipeline].listed(runs, reach, clock=clock, now=reader.answer.now)
 
-    async def _completed(
-        self, pipeline: str, runs: RunHistoryReader, reach: Reach, now: float
+    async def _with_details(
+        self, pipeline: str, reader: RunHistoryReader, reach: Reach, now: float
     ) -> tuple[list[Run], Reach]:
-        """The runs that a list told, those to be counted with what only their details tell."""
-        counted = self._tracker[pipeline].accounting.preview(None, assume_finished(runs.runs), reach, now=now)
-        told, complete = await runs.completed(counted, jobs=False)
-        return told, reach if complete else Reach.PARTIAL
+        """Return the runs of a list, those to count with their details, and how far back they are complete."""
+        counted = self._tracker[pipeline].accounting.preview(
+            None, assume_finished(reader.runs), reach, now=now
+        )
+        runs, complete = await reader.with_details(counted, jobs=False)
+        return runs, reach if complete else Reach.PARTIAL

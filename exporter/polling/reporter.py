@@ -1,100 +1,92 @@
-"""What is told of the polls of a project: failures once a poll, surprises once, what was missed."""
+"""Log and count what is unusual in the polls of a project: failures, rejected records, runs that are given up."""
 
 import logging
 from collections.abc import Iterable
 
-import msgspec
-
 from exporter.client.api_client import ApiError
-from exporter.core.failures import FailureKind
+from exporter.polling.outcome import PollOutcome
 from exporter.providers.protocol import Decoded
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.views import Misnumbered, MissedRuns
 
-FAILURES = 3
-"""Requests in a row that may fail before the rest of a poll is given up: then it is not the request."""
+_LOGGED = 1000
+"""Most distinct warnings of a project that are logged once each."""
 
-HOPELESS = frozenset(
-    {FailureKind.CREDENTIALS, FailureKind.NOT_SENT, FailureKind.PROJECT, FailureKind.THROTTLED}
-)
-"""Faults that whatever else is asked would meet too."""
-
-_TOLD = 1000
-
-# One name for all that is told of polls, whichever part of them it comes from.
-_log = logging.getLogger("exporter.polling.poller")
+_log = logging.getLogger("exporter.polling.reporter")
 
 
-class PollOutcome(msgspec.Struct):
-    """How a poll goes."""
-
-    failed: int = 0
-    in_a_row: int = 0
-    over: bool = False
-    """Whether what is left would meet the same failure."""
-    hopeless: bool = False
-    """Whether whatever else is asked would."""
-    failures: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
-    """By operation, code and error code: how often, and the first."""
-    covered: bool = False
-    """Whether a list has already reported the latest runs of pipelines in this poll."""
-    refusals: dict[str, ApiError] = {}
-    """Why ids were refused alone."""
-
-    def note(self, error: ApiError, hopeless: frozenset[FailureKind] = HOPELESS) -> None:
-        """A request failed, other than for its content."""
-        failure = error.failure
-        key = (error.operation, failure.code, failure.error_code)
-        count, first = self.failures.get(key, (0, error))
-        self.failures[key] = (count + 1, first)
-        self.failed += 1
-        self.in_a_row += 1
-        self.hopeless = self.hopeless or failure.kind in hopeless
-        self.over = self.over or self.hopeless or self.in_a_row >= FAILURES
+def error_fields(error: ApiError) -> dict[str, str]:
+    """Return the log fields of a failed request."""
+    failure = error.failure
+    return {
+        "operation": error.operation,
+        "code": failure.code,
+        "error_code": failure.error_code,
+        "request_id": failure.request_id,
+        "error": failure.message,
+    }
 
 
 class PollReporter:
-    """Where the polls of one project are told."""
+    """Logs and counts anomalies of one project's polls."""
 
     def __init__(self, project: str, provider: str, telemetry: Telemetry, *, zone_key: str = "") -> None:
-        """`zone_key` is the provider's."""
-        self._zone_key = zone_key
+        """`zone_key` is the configuration key of the time zone that stage times are read in."""
         self._project = project
         self._provider = provider
         self._telemetry = telemetry
-        self._told: set[str] = set()
+        self._zone_key = zone_key
+        self._logged: set[tuple[str, ...]] = set()
 
     def record_anomalies(self, decoded: Decoded) -> None:
-        """Count what surprises in an answer, and tell it the first time."""
-        for reason, words in decoded.rejected:
-            self._telemetry.rejected(self._project, reason)
-            self._once(f"a record was rejected ({reason}): {words}")
+        """Count the anomalies of an answer, and log each the first time."""
+        for reason, message in decoded.rejected:
+            self._telemetry.records_rejected(self._project, reason)
+            if self._is_new("record-rejected", reason, message):
+                _log.warning(
+                    "record rejected",
+                    extra={
+                        "id": "record-rejected",
+                        "project": self._project,
+                        "reason": reason,
+                        "error": message,
+                    },
+                )
         for reason, records in decoded.further_rejected.items():
-            self._telemetry.rejected(self._project, reason, records)
-        for field, word in self._telemetry.unknown_words(self._provider, decoded.unknown_values):
-            self._once(f"{word!r} is no known {field}, shown as unknown")
-        if decoded.implausible_times:
-            self._once(
-                "a stage starts outside its run, so start times of such stages are left out: "
-                f"is {self._zone_key} right?",
-                f" (first seen at {decoded.implausible_times})",
+            self._telemetry.records_rejected(self._project, reason, records)
+        for field, value in self._telemetry.unknown_values(self._provider, decoded.unknown_values):
+            if self._is_new("unknown-value", field, value):
+                _log.warning(
+                    "unknown value, showing it as unknown",
+                    extra={"id": "unknown-value", "project": self._project, "field": field, "value": value},
+                )
+        if decoded.implausible_times and self._is_new("stage-outside-run"):
+            _log.warning(
+                "stage starts outside its run, omitting such start times",
+                extra={
+                    "id": "stage-outside-run",
+                    "project": self._project,
+                    "detail": decoded.implausible_times,
+                    "reason": f"is {self._zone_key} right?",
+                },
             )
 
-    def _once(self, text: str, detail: str = "") -> None:
-        if text not in self._told and len(self._told) < _TOLD:
-            self._told.add(text)
-            _log.warning("%s%s", text, detail, extra={"project": self._project})
+    def _is_new(self, *key: str) -> bool:
+        """Return True the first time that a warning is due; False also where too many have been logged."""
+        if key in self._logged or len(self._logged) >= _LOGGED:
+            return False
+        self._logged.add(key)
+        return True
 
     def misnumbered(self, misnumbered: Iterable[Misnumbered]) -> None:
         """Count runs reported with a wrong number, and log the first of each pipeline."""
         for one in misnumbered:
-            self._telemetry.rejected(self._project, "wrong_number")
-            seen = f"wrong_number {one.pipeline.id}"
-            if seen not in self._told and len(self._told) < _TOLD:
-                self._told.add(seen)
+            self._telemetry.records_rejected(self._project, "wrong_number")
+            if self._is_new("wrong-run-number", one.pipeline.id):
                 _log.warning(
-                    "ignored a wrong run number",
+                    "wrong run number, ignoring it",
                     extra={
+                        "id": "wrong-run-number",
                         "project": self._project,
                         "pipeline": one.pipeline.id,
                         "run": one.run.id,
@@ -103,40 +95,61 @@ class PollReporter:
                 )
 
     def missed(self, missed: Iterable[MissedRuns]) -> None:
-        """Tell that runs were given up."""
+        """Log runs that will not be counted any more."""
         for one in missed:
             _log.warning(
-                "runs of pipeline %s are missed, %d of them: %s",
-                one.pipeline.id,
-                one.runs,
-                one.why,
-                extra={"project": self._project},
+                "giving up on runs",
+                extra={
+                    "id": "runs-given-up",
+                    "project": self._project,
+                    "pipeline": one.pipeline.id,
+                    "runs": one.runs,
+                    "reason": one.why,
+                },
             )
 
     def failures(self, outcome: PollOutcome) -> None:
-        """Tell what failed in a poll, each kind once."""
-        for count, error in outcome.failures.values():
-            self.warn(f"poll failed in {count} requests" if count > 1 else "poll failed", error)
+        """Log what failed in a poll, once by operation and code."""
+        for count, error in outcome.errors:
+            _log.warning(
+                "poll failed",
+                extra={
+                    "id": "poll-failed",
+                    "project": self._project,
+                    "requests": count,
+                    **error_fields(error),
+                },
+            )
 
-    def unreadable(self, pipeline: str) -> None:
-        """Log that a pipeline is singled out since its answers cannot be read."""
+    def pipeline_refused(self, pipeline: str, error: ApiError) -> None:
+        """Log that a pipeline is left out of most polls since the provider refuses its id."""
         _log.warning(
-            "cannot read the answers about a pipeline, polling it alone",
-            extra={"project": self._project, "pipeline": pipeline},
+            "pipeline refused, polling it rarely from now on",
+            extra={
+                "id": "pipeline-refused",
+                "project": self._project,
+                "pipeline": pipeline,
+                **error_fields(error),
+            },
         )
 
-    def warn(self, text: str, error: ApiError) -> None:
-        """Tell a failure."""
-        failure = error.failure
+    def pipeline_unreadable(self, pipeline: str) -> None:
+        """Log that a pipeline is polled alone since its answers cannot be read."""
         _log.warning(
-            "%s: %s",
-            text,
-            failure.message,
-            extra={
-                "project": self._project,
-                "operation": error.operation,
-                "code": failure.code,
-                "error_code": failure.error_code,
-                "request_id": failure.request_id,
-            },
+            "cannot read the answers about a pipeline, polling it alone",
+            extra={"id": "pipeline-unreadable", "project": self._project, "pipeline": pipeline},
+        )
+
+    def names_not_listed(self, error: ApiError) -> None:
+        """Log that the names of pipelines are not available."""
+        _log.warning(
+            "cannot list pipeline names, using ids",
+            extra={"id": "names-not-listed", "project": self._project, **error_fields(error)},
+        )
+
+    def activity_not_listed(self, error: ApiError) -> None:
+        """Log that the provider does not list recently active pipelines."""
+        _log.warning(
+            "cannot list recently active pipelines, querying each one",
+            extra={"id": "activity-not-listed", "project": self._project, **error_fields(error)},
         )

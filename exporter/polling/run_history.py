@@ -1,7 +1,7 @@
-"""The run list of a pipeline, read page by page, and what it leaves out.
+"""Read the run list of a pipeline page by page, and add what only run details have.
 
-Of a cloud whose lists are outlines a run that is to be shown or counted is completed by its details first: what was
-counted without its stages could not be mended later.
+Where lists are summaries, a run is completed with its details before it is shown or counted, because stages cannot be
+added to a count later.
 """
 
 from collections.abc import Container, Iterable, Sequence
@@ -17,36 +17,36 @@ from exporter.providers.protocol import PageCursor, Provider
 from exporter.tracking.ledger import RUNS, Reach, Search
 
 PAGES = 30
-"""Pages of one list that are read at a time."""
+"""Most pages of one reading."""
 
 COMPLETED = 50
-"""Runs of one list that are completed at a time."""
+"""Most runs of one reading that are completed with their details."""
 
-# Whatever else is wrong with details, they will be as wrong the next time.
 _LASTING = frozenset({FailureKind.CONTENT, FailureKind.PROJECT, FailureKind.UNREADABLE})
+"""Failures of details that the next request would most likely meet, too."""
 
 
 class RunHistoryReader:
     """One reading of a pipeline's run list."""
 
-    def __init__(self, provider: Provider, api: ApiClient, report: PollReporter, pipeline: str) -> None:
+    def __init__(self, provider: Provider, api: ApiClient, reporter: PollReporter, pipeline: str) -> None:
         self._provider = provider
         self._api = api
-        self._report = report
+        self._reporter = reporter
         self._pipeline = pipeline
         self._found: dict[str, Run] = {}
-        self._place = PageCursor()
+        self._cursor = PageCursor()
         self._last_page: Sequence[Run] = ()
-        self._whole = True
-        self._falling = True
-        self._end = self._stuck = False
+        self._complete = True
+        self._newest_first = True
+        self._ended = self._repeats = False
         self.answer: ApiResponse | None = None
         """The last answer; None before the first."""
 
     @property
     def pages(self) -> int:
-        """How many pages were read."""
-        return self._place.pages
+        """Number of pages read."""
+        return self._cursor.pages
 
     @property
     def runs(self) -> list[Run]:
@@ -54,74 +54,73 @@ class RunHistoryReader:
         return list(self._found.values())
 
     async def read_page(self, limit: int) -> None:
-        """Read the next page, of so many rows at most.
+        """Read the next page, of at most `limit` rows.
 
         Raises:
-            ApiError: there was no answer.
+            ApiError: the request failed.
 
         """
-        answer = await self._api.send(self._provider.runs_request(self._pipeline, self._place, limit))
+        answer = await self._api.send(self._provider.runs_request(self._pipeline, self._cursor, limit))
         page = self._provider.read_runs(answer.body, self._pipeline, answer.now, answer.headers)
-        self._report.record_anomalies(page)
+        self._reporter.record_anomalies(page)
         self.answer = answer
-        self._whole = self._whole and not page.incomplete
-        self._falling = self._falling and _falling((*self._found.values(), *page.runs))
-        self._place = self._place.after(page)
-        # A page that says nothing new is one of a cloud that does not heed where it is to begin.
-        self._stuck = bool(page.runs) and self._found.keys() >= {run.id for run in page.runs}
-        self._end = not page.rows or (page.last and not self._stuck)
-        if not self._stuck:
+        self._complete = self._complete and not page.incomplete
+        self._newest_first = self._newest_first and _newest_first((*self._found.values(), *page.runs))
+        self._cursor = self._cursor.after(page)
+        # A page without a new run comes from a cloud that ignores the offset.
+        self._repeats = bool(page.runs) and self._found.keys() >= {run.id for run in page.runs}
+        self._ended = not page.rows or (page.last and not self._repeats)
+        if not self._repeats:
             self._last_page = page.runs
             self._found |= {run.id: run for run in page.runs}
 
     @property
     def newest_found(self) -> bool:
-        """Whether no page that was not read has a newer run than those found."""
-        return self.pages > 0 and (self._end or self._stuck or self._falling or self.pages >= PAGES)
+        """True if no further page can have a newer run than those found."""
+        return self.pages > 0 and (self._ended or self._repeats or self._newest_first or self.pages >= PAGES)
 
     @property
     def conclusive(self) -> bool:
-        """Whether the list can be trusted to tell which run is the latest: it has one, or none that was not read."""
-        return self._whole or bool(self._found)
+        """True if the list shows which run is the latest, or that the pipeline never ran."""
+        return self._complete or bool(self._found)
 
     def reach(self, search: Search) -> Reach | None:
-        """How far the reading has got for what is wanted; None if it is to go on."""
+        """Return how far the reading got for a search; None if it must continue."""
         reach = self._reach(search)
-        return Reach.PARTIAL if reach is not None and not self._whole else reach
+        return Reach.PARTIAL if reach is not None and not self._complete else reach
 
     def _reach(self, search: Search) -> Reach | None:
-        if self._end:
+        if self._ended:
             return Reach.COMPLETE
-        if self._stuck or search.found(self._found.values()) or self.pages >= PAGES:
+        if self._repeats or search.found(self._found.values()) or self.pages >= PAGES:
             return Reach.PARTIAL
-        if not self._falling:
+        if not self._newest_first:
             return None
-        return search.reach(self._last_page) or (Reach.LIMIT if self._place.rows >= RUNS else None)
+        return search.reach(self._last_page) or (Reach.LIMIT if self._cursor.rows >= RUNS else None)
 
-    async def completed(self, ids: Container[str], *, jobs: bool) -> tuple[list[Run], bool]:
-        """The runs found, those of `ids` with what their details tell; and whether those are all that were found.
+    async def with_details(self, ids: Container[str], *, jobs: bool) -> tuple[list[Run], bool]:
+        """Return the runs found, those in `ids` with their details, and whether these are all runs found.
 
-        Where the list does not tell a state, the details of the newest run do, and of those that may be under way; any
-        other run of which it is not told is left out. Where there are more runs than one reading may complete, the others
-        are left out, oldest first. Jobs are kept if `jobs` says so.
+        Runs whose status the list lacks are completed, too, if they are the newest or may still be running; other runs
+        without a status are left out. So are the oldest runs above `COMPLETED`. Jobs are dropped unless `jobs` is true.
 
         Raises:
-            ApiError: details could not be had this time.
+            ApiError: a request for details failed and is worth another try.
 
         """
         found = sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True)
-        missing_numbers = [
+        wanted = [
             run
             for run in found
             if run.id in ids or (run.status is Status.UNKNOWN and (run.end is None or run is found[0]))
         ]
-        details = {run.id: await self._complete(run, jobs=jobs) for run in missing_numbers[:COMPLETED]}
-        left_out = {run.id for run in missing_numbers[COMPLETED:]}
+        details = {run.id: await self._complete_run(run, jobs=jobs) for run in wanted[:COMPLETED]}
+        left_out = {run.id for run in wanted[COMPLETED:]}
         runs = [details.get(run.id, run) for run in self._found.values() if run.id not in left_out]
-        told = [run for run in runs if run.id in details or run.status is not Status.UNKNOWN]
-        return told, not left_out
+        usable = [run for run in runs if run.id in details or run.status is not Status.UNKNOWN]
+        return usable, not left_out
 
-    async def _complete(self, run: Run, *, jobs: bool) -> Run:
+    async def _complete_run(self, run: Run, *, jobs: bool) -> Run:
         try:
             answer = await self._api.send(self._provider.detail_request(self._pipeline, run.id))
         except ApiError as error:
@@ -129,17 +128,17 @@ class RunHistoryReader:
                 return run
             raise
         detail = self._provider.read_detail(answer.body, self._pipeline, answer.now)
-        self._report.record_anomalies(detail)
+        self._reporter.record_anomalies(detail)
         if detail.run is None or detail.run.id != run.id:
             return run
-        return completed(run, detail.run if jobs else _without_jobs(detail.run))
+        return _merge(run, detail.run if jobs else _without_jobs(detail.run))
 
 
-def completed(run: Run, detail: Run) -> Run:
-    """A run as the list tells it, with what only its details do.
+def _merge(run: Run, detail: Run) -> Run:
+    """Return a run of a list with what only its details have.
 
-    State and times are the list's where it has them: those of the details are another moment's, and are put together
-    from stages.
+    Status and times are the list's where it has them: the details were answered at another moment, and their times are
+    computed from stages.
     """
     status = detail.status if run.status is Status.UNKNOWN else run.status
     return msgspec.structs.replace(
@@ -154,8 +153,8 @@ def completed(run: Run, detail: Run) -> Run:
 
 
 def is_summary(run: Run, known: Run) -> bool:
-    """Whether the list tells a run as it is known, as far as it goes."""
-    return run.status is not Status.UNKNOWN and completed(run, known) == known
+    """Return True if a run of a list agrees with what is known of it."""
+    return run.status is not Status.UNKNOWN and _merge(run, known) == known
 
 
 def _without_jobs(run: Run) -> Run:
@@ -164,14 +163,14 @@ def _without_jobs(run: Run) -> Run:
 
 
 def assume_finished(runs: Iterable[Run]) -> list[Run]:
-    """The runs as if those whose state the list does not tell had ended, which their details may say."""
+    """Return the runs, those without a status as if they had succeeded: their details may show that they ended."""
     return [
         msgspec.structs.replace(run, status=Status.SUCCESS) if run.status is Status.UNKNOWN else run
         for run in runs
     ]
 
 
-def _falling(runs: Sequence[Run]) -> bool:
-    """Whether runs come by their start, newest first, as they were asked for."""
+def _newest_first(runs: Sequence[Run]) -> bool:
+    """Return True if runs are sorted by their start, newest first, as the request orders them."""
     starts = [run.start for run in runs if run.start is not None]
     return all(start >= following for start, following in pairwise(starts))

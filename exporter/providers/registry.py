@@ -22,3 +22,12 @@ def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[AnyPro
         case flow.FlowProject():
             auth = flow.authentication(project.auth, environment=environment)
             return flow.FlowProvider(project), auth, project.base_url
+
+
+def provider_type(project: AnyProject) -> type[codearts.CodeArtsProvider | flow.FlowProvider]:
+    """Return the class of a project's provider, whose attributes describe it without credentials."""
+    match project:
+        case codearts.CodeArtsProject():
+            return codearts.CodeArtsProvider
+        case flow.FlowProject():
+            return flow.FlowProvider

@@ -72,7 +72,7 @@ class StateRepository:
         self._failing = False
         self._lock = asyncio.Lock()
         if store is not None:
-            telemetry.state(up=True)
+            telemetry.set_state_up(up=True)
         if stored is not None:
             self._restore(stored, shard)
 
@@ -159,7 +159,7 @@ class StateRepository:
         except SaveError as error:
             if isinstance(error, SaveTimeoutError):
                 self._uncertain = _merged(self._uncertain, self._committed(tracker, own))
-            self._telemetry.state(up=False)
+            self._telemetry.set_state_up(up=False)
             if not self._failing:
                 _log.error(
                     "cannot save the state, counting paused",
@@ -170,7 +170,7 @@ class StateRepository:
         if self._failing:
             _log.info("state saved again, counting resumed")
         self._failing = False
-        self._telemetry.state(up=True)
+        self._telemetry.set_state_up(up=True)
         self._uncertain = Changes()
         self._forgotten -= set(changes.delete)
         for key, left in changes.left.items():

@@ -69,14 +69,16 @@ class Telemetry:
         self._error_codes: dict[str, set[str]] = {}
         self._known_values: set[tuple[str, str, str]] = set()
 
-    def state(self, *, up: bool) -> None:
+    def set_state_up(self, *, up: bool) -> None:
         """Set whether the last save of the state succeeded; the gauge is absent before the first call."""
         if not self._has_state:
             self._has_state = True
             self.registry.register(self._state_up)
         self._state_up.set(up)
 
-    def start(self, project: str, provider: str, *, pipelines: int, interval: float, now: float) -> None:
+    def add_project(
+        self, project: str, provider: str, *, pipelines: int, interval: float, now: float
+    ) -> None:
         """Create the series of a project, with their values before its first poll."""
         self._project_up.labels(project, provider).set(0)
         self._last_success.labels(project).set(now)
@@ -90,7 +92,7 @@ class Telemetry:
         for reason in REJECTIONS:
             self._rejected.labels(project, reason)
 
-    def polled(
+    def poll_ended(
         self, project: str, provider: str, *, up: bool, refresh: bool, seconds: float, now: float
     ) -> None:
         """Record the end of a poll, in epoch seconds; only refreshes have a duration."""
@@ -101,17 +103,17 @@ class Telemetry:
             if up:
                 self._last_success.labels(project).set(now)
 
-    def skipped(self, project: str) -> None:
+    def poll_skipped(self, project: str) -> None:
         """Count a poll that was due while the previous one was still running."""
         self._polls_skipped.labels(project).inc()
 
-    def watched(self, project: str, *, pipelines: int, refused: int, unresolved: int) -> None:
+    def set_pipelines(self, project: str, *, pipelines: int, refused: int, unresolved: int) -> None:
         """Set the numbers of pipelines, of refused pipelines, and of runs to look up."""
         self._pipelines.labels(project).set(pipelines)
         self._refused.labels(project).set(refused)
         self._unresolved.labels(project).set(unresolved)
 
-    def series_withheld(self, project: str, series: int) -> None:
+    def set_series_withheld(self, project: str, series: int) -> None:
         """Set the number of series of a project that the page does not show."""
         self._withheld.labels(project).set(series)
 
@@ -119,22 +121,22 @@ class Telemetry:
         """Count failures to render a family."""
         self._render_failures.labels(family).inc(times)
 
-    def credentials(self, project: str, *, valid: bool) -> None:
+    def set_credentials_valid(self, project: str, *, valid: bool) -> None:
         """Set whether the provider accepted the credentials."""
         self._credentials_valid.labels(project).set(1 if valid else 0)
 
-    def credentials_expire(self, project: str, renewal: str, at: float | None) -> None:
+    def set_credentials_expiry(self, project: str, renewal: str, at: float | None) -> None:
         """Set when the current credentials expire, in epoch seconds; None if that is unknown."""
         self._credentials_expiry.remove_by_labels({"project": project})
         if at is not None:
             self._credentials_expiry.labels(project, renewal).set(at)
 
-    def requested(self, project: str, provider: str, operation: str, code: str, seconds: float) -> None:
+    def request_ended(self, project: str, provider: str, operation: str, code: str, seconds: float) -> None:
         """Record the end of a request, with or without a response."""
         self._requests.labels(provider, project, operation, code).inc()
         self._request_duration.labels(provider, operation).observe(seconds)
 
-    def failed(self, project: str, provider: str, operation: str, failure: RequestFailure) -> None:
+    def request_failed(self, project: str, provider: str, operation: str, failure: RequestFailure) -> None:
         """Count a failed request."""
         code = redact(failure.error_code or failure.code, _MAX_LENGTH)
         known = self._error_codes.setdefault(project, set())
@@ -143,23 +145,23 @@ class Telemetry:
         known.add(code)
         self._errors.labels(provider, project, operation, code).inc()
 
-    def retried(self, project: str) -> None:
+    def request_retried(self, project: str) -> None:
         """Count a request that is sent again."""
         self._retries.labels(project).inc()
 
-    def throttled(self, project: str) -> None:
+    def request_throttled(self, project: str) -> None:
         """Count a response by which the provider throttled the exporter."""
         self._throttled.labels(project).inc()
 
-    def rejected(self, project: str, reason: str, records: int = 1) -> None:
+    def records_rejected(self, project: str, reason: str, records: int = 1) -> None:
         """Count records that could not be used."""
         self._rejected.labels(project, reason).inc(records)
 
-    def unknown_words(self, provider: str, words: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    def unknown_values(self, provider: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Count values without a translation, as pairs of field and value; return those seen for the first time."""
         new = []
-        for field, word in sorted(words):
-            value = redact(word, _MAX_LENGTH)
+        for field, raw in sorted(values):
+            value = redact(raw, _MAX_LENGTH)
             key = (provider, field, value)
             if key not in self._known_values:
                 if len(self._known_values) >= _MAX_UNKNOWN_VALUES:

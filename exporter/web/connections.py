@@ -37,6 +37,7 @@ _BATCH = 4
 _RETRY = 0.1
 """Seconds until the next attempt to accept where descriptors or memory have run out."""
 _LOG_INTERVAL = 3600.0
+"""Seconds between two warnings of the same kind."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -74,7 +75,7 @@ def _seconds(phase: Phase) -> float:
 
 
 class Connections:
-    """The open connections of the server, at most `limit`: a further one takes the place of the longest idle one."""
+    """The open connections of the server, at most `limit`: a further one replaces the longest idle one."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -84,9 +85,13 @@ class Connections:
         self._logged: dict[str, float] = {}
 
     def add(self, connection: "Connection") -> None:
-        """Count a new connection; close another where there are too many."""
+        """Count a new connection; close another one if there are too many."""
         while len(self._waiting) + len(self._responding) >= self.limit:
-            self._warn("too many connections, closing the longest idle ones")
+            if self._may_log("too-many-connections"):
+                _log.warning(
+                    "too many connections, closing the longest idle ones",
+                    extra={"id": "too-many-connections", "limit": self.limit},
+                )
             self.close_one()
         self._waiting[connection] = None
 
@@ -107,9 +112,9 @@ class Connections:
         self._responding.pop(connection, None)
 
     def close_one(self) -> None:
-        """Close the longest idle connection; if all have responses to send, the one that stands still the longest."""
+        """Close the longest idle connection; if all have responses to send, the one without progress for longest."""
         for connection in self._waiting or self._responding:
-            # One whose client still reads is not idle.
+            # A client that still reads is not idle.
             if not connection.transport.get_write_buffer_size():
                 break
         else:
@@ -129,22 +134,32 @@ class Connections:
                 while len(accepted) < _BATCH:
                     accepted.append(listener.accept()[0])
             except OSError as failure:
-                # Most often there is no further one at the moment.
+                # In most cases no further connection is waiting.
                 error = failure
-            # A connection that breaks meanwhile must not end this loop.
+            # A connection that fails meanwhile must not end this loop.
             connecting = (loop.connect_accepted_socket(protocol, connection) for connection in accepted)
             await asyncio.gather(*connecting, return_exceptions=True)
             if error is not None and error.errno in _EXHAUSTED:
-                self._warn("cannot accept connections, closing the longest idle ones", error=error.strerror)
+                if self._may_log("cannot-accept-connections"):
+                    _log.warning(
+                        "cannot accept connections, closing the longest idle ones",
+                        extra={
+                            "id": "cannot-accept-connections",
+                            "limit": self.limit,
+                            "error": error.strerror,
+                        },
+                    )
                 if self._waiting or self._responding:
                     self.close_one()
                 await asyncio.sleep(_RETRY)
 
-    def _warn(self, message: str, **fields: str | None) -> None:
+    def _may_log(self, slug: str) -> bool:
+        """Return True at most once an hour for each kind of message."""
         now = asyncio.get_running_loop().time()
-        if now - self._logged.get(message, -math.inf) >= _LOG_INTERVAL:
-            self._logged[message] = now
-            _log.warning(message, extra={"limit": self.limit, **fields})
+        if now - self._logged.get(slug, -math.inf) < _LOG_INTERVAL:
+            return False
+        self._logged[slug] = now
+        return True
 
 
 class Connection(H11Protocol):
@@ -164,7 +179,7 @@ class Connection(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Count the connection and wait for its first request."""
         super().connection_made(transport)
         self._counted.add(self)
@@ -202,9 +217,9 @@ class Connection(H11Protocol):
             self._counted.progresses(self)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse the request and close the connection, in the middle of a response without a word."""
+        """Reject the request and close the connection; during a response, close it without a message."""
         if self.cycle is not None and not self.cycle.response_complete:
-            # The application may still answer the request whose body is invalid.
+            # Otherwise the application might still answer a request whose body is invalid.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
@@ -215,22 +230,22 @@ class Connection(H11Protocol):
     def abort(self) -> None:
         """Close the connection at once, whether or not the client has read its response."""
         if self.cycle is not None:
-            # Sends that follow before the event loop turns would be logged by asyncio.
+            # asyncio logs writes that follow before the event loop turns.
             self.cycle.disconnected = True
         self.transport.abort()
 
     def _guarded(self, app: ASGI3Application) -> ASGI3Application:
-        """Return the application without requests of ambiguous length, and without sends to clients that have left."""
+        """Wrap an application: reject requests of ambiguous length, and send nothing to clients that have left."""
 
         async def guarded(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
             async def send_if_open(message: ASGISendEvent) -> None:
-                # asyncio would log it.
+                # asyncio logs writes to a closed connection.
                 if not self.transport.is_closing():
                     await send(message)
 
             names = {name for name, _ in self.headers}
             if b"content-length" in names and b"transfer-encoding" in names:
-                # A proxy may have read it otherwise, so what follows may come from another client.
+                # A proxy may read the length in another way, so what follows may come from another client.
                 await _refuse(send_if_open)
             else:
                 await app(scope, receive, send_if_open)

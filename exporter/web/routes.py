@@ -1,4 +1,4 @@
-"""The HTTP face: hands out finished bytes, computes nothing, and never waits for a cloud."""
+"""HTTP routes: they send finished pages, and never wait for a cloud."""
 
 import asyncio
 import html
@@ -16,8 +16,8 @@ from exporter import __version__
 from exporter.exposition import Body, Variant
 from exporter.exposition.negotiation import accepts_gzip, choose_format
 
-_TURN = 1 << 20
-"""Bytes after which it is the turn of others."""
+_YIELD_BYTES = 1 << 20
+"""Bytes after which a response yields to others."""
 
 _log = logging.getLogger("exporter.web.routes")
 
@@ -30,11 +30,11 @@ def application(
     effective_config: str,
     telemetry_path: str,
 ) -> Starlette:
-    """The web application.
+    """Return the web application.
 
-    `page` gives the page in force of a variant, for as long as it is sent; `problem` returns why the exporter is
-    unhealthy, or an empty string; `ready` tells whether the first refreshes have
-    ended; `effective_config` is the configuration with its secrets masked.
+    `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
+    unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `effective_config` is the
+    configuration with its secrets masked.
     """
 
     async def metrics(request: Request) -> Response:
@@ -76,7 +76,7 @@ def application(
 
 
 class _PageResponse(Response):
-    """A page, sent chunk by chunk as fast as the client reads; it stays the same though another is published meanwhile."""
+    """Sends one page, chunk by chunk, even if a newer one is published meanwhile."""
 
     def __init__(
         self, variant: Variant, page: Callable[[Variant], AbstractAsyncContextManager[Body]]
@@ -85,13 +85,15 @@ class _PageResponse(Response):
         self._variant = variant
         self._page = page
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
-        """Send it."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # the signature of ASGI
+        """Send the page."""
         try:
             await self._send(scope, send)
         except Exception:
-            # The server's own words are silenced, since they tell of every client that leaves early.
-            _log.exception("a scrape failed; please report this")
+            # uvicorn's own log is disabled, because it reports each client that leaves early.
+            _log.exception(
+                "scrape ended by an internal error, please report this", extra={"id": "scrape-failed"}
+            )
             raise
 
     async def _send(self, scope: Scope, send: Send) -> None:
@@ -107,8 +109,8 @@ class _PageResponse(Response):
                 for chunk in body.chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     sent += len(chunk)
-                    if sent >= _TURN:
-                        # A client that reads as fast as this is written would have the server for itself.
+                    if sent >= _YIELD_BYTES:
+                        # Otherwise a client that reads fast would keep the event loop busy.
                         await asyncio.sleep(0)
                         sent = 0
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -134,12 +136,12 @@ body {{ background: #16181d; color: #ddd; }} small, dd {{ color: #aaa; }} a {{ c
 <body>
 <h1>pipeline-exporter</h1>
 <small>version {version}</small>
-<p>CI/CD pipelines of the cloud as Prometheus metrics.</p>
+<p>Prometheus metrics of CI/CD pipelines in the cloud.</p>
 <dl>
-<dt><a href="{metrics}">{metrics}</a></dt><dd>what Prometheus scrapes</dd>
-<dt><a href="/config">/config</a></dt><dd>the configuration in force, secrets masked</dd>
+<dt><a href="{metrics}">{metrics}</a></dt><dd>the metrics, for Prometheus</dd>
+<dt><a href="/config">/config</a></dt><dd>the configuration, with secrets masked</dd>
 <dt><a href="/-/healthy">/-/healthy</a></dt><dd>200 while polls make progress, otherwise 503 with the reason</dd>
-<dt><a href="/-/ready">/-/ready</a></dt><dd>200 once every project was asked for the first time, well or not</dd>
+<dt><a href="/-/ready">/-/ready</a></dt><dd>200 after the first refresh of each project, successful or not; otherwise 503</dd>
 </dl>
 </body>
 </html>

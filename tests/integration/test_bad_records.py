@@ -1,4 +1,4 @@
-"""One record that cannot be read affects its pipeline only, in batches and in lists of runs."""
+"""One record that cannot be read affects only its pipeline, in batches and in lists of runs."""
 
 import asyncio
 import time
@@ -45,14 +45,14 @@ def ups(page):
 
 
 def ran(codearts):
-    """The ids of pipelines that have a run."""
+    """Return the ids of pipelines that have a run."""
     world = codearts.world
     return [one.id for one in world.pipelines if world.latest_run(one.id, codearts.clock()) is not None]
 
 
 @pytest.mark.parametrize("kind", [*VALUES, OVERLONG])
 def test_bad_record_of_a_batch_affects_its_pipeline_only(tmp_path, kind):
-    """A real process: others are answered, the project is up, and the pipeline is back when its record is good."""
+    """As a process: others are answered, the project is up, and the pipeline returns when its record is good."""
     now = time.time()
     codearts = CodeArts(World(pipelines=30), clock=lambda: now)
     ids = [one.id for one in codearts.world.pipelines]
@@ -64,7 +64,7 @@ def test_bad_record_of_a_batch_affects_its_pipeline_only(tmp_path, kind):
             eventually(lambda: ups(process.samples()) == dict.fromkeys(ids, 1.0), "the first refresh")
             known = process.samples().get("ci_pipeline_latest_run_number")
             spoil(codearts, bad, kind)
-            eventually(lambda: ups(process.samples()) == expected, "the pipeline is singled out")
+            eventually(lambda: ups(process.samples()) == expected, "the pipeline is quarantined")
 
             def settled():
                 page = process.samples()
@@ -79,7 +79,7 @@ def test_bad_record_of_a_batch_affects_its_pipeline_only(tmp_path, kind):
             eventually(lambda: len(codearts.requests) > 12, "more polls")
             page = process.samples()
             assert settled()
-            # Nothing is withdrawn, the run of the bad record included.
+            # Nothing is withdrawn, including the run of the bad record.
             assert page.get("ci_pipeline_latest_run_number") == known
             sent = [call.pipeline_ids for call in codearts.requests if call.operation == BATCH]
             assert all(bad not in one or one == (bad,) for one in sent)
@@ -93,7 +93,7 @@ def test_bad_record_of_a_batch_affects_its_pipeline_only(tmp_path, kind):
 
 
 def play(codearts, settings, clock, *steps):
-    """Refresh once a minute, with calls in between; the batches of each refresh and the page after it."""
+    """Refresh once a minute, with calls in between; return the batches of each refresh and the page after it."""
 
     async def refreshes():
         exporter = assemble(settings, clock)
@@ -127,8 +127,8 @@ def large():
 
 
 @pytest.mark.parametrize("kind", [*VALUES, OVERLONG])
-def test_others_are_right_from_the_third_refresh_on(large, kind):
-    """Among them those that never ran; each refresh then costs one request more, and recovery takes one refresh."""
+def test_other_pipelines_are_correct_from_the_third_refresh_on(large, kind):
+    """Each refresh then takes one request more, and recovery takes one refresh."""
     codearts, settings, clock = large
     ids = [one.id for one in codearts.world.pipelines]
     bad = ran(codearts)[200]
@@ -157,8 +157,8 @@ def test_others_are_right_from_the_third_refresh_on(large, kind):
     assert [len(batch) for batch in sent[7]] == [50] * 10
 
 
-def test_more_than_two_are_polled_in_turn(large):
-    """At most two requests a refresh for the pipelines that were singled out, so that each has its turn."""
+def test_more_than_two_unreadable_pipelines_are_polled_in_turn(large):
+    """At most two in a refresh."""
     codearts, settings, clock = large
     bad = ran(codearts)[100:105]
 
@@ -172,8 +172,8 @@ def test_more_than_two_are_polled_in_turn(large):
     assert Counter(one for each in alone for one in each) == dict.fromkeys(bad, 2)
 
 
-def test_a_cloud_whose_answers_are_all_unreadable_singles_out_no_pipeline(large):
-    """It costs a few requests, the project is down, and all is well when the cloud is."""
+def test_cloud_with_only_unreadable_answers_quarantines_no_pipeline(large):
+    """It takes a few requests; the project is down until the cloud answers."""
     codearts, settings, clock = large
     ids = [one.id for one in codearts.world.pipelines]
 
@@ -189,7 +189,7 @@ def test_a_cloud_whose_answers_are_all_unreadable_singles_out_no_pipeline(large)
     assert pages[5].value("pipeline_exporter_project_up") == 1
 
 
-def test_a_record_that_is_bad_for_one_refresh_singles_out_no_pipeline(large):
+def test_record_that_is_bad_for_one_refresh_quarantines_no_pipeline(large):
     codearts, settings, clock = large
     bad = ran(codearts)[200]
     sent, pages = play(
@@ -201,7 +201,7 @@ def test_a_record_that_is_bad_for_one_refresh_singles_out_no_pipeline(large):
 
 
 def test_bad_record_of_a_run_list_affects_its_pipeline_only(tmp_path):
-    """Flow, by a real process: the list of runs of one pipeline cannot be read."""
+    """Flow, as a process."""
     flow = Flow(World(pipelines=8))
     ids = [flow.pipeline_id(one.id) for one in flow.world.pipelines]
     bad = flow.world.pipelines[3].id
@@ -223,14 +223,14 @@ def test_bad_record_of_a_run_list_affects_its_pipeline_only(tmp_path):
                 page = process.samples()
                 return page.value("pipeline_exporter_project_up") == 1 and ups(page) == expected
 
-            eventually(settled, "the pipeline is singled out, the project is up")
+            eventually(settled, "the pipeline is quarantined, the project is up")
             flow.bad_records = {}
             eventually(lambda: ups(process.samples()) == dict.fromkeys(ids, 1.0), "the recovery")
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_bad_row_of_a_listing_keeps_no_pipeline_from_joining_and_makes_none_leave(kind):
-    """CodeArts, discovered: the row is rejected, what is watched stays, and the project is up."""
+def test_bad_row_of_a_list_neither_adds_nor_removes_pipelines(kind):
+    """CodeArts with discovery: the row is rejected, and the project is up."""
     codearts = CodeArts(World(pipelines=130))
     clock = FakeClock(codearts.world.start + 20 * 86400.0)
     codearts.clock = clock.time
@@ -267,15 +267,15 @@ def test_bad_row_of_a_listing_keeps_no_pipeline_from_joining_and_makes_none_leav
         (b"", b""),
     ],
 )
-def test_only_rows_that_cannot_be_read_are_replaced(body, expected):
+def test_only_unreadable_rows_are_replaced(body, expected):
     assert readable_rows(body) == expected
 
 
 @pytest.mark.parametrize(
     "unit", [b"[", b"{},", b"NaN,", b'\\"', b'"', b"[[],", b"{"], ids=lambda unit: unit.decode()
 )
-def test_search_for_rows_is_bounded(unit):
-    """Whatever a page is made of; a longer one is not searched."""
+def test_search_for_rows_takes_limited_time(unit):
+    """Whatever a page consists of; a longer one is not searched."""
     body = b"[NaN," + unit * (LONGEST // len(unit) - 5)
     started = time.process_time()
     readable_rows(body)

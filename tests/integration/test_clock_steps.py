@@ -1,4 +1,4 @@
-"""A wall clock that is set while the exporter runs. Only the process sees it, by Debian's `faketime` library."""
+"""A wall clock that is set while the exporter runs. Only the process sees it, through Debian's `faketime` library."""
 
 import os
 import time
@@ -14,7 +14,7 @@ DAY = 86_400
 
 @pytest.fixture
 def library():
-    """Path of the library; without it the test is skipped, but not where everything must be tested."""
+    """Return the path of the library; without it the test is skipped, except in CI."""
     path = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if path is None and not os.environ.get("CI"):
         pytest.skip("faketime is not installed")
@@ -24,7 +24,7 @@ def library():
 
 @pytest.mark.parametrize("steps", [(DAY, -DAY), (-DAY,)], ids=["a day ahead and back", "a day back"])
 @pytest.mark.parametrize("method", ["token", "aksk"])
-def test_polls_continue_within_two_intervals(tmp_path, cloud, library, steps, method):
+def test_polls_continue_within_two_intervals_of_a_step(tmp_path, cloud, library, steps, method):
     """Also where requests are signed with the time."""
     file = tmp_path / "offset"
 

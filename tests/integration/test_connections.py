@@ -1,4 +1,4 @@
-"""Clients that idle, drip, leave or do not read: the exporter serves the others, and polls."""
+"""Clients that idle, send slowly, leave or do not read: the exporter serves the others, and polls."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ def connect(process: Process) -> socket.socket:
 
 @contextlib.contextmanager
 def clients(process: Process, count: int) -> Iterator[list[socket.socket]]:
-    """Many connections, with room for them in this process."""
+    """Open many connections, with room for them in this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count + 500:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + 500, hard), hard))
@@ -35,13 +35,13 @@ def clients(process: Process, count: int) -> Iterator[list[socket.socket]]:
         connections = []
         for _ in range(count):
             connections.append(stack.enter_context(contextlib.closing(connect(process))))
-            # Not faster than the exporter accepts them on a busy machine: others would wait in the system's queue.
+            # Not faster than a busy machine accepts them: otherwise they would wait in the system's queue.
             time.sleep(0.001)
         yield connections
 
 
 def ended(client: socket.socket) -> bool:
-    """Whether the server has closed a connection; reads what it has sent."""
+    """Read what the server has sent; return True if it has closed the connection."""
     client.setblocking(False)
     try:
         while client.recv(65536):
@@ -58,10 +58,10 @@ def open_ones(connections: list[socket.socket]) -> int:
 
 
 def sockets_of(process: Process) -> int:
-    """How many client connections the exporter holds."""
+    """Return how many client connections the exporter holds."""
     port = int(process.address().split(":")[1])
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    # Established connections have an inode where a process holds them.
+    # Established connections that a process holds have an inode.
     return sum(int(row[1].split(":")[1], 16) == port and row[3] == "01" and row[9] != "0" for row in rows)
 
 
@@ -71,7 +71,7 @@ def settled(process: Process) -> None:
 
 
 def scraped(process: Process) -> Samples:
-    """A page by a connection of its own: one that idles between two scrapes can be closed."""
+    """Return a page, over a new connection: one that idles between two scrapes can be closed."""
     with contextlib.closing(http.client.HTTPConnection(process.address(), timeout=30)) as connection:
         connection.request("GET", "/metrics")
         response = connection.getresponse()
@@ -99,7 +99,7 @@ def limited(tmp_path, cloud) -> Iterator[Process]:
     stack = contextlib.ExitStack()
     try:
         with contextlib.ExitStack() as entered:
-            # The limit is inherited at the start; this process needs more.
+            # The child inherits the limit; this process needs more.
             process = entered.enter_context(exporter(tmp_path, settings))
             stack = entered.pop_all()
     finally:
@@ -122,7 +122,7 @@ def quiet(process: Process, *warnings: str) -> None:
     lines = [
         line
         for line in process.log
-        if "level=info" not in line and "level=debug" not in line and "a poll was due" not in line
+        if "level=info" not in line and "level=debug" not in line and "poll skipped" not in line
     ]
     assert len(lines) == len(warnings), lines[:10]
     assert all(any(warning in line for line in lines) for warning in warnings)
@@ -131,8 +131,8 @@ def quiet(process: Process, *warnings: str) -> None:
 TOO_MANY = "too many connections, closing the longest idle ones"
 
 
-def test_hundred_idle_clients_with_64_descriptors(limited):
-    """Half of the descriptors stay free for polls and the state, and one line is logged."""
+def test_hundred_idle_clients_leave_half_of_64_descriptors(limited):
+    """For polls and the state; one line is logged."""
     with HealthProbe(limited) as probe, clients(limited, 100):
         eventually(lambda: sockets_of(limited) <= 32, "most are closed")
         polls_continue(limited)
@@ -145,8 +145,7 @@ def test_hundred_idle_clients_with_64_descriptors(limited):
     quiet(limited, TOO_MANY)
 
 
-def test_idle_clients_that_return_leave_a_reserve(limited):
-    """Clients that connect again whenever they are closed do not keep others out."""
+def test_clients_that_reconnect_do_not_keep_others_out(limited):
     stop = threading.Event()
 
     def keep_coming():
@@ -173,13 +172,13 @@ def test_idle_clients_that_return_leave_a_reserve(limited):
     quiet(limited, TOO_MANY)
 
 
-def test_two_thousand_idle_clients(process):
-    """At most 512 are kept, those that came last."""
+def test_at_most_512_of_two_thousand_idle_clients_are_kept(process):
+    """Those that connected last."""
     with HealthProbe(process) as probe, clients(process, 2000) as idle:
         eventually(lambda: sockets_of(process) <= 512, "most are closed")
         polls_continue(process)
         assert open_ones(idle[:1000]) == 0
-        # All of these came within the time that a request has to arrive, except on a very slow machine.
+        # All of these are closed, because none sends a request in time.
         eventually(lambda: open_ones(idle) == 0, "none sends a request in ten seconds")
     assert not probe.failures
     assert probe.worst < 1
@@ -187,7 +186,7 @@ def test_two_thousand_idle_clients(process):
     quiet(process, TOO_MANY)
 
 
-DRIPS = {
+SLOW_REQUESTS = {
     "headers": (b"", b"GET /metrics HTTP/1.1\r\nX-Long: "),
     "headers of a second request": (REQUEST, b"GET /metrics HTTP/1.1\r\nX-Long: "),
     "headers of a pipelined request": (b"", REQUEST + b"GET /metrics HTTP/1.1\r\nX-Long: "),
@@ -200,23 +199,23 @@ DRIPS = {
 }
 
 
-def test_requests_that_drip_have_ten_seconds(process):
-    """Each of 300 clients is closed ten seconds after it began a request, although it keeps sending."""
+def test_slow_request_is_closed_after_ten_seconds(process):
+    """Although the client keeps sending."""
     with HealthProbe(process) as probe, clients(process, 300) as slow:
-        for client, (before, begin) in zip(slow, itertools.cycle(DRIPS.values()), strict=False):
+        for client, (before, start) in zip(slow, itertools.cycle(SLOW_REQUESTS.values()), strict=False):
             if before:
                 client.sendall(before)
                 assert client.recv(65536).startswith(b"HTTP/1.1 200")
-            client.sendall(begin)
-        epoch_start = time.monotonic()
+            client.sendall(start)
+        started = time.monotonic()
         left = slow
         early = 0
-        while left and time.monotonic() - epoch_start < 15:
+        while left and time.monotonic() - started < 15:
             for client in left:
                 with contextlib.suppress(OSError):
                     client.send(b"x")
             left = [client for client in left if not ended(client)]
-            if time.monotonic() - epoch_start < 8:
+            if time.monotonic() - started < 8:
                 early = 300 - len(left)
             time.sleep(0.2)
         assert (early, len(left)) == (0, 0)
@@ -233,7 +232,7 @@ def test_requests_that_drip_have_ten_seconds(process):
         b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
     ],
 )
-def test_a_request_of_two_lengths_is_refused(process, head):
+def test_request_with_two_lengths_is_refused(process, head):
     """Nothing of it is used, nor of what follows."""
     with connect(process) as client:
         client.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n0\r\n\r\n" + REQUEST)
@@ -254,7 +253,7 @@ def test_a_request_of_two_lengths_is_refused(process, head):
 )
 @pytest.mark.parametrize("apart", [False, True])
 def test_invalid_bytes_after_a_request_close_the_connection(process, request_, apart):
-    """Wherever the invalid part is, and whether or not the response has begun, nothing is logged."""
+    """Nothing is logged, whether or not the response has begun."""
     head, _, rest = request_.partition(b"\r\n\r\n")
     with connect(process) as client:
         if apart:
@@ -271,7 +270,7 @@ def test_invalid_bytes_after_a_request_close_the_connection(process, request_, a
 
 
 def test_clients_that_leave_early_log_nothing(tmp_path, cloud):
-    """They break the connection at once, after the request, or in the middle of a page."""
+    """At once, after the request, or during the response."""
     with exporter(tmp_path, {"poll": QUICK, "projects": [cloud.project()]}, "--log.level=debug") as process:
         settled(process)
         for read, reset in itertools.product((None, 0, 1, 5000), (False, True)):
@@ -287,7 +286,7 @@ def test_clients_that_leave_early_log_nothing(tmp_path, cloud):
 
 
 def test_running_out_of_descriptors_is_logged_once(process):
-    """The limit is lowered while the exporter runs: it waits for descriptors instead of filling the log."""
+    """The limit is lowered while the exporter runs."""
     soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (process.open_files() + 5, hard))
     with clients(process, 100):

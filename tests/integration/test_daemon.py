@@ -1,4 +1,4 @@
-"""The daemon from outside: a process that is started, scraped, misled by its cloud, and stopped."""
+"""The daemon as a process: started, scraped, given faulty answers, and stopped."""
 
 import gzip
 import itertools
@@ -32,8 +32,7 @@ def seed_cloud(body):
     return Starlette(routes=[Route("/v5/{project}/api/pipelines/status", status, methods=["POST"])])
 
 
-def test_the_vendors_own_example(tmp_path, seed_response):
-    """The answer that the vendor documents comes out as the metrics that it means."""
+def test_documented_response_of_the_vendor_gives_the_expected_metrics(tmp_path, seed_response):
     with (
         running(seed_cloud(seed_response)) as url,
         exporter(tmp_path, quick(project(endpoint=url))) as process,
@@ -87,12 +86,12 @@ def test_the_vendors_own_example(tmp_path, seed_response):
         assert samples.value(f"ci_pipeline_{counter}", **own) == 0
 
 
-def test_a_run_that_ends_is_counted_once(tmp_path, cloud):
-    """Runs that are under way when first seen are counted when they end, each once however often it is polled."""
+def test_run_in_progress_at_first_sight_is_counted_once_when_it_ends(tmp_path, cloud):
+    """However often it is polled."""
     clock = itertools.count()
     truth = cloud.codearts.world
     start = truth.start + 40 * 86400
-    # The simulated cloud's time jumps half a minute a request: runs begin, end and follow each other.
+    # The simulated time advances half a minute with each request, so that runs start and end.
     cloud.codearts.clock = lambda: start + 30.0 * next(clock)
     with exporter(tmp_path, quick(cloud.project())) as process:
 
@@ -110,11 +109,11 @@ def test_a_run_that_ends_is_counted_once(tmp_path, cloud):
             assert runs <= number
 
 
-class TestTheCloudIsGone:
-    """A cloud that stops answering costs freshness, then values, never the page."""
+class TestCloudStopsAnswering:
+    """Values become stale, then disappear; the page stays."""
 
-    def test_values_stay_until_they_are_too_old_and_come_back(self, tmp_path):
-        """`up` falls at once, values stay until max_age and then go; when the cloud is back so are they."""
+    def test_values_stay_until_max_age_and_return_with_the_cloud(self, tmp_path):
+        """`up` falls at once."""
         now = time.time()
         codearts = CodeArts(World(pipelines=30), clock=lambda: now)
         with ExitStack() as stack:
@@ -135,7 +134,7 @@ class TestTheCloudIsGone:
                 assert len(known) > 20
                 stack.close()
 
-                # An active poll fails first, and covers only what is under way.
+                # An active poll fails first, and covers only pipelines in progress.
                 eventually(lambda: set(process.samples().get("ci_pipeline_up").values()) == {0}, "the fall")
                 samples = process.samples()
                 assert samples.value("pipeline_exporter_project_up") == 0
@@ -169,26 +168,26 @@ class TestTheCloudIsGone:
                     )
 
 
-TROUBLES = {
-    # What the cloud does: the code that is counted, the error code that is counted, what the log line says.
+FAULTS = {
+    # By fault of the cloud: code and error code that are counted, and a part of the error in the log line.
     InjectedFault.HTML: ("invalid", "invalid", "HTML"),
     InjectedFault.BAD_GATEWAY: ("502", "502", "HTML"),
     InjectedFault.EMPTY: ("invalid", "invalid", "empty body"),
-    InjectedFault.TRUNCATED: ("invalid", "invalid", "incomplete or damaged"),
-    InjectedFault.CUT: ("invalid", "invalid", "invalid JSON"),
+    InjectedFault.TRUNCATED: ("invalid", "invalid", "broke off"),
+    InjectedFault.CUT: ("invalid", "invalid", "no valid JSON"),
     InjectedFault.HUGE: ("invalid", "invalid", "8 MiB"),
     InjectedFault.ERROR_OBJECT: ("200", "DEVPIPE.00011136", "项目ID和流水线不匹配"),
     InjectedFault.NESTED_ERROR: ("200", None, ""),
     InjectedFault.SERVER_ERROR: ("500", "APIGW.0601", ""),
     InjectedFault.DENIED: ("403", "APIGW.0302", ""),
     InjectedFault.REDIRECT: ("302", "302", "redirected"),
-    InjectedFault.NULL: ("invalid", "invalid", "of another operation"),
+    InjectedFault.NULL: ("invalid", "invalid", "not its answer"),
 }
 
 
 @pytest.mark.parametrize("form", ["logfmt", "json"])
-def test_every_trouble_is_told_counted_and_survived(tmp_path, cloud, form):
-    """Whatever a cloud answers: one clear line, a counted error, no crash; and no secret anywhere, even at debug level."""
+def test_faulty_answer_is_logged_and_counted_and_polls_continue(tmp_path, cloud, form):
+    """One clear line, a counted error, no crash; and no secret anywhere, even at debug level."""
     credentials = cloud.codearts.credentials
     secrets = (credentials.access_key, credentials.secret_key)
     auth = {"method": "aksk", "access_key": credentials.access_key, "secret_key": credentials.secret_key}
@@ -196,19 +195,19 @@ def test_every_trouble_is_told_counted_and_survived(tmp_path, cloud, form):
         tmp_path, quick(cloud.project(auth=auth), timeout="3s"), "--log.level=debug", f"--log.format={form}"
     ) as process:
         eventually(lambda: process.samples().value("pipeline_exporter_project_up") == 1, "the first refresh")
-        # Last, since the pause that it asks for is longer than this test.
-        troubles = {**TROUBLES, InjectedFault.THROTTLED: ("429", "APIGW.0308", "throttling")}
-        for injected_fault, (code, error_code, words) in troubles.items():
+        # Last, because the pause that it orders is longer than this test.
+        faults = {**FAULTS, InjectedFault.THROTTLED: ("429", "APIGW.0308", "throttling")}
+        for injected_fault, (code, error_code, error) in faults.items():
             mark = len(process.log)
             cloud.codearts.injected_fault = injected_fault
 
-            def told(mark=mark, code=code, words=words):
+            def logged(mark=mark, code=code, error=error):
                 return any(
-                    "poll failed" in line and words in line and re.search(rf'"?code"?[=:] ?"?{code}\b', line)
+                    "poll failed" in line and error in line and re.search(rf'"?code"?[=:] ?"?{code}\b', line)
                     for line in process.log[mark:]
                 )
 
-            eventually(told, f"a line about {injected_fault}")
+            eventually(logged, f"a line about {injected_fault}")
 
             def counted(code=code, error_code=error_code):
                 samples = process.samples()
@@ -232,24 +231,24 @@ def test_every_trouble_is_told_counted_and_survived(tmp_path, cloud, form):
 
 
 @pytest.mark.parametrize(
-    ("auth", "words"),
+    ("auth", "message"),
     [
-        ({"method": "token", "token": "wrong-token-nobody-sees"}, "decrypt token fail"),
-        ({"method": "aksk", "access_key": "WRONGKEYNOBODYSEES", "secret_key": "wrong-secret-nobody-sees"}, "ak <secret> not exist"),
-        ({"method": "aksk", "access_key": "SIMULATED0ACCESS0KEY", "secret_key": "wrong-secret-nobody-sees"}, "verify aksk signature fail"),
+        ({"method": "token", "token": "wrong-token-that-is-secret"}, "decrypt token fail"),
+        ({"method": "aksk", "access_key": "WRONGKEYTHATISSECRET", "secret_key": "wrong-secret-key-of-the-test"}, "ak <secret> not exist"),
+        ({"method": "aksk", "access_key": "SIMULATED0ACCESS0KEY", "secret_key": "wrong-secret-key-of-the-test"}, "verify aksk signature fail"),
     ],
 )  # fmt: skip
-def test_wrong_credentials(tmp_path, cloud, auth, words):
-    """Wrong credentials are told in the vendor's words and tried once a poll, since more tries lock a key."""
+def test_wrong_credentials_are_tried_once_a_poll(tmp_path, cloud, auth, message):
+    """With the vendor's message; more tries lock a key."""
     with exporter(
         tmp_path, quick(cloud.project(auth=auth), chunk_size=3, interval="1s"), "--log.level=debug"
     ) as process:
 
-        def told():
+        def refusals():
             return [line for line in process.log if "poll failed" in line]
 
-        line = eventually(told, "the refusal is told")[0]
-        assert words in line
+        line = eventually(refusals, "the refusal is logged")[0]
+        assert message in line
         assert "APIGW.0301" in line
         assert "code=401" in line
         assert "request_id=" in line
@@ -257,14 +256,13 @@ def test_wrong_credentials(tmp_path, cloud, auth, words):
         eventually(lambda: process.samples().value(name, error_code="APIGW.0301"), "the refusal is counted")
         assert process.samples().value("pipeline_exporter_project_up") == 0
         assert process.stop() == 0
-        polls = len(told())
+        polls = len(refusals())
         assert len(cloud.codearts.requests) <= polls + 1
     secrets = [value for key, value in auth.items() if key != "method"]
     assert not any(secret in line for secret in secrets for line in process.log)
 
 
-def test_a_rotated_secret_file_needs_no_restart(tmp_path, cloud):
-    """The token in a mounted file changes, and the next poll uses it."""
+def test_rotated_secret_file_is_used_by_the_next_poll(tmp_path, cloud):
     token = tmp_path / "token"
     token.write_text("old\n")
     auth = {"method": "token", "token_file": str(token)}
@@ -278,8 +276,8 @@ def test_a_rotated_secret_file_needs_no_restart(tmp_path, cloud):
         eventually(lambda: process.samples().value("pipeline_exporter_project_up") == 1, "the recovery")
 
 
-def test_an_unreadable_record_costs_itself(tmp_path, cloud):
-    """One record of an answer is garbage: it is counted and told once, all others are shown."""
+def test_unreadable_record_affects_its_pipeline_only(tmp_path, cloud):
+    """It is counted each time and logged once."""
     cloud.codearts.injected_fault = InjectedFault.GARBLED
     with exporter(tmp_path, quick(cloud.project())) as process:
         eventually(
@@ -299,11 +297,10 @@ def test_an_unreadable_record_costs_itself(tmp_path, cloud):
             for pipeline in cloud.codearts.world.pipelines
         )
         assert len(samples.get("ci_pipeline_latest_run_number")) == runs - 1
-        assert sum("record was rejected" in line for line in process.log) == 1
+        assert sum("record rejected" in line for line in process.log) == 1
 
 
-def test_one_bad_project_does_not_touch_another(tmp_path, cloud):
-    """Two projects, one of them with a cloud that is not there: the other is up and complete."""
+def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
     named = [{"id": PIPELINE_ID, "name": "known-by-name"}]
     dead = project(name="dead", endpoint="http://127.0.0.1:9", pipelines=named)
     with exporter(tmp_path, quick(dead, cloud.project(name="alive"))) as process:
@@ -352,7 +349,7 @@ class TestHttp:
         got, head = process.get(path), process.request("HEAD", path)
         assert (head.status_code, head.content) == (200, b"")
         names = ["content-type", "content-encoding", "vary"]
-        if path != "/metrics":  # of which another may have been published in between
+        if path != "/metrics":  # another page may have been published in between
             names.append("content-length")
         assert {name: head.headers.get(name) for name in names} == {
             name: got.headers.get(name) for name in names
@@ -361,29 +358,29 @@ class TestHttp:
 
     @pytest.mark.parametrize("path", ["/metrics", "/", "/config", "/-/healthy", "/-/ready"])
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-    def test_wrong_methods(self, process, method, path):
+    def test_other_methods_are_405(self, process, method, path):
         answer = process.request(method, path)
         assert answer.status_code == 405
         assert "GET" in answer.headers["allow"]
 
     @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/-/reload", "/favicon.ico"])
-    def test_other_paths(self, process, path):
+    def test_other_paths_are_404(self, process, path):
         assert process.get(path).status_code == 404
 
-    def test_the_landing_page_leads_on(self, process):
+    def test_landing_page_links_to_existing_pages(self, process):
         page = process.get("/").text
         for path in re.findall(r'href="([^"]+)"', page):
             assert process.get(path).status_code == 200
 
-    def test_the_effective_configuration(self, process, cloud):
+    def test_config_page_has_defaults_and_masked_secrets(self, process, cloud):
         text = process.get("/config").text
         assert "token: <secret>" in text
         assert "max_age: 15m" in text
         assert cloud.codearts.credentials.token not in text
 
 
-def test_before_the_first_refresh_has_ended(tmp_path, cloud):
-    """A slow first refresh: not ready, but the page answers with the exporter's own series."""
+def test_not_ready_before_the_first_refresh_has_ended(tmp_path, cloud):
+    """The page answers with the exporter's own series."""
     cloud.codearts.latency = 1.0
     with exporter(tmp_path, quick(cloud.project(), chunk_size=10)) as process:
         assert process.get("/-/healthy").status_code == 200
@@ -398,18 +395,17 @@ def test_before_the_first_refresh_has_ended(tmp_path, cloud):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_breaks_off_what_is_under_way(tmp_path, cloud, number):
-    """A signal in mid-poll: exit 0, soon, without a trace of the broken poll."""
+def test_signal_during_a_poll_stops_the_exporter_with_0(tmp_path, cloud, number):
+    """Soon, and without a traceback of the cancelled poll."""
     cloud.codearts.injected_fault = InjectedFault.DRIP
     with exporter(tmp_path, quick(cloud.project(), timeout="1m")) as process:
-        eventually(lambda: cloud.codearts.in_flight, "a request is under way")
+        eventually(lambda: cloud.codearts.under_way, "a request is in flight")
         assert process.get("/-/healthy").status_code == 200
         assert process.stop(number) == 0
     assert not any("Traceback" in line or "level=error" in line for line in process.log)
 
 
-def test_a_port_in_use(tmp_path, cloud):
-    """What cannot listen says so and exits with 1."""
+def test_port_in_use_exits_with_1(tmp_path, cloud):
     file = tmp_path / "config.yaml"
     with exporter(tmp_path, quick(cloud.project())) as process:
         code, _, errors = command(
@@ -426,8 +422,7 @@ def process_address(text):
     return found[1]
 
 
-def test_another_telemetry_path_by_the_environment(tmp_path, cloud):
-    """Every flag has an environment variable."""
+def test_environment_variable_sets_the_telemetry_path(tmp_path, cloud):
     with exporter(
         tmp_path, quick(cloud.project()), environment={"PIPELINE_EXPORTER_WEB_TELEMETRY_PATH": "/pipelines"}
     ) as process:
@@ -436,8 +431,7 @@ def test_another_telemetry_path_by_the_environment(tmp_path, cloud):
         assert 'href="/pipelines"' in process.get("/").text
 
 
-def test_demo(tmp_path):
-    """The demo prints a URL that serves the metrics of both simulated clouds."""
+def test_demo_serves_metrics_of_both_simulated_clouds(tmp_path):
     process = Process(["demo", "--web.listen-address", "127.0.0.1:0", "--simulate.pipelines", "40"])
     try:
         address = process.address()
@@ -451,8 +445,7 @@ def test_demo(tmp_path):
         assert process.stop() == 0
 
 
-def test_simulate_prints_a_configuration_that_works(tmp_path):
-    """The simulated clouds alone, and `once` on the configuration that they print."""
+def test_simulate_prints_a_configuration_for_its_clouds(tmp_path):
     process = Process(["simulate", "--web.listen-address", "127.0.0.1:0", "--simulate.pipelines", "5"])
     try:
         eventually(lambda: "".join(process.output).endswith("\n\n"), "the configuration is printed")
@@ -460,15 +453,15 @@ def test_simulate_prints_a_configuration_that_works(tmp_path):
         file.write_text("".join(process.output))
         code, output, errors = command("once", "--config.file", str(file))
         assert code == 0
-        # As from the real one: some triggers of Flow are documented nowhere.
-        assert all("is no known trigger_mode" in line for line in errors.splitlines())
+        # As in the real cloud, some triggers of Flow are undocumented.
+        assert all("field=trigger_mode" in line for line in errors.splitlines())
         assert output.count("ci_pipeline_up{") == 10
     finally:
         assert process.stop() == 0
 
 
-def test_memory_and_files_stay_level(tmp_path, cloud):
-    """Hundreds of polls, failed ones among them, leave no file descriptor behind."""
+def test_failed_polls_leak_no_file_descriptors(tmp_path, cloud):
+    """After hundreds of polls."""
     with exporter(tmp_path, quick(cloud.project(), interval="100ms")) as process:
         eventually(lambda: len(cloud.codearts.requests) > 20, "some polls")
         before = process.open_files()

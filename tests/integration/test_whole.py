@@ -171,7 +171,7 @@ class TestDiscovery:
         requests, pages = small.play(config(small.cloud.project(pipelines=ids)), 0, 60)
         assert names(pages[0]) == {identity: identity for identity in ids}
         assert pages[0].value("pipeline_exporter_project_up") == 1
-        assert "names cannot be listed" in caplog.text
+        assert "cannot list pipeline names" in caplog.text
         assert requests[1] == Counter({BATCH: 1})
 
     def test_ids_are_used_after_a_minute_without_names(self, small):

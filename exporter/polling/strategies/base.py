@@ -1,4 +1,4 @@
-"""What any way to ask for the latest runs of pipelines has in common: chunks under way at once, and what is refused."""
+"""What all strategies share: chunks in flight at the same time, and pipelines that are refused."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -8,116 +8,137 @@ from typing import Protocol
 from exporter.client.api_client import ApiClient, ApiError
 from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind
-from exporter.polling.reporter import PollOutcome, PollReporter
+from exporter.polling.outcome import PollOutcome
+from exporter.polling.reporter import PollReporter
 from exporter.polling.strategies.chunking import ChunkPlan, ChunkSizer
 from exporter.tracking.project import ProjectTracker
 
 
 class PollObserver(Protocol):
-    """Whoever watches an inquiry go on."""
+    """Follows the progress of a poll."""
 
-    def asked(self, pipelines: int) -> None:
-        """So many more pipelines were asked about."""
+    def progressed(self, pipelines: int) -> None:
+        """Note that the requests for some more pipelines have ended."""
 
     @property
     def wants_publication(self) -> bool:
-        """Whether what was learnt so far is to be shown before the inquiry goes on."""
+        """True if the results so far are to be published before the poll continues."""
 
-    async def show(self) -> None:
-        """Show what was learnt so far; nothing is under way meanwhile."""
+    async def publish_interim(self) -> None:
+        """Publish the results so far; no request is in flight meanwhile."""
 
 
 class PollStrategy(ABC):
-    """Asks a cloud for the latest runs of the pipelines of one project, and tells the board."""
+    """Queries the latest runs of one project's pipelines, and applies the answers to its tracker."""
 
-    refusals = frozenset({FailureKind.CONTENT})
-    """Faults that may speak of the pipelines that were asked about."""
+    refusal_kinds = frozenset({FailureKind.CONTENT})
+    """Failures that may be due to the ids of a request."""
 
     def __init__(
         self,
         api: ApiClient,
         tracker: ProjectTracker,
-        report: PollReporter,
+        reporter: PollReporter,
         clock: Clock,
-        watcher: PollObserver,
         *,
         chunk_size: int,
         concurrency: int,
     ) -> None:
         self._api = api
         self._tracker = tracker
-        self._report = report
+        self._reporter = reporter
         self._clock = clock
-        self._watcher = watcher
         self._concurrency = concurrency
-        self._batches = ChunkSizer(chunk_size)
+        self._sizer = ChunkSizer(chunk_size)
 
     def refused(self, ids: Iterable[str]) -> int:
-        """How many of these pipelines the cloud refuses."""
-        return sum(identity in self._batches.refusals for identity in ids)
+        """Return how many of these pipelines are quarantined."""
+        return sum(identity in self._sizer.refusals for identity in ids)
 
     @abstractmethod
-    async def poll(self, ids: Sequence[str], outcome: PollOutcome, *, refresh: bool) -> int:
-        """Find out how pipelines are: all that are due in a `refresh`, else those whose run is under way.
+    async def poll(
+        self,
+        ids: Sequence[str],
+        outcome: PollOutcome,
+        observer: PollObserver,
+        *,
+        refresh: bool,
+        project_answered: bool = False,
+    ) -> int:
+        """Update pipelines: all of them in a `refresh`, otherwise those whose run is in progress.
 
-        Returns how many were asked about one by one or in batches.
+        `project_answered`: another request of this poll was answered, so that a refusal is due to the ids. Returns the
+        number of pipelines queried.
         """
 
     @abstractmethod
-    async def _ask_chunk(self, ids: Sequence[str]) -> frozenset[str]:
-        """Ask about a chunk of pipelines, and tell the board what is answered.
-
-        Returns the ids of which the answer leaves open whether it says anything.
+    async def _query_chunk(self, ids: Sequence[str]) -> frozenset[str]:
+        """Query a chunk of pipelines and apply the answer; return the ids that it leaves unclear.
 
         Raises:
-            ApiError: there was no answer.
+            ApiError: the request failed.
 
         """
 
-    async def _ask_all(
-        self, ids: Sequence[str], outcome: PollOutcome, *, refresh: bool, trusted: bool = False
+    async def _query_all(
+        self,
+        ids: Sequence[str],
+        outcome: PollOutcome,
+        observer: PollObserver,
+        *,
+        refresh: bool,
+        project_answered: bool,
     ) -> ChunkPlan:
-        """Ask about every one of these pipelines; `trusted`: the cloud has answered about the project just now."""
-        plan = self._batches.poll(ids, self._clock.monotonic(), trusted=trusted, refresh=refresh)
+        """Query each of these pipelines; `project_answered` as for `poll`."""
+        plan = self._sizer.poll(
+            ids, self._clock.monotonic(), project_answered=project_answered, refresh=refresh
+        )
+        refusals: dict[str, ApiError] = {}
         async with asyncio.TaskGroup() as group:
-            under_way: set[asyncio.Task[None]] = set()
+            in_flight: set[asyncio.Task[None]] = set()
             while True:
-                if not under_way and self._watcher.wants_publication:
-                    await self._watcher.show()
+                if not in_flight and observer.wants_publication:
+                    await observer.publish_interim()
                 while (
-                    len(under_way) < self._concurrency
-                    and not outcome.over
-                    and not self._watcher.wants_publication
+                    len(in_flight) < self._concurrency
+                    and not outcome.ended
+                    and not observer.wants_publication
                     and (chunk := plan.next())
                 ):
-                    under_way.add(group.create_task(self._follow(chunk, plan, outcome)))
-                if not under_way:
+                    in_flight.add(
+                        group.create_task(self._run_chunk(chunk, plan, outcome, observer, refusals))
+                    )
+                if not in_flight:
                     break
-                _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-        # Of the few ids of an active poll one that is refused proves nothing: the next refresh tells.
-        if plan.unasked and not outcome.failed and refresh:
-            # The project refuses whatever it is asked, or more than may be found out in one poll.
-            for error in list(outcome.refusals.values())[-1:]:
-                outcome.note(error)
-            outcome.failed += 1
-        self._tracker.failed((*plan.unasked, *plan.refused_ids, *plan.skipped))
-        for identity in plan.refused_ids:
-            if self._batches.refusals[identity].unreadable:
-                self._report.unreadable(identity)
+                _, in_flight = await asyncio.wait(in_flight, return_when=asyncio.FIRST_COMPLETED)
+        # One refused id of the few in an active poll proves nothing; the next refresh shows more.
+        if plan.unanswered and not outcome.failed and refresh:
+            # The project refuses every request, or has more bad ids than one poll may find.
+            for error in list(refusals.values())[-1:]:
+                outcome.record_error(error)
+            outcome.record_gap()
+        self._tracker.failed((*plan.unanswered, *plan.quarantined, *plan.skipped))
+        for identity in plan.quarantined:
+            if self._sizer.refusals[identity].unreadable:
+                self._reporter.pipeline_unreadable(identity)
             else:
-                self._report.warn(
-                    f"pipeline {identity} is refused, and asked about rarely from now on",
-                    outcome.refusals[identity],
-                )
+                self._reporter.pipeline_refused(identity, refusals[identity])
         return plan
 
-    async def _follow(self, ids: Sequence[str], plan: ChunkPlan, outcome: PollOutcome) -> None:
-        """Ask about a chunk, and tell the plan what became of it."""
+    async def _run_chunk(
+        self,
+        ids: Sequence[str],
+        plan: ChunkPlan,
+        outcome: PollOutcome,
+        observer: PollObserver,
+        refusals: dict[str, ApiError],
+    ) -> None:
+        """Query a chunk and report the result to the plan; `refusals` collects the errors of refused ids."""
         try:
-            unclear = await self._ask_chunk(ids)
+            unclear = await self._query_chunk(ids)
         except ApiError as error:
             code = error.failure.error_code or error.failure.code
-            refused = error.failure.kind in self.refusals
+            refused = error.failure.kind in self.refusal_kinds
             if refused:
                 plan.refused(ids, code)
             elif error.failure.kind is FailureKind.UNREADABLE:
@@ -125,14 +146,14 @@ class PollStrategy(ABC):
             else:
                 plan.failed(ids)
             if len(ids) == 1 or not refused:
-                self._watcher.asked(len(ids))
+                observer.progressed(len(ids))
                 self._tracker.failed(ids)
             if refused:
-                outcome.refusals |= dict.fromkeys(ids, error)
+                refusals.update(dict.fromkeys(ids, error))
             else:
-                outcome.note(error)
+                outcome.record_error(error)
             return
-        self._watcher.asked(len(ids))
-        outcome.in_a_row = 0
+        observer.progressed(len(ids))
+        outcome.record_success()
         self._tracker.failed(unclear)
         plan.accepted(ids, unclear)

@@ -1,4 +1,4 @@
-"""What `check-config` predicts is what comes: series on a page, requests at a cloud."""
+"""`check-config` predicts the series of a page and the requests to a cloud."""
 
 import asyncio
 import re
@@ -21,18 +21,18 @@ from exporter.simulator import running
 from tests.drivers.support import PROJECT_ID, FakeClock, config, project, shown
 
 COURSE = [("RUNNING", 1), ("COMPLETED", 1), ("FAILED", 2), ("COMPLETED", 3)]
-"""Status and number of the latest run, poll by poll: a success and a failure are seen, and all ends well."""
+"""Status and number of the latest run, by poll: a success, a failure and another success."""
 
 IDS = [f"{number:032x}" for number in range(30)]
 
 
 class Stub:
-    """A cloud whose pipelines all go the same course, in five stages of one job of two steps each."""
+    """A cloud whose pipelines all go through the same runs, with five stages of one job of two steps each."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.status, self.number = COURSE[0]
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         pipelines = "/v5/{project_id}/api/pipelines"
         self.app = Starlette(
             routes=[
@@ -44,13 +44,13 @@ class Stub:
         )
 
     async def _batch(self, request: Request) -> JSONResponse:
-        self.asked["batch"] += 1
+        self.requests["batch"] += 1
         return JSONResponse([self._run(identity) for identity in await request.json()])
 
     async def _list(self, request: Request) -> JSONResponse:
-        self.asked["list"] += 1
-        asked = await request.json()
-        ids = IDS[asked["offset"] :][: asked["limit"]]
+        self.requests["list"] += 1
+        body = await request.json()
+        ids = IDS[body["offset"] :][: body["limit"]]
         rows = [
             {
                 "pipeline_id": identity,
@@ -61,20 +61,20 @@ class Stub:
             for identity in ids
         ]
         return JSONResponse(
-            {"offset": asked["offset"], "limit": asked["limit"], "total": len(IDS), "pipelines": rows}
+            {"offset": body["offset"], "limit": body["limit"], "total": len(IDS), "pipelines": rows}
         )
 
     async def _runs(self, request: Request) -> JSONResponse:
-        self.asked["runs"] += 1
+        self.requests["runs"] += 1
         return JSONResponse({"total": 1, "pipeline_runs": [self._run(request.path_params["pipeline_id"])]})
 
     async def _detail(self, request: Request) -> JSONResponse:
-        self.asked["detail"] += 1
+        self.requests["detail"] += 1
         identity = request.path_params["pipeline_id"]
         times = self._times()
         steps = [
-            {"name": f"step {place}", "sequence": place, "task": "", "status": self.status, **times}
-            for place in range(2)
+            {"name": f"step {index}", "sequence": index, "task": "", "status": self.status, **times}
+            for index in range(2)
         ]
         job = {"name": "job", "sequence": 0, "status": self.status, "steps": steps, **times}
         stages = [{**stage, "jobs": [job]} for stage in self._stages()]
@@ -87,8 +87,8 @@ class Stub:
 
     def _stages(self) -> list[dict[str, Any]]:
         return [
-            {"name": f"stage {place}", "sequence": place, "status": self.status, **self._times()}
-            for place in range(STAGES)
+            {"name": f"stage {index}", "sequence": index, "status": self.status, **self._times()}
+            for index in range(STAGES)
         ]
 
     def _run(self, identity: str) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def stub() -> Iterator[tuple[Stub, str]]:
         yield cloud, url
 
 
-def page_after_the_course(cloud: Stub, settings: Config, shard: Shard | None = None) -> str:
-    """The page when every pipeline has gone the course."""
+def page_after_all_runs(cloud: Stub, settings: Config, shard: Shard | None = None) -> str:
+    """Return the page after all runs of `COURSE`."""
 
     async def polls() -> Exporter:
         exporter = assemble(settings, cloud.clock, shard=shard)
@@ -139,54 +139,54 @@ NAMED = [{"id": identity, "name": "a name"} for identity in IDS]
         {"details": "steps", "stage_status_series": "all", "run_histogram": "off"},
     ],
 )
-def test_the_series_of_a_page_are_those_predicted(stub, metrics):
-    """Counted on a page after five stages, of one job of two steps, and a success and a failure of every pipeline."""
+def test_page_has_the_series_predicted(stub, metrics):
+    """After a success and a failure of every pipeline, with five stages of one job of two steps."""
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=NAMED), metrics=metrics)
-    page = page_after_the_course(cloud, settings)
+    page = page_after_all_runs(cloud, settings)
     assert len(re.findall(r"^ci_pipeline_", page, re.MULTILINE)) == expected_series(settings)
     detailed = len(re.findall(r"^ci_pipeline_latest_run_step_status", page, re.MULTILINE))
     assert detailed == (len(IDS) * STAGES * 2 if metrics.get("details") == "steps" else 0)
 
 
-def test_a_refresh_takes_the_requests_predicted(stub):
-    """Those listed with names take so many batches a refresh, and at first sight a run list for each that runs."""
+def test_refresh_takes_the_requests_predicted(stub):
+    """And at first sight one run list for each pipeline that runs."""
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=NAMED), poll={"chunk_size": 7})
-    page_after_the_course(cloud, settings)
+    page_after_all_runs(cloud, settings)
     assert requests_per_refresh(settings, settings.projects[0]) == 5
-    assert cloud.asked == {"batch": 5 * len(COURSE), "runs": len(IDS)}
+    assert cloud.requests == {"batch": 5 * len(COURSE), "runs": len(IDS)}
 
 
 def test_details_take_one_request_for_each_change(stub):
-    """Each poll of the course finds every run new or changed, and asks for its details once."""
+    """Each poll of the course finds every run new or changed."""
     cloud, url = stub
-    page_after_the_course(cloud, config(project(endpoint=url, pipelines=NAMED), metrics={"details": "jobs"}))
-    assert cloud.asked["detail"] == len(IDS) * len(COURSE)
+    page_after_all_runs(cloud, config(project(endpoint=url, pipelines=NAMED), metrics={"details": "jobs"}))
+    assert cloud.requests["detail"] == len(IDS) * len(COURSE)
 
 
 @pytest.mark.parametrize(("interval", "listings", "batches"), [("1m", 4, 0), ("2m", 2, 2), ("10m", 1, 3)])
 def test_discovery_takes_the_requests_predicted(stub, interval, listings, batches):
-    """A listing, of one page and the empty one that ends it, takes the place of a refresh's batches."""
+    """A list, of one page and the empty one after it, replaces a refresh's batches."""
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=[], discover={"interval": interval}))
-    page_after_the_course(cloud, settings)
-    assert cloud.asked == Counter({"list": 2 * listings, "batch": batches, "runs": len(IDS)})
+    page_after_all_runs(cloud, settings)
+    assert cloud.requests == Counter({"list": 2 * listings, "batch": batches, "runs": len(IDS)})
 
 
 @pytest.mark.parametrize(
     ("interval", "mean"), [("30s", 11), ("1m", 11), ("2m", (20 + 11) / 2), ("10m", (9 * 20 + 11) / 10)]
 )
-def test_requests_with_discovery(interval, mean):
-    """Reckoned from so many refreshes by batches and one that lists: a thousand pipelines are 20 chunks or 10 pages."""
+def test_mean_requests_with_discovery(interval, mean):
+    """A thousand pipelines are 20 chunks or 10 pages."""
     settings = config(project(pipelines=[], discover={"interval": interval}))
     discovery = settings.projects[0].discovery
     assert discovery is not None
     assert requests_with_discovery(settings, discovery, 1000, 100, watched=1000) == pytest.approx(mean)
 
 
-def test_a_shard_that_discovers_lists_the_whole_project():
-    """It saves requests for the runs of its part only: a third of a thousand pipelines are 7 chunks."""
+def test_shard_with_discovery_lists_the_whole_project():
+    """Only its queries for runs are fewer: a third of a thousand pipelines are 7 chunks."""
     settings = config(project(pipelines=[]))
     discovery = settings.projects[0].discovery
     assert discovery is not None
@@ -195,17 +195,16 @@ def test_a_shard_that_discovers_lists_the_whole_project():
     )
 
 
-def test_a_shard_has_the_series_and_requests_of_its_part(stub):
-    """Counted on the page of each, which together have every pipeline."""
+def test_shard_has_the_series_and_requests_of_its_part(stub):
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=NAMED), poll={"chunk_size": 7})
     pipelines = 0
     for shard in (Shard(index, 3) for index in range(3)):
-        cloud.asked.clear()
-        page = page_after_the_course(cloud, settings, shard)
+        cloud.requests.clear()
+        page = page_after_all_runs(cloud, settings, shard)
         assert len(re.findall(r"^ci_pipeline_", page, re.MULTILINE)) == expected_series(settings, shard)
         requests = requests_per_refresh(settings, settings.projects[0], shard)
         own = len(re.findall(r"^ci_pipeline_up", page, re.MULTILINE))
-        assert cloud.asked == {"batch": requests * len(COURSE), "runs": own}
+        assert cloud.requests == {"batch": requests * len(COURSE), "runs": own}
         pipelines += own
     assert pipelines == len(NAMED)

@@ -1,4 +1,4 @@
-"""The daemon's own loop, run in this process so that its clock and limits can be set."""
+"""The daemon within this process, so that its clock and limits can be set."""
 
 import asyncio
 import contextlib
@@ -10,16 +10,17 @@ import time
 
 import httpx
 
-from exporter.app import daemon
+from exporter.app import daemon, scheduler
 from exporter.core.clock import SystemClock
 from exporter.exposition import Body
 from exporter.exposition.publisher import Publisher
 from exporter.web import connections
+from exporter.web.server import listen
 from tests.drivers.support import config
 
 
 class SetClock(SystemClock):
-    """The system's clocks, of which the monotonic one can be set forward."""
+    """The system's clocks; the monotonic one can be set forward."""
 
     ahead = 0.0
 
@@ -29,7 +30,7 @@ class SetClock(SystemClock):
 
 @contextlib.asynccontextmanager
 async def running_daemon(settings, clock=None):
-    listener = daemon.listen("127.0.0.1:0")
+    listener = listen("127.0.0.1:0")
     port = listener.getsockname()[1]
     task = asyncio.create_task(daemon.run(settings, listener, "/metrics", clock))
     try:
@@ -41,12 +42,12 @@ async def running_daemon(settings, clock=None):
 
 async def until(condition):
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # what is waited for is seen from outside only
+        while not condition():  # noqa: ASYNC110  # the condition has no event
             await asyncio.sleep(0.02)
 
 
-def test_a_client_without_a_whole_request_is_sent_away(cloud, monkeypatch):
-    """Half a request, or none, holds a connection for a limited time; others are served meanwhile."""
+def test_client_without_a_complete_request_is_closed(cloud, monkeypatch):
+    """Other clients are served meanwhile."""
     monkeypatch.setattr(connections, "_REQUEST", 0.3)
 
     async def scenario():
@@ -54,25 +55,25 @@ def test_a_client_without_a_whole_request_is_sent_away(cloud, monkeypatch):
             silent, idle = await asyncio.open_connection("127.0.0.1", port)
             half, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /metrics HTTP/1.1\r\nHo")
-            whole, asking = await asyncio.open_connection("127.0.0.1", port)
-            asking.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            whole, client = await asyncio.open_connection("127.0.0.1", port)
+            client.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await whole.readline()).startswith(b"HTTP/1.1 200")
             async with asyncio.timeout(5):
                 assert await silent.read() == b""
                 await half.read()
-            # Who asked is kept, to ask again.
-            asking.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            # A client that has sent a request may send another one.
+            client.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
             async with asyncio.timeout(5):
                 while not (await whole.readline()).startswith(b"HTTP/1.1 200"):
                     pass
-            for stream in (idle, writer, asking):
+            for stream in (idle, writer, client):
                 stream.close()
 
     asyncio.run(scenario())
 
 
-def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
-    """It would hold a page in memory for as long as it likes; one that reads slowly is waited for."""
+def test_client_that_does_not_read_is_closed(cloud, monkeypatch):
+    """It would keep a page in memory. A client that reads slowly is served."""
     monkeypatch.setattr(connections, "_STUCK", 2.0)
     page = Body.of([b"x" * 1_000_000] * 40)
 
@@ -103,7 +104,7 @@ def test_a_client_that_does_not_read_is_cut_off(cloud, monkeypatch):
 
 
 def test_client_that_reads_too_slowly_is_closed(cloud, monkeypatch):
-    """Some progress now and then is not enough: a page has to be read within a time."""
+    """A page must be read within a time, even if the client makes progress."""
     monkeypatch.setattr(connections, "_RESPONSE", 1.0)
     page = Body.of([b"x" * 1_000_000] * 40)
 
@@ -129,13 +130,13 @@ def test_client_that_reads_too_slowly_is_closed(cloud, monkeypatch):
 
 
 def test_client_that_leaves_the_end_of_a_response_unread_is_closed(cloud, monkeypatch):
-    """The server has sent all it has, and waits for the client before it closes the connection: not forever."""
+    """The server waits for the client before it closes the connection, but not forever."""
     monkeypatch.setattr(connections, "_STUCK", 0.5)
     opened: list[connections.Connection] = []
     made = connections.Connection.connection_made
 
     def connection_made(self, transport):
-        # Kept by uvicorn or asyncio until the client has read it.
+        # A small buffer, so that uvicorn or asyncio keeps the rest until the client reads it.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         opened.append(self)
         made(self, transport)
@@ -166,7 +167,7 @@ def test_client_that_leaves_the_end_of_a_response_unread_is_closed(cloud, monkey
 
 
 def test_body_that_comes_after_the_response_leaves_the_connection_usable(cloud, monkeypatch):
-    """The deadline of that request does not end a connection that idles after it."""
+    """The deadline of that request does not end the idle connection."""
     monkeypatch.setattr(connections, "_REQUEST", 0.5)
 
     async def scenario():
@@ -184,8 +185,8 @@ def test_body_that_comes_after_the_response_leaves_the_connection_usable(cloud, 
     asyncio.run(scenario())
 
 
-def test_stuck_request_turns_health_to_503_until_it_ends(cloud):
-    """Without regard to `poll.timeout`."""
+def test_stuck_request_turns_health_to_503(cloud):
+    """Whatever `poll.timeout` is."""
     clock = SetClock()
 
     async def health(port):
@@ -208,15 +209,14 @@ def test_stuck_request_turns_health_to_503_until_it_ends(cloud):
     asyncio.run(scenario())
 
 
-def test_counters_are_shown_while_a_poll_hangs(cloud, monkeypatch):
-    """A page comes at least every so often, whatever the polls do."""
-    monkeypatch.setattr(daemon, "_HEARTBEAT", 0.2)
+def test_pages_are_published_while_a_poll_hangs(cloud, monkeypatch):
+    monkeypatch.setattr(scheduler, "_HEARTBEAT", 0.2)
     cloud.codearts.latency = 3.0
     pages: list[bytes] = []
 
     async def scenario():
         async with running_daemon(config(cloud.project())) as port:
-            # The CPU seconds that a page tells are rounded, and a page takes few.
+            # CPU seconds are rounded on a page, and one page takes few.
             while len(set(pages)) < 2 and len(pages) < 100:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")

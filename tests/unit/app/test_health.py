@@ -1,4 +1,4 @@
-"""Health: 503 for a poll that is stuck, 200 for one that is slow, refused or in vain. In virtual time."""
+"""Health: 503 for a stuck poll, 200 for a slow, refused or failing one. In virtual time."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from exporter.app.bootstrap import assemble
-from exporter.app.daemon import _Scheduler
+from exporter.app.scheduler import Scheduler
 from exporter.client.transport import ConnectionPools
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity, Health
@@ -25,7 +25,7 @@ FLOW = {
     "name": "mobile",
     "provider": "flow",
     "organization_id": "5ebbc0228123212b59xxxxx",
-    "auth": {"method": "yunxiao_token", "token": "a-token-that-nobody-may-see"},
+    "auth": {"method": "yunxiao_token", "token": "a-token-that-is-secret"},
 }
 
 
@@ -36,10 +36,10 @@ def play(scenario):
 
 @asynccontextmanager
 async def scheduled(settings, clock=None):
-    """The pollers of a configuration, called by the daemon's scheduler, and their health."""
+    """The pollers of a configuration under the daemon's scheduler, and their health."""
     clock = clock or LoopClock()
     exporter = assemble(settings, clock)
-    scheduler = _Scheduler(exporter, settings.poll, clock)
+    scheduler = Scheduler(exporter, settings.poll, clock)
     health = Health({one.project: one.activity for one in exporter.pollers}, settings.poll.interval)
     scheduler.start()
     try:
@@ -51,7 +51,7 @@ async def scheduled(settings, clock=None):
 
 
 async def problem_within(health, seconds):
-    """What health reports first, and after how many seconds; empty if nothing in that time."""
+    """Return the first problem that health reports, and after how many seconds; empty if none."""
     for second in range(int(seconds)):
         if problem := health.problem():
             return problem, second
@@ -61,7 +61,7 @@ async def problem_within(health, seconds):
 
 @pytest.fixture(autouse=True)
 def unpublished(monkeypatch):
-    """No pages, which a thread renders in real time."""
+    """Publish no pages, which a thread renders in real time."""
 
     async def publish(_):
         return
@@ -71,7 +71,7 @@ def unpublished(monkeypatch):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Set what every request is answered with: a coroutine function of the request."""
+    """Set the answer to every request: a coroutine function of the request."""
     requests: list[float] = []
 
     def answer_with(answer):
@@ -86,11 +86,11 @@ def answers(monkeypatch):
 
 
 async def never(_):
-    """A request that never ends, not even in time."""
+    """Never answer."""
     await asyncio.Event().wait()
 
 
-def fails(seconds, outcome):
+def answers_after(seconds, outcome):
     async def answer(_):
         await asyncio.sleep(seconds)
         return outcome
@@ -116,7 +116,7 @@ class TestStays200:
         ids=["timeout", "connect", "500", "401", "403", "429 for long", "429 for short", "invalid"],
     )
     def test_while_clouds_are_down_for_an_hour(self, answers, outcome):
-        requests = answers(fails(10.0, outcome))
+        requests = answers(answers_after(10.0, outcome))
 
         async def scenario():
             async with scheduled(config(project(), {**FLOW, "pipelines": ["1", "2"]})) as (*_, health):
@@ -147,7 +147,7 @@ class TestStays200:
         assert len(requests) > 10_000
 
     def test_while_the_budget_allows_a_request_every_thousand_seconds(self, answers):
-        requests = answers(fails(1.0, (500, {}, b"")))
+        requests = answers(answers_after(1.0, (500, {}, b"")))
         rare = project(rate_limit={"requests_per_second": 0.001, "burst": 1})
 
         async def scenario():
@@ -157,7 +157,7 @@ class TestStays200:
         assert play(scenario) == ("", 3900)
         assert len(requests) == 4
 
-    def test_where_nothing_is_due(self, answers):
+    def test_while_nothing_is_due(self, answers):
         async def listed(_):
             return 200, {}, b'{"total": 0, "pipelines": []}'
 
@@ -173,7 +173,7 @@ class TestStays200:
 
     def test_while_the_wall_clock_steps(self, answers, caplog):
         """A step neither delays a poll nor adds one, and is logged."""
-        requests = answers(fails(0.5, (404, {}, b"")))
+        requests = answers(answers_after(0.5, (404, {}, b"")))
 
         async def scenario():
             clock = LoopClock()
@@ -192,7 +192,7 @@ class TestStays200:
 
 
 class TestTurns503:
-    """Something that is due does not get on."""
+    """Something that is due makes no progress."""
 
     def test_on_a_request_that_does_not_end(self, answers):
         answers(never)
@@ -212,7 +212,7 @@ class TestTurns503:
     @pytest.mark.parametrize(("interval", "limit"), [("15s", 600), ("5m", 3000)])
     def test_on_a_poll_that_sends_nothing(self, answers, monkeypatch, interval, limit):
         """Only the project that is stuck is named."""
-        answers(fails(1.0, (404, {}, b"")))
+        answers(answers_after(1.0, (404, {}, b"")))
         stuck: list[float] = []
 
         async def scenario():
@@ -233,20 +233,20 @@ class TestTurns503:
         assert re.fullmatch(r"project two: a poll is due, but no request began or ended for \d+ s\n", problem)
         assert limit < seconds <= limit + 1
 
-    def test_on_polls_that_break_off(self, answers, monkeypatch):
-        answers(fails(1.0, (404, {}, b"")))
+    def test_on_polls_that_end_by_an_internal_error(self, answers, monkeypatch):
+        answers(answers_after(1.0, (404, {}, b"")))
 
         async def scenario():
             async with scheduled(config(project())) as (exporter, _, health):
                 await asyncio.sleep(100)
-                monkeypatch.setattr(exporter.pollers[0], "_listing_due", lambda: 1 / 0)
+                monkeypatch.setattr(exporter.pollers[0], "_due", lambda: 1 / 0)
                 return await problem_within(health, 3600)
 
         problem, _ = play(scenario)
         assert problem.startswith("project payments: a poll is due, but no request began or ended for 60")
 
     def test_when_the_scheduler_no_longer_fires(self, answers):
-        answers(fails(1.0, (404, {}, b"")))
+        answers(answers_after(1.0, (404, {}, b"")))
 
         async def scenario():
             async with scheduled(config(project())) as (_, scheduler, health):
@@ -284,8 +284,8 @@ def test_withheld_time_does_not_count():
         assert activity.problem(LIMIT) == "the scheduler has not called for a poll for 902 s"
 
 
-def test_what_a_poll_that_broke_off_left_stays_due():
-    """Until a request is sent; polls that find nothing due in between do not count as progress."""
+def test_poll_that_ended_by_an_error_stays_due_until_a_request_is_sent():
+    """Polls that find nothing due in between do not count as progress."""
     clock = FakeClock()
     activity = Activity(clock)
 
@@ -316,8 +316,7 @@ signal.signal(signal.SIGUSR1, lambda *_: time.sleep(2))  # in the thread of the 
 """
 
 
-def test_health_does_not_answer_while_the_event_loop_stalls(tmp_path, cloud):
-    """Other threads live on meanwhile; it is 200 again when the loop turns."""
+def test_health_does_not_answer_while_the_event_loop_is_blocked(tmp_path, cloud):
     (tmp_path / "sitecustomize.py").write_text(BLOCKING)
     with exporter(
         tmp_path, {"projects": [cloud.project()]}, environment={"PYTHONPATH": str(tmp_path)}

@@ -1,6 +1,7 @@
-"""What the process is told at its start: it holds, and costs nothing that is needed."""
+"""Tuning of the process: it takes effect, and removes nothing that is needed."""
 
 import gc
+import importlib
 import sys
 import weakref
 
@@ -10,7 +11,7 @@ from exporter.app import runtime
 
 
 @pytest.fixture(autouse=True)
-def as_before():
+def restored():
     interval = sys.getswitchinterval()
     yield
     sys.setswitchinterval(interval)
@@ -24,41 +25,48 @@ class Knot:
         self.self = self
 
 
-def test_threads_switch_soon():
+def test_thread_switch_interval_is_short():
     """A scrape waits for the renderer at each of its many sends."""
     runtime.tune()
     assert sys.getswitchinterval() < 0.001
 
 
-def test_what_is_freed_of_large_memory_goes_back(monkeypatch):
-    """From 64 KiB on, as mallopt(3) is told: -3 is M_MMAP_THRESHOLD. It would rise with what is freed."""
-    told = []
+def test_large_blocks_return_to_the_system(monkeypatch):
+    """mallopt(3): -3 is M_MMAP_THRESHOLD, here 64 KiB."""
+    calls = []
 
     class Library:
         def __init__(self, name):
-            assert name is None  # what the interpreter itself is linked to
+            assert name is None  # the library that the interpreter is linked to
 
         def mallopt(self, option, value):
-            told.append((option, value))
+            calls.append((option, value))
 
     monkeypatch.setattr("ctypes.CDLL", Library)
     runtime.tune()
-    assert told == [(-3, 65536)]
+    assert calls == [(-3, 65536)]
 
 
-def test_a_c_library_without_the_call_is_left_as_it_is(monkeypatch):
+def test_import_of_sniffio_fails_at_once(monkeypatch):
+    """A request of httpcore imports it several times, and the search for a missing module takes long."""
+    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
+    runtime.tune()
+    with pytest.raises(ImportError):
+        importlib.import_module("sniffio")
+
+
+def test_c_library_without_mallopt_is_ignored(monkeypatch):
     """Such as musl's, or macOS's."""
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     runtime.tune()
 
 
-def test_what_lives_long_is_spared_and_garbage_is_not():
-    """Also what was spared before it became garbage."""
+def test_long_lived_objects_are_exempt_and_garbage_is_collected():
+    """Also an object that was exempt before it became garbage."""
     knot = Knot()
     gone = weakref.ref(knot)
     runtime.collect_garbage()
-    spared = gc.get_freeze_count()
-    assert spared > 10_000
+    assert gc.get_freeze_count() > 10_000
     assert len(gc.get_objects()) < 10_000
     del knot
     gc.collect()

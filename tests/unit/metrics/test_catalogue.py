@@ -65,23 +65,23 @@ CATALOGUE: dict[str, Family[Any]] = {
 def own():
     """The exporter's own families, with a series in each of them."""
     telemetry = Telemetry(shard=Shard(0, 3))
-    telemetry.state(up=True)
-    telemetry.start("payments", "codearts", pipelines=1, interval=60, now=NOON)
-    telemetry.polled("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
-    telemetry.watched("payments", pipelines=2, refused=1, unresolved=3)
-    telemetry.credentials("payments", valid=True)
-    telemetry.credentials_expire("payments", "auto", NOON)
-    telemetry.skipped("payments")
-    telemetry.requested("payments", "codearts", "Batch", "200", 0.1)
-    telemetry.failed(
+    telemetry.set_state_up(up=True)
+    telemetry.add_project("payments", "codearts", pipelines=1, interval=60, now=NOON)
+    telemetry.poll_ended("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
+    telemetry.set_pipelines("payments", pipelines=2, refused=1, unresolved=3)
+    telemetry.set_credentials_valid("payments", valid=True)
+    telemetry.set_credentials_expiry("payments", "auto", NOON)
+    telemetry.poll_skipped("payments")
+    telemetry.request_ended("payments", "codearts", "Batch", "200", 0.1)
+    telemetry.request_failed(
         "payments",
         "codearts",
         "Batch",
         RequestFailure(kind=FailureKind.TRANSIENT, code="500", error_code="X.1"),
     )
-    telemetry.retried("payments")
-    telemetry.throttled("payments")
-    telemetry.unknown_words("codearts", [("status", "NEW")])
+    telemetry.request_retried("payments")
+    telemetry.request_throttled("payments")
+    telemetry.unknown_values("codearts", [("status", "NEW")])
     telemetry.render_failed("ci_pipeline_up", 1)
     found = list(telemetry.registry.collect())
     return [family for family in found if not family.name.startswith(("process_", "python_"))]

@@ -1,4 +1,4 @@
-"""What batches promise, whatever the cloud takes: a simulated cloud that refuses lists by length and by poison."""
+"""Chunks against a simulated cloud that refuses lists by their length and by bad ids."""
 
 import math
 import random
@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.polling.strategies.chunking import (
-    ASKED_AGAIN,
     FIRST_WAIT,
-    KEPT,
     LONGEST_WAIT,
-    RETRIED,
+    MOST_REFUSALS,
+    PROBE_INTERVAL,
+    RETRIED_IDS,
     ChunkPlan,
     ChunkSizer,
     Limit,
@@ -23,28 +23,28 @@ from exporter.polling.strategies.chunking import (
 
 NOON = 1_700_000_000.0
 MINUTE = 60.0
-WORDS = "DEVPIPE.00011136"
+CODE = "DEVPIPE.00011136"
 DICE = st.integers(0, 1_000_000).map(random.Random)
-"""Drawn from a seed, since polls throw more often than hypothesis likes to record."""
+"""Random numbers by seed, since a poll draws more of them than hypothesis records well."""
 
 
 class Cloud(msgspec.Struct):
-    """Takes lists of at most so many ids, none of them poison; fails without a conclusion now and then."""
+    """Accepts lists of at most `limit` ids without a bad one; some requests fail for other reasons."""
 
     limit: int = 10_000
-    poison: set[str] = set()
+    bad: set[str] = set()
     failing: float = 0.0
     everything: bool = False
-    """Whether it refuses everything."""
+    """Whether it refuses every list."""
     unreadable: set[str] = set()
-    """Ids that no answer can be read with."""
+    """Ids with which no answer can be read."""
     nameless: set[str] = set()
-    """Ids whose record names none, so that the answer leaves open of which of the `silent` ids it is."""
+    """Ids whose record has no id, so that it may belong to any of the `silent` ids."""
     silent: set[str] = set()
-    """Ids that never ran: there is no record of them."""
+    """Ids that never ran and have no record."""
 
     def refuses(self, chunk: Sequence[str]) -> bool:
-        return self.everything or len(chunk) > self.limit or any(each in self.poison for each in chunk)
+        return self.everything or len(chunk) > self.limit or any(each in self.bad for each in chunk)
 
     def unclear(self, chunk: Sequence[str]) -> list[str]:
         if self.nameless.isdisjoint(chunk):
@@ -52,15 +52,15 @@ class Cloud(msgspec.Struct):
         return [each for each in chunk if each in self.nameless | self.silent]
 
 
-class PollOutcome(msgspec.Struct):
-    """What a poll came to."""
+class Result(msgspec.Struct):
+    """Result of a poll."""
 
     plan: ChunkPlan
     sent: list[tuple[str, ...]] = []
     accepted: list[str] = []
     failed: list[str] = []
     unreadable: list[str] = []
-    """Ids that were not accepted for what could not be read, refused or failed later or not."""
+    """Ids of answers that could not be read, whether or not they were refused or failed later."""
 
     @property
     def sizes(self) -> list[int]:
@@ -72,73 +72,73 @@ def names(count: int) -> list[str]:
 
 
 def poll(
-    batches: ChunkSizer,
+    sizer: ChunkSizer,
     ids: Sequence[str],
     cloud: Cloud,
     now: float = NOON,
     *,
     concurrency: int = 4,
     dice: random.Random | None = None,
-) -> PollOutcome:
-    """One poll, as a caller does it: answers come in any order, or in that of the requests if there are no dice."""
-    plan = batches.poll(ids, now)
-    outcome = PollOutcome(plan)
-    under_way: list[Sequence[str]] = []
+) -> Result:
+    """Run one poll as a caller does; answers come in random order, or in that of the requests without dice."""
+    plan = sizer.poll(ids, now)
+    result = Result(plan)
+    in_flight: list[Sequence[str]] = []
     while True:
-        while len(under_way) < concurrency and (chunk := plan.next()) is not None:
-            under_way.append(chunk)
-            outcome.sent.append(tuple(chunk))
-            assert outcome.accepted or len(under_way) == 1, "one alone until the first acceptance"
-        if not under_way:
-            assert plan.next() is None, "the end is the end"
-            return outcome
-        chunk = under_way.pop(dice.randrange(len(under_way)) if dice else 0)
+        while len(in_flight) < concurrency and (chunk := plan.next()) is not None:
+            in_flight.append(chunk)
+            result.sent.append(tuple(chunk))
+            assert result.accepted or len(in_flight) == 1, "one chunk in flight until the first acceptance"
+        if not in_flight:
+            assert plan.next() is None, "no chunk after the end"
+            return result
+        chunk = in_flight.pop(dice.randrange(len(in_flight)) if dice else 0)
         if dice and dice.random() < cloud.failing:
-            outcome.failed += chunk
+            result.failed += chunk
             plan.failed(chunk)
         elif cloud.refuses(chunk):
-            plan.refused(chunk, WORDS)
+            plan.refused(chunk, CODE)
         elif not cloud.unreadable.isdisjoint(chunk):
             if not plan.unreadable(chunk, "invalid") or len(chunk) == 1:
-                outcome.unreadable += chunk
+                result.unreadable += chunk
         else:
             unclear = cloud.unclear(chunk)
-            outcome.accepted += [each for each in chunk if each not in unclear]
-            outcome.unreadable += unclear
+            result.accepted += [each for each in chunk if each not in unclear]
+            result.unreadable += unclear
             plan.accepted(chunk, unclear)
 
 
 def extra(chunk_size: int) -> float:
-    """How many requests more than needed one poll may cost."""
+    """Return how many extra requests one poll may send."""
     return 4 * math.log2(chunk_size) + 8
 
 
 def check(
-    outcome: PollOutcome, ids: Sequence[str], cloud: Cloud, *, fresh: int, size: int, chunk_size: int
+    result: Result, ids: Sequence[str], cloud: Cloud, *, fresh: int, size: int, chunk_size: int
 ) -> None:
-    """The laws that hold for any poll, which began with chunks of `size` and `fresh` ids that nobody had refused."""
-    plan = outcome.plan
-    ends = [*outcome.accepted, *outcome.failed, *plan.refused_ids, *plan.unasked, *plan.skipped]
+    """Assert the laws of any poll: it began with chunks of `size` and `fresh` ids that were not quarantined."""
+    plan = result.plan
+    ends = [*result.accepted, *result.failed, *plan.quarantined, *plan.unanswered, *plan.skipped]
     assert Counter(ends) == Counter(ids), "each id ends in one way"
-    assert all(1 <= length <= chunk_size for length in outcome.sizes)
-    assert len(outcome.sent) - math.ceil(len(ids) / size) <= extra(chunk_size)
-    assert not set(plan.skipped) & {each for chunk in outcome.sent for each in chunk}
-    if plan.refused_ids:
-        assert outcome.accepted
+    assert all(1 <= length <= chunk_size for length in result.sizes)
+    assert len(result.sent) - math.ceil(len(ids) / size) <= extra(chunk_size)
+    assert not set(plan.skipped) & {each for chunk in result.sent for each in chunk}
+    if plan.quarantined:
+        assert result.accepted
         assert not plan.hopeless
     if plan.hopeless:
-        assert not outcome.accepted
-    if plan.unasked and outcome.accepted:
+        assert not result.accepted
+    if plan.unanswered and result.accepted:
         needed = math.ceil(fresh / size)
-        assert len(outcome.sent) >= needed + int(extra(chunk_size)) - 1, "what can be asked, is"
+        assert len(result.sent) >= needed + int(extra(chunk_size)) - 1, "all allowed requests are used"
     if not cloud.everything:
-        assert set(plan.refused_ids) <= cloud.poison, "nobody is singled out who is not refused"
+        assert set(plan.quarantined) <= cloud.bad, "only bad ids are quarantined"
 
 
 @given(
     chunk_size=st.integers(1, 70),
     count=st.integers(0, 400),
-    weathers=st.lists(
+    conditions=st.lists(
         st.tuples(
             st.integers(1, 80),
             st.sampled_from([0.0, 0.0, 0.005, 0.05, 0.3, 1.0]),
@@ -153,27 +153,27 @@ def check(
     dice=DICE,
 )
 @settings(deadline=None, max_examples=300)
-def test_every_id_ends_in_one_way_at_a_bounded_cost(
+def test_every_id_ends_in_one_way_with_limited_requests(
     chunk_size: int,
     count: int,
-    weathers: list[tuple[int, float, float, bool]],
+    conditions: list[tuple[int, float, float, bool]],
     concurrency: int,
     pause: float,
     dice: random.Random,
 ) -> None:
-    """Whatever the cloud takes, refuses and forgets to answer from poll to poll, in whatever order."""
-    batches = ChunkSizer(chunk_size)
+    """Whatever the cloud accepts, refuses and does not answer from poll to poll."""
+    sizer = ChunkSizer(chunk_size)
     now = NOON
-    for limit, poisoned, failing, everything in weathers:
+    for limit, spoiled, failing, everything in conditions:
         ids = [name for name in names(count) if dice.random() < 0.9]
-        cloud = Cloud(limit, {name for name in ids if dice.random() < poisoned}, failing, everything)
-        size = batches.limit.size
-        fresh = len(set(ids) - set(batches.refusals))
-        outcome = poll(batches, ids, cloud, now, concurrency=concurrency, dice=dice)
-        check(outcome, ids, cloud, fresh=fresh, size=size, chunk_size=chunk_size)
-        assert 1 <= batches.limit.size < batches.limit.too_large <= chunk_size + 1
-        if not outcome.accepted:
-            assert batches.limit.size == size
+        cloud = Cloud(limit, {name for name in ids if dice.random() < spoiled}, failing, everything)
+        size = sizer.limit.size
+        fresh = len(set(ids) - set(sizer.refusals))
+        result = poll(sizer, ids, cloud, now, concurrency=concurrency, dice=dice)
+        check(result, ids, cloud, fresh=fresh, size=size, chunk_size=chunk_size)
+        assert 1 <= sizer.limit.size < sizer.limit.too_large <= chunk_size + 1
+        if not result.accepted:
+            assert sizer.limit.size == size
         now += pause
 
 
@@ -186,45 +186,45 @@ def test_every_id_ends_in_one_way_at_a_bounded_cost(
     dice=DICE,
 )
 @settings(deadline=None, max_examples=200)
-def test_all_but_the_poison_are_accepted_in_the_end(
+def test_all_but_the_bad_ids_are_accepted_in_the_end(
     chunk_size: int, count: int, limit: int, concurrency: int, data: st.DataObject, dice: random.Random
 ) -> None:
-    """Once the limit is found and the poison singled out, a poll costs what it must."""
+    """Then a poll sends only the requests that it needs."""
     ids = names(count)
-    poison = set(data.draw(st.lists(st.sampled_from(ids), max_size=min(count - 1, 6))))
-    cloud = Cloud(limit, poison)
-    batches = ChunkSizer(chunk_size)
+    bad = set(data.draw(st.lists(st.sampled_from(ids), max_size=min(count - 1, 6))))
+    cloud = Cloud(limit, bad)
+    sizer = ChunkSizer(chunk_size)
     for number in range(58):
-        outcome = poll(batches, ids, cloud, NOON + number * MINUTE, concurrency=concurrency, dice=dice)
-    assert set(outcome.accepted) == set(ids) - poison
-    assert set(outcome.plan.skipped) == poison
+        result = poll(sizer, ids, cloud, NOON + number * MINUTE, concurrency=concurrency, dice=dice)
+    assert set(result.accepted) == set(ids) - bad
+    assert set(result.plan.skipped) == bad
     best = min(limit, chunk_size)
-    # As many as the best size, or as many chunks as it would take, plus the one that tries more.
-    assert len(outcome.sent) <= math.ceil(len(ids) / best) + 1
+    # As many chunks as the best size takes, and one more for the probe.
+    assert len(result.sent) <= math.ceil(len(ids) / best) + 1
 
 
 @given(
-    poison=st.integers(0, 499),
+    bad=st.integers(0, 499),
     concurrency=st.integers(1, 60),
     dice=DICE,
 )
 @settings(deadline=None, max_examples=40)
-def test_an_unknown_limit_and_a_poison_id_at_once(poison: int, concurrency: int, dice: random.Random) -> None:
-    """500 ids, chunks of 50, a cloud that takes 30 and dislikes one id: found in one poll, exact after seven."""
+def test_limit_and_bad_id_are_found_together(bad: int, concurrency: int, dice: random.Random) -> None:
+    """500 ids, chunks of 50, a cloud that accepts 30: the bad id is found in one poll, the limit is exact after seven."""
     ids = names(500)
-    cloud = Cloud(30, {ids[poison]})
-    batches = ChunkSizer(50)
+    cloud = Cloud(30, {ids[bad]})
+    sizer = ChunkSizer(50)
     for number in range(1, 151):
         now = NOON + number * MINUTE
-        outcome = poll(batches, ids, cloud, now, concurrency=concurrency, dice=dice)
-        assert set(outcome.accepted) == set(ids) - cloud.poison
+        result = poll(sizer, ids, cloud, now, concurrency=concurrency, dice=dice)
+        assert set(result.accepted) == set(ids) - cloud.bad
         if number == 1:
-            assert outcome.plan.refused_ids == (ids[poison],)
+            assert result.plan.quarantined == (ids[bad],)
         if number == 2:
-            assert len(outcome.sent) <= math.ceil(500 / 25) + 3
+            assert len(result.sent) <= math.ceil(500 / 25) + 3
         if number >= 8:
-            assert len(outcome.sent) <= math.ceil(500 / 30) + 2
-            assert batches.limit.size == 30
+            assert len(result.sent) <= math.ceil(500 / 30) + 2
+            assert sizer.limit.size == 30
 
 
 @given(
@@ -234,16 +234,15 @@ def test_an_unknown_limit_and_a_poison_id_at_once(poison: int, concurrency: int,
     dice=DICE,
 )
 @settings(deadline=None)
-def test_a_cloud_that_takes_everything_gets_full_chunks(
+def test_cloud_that_accepts_everything_gets_full_chunks(
     chunk_size: int, count: int, concurrency: int, dice: random.Random
 ) -> None:
-    """No request more than needed, each id once, in every poll."""
     ids = names(count)
-    batches = ChunkSizer(chunk_size)
-    for number in range(2 * RETRIED):
-        outcome = poll(batches, ids, Cloud(), NOON + number, concurrency=concurrency, dice=dice)
-        assert [each for chunk in outcome.sent for each in chunk] == ids
-        assert len(outcome.sent) == math.ceil(count / chunk_size)
+    sizer = ChunkSizer(chunk_size)
+    for number in range(2 * PROBE_INTERVAL):
+        result = poll(sizer, ids, Cloud(), NOON + number, concurrency=concurrency, dice=dice)
+        assert [each for chunk in result.sent for each in chunk] == ids
+        assert len(result.sent) == math.ceil(count / chunk_size)
 
 
 @given(
@@ -253,90 +252,87 @@ def test_a_cloud_that_takes_everything_gets_full_chunks(
     dice=DICE,
 )
 @settings(deadline=None)
-def test_a_project_that_is_refused_whole_is_hopeless(
+def test_poll_of_a_refused_project_is_hopeless(
     chunk_size: int, count: int, limit: int, dice: random.Random
 ) -> None:
-    """A few requests a poll, nobody singled out, and nothing believed about sizes."""
+    """It takes few requests, quarantines no id and does not change the limit."""
     ids = names(count)
-    batches = ChunkSizer(chunk_size)
+    sizer = ChunkSizer(chunk_size)
     for number in range(3):
-        poll(batches, ids, Cloud(limit), NOON, dice=dice)
-        learnt = batches.limit
-        outcome = poll(batches, ids, Cloud(everything=True), NOON + number * MINUTE, dice=dice)
-        assert outcome.plan.hopeless
-        assert len(outcome.sent) <= math.log2(chunk_size) + 4
-        assert set(outcome.plan.unasked) == set(ids)
-        assert outcome.plan.refused_ids == ()
-        assert batches.limit == learnt
-        assert not batches.refusals
+        poll(sizer, ids, Cloud(limit), NOON, dice=dice)
+        limit_before = sizer.limit
+        result = poll(sizer, ids, Cloud(everything=True), NOON + number * MINUTE, dice=dice)
+        assert result.plan.hopeless
+        assert len(result.sent) <= math.log2(chunk_size) + 4
+        assert set(result.plan.unanswered) == set(ids)
+        assert result.plan.quarantined == ()
+        assert sizer.limit == limit_before
+        assert not sizer.refusals
 
 
-def test_poison_first_and_last_does_not_make_a_project_hopeless_for_good():
-    """The two ids that were tried may be the only bad ones: the next poll tries others."""
+def test_poll_after_a_hopeless_one_begins_with_another_id():
+    """The two ids that were tried may be the only bad ones."""
     ids = names(200)
-    batches = ChunkSizer(50)
-    cloud = Cloud(poison={ids[0], ids[-1]})
-    assert poll(batches, ids, cloud).plan.hopeless
-    second = poll(batches, ids, cloud)
+    sizer = ChunkSizer(50)
+    cloud = Cloud(bad={ids[0], ids[-1]})
+    assert poll(sizer, ids, cloud).plan.hopeless
+    second = poll(sizer, ids, cloud)
     assert not second.plan.hopeless
-    assert set(second.accepted) == set(ids) - cloud.poison
+    assert set(second.accepted) == set(ids) - cloud.bad
 
 
-def test_different_refusals_do_not_make_a_project_hopeless():
-    """Two ids refused alone for different reasons are two bad ids until a third repeats one of the reasons."""
+def test_different_refusals_do_not_make_a_poll_hopeless():
     plan = ChunkSizer(1).poll(["a", "b", "c"], NOON)
-    for words in ("gone", "forbidden"):
+    for code in ("gone", "forbidden"):
         chunk = plan.next()
         assert chunk
-        plan.refused(chunk, words)
+        plan.refused(chunk, code)
         assert not plan.hopeless
     chunk = plan.next()
     assert chunk
     plan.accepted(chunk)
     assert plan.next() is None
-    assert set(plan.refused_ids) == {"a", "c"}
+    assert set(plan.quarantined) == {"a", "c"}
 
 
-def test_a_poison_id_does_not_lower_the_limit():
-    """A refused chunk with a bad id in it says nothing about size, also where the limit is known."""
+def test_bad_id_does_not_lower_the_limit():
     ids = names(300)
-    batches = ChunkSizer(50)
-    poll(batches, ids, Cloud(poison={"p123"}))
-    assert batches.limit == Limit(50, 51, 50)
+    sizer = ChunkSizer(50)
+    poll(sizer, ids, Cloud(bad={"p123"}))
+    assert sizer.limit == Limit(50, 51, 50)
     for _ in range(10):
-        poll(batches, ids, Cloud(30))
-    assert batches.limit == Limit(30, 31, 50)
-    poll(batches, ids, Cloud(30, {"p7"}))
-    assert batches.limit == Limit(30, 31, 50)
+        poll(sizer, ids, Cloud(30))
+    assert sizer.limit == Limit(30, 31, 50)
+    poll(sizer, ids, Cloud(30, {"p7"}))
+    assert sizer.limit == Limit(30, 31, 50)
 
 
-def test_a_chunk_whose_parts_fail_does_not_lower_the_limit():
-    """What was not answered proves nothing."""
-    batches = ChunkSizer(4)
-    plan = batches.poll(names(8), NOON)
+def test_refused_chunk_with_a_failed_half_does_not_lower_the_limit():
+    sizer = ChunkSizer(4)
+    plan = sizer.poll(names(8), NOON)
     chunk = plan.next()
     assert chunk
     plan.accepted(chunk)
     chunk = plan.next()
     assert chunk
-    plan.refused(chunk, WORDS)
+    plan.refused(chunk, CODE)
     for end in (plan.accepted, plan.failed):
         chunk = plan.next()
         assert chunk
         end(chunk)
     assert plan.next() is None
-    assert plan.unasked == ()
-    assert batches.limit == Limit(4, 5, 4)
+    assert plan.unanswered == ()
+    assert sizer.limit == Limit(4, 5, 4)
 
 
-def test_the_limit_is_bisected_one_probe_a_poll():
-    """The way from 50 to 30, by the greatest chunk of each poll and what was known after it."""
+def test_limit_is_bisected_with_one_probe_a_poll():
+    """From 50 to 30: largest chunk, requests, and limits after each poll."""
     ids = names(500)
-    batches = ChunkSizer(50)
+    sizer = ChunkSizer(50)
     path = []
     for number in range(7):
-        outcome = poll(batches, ids, Cloud(30), NOON + number * MINUTE)
-        path.append((max(outcome.sizes), len(outcome.sent), batches.limit.size, batches.limit.too_large))
+        result = poll(sizer, ids, Cloud(30), NOON + number * MINUTE)
+        path.append((max(result.sizes), len(result.sent), sizer.limit.size, sizer.limit.too_large))
     assert path == [
         (50, 21, 25, 50),
         (37, 21, 25, 37),
@@ -348,108 +344,105 @@ def test_the_limit_is_bisected_one_probe_a_poll():
     ]
 
 
-def test_a_known_limit_is_tried_upward_now_and_then():
-    """Once in so many polls one chunk is one id longer, which costs one request."""
-    batches = ChunkSizer(50)
+def test_one_chunk_exceeds_the_exact_limit_every_twenty_polls():
+    sizer = ChunkSizer(50)
     for _ in range(6):
-        poll(batches, names(500), Cloud(30))
-    larger = [max(poll(batches, names(500), Cloud(30)).sizes) == 31 for _ in range(3 * RETRIED)]
+        poll(sizer, names(500), Cloud(30))
+    larger = [max(poll(sizer, names(500), Cloud(30)).sizes) == 31 for _ in range(3 * PROBE_INTERVAL)]
     assert sum(larger) == 3
 
 
-def test_a_cloud_that_takes_less_is_followed():
-    """A size that was good before is given up when it proves too large, in the first poll, with all ids accepted."""
+def test_limit_falls_in_one_poll_if_the_cloud_accepts_less():
     ids = names(500)
-    batches = ChunkSizer(50)
+    sizer = ChunkSizer(50)
     for _ in range(3):
-        poll(batches, ids, Cloud())
+        poll(sizer, ids, Cloud())
     for limit in (30, 11, 1):
-        outcome = poll(batches, ids, Cloud(limit))
-        assert batches.limit.size <= limit
+        result = poll(sizer, ids, Cloud(limit))
+        assert sizer.limit.size <= limit
         for _ in range(30):
-            outcome = poll(batches, ids, Cloud(limit))
-        assert set(outcome.accepted) == set(ids)
-        assert batches.limit.size == limit
+            result = poll(sizer, ids, Cloud(limit))
+        assert set(result.accepted) == set(ids)
+        assert sizer.limit.size == limit
 
 
-def test_a_cloud_that_takes_more_is_found_again():
+def test_limit_rises_if_the_cloud_accepts_more():
     ids = names(500)
-    batches = ChunkSizer(50)
+    sizer = ChunkSizer(50)
     for limit in (1, 12, 37, 100):
-        for _ in range(RETRIED + 8):
-            outcome = poll(batches, ids, Cloud(limit))
-        assert set(outcome.accepted) == set(ids)
-        assert batches.limit.size == min(limit, 50)
+        for _ in range(PROBE_INTERVAL + 8):
+            result = poll(sizer, ids, Cloud(limit))
+        assert set(result.accepted) == set(ids)
+        assert sizer.limit.size == min(limit, 50)
 
 
-def test_poison_in_different_chunks_costs_only_itself():
-    """Two bad ids in different chunks are singled out in one poll, and left out of the next."""
+def test_bad_ids_in_different_chunks_are_quarantined_in_one_poll():
     ids = names(500)
-    cloud = Cloud(poison={"p60", "p444"})
-    batches = ChunkSizer(50)
-    first = poll(batches, ids, cloud)
-    assert set(first.plan.refused_ids) == cloud.poison
-    assert set(first.accepted) == set(ids) - cloud.poison
-    second = poll(batches, ids, cloud, NOON + MINUTE)
-    assert set(second.plan.skipped) == cloud.poison
+    cloud = Cloud(bad={"p60", "p444"})
+    sizer = ChunkSizer(50)
+    first = poll(sizer, ids, cloud)
+    assert set(first.plan.quarantined) == cloud.bad
+    assert set(first.accepted) == set(ids) - cloud.bad
+    second = poll(sizer, ids, cloud, NOON + MINUTE)
+    assert set(second.plan.skipped) == cloud.bad
     assert len(second.sent) == 10
 
 
-def test_more_poison_than_one_poll_can_afford_is_found_in_several():
-    """The ids that were not reached are told as unasked, and each poll gets further."""
+def test_many_bad_ids_are_found_in_several_polls():
+    """Ids that a poll did not reach are unanswered."""
     ids = names(500)
-    cloud = Cloud(poison=set(ids[::25]))
-    batches = ChunkSizer(50)
+    cloud = Cloud(bad=set(ids[::25]))
+    sizer = ChunkSizer(50)
     unasked = []
     for number in range(20):
-        outcome = poll(batches, ids, cloud, NOON + number * MINUTE)
-        unasked.append(len(outcome.plan.unasked))
+        result = poll(sizer, ids, cloud, NOON + number * MINUTE)
+        unasked.append(len(result.plan.unanswered))
     assert unasked[0] > 0
     assert unasked[-1] == 0
-    assert set(outcome.accepted) == set(ids) - cloud.poison
+    assert set(result.accepted) == set(ids) - cloud.bad
 
 
-def test_a_refused_id_is_asked_about_again_alone_and_rarely():
-    """After an hour, then after twice as long, up to a day; it returns to the batches when it is accepted."""
+def test_quarantined_id_is_retried_alone_with_growing_pauses():
+    """After an hour, then after twice as long, up to a day. Once accepted it returns to the chunks."""
     ids = names(100)
-    cloud = Cloud(poison={"p42"})
-    batches = ChunkSizer(50)
+    cloud = Cloud(bad={"p42"})
+    sizer = ChunkSizer(50)
     minute = 60
     alone = []
     for number in range(0, 3 * 24 * minute, 10):
-        outcome = poll(batches, ids, cloud, NOON + number * MINUTE)
-        holding = [chunk for chunk in outcome.sent if "p42" in chunk]
+        result = poll(sizer, ids, cloud, NOON + number * MINUTE)
+        holding = [chunk for chunk in result.sent if "p42" in chunk]
         if number and holding:
             assert holding == [("p42",)]
             alone.append(number / minute)
     assert alone == [1, 3, 7, 15, 31, 55]
     cloud = Cloud()
     now = NOON + 31 * 24 * minute * MINUTE
-    assert ("p42",) in poll(batches, ids, cloud, now).sent
-    assert poll(batches, ids, cloud, now + MINUTE).sizes == [50, 50]
+    assert ("p42",) in poll(sizer, ids, cloud, now).sent
+    assert poll(sizer, ids, cloud, now + MINUTE).sizes == [50, 50]
 
 
-def test_asking_again_costs_at_most_two_requests_a_poll():
-    """However many are due, those that are due longest first; the others stay skipped."""
+def test_at_most_two_quarantined_ids_are_retried_in_a_poll():
+    """Those due for longest are first."""
     ids = names(200)
-    batches = ChunkSizer(50)
+    sizer = ChunkSizer(50)
     for number, name in enumerate(("p9", "p3", "p77")):
-        poll(batches, ids, Cloud(poison={name}), NOON + number)
+        poll(sizer, ids, Cloud(bad={name}), NOON + number)
     later = NOON + LONGEST_WAIT
-    outcome = poll(batches, ids, Cloud(), later)
-    assert outcome.sent[-ASKED_AGAIN:] == [("p9",), ("p3",)]
-    assert outcome.plan.skipped == ("p77",)
-    assert len(outcome.sent) == 4 + ASKED_AGAIN
-    assert poll(batches, ids, Cloud(), later).sent[-1] == ("p77",)
+    result = poll(sizer, ids, Cloud(), later)
+    assert result.sent[-RETRIED_IDS:] == [("p9",), ("p3",)]
+    assert result.plan.skipped == ("p77",)
+    assert len(result.sent) == 4 + RETRIED_IDS
+    assert poll(sizer, ids, Cloud(), later).sent[-1] == ("p77",)
 
 
-def test_the_only_id_of_a_poll_is_not_singled_out():
-    """Refused alone, with nothing else accepted, it says as much about the project as about itself."""
-    batches = ChunkSizer(50)
-    outcome = poll(batches, ["a"], Cloud(poison={"a"}))
-    assert outcome.plan.hopeless
-    assert outcome.plan.unasked == ("a",)
-    assert not batches.refusals
+def test_only_id_of_a_poll_is_not_quarantined():
+    """Its refusal may as well be due to the project."""
+    sizer = ChunkSizer(50)
+    result = poll(sizer, ["a"], Cloud(bad={"a"}))
+    assert result.plan.hopeless
+    assert result.plan.unanswered == ("a",)
+    assert not sizer.refusals
 
 
 @given(
@@ -462,7 +455,7 @@ def test_the_only_id_of_a_poll_is_not_singled_out():
     dice=DICE,
 )
 @settings(deadline=None, max_examples=100)
-def test_unreadable_id_is_singled_out_by_the_second_poll(
+def test_unreadable_id_is_quarantined_by_the_second_poll(
     chunk_size: int,
     count: int,
     limit: int,
@@ -471,12 +464,12 @@ def test_unreadable_id_is_singled_out_by_the_second_poll(
     nameless: bool,
     dice: random.Random,
 ) -> None:
-    """From the third on all others are accepted at one request more; it is accepted in the poll after it is readable."""
+    """From the third poll on all others are accepted with one request more. The id returns in the poll after it is readable."""
     ids = names(count)
     quiet = {name for name in ids if dice.random() < silent}
-    batches = ChunkSizer(chunk_size)
+    sizer = ChunkSizer(chunk_size)
     for _ in range(10):
-        poll(batches, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
+        poll(sizer, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
     bad = {dice.choice(ids)}
     cloud = Cloud(
         limit,
@@ -484,76 +477,76 @@ def test_unreadable_id_is_singled_out_by_the_second_poll(
         nameless=bad if nameless else set(),
         unreadable=set() if nameless else bad,
     )
-    size = batches.limit.size
+    size = sizer.limit.size
     for number in range(6):
-        outcome = poll(batches, ids, cloud, concurrency=concurrency, dice=dice)
-        assert len(outcome.sent) - math.ceil(count / size) <= extra(chunk_size)
+        result = poll(sizer, ids, cloud, concurrency=concurrency, dice=dice)
+        assert len(result.sent) - math.ceil(count / size) <= extra(chunk_size)
         if number:
-            assert set(outcome.accepted) == set(ids) - bad
-            assert batches.doubtful == set()
-            assert set(batches.refusals) == bad
+            assert set(result.accepted) == set(ids) - bad
+            assert sizer.unverified == set()
+            assert set(sizer.refusals) == bad
         if number > 1:
-            assert [chunk for chunk in outcome.sent if bad.intersection(chunk)] == [tuple(bad)]
-            # One more, beside those of a chunk that tries more than the limit.
-            assert len(outcome.sent) <= math.ceil(count / size) + 1 + 3 * (limit < chunk_size)
-            assert outcome.plan.refused_ids == outcome.plan.unasked == outcome.plan.skipped == ()
-    healed = poll(batches, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
+            assert [chunk for chunk in result.sent if bad.intersection(chunk)] == [tuple(bad)]
+            # One more, in addition to those of a probe.
+            assert len(result.sent) <= math.ceil(count / size) + 1 + 3 * (limit < chunk_size)
+            assert result.plan.quarantined == result.plan.unanswered == result.plan.skipped == ()
+    healed = poll(sizer, ids, Cloud(limit, silent=quiet), concurrency=concurrency, dice=dice)
     assert set(healed.accepted) == set(ids)
-    assert not batches.refusals
+    assert not sizer.refusals
 
 
 def test_unreadable_ids_are_polled_alone_in_turn_and_in_refreshes_only():
-    """Two a refresh whatever there are; refused ones that are due come in addition."""
+    """Two a refresh; refused ids that are due are polled in addition."""
     ids = names(100)
-    batches = ChunkSizer(50)
-    poll(batches, ids, Cloud(poison={"p1"}))
-    cloud = Cloud(unreadable={"p9", "p3", "p77"}, poison={"p1"})
+    sizer = ChunkSizer(50)
+    poll(sizer, ids, Cloud(bad={"p1"}))
+    cloud = Cloud(unreadable={"p9", "p3", "p77"}, bad={"p1"})
     for number in range(4):
-        poll(batches, ids, cloud, NOON + number)
-    assert set(batches.refusals) == {"p1", "p3", "p9", "p77"}
-    rounds = [poll(batches, ids, cloud, NOON + number) for number in range(4, 7)]
-    for outcome in rounds:
-        assert sorted(outcome.sizes) == [1, 1, 46, 50]
-    alone = Counter(chunk[0] for outcome in rounds for chunk in outcome.sent if len(chunk) == 1)
+        poll(sizer, ids, cloud, NOON + number)
+    assert set(sizer.refusals) == {"p1", "p3", "p9", "p77"}
+    rounds = [poll(sizer, ids, cloud, NOON + number) for number in range(4, 7)]
+    for result in rounds:
+        assert sorted(result.sizes) == [1, 1, 46, 50]
+    alone = Counter(chunk[0] for result in rounds for chunk in result.sent if len(chunk) == 1)
     assert alone == {"p3": 2, "p9": 2, "p77": 2}
-    assert sorted(poll(batches, ids, cloud, NOON + FIRST_WAIT).sizes) == [1, 1, 1, 46, 50]
-    plan = batches.poll(ids, NOON, refresh=False)
+    assert sorted(poll(sizer, ids, cloud, NOON + FIRST_WAIT).sizes) == [1, 1, 1, 46, 50]
+    plan = sizer.poll(ids, NOON, refresh=False)
     assert set(plan.skipped) == {"p1", "p3", "p9", "p77"}
 
 
 def test_answer_that_is_unreadable_once_is_a_failure():
-    """What is read in between makes it the first time again."""
+    """A readable answer in between resets the count."""
     ids = names(10)
-    batches = ChunkSizer(50)
+    sizer = ChunkSizer(50)
     for _ in range(3):
-        assert not poll(batches, ids, Cloud(unreadable={"p3"})).plan.refused_ids
-        assert poll(batches, ids, Cloud()).sent == [tuple(ids)]
+        assert not poll(sizer, ids, Cloud(unreadable={"p3"})).plan.quarantined
+        assert poll(sizer, ids, Cloud()).sent == [tuple(ids)]
 
 
-def test_cloud_whose_answers_are_all_unreadable_singles_out_no_id():
-    batches = ChunkSizer(50)
+def test_cloud_with_only_unreadable_answers_quarantines_no_id():
+    sizer = ChunkSizer(50)
     ids = names(200)
     for number in range(4):
-        outcome = poll(batches, ids, Cloud(unreadable=set(ids)))
-        assert outcome.plan.hopeless is (number > 0)
-        assert len(outcome.sent) <= math.log2(50) + 4
-    assert not batches.refusals
+        result = poll(sizer, ids, Cloud(unreadable=set(ids)))
+        assert result.plan.hopeless is (number > 0)
+        assert len(result.sent) <= math.log2(50) + 4
+    assert not sizer.refusals
 
 
-def test_refused_ids_are_remembered_within_a_bound():
-    batches = ChunkSizer(50)
-    for number in range(KEPT + 5):
-        batches.quarantine(f"p{number}", NOON)
-    assert len(batches.refusals) == KEPT
-    assert "p0" not in batches.refusals
+def test_number_of_quarantined_ids_is_limited():
+    sizer = ChunkSizer(50)
+    for number in range(MOST_REFUSALS + 5):
+        sizer.quarantine(f"p{number}", NOON)
+    assert len(sizer.refusals) == MOST_REFUSALS
+    assert "p0" not in sizer.refusals
 
 
-def test_an_id_given_twice_is_asked_about_once():
+def test_id_given_twice_is_queried_once():
     assert poll(ChunkSizer(50), ["a", "b", "a"], Cloud()).sent == [("a", "b")]
 
 
 @pytest.mark.parametrize(
-    ("limit", "size", "taken", "refused"),
+    ("limit", "size", "accepted", "refused"),
     [
         (Limit(50, 51, 50), 50, Limit(50, 51, 50), Limit(25, 50, 50)),
         (Limit(25, 50, 50), 37, Limit(37, 50, 50), Limit(25, 37, 50)),
@@ -562,7 +555,9 @@ def test_an_id_given_twice_is_asked_about_once():
         (Limit(1, 2, 50), 2, Limit(2, 51, 50), Limit(1, 2, 50)),
     ],
 )
-def test_what_a_size_teaches(limit: Limit, size: int, taken: Limit, refused: Limit) -> None:
-    """A size known to be taken replaces a smaller one and what contradicts it, and so does one known too large."""
-    assert limit.taken(size) == taken
+def test_limit_after_an_accepted_or_refused_size(
+    limit: Limit, size: int, accepted: Limit, refused: Limit
+) -> None:
+    """It replaces a smaller accepted size, a larger refused one, and what contradicts it."""
+    assert limit.accepted(size) == accepted
     assert limit.refused(size) == refused

@@ -1,4 +1,4 @@
-"""Which pipelines a project has and what they are called: what listings change, and what they are not believed to."""
+"""Which pipelines a project has and their names: what a list changes, and when it is not believed."""
 
 from typing import Any
 
@@ -6,87 +6,83 @@ import pytest
 
 from exporter.core.model import LABEL_LENGTH, Pipeline
 from exporter.core.shard import Shard
-from exporter.polling.membership import ABSENCES, AGREEING, Membership, OwnershipRegistry, membership_hint
+from exporter.polling.membership import ABSENCES, AGREEING, Membership, membership_hint
+from exporter.polling.ownership import OwnershipRegistry
 from tests.drivers.support import config, project
 
 DISCOVERS: dict[str, Any] = {"pipelines": [], "discover": {}}
-NO_MEMBER = membership_hint(config().projects[0])
+EMPTY = membership_hint(config().projects[0])
 
 
 def members(**changes: Any) -> Membership:
-    """The pipelines of a single project."""
+    """Return the pipelines of a single project."""
     return Membership(config(project(**changes)).projects[0], 0, OwnershipRegistry())
 
 
 def limited(limit: int, **changes: Any) -> Membership:
-    """The pipelines of a single project, of which so many are watched."""
+    """Return the pipelines of a single project with a limit."""
     return Membership(config(project(**changes)).projects[0], 0, OwnershipRegistry(), limit=limit)
 
 
 def two(
     first: dict[str, Any], second: dict[str, Any], shard: Shard | None = None
 ) -> tuple[Membership, Membership]:
-    """The pipelines of two projects of one configuration."""
+    """Return the pipelines of two projects of one configuration."""
     registry = OwnershipRegistry()
     projects = config(project(name="payments", **first), project(name="mobile", **second)).projects
-    one, other = (Membership(section, place, registry, shard) for place, section in enumerate(projects))
+    one, other = (Membership(section, index, registry, shard) for index, section in enumerate(projects))
     return one, other
 
 
 def shards(total: int, **changes: Any) -> list[Membership]:
-    """What each shard has of a single project."""
+    """Return what each shard has of a single project."""
     section = config(project(**changes)).projects[0]
     return [Membership(section, 0, OwnershipRegistry(), Shard(index, total)) for index in range(total)]
 
 
 def names(membership: Membership) -> dict[str, str]:
-    """What is watched: names by id."""
+    """Return the names of the watched pipelines by id."""
     return {one.id: one.name for one in membership.pipelines()}
 
 
 def many(count: int, first: int = 0) -> dict[str, str]:
-    """A listing of so many pipelines."""
-    return {f"id{place}": f"name {place}" for place in range(first, first + count)}
+    """Return a list of so many pipelines."""
+    return {f"id{index}": f"name {index}" for index in range(first, first + count)}
 
 
 def labels(membership: Membership, identity: str) -> dict[str, str]:
-    """The labels of a pipeline."""
+    """Return the labels of a pipeline."""
     return dict(next(one.labels for one in membership.pipelines() if one.id == identity))
 
 
-# Listed in the configuration
+# Configured
 
 
-def test_before_any_listing_the_listed_pipelines_are_watched():
-    """Under their configured name, or their id."""
+def test_configured_pipelines_are_watched_before_the_first_list():
     membership = members(pipelines=["a", {"id": "b", "name": "checkout"}])
     assert names(membership) == {"a": "a", "b": "checkout"}
     assert membership.unnamed == {"a"}
     assert membership.wants_names
 
 
-def test_all_that_a_pipeline_is_comes_from_its_project():
-    """Provider and project as configured; no page and no labels unless somebody gave them."""
+def test_pipeline_has_provider_and_project_but_no_url_or_labels_by_default():
     assert members(pipelines=["a"]).pipelines() == (Pipeline("codearts", "payments", "a", "a"),)
 
 
-def test_a_project_whose_pipelines_all_have_names_wants_none():
-    """There is nothing to ask for."""
+def test_no_names_are_wanted_if_all_are_configured():
     membership = members(pipelines=[{"id": "b", "name": "checkout"}])
     assert not membership.wants_names
     assert membership.unnamed == frozenset()
 
 
-def test_a_listing_names_the_listed_pipelines():
-    """Those without a configured name; and it adds no others where nothing is to be discovered."""
+def test_list_names_configured_pipelines_and_adds_none_without_discovery():
     membership = members(pipelines=["a", {"id": "b", "name": "checkout"}])
     assert membership.listed({"a": "search", "b": "other", "c": "third"}) == ""
     assert names(membership) == {"a": "search", "b": "checkout"}
     assert membership.unnamed == frozenset()
 
 
-def test_a_listed_pipeline_stays_whatever_is_listed():
-    """The configuration says that it is watched."""
+def test_configured_pipeline_stays_if_lists_lack_it():
     membership = members(pipelines=["a"], discover={})
     membership.listed({"a": "search", **many(3)})
     for _ in range(5):
@@ -94,15 +90,14 @@ def test_a_listed_pipeline_stays_whatever_is_listed():
     assert names(membership)["a"] == "search"
 
 
-def test_where_nothing_is_discovered_no_listing_is_doubted():
-    """It names pipelines, and decides nothing else."""
+def test_every_list_is_believed_without_discovery():
+    """It only names pipelines."""
     membership = members(pipelines=["a"])
     for found in (many(100), {}, many(1), {}):
         assert membership.listed(found) == ""
 
 
-def test_listed_pipelines_come_first_and_in_their_order():
-    """Then the discovered ones, as they were found."""
+def test_configured_pipelines_are_before_discovered_ones():
     membership = members(pipelines=["z", "a"], discover={})
     membership.listed({"m": "m", "a": "a", "b": "b"})
     membership.listed({"b": "b", "c": "c", "m": "m", "a": "a"})
@@ -112,8 +107,7 @@ def test_listed_pipelines_come_first_and_in_their_order():
 # Discovered
 
 
-def test_without_a_list_everything_is_discovered():
-    """Whether or not discovery is written down."""
+def test_all_pipelines_are_discovered_if_none_is_configured():
     changes: dict[str, Any]
     for changes in ({"pipelines": []}, DISCOVERS):
         membership = members(**changes)
@@ -122,25 +116,23 @@ def test_without_a_list_everything_is_discovered():
         assert names(membership) == many(3)
 
 
-def test_names_are_included_and_excluded_as_a_whole():
-    """By regular expressions; what is excluded is so though it be included."""
+def test_include_and_exclude_match_whole_names():
+    """`exclude` wins over `include`."""
     membership = members(
         pipelines=[], discover={"include": ["pay-.*", "tax"], "exclude": [".*-test", "pay-x"]}
     )
     found = ["pay-in", "pay-in-test", "pay-x", "pay-xy", "tax", "taxes", "a pay-in"]
-    membership.listed({f"id{place}": name for place, name in enumerate(found)})
+    membership.listed({f"id{index}": name for index, name in enumerate(found)})
     assert list(names(membership).values()) == ["pay-in", "pay-xy", "tax"]
 
 
-def test_a_listed_pipeline_is_watched_though_its_name_is_excluded():
-    """Discovery adds; it takes nothing away."""
+def test_configured_pipeline_is_watched_although_its_name_is_excluded():
     membership = members(pipelines=["a"], discover={"exclude": ["sandbox"]})
     membership.listed({"a": "sandbox", "b": "sandbox"})
     assert names(membership) == {"a": "sandbox"}
 
 
-def test_a_discovered_pipeline_leaves_after_two_listings_without_it():
-    """One can be wrong."""
+def test_discovered_pipeline_leaves_after_two_lists_without_it():
     membership = members(**DISCOVERS)
     membership.listed(many(4))
     for _ in range(ABSENCES - 1):
@@ -150,28 +142,26 @@ def test_a_discovered_pipeline_leaves_after_two_listings_without_it():
     assert names(membership) == many(3)
 
 
-def test_a_pipeline_that_is_back_in_between_stays():
-    """The two listings without it have to follow each other."""
+def test_pipeline_stays_if_only_separate_lists_lack_it():
     membership = members(**DISCOVERS)
     for found in (many(4), many(3), many(4), many(3)):
         membership.listed(found)
     assert names(membership) == many(4)
 
 
-def test_a_pipeline_that_left_may_come_back():
-    """As a new one."""
+def test_pipeline_that_left_can_return():
     membership = members(**DISCOVERS)
     for found in (many(4), many(3), many(3), {**many(3), "id3": "another name"}):
         membership.listed(found)
     assert names(membership)["id3"] == "another name"
 
 
-# Doubted
+# Not believed
 
 
 @pytest.mark.parametrize("found", [{}, many(1), many(4), many(4, first=90)])
-def test_a_listing_that_suddenly_shrinks_is_not_believed(found):
-    """Empty or less than half: more often a lost permission than a mass deletion."""
+def test_list_that_shrinks_by_more_than_half_is_not_believed(found):
+    """A lost permission is more likely than a mass deletion."""
     membership = members(**DISCOVERS)
     membership.listed(many(9))
     for _ in range(AGREEING - 1):
@@ -179,20 +169,18 @@ def test_a_listing_that_suddenly_shrinks_is_not_believed(found):
         assert names(membership) == many(9)
 
 
-def test_a_doubt_tells_its_likely_cause():
-    """Somebody has to act on it."""
+def test_reason_for_disbelief_names_the_likely_cause():
     membership = members(**DISCOVERS)
-    assert membership.listed({}) == NO_MEMBER
+    assert membership.listed({}) == EMPTY
     membership = members(**DISCOVERS)
     membership.listed(many(9))
-    assert membership.listed({}) == NO_MEMBER
-    mark_unverified = membership.listed(many(4))
-    assert "4 pipelines after 9" in mark_unverified
-    assert "permission" in mark_unverified
+    assert membership.listed({}) == EMPTY
+    reason = membership.listed(many(4))
+    assert "4 pipelines after 9" in reason
+    assert "permission" in reason
 
 
-def test_half_is_believed():
-    """And so is a first listing, however short."""
+def test_first_list_and_half_of_the_last_one_are_believed():
     for before, after in ((8, 4), (9, 5), (1, 1), (0, 1)):
         membership = members(**DISCOVERS)
         if before:
@@ -200,8 +188,7 @@ def test_half_is_believed():
         assert membership.listed(many(after)) == ""
 
 
-def test_what_is_listed_counts_and_not_what_is_watched():
-    """Filters of names say nothing of permissions."""
+def test_disbelief_depends_on_all_listed_pipelines_not_on_selected_ones():
     membership = members(pipelines=[], discover={"include": ["name 8"]})
     membership.listed(many(9))
     assert membership.listed(many(5)) == ""
@@ -209,8 +196,8 @@ def test_what_is_listed_counts_and_not_what_is_watched():
     assert names(membership) == {}
 
 
-def test_the_third_listing_that_agrees_is_believed():
-    """It is one without the others; they leave with the next."""
+def test_third_short_list_in_agreement_is_believed():
+    """It is the first list without the other pipelines; they leave with the next one."""
     membership = members(**DISCOVERS)
     membership.listed(many(9))
     for _ in range(AGREEING - 1):
@@ -221,28 +208,24 @@ def test_the_third_listing_that_agrees_is_believed():
     assert names(membership) == many(2)
 
 
-def test_a_project_that_is_empty_is_so_for_good_once_believed():
-    """It is not doubted again and again."""
+def test_empty_list_is_not_doubted_again_once_believed():
     membership = members(**DISCOVERS)
     membership.listed(many(1))
     doubts = [membership.listed({}) for _ in range(10)]
-    assert [bool(mark_unverified) for mark_unverified in doubts] == [True] * (AGREEING - 1) + [False] * (
-        11 - AGREEING
-    )
+    assert [bool(reason) for reason in doubts] == [True] * (AGREEING - 1) + [False] * (11 - AGREEING)
     assert names(membership) == {}
 
 
-def test_a_project_that_is_empty_from_the_start_is_doubted_at_first():
-    """Most likely somebody forgot a permission; after three it is believed, and pipelines may come."""
+def test_first_empty_lists_are_not_believed():
+    """A missing permission is the most likely cause."""
     membership = members(**DISCOVERS)
     assert [bool(membership.listed({})) for _ in range(5)] == [True, True, False, False, False]
     assert membership.listed(many(2)) == ""
     assert names(membership) == many(2)
-    assert membership.listed({}) == NO_MEMBER
+    assert membership.listed({}) == EMPTY
 
 
-def test_doubts_count_in_a_row():
-    """A whole listing begins them anew."""
+def test_complete_list_resets_the_count_of_short_lists():
     membership = members(**DISCOVERS)
     membership.listed(many(9))
     for _ in range(4):
@@ -252,8 +235,7 @@ def test_doubts_count_in_a_row():
     assert names(membership) == many(9)
 
 
-def test_a_doubted_listing_is_no_absence():
-    """What it lacks is not counted as gone; what it has that is new is not watched."""
+def test_disbelieved_list_neither_removes_nor_adds_pipelines():
     membership = members(**DISCOVERS)
     membership.listed(many(9))
     membership.listed(many(8))
@@ -266,16 +248,14 @@ def test_a_doubted_listing_is_no_absence():
 # Names
 
 
-def test_a_pipeline_is_called_as_the_last_listing_calls_it():
-    """Listed or discovered."""
+def test_last_list_sets_the_name():
     membership = members(pipelines=["a"], discover={})
     membership.listed({"a": "one", "b": "two"})
     membership.listed({"a": "uno", "b": "due"})
     assert names(membership) == {"a": "uno", "b": "due"}
 
 
-def test_a_name_never_turns_back_into_an_id():
-    """Neither a listing without the pipeline nor a row without its name takes it."""
+def test_name_stays_if_a_list_lacks_the_pipeline_or_its_name():
     membership = members(pipelines=["a"], discover={})
     membership.listed({"a": "one", "b": "two"})
     for found in ({"a": "", "b": ""}, {"b": ""}, {}, {"a": "", "b": ""}):
@@ -283,8 +263,7 @@ def test_a_name_never_turns_back_into_an_id():
         assert names(membership) == {"a": "one", "b": "two"}
 
 
-def test_a_pipeline_without_a_name_is_watched_under_its_id():
-    """Until it is told."""
+def test_discovered_pipeline_without_a_name_is_watched_under_its_id():
     membership = members(**DISCOVERS)
     membership.listed({"a": ""})
     assert names(membership) == {"a": "a"}
@@ -292,16 +271,15 @@ def test_a_pipeline_without_a_name_is_watched_under_its_id():
     assert names(membership) == {"a": "one"}
 
 
-def test_a_pipeline_whose_name_is_not_told_stays_included_by_the_one_it_had():
-    """A row without a name is no new name."""
+def test_row_without_a_name_keeps_a_pipeline_selected_by_its_last_name():
     membership = members(pipelines=[], discover={"include": ["pay-.*"]})
     membership.listed({"a": "pay-in"})
     membership.listed({"a": ""})
     assert names(membership) == {"a": "pay-in"}
 
 
-def test_a_pipeline_that_is_excluded_by_its_new_name_leaves_at_once():
-    """It is not gone: it is not wanted. And it is back with its next name."""
+def test_renamed_pipeline_leaves_at_once_if_its_new_name_is_excluded():
+    """It returns with its next name."""
     membership = members(pipelines=[], discover={"exclude": ["sandbox-.*"]})
     membership.listed({"a": "pay", "b": "tax"})
     membership.listed({"a": "sandbox-pay", "b": "tax"})
@@ -310,15 +288,13 @@ def test_a_pipeline_that_is_excluded_by_its_new_name_leaves_at_once():
     assert names(membership) == {"b": "tax", "a": "pay again"}
 
 
-def test_a_configured_name_wins_over_the_providers():
-    """Whatever is listed."""
+def test_configured_name_wins_over_the_listed_one():
     membership = members(pipelines=[{"id": "a", "name": "mine"}], discover={})
     membership.listed({"a": "theirs"})
     assert names(membership) == {"a": "mine"}
 
 
-def test_names_are_cut():
-    """Wherever they come from; whether they are included is judged by the whole."""
+def test_long_names_are_cut_after_they_are_matched():
     long = "n" * 1000
     listed = {"id": "a", "name": long}
     membership = members(pipelines=[listed], discover={"include": ["n{1000}"], "exclude": ["n{256}"]})
@@ -326,11 +302,10 @@ def test_names_are_cut():
     assert names(membership) == dict.fromkeys("ab", "n" * LABEL_LENGTH)
 
 
-# Labels and pages
+# Labels and URLs
 
 
-def test_a_pipelines_own_labels_win_over_those_by_name_and_these_over_the_projects():
-    """The closer, the stronger; each name for itself."""
+def test_labels_of_a_pipeline_win_over_those_by_name_and_of_the_project():
     membership = members(
         labels={"team": "all", "tier": "3", "site": "x"},
         pipelines=[{"id": "a", "labels": {"team": "own"}}, "b"],
@@ -344,7 +319,7 @@ def test_a_pipelines_own_labels_win_over_those_by_name_and_these_over_the_projec
 
 
 def test_labels_by_name_match_the_whole_name_and_the_last_wins():
-    """The configured name, where there is one; they follow a renaming."""
+    """They match the configured name, if there is one, and follow a renaming."""
     membership = members(
         pipelines=[{"id": "a", "name": "pay"}],
         discover={
@@ -361,8 +336,7 @@ def test_labels_by_name_match_the_whole_name_and_the_last_wins():
     assert labels(membership, "b") == {"team": "others"}
 
 
-def test_a_page_is_made_of_the_template():
-    """With the ids of project and pipeline, of each as often as it stands there."""
+def test_url_is_filled_from_the_template():
     membership = members(
         pipelines=["a"],
         project_id="P",
@@ -373,18 +347,17 @@ def test_a_page_is_made_of_the_template():
     assert [one.url for one in membership.pipelines()] == ["https://x/P/a?again=a", "https://x/P/b?again=b"]
 
 
-def test_a_page_is_cut():
-    """A label that is too long fails a scrape."""
+def test_long_url_is_cut():
     (one,) = members(pipelines=["a"], url_template=f"https://x/{'y' * 999}").pipelines()
     assert len(one.url) == LABEL_LENGTH
 
 
-# Claims
+# Ownership
 
 
 @pytest.mark.parametrize("later_is_first", [False, True])
-def test_a_pipeline_that_two_projects_discover_belongs_to_the_earlier(later_is_first):
-    """Whichever asked first."""
+def test_earlier_project_owns_a_pipeline_that_two_discover(later_is_first):
+    """Also if the later project lists it first."""
     one, other = two(DISCOVERS, DISCOVERS)
     order = [other, one, other] if later_is_first else [one, other]
     for membership in order:
@@ -393,20 +366,19 @@ def test_a_pipeline_that_two_projects_discover_belongs_to_the_earlier(later_is_f
     assert names(other) == {}
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_pipeline_that_a_project_lists_is_not_discovered_by_another(place):
-    """Whoever wrote it down meant that project, whichever place it has."""
+@pytest.mark.parametrize("owner", [0, 1])
+def test_project_that_configures_a_pipeline_owns_it(owner):
     sections = [DISCOVERS, DISCOVERS]
-    sections[place] = {"pipelines": ["id0"]}
+    sections[owner] = {"pipelines": ["id0"]}
     both = two(sections[0], sections[1])
     for membership in both:
         membership.listed(many(2))
-    assert names(both[place]) == {"id0": "name 0"}
-    assert names(both[1 - place]) == {"id1": "name 1"}
+    assert names(both[owner]) == {"id0": "name 0"}
+    assert names(both[1 - owner]) == {"id1": "name 1"}
 
 
-def test_a_pipeline_that_left_the_earlier_project_may_be_found_by_the_other():
-    """Gone from its listing, or excluded by its new name."""
+def test_pipeline_that_left_the_earlier_project_moves_to_the_other():
+    """Deleted there, or excluded by its new name."""
     one, other = two({"pipelines": [], "discover": {"exclude": ["mobile-.*"]}}, DISCOVERS)
     for membership in (one, other):
         membership.listed(many(4))
@@ -417,8 +389,7 @@ def test_a_pipeline_that_left_the_earlier_project_may_be_found_by_the_other():
     assert names(other) == {"id2": "name 2", "id3": "mobile-app"}
 
 
-def test_what_the_earlier_project_finds_later_leaves_the_other_at_its_next_listing():
-    """It stays with the earlier one from then on."""
+def test_pipeline_found_later_by_the_earlier_project_leaves_the_other():
     one, other = two(DISCOVERS, DISCOVERS)
     other.listed(many(2))
     one.listed(many(1))
@@ -430,8 +401,7 @@ def test_what_the_earlier_project_finds_later_leaves_the_other_at_its_next_listi
     assert names(one) == many(2)
 
 
-def test_the_same_id_elsewhere_is_another_pipeline():
-    """Ids are a cloud's own, and clouds are told apart by their address."""
+def test_same_id_at_another_address_is_another_pipeline():
     one, other = two(DISCOVERS, {**DISCOVERS, "endpoint": "http://127.0.0.1:2"})
     for membership in (one, other):
         membership.listed(many(2))
@@ -442,16 +412,15 @@ def test_the_same_id_elsewhere_is_another_pipeline():
 
 
 def parts(memberships: list[Membership]) -> dict[str, str]:
-    """What is watched by all together: names by id; nothing is watched twice."""
+    """Return the names of all shards' pipelines by id; no pipeline is watched twice."""
     own = [names(membership) for membership in memberships]
     together = {identity: name for part in own for identity, name in part.items()}
     assert sum(map(len, own)) == len(together)
     return together
 
 
-def test_shards_share_what_is_listed_and_what_is_discovered():
-    """Each pipeline is watched by one, and none has them all."""
-    memberships = shards(3, pipelines=[f"id{place}" for place in range(10)], discover={})
+def test_each_pipeline_is_watched_by_one_shard():
+    memberships = shards(3, pipelines=[f"id{index}" for index in range(10)], discover={})
     assert set(parts(memberships)) == set(many(10))
     for membership in memberships:
         assert membership.listed(many(40)) == ""
@@ -459,8 +428,7 @@ def test_shards_share_what_is_listed_and_what_is_discovered():
     assert all(0 < len(names(membership)) < 40 for membership in memberships)
 
 
-def test_a_shard_wants_the_names_of_its_own_pipelines_only():
-    """Who has no nameless pipeline needs no listing, and is told nothing by it."""
+def test_shard_wants_names_of_its_own_pipelines_only():
     memberships = shards(3, pipelines=["a"])
     (owner,) = (membership for membership in memberships if membership.pipelines())
     for membership in memberships:
@@ -470,8 +438,8 @@ def test_a_shard_wants_the_names_of_its_own_pipelines_only():
         assert names(membership) == ({"a": "search"} if membership is owner else {})
 
 
-def test_every_shard_judges_the_whole_listing():
-    """Also the one whose part of it has not shrunk, or whose part was all that went."""
+def test_each_shard_judges_the_whole_list():
+    """Also a shard whose part has not shrunk, or has vanished."""
     for membership in shards(4, **DISCOVERS):
         own = set(names_after(membership, many(40)))
         rest = {identity: name for identity, name in many(40).items() if identity not in own}
@@ -482,13 +450,12 @@ def test_every_shard_judges_the_whole_listing():
 
 
 def names_after(membership: Membership, found: dict[str, str]) -> dict[str, str]:
-    """What is watched after a listing that is believed."""
+    """Return the watched names after a list that is believed."""
     assert membership.listed(found) == ""
     return names(membership)
 
 
-def test_pipelines_leave_and_are_renamed_in_every_shard():
-    """As they do without shards."""
+def test_pipelines_leave_and_are_renamed_with_shards_as_without():
     memberships = shards(3, pipelines=[], discover={"exclude": ["sandbox"]})
     for membership in memberships:
         for found in (many(12), *[{**many(10), "id0": "sandbox", "id1": "another"}] * ABSENCES):
@@ -498,12 +465,11 @@ def test_pipelines_leave_and_are_renamed_in_every_shard():
     assert parts(memberships) == expected
 
 
-def test_a_pipeline_of_two_projects_has_one_owner_in_all_shards():
-    """Whose it is among the projects is decided first, alike everywhere; then the shard."""
+def test_pipeline_of_two_projects_has_the_same_owner_in_all_shards():
     first: list[str] = []
     second: list[str] = []
     for index in range(3):
-        # The second is another project of the vendor, so that it is shared out in another way.
+        # The second is another project of the vendor, so that its pipelines are sharded in another way.
         one, other = two({"pipelines": ["id0"]}, {**DISCOVERS, "project_id": "0" * 32}, Shard(index, 3))
         for membership in (other, one):
             membership.listed(many(20))
@@ -513,8 +479,7 @@ def test_a_pipeline_of_two_projects_has_one_owner_in_all_shards():
     assert sorted(second) == sorted(many(20).keys() - {"id0"})
 
 
-def test_a_listing_that_shrank_across_a_restart_is_doubted():
-    """What was watched before the start is evidence too."""
+def test_list_that_shrank_across_a_restart_is_not_believed():
     membership = Membership(config(project(pipelines=[])).projects[0], 0, OwnershipRegistry())
     names = {f"{number:032x}": f"name {number}" for number in range(100)}
     membership.recall(names)
@@ -532,7 +497,7 @@ def test_above_the_limit_the_first_pipelines_by_id_are_watched():
     assert membership.surplus == 6
 
 
-def test_pipeline_with_a_smaller_id_takes_the_place_of_another():
+def test_pipeline_with_a_smaller_id_replaces_another():
     membership = limited(2, pipelines=[], discover={})
     membership.listed({"c": "c", "b": "b", "d": "d"})
     membership.listed({"c": "c", "b": "b", "d": "d", "a": "a"})
@@ -543,14 +508,14 @@ def test_pipeline_with_a_smaller_id_takes_the_place_of_another():
     assert (sorted(names(membership)), membership.surplus) == (["c", "d"], 0)
 
 
-def test_pipeline_that_one_listing_lacks_keeps_its_place():
+def test_pipeline_that_one_list_lacks_is_not_replaced():
     membership = limited(2, pipelines=[], discover={})
     membership.listed({"a": "a", "b": "b", "c": "c"})
     membership.listed({"b": "b", "c": "c"})
     assert sorted(names(membership)) == ["a", "b"]
 
 
-def test_configured_pipelines_come_before_discovered_ones():
+def test_limit_keeps_configured_pipelines_before_discovered_ones():
     membership = limited(2, pipelines=["z"], discover={})
     membership.listed({"a": "a", "b": "b", "z": "z"})
     assert (sorted(names(membership)), membership.surplus) == (["a", "z"], 1)
@@ -561,7 +526,7 @@ def test_configured_pipelines_are_limited_too():
     assert (list(names(membership)), membership.surplus) == (["a", "b"], 1)
 
 
-def test_remembered_pipelines_are_limited_too():
+def test_restored_pipelines_are_limited_too():
     membership = limited(2, pipelines=[], discover={})
     membership.recall({"c": "c", "b": "b", "a": "a"})
     assert sorted(names(membership)) == ["a", "b"]

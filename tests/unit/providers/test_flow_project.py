@@ -68,11 +68,11 @@ def test_flow_supports_activity_queries_not_batches() -> None:
     flow, _, _ = connect(configured(), {})
     assert isinstance(flow, FlowProvider)
     assert isinstance(flow, SupportsActivityQuery)
-    assert not isinstance(flow, SupportsBatchQuery)
+    assert not flow.batched
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     batching, _, _ = connect(other, {})
     assert isinstance(batching, SupportsBatchQuery)
-    assert not isinstance(batching, SupportsActivityQuery)
+    assert batching.batched
 
 
 def test_scope_is_the_organization_id() -> None:

@@ -1,0 +1,56 @@
+"""What has failed in one poll, and whether the rest of it is worth sending."""
+
+from collections.abc import Iterable
+
+from exporter.client.api_client import ApiError
+from exporter.core.failures import FailureKind
+
+FAILURES_IN_A_ROW = 3
+"""Consecutive failed requests after which a poll ends: then the requests are not the cause."""
+
+FATAL = frozenset(FailureKind) - {FailureKind.TRANSIENT, FailureKind.CONTENT, FailureKind.UNREADABLE}
+"""Failures that every other request of the project would meet, too."""
+
+
+class PollOutcome:
+    """Failures of one poll, and whether the poll continues."""
+
+    def __init__(self, *, fatal: frozenset[FailureKind] = FATAL) -> None:
+        """`fatal` are the kinds of failure of which one ends the poll."""
+        self._fatal_kinds = fatal
+        self._in_a_row = 0
+        self._errors: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
+        self.failed = False
+        """True if the poll did not get every answer that it needs."""
+        self.ended = False
+        """True if the rest of the poll would meet the same failure."""
+        self.fatal = False
+        """True if every other request would fail for the same reason."""
+
+    @property
+    def errors(self) -> Iterable[tuple[int, ApiError]]:
+        """Number of failed requests and the first error, by operation and code."""
+        return self._errors.values()
+
+    def record_success(self) -> None:
+        """Note that a request was answered."""
+        self._in_a_row = 0
+
+    def record_error(self, error: ApiError, *, ends_poll: bool = True) -> None:
+        """Note that a request failed.
+
+        Without `ends_poll` the poll continues in any case; its next error is then judged together with this one.
+        """
+        failure = error.failure
+        key = (error.operation, failure.code, failure.error_code)
+        count, first = self._errors.get(key, (0, error))
+        self._errors[key] = (count + 1, first)
+        self.failed = True
+        self._in_a_row += 1
+        self.fatal = self.fatal or failure.kind in self._fatal_kinds
+        if ends_poll and (self.fatal or self._in_a_row >= FAILURES_IN_A_ROW):
+            self.ended = True
+
+    def record_gap(self) -> None:
+        """Note that the poll lacks answers for a reason other than an error."""
+        self.failed = True
