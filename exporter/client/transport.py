@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
@@ -42,10 +41,6 @@ FAILURE_LIMIT = 1024 * 1024
 """Maximum bytes of the body of an error response. Clouds send a few thousand."""
 
 _KEEPALIVE = 300.0
-
-# httpcore looks for sniffio several times a request. The search for a missing module takes a sixth of the request's CPU
-# time; this entry answers it at once.
-sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 Received = tuple[int, dict[str, str], bytes]
 """Status, headers with lower-case names, body."""

@@ -5,7 +5,7 @@ into `exporter.core.model`, without I/O and without a clock.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -155,6 +155,8 @@ class Provider(Protocol):
     """Maximum rows to request in a page of runs."""
     zone_key: str
     """Configuration key of the time zone for times without one; empty if the cloud sends none."""
+    lists_are_summaries: bool
+    """Whether rows of run lists lack stages, which only run details have."""
 
     def pipelines_request(self, cursor: PageCursor) -> ApiRequest:
         """Return the request for a page of the pipelines of the project."""
@@ -191,6 +193,8 @@ class Provider(Protocol):
 class SupportsBatchQuery(Provider, Protocol):
     """Project of a cloud that returns the latest runs of many pipelines, with stages, in one response."""
 
+    batched: Literal[True]
+
     def batch_request(self, ids: Sequence[str]) -> ApiRequest:
         """Return the request for the latest runs of pipelines."""
 
@@ -200,10 +204,9 @@ class SupportsBatchQuery(Provider, Protocol):
 
 @runtime_checkable
 class SupportsActivityQuery(Provider, Protocol):
-    """Project of a cloud that returns runs of one pipeline a request, and can list recently active pipelines.
+    """Project of a cloud that returns runs of one pipeline a request, and can list recently active pipelines."""
 
-    Its lists of runs are summaries: only the details of a run have its stages.
-    """
+    batched: Literal[False]
 
     def activity_request(self, cursor: PageCursor, executed: TimeWindow | None) -> ApiRequest:
         """Return the request for a page of the pipelines whose last run started in a window, or is running (None)."""

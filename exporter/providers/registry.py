@@ -24,6 +24,15 @@ def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[AnyPro
             return flow.FlowProvider(project), auth, project.base_url
 
 
+def provider_type(project: AnyProject) -> type[codearts.CodeArtsProvider | flow.FlowProvider]:
+    """Return the class of a project's provider, whose attributes describe it without credentials."""
+    match project:
+        case codearts.CodeArtsProject():
+            return codearts.CodeArtsProvider
+        case flow.FlowProject():
+            return flow.FlowProvider
+
+
 def fields(family: str) -> dict[str, str]:
     """The vendors' fields that a family of metrics shows, by the names of their services."""
     return {vendor.SERVICE: vendor.FIELDS[family] for vendor in (codearts, flow) if family in vendor.FIELDS}

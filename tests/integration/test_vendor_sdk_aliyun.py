@@ -233,9 +233,7 @@ def test_sdk_reads_the_simulated_flow(sdk, site, credentials):
         numbers = range(run.number if run else 0, 0, -1)
         history = [WORLD.run(pipeline.id, number, NOW) for number in numbers]
         listed = rows(found["runs"][site.id(pipeline)], "pipelineRuns")
-        assert [summary_of_row(row) for row in listed] == [
-            summary_of_run(past) for past in history if past
-        ]
+        assert [summary_of_row(row) for row in listed] == [summary_of_run(past) for past in history if past]
 
     details = {
         identity: details_of_record(body["pipelineRun"]) for identity, body in found["details"].items()

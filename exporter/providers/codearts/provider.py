@@ -4,6 +4,7 @@ Source: the API reference, https://support.huaweicloud.com/intl/en-us/api-pipeli
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 from urllib.parse import quote
 
 import msgspec
@@ -71,6 +72,8 @@ class CodeArtsProvider:
     runs_page_size = 100
     """The API may return fewer rows."""
     zone_key = "stage_time_zone"
+    lists_are_summaries = False
+    batched: Literal[True] = True
 
     def __init__(self, project: CodeArtsProject) -> None:
         self._project_id = project.project_id

@@ -5,6 +5,7 @@ Source: the API reference, https://help.aliyun.com/zh/yunxiao/developer-referenc
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -43,6 +44,8 @@ class FlowProvider:
     page_size = PAGE_SIZE
     runs_page_size = PAGE_SIZE
     zone_key = ""
+    lists_are_summaries = True
+    batched: Literal[False] = False
 
     def __init__(self, project: FlowProject) -> None:
         self._dialect = dialect_of(project)

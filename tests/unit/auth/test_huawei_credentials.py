@@ -741,7 +741,7 @@ def test_a_pod_identity_without_a_proper_url_asks_nobody(
 ) -> None:
     places |= {"HUAWEICLOUD_SDK_AK": "", "HOME": "", "HC_CONTAINER_CREDENTIALS_FULL_URI": uri}
     fault = failure_before_any_exchange(default(places).renewal(NOW))
-    assert fault.kind is FailureKind.CREDENTIALS
+    assert fault.kind is FailureKind.NOT_SENT
     assert fault.message.startswith(words)
     assert "pod-private" not in fault.message
 

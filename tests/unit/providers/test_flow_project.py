@@ -67,11 +67,13 @@ def test_flow_supports_activity_queries_not_batches() -> None:
     flow, _, _ = connect(configured(), {})
     assert isinstance(flow, FlowProvider)
     assert isinstance(flow, SupportsActivityQuery)
-    assert not isinstance(flow, SupportsBatchQuery)
+    assert not flow.batched
+    assert not hasattr(flow, "batch_request")
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     batching, _, _ = connect(other, {})
     assert isinstance(batching, SupportsBatchQuery)
-    assert not isinstance(batching, SupportsActivityQuery)
+    assert batching.batched
+    assert not hasattr(batching, "activity_request")
 
 
 def test_scope_is_the_organization_id() -> None:
