@@ -204,10 +204,9 @@ class SupportsBatchQuery(Provider, Protocol):
 
 @runtime_checkable
 class SupportsActivityQuery(Provider, Protocol):
-    """Project of a cloud that returns runs of one pipeline a request, and can list recently active pipelines.
+    """Project of a cloud that returns runs of one pipeline a request, and can list recently active pipelines."""
 
-    Its lists of runs are summaries: only the details of a run have its stages.
-    """
+    batched: Literal[False]
 
     batched: Literal[False]
 

@@ -742,7 +742,7 @@ def test_pod_identity_with_invalid_url_sends_no_request(
 ) -> None:
     all_sources |= {"HUAWEICLOUD_SDK_AK": "", "HOME": "", "HC_CONTAINER_CREDENTIALS_FULL_URI": uri}
     fault = failure_before_any_request(default(all_sources).renewal(NOW))
-    assert fault.kind is FailureKind.CREDENTIALS
+    assert fault.kind is FailureKind.NOT_SENT
     assert fault.message.startswith(message)
     assert "pod-private" not in fault.message
 

@@ -69,10 +69,12 @@ def test_flow_supports_activity_queries_not_batches() -> None:
     assert isinstance(flow, FlowProvider)
     assert isinstance(flow, SupportsActivityQuery)
     assert not flow.batched
+    assert not hasattr(flow, "batch_request")
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     batching, _, _ = connect(other, {})
     assert isinstance(batching, SupportsBatchQuery)
     assert batching.batched
+    assert not hasattr(batching, "activity_request")
 
 
 def test_scope_is_the_organization_id() -> None:
