@@ -208,8 +208,6 @@ class SupportsActivityQuery(Provider, Protocol):
 
     batched: Literal[False]
 
-    batched: Literal[False]
-
     def activity_request(self, cursor: PageCursor, executed: TimeWindow | None) -> ApiRequest:
         """Return the request for a page of the pipelines whose last run started in a window, or is running (None)."""
 
