@@ -13,6 +13,8 @@ from exporter.providers.protocol import ApiRequest
 
 _COMMAS = 500_000
 """Maximum commas of a response. A value of a vendor takes 15 bytes or more, including its key."""
+_SMALL_BODY = 256 * 1024
+"""Bytes up to which values are not counted: counting would take longer than decoding an ordinary response."""
 _VALUE_LENGTH = 65_536
 """Maximum bytes of a value that belongs to an error."""
 
@@ -21,6 +23,8 @@ _any = msgspec.json.Decoder()
 
 def too_complex(request: ApiRequest, body: bytes) -> RequestFailure | None:
     """Return a failure for a response with so many values that decoding takes seconds and hundreds of megabytes."""
+    if len(body) <= _SMALL_BODY:
+        return None
     objects, commas = body.count(b"{"), body.count(b",")
     if objects <= request.object_limit and commas <= _COMMAS:
         return None

@@ -126,8 +126,9 @@ class CodeArtsProvider:
                     batch.incomplete = True
                 continue
             run = decoded.run
-            batch.unknown_values.update(decoded.unknown_values)
-            batch.implausible_times = batch.implausible_times or decoded.implausible_times
+            if decoded.unknown_values or decoded.implausible_times:
+                batch.unknown_values.update(decoded.unknown_values)
+                batch.implausible_times = batch.implausible_times or decoded.implausible_times
             duplicate = batch.runs.get(pipeline)
             if duplicate is not None:
                 batch.reject("duplicate", f"several runs of pipeline {pipeline}, using the newest")
