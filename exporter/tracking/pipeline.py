@@ -122,7 +122,7 @@ class PipelineTracker:
 
     def mark_unchanged(self, sent_at: float, now: float) -> None:
         """Apply the same answer again to a pipeline that does not need attention; times as for `answered`."""
-        if not self._overtaken(sent_at):
+        if self._sent_at is None or sent_at >= self._sent_at:
             self._sent_at = self.since = sent_at
             self.accounting.answered = now
 
