@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 def refused(file: Path, *, environment: dict[str, str] | None = None) -> list[str]:
-    """The lines with which a configuration is refused by each command."""
+    """Return the error lines of both commands for a configuration."""
     lines = set()
     for name in ("check-config", "run"):
         code, output, errors = command(name, "--config.file", str(file), environment=environment)
@@ -57,16 +57,16 @@ def refused(file: Path, *, environment: dict[str, str] | None = None) -> list[st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_configuration_is_refused(tmp_path: Path, kind: str) -> None:
-    make, words, _ = KINDS[kind]
+    make, message, _ = KINDS[kind]
     file = tmp_path / "config.yaml"
     make(file)
-    assert refused(file) == [f"{file}:1: (file): {words}"]
+    assert refused(file) == [f"{file}:1: (file): {message}"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("key", ["token_file", "proxy_file", "ca_file"])
 def test_file_of_a_configuration_is_refused(tmp_path: Path, kind: str, key: str) -> None:
-    make, words, words_of_secret = KINDS[kind]
+    make, message, secret_message = KINDS[kind]
     make(tmp_path / "given")
     changes: dict[str, dict[str, Any]] = {
         "token_file": {"auth": {"method": "token", "token_file": "given"}},
@@ -80,16 +80,16 @@ def test_file_of_a_configuration_is_refused(tmp_path: Path, kind: str, key: str)
         number for number, text in enumerate(file.read_text().splitlines(), 1) if f"{key}: given" in text
     )
     text = (
-        f"{tmp_path / 'given'} {words}"
+        f"{tmp_path / 'given'} {message}"
         if key == "ca_file"
-        else f"the secret file {tmp_path / 'given'} {words_of_secret}"
+        else f"the secret file {tmp_path / 'given'} {secret_message}"
     )
     assert refused(file) == [f"{file}:{line}: projects[0].{where}: {text}"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_certificates_of_the_environment_are_refused(tmp_path: Path, kind: str) -> None:
-    make, words, _ = KINDS[kind]
+    make, message, _ = KINDS[kind]
     make(tmp_path / "given")
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({"projects": [project()]}))
@@ -99,7 +99,7 @@ def test_certificates_of_the_environment_are_refused(tmp_path: Path, kind: str) 
     assert code == 2
     assert errors == (
         "pipeline-exporter: cannot load the certificate authorities of SSL_CERT_FILE or SSL_CERT_DIR: "
-        f"{words}\n"
+        f"{message}\n"
     )
 
 
@@ -107,8 +107,8 @@ def test_certificates_of_the_environment_are_refused(tmp_path: Path, kind: str) 
 def test_secret_that_changes_while_running_is_a_credential_error(
     tmp_path: Path, cloud: Cloud, kind: str
 ) -> None:
-    """The loop does not wait for it, and a good file ends the error."""
-    make, _, words = KINDS[kind]
+    """The event loop does not block, and a good file ends the error."""
+    make, _, message = KINDS[kind]
     secret = tmp_path / "token"
     token = cloud.codearts.credentials.token
     secret.write_text(token)
@@ -122,7 +122,7 @@ def test_secret_that_changes_while_running_is_a_credential_error(
         with HealthProbe(process) as probe:
             secret.unlink()
             make(secret)
-            eventually(lambda: f"the secret file {secret} {words}" in "".join(process.log), "the error")
+            eventually(lambda: f"the secret file {secret} {message}" in "".join(process.log), "the error")
             eventually(lambda: process.samples().value("pipeline_exporter_project_up") == 0, "the failure")
             assert any("code=secret" in line for line in process.log)
             secret.unlink()
@@ -133,7 +133,7 @@ def test_secret_that_changes_while_running_is_a_credential_error(
 
 
 def test_configuration_of_four_mebibytes_is_read_in_time(tmp_path: Path) -> None:
-    """Some 45,000 pipelines with labels, as an honest user may list them."""
+    """A realistic file with 45,000 pipelines and labels."""
     entries = [
         f"  - id: {number:032x}\n    name: pipe{number}\n    labels: {{team: a}}\n"
         for number in range(45_000)

@@ -93,7 +93,7 @@ class _CliFile(msgspec.Struct):
 
     current: str | None = None
     profiles: list[dict[str, Any]] | None = None
-    """The CLI writes null if there are none."""
+    """The CLI writes null for an empty list."""
 
 
 def _read_cli_file(path: Path, profile: str) -> Keys | None:

@@ -28,9 +28,9 @@ class HuaweiError(msgspec.Struct, frozen=True):
     """Content of an error response, not masked."""
 
     code: str
-    """The vendor's error code. Empty if there is none."""
+    """The vendor's error code. Empty if missing."""
     message: str
-    """The vendor's message. Empty if there is none."""
+    """The vendor's message. Empty if missing."""
     request_id: str
     throttled: bool
     """Whether there were too many requests."""

@@ -23,7 +23,7 @@ class Validity(msgspec.Struct, frozen=True):
     """How long an obtained credential is used. All times are epoch seconds."""
 
     reported_end: float | None
-    """The end in the response. None if there is none."""
+    """The end in the response. None if missing."""
     end: float
     """The credential is not used from here on."""
     renew_at: float
@@ -68,7 +68,7 @@ def fits_header(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value.strip())
 
 
-def refused(reply: IssuerReply, issuer: str, remedy: str = "") -> RenewalError:
+def refusal_error(reply: IssuerReply, issuer: str, remedy: str = "") -> RenewalError:
     """Return the error for a response with an error status."""
     status = reply.status
     error = read_error(status, reply.headers, parse_object(reply.body))
@@ -87,18 +87,18 @@ def refused(reply: IssuerReply, issuer: str, remedy: str = "") -> RenewalError:
     )
 
 
-def no_reply(error: NoReplyError, remedy: str = "") -> RenewalError:
+def no_reply_error(error: NoReplyError, remedy: str = "") -> RenewalError:
     """Return the error for an issuer that did not reply."""
     message = printable(f"{error.failure.message}{remedy}", _MESSAGE_LENGTH)
     return RenewalError(msgspec.structs.replace(error.failure, message=message))
 
 
-def unreadable(message: str) -> RenewalError:
+def unreadable_error(message: str) -> RenewalError:
     """Return the error for a successful response without a credential. `message` must not quote the response."""
     return RenewalError(RequestFailure(kind=FailureKind.UNREADABLE, code="invalid", message=message))
 
 
-def not_sent(error: SecretError | ValueError) -> RenewalError:
+def not_sent_error(error: SecretError | ValueError) -> RenewalError:
     """Return the error for a request that could not be built, because a secret or setting is unusable."""
     return RenewalError(RequestFailure(kind=FailureKind.NOT_SENT, code="secret", message=str(error)))
 

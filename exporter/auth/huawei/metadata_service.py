@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import msgspec
 
-from exporter.auth.huawei.issuer_reply import fits_header, refused
+from exporter.auth.huawei.issuer_reply import fits_header, refusal_error
 from exporter.auth.protocol import IssuerReply, IssuerRequest, NoReplyError
 from exporter.config.secret import Secret
 
@@ -34,7 +34,7 @@ class MetadataIssuer:
             yield from self._renew_token(needed=True)
             reply = yield self._request()
         if reply.status == 401 and _NO_AGENCY in reply.body.lower():
-            raise refused(
+            raise refusal_error(
                 # The service's own message lacks the problem and how to solve it.
                 msgspec.structs.replace(reply, body=b'{"error_msg": "the server has no agency"}'),
                 self.source,
@@ -76,7 +76,7 @@ class MetadataIssuer:
                 text = reply.body[: _TOKEN_LENGTH + 1].decode(errors="replace").strip()
                 token = Secret(text) if fits_header(text) and len(text) <= _TOKEN_LENGTH else None
             elif needed or reply.status not in {404, 405, 503}:
-                raise refused(reply, self.source)
+                raise refusal_error(reply, self.source)
         self._token = token
 
 

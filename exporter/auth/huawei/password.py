@@ -9,12 +9,12 @@ import msgspec
 from exporter.auth.huawei.issuer_reply import (
     Validity,
     fits_header,
-    no_reply,
-    not_sent,
+    no_reply_error,
+    not_sent_error,
     parse_object,
     parse_time,
-    refused,
-    unreadable,
+    refusal_error,
+    unreadable_error,
     validity,
 )
 from exporter.auth.huawei.sections import PasswordSection
@@ -71,13 +71,13 @@ class PasswordToken:
         try:
             password = self._section.password.reveal()
         except SecretError as error:
-            raise not_sent(error) from None
+            raise not_sent_error(error) from None
         try:
             reply = yield self._request(password)
         except NoReplyError as error:
-            raise no_reply(error) from None
+            raise no_reply_error(error) from None
         if not 200 <= reply.status < 300:
-            raise refused(reply, "IAM")
+            raise refusal_error(reply, "IAM")
         self._store(reply, now)
 
     def _request(self, password: str) -> IssuerRequest:
@@ -102,9 +102,9 @@ class PasswordToken:
     def _store(self, reply: IssuerReply, now: float) -> None:
         token = reply.headers.get("x-subject-token", "").strip()
         if not token:
-            raise unreadable("IAM sent no token (is iam_endpoint the address of IAM?)")
+            raise unreadable_error("IAM sent no token (is iam_endpoint the address of IAM?)")
         if not fits_header(token):
-            raise unreadable(
+            raise unreadable_error(
                 "IAM sent a token that cannot be sent in a header (is iam_endpoint the address of IAM?)"
             )
         fields = parse_object(reply.body).get("token")

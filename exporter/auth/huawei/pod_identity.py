@@ -5,7 +5,7 @@ Sources: "Pod Identity" of the CCE user guide, and the vendor's SDK (huaweicloud
 
 from collections.abc import Generator
 
-from exporter.auth.huawei.issuer_reply import fits_header, not_sent, refused
+from exporter.auth.huawei.issuer_reply import fits_header, not_sent_error, refusal_error
 from exporter.auth.keys import readable
 from exporter.auth.protocol import IssuerReply, IssuerRequest
 from exporter.config.secret import FileSecret, SecretError
@@ -28,7 +28,7 @@ class PodIdentityIssuer:
         try:
             token = self._authorization()
         except (SecretError, ValueError) as error:
-            raise not_sent(error) from None
+            raise not_sent_error(error) from None
         reply = yield IssuerRequest(
             operation="PodIdentity",
             method="POST",
@@ -38,7 +38,7 @@ class PodIdentityIssuer:
             body=b"{}",
         )
         if not 200 <= reply.status < 300:
-            raise refused(reply, self.source)
+            raise refusal_error(reply, self.source)
         return reply
 
     def secrets(self) -> tuple[str, ...]:

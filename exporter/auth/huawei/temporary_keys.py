@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from exporter.auth.huawei.issuer_reply import (
     Validity,
     fits_header,
-    no_reply,
+    no_reply_error,
     parse_object,
     parse_time,
-    refused,
-    unreadable,
+    refusal_error,
+    unreadable_error,
     validity,
 )
 from exporter.auth.huawei.signing import signature
@@ -90,9 +90,9 @@ class TemporaryKeys:
         try:
             reply = yield from self._issuer.request_keys()
         except NoReplyError as error:
-            raise no_reply(error, self._issuer.remedy) from None
+            raise no_reply_error(error, self._issuer.remedy) from None
         if not 200 <= reply.status < 300:
-            raise refused(reply, self.source)
+            raise refusal_error(reply, self.source)
         keys, end = _read_keys(reply, self.source)
         # Renewals are only delayed, never earlier than the margin: the next keys must exist.
         margin = _MARGIN - zlib.crc32(keys.access_key.reveal().encode()) % _SPREAD
@@ -112,7 +112,7 @@ def _read_keys(reply: IssuerReply, source: str) -> tuple[Keys, float | None]:
     secret = _first(fields, "secret", "secretAccessKey", "secret_access_key")
     token = _first(fields, "securitytoken", "securityToken", "security_token")
     if not (fits_header(access) and fits_header(secret) and fits_header(token)):
-        raise unreadable(f"{source} sent no usable access key, secret key and security token")
+        raise unreadable_error(f"{source} sent no usable access key, secret key and security token")
     end = parse_time(_first(fields, "expires_at", "expiration", "expiresAt"))
     return Keys.of(access, secret, token), end
 

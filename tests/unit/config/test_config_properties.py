@@ -1,4 +1,4 @@
-"""Whatever text a configuration or a duration is: an answer or words, never a traceback."""
+"""Any text as a configuration or duration gives a result or an error message, never a traceback."""
 
 import copy
 import re
@@ -23,8 +23,7 @@ WORDS = sorted({word for line in LINES for word in re.findall(r"[\w$.*&!-]+", li
 
 
 @given(st.integers(min_value=100, max_value=int(LONGEST * 1000)))
-def test_duration_round_trip(milliseconds):
-    """Every duration that can be written is read as what it was."""
+def test_formatted_duration_parses_to_the_same_value(milliseconds):
     seconds = milliseconds / 1000
     assert parse_duration(format_duration(seconds)) == seconds
 
@@ -40,16 +39,15 @@ _COUNTS = st.one_of(st.integers(0, 1000), st.integers(0, 10**12)).map(str)
         st.lists(st.builds(str.__add__, _COUNTS, _UNITS), max_size=8).map("".join),
     )
 )
-def test_any_text_as_duration(text):
-    """Any text is a duration in bounds, which can be written and read again, or is refused with words in one line."""
-    words = seconds = None
+def test_any_text_is_a_duration_or_refused(text):
+    message = seconds = None
     try:
         seconds = parse_duration(text)
     except ValueError as error:
-        words = str(error)
+        message = str(error)
     if seconds is None:
-        assert words is not None
-        assert re.fullmatch(r".+ is (not a duration|too short|too long) \(.+\)", words)
+        assert message is not None
+        assert re.fullmatch(r".+ is (not a duration|too short|too long) \(.+\)", message)
     else:
         assert SHORTEST <= seconds <= LONGEST
         assert parse_duration(format_duration(seconds)) == seconds
@@ -60,7 +58,7 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("config") / "config.yaml"
 
 
-def loads_or_tells(file: Path, content: bytes) -> None:
+def check_load(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     message = None
     try:
@@ -70,16 +68,15 @@ def loads_or_tells(file: Path, content: bytes) -> None:
     if message is not None:
         last = len(re.findall("[\n\r\x85\u2028\u2029]", content.decode(errors="replace"))) + 2
         for fault in message.split("\n"):
-            told = re.fullmatch(rf"{re.escape(str(file))}:([0-9]+): (\S+): (\S.*)", fault)
-            assert told, fault
-            assert 1 <= int(told[1]) <= last, fault
+            match = re.fullmatch(rf"{re.escape(str(file))}:([0-9]+): (\S+): (\S.*)", fault)
+            assert match, fault
+            assert 1 <= int(match[1]) <= last, fault
 
 
 @given(st.one_of(st.text().map(str.encode), st.binary()))
 @settings(deadline=None)
-def test_any_text(file, content):
-    """Whatever a file holds, each fault is a line with place, key and words."""
-    loads_or_tells(file, content)
+def test_any_file_is_loaded_or_refused_with_lines_and_keys(file, content):
+    check_load(file, content)
 
 
 @given(
@@ -94,43 +91,41 @@ def test_any_text(file, content):
     ).map("".join)
 )
 @settings(deadline=None)
-def test_text_like_yaml(file, text):
-    """So it is for what looks like YAML."""
-    loads_or_tells(file, text.encode())
+def test_text_like_yaml_is_loaded_or_refused(file, text):
+    check_load(file, text.encode())
 
 
 @st.composite
 def mutants(draw):
     lines = draw(st.sampled_from(SEEDS)).splitlines() or [""]
     for _ in range(draw(st.integers(1, 6))):
-        place = draw(st.integers(0, max(len(lines) - 1, 0)))
-        line = lines[place] if lines else ""
+        index = draw(st.integers(0, max(len(lines) - 1, 0)))
+        line = lines[index] if lines else ""
         change = draw(st.sampled_from(["drop", "double", "indent", "dedent", "strange", "word", "cut"]))
         if change == "drop":
-            lines[place : place + 1] = []
+            lines[index : index + 1] = []
         elif change == "double":
-            lines.insert(place, line)
+            lines.insert(index, line)
         elif change == "indent":
-            lines[place : place + 1] = [f"  {line}"]
+            lines[index : index + 1] = [f"  {line}"]
         elif change == "dedent":
-            lines[place : place + 1] = [line[1:]]
+            lines[index : index + 1] = [line[1:]]
         elif change == "strange":
-            lines.insert(place, draw(st.sampled_from(LINES)))
+            lines.insert(index, draw(st.sampled_from(LINES)))
         elif change == "word":
             old = draw(st.sampled_from(re.findall(r"[^\s:,]+", line) or [" "]))
-            lines[place : place + 1] = [
+            lines[index : index + 1] = [
                 line.replace(old, draw(st.sampled_from(WORDS) | st.text(max_size=4)), 1)
             ]
         else:
-            lines[place : place + 1] = [line[: draw(st.integers(0, len(line)))]]
+            lines[index : index + 1] = [line[: draw(st.integers(0, len(line)))]]
     return "\n".join(lines)
 
 
 @given(mutants())
 @settings(deadline=None, max_examples=300)
-def test_damaged_configuration(file, text):
-    """So it is for configurations that were damaged."""
-    loads_or_tells(file, text.encode())
+def test_damaged_configuration_is_loaded_or_refused(file, text):
+    check_load(file, text.encode())
 
 
 FULL: dict[str, Any] = {
@@ -203,19 +198,18 @@ VALUES = st.recursive(
 
 @given(st.data())
 @settings(deadline=None, max_examples=300)
-def test_misshapen_configuration(file, data):
-    """So it is for values of any shape in any place."""
+def test_values_of_any_shape_are_loaded_or_refused(file, data):
     config = copy.deepcopy(FULL)
     for _ in range(data.draw(st.integers(1, 3))):
-        place: Any = config
+        node: Any = config
         while True:
-            keys = sorted(place) if isinstance(place, dict) else range(len(place))
+            keys = sorted(node) if isinstance(node, dict) else range(len(node))
             if not keys:
                 break
             key = data.draw(st.sampled_from(keys))
-            if isinstance(place[key], dict | list) and data.draw(st.integers(0, 4)):
-                place = place[key]
+            if isinstance(node[key], dict | list) and data.draw(st.integers(0, 4)):
+                node = node[key]
                 continue
-            place[key] = data.draw(VALUES)
+            node[key] = data.draw(VALUES)
             break
-    loads_or_tells(file, yaml.safe_dump(config, allow_unicode=True).encode())
+    check_load(file, yaml.safe_dump(config, allow_unicode=True).encode())

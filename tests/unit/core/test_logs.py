@@ -1,4 +1,4 @@
-"""Log lines: one a record, whatever it holds, in both formats."""
+"""Log lines: one per record in both formats, with any content."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ NASTY = [
 
 
 def line(form: Any, message: str, *arguments: object, **fields: object) -> str:
-    """A record as a line; with the exception that is being handled, if one is."""
+    """Format a record, with the exception that is being handled."""
     information = sys.exc_info() if sys.exception() else None
     record = logging.LogRecord(
         "exporter.polling.poller", logging.WARNING, __file__, 1, message, arguments, information
@@ -44,7 +44,7 @@ def line(form: Any, message: str, *arguments: object, **fields: object) -> str:
 
 
 def parsed(form: str, text: str) -> dict[str, Any]:
-    """The fields of a line, by a reading of our own."""
+    """Parse the fields of a line independently."""
     if form == "json":
         fields: dict[str, Any] = json.loads(text)
         return fields
@@ -55,14 +55,14 @@ def parsed(form: str, text: str) -> dict[str, Any]:
     }
 
 
-def test_a_line_in_logfmt() -> None:
+def test_record_in_logfmt() -> None:
     assert line("logfmt", "poll failed: %s", "no answer", project="payments", code="timeout") == (
         'ts=2023-03-04T08:48:08.250Z level=warning logger=exporter.polling.poller msg="poll failed: no answer" '
         "project=payments code=timeout"
     )
 
 
-def test_a_line_in_json() -> None:
+def test_record_in_json() -> None:
     assert json.loads(line("json", "listening", address="127.0.0.1:10047")) == {
         "ts": "2023-03-04T08:48:08.250Z",
         "level": "warning",
@@ -74,8 +74,8 @@ def test_a_line_in_json() -> None:
 
 @FORMS
 @pytest.mark.parametrize("nasty", NASTY)
-def test_one_line_and_nothing_lost(form: str, nasty: str) -> None:
-    """No character ends the line or reaches a terminal as a command, and each can be read back."""
+def test_special_characters_are_escaped_in_one_line(form: str, nasty: str) -> None:
+    """No character ends the line or controls a terminal, and each can be parsed again."""
     text = line(form, "%s", nasty, project=nasty or "x")
     assert len(text.splitlines()) == 1
     assert text.isprintable()
@@ -86,7 +86,7 @@ def test_one_line_and_nothing_lost(form: str, nasty: str) -> None:
 
 
 @given(st.sampled_from(FORMATS), st.text(), st.text(min_size=1))
-def test_any_text_is_one_line_that_can_be_read_back(form: str, message: str, project: str) -> None:
+def test_any_text_is_one_line_that_can_be_parsed(form: str, message: str, project: str) -> None:
     text = line(form, "%s", message, project=project)
     assert len(text.splitlines()) == 1
     assert text.isprintable()
@@ -99,29 +99,29 @@ def test_readable_characters_stay_readable(form: str) -> None:
 
 
 @FORMS
-def test_fields_are_present_only_where_they_apply(form: str) -> None:
-    """Known ones with a value; zero is a value, and what is not in the list of fields is not written."""
+def test_only_known_fields_with_a_value_are_written(form: str) -> None:
+    """Zero is a value."""
     text = line(form, "x", project="p", code=0, error_code=None, request_id="", secret="no")
     assert set(parsed(form, text)) == {"ts", "level", "logger", "msg", "project", "code"}
     assert str(parsed(form, text)["code"]) == "0"
 
 
 @FORMS
-def test_every_field_is_written(form: str) -> None:
+def test_every_known_field_is_written(form: str) -> None:
     fields = parsed(form, line(form, "x", **dict.fromkeys(FIELDS, "v")))
     assert fields.items() >= dict.fromkeys(FIELDS, "v").items()
 
 
 @FORMS
 @pytest.mark.parametrize("value", [["a", "b"], {"a": 1}, ValueError("x\ny"), 1.5, "a b"])
-def test_a_field_may_be_anything(form: str, value: object) -> None:
+def test_field_values_of_any_type_are_written(form: str, value: object) -> None:
     text = line(form, "x", address=value)
     assert len(text.splitlines()) == 1
     assert "address" in parsed(form, text)
 
 
 @FORMS
-def test_an_exception_is_in_the_line(form: str) -> None:
+def test_traceback_is_in_the_line(form: str) -> None:
     try:
         int("bad\nthing\u2028here")
     except ValueError:
@@ -134,7 +134,7 @@ def test_an_exception_is_in_the_line(form: str) -> None:
 
 @contextlib.contextmanager
 def configured(level: str, *forms: str) -> Iterator[None]:
-    """The process's logging as the exporter sets it, and afterwards as it was."""
+    """Configure logging of the process, and restore it afterwards."""
     root = logging.getLogger()
     handlers = root.handlers[:]
     before = {name: logging.getLogger(name).level for name in ("", *NAMES, *root.manager.loggerDict)}
@@ -160,8 +160,8 @@ NAMES = (
 
 
 @FORMS
-def test_libraries_keep_quiet_below_warnings(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """At debug level too: their lines print headers, and so tokens."""
+def test_libraries_log_only_warnings(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also at level debug: their debug lines contain headers and therefore tokens."""
     with configured("debug", form):
         for name in NAMES:
             logging.getLogger(name).debug("x-auth-token: a secret")
@@ -175,14 +175,16 @@ def test_libraries_keep_quiet_below_warnings(form: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
-def test_levels(level: str, count: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_dropped(
+    level: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with configured(level, "logfmt"):
         for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
             logging.getLogger("exporter").log(number, "x")
     assert len(capsys.readouterr().err.splitlines()) == count
 
 
-def test_configuring_again_writes_no_line_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_configuration_replaces_the_first(capsys: pytest.CaptureFixture[str]) -> None:
     with configured("info", "logfmt", "json"):
         logging.getLogger("exporter").info("once")
     (text,) = capsys.readouterr().err.splitlines()

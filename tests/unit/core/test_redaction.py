@@ -1,4 +1,4 @@
-"""Masking: every spelling of a secret, at every place of a text, at a bounded cost."""
+"""Masking: every spelling of a secret, at any position of a text, at a bounded cost."""
 
 import base64
 import time
@@ -12,14 +12,14 @@ from exporter.auth.reply import destination
 from exporter.core.model import LABEL_LENGTH, label, name_label
 from exporter.core.redaction import MASK, Redactor, register, register_proxy
 
-SECRETS = ["a-token-of-words", "p@ss w/rd%41\"é'", "wJalrXUtnFEMI/K7MDENG+bPxRfi", "x" * 5000]
+SECRETS = ["a-token-of-text", "p@ss w/rd%41\"é'", "wJalrXUtnFEMI/K7MDENG+bPxRfi", "x" * 5000]
 
 
 def redactor(*values: str) -> Redactor:
-    made = Redactor()
+    result = Redactor()
     for value in values:
-        made.register(value)
-    return made
+        result.register(value)
+    return result
 
 
 SPELLINGS = {
@@ -34,17 +34,17 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("secret", SECRETS, ids=["words", "signs", "key", "long"])
+@pytest.mark.parametrize("secret", SECRETS, ids=["text", "signs", "key", "long"])
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 def test_every_spelling_is_masked(secret, spell):
-    one = redactor(*SECRETS)
-    assert one.redact(spell(secret)) == MASK
-    assert one.redact(f"before {spell(secret)} after") == f"before {MASK} after"
+    masker = redactor(*SECRETS)
+    assert masker.redact(spell(secret)) == MASK
+    assert masker.redact(f"before {spell(secret)} after") == f"before {MASK} after"
 
 
 @pytest.mark.parametrize("before", ["", "u", "us", "user:"])
-def test_base64_of_a_text_with_a_secret_in_it(before):
-    """What is left over has a few bits of the secret at most."""
+def test_secret_in_base64_of_a_longer_text_is_masked(before):
+    """At most a few bits of the secret remain."""
     for secret in SECRETS:
         text = redactor(secret).redact(base64.b64encode(f"{before}{secret}!".encode()).decode())
         assert MASK in text
@@ -60,45 +60,44 @@ def test_no_text_shows_a_secret(secret, before, after):
 @given(
     st.text(alphabet="ab", min_size=8, max_size=12), st.text(alphabet="ab", max_size=40), st.integers(1, 40)
 )
-def test_a_cut_leaves_no_part_of_a_secret(secret, before, length):
-    """What is shown is the beginning of the whole text with its secrets masked."""
-    one = redactor(secret)
+def test_cut_leaves_no_part_of_a_secret(secret, before, length):
+    """The result is the beginning of the whole masked text."""
+    masker = redactor(secret)
     text = f"{before}{secret}{before}"
-    assert one.redact(text).startswith(one.redact(text, length))
+    assert masker.redact(text).startswith(masker.redact(text, length))
 
 
-def test_short_secrets_are_masked_as_a_whole_only():
-    one = redactor("geheim7")
+def test_short_secret_is_masked_only_as_the_whole_text():
+    masker = redactor("geheim7")
     for whole in ("geheim7", quote("geheim7"), "%67eheim7", base64.b64encode(b"geheim7").decode()):
-        assert one.redact(whole) == MASK
-    assert one.redact("not geheim7 alone") == "not geheim7 alone"
+        assert masker.redact(whole) == MASK
+    assert masker.redact("not geheim7 alone") == "not geheim7 alone"
 
 
-def test_secrets_without_end_do_not_grow_the_registry_without_end():
-    """Those in use stay."""
-    one = redactor("used-all-the-time")
+def test_number_of_registered_secrets_is_bounded():
+    """Secrets in use stay registered."""
+    masker = redactor("used-all-the-time")
     for number in range(4500):
-        one.register(f"rotated-secret-{number:06}")
-        one.register("used-all-the-time")
-    assert one.redact("used-all-the-time") == one.redact("rotated-secret-004499") == MASK
-    assert one.redact("rotated-secret-000000") == "rotated-secret-000000"
+        masker.register(f"rotated-secret-{number:06}")
+        masker.register("used-all-the-time")
+    assert masker.redact("used-all-the-time") == masker.redact("rotated-secret-004499") == MASK
+    assert masker.redact("rotated-secret-000000") == "rotated-secret-000000"
 
 
-def test_text_that_is_cut_is_not_read_to_its_end():
-    one = redactor(*SECRETS)
+def test_cost_of_a_cut_does_not_depend_on_the_text():
+    masker = redactor(*SECRETS)
     text = "signature=0 \x1b canonical é " * 400_000
     before = time.process_time()
     for _ in range(10):
-        one.printable(text, 300)
-        one.redact(text, 300)
+        masker.printable(text, 300)
+        masker.redact(text, 300)
     assert time.process_time() - before < 0.7
 
 
-def test_control_characters_complete_a_secret():
-    """A blank for a line end, as one that stands in the secret, is masked as well as the secret itself."""
-    one = redactor("pass word/é+81")
-    assert one.printable("x pass\nword/é+81\r\n", 300) == f"x {MASK}"
-    assert one.printable("pass word/é+81" * 50, 20) == f"{MASK * 3}"[:20] + "…"
+def test_secret_with_line_end_for_a_blank_is_masked():
+    masker = redactor("pass word/é+81")
+    assert masker.printable("x pass\nword/é+81\r\n", 300) == f"x {MASK}"
+    assert masker.printable("pass word/é+81" * 50, 20) == f"{MASK * 3}"[:20] + "…"
 
 
 def test_labels_and_hosts_are_masked():

@@ -1,4 +1,4 @@
-"""Secrets: no way of printing shows the value, and one in a file is as new as the file."""
+"""Secrets: no way of printing shows the value, and a secret in a file follows the file."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ from exporter.core.redaction import MASK
 from exporter.settings.settings import Config
 from tests.drivers.support import config, project
 
-VALUE = "a-token-that-nobody-may-see"
+VALUE = "a-token-that-stays-hidden"
 
 
 @pytest.fixture
@@ -52,15 +52,14 @@ WAYS_TO_PRINT = {
 
 
 @pytest.mark.parametrize("way", WAYS_TO_PRINT.values(), ids=WAYS_TO_PRINT)
-def test_printed_as_a_mask(secret, way):
-    """However a secret is printed, a mask stands for it."""
+def test_secret_prints_as_a_mask(secret, way):
     secret.reveal()
     text = way(secret)
     assert MASK in text
     assert VALUE not in text
 
 
-WAYS_TO_CARRY_OFF = {
+WAYS_TO_COPY = {
     "pickle": pickle.dumps,
     "the oldest pickle": lambda value: pickle.dumps(value, protocol=0),
     "copy": copy.copy,
@@ -71,9 +70,8 @@ WAYS_TO_CARRY_OFF = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS_TO_CARRY_OFF.values(), ids=WAYS_TO_CARRY_OFF)
-def test_not_carried_off(secret, way):
-    """What would take the value along is refused, with words that do not hold it."""
+@pytest.mark.parametrize("way", WAYS_TO_COPY.values(), ids=WAYS_TO_COPY)
+def test_secret_cannot_be_copied_or_serialized(secret, way):
     secret.reveal()
     with pytest.raises(TypeError) as caught:
         way(secret)
@@ -99,8 +97,7 @@ WAYS_TO_SHOW_SETTINGS = {
 
 @pytest.mark.parametrize("way", WAYS_TO_SHOW_SETTINGS.values(), ids=WAYS_TO_SHOW_SETTINGS)
 @pytest.mark.parametrize("auth", AUTHS.values(), ids=AUTHS)
-def test_settings_show_masks(auth, way):
-    """Settings show a mask for each secret that they have, and the value of none."""
+def test_settings_show_a_mask_for_each_secret(auth, way):
     text = way(config(project(auth=auth)))
     assert text.count(MASK) == list(auth.values()).count(VALUE)
     assert VALUE not in text
@@ -108,7 +105,7 @@ def test_settings_show_masks(auth, way):
 
 @pytest.mark.parametrize("way", WAYS_TO_SHOW_SETTINGS.values(), ids=WAYS_TO_SHOW_SETTINGS)
 def test_settings_show_a_mask_for_a_proxy(way):
-    """A proxy's URL may hold a password, and shows as a mask wherever settings do."""
+    """Its URL may contain a password."""
     settings = config(project(proxy=f"http://user:{VALUE}@proxy.example.com:3128"))
     assert VALUE not in way(settings)
     assert settings.effective().count(MASK) == 2  # the token's, and the proxy's
@@ -122,8 +119,7 @@ def test_settings_show_a_mask_for_a_proxy(way):
         f"socks5://u:{VALUE}@h",
     ],
 )
-def test_a_wrong_proxy_in_a_file(file, url):
-    """What is in a proxy's file is checked when it is used, and refused without being quoted."""
+def test_invalid_proxy_in_a_file_is_refused_at_use_without_quoting_it(file, url):
     proxy = config(project(proxy_file=str(file))).projects[0].proxy
     assert proxy is not None
     file.write_text(url)
@@ -137,8 +133,7 @@ def test_a_wrong_proxy_in_a_file(file, url):
     assert proxy.reveal() == f"http://user:{VALUE}@proxy.example.com:3128"
 
 
-def test_settings_show_masks_of_files(file):
-    """A secret from a file is as well hidden, though the file can be read."""
+def test_settings_show_a_mask_for_a_secret_file(file):
     text = config(project(auth={"method": "token", "token_file": str(file)})).effective()
     assert f"token: {MASK}" in text
     assert VALUE not in text
@@ -157,23 +152,21 @@ def test_settings_show_masks_of_files(file):
         {"url_template": f"https://user:{VALUE}@devcloud.example.com"},
     ],
 )
-def test_refused_settings_show_no_input(changes):
-    """The error of settings that were refused does not quote what was given."""
+def test_error_of_refused_settings_does_not_quote_input(changes):
     with pytest.raises(ValidationError) as caught:
         config(project(**changes))
     assert VALUE not in "".join(traceback.format_exception(caught.value))
 
 
-def test_file_is_read_again(file):
-    """A secret rotated in place is the new one at the next use."""
+def test_secret_rotated_in_place_is_read_again(file):
     secret = FileSecret(file)
     assert secret.reveal() == VALUE
     file.write_text("another")
     assert secret.reveal() == "another"
 
 
-def test_file_behind_swapped_links(tmp_path):
-    """So is one rotated as Kubernetes does it: a link to a folder is replaced in one step."""
+def test_secret_behind_a_swapped_link_is_read_again(tmp_path):
+    """Kubernetes rotates secrets so: it replaces a link to a folder atomically."""
     for version, text in (("..1", "old"), ("..2", "new")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "token").write_text(text)
@@ -186,8 +179,7 @@ def test_file_behind_swapped_links(tmp_path):
     assert secret.reveal() == "new"
 
 
-def test_file_that_comes_back(file):
-    """A file that was missing for a moment serves again."""
+def test_secret_file_that_was_missing_is_read_again(file):
     secret = FileSecret(file)
     file.unlink()
     with pytest.raises(SecretError):
@@ -197,15 +189,14 @@ def test_file_that_comes_back(file):
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n", " \n"])
-def test_line_end_is_not_part(file, ending):
-    """Line ends and blanks that editors and `echo` leave do not belong to a secret."""
+def test_surrounding_blanks_of_a_secret_file_are_removed(file, ending):
+    """Editors and `echo` add them."""
     file.write_bytes(VALUE.encode() + ending.encode())
     assert FileSecret(file).reveal() == VALUE
 
 
 @pytest.mark.parametrize("blanks", ["\n", " ", "\r\n"])
-def test_line_end_of_inline_secret_is_not_part(blanks):
-    """Nor to one that stands in the configuration or comes from a variable."""
+def test_surrounding_blanks_of_an_inline_secret_are_removed(blanks):
     section = TokenSection.model_validate({"method": "token", "token": VALUE + blanks})
     assert section.token.reveal() == VALUE
 
@@ -220,31 +211,28 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize(("content", "words"), BAD_FILES.values(), ids=BAD_FILES)
-def test_bad_file(file, content, words):
-    """A file that cannot be a secret is refused by its name, and its content stays unsaid."""
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_unusable_secret_file_is_refused_without_quoting_it(file, content, message):
     file.write_bytes(content)
     with pytest.raises(SecretError) as caught:
         FileSecret(file).reveal()
-    assert str(caught.value) == f"the secret file {file} {words}"
+    assert str(caught.value) == f"the secret file {file} {message}"
     assert VALUE not in "".join(traceback.format_exception(caught.value))
 
 
-def test_file_of_the_largest_size(file):
-    """The limit itself is allowed."""
+def test_secret_file_of_the_maximum_size_is_read(file):
     file.write_bytes(b"x" * (64 << 10))
     assert len(FileSecret(file).reveal()) == 64 << 10
 
 
-def test_file_missing(tmp_path):
-    """A missing file is told by its name and the system's reason."""
+def test_missing_secret_file_is_reported(tmp_path):
     secret = FileSecret(tmp_path / "token")
     with pytest.raises(SecretError) as caught:
         secret.reveal()
     assert str(caught.value) == f"cannot read the secret file {tmp_path / 'token'}: No such file or directory"
 
 
-def test_file_is_a_folder(tmp_path):
-    """So is a folder in its place, which a container runtime makes of a missing mount."""
+def test_folder_as_secret_file_is_reported(tmp_path):
+    """Container runtimes create a folder for a missing mount."""
     with pytest.raises(SecretError, match="Is a directory"):
         FileSecret(tmp_path).reveal()

@@ -1,4 +1,4 @@
-"""The example configuration, held against the settings: complete, loadable, and in step with the defaults."""
+"""The example configuration is valid, complete and shows the defaults."""
 
 import re
 import typing
@@ -17,13 +17,13 @@ from exporter.settings.settings import Config, Metrics, Poll
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "an-access-key"}
-# Shown with a value, though the default is none: a project needs this or an endpoint; most list their pipelines.
+# Shown with a value although they have no default: a project needs a region or an endpoint, and most list pipelines.
 CHOSEN = {"region", "pipelines"}
-# Blocks that few need stand in comments, though they have defaults.
+# Rarely used blocks are in comments, although they have defaults.
 OPTIONAL = {"state", "tls", "insecure_skip_verify"}
 CERTIFICATE = Path(__file__).parents[2] / "config" / "ca" / "good.pem"
 COMMENTED = re.compile(r"(?m)^( *)# ( *(?:- )?[a-z_]+:(?: .*)?)$")
-# Names of labels are the user's own.
+# Label names that the user chooses.
 LABELS = {"team"}
 
 
@@ -59,7 +59,7 @@ def sections_of(value: object) -> Iterator[BaseModel]:
 
 
 WHOLE = COMMENTED.sub(r"\1\2", EXAMPLE.read_text())
-"""The example with every commented key taken in."""
+"""The example with every commented key enabled."""
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def uncommented(tmp_path):
 
 
 def test_example_loads():
-    """The example is a valid configuration as it is, given the one variable that it names."""
+    """It needs one environment variable."""
     config = load(EXAMPLE, ENVIRONMENT)
     [project] = config.projects
     assert project.auth.method == "aksk"
@@ -81,7 +81,7 @@ def test_example_loads():
 
 
 def test_example_shows_the_defaults():
-    """What the example sets to something that has a default is that default; no default is left unshown."""
+    """Every key with a default is in the example, with its default."""
     for section in sections_of(load(EXAMPLE, ENVIRONMENT)):
         for name, field in type(section).model_fields.items():
             if field.is_required() or name in CHOSEN:
@@ -92,7 +92,7 @@ def test_example_shows_the_defaults():
 
 
 def test_example_uncommented_loads(uncommented):
-    """With every commented key taken in, the example is still valid: no unknown key hides in a comment."""
+    """The commented keys are valid, too."""
     assert uncommented.state.path == "/var/lib/pipeline-exporter/state.db"
     payments, mobile, web, embedded, tools, apps, games, intranet = uncommented.projects
     assert payments.endpoint == "https://pipeline.example.com"
@@ -113,13 +113,11 @@ def test_example_uncommented_loads(uncommented):
     assert games.discovery.matches("anything")
 
 
-def test_example_raises_no_doubts(uncommented):
-    """What it shows looks like what the vendors have, and what it says of the editions is right."""
-    assert [words for project in uncommented.projects for words in project.warnings()] == []
+def test_example_has_no_warnings(uncommented):
+    assert [warning for project in uncommented.projects for warning in project.warnings()] == []
 
 
-def test_example_shows_the_defaults_of_what_is_commented(uncommented):
-    """A commented key that has a default shows it, too."""
+def test_example_shows_the_defaults_of_commented_keys(uncommented):
     payments, *others = uncommented.projects
     apps = next(project for project in others if project.provider == "flow")
     assert (apps.edition, "edition" in apps.model_fields_set) == ("central", True)
@@ -130,8 +128,8 @@ def test_example_shows_the_defaults_of_what_is_commented(uncommented):
                 assert name in section.model_fields_set or name == "expires", name
 
 
-def test_example_keeps_the_order_of_its_documentation():
-    """Keys come in the order in which they are explained: what is asked for first, what few need last."""
+def test_example_has_the_order_of_the_documentation():
+    """Required keys first, rarely used keys last."""
     whole = yaml.safe_load(WHOLE)
     assert list(whole) == ["poll", "metrics", "state", "limits", "projects"]
     assert list(whole["poll"]) == list(Poll.model_fields)
@@ -146,12 +144,10 @@ def test_example_keeps_the_order_of_its_documentation():
 
 
 def test_example_shows_every_section(uncommented):
-    """Each kind of section stands in the example, commented or not."""
     assert {type(section) for section in sections_of(uncommented)} == set(sections_within(Config))
 
 
-def test_example_shows_every_key_and_no_other():
-    """Each key of the settings appears in the text, and nothing that looks like a key is anything else."""
+def test_example_shows_every_key_and_no_unknown_one():
     keys = {key for section in sections_within(Config) for key in keys_of(section)}
     shown = set(re.findall(r"(?<![\w.-])([a-z_]+):(?=\s|$)", EXAMPLE.read_text()))
     assert shown - LABELS == keys

@@ -1,7 +1,7 @@
-"""Every kind of mistake in a configuration, and what its user is told.
+"""Every kind of mistake in a configuration, with its message.
 
-A case is a pair of files in `config/bad`: NAME.yaml, and in NAME.txt the message, the file's name as FILE. Every
-secret there is `opensesame`, of which no message may show anything. The folder of the files shows as FOLDER.
+A case is a pair of files in `config/bad`: NAME.yaml and NAME.txt with the message. The message has FILE for the path of
+the file and FOLDER for its folder. Every secret is `opensesame`, and no message may show a part of it.
 """
 
 import re
@@ -28,8 +28,7 @@ def faults_of(file: Path) -> ConfigError:
 
 
 @pytest.mark.parametrize("name", sorted({file.stem for file in CASES.iterdir()}))
-def test_bad_configuration(name):
-    """A bad file is refused with exactly the expected lines, and shows nothing of a secret."""
+def test_bad_configuration_is_refused_with_its_message(name):
     file = CASES / f"{name}.yaml"
     error = faults_of(file)
     message = str(error).replace(str(file), "FILE").replace(str(CASES), "FOLDER")
@@ -39,27 +38,24 @@ def test_bad_configuration(name):
     assert "sesame" not in repr(error.faults)
 
 
-def test_lines_are_in_order():
-    """Faults come in the order of the file's lines, whichever part of the reading found them."""
+def test_faults_are_in_line_order():
+    """Parser, validation and checks across projects find faults in different orders."""
     lines = [fault.line for fault in faults_of(CASES / "very_many.yaml").faults]
     assert len(lines) > 55
     assert lines == sorted(lines)
 
 
-def test_file_missing(tmp_path):
-    """A file that is not there is told as such, not as a traceback."""
+def test_missing_file_is_reported(tmp_path):
     file = tmp_path / "config.yaml"
     assert str(faults_of(file)) == f"{file}:1: (file): cannot be read: No such file or directory"
 
 
-def test_file_is_a_folder(tmp_path):
-    """Nor is a folder taken for a file."""
+def test_folder_is_reported(tmp_path):
     assert str(faults_of(tmp_path)) == f"{tmp_path}:1: (file): cannot be read: Is a directory"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-def test_file_of_another_encoding(tmp_path, encoding):
-    """Text that is not UTF-8 is told with what would be right, and not quoted."""
+def test_file_in_another_encoding_is_reported_without_quoting_it(tmp_path, encoding):
     file = tmp_path / "config.yaml"
     file.write_bytes("name: 'opensesamé'".encode(encoding))
     assert str(faults_of(file)) == f"{file}:1: (file): is not UTF-8 text (save it as UTF-8)"

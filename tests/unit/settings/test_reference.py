@@ -73,7 +73,7 @@ NAMES: list[tuple[Any, str]] = [
 
 
 class Row(NamedTuple):
-    """What the page says of a key."""
+    """Documented properties of a key."""
 
     type: str
     default: str
@@ -96,7 +96,7 @@ def rows_of(section: type[Section]) -> dict[str, Row]:
     for heading, project in PROJECTS.items():
         if project is section:
             return table(SHARED) | table(heading)
-    return table(next(heading for heading, one in SECTIONS.items() if one is section))
+    return table(next(heading for heading, documented in SECTIONS.items() if documented is section))
 
 
 def type_of(hint: Any) -> str:
@@ -143,7 +143,7 @@ def value(cell: str, hint: Any) -> Any:
 every_section = pytest.mark.parametrize(
     "section",
     [*SECTIONS.values(), *PROJECTS.values()],
-    ids=lambda one: f"{one.__module__}.{one.__name__}",
+    ids=lambda section: f"{section.__module__}.{section.__name__}",
 )
 
 
@@ -157,7 +157,7 @@ def test_types_are_those_of_the_code(section):
     rows = rows_of(section)
     for name, key, _, hint in fields(section):
         if name == "provider":
-            continue  # each project knows its own one, the page both
+            continue  # each project has one value, the page lists both
         assert rows[key].type == type_of(hint), key
 
 

@@ -1,4 +1,4 @@
-"""What a good configuration means: defaults, every key, and the text as the user wrote it."""
+"""Values of a valid configuration: defaults, every key, and text that stays as written."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +34,7 @@ def read(tmp_path):
     return read
 
 
-def test_defaults(read):
-    """What is left out is what the documentation says."""
+def test_defaults_are_those_of_the_documentation(read):
     config = read(MINIMAL)
     assert config.poll.model_dump() == {
         "interval": "1m",
@@ -71,8 +70,7 @@ def test_defaults(read):
     assert (pipeline.id, pipeline.name, pipeline.labels) == ("d19799d619424b2bb2625ec2d93ea087", None, {})
 
 
-def test_every_key(read):
-    """Each key takes effect."""
+def test_every_key_takes_effect(read):
     config = read("""
         poll:
           interval: 2m
@@ -167,8 +165,7 @@ def test_every_key(read):
 
 
 @pytest.mark.parametrize(("region", "endpoint"), ENDPOINTS.items())
-def test_region(read, region, endpoint):
-    """Each region has an endpoint of its own."""
+def test_region_selects_the_endpoint(read, region, endpoint):
     assert read(MINIMAL.replace("cn-north-4", region)).projects[0].base_url == endpoint
     assert region in endpoint
 
@@ -178,15 +175,14 @@ TRAPS = ["12222", "012", "0x1f", "1e5", "no", "on", "y", "true", "1_000", "2026-
 
 @pytest.mark.parametrize("text", TRAPS)
 def test_ids_stay_text(read, text):
-    """What YAML would take for a number, a date or a truth is the id that it looks like."""
+    """YAML would read these ids as numbers, dates or booleans."""
     [project] = read(MINIMAL.replace(PIPELINES, f"[{text}, {{id: x{text}, name: {text}}}]")).projects
     assert [entry.id for entry in project.pipelines] == [text, f"x{text}"]
     assert project.pipelines[1].name == text
 
 
 @pytest.mark.parametrize("text", [*TRAPS, "12:30:45", "1.10", ".5", "=", "Yes", "'null'", '"~"'])
-def test_names_and_labels_stay_text(read, text):
-    """So are names and values of labels, and secrets."""
+def test_names_labels_and_secrets_stay_text(read, text):
     entry = f"[{{id: a, name: {text}, labels: {{team: {text}}}}}]"
     config = read(MINIMAL.replace(PIPELINES, entry).replace("opensesame", text).replace("payments", text))
     [project] = config.projects
@@ -205,20 +201,18 @@ def test_names_and_labels_stay_text(read, text):
         r'    pipelines: [{id: a, labels: {team: "\ud800"}}]',
     ],
 )
-def test_a_label_that_no_page_could_show(read, more):
-    """Half a character is text to YAML, but to no page: it is refused, since it would cost each series that has it."""
+def test_label_outside_utf_8_is_refused(read, more):
+    """YAML accepts half a surrogate pair, but the metrics page cannot contain it."""
     with pytest.raises(ConfigError, match=r"labels\.team: '\\ud800' cannot be encoded as UTF-8$"):
         read(MINIMAL.replace(f"    pipelines: {PIPELINES}\n", "") + more)
 
 
 @pytest.mark.parametrize("word", ["true", "True", "yes", "on", "1"])
-def test_words_for_true(read, word):
-    """The usual words for true are understood where one is wanted."""
+def test_common_spellings_of_true_are_accepted(read, word):
     assert read(f"metrics: {{created_series: {word}}}\n{MINIMAL}").metrics.created_series is True
 
 
-def test_keys_without_value_are_left_out(read):
-    """A key that nothing follows keeps its default, in whichever way nothing is written."""
+def test_keys_without_value_keep_their_defaults(read):
     config = read("""
         poll:
           interval:
@@ -270,16 +264,14 @@ def test_keys_without_value_are_left_out(read):
     assert (project.labels, project.url_template, project.discovery, project.proxy) == ({}, None, None, None)
 
 
-def test_empty_sections(read):
-    """An empty mapping is a section with every default."""
+def test_empty_sections_have_every_default(read):
     config = read(f"poll: {{}}\nmetrics: {{}}\nstate: {{}}\n{MINIMAL}    rate_limit: {{}}\n")
     assert config.poll.interval == 60.0
     assert config.state.path is None
     assert config.projects[0].rate_limit.requests_per_second == 10
 
 
-def test_anchors_and_merge_keys(read):
-    """Projects can share what they have in common; what stands beside a merge wins."""
+def test_keys_take_precedence_over_merged_ones(read):
     config = read("""
         projects:
           - &first
@@ -326,8 +318,8 @@ def test_anchors_and_merge_keys(read):
     ],
 )
 @pytest.mark.parametrize("quote", ["'", '"'])
-def test_variables(read, text, value, quote):
-    """`${NAME}` is the variable's value, taken as it is; `$${` is a plain `${`; any other `$` is itself."""
+def test_variables_are_replaced_once(read, text, value, quote):
+    """`$${` is a plain `${`. Any other `$` stays as it is."""
     config = read(
         MINIMAL.replace("name: payments", f"name: {quote}{text}{quote}"),
         PART="value",
@@ -337,8 +329,8 @@ def test_variables(read, text, value, quote):
     assert config.projects[0].name == value
 
 
-def test_variables_anywhere(read):
-    """A variable can stand in any value: in lists, numbers, durations, paths, and without quotes in block style."""
+def test_variables_are_replaced_in_any_value(read):
+    """In lists, numbers, durations and paths, and without quotes in block style."""
     config = read(
         MINIMAL.replace(PIPELINES, '["${ID}"]').replace("name: payments", "name: ${ID}")
         + "poll:\n  interval: ${SECONDS}s\n  chunk_size: ${SECONDS}\n",
@@ -350,8 +342,7 @@ def test_variables_anywhere(read):
     assert (config.poll.interval, config.poll.chunk_size) == (90.0, 90)
 
 
-def test_variables_are_not_taken_from_comments(read):
-    """A comment may name a variable that is not set."""
+def test_unset_variables_in_comments_are_ignored(read):
     assert read(f"# token: ${{NOT_SET}}\n{MINIMAL}").projects
 
 
@@ -362,7 +353,6 @@ WITHOUT_LIST = MINIMAL.replace(f"    pipelines: {PIPELINES}\n", "")
     "nothing", ["", "    pipelines:\n", "    pipelines: []\n", "    discover:\n", "    discover: {}\n"]
 )
 def test_without_a_list_everything_is_discovered(read, nothing):
-    """A project that lists no pipeline watches each that the provider lists, in whichever way none is listed."""
     [project] = read(WITHOUT_LIST + nothing).projects
     assert project.pipelines == ()
     assert project.discovery.interval == 600.0
@@ -370,13 +360,12 @@ def test_without_a_list_everything_is_discovered(read, nothing):
 
 
 @pytest.mark.parametrize("nothing", ["", "    discover:\n", "    discover: ~\n"])
-def test_with_a_list_nothing_is_discovered(read, nothing):
-    """A list is all that is watched, unless `discover` has something in it."""
+def test_with_a_list_and_empty_discover_nothing_is_discovered(read, nothing):
     assert read(MINIMAL + nothing).projects[0].discovery is None
 
 
-def test_a_list_and_discovery(read):
-    """An empty mapping is something: beside the list all others are discovered."""
+def test_with_a_list_and_a_discover_mapping_others_are_discovered(read):
+    """Unlike no value, an empty mapping enables discovery."""
     [project] = read(MINIMAL + "    discover: {}\n").projects
     assert len(project.pipelines) == 1
     assert project.discovery.matches("checkout")
@@ -397,24 +386,22 @@ def test_a_list_and_discovery(read):
     ],
 )
 def test_patterns_match_whole_names(read, name, taken):
-    """A name is discovered if an `include` matches all of it, and no `exclude` does."""
     discover = "{include: ['pay-.*', checkout, '\\w+-api'], exclude: ['.*-sandbox']}"
     assert read(f"{WITHOUT_LIST}    discover: {discover}\n").projects[0].discovery.matches(name) is taken
 
 
-def test_labels_by_name(read):
+def test_last_matching_rule_sets_a_label(read):
     """The labels of every rule that matches are given; of several for one label the last wins."""
     rules = """
-        - {match: '.*', labels: {team: nobody, tier: silver}}
+        - {match: '.*', labels: {team: default, tier: silver}}
         - {match: 'pay-.*', labels: {team: payments}}
     """
     [project] = read(f"{WITHOUT_LIST}    discover:\n      labels:{rules}").projects
     assert project.discover.labels_of("pay-api") == {"team": "payments", "tier": "silver"}
-    assert project.discover.labels_of("checkout") == {"team": "nobody", "tier": "silver"}
+    assert project.discover.labels_of("checkout") == {"team": "default", "tier": "silver"}
 
 
-def test_a_pattern_that_python_frowns_upon(read):
-    """A pattern of a doubtful spelling is taken as it is, without a warning that nobody asked for."""
+def test_pattern_with_a_future_warning_is_accepted_without_warning(read):
     [project] = read(f"{WITHOUT_LIST}    discover: {{include: ['[[a]x']}}\n").projects
     assert project.discovery.matches("[x")
 
@@ -430,8 +417,7 @@ def test_a_pattern_that_python_frowns_upon(read):
         ("https://{project_id}.example.com", "https://p.example.com"),
     ],
 )
-def test_url_template(read, text, page):
-    """A template is filled wherever a placeholder stands, as often as it does."""
+def test_url_template_is_filled_at_every_placeholder(read, text, page):
     text = MINIMAL.replace("54f90b75fc1447b1b65e8d3a9f77923d", "p") + f"    url_template: '{text}'\n"
     assert read(text).projects[0].page_url("i") == page
 
@@ -439,8 +425,7 @@ def test_url_template(read, text, page):
 AUTH = "{method: token, token: opensesame}"
 
 
-def test_auth_by_password(read):
-    """A user's password, by a file if need be; the region tells where IAM is and what its project is called."""
+def test_password_auth_derives_iam_from_the_region(read):
     auth = "{method: password, domain: company, username: exporter, password_file: pw}"
     [project] = read(MINIMAL.replace(AUTH, auth)).projects
     assert project.auth.project_in(project.region) == "cn-north-4"
@@ -448,8 +433,7 @@ def test_auth_by_password(read):
     assert (project.auth.domain, project.auth.username) == ("company", "exporter")
 
 
-def test_auth_by_password_without_region(read):
-    """A private cloud names both itself."""
+def test_password_auth_without_region_uses_configured_iam(read):
     auth = "{method: password, domain: c, username: u, password: p, iam_project: one, iam_endpoint: 'http://127.0.0.1:1/'}"
     text = MINIMAL.replace(AUTH, auth).replace("region: cn-north-4", "endpoint: http://127.0.0.1:2")
     [project] = read(text).projects
@@ -465,8 +449,8 @@ def test_auth_by_password_without_region(read):
         (", metadata_endpoint: 'http://127.0.0.1:1/x/'", "http://127.0.0.1:1/x"),
     ],
 )
-def test_auth_by_the_platform(read, method, more, endpoint):
-    """Keys of the platform need nothing more; for tests its service can stand anywhere."""
+def test_platform_auth_needs_no_further_keys(read, method, more, endpoint):
+    """Tests can set the endpoint of the metadata service."""
     auth = read(MINIMAL.replace(AUTH, f"{{method: {method}{more}}}")).projects[0].auth
     assert (auth.method, auth.metadata_endpoint) == (method, endpoint)
 
@@ -479,8 +463,7 @@ def test_auth_by_the_platform(read, method, more, endpoint):
         ("'2027-01-31 12:00:00+08:00'", datetime(2027, 1, 31, 4, tzinfo=UTC)),
     ],
 )
-def test_expires(read, text, moment):
-    """A day begins in UTC; a time is that of its zone."""
+def test_expires_is_a_date_in_utc_or_a_time_with_zone(read, text, moment):
     auth = AUTH.replace("}", f", expires: {text}}}")
     assert read(MINIMAL.replace(AUTH, auth)).projects[0].auth.expires == moment
 
@@ -489,8 +472,8 @@ CERTIFICATES = Path(__file__).parents[2] / "config" / "ca"
 
 
 @pytest.mark.parametrize("folder", ["", "pki/"])
-def test_ca_file_beside_the_configuration(read, tmp_path, folder):
-    """A relative path begins at the folder of the configuration, not at the working one; several certificates do."""
+def test_relative_ca_file_starts_at_the_folder_of_the_configuration(read, tmp_path, folder):
+    """Not at the working directory. A file can have several certificates."""
     (tmp_path / folder).mkdir(exist_ok=True)
     one = (CERTIFICATES / "good.pem").read_text()
     (tmp_path / folder / "ca.pem").write_text(f"Our own authority\n{one}\nand another\n{one}")
@@ -498,8 +481,7 @@ def test_ca_file_beside_the_configuration(read, tmp_path, folder):
     assert project.tls.ca_file == tmp_path / folder / "ca.pem"
 
 
-def test_ca_file_of_an_absolute_path(read):
-    """An absolute path is what it says."""
+def test_absolute_ca_file_is_used_unchanged(read):
     [project] = read(f"{MINIMAL}    tls: {{ca_file: {CERTIFICATES / 'good.pem'}}}\n").projects
     assert project.tls.ca_file == CERTIFICATES / "good.pem"
 
@@ -513,8 +495,7 @@ def test_ca_file_of_an_absolute_path(read):
         "http://[::1]:3128",
     ],
 )
-def test_proxy(read, tmp_path, url):
-    """A proxy is a URL, with a user and password if need be, and a file can hold it."""
+def test_proxy_can_be_a_url_or_a_file(read, tmp_path, url):
     assert read(f"{MINIMAL}    proxy: '{url}'\n").projects[0].proxy.reveal() == url
     (tmp_path / "proxy").write_text(f"{url}\n")
     assert read(f"{MINIMAL}    proxy_file: proxy\n").projects[0].proxy.reveal() == url
@@ -524,34 +505,31 @@ def test_proxy(read, tmp_path, url):
     ("path", "where"),
     [("token", "{}/token"), ("secrets/token", "{}/secrets/token"), ("/run/token", "/run/token")],
 )
-def test_secret_files(read, tmp_path, path, where):
-    """A relative path of a secret begins at the folder of the configuration, not at the working one."""
+def test_relative_secret_file_starts_at_the_folder_of_the_configuration(read, tmp_path, path, where):
+    """Not at the working directory."""
     config = read(MINIMAL.replace("token: opensesame", f"token_file: {path}"))
     assert config.projects[0].auth.token.path == Path(where.format(tmp_path))
 
 
 def test_secret_file_is_not_read_by_loading(read, tmp_path):
-    """A secret that is mounted later is no fault of the configuration."""
+    """A secret may be mounted later."""
     token = read(MINIMAL.replace("token: opensesame", "token_file: token")).projects[0].auth.token
     (tmp_path / "token").write_text("opensesame\n")
     assert token.reveal() == "opensesame"
 
 
-def test_the_same_pipeline_id_in_two_clouds(read):
-    """Two clouds may use one id: they are two pipelines."""
+def test_same_pipeline_id_in_two_clouds_is_two_pipelines(read):
     second = (
         MINIMAL.replace("projects:\n", "").replace("payments", "orders").replace("cn-north-4", "cn-east-3")
     )
     assert len(read(MINIMAL + second).projects) == 2
 
 
-def test_byte_order_mark(read):
-    """The mark that some editors put first does no harm."""
+def test_byte_order_mark_is_ignored(read):
     assert read("\ufeff" + MINIMAL.lstrip()).projects
 
 
-def test_effective_is_a_configuration(read, tmp_path):
-    """The configuration in force is YAML that means the same, but for its secrets."""
+def test_effective_configuration_loads_as_the_same_except_secrets(read, tmp_path):
     config = read(MINIMAL)
     text = config.effective()
     auth = yaml.safe_load(text)["projects"][0]["auth"]
@@ -559,8 +537,8 @@ def test_effective_is_a_configuration(read, tmp_path):
     assert read(text).effective() == text
 
 
-def test_effective_of_every_kind_of_value(read):
-    """So it is for patterns, dates, time zones and paths of files."""
+def test_effective_configuration_has_every_kind_of_value(read):
+    """Patterns, dates, time zones and paths of files."""
     certificate = CERTIFICATES / "good.pem"
     more = f"""\
     url_template: https://devcloud.example.com/{{pipeline_id}}
