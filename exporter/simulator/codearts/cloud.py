@@ -17,7 +17,7 @@ from starlette.routing import Route
 from exporter.simulator.codearts import gateway, listing, metadata
 from exporter.simulator.codearts.detail import detail
 from exporter.simulator.codearts.errors import mismatch, no_pipeline, no_project, service_error, unparsed
-from exporter.simulator.codearts.gateway import Credentials, Lockouts
+from exporter.simulator.codearts.gateway import Credentials, GatewayLockouts
 from exporter.simulator.codearts.iam import Iam
 from exporter.simulator.codearts.records import batch_record
 from exporter.simulator.codearts.switches import CodeArtsSwitches
@@ -72,7 +72,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
         self.credentials = credentials or Credentials()
         self.rewrite: Callable[[list[Record]], list[Record]] | None = None
         self.metadata = metadata.MetadataService(self, clock())
-        self._lockouts = Lockouts(self)
+        self._lockouts = GatewayLockouts(self)
         self._iam = Iam(world, self, self._lockouts)
         pipelines = "/v5/{project_id}/api/pipelines"
         of_runs = pipelines + "/{pipeline_id}/pipeline-runs"

@@ -134,7 +134,7 @@ def refusal(
     return None
 
 
-class Lockouts:
+class GatewayLockouts:
     """Clients that are locked out after too many wrong secrets in a row, by the switches `lock_after` and `lock_seconds`.
 
     Callers pass the time, so that a test can move it.

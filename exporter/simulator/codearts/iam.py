@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from exporter.simulator.codearts import gateway
-from exporter.simulator.codearts.gateway import Credentials, Lockouts
+from exporter.simulator.codearts.gateway import Credentials, GatewayLockouts
 from exporter.simulator.codearts.records import derive_id
 from exporter.simulator.codearts.switches import CodeArtsSwitches
 from exporter.simulator.http.answers import Answer, DeclinedError
@@ -40,7 +40,7 @@ class _Request:
 class Iam:
     """Issues tokens for the project of `world`, and checks them later."""
 
-    def __init__(self, world: World, switches: CodeArtsSwitches, lockouts: Lockouts) -> None:
+    def __init__(self, world: World, switches: CodeArtsSwitches, lockouts: GatewayLockouts) -> None:
         self._world = world
         self._switches = switches
         self._lockouts = lockouts
