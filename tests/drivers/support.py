@@ -53,7 +53,7 @@ def project(**changes: Any) -> dict[str, Any]:
         "provider": "codearts",
         "endpoint": "http://127.0.0.1:1",
         "project_id": PROJECT_ID,
-        "auth": {"method": "token", "token": "a-token-that-nobody-may-see"},
+        "auth": {"method": "token", "token": "a-token-to-keep-secret"},
         "pipelines": [PIPELINE_ID],
         **changes,
     }

@@ -30,7 +30,7 @@ FLOW = {
     "provider": "flow",
     "organization_id": "5ebbc0228123212b59xxxxxx"[:24],
     "pipelines": [{"id": "12", "name": "build"}],
-    "auth": {"method": "yunxiao_token", "token": "a-token-that-nobody-may-see"},
+    "auth": {"method": "yunxiao_token", "token": "a-token-to-keep-secret"},
     "rate_limit": {"requests_per_second": 100, "burst": 100},
 }
 

@@ -275,7 +275,7 @@ def test_only_unreadable_rows_are_replaced(body, expected):
     "unit", [b"[", b"{},", b"NaN,", b'\\"', b'"', b"[[],", b"{"], ids=lambda unit: unit.decode()
 )
 def test_search_for_rows_takes_limited_time(unit):
-    """Whatever a page consists of; a longer one is not searched."""
+    """Pages of any content; a longer one is not searched."""
     body = b"[NaN," + unit * (LONGEST // len(unit) - 5)
     started = time.process_time()
     readable_rows(body)

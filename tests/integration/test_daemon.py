@@ -399,7 +399,7 @@ def test_signal_during_a_poll_stops_the_exporter_with_0(tmp_path, cloud, number)
     """Soon, and without a traceback of the cancelled poll."""
     cloud.codearts.injected_fault = InjectedFault.DRIP
     with exporter(tmp_path, quick(cloud.project(), timeout="1m")) as process:
-        eventually(lambda: cloud.codearts.under_way, "a request is in flight")
+        eventually(lambda: cloud.codearts.in_flight, "a request is in flight")
         assert process.get("/-/healthy").status_code == 200
         assert process.stop(number) == 0
     assert not any("Traceback" in line or "level=error" in line for line in process.log)

@@ -219,12 +219,12 @@ def test_sdk_reads_the_simulated_flow(sdk, site, credentials):
     ran = {pipeline: run for pipeline, run in latest.items() if run is not None}
     since = int(NOW) - 1800
     window = {"execute_start_time": since * 1000, "execute_end_time": milliseconds(NOW)}
-    found = sdk(site.decoded(pipelines, all={}, under_way={"status_list": "RUNNING,WAITING"}, lately=window))
+    found = sdk(site.decoded(pipelines, all={}, running={"status_list": "RUNNING,WAITING"}, lately=window))
 
     names = {name: rows(pages, "pipelines") for name, pages in found["pipelines"].items()}
     assert {name: [row["pipelineName"] for row in listed] for name, listed in names.items()} == {
         "all": [pipeline.name for pipeline in pipelines],
-        "under_way": [pipeline.name for pipeline, run in ran.items() if run.end is None],
+        "running": [pipeline.name for pipeline, run in ran.items() if run.end is None],
         "lately": [pipeline.name for pipeline, run in ran.items() if run.start >= since],
     }
     assert [str(row["pipelineId"]) for row in names["all"]] == [site.id(pipeline) for pipeline in pipelines]

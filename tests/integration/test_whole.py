@@ -90,12 +90,12 @@ class TestDiscovery:
         requests, pages = small.play(config(small.cloud.project(pipelines=[], rate_limit=FREE)), 0)
         now = small.clock.now
         world = small.codearts.world
-        under_way = sum(
+        running_pipelines = sum(
             run is not None and run.end is None
             for run in (world.latest_run(one.id, now) for one in world.pipelines)
         )
         # For a running latest run, the run list is read once to find other running ones.
-        assert requests == [Counter({LIST: math.ceil(130 / page) + 1, RUNS: under_way})]
+        assert requests == [Counter({LIST: math.ceil(130 / page) + 1, RUNS: running_pipelines})]
         assert names(pages[0]) == {one.id: one.name for one in small.codearts.world.pipelines}
         now = small.clock.now
         runs = [small.codearts.world.latest_run(one.id, now) for one in small.codearts.world.pipelines]

@@ -81,7 +81,7 @@ def connect(task):
 
 
 def pages(ask):
-    """The bodies of all pages; `ask` takes the token that the page before told."""
+    """The bodies of all pages; `ask` takes the token of the page before."""
     bodies = [body_of(ask(None))]
     while token := bodies[-1].get("nextToken"):
         bodies.append(body_of(ask(token)))

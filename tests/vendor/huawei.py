@@ -15,7 +15,7 @@ from huaweicloudsdkcore.signer.signer import Signer
 
 
 def read(task):
-    """The latest runs that the batch operation, the list and the details tell, by pipeline id."""
+    """The latest runs in the batch operation, the list and the details, by pipeline id."""
     credentials = BasicCredentials(task["access_key"], task["secret_key"], task["iam_project_id"])
     builder = CodeArtsPipelineClient.new_builder().with_credentials(credentials)
     client = builder.with_endpoint(task["url"]).build()

@@ -28,7 +28,7 @@ _SKIPPED_SHARE = 0.04
 
 @dataclass(frozen=True, slots=True)
 class StepSnapshot:
-    """A step at a moment; times that are not reached, or never will be, are None."""
+    """A step at a moment; unreached times are None."""
 
     name: str | None
     task: str

@@ -47,7 +47,7 @@ _PAUSED = frozenset({SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND})
 
 @dataclass(frozen=True, slots=True)
 class StageSnapshot:
-    """A stage at a moment; times that are not reached, or never will be, are None."""
+    """A stage at a moment; unreached times are None."""
 
     name: str
     sequence: int

@@ -186,7 +186,7 @@ def test_body_that_comes_after_the_response_leaves_the_connection_usable(cloud, 
 
 
 def test_stuck_request_turns_health_to_503(cloud):
-    """Whatever `poll.timeout` is."""
+    """For any `poll.timeout`."""
     clock = SetClock()
 
     async def health(port):
@@ -197,7 +197,7 @@ def test_stuck_request_turns_health_to_503(cloud):
     async def scenario():
         cloud.codearts.latency = 3600.0
         async with running_daemon(config(cloud.project(), poll={"timeout": "1h"}), clock) as port:
-            await until(lambda: cloud.codearts.under_way)
+            await until(lambda: cloud.codearts.in_flight)
             assert await health(port) == (200, "Healthy\n")
             clock.ahead = 590.0
             assert (await health(port))[0] == 200

@@ -36,7 +36,7 @@ WORLD = World(seed=3, pipelines=12)
 IDS = [pipeline.id for pipeline in WORLD.pipelines]
 NOW = WORLD.start + 86_400.0
 RETRIES = 2
-TOKEN = "a-token-that-nobody-may-see"  # as in tests.drivers.support.project
+TOKEN = "a-token-to-keep-secret"  # as in tests.drivers.support.project
 OPERATION = {"provider": "codearts", "project": "payments", "operation": "BatchShowPipelinesLatestStatus"}
 
 

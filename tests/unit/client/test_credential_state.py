@@ -42,7 +42,7 @@ IAM = "KeystoneCreateUserTokenByPassword"
 KEYS = "MetadataSecurityKey"
 BATCH = "BatchShowPipelinesLatestStatus"
 HIDDEN = Credentials()
-TOKEN = {"method": "token", "token": "a-token-that-nobody-may-see"}
+TOKEN = {"method": "token", "token": "a-token-to-keep-secret"}
 SERIAL = itertools.count(1)
 REFUSED = http(401, b'{"error_code":"APIGW.0301","error_msg":"decrypt token fail"}')
 
@@ -385,14 +385,14 @@ def test_late_response_about_a_replaced_secret_is_ignored(tmp_path: Path) -> Non
         async def replaced() -> int:
             late.clear()
             file.write_text("old")
-            under_way = asyncio.create_task(harness.send())
+            pending = asyncio.create_task(harness.send())
             server.came.clear()
             await server.came.wait()
             file.write_text("new")
             before = len(server.requests)
             new = (await outcomes(harness.send())).popitem()[0]
             late.set()
-            await asyncio.gather(under_way, return_exceptions=True)
+            await asyncio.gather(pending, return_exceptions=True)
             again = (await outcomes(harness.send())).popitem()[0]
             assert new == again
             return len(server.requests) - before

@@ -161,7 +161,7 @@ def test_every_id_ends_in_one_way_with_limited_requests(
     pause: float,
     dice: random.Random,
 ) -> None:
-    """Whatever the cloud accepts, refuses and does not answer from poll to poll."""
+    """For any sequence of accepted, refused and unanswered requests."""
     sizer = ChunkSizer(chunk_size)
     now = NOON
     for limit, spoiled, failing, everything in conditions:

@@ -239,8 +239,8 @@ def test_headers_show_the_last_page(headers: dict[str, str], last: bool, rows: i
 @pytest.mark.parametrize("rows", [0, 1, 30])
 def test_missing_token_shows_the_last_page(token: Any, expected: str, rows: int) -> None:
     """Headers of the other generation are ignored."""
-    told_rows = [documented(index) for index in range(rows)]
-    envelope = json.loads(body("signed", told_rows, nextToken=token))
+    sent_rows = [documented(index) for index in range(rows)]
+    envelope = json.loads(body("signed", sent_rows, nextToken=token))
     if token == "absent":
         del envelope["nextToken"]
     answer = json.dumps(envelope).encode()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporter.core.failures import FailureKind
 from exporter.core.model import LABEL_LENGTH, Run, Status, Trigger
 from exporter.providers.protocol import PageCursor, RunRows
-from exporter.simulator import SimulatedStatus as Told
+from exporter.simulator import SimulatedStatus
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.serialized import summarize
 from exporter.simulator.flow.vocabulary import trigger
@@ -78,17 +78,17 @@ LATEST = {pipeline.id: WORLD.latest_run(pipeline.id, TODAY) for pipeline in RAN}
 BUSY = next(one for one in RAN if (latest := LATEST[one.id]) is not None and 70 < latest.number < 150)
 """A few pages of runs."""
 STATUSES_OF_THE_WORLD = {
-    Told.INIT: Status.PENDING,
-    Told.QUEUED: Status.WAITING,
-    Told.RUNNING: Status.RUNNING,
-    Told.PAUSED: Status.WAITING,
-    Told.SUSPEND: Status.WAITING,
-    Told.COMPLETED: Status.SUCCESS,
-    Told.FAILED: Status.FAILED,
-    Told.CANCELED: Status.CANCELED,
-    Told.SKIPPED: Status.SKIPPED,
-    Told.UNSELECTED: Status.SKIPPED,
-    Told.IGNORED: Status.SUCCESS,
+    SimulatedStatus.INIT: Status.PENDING,
+    SimulatedStatus.QUEUED: Status.WAITING,
+    SimulatedStatus.RUNNING: Status.RUNNING,
+    SimulatedStatus.PAUSED: Status.WAITING,
+    SimulatedStatus.SUSPEND: Status.WAITING,
+    SimulatedStatus.COMPLETED: Status.SUCCESS,
+    SimulatedStatus.FAILED: Status.FAILED,
+    SimulatedStatus.CANCELED: Status.CANCELED,
+    SimulatedStatus.SKIPPED: Status.SKIPPED,
+    SimulatedStatus.UNSELECTED: Status.SKIPPED,
+    SimulatedStatus.IGNORED: Status.SUCCESS,
 }
 """Flow does not report an ignored failure as a failure."""
 TRIGGERS = {

@@ -356,7 +356,7 @@ def test_latest_run_is_the_newest_started_run(pipeline: Any, offset: float) -> N
     assert run.start <= now < _existing(pipeline.id, run.number + 1).start
 
 
-def test_missing_pipelines_and_runs_are_none() -> None:
+def test_missing_pipelines_and_runs_return_nothing() -> None:
     pipeline = RUNNING_PIPELINES[0]
     assert WORLD.latest_run(pipeline.id, WORLD.start - 10 * 365 * 86_400) is None
     assert WORLD.run(pipeline.id, 0, NOW) is None

@@ -436,7 +436,7 @@ def test_requests_are_recorded_with_the_vendor_operation_names(site: Site) -> No
 
 
 def test_missing_end_in_the_run_list_has_three_forms(door: Door) -> None:
-    """Whichever it is: by the run, or always the same; an end that is one is told."""
+    """Whichever it is: by the run, or always the same; a known end is reported."""
     scenario = Scenario(WORLD)
     site = Site(door, now=NOW + 60, scenario=scenario)
     for _ in range(30):

@@ -64,7 +64,7 @@ class ScenarioDesk(Desk):
         return self.now
 
     def latest(self) -> Shown | None:
-        """Return the latest run, which three operations report alike; None if there is none."""
+        """Return the latest run, which three operations report alike; None if it does not exist."""
         (row, *_) = self.listed()["pipelines"]
         records, record = self.batch(OWN).json(), self.detail(OWN)
         if row["latest_run"] is None:

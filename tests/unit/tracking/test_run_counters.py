@@ -62,7 +62,7 @@ seconds = st.one_of(
     values=st.lists(seconds, max_size=20),
 )
 def test_buckets_are_those_of_prometheus_client(bounds, values):
-    """Whatever is observed, with whatever bounds: the same cumulative buckets, count and sum."""
+    """For any observations and bounds: the same cumulative buckets, count and sum."""
     bounds = tuple(sorted(bounds))
     own = Histogram.empty(bounds)
     registry = CollectorRegistry()
@@ -132,7 +132,7 @@ def test_stages_that_were_skipped_or_lack_a_time_are_not_observed():
     stages = [
         Stage("skipped", 0, Status.SKIPPED, NOON, 0.0),
         Stage("timeless", 1, Status.SUCCESS, NOON, None),
-        Stage("under way", 2, Status.RUNNING, NOON, None),
+        Stage("running", 2, Status.RUNNING, NOON, None),
         Stage("real", 3, Status.SUCCESS, None, 5.0),
     ]
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), run(stages=stages), 1)
@@ -221,7 +221,7 @@ def test_a_run_without_an_id_is_counted_and_not_shown():
 
 
 def test_exemplars_may_be_lost_at_any_time():
-    """A histogram that was kept without them goes on, and gathers new ones."""
+    """A restored histogram has none, and collects new ones."""
     kept = Histogram((0, 3, 0, 0), 150.0).observe(50.0, BOUNDS.runs, ended("a", NOON))
     assert kept == Histogram((0, 4, 0, 0), 200.0, (None, Exemplar("a", 50.0, NOON), None, None))
 
