@@ -157,8 +157,7 @@ def house(tmp_path: Path) -> House:
 # A restart
 
 
-def test_what_was_shown_is_shown_after_a_restart(house):
-    """Counters, histograms, the latest finished run, failures in a row: before anybody was asked, and without `up`."""
+def test_restart_shows_what_was_shown_before_any_poll(house):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2, Status.FAILED), run(3, Status.RUNNING))
         before = life.page()
@@ -180,16 +179,14 @@ def test_what_was_shown_is_shown_after_a_restart(house):
         assert life.counts(ALPHA) == {"failed": 1, "success": 1}
 
 
-def test_a_first_start_shows_nothing(house):
-    """There is nothing to remember, and the state is well."""
+def test_first_start_shows_nothing(house):
     with house.life(listing(ALPHA)) as life:
         assert life.view(ALPHA) is None
         assert life.page().value("pipeline_exporter_state_up") == 1
     assert house.stored() == StoredState(pipelines={}, projects={})
 
 
-def test_restarts_count_nothing_twice_and_lose_nothing(house):
-    """Whichever poll was the last before the end."""
+def test_restarts_neither_lose_runs_nor_count_them_twice(house):
     answers = [
         run(1, Status.RUNNING),
         run(1),
@@ -212,8 +209,7 @@ def test_restarts_count_nothing_twice_and_lose_nothing(house):
         assert life.tracker(ALPHA).unresolved == 2
 
 
-def test_a_projects_histograms_are_shown_after_a_restart(house):
-    """And go on."""
+def test_restart_restores_project_histograms(house):
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     name = "ci_pipeline_stage_duration_seconds_count"
     with house.life(listing(ALPHA)) as life:
@@ -225,8 +221,7 @@ def test_a_projects_histograms_are_shown_after_a_restart(house):
         assert life.page().value(name, stage_name="build") == 2
 
 
-def test_other_buckets_begin_anew_and_counters_stay(house):
-    """Since the start that knows them."""
+def test_other_buckets_start_empty_and_counters_stay(house):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2))
     sections = {"run_duration_buckets": ["1m"], "created_series": True}
@@ -239,8 +234,8 @@ def test_other_buckets_begin_anew_and_counters_stay(house):
         assert life.counts(ALPHA) == {"success": 1}
 
 
-def test_a_project_is_known_by_what_the_vendor_calls_it(house):
-    """Under another name in the configuration its pipelines keep their past; what is the project's own begins anew."""
+def test_pipelines_keep_their_state_when_the_project_is_renamed(house):
+    """The project's own histograms start empty."""
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     with house.life(listing(ALPHA, name="old")) as life:
         life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
@@ -253,16 +248,14 @@ def test_a_project_is_known_by_what_the_vendor_calls_it(house):
 @pytest.mark.parametrize(
     "change", [{"project_id": "e" * 32}, {"endpoint": "http://127.0.0.1:2"}], ids=["project", "endpoint"]
 )
-def test_the_same_id_elsewhere_is_another_pipeline(house, change):
-    """It has no past."""
+def test_same_id_in_another_project_is_another_pipeline(house, change):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2))
     with house.life(listing(ALPHA, **change)) as life:
         assert life.view(ALPHA) is None
 
 
-def test_entries_of_one_project_share_what_is_remembered(house):
-    """A pipeline that moves from one to the other takes its past along."""
+def test_pipeline_keeps_its_state_between_entries_of_one_project(house):
     one, two = listing(ALPHA, BETA, name="one"), listing(GAMMA, name="two")
     with house.life(one, two) as life:
         for identity in (ALPHA, BETA, GAMMA):
@@ -284,8 +277,7 @@ def test_entries_of_one_project_share_what_is_remembered(house):
     assert house.left(BETA) is None
 
 
-def test_without_a_store_nothing_survives_and_all_is_shown(house):
-    """Memory lasts as long as the process, also that of pipelines that leave."""
+def test_without_a_store_state_lasts_as_long_as_the_process(house):
     exporter = assemble(config(listing(ALPHA, BETA)), house.clock, {})
     life = Life(exporter, house.clock)
     tracker = life.tracker(ALPHA)
@@ -305,8 +297,7 @@ def test_without_a_store_nothing_survives_and_all_is_shown(house):
 # Saved, then shown
 
 
-def test_nothing_is_shown_before_it_is_on_the_disk(house, monkeypatch):
-    """A crash takes back nothing that anybody saw."""
+def test_counters_are_shown_only_after_the_save(house, monkeypatch):
     during = []
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1))
@@ -323,8 +314,7 @@ def test_nothing_is_shown_before_it_is_on_the_disk(house, monkeypatch):
     assert during == [{}, {}]
 
 
-def test_a_poll_that_teaches_nothing_writes_nothing(house, monkeypatch):
-    """Most of them do, also while one that left is remembered."""
+def test_poll_without_changes_writes_nothing(house, monkeypatch):
     leave(house)
     encode_pipeline = []
     with house.life(listing(ALPHA)) as life:
@@ -351,8 +341,7 @@ def nowhere(house: House) -> Iterator[None]:
     aside.rename(house.path)
 
 
-def test_what_cannot_be_saved_is_not_counted_and_nothing_is_lost(house, caplog):
-    """It is told once and shown; what came meanwhile is counted once, when it can be saved."""
+def test_failed_saves_pause_counting_and_lose_nothing(house, caplog):
     caplog.set_level("INFO")
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     name = "ci_pipeline_stage_duration_seconds_count"
@@ -384,8 +373,8 @@ def test_what_cannot_be_saved_is_not_counted_and_nothing_is_lost(house, caplog):
         assert life.counts(ALPHA) == {"success": 3}
 
 
-def test_a_state_that_cannot_be_written_stays_so_while_there_is_nothing_to_write(house, caplog):
-    """Only a save that works proves that it can be again: other projects' idle polls, and closer looks, do not."""
+def test_state_up_stays_0_until_a_save_works(house, caplog):
+    """Polls without changes prove nothing."""
     with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
         life.sees(BETA, run(1))
         with nowhere(house):
@@ -398,8 +387,7 @@ def test_a_state_that_cannot_be_written_stays_so_while_there_is_nothing_to_write
     ]
 
 
-def test_an_exporter_that_ends_while_nothing_can_be_saved_begins_where_it_was(house):
-    """What came meanwhile is unknown then, and learnt."""
+def test_exporter_that_ends_during_failed_saves_continues_from_the_last_save(house):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2, Status.RUNNING))
         with nowhere(house):
@@ -411,8 +399,7 @@ def test_an_exporter_that_ends_while_nothing_can_be_saved_begins_where_it_was(ho
         assert life.tracker(ALPHA).unresolved == 1
 
 
-def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
-    """Each project's poll is one transaction."""
+def test_failed_save_of_one_project_does_not_affect_others(house, monkeypatch):
     save = SqliteStore.save
     full = True
 
@@ -464,7 +451,7 @@ def lists(life: Life, identity: str, *runs: Run) -> None:
 
 @pytest.mark.parametrize("encode_pipeline", [True, False], ids=["written late", "failed late"])
 def test_rows_of_unfinished_save_are_restored_by_next_save(encode_pipeline, house, monkeypatch):
-    """Otherwise the file had a run in its pipeline's counters that the histogram of its project, saved later, lacks."""
+    """Otherwise a pipeline's counters in the file would have a run that the project's histogram, saved later, lacks."""
     listed = (run(3), run(2, Status.SUCCESS, STAGE), run(1))
     with house.life(listing(ALPHA, BETA)) as life:
         life.sees(ALPHA, run(1), run(3))
@@ -483,7 +470,7 @@ def test_rows_of_unfinished_save_are_restored_by_next_save(encode_pipeline, hous
 
 
 def test_exporter_killed_after_late_save_has_it_once(house, monkeypatch):
-    """Before any other save: the file is ahead of what was shown, which no counter shows."""
+    """The file is then ahead of what was shown."""
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1))
         with late(monkeypatch):
@@ -502,7 +489,7 @@ def in_file(house: House) -> set[str]:
 
 
 def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
-    """Also by that of another project; then the pipeline is new again, as the page has it."""
+    """Also by a save of another project."""
     with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
         with late(monkeypatch):
             life.sees(ALPHA, run(1))
@@ -514,8 +501,8 @@ def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
     assert house.keeps() == {ALPHA, BETA}
 
 
-def test_pipeline_that_left_and_is_back_around_late_save_is_not_marked_as_left(house, monkeypatch):
-    """The mark of the late save would make it forgotten a week later, though it is watched."""
+def test_pipeline_restored_around_a_late_save_is_not_marked_as_retired(house, monkeypatch):
+    """With the mark it would be forgotten a week later, although it is tracked."""
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1))
@@ -533,8 +520,7 @@ def test_pipeline_that_left_and_is_back_around_late_save_is_not_marked_as_left(h
 # Records that cannot be read
 
 
-def test_a_record_that_cannot_be_read_costs_itself(house, caplog):
-    """It is told, its pipeline begins anew, the others go on; afterwards all is well."""
+def test_unreadable_record_affects_only_its_pipeline(house, caplog):
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1), run(2))
@@ -550,8 +536,7 @@ def test_a_record_that_cannot_be_read_costs_itself(house, caplog):
     assert len(caplog.messages) == 1
 
 
-def test_a_projects_histograms_that_cannot_be_read_begin_anew(house, caplog):
-    """Its pipelines go on."""
+def test_unreadable_project_histograms_start_empty(house, caplog):
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
@@ -564,16 +549,14 @@ def test_a_projects_histograms_that_cannot_be_read_begin_anew(house, caplog):
     assert len(caplog.messages) == 1
 
 
-def test_what_cannot_be_read_of_pipelines_that_nobody_watches_is_forgotten(house):
-    """Nobody could ever use it."""
+def test_unreadable_record_of_an_untracked_pipeline_is_deleted(house):
     house.writes(pipelines={PipelineKey(place(project()), BETA): b"nonsense"})
     with house.life(listing(ALPHA)) as life:
         life.keeps()
     assert house.keeps() == set()
 
 
-def test_projects_that_save_together_delete_nothing_of_each_other(house):
-    """What one has just saved anew is not what the other is to forget."""
+def test_concurrent_saves_delete_nothing_of_each_other(house):
     one, two = listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)
     keys = {PipelineKey(place(one), ALPHA), PipelineKey(place(two), BETA)}
     house.writes(pipelines=dict.fromkeys(keys, b"nonsense"))
@@ -600,8 +583,7 @@ def leave(house: House) -> float:
     return left
 
 
-def test_a_pipeline_that_leaves_is_kept_as_one_that_left(house):
-    """Since the start that did not know it; later ones change nothing about that."""
+def test_retired_pipeline_keeps_its_time_of_retirement(house):
     left = leave(house)
     assert house.left(BETA) == left
     assert house.left(ALPHA) is None
@@ -612,8 +594,7 @@ def test_a_pipeline_that_leaves_is_kept_as_one_that_left(house):
     assert house.left(BETA) == left
 
 
-def test_a_pipeline_that_is_back_within_a_week_goes_on(house):
-    """A configuration that lost it for some days costs nothing; and it is marked no longer."""
+def test_pipeline_back_within_a_week_continues(house):
     leave(house)
     house.clock.now += FORGET - 60
     with house.life(listing(ALPHA, BETA)) as life:
@@ -626,8 +607,7 @@ def test_a_pipeline_that_is_back_within_a_week_goes_on(house):
         assert life.counts(BETA) == {"success": 2}
 
 
-def test_a_pipeline_that_is_back_after_a_week_is_new(house):
-    """Also if nobody was there to forget it."""
+def test_pipeline_back_after_a_week_is_new(house):
     leave(house)
     house.clock.now += FORGET + 60
     with house.life(listing(ALPHA, BETA)) as life:
@@ -638,8 +618,7 @@ def test_a_pipeline_that_is_back_after_a_week_is_new(house):
         assert life.counts(BETA) == {"success": 1}
 
 
-def test_a_pipeline_that_left_is_forgotten_after_a_week(house):
-    """With the next poll, whether the exporter was there all the time or not."""
+def test_retired_pipeline_is_deleted_after_a_week(house):
     leave(house)
     with house.life(listing(ALPHA)) as life:
         house.clock.now += FORGET - 60
@@ -656,8 +635,7 @@ def test_a_pipeline_that_left_is_forgotten_after_a_week(house):
     assert house.keeps() == {ALPHA}
 
 
-def test_a_project_that_leaves_leaves_with_all_its_pipelines(house):
-    """It is forgotten by whoever is left."""
+def test_removed_project_retires_its_pipelines(house):
     other = listing(BETA, name="other", project_id="e" * 32)
     with house.life(listing(ALPHA), other) as life:
         for identity in (ALPHA, BETA):
@@ -671,8 +649,7 @@ def test_a_project_that_leaves_leaves_with_all_its_pipelines(house):
         assert life.view(BETA) is None
 
 
-def test_projects_save_together_that_pipelines_are_back(house):
-    """Each poll saves all of that; it is saved once."""
+def test_concurrent_saves_store_restored_pipelines_once(house):
     leave(house)
     one, two = listing(ALPHA, BETA), listing(GAMMA, name="two", project_id="e" * 32)
     with house.life(one, two) as life:
@@ -681,8 +658,7 @@ def test_projects_save_together_that_pipelines_are_back(house):
     assert house.left(BETA) is None
 
 
-def test_that_a_pipeline_left_is_saved_when_it_can_be(house):
-    """With the next save that works."""
+def test_retirement_is_saved_with_the_next_save_that_works(house):
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1))
@@ -693,8 +669,8 @@ def test_that_a_pipeline_left_is_saved_when_it_can_be(house):
     assert house.left(BETA) is not None
 
 
-def test_what_another_shard_has_is_forgotten_at_once(house):
-    """If it ever comes back, its runs were counted there meanwhile."""
+def test_pipeline_of_another_shard_is_deleted_at_once(house):
+    """If it comes back, its runs were counted there meanwhile."""
     ids = (ALPHA, BETA, GAMMA)
     with house.life(listing(*ids)) as life:
         for identity in ids:
@@ -757,8 +733,7 @@ def shown_names(life: Life) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("discovers", [True, False], ids=["discovered", "listed without names"])
-def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud, discovers):
-    """A restart while the cloud is down shows what was there."""
+def test_restart_restores_names_before_the_first_poll(house, cloud, discovers):
     names = {one.id: one.name for one in cloud.codearts.world.pipelines}
     own = cloud.project(pipelines=[] if discovers else list(names))
     ticks(house, own, nothing, nothing)
@@ -768,8 +743,7 @@ def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud
     assert seen == [names, names]
 
 
-def test_what_was_discovered_and_is_gone_leaves_as_ever(house, cloud):
-    """After two complete listings without it, also if it went while nobody looked."""
+def test_discovered_pipeline_that_disappeared_is_retired_after_two_listings(house, cloud):
     gone = cloud.codearts.world.pipelines[0].id
     own = cloud.project(pipelines=[], discover={"interval": "60s"})
     ticks(house, own, nothing, nothing)
@@ -782,8 +756,7 @@ def test_what_was_discovered_and_is_gone_leaves_as_ever(house, cloud):
     assert seen == [False, False]
 
 
-def test_what_is_excluded_since_is_not_back(house, cloud):
-    """The configuration of today decides, not the listing of yesterday."""
+def test_pipeline_excluded_since_is_not_restored(house, cloud):
     first, second = cloud.codearts.world.pipelines[:2]
     ticks(house, cloud.project(pipelines=[]), nothing, nothing)
     own = cloud.project(pipelines=[], discover={"exclude": [first.name]})

@@ -155,8 +155,7 @@ class Watcher:
 # First sight
 
 
-def test_a_run_that_is_final_at_first_sight_lies_outside():
-    """It ended before anybody looked: the gauges show it, nothing counts it, however often it is seen."""
+def test_run_final_at_first_sight_is_shown_but_not_counted():
     watcher = Watcher()
     assert watcher.sees(run(7, FAILED)) == []
     assert watcher.sees(run(7, FAILED)) == []
@@ -164,27 +163,24 @@ def test_a_run_that_is_final_at_first_sight_lies_outside():
     assert watcher.state.streak.failures == 1
 
 
-def test_a_run_that_is_under_way_at_first_sight_is_counted_when_it_ends():
-    """Its end is seen, so it is inside."""
+def test_run_in_progress_at_first_sight_counts_when_it_ends():
     watcher = Watcher(run(7, RUNNING))
     assert watcher.active == "run-7"
     assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
     assert watcher.active is None
 
 
-def test_numbers_before_first_sight_are_no_gap():
-    """What happened before anybody looked is not missed."""
+def test_numbers_before_first_sight_make_no_gap():
     assert Watcher(run(412)).sees(run(413)) == [("ended", "run-413", "success")]
 
 
-def test_the_first_run_after_a_first_sight_without_one_is_counted():
-    """It began while somebody looked."""
+def test_first_run_after_a_first_sight_without_runs_counts():
     watcher = Watcher(None)
     assert watcher.sees(run(1)) == [("ended", "run-1", "success")]
 
 
-def test_runs_before_the_first_that_is_shown_after_a_first_sight_without_one_are_wanted():
-    """There was none, so numbering began at 1 while somebody looked."""
+def test_numbers_below_the_first_run_are_missing_after_a_first_sight_without_runs():
+    """Numbering started at 1 after first sight."""
     watcher = Watcher(None, None)
     assert watcher.sees(run(3, RUNNING)) == []
     assert watcher.missing_numbers == [1, 2]
@@ -193,8 +189,7 @@ def test_runs_before_the_first_that_is_shown_after_a_first_sight_without_one_are
     assert watcher.missing_numbers == [1, 2, 4]
 
 
-def test_the_run_list_tells_what_else_was_open_at_first_sight():
-    """Under way, so inside; what had ended lies outside, but the latest of it is shown."""
+def test_initial_scan_finds_other_runs_in_progress_and_the_latest_finished_one():
     watcher = Watcher(run(9, RUNNING))
     assert watcher.state.initial_scan
     rows = [run(9, RUNNING), run(8, FAILED), run(7, Status.PAUSED), run(6)]
@@ -206,14 +201,13 @@ def test_the_run_list_tells_what_else_was_open_at_first_sight():
     assert watcher.sees(run(9)) == [("ended", "run-9", "success"), ("recovered", end_of(9) - end_of(8))]
 
 
-def test_what_was_open_at_first_sight_and_ended_before_the_list_was_read_lies_outside():
-    """It was never seen under way."""
+def test_run_that_ended_before_the_initial_scan_is_not_counted():
+    """No answer ever showed it in progress."""
     watcher = Watcher(run(9, RUNNING))
     assert watcher.reads(run(9, RUNNING), run(8)) == []
 
 
-def test_a_list_that_cannot_be_read_for_a_day_is_not_asked_for_what_was_open_at_first_sight():
-    """It lies outside then."""
+def test_initial_scan_is_given_up_after_a_day_of_failures():
     watcher = Watcher(run(9, RUNNING))
     assert watcher.cannot_read(later=DAY - 1) == []
     assert watcher.state.initial_scan
@@ -221,20 +215,18 @@ def test_a_list_that_cannot_be_read_for_a_day_is_not_asked_for_what_was_open_at_
     assert not watcher.state.initial_scan
 
 
-def test_after_a_first_sight_of_a_final_run_the_list_is_not_asked():
-    """Nothing that is to be counted could be missing."""
+def test_final_run_at_first_sight_needs_no_initial_scan():
     assert not Watcher(run(9)).state.initial_scan
 
 
-def test_later_the_list_takes_in_no_run_from_before_first_sight():
-    """One that is retried long after it ended is no run of ours."""
+def test_later_lists_add_no_run_from_before_first_sight():
     watcher = Watcher(run(9), run(11))
     assert watcher.reads(run(11), run(10), run(3, RUNNING)) == [("ended", "run-10", "success")]
     assert watcher.state.open == ()
 
 
-def test_an_answer_without_a_run_later_on_changes_nothing():
-    """A pipeline that is not in the answer may be back in the next."""
+def test_later_answer_without_a_run_changes_nothing():
+    """The pipeline may be in the next answer again."""
     watcher = Watcher(run(1), run(2, RUNNING))
     before = watcher.state
     assert watcher.sees(None) == []
@@ -246,15 +238,13 @@ def test_an_answer_without_a_run_later_on_changes_nothing():
 
 
 @pytest.mark.parametrize("status", ENDS)
-def test_every_end_counts_once(status):
-    """The same final run in a hundred answers is one run, whatever it ended as."""
+def test_each_final_status_counts_once_however_often_it_is_seen(status):
     watcher = Watcher(run(1))
     seen = [event for _ in range(100) for event in watcher.sees(run(2, status))]
     assert [event for event in seen if event[0] == "ended"] == [("ended", "run-2", status.value)]
 
 
-def test_a_run_goes_through_all_states_and_counts_at_its_end():
-    """Nothing but a final state counts, an unknown one least of all."""
+def test_run_counts_only_when_its_status_is_final():
     watcher = Watcher(run(1))
     for status in Status:
         if not status.final:
@@ -263,18 +253,16 @@ def test_a_run_goes_through_all_states_and_counts_at_its_end():
     assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_run_that_began_and_ended_between_two_answers_counts():
-    """A greater number that is final at once is a new run like any other."""
+def test_run_that_started_and_ended_between_two_answers_counts():
     assert Watcher(run(1)).sees(run(2, Status.CANCELED)) == [("ended", "run-2", "canceled")]
 
 
-def test_a_run_without_an_end_counts():
-    """How long it took is not known; that it ended is."""
+def test_final_run_without_an_end_counts():
     assert Watcher(run(1)).sees(endless(run(2))) == [("ended", "run-2", "success")]
 
 
-def test_the_run_that_ended_bears_its_stages_and_what_is_kept_of_it_does_not():
-    """Histograms need stages once; keeping them would cost memory for nothing."""
+def test_event_has_the_stages_and_the_stored_run_has_not():
+    """Histograms need stages once; storing them would waste memory."""
     staged = msgspec.structs.replace(run(2), stages=(Stage("build", 0, SUCCESS, NOON, 5.0),))
     watcher = Watcher(run(1))
     outcome = apply_latest(watcher.state, staged, now=NOON, answered=NOON)
@@ -285,38 +273,33 @@ def test_the_run_that_ended_bears_its_stages_and_what_is_kept_of_it_does_not():
 # Retry
 
 
-def test_a_run_that_goes_on_and_ends_again_is_a_retry():
-    """It has been counted as a run; its next end counts as a retry, under its new status."""
+def test_counted_run_that_continues_and_ends_again_is_a_retry():
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, RUNNING)) == []
     assert watcher.state.open == (OpenRun("run-2", 2, run(2).start, reopened=True),)
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
 
 
-def test_a_run_may_be_retried_again_and_again():
-    """Each end after the first is one retry."""
+def test_each_further_end_is_one_retry():
     watcher = Watcher(run(1), run(2, FAILED))
     for _ in range(3):
         assert watcher.sees(run(2, RUNNING)) == []
         assert watcher.sees(run(2, FAILED, end=watcher.now + 500)) == [("retried", "run-2", "failed")]
 
 
-def test_a_retry_between_two_answers_is_known_by_its_end():
-    """An end that is a second later or more is another end."""
+def test_retry_between_two_answers_is_recognized_by_its_later_end():
     watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300))
     assert watcher.sees(run(2, FAILED, end=NOON + 301)) == [("retried", "run-2", "failed")]
     assert watcher.sees(run(2, FAILED, end=NOON + 301)) == []
 
 
-def test_a_retry_without_an_end_is_one():
-    """Where the cloud tells no ends, that it went on tells enough."""
+def test_retry_without_an_end_counts():
     watcher = Watcher(run(1), endless(run(2, FAILED)), run(2, RUNNING))
     assert watcher.sees(endless(run(2, FAILED))) == [("retried", "run-2", "failed")]
 
 
 @pytest.mark.parametrize("stale", [run(2, RUNNING), run(2, FAILED, end=NOON + 300)])
-def test_an_answer_from_before_a_retry_is_no_other_retry(stale):
-    """A stale answer shows what was known already: the end that is known stays, and nothing is counted."""
+def test_stale_answer_from_before_a_retry_is_not_another_retry(stale):
     watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300), run(2, end=NOON + 900))
     assert watcher.sees(stale) == []
     assert watcher.sees(run(2, end=NOON + 900)) == []
@@ -325,30 +308,28 @@ def test_an_answer_from_before_a_retry_is_no_other_retry(stale):
 
 
 @pytest.mark.parametrize("end", [NOON + 300.999, NOON + 299.5])
-def test_an_end_that_moves_by_less_than_a_second_is_no_retry(end):
-    """Clouds round times and correct them."""
+def test_end_that_moves_by_less_than_a_second_is_no_retry(end):
+    """Providers round times, and correct them."""
     watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300))
     assert watcher.sees(run(2, FAILED, end=end)) == []
     assert watcher.state.ended[0].end == end
 
 
-def test_an_end_that_was_absent_and_appears_is_no_retry():
-    """It is the same end, told late; the gauges get it."""
+def test_end_that_appears_later_is_no_retry():
     watcher = Watcher(run(1), endless(run(2, FAILED)))
     assert watcher.sees(run(2, FAILED)) == []
     assert watcher.state.finished == run(2, FAILED)
     assert watcher.state.streak.broken_since == run(2).end
 
 
-def test_an_end_that_disappears_is_no_retry():
-    """What is not told did not move."""
+def test_end_that_disappears_is_no_retry():
     watcher = Watcher(run(1), run(2))
     assert watcher.sees(endless(run(2))) == []
     assert watcher.sees(run(2)) == []
 
 
-def test_a_failure_that_is_ignored_later_is_a_correction():
-    """Nothing is counted; the gauges follow."""
+def test_failure_that_is_ignored_later_is_a_correction():
+    """The gauges follow, and nothing is counted."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, Status.IGNORED)) == []
     assert watcher.state.finished == run(2, Status.IGNORED)
@@ -356,23 +337,21 @@ def test_a_failure_that_is_ignored_later_is_a_correction():
     assert watcher.state.streak.broken_since is None
 
 
-def test_a_failure_that_is_corrected_to_success_is_no_recovery():
-    """It never was broken; what had been counted stays counted."""
+def test_failure_that_is_corrected_to_success_is_no_recovery():
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2)) == []
     assert watcher.state.streak.failures == 0
 
 
-def test_a_run_that_was_final_at_first_sight_is_retried_as_a_retry_only():
-    """It was never counted as a run and never will be."""
+def test_run_final_at_first_sight_can_be_retried_but_never_counts_as_a_run():
     watcher = Watcher(run(5, FAILED))
     watcher.sees(run(5, RUNNING))
     assert watcher.sees(run(5, FAILED, end=NOON + 900)) == [("retried", "run-5", "failed")]
     assert watcher.sees(run(5, FAILED, end=NOON + 999)) == [("retried", "run-5", "failed")]
 
 
-def test_while_a_run_is_reopened_the_finished_one_keeps_its_old_end():
-    """A red pipeline stays red until the retry has ended."""
+def test_finished_run_keeps_its_old_end_until_the_retry_ends():
+    """A red pipeline stays red until then."""
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.state.finished == run(2, FAILED)
     assert watcher.state.streak.failures == 1
@@ -381,8 +360,7 @@ def test_while_a_run_is_reopened_the_finished_one_keeps_its_old_end():
 # Gap
 
 
-def test_numbers_that_were_jumped_over_are_wanted_until_the_list_tells_them():
-    """They are known to have been given; each is counted as the list has it."""
+def test_jumped_over_numbers_are_missing_until_the_list_has_them():
     watcher = Watcher(run(3))
     assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
     assert watcher.missing_numbers == [4, 5, 6]
@@ -397,15 +375,13 @@ def test_numbers_that_were_jumped_over_are_wanted_until_the_list_tells_them():
     assert watcher.learns("run-6", run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_jump_to_a_run_under_way_makes_the_same_gap():
-    """The gap shows with the run, not with its end."""
+def test_jump_to_a_run_in_progress_makes_the_same_gap():
     watcher = Watcher(run(3))
     assert watcher.sees(run(7, RUNNING)) == []
     assert watcher.missing_numbers == [4, 5, 6]
 
 
-def test_a_run_newer_than_the_latest_is_taken_from_the_list():
-    """The list may be fresher than the answer about the latest, and tells a gap as well."""
+def test_run_newer_than_the_latest_is_taken_from_the_list():
     watcher = Watcher(run(3), run(5))
     assert watcher.reads(run(8, RUNNING), run(6), run(5), run(4)) == [
         ("ended", "run-4", "success"),
@@ -417,8 +393,7 @@ def test_a_run_newer_than_the_latest_is_taken_from_the_list():
     assert watcher.sees(run(8)) == [("ended", "run-8", "success")]
 
 
-def test_a_million_numbers_are_one_gap():
-    """What a nonsensical number costs is bounded."""
+def test_million_missing_numbers_are_one_gap():
     watcher = Watcher(run(3), run(1_000_003), run(1_000_003))
     assert watcher.state.unresolved == 999_999
     assert len(watcher.state.missing_numbers) == 1
@@ -432,7 +407,7 @@ WILD = (45, 10**6, 2**53 - 1)
 @pytest.mark.parametrize("wild", WILD)
 @pytest.mark.parametrize("status", [SUCCESS, RUNNING])
 def test_known_run_keeps_its_number(wild, status):
-    """The deviation is reported, the rest of the record counts."""
+    """The wrong number is reported, and the rest of the record is used."""
     watcher = Watcher(run(2), run(3, status))
     misread = run(wild, identity="run-3", start=run(3).start, end=end_of(3))
     assert ("misnumbered", "run-3", wild, 3) in watcher.sees(misread)
@@ -455,7 +430,7 @@ def test_known_run_keeps_its_number_in_lists_and_when_looked_up(wild):
 @pytest.mark.parametrize("wild", [4 + LEAP, 10**6, 2**53 - 1])
 @pytest.mark.parametrize("status", [SUCCESS, RUNNING])
 def test_leap_of_one_answer_raises_nothing(wild, status):
-    """Its run is shown, and active if it is in progress; later runs count as if it had not been."""
+    """Its run is shown, and active if it is in progress. Later runs count as if it had never been."""
     watcher = Watcher(run(3))
     assert watcher.sees(run(wild, status, identity="new", start=run(4).start)) == []
     assert watcher.believed
@@ -475,7 +450,7 @@ def test_number_just_within_a_leap_needs_no_other_answer():
 
 @pytest.mark.parametrize("wild", WILD)
 def test_numbers_below_a_misread_new_run_still_count(wild):
-    """Within a leap the number is believed, but those below it are wanted, and become void in the end."""
+    """Within a leap the number is believed. The numbers below it are missing, and turn out not to exist."""
     watcher = Watcher(run(3), run(wild, identity="new", start=run(4).start))
     assert watcher.sees(run(4))[-1] == ("ended", "run-4", "success")
     assert watcher.reads() == []
@@ -491,7 +466,6 @@ def test_leap_with_the_old_run_in_the_next_answer_was_a_misreading():
 
 
 def test_misread_new_run_gets_its_number_from_the_next_answer():
-    """It counts as it was first seen to end, and once."""
     watcher = Watcher(run(3))
     assert watcher.sees(run(10**6, FAILED, identity="run-4", start=run(4).start, end=end_of(4))) == []
     assert watcher.sees(run(4, end=end_of(4) + 60)) == [
@@ -512,8 +486,8 @@ def test_misread_new_run_gets_its_number_from_the_list():
     ]
 
 
-def test_run_of_before_first_sight_with_a_wild_number_is_not_counted():
-    """The list says so, where all newer runs were deleted."""
+def test_run_from_before_first_sight_with_a_wild_number_is_not_counted():
+    """The list shows it so, after all newer runs were deleted."""
     watcher = Watcher(run(3), run(10**6, identity="run-2", start=run(2).start))
     watcher.shown = None
     assert watcher.reads(run(2)) == []
@@ -553,7 +527,7 @@ def test_leap_that_the_list_repeats_is_believed():
 
 
 def test_list_that_came_with_the_leap_does_not_confirm_it():
-    """A cloud that reports the latest run by its list misreports both at once."""
+    """A provider whose latest run is taken from the list misreports both at once."""
     watcher = Watcher(run(3))
     rows = [run(10**6, identity="1000000", start=run(5).start), run(4)]
     watcher.sees(rows[0])
@@ -563,7 +537,7 @@ def test_list_that_came_with_the_leap_does_not_confirm_it():
 
 
 def test_leap_of_a_list_row_alone_is_ignored():
-    """The next answer reports it if it exists."""
+    """If the run exists, the next answer has it."""
     watcher = Watcher(run(3), run(5))
     assert watcher.reads(run(10**6, identity="stranger"), run(5), run(4)) == [("ended", "run-4", "success")]
     assert watcher.state.high == 5
@@ -583,7 +557,7 @@ def test_leap_is_in_doubt_as_long_as_no_run_is_shown():
     assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
 
 
-def test_leap_of_a_run_that_has_its_id_not_always_is_one_run():
+def test_leap_of_a_run_with_and_without_its_id_is_one_run():
     watcher = Watcher(run(3), run(500, identity="#500"))
     assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
 
@@ -596,7 +570,7 @@ def test_two_runs_of_the_same_far_number_are_not_both_counted():
     ]
 
 
-def test_numbering_that_begins_again_forgets_the_leap():
+def test_new_numbering_forgets_the_leap():
     watcher = Watcher(run(8), run(9), run(10**6, RUNNING, identity="stranger"))
     fresh = run(1, identity="fresh", start=watcher.now + 5)
     assert watcher.sees(fresh) == []
@@ -611,8 +585,7 @@ def beyond(search: Search, *starts: float) -> Reach | None:
     return search.reach([run(1, start=start) for start in starts])
 
 
-def test_a_reading_ends_where_everything_is_found():
-    """Whatever the order of the rows."""
+def test_reading_ends_when_all_missing_numbers_are_found():
     watcher = Watcher(run(3), run(6))
     sought = search(watcher.state, now=watcher.now)
     assert sought.size == 2
@@ -620,8 +593,8 @@ def test_a_reading_ends_where_everything_is_found():
     assert sought.found([run(4), run(6), run(5)])
 
 
-def test_a_reading_ends_with_a_page_that_started_an_hour_before_the_gap():
-    """All of the page: one row proves nothing, since numbers can be given early."""
+def test_reading_ends_with_a_page_that_started_an_hour_before_the_gap():
+    """One row proves nothing, since numbers can be assigned early."""
     watcher = Watcher(run(3), run(6))
     started = NOON + 300
     sought = search(watcher.state, now=watcher.now)
@@ -630,8 +603,7 @@ def test_a_reading_ends_with_a_page_that_started_an_hour_before_the_gap():
     assert beyond(sought) is None
 
 
-def test_a_reading_ends_a_week_back():
-    """The exporter was down for longer: what lies before is given up."""
+def test_reading_ends_a_week_back():
     watcher = Watcher(run(3))
     watcher.sees(run(9000), later=2 * WEEK)
     watcher.sees(run(9000))
@@ -641,8 +613,7 @@ def test_a_reading_ends_a_week_back():
     assert beyond(sought, watcher.now - WEEK + 1, watcher.now - 2 * WEEK) is None
 
 
-def test_where_no_start_is_known_a_reading_goes_on_to_the_end():
-    """Or as far back as is ever read."""
+def test_reading_without_known_starts_continues_to_the_end_of_the_list():
     watcher = Watcher(None, run(3))
     sought = search(watcher.state, now=watcher.now)
     assert sought.floor is None
@@ -652,8 +623,7 @@ def test_where_no_start_is_known_a_reading_goes_on_to_the_end():
 # Absence
 
 
-def test_what_two_complete_readings_lack_is_void():
-    """Skipped, deleted, or given early: nothing is counted."""
+def test_numbers_that_two_complete_readings_lack_do_not_exist():
     watcher = Watcher(run(3), run(6))
     assert watcher.reads(run(6), run(5), run(3)) == [("ended", "run-5", "success")]
     assert watcher.missing_numbers == [4]
@@ -663,8 +633,7 @@ def test_what_two_complete_readings_lack_is_void():
     assert (watcher.missing_numbers, watcher.state.unresolved) == ([], 0)
 
 
-def test_a_reading_that_was_cut_proves_nothing():
-    """However often."""
+def test_partial_readings_prove_nothing():
     watcher = Watcher(run(3), run(6))
     for _ in range(3):
         assert watcher.reads(run(6), run(5), reach=Reach.PARTIAL, later=APART) in (
@@ -674,15 +643,14 @@ def test_a_reading_that_was_cut_proves_nothing():
     assert watcher.missing_numbers == [4]
 
 
-def test_what_the_list_does_not_tell_for_a_day_is_missed():
-    """However often it is read, if never far enough."""
+def test_numbers_are_missed_after_a_day_of_partial_readings():
     watcher = Watcher(run(3), run(6))
     assert watcher.reads(reach=Reach.PARTIAL, later=DAY - 20) == []
     assert watcher.reads(reach=Reach.PARTIAL, later=20) == [("missed", 2)]
 
 
-def test_a_list_without_the_latest_run_proves_nothing():
-    """Whoever may not see the runs gets an empty list, and no error."""
+def test_list_without_the_latest_run_proves_nothing():
+    """Users without permission to see the runs get an empty list instead of an error."""
     watcher = Watcher(run(3), run(6))
     watcher.shown = None
     for _ in range(3):
@@ -691,8 +659,7 @@ def test_a_list_without_the_latest_run_proves_nothing():
     assert watcher.missing_numbers == [4, 5]
 
 
-def test_where_a_pipeline_has_no_run_any_more_an_empty_list_proves_it():
-    """All were deleted."""
+def test_empty_list_is_proof_if_the_pipeline_has_no_runs():
     watcher = Watcher(run(3), run(6), None)
     assert watcher.reads() == []
     assert watcher.reads(later=APART) == []
@@ -708,8 +675,8 @@ def nonexistent(watcher: Watcher) -> Watcher:
 
 
 @pytest.mark.parametrize("days", [1, 6])
-def test_a_void_number_that_shows_up_as_the_latest_is_claimed(days):
-    """Its run was queued with its number given early: no doubt, no new numbering."""
+def test_latest_run_with_a_nonexistent_number_counts(days):
+    """Its number was assigned before it was queued: the answer is believed, and no numbering starts."""
     watcher = nonexistent(Watcher(run(3), run(5)))
     late = run(4, RUNNING, start=watcher.now + days * DAY)
     assert watcher.sees(late, later=days * DAY) == []
@@ -722,8 +689,7 @@ def test_a_void_number_that_shows_up_as_the_latest_is_claimed(days):
     assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_void_number_that_shows_up_in_the_list_is_claimed():
-    """Wherever it shows up, it counts."""
+def test_listed_run_with_a_nonexistent_number_counts():
     watcher = nonexistent(Watcher(run(3), run(6)))
     watcher.sees(run(8))
     assert watcher.reads(run(8), run(7), run(5)) == [
@@ -733,8 +699,8 @@ def test_a_void_number_that_shows_up_in_the_list_is_claimed():
     assert watcher.reads(run(8), run(7), run(5), run(4)) == [("ended", "run-4", "success")]
 
 
-def test_after_a_week_a_void_number_is_claimed_no_longer():
-    """It would be a new numbering, and needs a second answer."""
+def test_nonexistent_number_is_not_claimable_after_a_week():
+    """It would be a new numbering, which needs a second answer."""
     watcher = nonexistent(Watcher(run(3), run(5)))
     watcher.sees(run(4, start=watcher.now + WEEK), later=WEEK + 1)
     assert not watcher.believed
@@ -743,8 +709,7 @@ def test_after_a_week_a_void_number_is_claimed_no_longer():
 # Missed
 
 
-def test_what_the_list_could_not_be_read_for_since_a_day_is_missed():
-    """Once, for good: it is never counted later."""
+def test_numbers_are_missed_for_good_after_a_day_of_failed_readings():
     watcher = Watcher(run(3), run(6))
     assert watcher.cannot_read(later=DAY - 20) == []
     assert watcher.cannot_read(later=20) == [("missed", 2)]
@@ -754,8 +719,7 @@ def test_what_the_list_could_not_be_read_for_since_a_day_is_missed():
     assert (watcher.finished, watcher.missing_numbers) == ("run-6", [])
 
 
-def test_what_lies_before_the_bound_is_missed():
-    """What was read up to there counts."""
+def test_numbers_beyond_the_reading_limit_are_missed():
     watcher = Watcher(run(3), run(7))
     assert watcher.reads(run(7), run(6), reach=Reach.LIMIT) == [
         ("ended", "run-6", "success"),
@@ -763,8 +727,8 @@ def test_what_lies_before_the_bound_is_missed():
     ]
 
 
-def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_void_and_not_missed():
-    """A list that was read back to that moment would have them: the number was misreported, or some were skipped."""
+def test_numbers_after_a_recently_seen_latest_run_do_not_exist_and_are_not_missed():
+    """A list read back to that moment would have them: the number was misreported, or some were skipped."""
     old = run(3, start=NOON - 2 * WEEK)
     watcher = Watcher(old, run(45))
     assert watcher.reads(old, reach=Reach.LIMIT) == []
@@ -773,20 +737,19 @@ def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_void_and_not_m
     assert watcher.sees(run(4)) == [("ended", "run-4", "success")]
 
 
-def test_numbers_that_a_thousand_runs_do_not_reach_are_missed():
+def test_numbers_that_a_thousand_rows_do_not_reach_are_missed():
     watcher = Watcher(run(3), run(45))
     assert watcher.reads(run(44), reach=Reach.LIMIT) == [("ended", "run-44", "success"), ("missed", 40)]
 
 
 @pytest.mark.parametrize("answer", [None, run(4000)], ids=["without a run", "leap in doubt"])
-def test_numbers_after_an_answer_that_did_not_show_the_latest_run_may_be_older(answer):
+def test_numbers_after_an_answer_without_the_latest_run_are_missed_beyond_the_limit(answer):
     old = run(3, start=NOON - 2 * WEEK)
     watcher = Watcher(old, answer, run(45))
     assert watcher.reads(old, reach=Reach.LIMIT) == [("missed", 41)]
 
 
-def test_a_run_of_unknown_state_whose_end_stays_for_an_hour_is_missed():
-    """It is over, and how it ended will not be learnt; meanwhile it is open."""
+def test_run_of_unknown_status_with_the_same_end_for_an_hour_is_missed():
     watcher = Watcher(run(3))
     over = msgspec.structs.replace(run(4, Status.UNKNOWN), end=NOON + 500)
     assert watcher.sees(over) == []
@@ -798,15 +761,13 @@ def test_a_run_of_unknown_state_whose_end_stays_for_an_hour_is_missed():
     assert watcher.state.open == ()
 
 
-def test_a_run_of_unknown_state_without_an_end_is_given_up_a_day_after_a_newer_one():
-    """No word that means its end will come."""
+def test_run_of_unknown_status_without_an_end_is_missed_after_a_day_behind_a_newer_one():
     watcher = Watcher(run(3), run(4, Status.UNKNOWN), run(5))
     assert watcher.learns("run-4", run(4, Status.UNKNOWN), later=DAY - 1) == []
     assert watcher.learns("run-4", run(4, Status.UNKNOWN), later=1) == [("missed", 1)]
 
 
-def test_a_run_that_goes_on_for_days_is_open():
-    """However long it waits for somebody."""
+def test_run_in_progress_for_days_stays_open():
     watcher = Watcher(run(3), run(4, Status.PAUSED), run(5))
     assert watcher.learns("run-4", run(4, Status.PAUSED), later=30 * DAY) == []
     assert watcher.learns("run-4", run(4)) == [("ended", "run-4", "success")]
@@ -815,8 +776,7 @@ def test_a_run_that_goes_on_for_days_is_open():
 # Hidden
 
 
-def test_a_run_that_a_newer_one_hides_is_looked_up_and_counted():
-    """Only the latest run is shown: the end of the one before has to be asked for."""
+def test_hidden_run_is_looked_up_and_counted():
     watcher = Watcher(run(1), run(2, RUNNING))
     assert watcher.sees(run(3, RUNNING)) == []
     assert watcher.hidden == ["run-2"]
@@ -829,29 +789,26 @@ def test_a_run_that_a_newer_one_hides_is_looked_up_and_counted():
     assert watcher.state.streak.failures == 0
 
 
-def test_the_run_under_way_at_first_sight_can_hide_too():
-    """It lay inside."""
+def test_run_in_progress_at_first_sight_can_become_hidden():
     watcher = Watcher(run(1, RUNNING), run(2))
     assert watcher.learns("run-1", run(1)) == [("ended", "run-1", "success")]
 
 
-def test_a_hidden_run_that_the_provider_no_longer_knows_is_missed():
-    """It existed, and its end cannot be learnt."""
+def test_hidden_run_that_the_provider_no_longer_has_is_missed():
     watcher = Watcher(run(1), run(2, RUNNING), run(3))
     assert watcher.learns("run-2", None) == [("missed", 1)]
     assert watcher.learns("run-2", run(2)) == []
 
 
-def test_a_hidden_run_may_be_shown_again():
-    """Newer ones were deleted: it is the one under way, as before."""
+def test_hidden_run_can_be_the_latest_again():
+    """Newer runs were deleted."""
     watcher = Watcher(run(1), run(2, RUNNING), run(3, RUNNING), run(2, RUNNING))
     assert watcher.sees(run(2, RUNNING)) == []
     assert (watcher.active, watcher.hidden) == ("run-2", ["run-3"])
     assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_look_at_another_run_teaches_nothing():
-    """An answer about a run that nobody asked for is no end of the one that hides."""
+def test_lookup_that_returns_another_run_changes_nothing():
     watcher = Watcher(run(1), run(2, RUNNING), run(3))
     assert watcher.learns("run-2", run(1)) == []
     assert watcher.learns("run-2", run(7, FAILED)) == []
@@ -860,8 +817,7 @@ def test_a_look_at_another_run_teaches_nothing():
     assert watcher.learns("run-2", run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_hidden_run_without_its_number_keeps_its_place():
-    """The details of a run need not tell the number that its pipeline did."""
+def test_hidden_run_keeps_its_number_if_details_lack_it():
     watcher = Watcher(run(1), run(2, RUNNING), run(3, RUNNING))
     assert watcher.learns("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
         ("ended", "run-2", "failed")
@@ -870,8 +826,7 @@ def test_a_hidden_run_without_its_number_keeps_its_place():
     assert (watcher.active, watcher.state.high) == ("run-3", 3)
 
 
-def test_a_hidden_run_is_learnt_while_nothing_else_is_known_to_end():
-    """It is the latest finished one, until a greater number ends."""
+def test_hidden_run_is_the_latest_finished_one_until_a_greater_number_ends():
     watcher = Watcher(run(1, RUNNING), run(2, RUNNING))
     assert watcher.state.finished is None
     watcher.learns("run-1", run(1))
@@ -880,8 +835,7 @@ def test_a_hidden_run_is_learnt_while_nothing_else_is_known_to_end():
     assert watcher.finished == "run-2"
 
 
-def test_open_runs_have_a_bound():
-    """Beyond it the oldest is missed."""
+def test_oldest_open_run_beyond_the_limit_is_missed():
     watcher = Watcher(run(1))
     for number in range(2, OPEN + 3):
         assert watcher.sees(run(number, RUNNING)) == []
@@ -889,15 +843,14 @@ def test_open_runs_have_a_bound():
     assert watcher.hidden == [f"run-{number}" for number in range(3, OPEN + 3)]
 
 
-def test_a_hidden_run_without_an_id_is_looked_for_by_its_number():
-    """Nobody can be asked about it, but the list may tell."""
+def test_hidden_run_without_an_id_becomes_a_missing_number():
+    """It cannot be looked up, but the list may have its number."""
     watcher = Watcher(run(1), run(2, RUNNING, identity="#2"), run(3))
     assert (watcher.hidden, watcher.missing_numbers) == ([], [2])
     assert watcher.reads(run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_reopened_run_that_hides_ends_again_as_a_retry():
-    """Its first end was counted; the next is a retry's wherever it is seen, and gone is not missed."""
+def test_hidden_retry_counts_as_a_retry_and_is_never_missed():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", pytest.approx(100))]
     gone, ended = Watcher(), Watcher()
@@ -906,8 +859,7 @@ def test_a_reopened_run_that_hides_ends_again_as_a_retry():
     assert ended.learns("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
 
 
-def test_a_reopened_run_that_hides_behind_many_is_still_a_retry():
-    """It was counted, though what is kept of ended runs no longer tells."""
+def test_hidden_retry_behind_many_runs_is_still_a_retry():
     watcher = Watcher(run(1), run(2), run(2, RUNNING))
     for number in range(3, 4 + KEPT):
         watcher.sees(run(number))
@@ -916,8 +868,8 @@ def test_a_reopened_run_that_hides_behind_many_is_still_a_retry():
 
 
 @pytest.mark.parametrize("status", [SUCCESS, FAILED])
-def test_a_run_that_is_learnt_after_all_that_are_kept_leaves_the_series_alone(status):
-    """It counts as a run; between which of the older ones it stood, nobody knows any more."""
+def test_run_found_after_its_neighbours_were_dropped_leaves_the_streak_alone(status):
+    """It counts as a run, but its position among older ones is unknown."""
     watcher = Watcher(run(1), run(2, RUNNING))
     for number in range(3, 6 + KEPT):
         watcher.sees(run(number, FAILED))
@@ -927,8 +879,7 @@ def test_a_run_that_is_learnt_after_all_that_are_kept_leaves_the_series_alone(st
     assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(3))
 
 
-def test_a_success_that_is_learnt_late_ends_the_series_before_it():
-    """In order of number: what a later success ended already is not ended again."""
+def test_success_found_late_ends_the_streak_before_it():
     watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4, FAILED))
     assert watcher.learns("run-3", run(3)) == [
         ("ended", "run-3", "success"),
@@ -940,7 +891,6 @@ def test_a_success_that_is_learnt_late_ends_the_series_before_it():
 
 
 def test_runs_without_a_number_make_no_gap():
-    """Each unknown id is simply the next run."""
     watcher = Watcher(run(None, identity="a"))
     assert watcher.sees(run(None, identity="a")) == []
     assert watcher.sees(run(None, RUNNING, identity="b")) == []
@@ -950,8 +900,8 @@ def test_runs_without_a_number_make_no_gap():
     assert watcher.finished == "c"
 
 
-def test_numbers_that_begin_late_make_no_gap():
-    """How many runs were seen says nothing of how the provider numbers them; from its first number on gaps show."""
+def test_first_number_of_the_provider_makes_no_gap():
+    """Until then the exporter numbers runs by itself."""
     watcher = Watcher(run(None, identity="a"), run(None, RUNNING, identity="b"))
     assert watcher.sees(run(40, identity="b")) == [("ended", "b", "success")]
     assert watcher.sees(run(41, identity="c")) == [("ended", "c", "success")]
@@ -959,15 +909,13 @@ def test_numbers_that_begin_late_make_no_gap():
     assert watcher.missing_numbers == [42]
 
 
-def test_after_a_first_sight_without_a_run_those_without_a_number_count():
-    """Each is the next one."""
+def test_runs_without_numbers_count_after_a_first_sight_without_runs():
     watcher = Watcher(None)
     assert watcher.sees(run(None, identity="a")) == [("ended", "a", "success")]
     assert watcher.sees(run(None, FAILED, identity="b")) == [("ended", "b", "failed")]
 
 
-def test_a_run_without_a_number_can_be_retried_and_missed():
-    """The id is its identity; the number only finds gaps."""
+def test_run_without_a_number_can_be_retried_and_missed():
     watcher = Watcher(run(None, identity="a"), run(None, FAILED, identity="b"))
     watcher.sees(run(None, RUNNING, identity="b"))
     again = run(None, FAILED, identity="b", end=NOON + 300)
@@ -977,16 +925,14 @@ def test_a_run_without_a_number_can_be_retried_and_missed():
     assert watcher.learns("c", None) == [("missed", 1)]
 
 
-def test_a_number_that_is_missing_once_makes_no_gap():
-    """The run is the same, and so is its place."""
+def test_number_that_one_answer_lacks_makes_no_gap():
     watcher = Watcher(run(4), run(5, RUNNING))
     assert watcher.sees(run(None, RUNNING, identity="run-5", start=run(5).start)) == []
     assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
     assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_known_run_without_its_number_keeps_its_place():
-    """It is no newer for that."""
+def test_known_run_keeps_its_number_if_an_answer_lacks_it():
     watcher = Watcher(run(8), run(9))
     assert watcher.sees(run(None, RUNNING, identity="run-8")) == []
     assert watcher.active is None
@@ -997,8 +943,7 @@ def test_a_known_run_without_its_number_keeps_its_place():
 
 
 @pytest.mark.parametrize("first", ["#2", "run-2"])
-def test_an_id_that_is_not_always_given_is_one_run(first):
-    """The number tells that it is the same; nothing is counted twice, and no numbering begins anew."""
+def test_run_with_and_without_its_id_is_one_run(first):
     second = {"#2": "run-2", "run-2": "#2"}[first]
     watcher = Watcher(run(1), run(2, RUNNING, identity=first))
     assert watcher.sees(run(2, RUNNING, identity=second)) == []
@@ -1010,8 +955,8 @@ def test_an_id_that_is_not_always_given_is_one_run(first):
 # Back
 
 
-def test_a_lower_number_is_not_believed_at_once():
-    """An answer can be stale: what it would undo, and count again later, stays."""
+def test_lower_number_is_not_believed_at_once():
+    """An answer can be stale."""
     watcher = Watcher(run(8), run(9))
     before = watcher.state
     assert watcher.sees(run(8)) == []
@@ -1020,16 +965,14 @@ def test_a_lower_number_is_not_believed_at_once():
     assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
 
 
-def test_a_stale_answer_leaves_the_run_under_way_alone():
-    """It is neither missed nor counted twice."""
+def test_stale_answer_leaves_the_run_in_progress_alone():
     watcher = Watcher(run(8), run(9, RUNNING))
     assert watcher.sees(run(8)) == []
     assert watcher.active == "run-9"
     assert watcher.sees(run(9)) == [("ended", "run-9", "success")]
 
 
-def test_a_run_that_was_given_up_and_comes_back_is_not_counted():
-    """Missed is final: neither its end nor its leaving again is counted."""
+def test_missed_run_that_comes_back_is_not_counted():
     watcher = Watcher(run(8), run(9, RUNNING), run(8), run(8))
     assert watcher.learns("run-9", None) == [("missed", 1)]
     assert watcher.sees(run(9, RUNNING)) == []
@@ -1039,8 +982,7 @@ def test_a_run_that_was_given_up_and_comes_back_is_not_counted():
 
 
 @pytest.mark.parametrize("between", [run(9), None])
-def test_stale_answers_that_do_not_follow_each_other_are_not_believed(between):
-    """Two in a row agree, or nothing is known."""
+def test_stale_answers_that_are_not_successive_are_not_believed(between):
     watcher = Watcher(run(8), run(9))
     for _ in range(3):
         assert watcher.sees(run(4, identity="stranger")) == []
@@ -1049,15 +991,14 @@ def test_stale_answers_that_do_not_follow_each_other_are_not_believed(between):
 
 
 def test_two_stale_answers_that_disagree_are_not_believed():
-    """They must agree on the run."""
     watcher = Watcher(run(8), run(9))
     assert watcher.sees(run(4, identity="stranger")) == []
     assert watcher.sees(run(3, identity="another")) == []
     assert watcher.finished == "run-9"
 
 
-def test_a_known_run_back_twice_means_that_newer_ones_were_deleted():
-    """What was counted stays counted, and the numbering goes on from the greatest number ever seen."""
+def test_known_lower_run_seen_twice_means_that_newer_runs_were_deleted():
+    """Counts stay, and numbering continues from the greatest number ever seen."""
     watcher = Watcher(run(8), run(9))
     assert watcher.sees(run(8)) == []
     assert watcher.sees(run(8)) == []
@@ -1065,15 +1006,14 @@ def test_a_known_run_back_twice_means_that_newer_ones_were_deleted():
     assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
 
 
-def test_a_run_under_way_that_was_deleted_is_to_be_looked_up():
-    """Whether it is gone or merely hidden, the look will tell."""
+def test_deleted_run_in_progress_is_looked_up():
     watcher = Watcher(run(8), run(9, RUNNING), run(8))
     assert watcher.sees(run(8)) == []
     assert (watcher.active, watcher.hidden) == (None, ["run-9"])
 
 
-def test_after_newer_runs_were_deleted_every_answer_counts():
-    """Once believed it need not be believed again: no end or retry may hide behind the doubt."""
+def test_confirmed_lower_run_counts_at_once():
+    """An end or a retry must not wait for another confirmation."""
     watcher = Watcher(run(8, FAILED), run(9), run(8, FAILED), run(8, FAILED))
     assert watcher.sees(run(8, RUNNING)) == []
     assert watcher.active == "run-8"
@@ -1082,8 +1022,8 @@ def test_after_newer_runs_were_deleted_every_answer_counts():
     assert watcher.finished == "run-9", "latest finished is the greatest number, not the latest end"
 
 
-def test_an_unknown_run_back_twice_that_began_after_the_last_good_answer_is_counted():
-    """The numbering began anew, and this run began while somebody looked."""
+def test_unknown_lower_run_seen_twice_that_started_after_the_last_answer_counts():
+    """Numbering started again, and so did this run."""
     watcher = Watcher(run(8), run(9))
     fresh = run(1, identity="fresh", start=watcher.now + 5)
     assert watcher.sees(fresh) == []
@@ -1092,8 +1032,8 @@ def test_an_unknown_run_back_twice_that_began_after_the_last_good_answer_is_coun
     assert watcher.state.high == 2
 
 
-def test_what_began_before_the_numbering_fills_no_gap_of_it():
-    """Its numbers are others, though they are the same."""
+def test_run_from_before_the_numbering_fills_no_gap():
+    """It has the same number, but of the old numbering."""
     watcher = Watcher(run(8), run(9))
     fresh = run(2, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
@@ -1109,8 +1049,7 @@ def test_what_began_before_the_numbering_fills_no_gap_of_it():
     assert watcher.missing_numbers == []
 
 
-def test_the_last_good_answer_is_not_the_one_in_doubt():
-    """The new run began before the answer that first showed it, of course."""
+def test_epoch_starts_at_the_last_believed_answer():
     watcher = Watcher(run(8), run(9))
     good = watcher.now
     watcher.sees(run(1, RUNNING, identity="fresh", start=good + 5))
@@ -1120,8 +1059,8 @@ def test_the_last_good_answer_is_not_the_one_in_doubt():
 
 
 @pytest.mark.parametrize("start_after", [-5.0, 0.0])
-def test_an_unknown_run_back_twice_that_began_before_the_last_good_answer_lies_outside(start_after):
-    """It is a first sight again: it may have ended while nobody looked at its numbering."""
+def test_unknown_lower_run_that_started_before_the_last_answer_is_not_counted(start_after):
+    """It is a first sight again."""
     watcher = Watcher(run(8), run(9))
     unconfirmed_id = run(3, identity="strange", start=watcher.now + start_after)
     assert watcher.sees(unconfirmed_id) == []
@@ -1130,24 +1069,21 @@ def test_an_unknown_run_back_twice_that_began_before_the_last_good_answer_lies_o
     assert watcher.sees(run(4, identity="next")) == [("ended", "next", "success")]
 
 
-def test_an_unknown_run_without_a_start_lies_outside():
-    """When it began is not known, so it is not claimed."""
+def test_unknown_lower_run_without_a_start_is_not_counted():
     watcher = Watcher(run(8), run(9))
     unconfirmed_id = Run(id="strange", number=3, status=SUCCESS)
     assert watcher.sees(unconfirmed_id) == []
     assert watcher.sees(unconfirmed_id) == []
 
 
-def test_a_new_numbering_leaves_the_run_under_way_missed():
-    """Its end will not be seen; what was counted goes on."""
+def test_new_numbering_misses_the_run_in_progress():
     watcher = Watcher(run(8), run(9, RUNNING))
     fresh = run(1, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
     assert watcher.sees(fresh) == [("missed", 1), ("ended", "fresh", "success")]
 
 
-def test_a_new_numbering_gives_up_all_that_hides():
-    """None of them will be looked for, and what was accounted before is not missed."""
+def test_new_numbering_misses_hidden_runs_but_not_retries():
     watcher = Watcher(run(6, FAILED), run(6, RUNNING), run(7, RUNNING), run(8, RUNNING), run(9))
     assert watcher.hidden == ["run-6", "run-7", "run-8"]
     fresh = run(1, RUNNING, identity="fresh", start=watcher.now + 5)
@@ -1157,8 +1093,8 @@ def test_a_new_numbering_gives_up_all_that_hides():
     assert (watcher.hidden, watcher.active) == ([], "fresh")
 
 
-def test_a_new_numbering_has_no_finished_run_until_one_ends():
-    """Greatest number is a word of one numbering; the failures of the one before are not forgotten."""
+def test_new_numbering_has_no_finished_run_until_one_ends():
+    """The streak of the old numbering stays."""
     watcher = Watcher(run(8), run(9, FAILED))
     fresh = run(1, RUNNING, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
@@ -1170,8 +1106,7 @@ def test_a_new_numbering_has_no_finished_run_until_one_ends():
     assert watcher.finished == "fresh"
 
 
-def test_a_new_numbering_goes_on_with_the_series():
-    """Failures in a row are the pipeline's, not the numbering's."""
+def test_streak_continues_in_a_new_numbering():
     watcher = Watcher(run(8, FAILED))
     fresh = run(1, FAILED, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
@@ -1181,23 +1116,21 @@ def test_a_new_numbering_goes_on_with_the_series():
 
 
 @pytest.mark.parametrize("number", [8, 9])
-def test_a_number_that_bore_another_id_is_believed_at_once(number):
-    """No stale answer gives an old number a new id."""
+def test_number_of_an_ended_run_with_another_id_is_believed_at_once(number):
+    """A stale answer does not give an old number a new id."""
     watcher = Watcher(run(8), run(9))
     reused = run(number, identity="reused", start=watcher.now + 5)
     assert watcher.sees(reused) == [("ended", "reused", "success")]
     assert watcher.state.high == number
 
 
-def test_the_number_of_the_run_under_way_with_another_id_is_believed_at_once():
-    """The same, of a run whose end was not seen; it is missed."""
+def test_number_of_the_run_in_progress_with_another_id_is_believed_at_once():
     watcher = Watcher(run(8), run(9, RUNNING))
     reused = run(9, identity="reused", start=watcher.now + 5)
     assert watcher.sees(reused) == [("missed", 1), ("ended", "reused", "success")]
 
 
-def test_the_number_of_a_hidden_run_with_another_id_is_believed_at_once():
-    """It bore that number, though its end is not known."""
+def test_number_of_a_hidden_run_with_another_id_is_believed_at_once():
     watcher = Watcher(run(7), run(8, RUNNING), run(9))
     reused = run(8, identity="reused", start=watcher.now + 5)
     assert watcher.sees(reused) == [("missed", 1), ("ended", "reused", "success")]
@@ -1206,8 +1139,8 @@ def test_the_number_of_a_hidden_run_with_another_id_is_believed_at_once():
 # Recoveries over gaps
 
 
-def test_a_recovery_waits_for_the_gaps_before_it():
-    """Which success ended the failures is known when all before it is."""
+def test_recovery_waits_for_gaps_before_it():
+    """A missing run may be the success that ended the streak."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
     assert watcher.state.streak.failures == 0
@@ -1219,21 +1152,18 @@ def test_a_recovery_waits_for_the_gaps_before_it():
     assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_recovery_is_counted_when_a_gap_turns_out_empty():
-    """There was nothing before it that could have been the first success."""
+def test_recovery_counts_when_the_gap_does_not_exist():
     watcher = Watcher(run(1), run(2, FAILED), run(4))
     assert watcher.reads() == []
     assert watcher.reads(later=APART) == [("recovered", end_of(4) - end_of(2))]
 
 
-def test_a_recovery_is_counted_when_a_gap_is_given_up():
-    """As far as will ever be known."""
+def test_recovery_counts_when_the_gap_is_given_up():
     watcher = Watcher(run(1), run(2, FAILED), run(4))
     assert watcher.cannot_read(later=DAY) == [("missed", 1), ("recovered", end_of(4) - end_of(2))]
 
 
-def test_many_runs_learnt_at_once_are_reckoned_in_order():
-    """Whatever the list's order, and more than are kept."""
+def test_many_runs_found_at_once_are_accounted_in_order_of_number():
     watcher = Watcher(run(1), run(2, FAILED))
     last = 5 * KEPT
     watcher.sees(run(last, FAILED))
@@ -1244,8 +1174,7 @@ def test_many_runs_learnt_at_once_are_reckoned_in_order():
     assert len(watcher.state.ended) == KEPT
 
 
-def test_runs_stay_in_order_while_a_gap_is_open_for_long():
-    """Those after it are kept, so that the one before them finds its place."""
+def test_ended_runs_are_kept_while_a_lower_number_is_missing():
     watcher = Watcher(run(1), run(2, FAILED))
     last = 3 * KEPT
     for number in range(4, last):
@@ -1258,8 +1187,7 @@ def test_runs_stay_in_order_while_a_gap_is_open_for_long():
 # Series
 
 
-def test_failures_in_a_row_are_counted_from_the_last_success():
-    """Broken since the end of the first of them."""
+def test_streak_counts_failures_since_the_last_success():
     watcher = Watcher(run(1), run(2, FAILED), run(3, FAILED), run(4, FAILED))
     assert watcher.state.streak.failures == 3
     assert watcher.state.streak.broken_since == run(2).end
@@ -1267,8 +1195,7 @@ def test_failures_in_a_row_are_counted_from_the_last_success():
 
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.IGNORED])
-def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
-    """They say nothing of whether it works."""
+def test_canceled_and_ignored_runs_neither_extend_nor_end_a_streak(status):
     watcher = Watcher(run(1, FAILED), run(2, status), run(3, FAILED), run(4, status))
     assert watcher.state.streak.failures == 2
     assert watcher.state.streak.broken_since == run(1).end
@@ -1278,8 +1205,7 @@ def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
     ]
 
 
-def test_a_success_that_ends_a_series_is_a_recovery():
-    """It took from the end of the first failure to its own."""
+def test_success_that_ends_a_streak_is_a_recovery():
     watcher = Watcher(run(1, FAILED), run(2, FAILED))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", 200.0)]
     assert watcher.state.streak.failures == 0
@@ -1290,20 +1216,17 @@ def test_a_success_that_ends_a_series_is_a_recovery():
 @pytest.mark.parametrize(
     "success", [endless(run(2)), run(2, end=NOON)], ids=["without an end", "before the failure"]
 )
-def test_a_recovery_of_unknown_length_adds_no_time(success):
-    """It is still a recovery."""
+def test_recovery_of_unknown_length_adds_no_time(success):
     watcher = Watcher(run(1, FAILED))
     assert watcher.sees(success) == [("ended", "run-2", "success"), ("recovered", 0.0)]
 
 
-def test_a_success_without_an_end_keeps_the_time_of_the_one_before():
-    """Late is better than absent."""
+def test_success_without_an_end_keeps_the_time_of_the_previous_success():
     watcher = Watcher(run(1), endless(run(2)))
     assert watcher.state.streak.last_success == run(1).end
 
 
-def test_a_failure_that_turns_into_success_by_a_retry_recovers():
-    """It counts as a retry that succeeded, not as a second run."""
+def test_failure_retried_to_success_recovers():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     again = run(2, end=end_of(2) + 70)
     assert watcher.sees(again) == [("retried", "run-2", "success"), ("recovered", 70.0)]
@@ -1311,16 +1234,14 @@ def test_a_failure_that_turns_into_success_by_a_retry_recovers():
     assert watcher.state.streak.last_success == again.end
 
 
-def test_a_success_that_turns_into_failure_by_a_retry_breaks_again():
-    """The series is that of last ends; the success before it is the last one."""
+def test_success_retried_to_failure_starts_a_streak():
     watcher = Watcher(run(1), run(2), run(2, RUNNING))
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
     assert watcher.state.streak.failures == 1
     assert watcher.state.streak.last_success == run(1).end
 
 
-def test_a_series_longer_than_what_is_kept_is_counted_whole():
-    """Old runs leave memory, not the count."""
+def test_streak_longer_than_the_kept_runs_is_counted_whole():
     watcher = Watcher(run(1))
     runs = 3 * KEPT
     for number in range(2, 2 + runs):
@@ -1333,8 +1254,7 @@ def test_a_series_longer_than_what_is_kept_is_counted_whole():
     assert watcher.sees(last)[-1] == ("recovered", end_of(2 + runs) - end_of(2))
 
 
-def test_the_newest_ended_runs_are_kept_by_falling_number():
-    """As they ended last."""
+def test_newest_ended_runs_are_kept_by_falling_number():
     watcher = Watcher(run(1), run(2, FAILED), run(3), run(3, FAILED, end=NOON + 999))
     assert watcher.state.ended == (
         EndedRun("run-3", 3, FAILED, NOON + 999),
@@ -1664,13 +1584,13 @@ def law_holds(machine: type[Polled], steps: int) -> None:
 
 @pytest.mark.parametrize("machine", [Polled, PolledWithoutNumbers])
 @pytest.mark.parametrize("steps", [30, 150])
-def test_whatever_the_runs_do_and_whenever_it_is_polled_the_law_holds(steps, machine):
-    """Ended, missed, void, wanted and open runs are all since first sight, and the series is that of the answers."""
+def test_accounting_invariants_hold(steps, machine):
+    """Ended, missed, nonexistent, missing and open runs add up to all runs since first sight, and the streak is that of the answers."""
     law_holds(machine, steps)
 
 
-def test_the_law_holds_at_the_bounds_of_what_is_kept(monkeypatch):
-    """With room for few runs only, so that they are met all the time."""
+def test_accounting_invariants_hold_with_small_limits(monkeypatch):
+    """With small limits, they are reached all the time."""
     monkeypatch.setattr(rules, "KEPT", 3)
     monkeypatch.setattr(streak, "KEPT", 3)
     monkeypatch.setattr(rules, "OPEN", 2)

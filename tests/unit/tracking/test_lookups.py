@@ -86,8 +86,7 @@ class Asker:
 # What is asked, and when first
 
 
-def test_nothing_is_asked_for_when_nothing_is_unknown():
-    """However long; the latest run under way is in the answers."""
+def test_nothing_is_due_if_nothing_is_unknown():
     asker = Asker(msgspec.structs.replace(unknown(), open=(OpenRun("latest", 1000, NOON),)))
     for _ in range(100):
         assert (asker.asks(), asker.idle) == (NOTHING, True)
@@ -98,15 +97,13 @@ def test_nothing_is_asked_for_when_nothing_is_unknown():
 @pytest.mark.parametrize(
     "state", [unknown(7), unknown(3, 4, 9), unknown(initial_scan=9)], ids=["one", "more", "first sight"]
 )
-def test_a_gap_and_a_first_sight_are_asked_for_at_once(state):
-    """By the run list, one page of which most likely tells all."""
+def test_list_is_due_at_once_for_gaps_and_the_initial_scan(state):
     asker = Asker(unknown())
     asker.follows(state)
     assert (asker.asks(), asker.idle) == (LISTING, False)
 
 
-def test_what_is_known_is_asked_for_no_longer():
-    """However it became known."""
+def test_nothing_is_due_once_everything_is_known():
     read = Asker(unknown(7, initial_scan=9))
     read.reads(unknown())
     told = Asker(unknown(7, hidden=["a"]))
@@ -119,22 +116,20 @@ def test_what_is_known_is_asked_for_no_longer():
         assert asker.asks() == NOTHING
 
 
-def test_a_hidden_run_has_an_interval_to_end():
-    """Then its details are asked for, since one run is one request."""
+def test_hidden_run_is_due_after_an_interval():
     asker = Asker(unknown(hidden=["a"]))
     assert asker.silence() == 60
     assert asker.asks() == DueLookups(runs=("a",))
 
 
-def test_two_hidden_runs_are_one_page():
-    """Of the list, instead of a request each."""
+def test_two_hidden_runs_are_looked_up_with_the_list():
+    """One page instead of a request for each."""
     asker = Asker(unknown(hidden=["a", "b"]))
     assert asker.silence() == 60
     assert asker.asks() == LISTING
 
 
-def test_a_hidden_run_is_alone_while_others_are_not_due():
-    """The list is read for what is due together."""
+def test_single_due_hidden_run_is_looked_up_alone():
     asker = Asker(unknown(hidden=["a"]))
     asker.waits(30)
     asker.follows(unknown(hidden=["a", "b"]))
@@ -142,8 +137,7 @@ def test_a_hidden_run_is_alone_while_others_are_not_due():
     assert asker.asks() == DueLookups(runs=("a",))
 
 
-def test_what_the_list_did_not_tell_is_asked_for_by_itself():
-    """At once, and from then on, whether the list is read or not; what it told is put off."""
+def test_hidden_run_that_the_list_lacks_is_looked_up_alone():
     asker = Asker(unknown(hidden=["a", "b", "c", "d"]))
     asker.waits(60)
     asker.reads(asker.state, "a", "d", "e")
@@ -157,8 +151,7 @@ def test_what_the_list_did_not_tell_is_asked_for_by_itself():
     assert asker.asks() == DueLookups(listing=True, runs=("b", "c"))
 
 
-def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
-    """Those that it tells need no request of their own; the others keep their turn."""
+def test_list_read_for_a_gap_serves_hidden_runs_as_well():
     asker = Asker(unknown(7, hidden=["a", "b"]))
     asker.waits(60)
     assert asker.asks() == LISTING
@@ -170,16 +163,14 @@ def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
     assert early.asks() == DueLookups(runs=("a",))
 
 
-def test_a_list_that_was_read_before_hidden_runs_were_due_says_nothing_of_them():
-    """They were most likely on it, but nobody asked: together they are a page when they are due."""
+def test_list_read_before_hidden_runs_were_due_does_not_mark_them_as_lacking():
     asker = Asker(unknown(7, hidden=["a", "b"]))
     asker.reads(unknown(hidden=["a", "b"]))
     assert asker.silence() == 60
     assert asker.asks() == LISTING
 
 
-def test_a_run_that_hides_again_has_an_interval_anew():
-    """While it was the latest it was in the answers."""
+def test_run_that_is_hidden_again_is_due_after_another_interval():
     asker = Asker(unknown(hidden=["a"]))
     asker.waits(50)
     asker.follows(unknown())
@@ -203,20 +194,17 @@ def pauses(asker: Asker, count: int) -> list[float]:
 
 
 def test_pauses_double_from_the_interval_to_a_quarter_of_an_hour():
-    """For a hidden run as for a gap that is beyond what was read; polls neither hasten nor put off."""
     assert pauses(Asker(unknown(hidden=["a"])), 7) == [60, 120, 240, 480, 900, 900, 900]
     assert pauses(Asker(unknown(7)), 7) == [0, 120, 240, 480, 900, 900, 900]
     assert pauses(Asker(unknown(hidden=["a"]), interval=10.0), 4) == [10, 20, 40, 80]
 
 
-def test_a_quarter_of_an_hour_is_the_most_also_with_a_long_interval():
-    """Runs are worth learning before they are forgotten."""
+def test_pauses_are_at_most_a_quarter_of_an_hour_with_a_long_interval():
     assert pauses(Asker(unknown(hidden=["a"]), interval=7200.0), 3) == [LONGEST] * 3
     assert LONGEST == 900
 
 
-def test_a_new_gap_is_asked_for_at_once_while_an_old_one_waits():
-    """The numbers just given stand on the first page."""
+def test_new_gap_makes_the_list_due_at_once():
     asker = Asker(unknown(7))
     pauses(asker, 5)
     asker.waits(100)
@@ -226,16 +214,15 @@ def test_a_new_gap_is_asked_for_at_once_while_an_old_one_waits():
     assert asker.silence() >= 120
 
 
-def test_a_gap_of_which_a_part_is_known_is_no_new_one():
-    """What is left of it waits for its turn."""
+def test_rest_of_a_gap_is_not_a_new_gap():
     asker = Asker(unknown(7, 8, 9))
     asker.reads(unknown(7, 9))
     asker.follows(unknown(7))
     assert asker.silence() == 120
 
 
-def test_a_gap_of_a_new_numbering_is_asked_for_at_once():
-    """Its numbers are lower than those of the old one."""
+def test_gap_of_a_new_numbering_makes_the_list_due_at_once():
+    """Its numbers are lower than those of the old numbering."""
     asker = Asker(unknown(500))
     pauses(asker, 5)
     asker.follows(unknown(initial_scan=2))
@@ -243,8 +230,7 @@ def test_a_gap_of_a_new_numbering_is_asked_for_at_once():
     assert asker.asks() == LISTING
 
 
-def test_a_number_that_a_complete_reading_lacked_is_looked_for_once_more():
-    """As soon as the second reading can tell that there is no such run, and not before."""
+def test_second_reading_is_due_as_soon_as_it_can_prove_absence():
     asker = Asker(unknown(7, 8))
     asker.reads(unknown(7, 8, lacking=[7, 8]))
     silence = asker.silence()
@@ -253,8 +239,7 @@ def test_a_number_that_a_complete_reading_lacked_is_looked_for_once_more():
     assert asker.idle
 
 
-def test_a_new_gap_beside_one_that_was_lacking_is_asked_for_at_once():
-    """And both once more afterwards."""
+def test_new_gap_next_to_an_absent_one_makes_the_list_due_at_once():
     asker = Asker(unknown(7))
     asker.reads(unknown(7, lacking=[7]))
     asker.waits(60)
@@ -264,15 +249,13 @@ def test_a_new_gap_beside_one_that_was_lacking_is_asked_for_at_once():
     assert APART < asker.silence() <= APART + 10
 
 
-def test_beside_a_number_that_was_lacking_there_may_be_more_to_find():
-    """After a reading that did not reach the other it is read on, sooner than what was lacking needs."""
+def test_partial_reading_next_to_an_absent_number_is_repeated_sooner():
     asker = Asker(unknown(7, 12))
     asker.reads(unknown(7, 12, lacking=[7]))
     assert asker.silence() == 120
 
 
-def test_after_everything_was_known_pauses_begin_anew():
-    """The next trouble is another one."""
+def test_pauses_start_over_once_everything_was_known():
     asker = Asker(unknown(7, hidden=["a"]))
     pauses(asker, 8)
     asker.follows(unknown())
@@ -285,8 +268,7 @@ def test_after_everything_was_known_pauses_begin_anew():
 # While the list cannot be read
 
 
-def test_a_list_that_fails_is_asked_for_ever_more_rarely():
-    """Up to a quarter of an hour."""
+def test_failing_list_is_read_with_growing_pauses():
     asker = Asker(unknown(7))
     found = []
     for _ in range(6):
@@ -296,8 +278,7 @@ def test_a_list_that_fails_is_asked_for_ever_more_rarely():
     assert found == [0, 120, 240, 480, 900, 900]
 
 
-def test_while_the_list_fails_new_gaps_do_not_ask_for_it_more_often():
-    """They would every time; when it can be read they do again."""
+def test_new_gaps_do_not_hasten_a_failing_list():
     asker = Asker(unknown(7))
     asker.cannot_read()
     for number in range(8, 20):
@@ -310,8 +291,7 @@ def test_while_the_list_fails_new_gaps_do_not_ask_for_it_more_often():
     assert asker.asks() == LISTING
 
 
-def test_while_the_list_fails_hidden_runs_are_asked_for_one_by_one():
-    """They do not wait for it."""
+def test_hidden_runs_are_looked_up_one_by_one_while_the_list_fails():
     asker = Asker(unknown(7, hidden=["a", "b"]))
     asker.cannot_read()
     asker.waits(60)
@@ -347,8 +327,7 @@ steps = st.lists(
 
 
 @given(steps=steps, interval=st.sampled_from([5.0, 60.0, 3600.0]))
-def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps, interval):
-    """Within a quarter of an hour, however often it failed; the list only for what it can tell."""
+def test_everything_unknown_is_due_within_a_quarter_of_an_hour_and_nothing_else(steps, interval):
     asker = Asker(unknown(), interval=interval)
     for what, state, told, seconds in steps:
         asks = asker.asks()
@@ -378,8 +357,8 @@ def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps
     poll=st.floats(15, 60),
 )
 @settings(deadline=None, max_examples=30)
-def test_what_cannot_be_learnt_costs_few_requests_a_day(state, broken, poll):
-    """Some for each thing in the first hour, then four an hour, whether the list fails or tells nothing."""
+def test_unavailable_runs_cost_few_requests_a_day(state, broken, poll):
+    """Some in the first hour, then four an hour."""
     asker = Asker(state)
     asked = {"the list": 0, **dict.fromkeys((one.id for one in state.hidden), 0)}
     end = asker.now + DAY
@@ -403,8 +382,7 @@ def test_what_cannot_be_learnt_costs_few_requests_a_day(state, broken, poll):
     assert all(count > 80 for name, count in asked.items() if missing_numbers or name != "the list"), asked
 
 
-def test_after_one_failure_hidden_runs_are_pages_again():
-    """The list failed once, for runs that are long known; a day later others hide."""
+def test_hidden_runs_use_the_list_again_after_a_past_failure():
     asker = Asker(unknown(hidden=["a", "b"]))
     asker.waits(60)
     assert asker.asks() == LISTING

@@ -197,22 +197,19 @@ GONE = (None, None, (), None, None, None)
 # What is shown
 
 
-def test_before_the_first_poll_has_ended_nothing_is_shown():
-    """Absent is not zero."""
+def test_nothing_is_shown_before_the_first_poll_has_ended():
     wall = Wall()
     assert wall.tracker.views() == ()
     assert wall.tracker.project_view() is None
 
 
-def test_a_first_poll_that_fails_shows_a_pipeline_that_is_down():
-    """And nothing that nobody knows."""
+def test_failed_first_poll_shows_only_up_0():
     wall = Wall()
     wall.fails()
     assert wall.view() == View(pipeline=pipeline(), up=False)
 
 
-def test_an_answer_shows_the_run():
-    """And all that follows from it."""
+def test_answer_shows_the_latest_run():
     wall = Wall(run(1, Status.FAILED))
     view = wall.view()
     assert (view.up, view.has_run) == (True, True)
@@ -224,8 +221,7 @@ def test_an_answer_shows_the_run():
     assert view.counters.created == wall.now
 
 
-def test_a_run_under_way_is_active_and_the_finished_one_stays():
-    """A red pipeline stays red while its next run is under way."""
+def test_run_in_progress_is_active_and_the_finished_one_stays():
     wall = Wall(run(1, Status.FAILED), run(2, Status.RUNNING, start=NOON + 100))
     view = wall.view()
     assert view.latest is not None
@@ -234,21 +230,18 @@ def test_a_run_under_way_is_active_and_the_finished_one_stays():
     assert view.active_starts == (NOON + 100,)
 
 
-def test_an_active_run_whose_start_is_not_known_is_still_one():
-    """It counts as active, without a time."""
+def test_active_run_without_a_start_counts_as_active():
     assert Wall(run(1, Status.PENDING, start=None)).view().active_starts == (None,)
 
 
-def test_an_answer_without_a_run_shows_a_pipeline_that_has_none():
-    """Its counters begin all the same."""
+def test_answer_without_a_run_shows_has_run_0_and_starts_counters():
     view = Wall(None).view()
     assert (view.up, view.has_run, view.latest, view.finished) == (True, False, None, None)
     assert view.active_starts == ()
     assert view.counters is not None
 
 
-def test_an_older_answer_changes_nothing():
-    """Answers may overtake each other."""
+def test_overtaken_answer_changes_nothing():
     wall = Wall(run(1), run(2, Status.FAILED))
     before = wall.view()
     wall.sees(run(2, Status.RUNNING), asked_ago=60)
@@ -256,8 +249,8 @@ def test_an_older_answer_changes_nothing():
     assert wall.view() is before
 
 
-def test_an_answer_that_is_not_believed_shows_nothing():
-    """A stale answer tells of the run before: the one under way stays shown, and is asked about as before."""
+def test_unconfirmed_answer_changes_no_view():
+    """It may be stale: the run in progress stays shown and active."""
     wall = Wall(run(8), run(9, Status.RUNNING))
     shown = wall.view()
     wall.sees(run(8))
@@ -267,8 +260,8 @@ def test_an_answer_that_is_not_believed_shows_nothing():
     assert wall.view().latest == run(8)
 
 
-def test_a_view_stays_the_same_object_until_something_visible_changes():
-    """So that whoever renders it can keep what it rendered."""
+def test_view_is_the_same_object_until_something_visible_changes():
+    """What was rendered from it can be reused."""
     wall = Wall(run(1))
     before = wall.view()
     wall.sees(run(1))
@@ -277,8 +270,7 @@ def test_a_view_stays_the_same_object_until_something_visible_changes():
     assert wall.view() is not before
 
 
-def test_one_pipeline_says_nothing_of_another():
-    """Each stands for itself, in the order of the configuration."""
+def test_pipelines_are_independent_and_in_configured_order():
     wall = Wall(ids=("b", "a", "c"))
     wall.sees(run(1), "a")
     wall.fails("b")
@@ -289,8 +281,7 @@ def test_one_pipeline_says_nothing_of_another():
 # Failures and age
 
 
-def test_a_failed_poll_keeps_the_last_known_values():
-    """Only `up` tells it."""
+def test_failed_poll_changes_only_up():
     wall = Wall(run(1, Status.FAILED))
     before = wall.view()
     wall.fails()
@@ -299,8 +290,7 @@ def test_a_failed_poll_keeps_the_last_known_values():
     assert wall.view() == before
 
 
-def test_after_max_age_the_gauges_go_and_the_counters_stay():
-    """Old data is not served without its age; a counter is never taken back."""
+def test_gauges_are_withdrawn_after_max_age_and_counters_stay():
     wall = Wall(run(1), run(2, Status.FAILED, stages=[Stage("s", 0, Status.PAUSED)]))
     wall.fails()
     before = wall.view()
@@ -314,8 +304,7 @@ def test_after_max_age_the_gauges_go_and_the_counters_stay():
     assert view.durations == before.durations
 
 
-def test_what_was_withdrawn_is_withdrawn_once():
-    """A page need not be rendered again for it."""
+def test_gauges_are_withdrawn_once():
     wall = Wall(run(1))
     wall.waits(MAX_AGE + 1)
     before = wall.view()
@@ -326,16 +315,14 @@ def test_what_was_withdrawn_is_withdrawn_once():
     assert wall.view() == msgspec.structs.replace(before, up=False)
 
 
-def test_age_is_counted_from_the_last_answer():
-    """Failures between do not make it younger."""
+def test_age_counts_from_the_last_answer_not_from_failures():
     wall = Wall(run(1))
     wall.waits(MAX_AGE - 10)
     wall.fails()
     assert wall.waits(11)
 
 
-def test_what_was_never_answered_cannot_grow_old():
-    """There is nothing to withdraw."""
+def test_pipeline_without_an_answer_does_not_expire():
     wall = Wall()
     wall.fails()
     before = wall.view()
@@ -343,8 +330,7 @@ def test_what_was_never_answered_cannot_grow_old():
     assert wall.view() is before
 
 
-def test_values_come_back_with_the_next_answer():
-    """As if nothing had been: the same run is counted once, its times are kept."""
+def test_next_answer_restores_withdrawn_values():
     wall = Wall(run(1), run(2, Status.RUNNING))
     before = wall.view()
     wall.fails()
@@ -353,8 +339,7 @@ def test_values_come_back_with_the_next_answer():
     assert wall.view() == before
 
 
-def test_the_others_stay_when_one_grows_old():
-    """Age is each pipeline's own."""
+def test_pipelines_expire_independently():
     wall = Wall(ids=("p", "q"))
     wall.sees(run(1))
     wall.waits(MAX_AGE)
@@ -367,8 +352,7 @@ def test_the_others_stay_when_one_grows_old():
 # Absence
 
 
-def test_a_pipeline_that_is_not_in_an_answer_has_no_run_at_once_and_keeps_its_gauges_twice():
-    """It may be back; after the third answer in a row it is believed to be gone."""
+def test_absent_pipeline_has_no_run_at_once_and_loses_its_gauges_with_the_third_absence():
     wall = Wall(run(1), run(2, Status.RUNNING))
     before = wall.gauges()
     for _ in range(ABSENCES - 1):
@@ -382,8 +366,7 @@ def test_a_pipeline_that_is_not_in_an_answer_has_no_run_at_once_and_keeps_its_ga
     assert wall.tracker.active(wall.now) == ()
 
 
-def test_absences_count_in_a_row():
-    """One answer with the run begins them anew, and brings everything back."""
+def test_only_successive_absences_count():
     wall = Wall(run(1))
     before = wall.view()
     for _ in range(3):
@@ -397,8 +380,7 @@ def test_absences_count_in_a_row():
     assert wall.view() == before
 
 
-def test_failed_polls_are_no_absences():
-    """They say nothing of the pipeline."""
+def test_failed_polls_are_not_absences():
     wall = Wall(run(1))
     for _ in range(5):
         wall.fails()
@@ -406,8 +388,7 @@ def test_failed_polls_are_no_absences():
     assert wall.view().latest == run(1)
 
 
-def test_a_pipeline_that_never_had_a_run_is_never_gone():
-    """It has no run, however often that is said."""
+def test_pipeline_that_never_had_a_run_keeps_its_gauges():
     wall = Wall(None)
     before = wall.view()
     for _ in range(5):
@@ -418,13 +399,11 @@ def test_a_pipeline_that_never_had_a_run_is_never_gone():
 # Since when
 
 
-def test_a_final_status_is_since_the_runs_end():
-    """However late it is seen."""
+def test_final_status_dates_from_the_end():
     assert Wall(run(1, end=NOON + 77)).view().status_change == NOON + 77
 
 
-def test_a_final_status_without_an_end_is_since_its_first_sight():
-    """And stays so, until the end is told."""
+def test_final_status_without_an_end_dates_from_first_sight():
     endless = Run(id="run-1", number=1, status=Status.FAILED, start=NOON)
     wall = Wall(endless)
     first = wall.now
@@ -434,8 +413,7 @@ def test_a_final_status_without_an_end_is_since_its_first_sight():
     assert wall.view().status_change == NOON + 50
 
 
-def test_a_status_under_way_is_since_its_first_sight():
-    """It is kept across polls, failures and withdrawal."""
+def test_status_in_progress_dates_from_first_sight():
     wall = Wall(run(1, Status.PAUSED))
     first = wall.now
     wall.sees(run(1, Status.PAUSED))
@@ -445,15 +423,14 @@ def test_a_status_under_way_is_since_its_first_sight():
     assert wall.view().status_change == first
 
 
-def test_a_start_after_the_first_sight_is_the_later_of_the_two():
-    """Clocks of a cloud differ; nothing is in a state before it started."""
+def test_start_after_first_sight_is_the_status_change():
+    """Clocks differ, and a status cannot be older than its run."""
     wall = Wall()
     wall.sees(run(1, Status.RUNNING, start=wall.now + 100))
     assert wall.view().status_change == wall.now - 15 + 100
 
 
-def test_a_new_status_or_a_new_run_is_a_change():
-    """The time is of both together."""
+def test_new_status_or_new_run_changes_the_time():
     wall = Wall(run(1, Status.RUNNING))
     wall.sees(run(1, Status.PAUSED))
     assert wall.view().status_change == wall.now
@@ -463,8 +440,7 @@ def test_a_new_status_or_a_new_run_is_a_change():
     assert wall.view().status_change == wall.now
 
 
-def test_a_retry_is_a_change():
-    """From the end of the run to the sight of its going on."""
+def test_retry_changes_the_time():
     wall = Wall(run(1, Status.FAILED), run(1, Status.RUNNING))
     assert wall.view().status_change == wall.now
     wall.sees(run(1, Status.SUCCESS, end=wall.now - 3))
@@ -472,8 +448,7 @@ def test_a_retry_is_a_change():
 
 
 @pytest.mark.parametrize("status", HELD)
-def test_a_held_stage_is_since_its_first_sight(status):
-    """It is kept while the stage is in that state, whatever the run says."""
+def test_waiting_stage_dates_from_first_sight(status):
     wall = Wall(run(1, Status.RUNNING, stages=[Stage("approve", 3, status, NOON)]))
     first = wall.now
     assert wall.view().stage_changes == (("approve", 3, first),)
@@ -481,16 +456,14 @@ def test_a_held_stage_is_since_its_first_sight(status):
     assert wall.view().stage_changes == (("approve", 3, first),)
 
 
-def test_a_held_stage_that_starts_later_is_since_its_start():
-    """The later of the two."""
+def test_waiting_stage_that_starts_later_dates_from_its_start():
     wall = Wall()
     start = wall.now + 500
     wall.sees(run(1, Status.RUNNING, stages=[Stage("approve", 0, Status.WAITING, start)]))
     assert wall.view().stage_changes == (("approve", 0, start),)
 
 
-def test_a_stage_that_goes_on_is_held_no_longer():
-    """And when it is held again, that is a new time."""
+def test_stage_that_continues_and_waits_again_has_a_new_time():
     held, on = (run(1, Status.RUNNING, stages=[Stage("a", 0, s)]) for s in (Status.PAUSED, Status.RUNNING))
     wall = Wall(held, on)
     assert wall.view().stage_changes == ()
@@ -498,8 +471,7 @@ def test_a_stage_that_goes_on_is_held_no_longer():
     assert wall.view().stage_changes == (("a", 0, wall.now),)
 
 
-def test_another_held_state_or_another_run_is_a_new_time():
-    """Of stages of one name, each has its own."""
+def test_other_waiting_status_or_other_run_has_a_new_time():
     wall = Wall(run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED), Stage("a", 1, Status.PAUSED)]))
     first = wall.now
     wall.sees(run(1, Status.PAUSED, stages=[Stage("a", 0, Status.SUSPENDED), Stage("a", 1, Status.PAUSED)]))
@@ -512,16 +484,15 @@ def test_another_held_state_or_another_run_is_a_new_time():
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.PENDING])
-def test_a_run_that_moves_is_active_for_as_long_as_it_takes(status):
-    """Its end is worth learning soon."""
+def test_running_or_pending_run_is_active_without_limit(status):
     wall = Wall(run(1, status))
     assert wall.tracker.active(wall.now) == ("p",)
     assert wall.tracker.active(wall.now + 100 * HELD_ACTIVE) == ("p",)
 
 
 @pytest.mark.parametrize("status", HELD)
-def test_a_run_that_waits_for_somebody_is_active_for_an_hour(status):
-    """Then it is asked about like the others: it may wait for days."""
+def test_waiting_run_is_active_for_an_hour(status):
+    """It may wait for days."""
     wall = Wall(run(1, status))
     assert wall.tracker.active(wall.now + HELD_ACTIVE - 1) == ("p",)
     assert wall.tracker.active(wall.now + HELD_ACTIVE) == ()
@@ -531,8 +502,7 @@ def test_a_run_that_waits_for_somebody_is_active_for_an_hour(status):
     assert wall.tracker.active(wall.now) == ("p",)
 
 
-def test_a_finished_run_is_not_active():
-    """Nor is a pipeline without one, or one never answered."""
+def test_pipelines_without_a_run_in_progress_are_not_active():
     wall = Wall(ids=("p", "q", "r"))
     wall.sees(run(1))
     wall.sees(None, "q")
@@ -567,8 +537,7 @@ def observations(durations: DurationHistograms | None) -> tuple[dict[str, int], 
 
 @pytest.mark.parametrize("runs", ["pipeline", "project", "off"])
 @pytest.mark.parametrize("stages", ["pipeline", "project", "off"])
-def test_histograms_are_kept_where_the_configuration_says(runs, stages):
-    """Per pipeline, per project or not at all, each kind for itself; a retry is observed nowhere."""
+def test_histograms_have_the_configured_scope(runs, stages):
     wall = seen_to_end(run_histogram=runs, stage_histogram=stages)
     project = wall.tracker.project_view()
     assert project is not None
@@ -587,8 +556,8 @@ def test_histograms_are_kept_where_the_configuration_says(runs, stages):
     assert tuple(one for _, one in shown) == of_stages.get(stages, nothing)
 
 
-def test_a_projects_histograms_survive_its_pipelines():
-    """They never decrease: not when gauges are withdrawn, nor when a pipeline is gone."""
+def test_project_histograms_survive_its_pipelines():
+    """They never decrease."""
     wall = seen_to_end(run_histogram="project")
     before = wall.tracker.project_view()
     wall.fails("p")
@@ -598,8 +567,7 @@ def test_a_projects_histograms_survive_its_pipelines():
     assert wall.tracker.project_view() == before
 
 
-def test_a_projects_view_stays_the_same_object_until_a_run_ends():
-    """Most polls count nothing, and need not render it again."""
+def test_project_view_is_the_same_object_until_a_run_ends():
     wall = seen_to_end()
     before = wall.tracker.project_view()
     wall.sees(run(3))
@@ -609,8 +577,7 @@ def test_a_projects_view_stays_the_same_object_until_a_run_ends():
     assert wall.tracker.project_view() is not before
 
 
-def test_a_projects_histograms_begin_with_its_first_answer():
-    """A failure is no beginning."""
+def test_project_histograms_start_with_the_first_answer():
     wall = Wall()
     wall.fails()
     assert wall.tracker.project_view() is None
@@ -621,8 +588,7 @@ def test_a_projects_histograms_begin_with_its_first_answer():
     assert project.durations.runs_created == wall.now
 
 
-def test_stage_names_have_a_bound_in_each_scope():
-    """A hundred names a pipeline, two hundred a project; the others are one."""
+def test_stage_names_are_limited_in_each_scope():
     for scope, bound in (("pipeline", 100), ("project", 200)):
         wall = Wall(ids=("p", "q", "r"), stage_histogram=scope)
         for identity in wall.ids:
@@ -643,8 +609,7 @@ def test_stage_names_have_a_bound_in_each_scope():
 # Pipelines that come, go and are renamed
 
 
-def test_a_pipeline_that_joins_is_shown_from_its_first_poll_on():
-    """Its counters begin then; those that were there keep theirs."""
+def test_new_pipeline_is_shown_after_its_first_poll():
     wall = Wall(run(1), run(2))
     before = wall.view()
     wall.watches(pipeline("q"), pipeline("p"))
@@ -656,8 +621,8 @@ def test_a_pipeline_that_joins_is_shown_from_its_first_poll_on():
     assert wall.view("q").counters != before.counters
 
 
-def test_a_pipeline_that_leaves_is_shown_no_longer():
-    """Nor asked about; what still arrives about it changes nothing."""
+def test_retired_pipeline_is_neither_shown_nor_polled():
+    """Answers that still arrive change nothing."""
     wall = Wall(ids=("p", "q"), details="jobs")
     for answer in (run(1), run(2, Status.RUNNING), run(3, Status.RUNNING)):
         wall.sees(answer, "q")
@@ -673,8 +638,7 @@ def test_a_pipeline_that_leaves_is_shown_no_longer():
     assert wall.tracker.unsaved() == {}
 
 
-def test_a_pipeline_that_is_back_goes_on_where_it_was_left():
-    """With its counters, its failures in a row and its hidden runs; what came meanwhile is looked for."""
+def test_restored_pipeline_continues_with_its_accounts():
     wall = Wall(run(1), run(2, Status.FAILED), run(3, Status.RUNNING), run(4, Status.RUNNING))
     before = wall.view()
     wall.watches()
@@ -691,24 +655,21 @@ def test_a_pipeline_that_is_back_goes_on_where_it_was_left():
     assert wall.tracker.unresolved == 4
 
 
-def test_a_pipeline_that_leaves_before_it_was_answered_leaves_nothing():
-    """There is nothing to remember."""
+def test_pipeline_without_an_answer_leaves_nothing_to_restore():
     wall = Wall()
     wall.fails()
     wall.watches()
     assert wall.retired.retired == {}
 
 
-def test_a_project_keeps_the_histograms_of_pipelines_that_left():
-    """They never decrease."""
+def test_project_keeps_the_histograms_of_retired_pipelines():
     wall = seen_to_end(run_histogram="project")
     before = wall.tracker.project_view()
     wall.watches(pipeline("p"))
     assert wall.tracker.project_view() is before
 
 
-def test_a_renamed_pipeline_keeps_what_is_known_of_it():
-    """Only what it is called, or labelled, is another."""
+def test_renamed_pipeline_keeps_its_values():
     wall = Wall(run(1), run(2, Status.RUNNING))
     before = wall.view()
     renamed = msgspec.structs.replace(pipeline(), name="new", labels=(("team", "pay"),), url="https://x")
@@ -719,8 +680,7 @@ def test_a_renamed_pipeline_keeps_what_is_known_of_it():
     assert wall.view().counters is not None
 
 
-def test_a_pipeline_is_renamed_before_its_first_poll():
-    """It is shown under its new name at once."""
+def test_pipeline_renamed_before_its_first_poll_has_the_new_name():
     wall = Wall()
     renamed = msgspec.structs.replace(pipeline(), name="new")
     wall.watches(renamed)
@@ -729,16 +689,14 @@ def test_a_pipeline_is_renamed_before_its_first_poll():
     assert wall.view() == View(pipeline=renamed, up=False)
 
 
-def test_an_update_that_changes_nothing_changes_no_view():
-    """It need not be rendered again."""
+def test_update_without_changes_changes_no_view():
     wall = Wall(run(1))
     before = wall.view()
     wall.watches(pipeline())
     assert wall.view() is before
 
 
-def test_what_is_held_back_is_watched_and_not_shown():
-    """Until it has a name; its counters began with its first answer all the same."""
+def test_held_back_pipeline_is_tracked_but_not_shown():
     wall = Wall(ids=("p", "q"))
     assert wall.tracker.hold_back(frozenset({"p"}))
     wall.sees(run(1))
@@ -784,15 +742,14 @@ def jobs_of(wall: Wall) -> list[tuple[str, str]]:
     return [(job.name, job.status.value) for stage in latest.stages for job in stage.jobs]
 
 
-def test_details_are_asked_for_only_if_they_are_shown():
-    """They cost a request each."""
+def test_details_are_queried_only_if_they_are_shown():
+    """Each costs a request."""
     assert Wall(staged()).missing_numbers() == []
     for details in ("jobs", "steps"):
         assert Wall(staged(), details=details).missing_numbers() == ["run-1"]
 
 
-def test_a_pipeline_without_a_run_has_no_details():
-    """Whether it never had one, was never answered, or is gone."""
+def test_pipeline_without_a_run_wants_no_details():
     wall = Wall(ids=("p", "q", "r"), details="jobs")
     wall.sees(None)
     wall.fails("q")
@@ -802,14 +759,12 @@ def test_a_pipeline_without_a_run_has_no_details():
     assert wall.missing_numbers() == []
 
 
-def test_a_run_without_an_id_has_no_details():
-    """There is nothing to ask by."""
+def test_run_without_an_id_wants_no_details():
     wall = Wall(Run(id="#7", number=7, status=Status.SUCCESS), details="jobs")
     assert wall.missing_numbers() == []
 
 
-def test_details_are_asked_for_once_for_each_run_and_each_change_of_it():
-    """Never for one that idles, however often it is polled."""
+def test_details_are_queried_once_for_each_run_and_each_change():
     wall = Wall(details="jobs")
     answers = [
         *[staged(1, Status.RUNNING)] * 3,
@@ -830,16 +785,14 @@ def test_details_are_asked_for_once_for_each_run_and_each_change_of_it():
     assert asked == list(dict.fromkeys(answers))
 
 
-def test_an_answer_that_is_not_believed_wants_no_details():
-    """What it shows is not the latest run."""
+def test_unconfirmed_answer_wants_no_details():
     wall = Wall(staged(8), staged(9, Status.RUNNING), details="jobs")
     wall.learns(detailed(staged(9, Status.RUNNING)))
     wall.sees(staged(8))
     assert wall.missing_numbers() == []
 
 
-def test_details_that_failed_are_asked_for_at_growing_intervals():
-    """Once after the interval, twice that, up to a quarter of an hour; at once when the run has changed."""
+def test_failed_details_are_queried_again_with_growing_pauses():
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     for pause in (60, 120, 240, 480, 900, 900):
         assert wall.missing_numbers() == ["run-1"]
@@ -853,8 +806,8 @@ def test_details_that_failed_are_asked_for_at_growing_intervals():
     assert wall.missing_numbers() == ["run-1"]
 
 
-def test_who_has_waited_longest_for_details_comes_first():
-    """Pipelines that change at every poll do not starve the others."""
+def test_details_queried_longest_ago_come_first():
+    """Pipelines that change with every poll must not starve the others."""
     wall = Wall(ids=("p", "q", "r"), details="jobs")
     for identity in ("p", "q", "r"):
         wall.sees(staged(1, Status.RUNNING), identity)
@@ -864,8 +817,7 @@ def test_who_has_waited_longest_for_details_comes_first():
     assert [identity for identity, _ in wall.tracker.wanted_details(wall.asked)] == ["q", "r", "p"]
 
 
-def test_details_that_cannot_be_had_are_not_asked_for_again():
-    """Until the run has changed."""
+def test_unavailable_details_are_not_queried_again_until_the_run_changes():
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     wall.learns(None)
     wall.sees(staged(1, Status.RUNNING))
@@ -874,8 +826,7 @@ def test_details_that_cannot_be_had_are_not_asked_for_again():
     assert wall.missing_numbers() == ["run-1"]
 
 
-def test_details_bring_the_jobs_and_the_run_keeps_its_states():
-    """Of stages the answer that changed tells, of jobs the details."""
+def test_details_add_jobs_and_the_run_keeps_its_statuses():
     of = staged(1, Status.RUNNING)
     wall = Wall(of, details="steps")
     wall.learns(detailed(of, Status.SUCCESS))
@@ -897,16 +848,14 @@ def test_details_bring_the_jobs_and_the_run_keeps_its_states():
         (Status.RUNNING, (None, None), (NOON, None)),
     ],
 )
-def test_details_know_the_times_of_stages_better(status, told, shown):
-    """What they do not tell stays as it was; a stage that is under way has no duration, whatever they tell."""
+def test_stage_times_come_from_the_details(status, told, shown):
     wall = Wall(staged(1, status), details="jobs")
     wall.learns(detailed(staged(1, status), start=told[0], duration=told[1]))
     (stage,) = wall.view().latest.stages  # type: ignore[union-attr]
     assert (stage.start, stage.duration) == shown
 
 
-def test_details_belong_to_the_stage_of_their_name_and_sequence():
-    """Others are left as they are, and a stage that only the details have is not added."""
+def test_details_apply_to_the_stage_with_the_same_name_and_sequence():
     names = [("a", 0), ("a", 1), ("b", 2)]
     of = run(1, stages=[Stage(name, place, Status.SUCCESS, NOON, 5.0) for name, place in names])
     job = (Job("j", 0, Status.SUCCESS),)
@@ -927,15 +876,14 @@ def test_details_belong_to_the_stage_of_their_name_and_sequence():
     assert {stage.status for stage in latest.stages} == {Status.SUCCESS}
 
 
-def test_a_run_without_stages_has_those_of_its_details():
-    """A batch may answer without them."""
+def test_run_without_stages_gets_those_of_its_details():
+    """Batch answers may lack stages."""
     wall = Wall(run(1), details="jobs")
     wall.learns(detailed(run(1)))
     assert jobs_of(wall) == [("compile", "success")]
 
 
 def test_details_of_another_run_are_ignored():
-    """They were not asked for; and they are not asked for again."""
     wall = Wall(staged(2), details="jobs")
     before = wall.view()
     wall.learns(detailed(staged(1)))
@@ -943,8 +891,7 @@ def test_details_of_another_run_are_ignored():
     assert wall.missing_numbers() == []
 
 
-def test_the_jobs_of_a_run_that_is_no_longer_the_latest_disappear():
-    """At once: they are the latest run's."""
+def test_jobs_disappear_when_another_run_is_the_latest():
     wall = Wall(staged(1), details="jobs")
     wall.learns(detailed(staged(1)))
     wall.sees(staged(2, Status.RUNNING))
@@ -954,7 +901,6 @@ def test_the_jobs_of_a_run_that_is_no_longer_the_latest_disappear():
 
 
 def test_jobs_stay_until_the_details_of_a_change_arrive():
-    """It is a moment; and they are asked for at once."""
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     wall.learns(detailed(staged(1, Status.RUNNING), Status.RUNNING))
     wall.sees(staged(1))
@@ -964,8 +910,8 @@ def test_jobs_stay_until_the_details_of_a_change_arrive():
 
 
 @pytest.mark.parametrize("how", ["refused", "another run", "failed"])
-def test_jobs_go_if_the_details_of_a_change_cannot_be_had(how):
-    """A job of a run that ended is not shown as running for ever."""
+def test_jobs_disappear_if_the_details_of_a_change_are_unavailable(how):
+    """A job of a run that ended must not stay shown as running."""
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     wall.learns(detailed(staged(1, Status.RUNNING), Status.RUNNING))
     wall.sees(staged(1))
@@ -981,8 +927,7 @@ def test_jobs_go_if_the_details_of_a_change_cannot_be_had(how):
     assert (jobs_of(wall), wall.missing_numbers()) == ([], [])
 
 
-def test_a_run_that_changed_while_its_details_were_asked_for_wants_them_again():
-    """They are of the run as it was."""
+def test_run_that_changed_while_its_details_were_queried_wants_them_again():
     wall = Wall(staged(1, Status.RUNNING), details="jobs")
     before = staged(1, Status.RUNNING)
     wall.sees(staged(1))
@@ -990,8 +935,7 @@ def test_a_run_that_changed_while_its_details_were_asked_for_wants_them_again():
     assert wall.missing_numbers() == ["run-1"]
 
 
-def test_jobs_are_withdrawn_and_come_back_with_their_run():
-    """Without being asked for again."""
+def test_jobs_are_withdrawn_and_restored_with_their_run():
     wall = Wall(staged(1), details="jobs")
     wall.learns(detailed(staged(1)))
     before = wall.view()
@@ -1003,8 +947,7 @@ def test_jobs_are_withdrawn_and_come_back_with_their_run():
     assert wall.missing_numbers() == []
 
 
-def test_details_of_a_pipeline_that_is_down_show_no_answer():
-    """Whether it is up is what its last poll says."""
+def test_details_do_not_change_up():
     wall = Wall(staged(1), details="jobs")
     wall.fails()
     wall.learns(detailed(staged(1)))
@@ -1012,8 +955,7 @@ def test_details_of_a_pipeline_that_is_down_show_no_answer():
     assert jobs_of(wall) == [("compile", "success")]
 
 
-def test_details_count_nothing():
-    """Histograms are of what polls saw end."""
+def test_details_are_not_observed_in_histograms():
     wall = Wall(staged(1), staged(2), details="jobs", stage_histogram="pipeline")
     before = wall.view()
     wall.learns(detailed(staged(2), start=NOON, duration=7.0))
@@ -1031,8 +973,7 @@ def hides(*, hidden: int = 1, **metrics: Any) -> Wall:
     return wall
 
 
-def test_hidden_runs_are_active_until_they_are_learnt():
-    """The oldest start is theirs."""
+def test_hidden_runs_are_active_until_their_end_is_known():
     wall = hides(hidden=2)
     assert wall.view().active_starts == (NOON + 2, NOON + 3, NOON + 4)
     assert wall.tracker.unresolved == 2
@@ -1043,16 +984,15 @@ def test_hidden_runs_are_active_until_they_are_learnt():
     assert wall.tracker.unresolved == 0
 
 
-def test_a_hidden_run_alone_does_not_make_its_pipeline_asked_more_often():
-    """It would not be in the answer."""
+def test_hidden_run_does_not_make_its_pipeline_active():
+    """Polls would not show it."""
     wall = hides()
     wall.sees(run(3, start=NOON + 3))
     assert wall.tracker.active(wall.now) == ()
     assert wall.view().active_starts == (NOON + 2,)
 
 
-def test_a_hidden_run_is_looked_up_until_it_is_learnt():
-    """After an interval, whatever polls come in between; when the rest is due, its own tests tell."""
+def test_hidden_run_is_looked_up_until_its_end_is_known():
     wall = hides()
     for _ in range(3):
         wall.sees(run(3, Status.RUNNING, start=NOON + 3))
@@ -1067,8 +1007,7 @@ def test_a_hidden_run_is_looked_up_until_it_is_learnt():
     assert wall.asks() == {}
 
 
-def test_a_look_that_failed_is_put_off_like_one_that_taught_nothing():
-    """And counts nothing."""
+def test_failed_lookup_is_postponed_and_counts_nothing():
     wall = hides()
     before = wall.view()
     wall.waits(60)
@@ -1080,8 +1019,7 @@ def test_a_look_that_failed_is_put_off_like_one_that_taught_nothing():
     assert wall.view() is before
 
 
-def test_a_hidden_run_that_is_the_latest_again_is_not_looked_up():
-    """It is in the answers."""
+def test_hidden_run_that_is_the_latest_again_is_not_looked_up():
     wall = hides()
     for _ in range(2):
         wall.sees(run(2, Status.RUNNING, start=NOON + 2))
@@ -1091,8 +1029,7 @@ def test_a_hidden_run_that_is_the_latest_again_is_not_looked_up():
 
 
 @pytest.mark.parametrize("scope", ["pipeline", "project"])
-def test_a_hidden_run_is_counted_once_when_it_is_learnt(scope):
-    """In the counters, and in the histograms of either scope."""
+def test_hidden_run_counts_once(scope):
     wall = hides(run_histogram=scope, stage_histogram=scope)
     wall.waits(60)
     ended = run(2, start=NOON + 2, stages=[Stage("build", 0, Status.SUCCESS, NOON, 20.0)])
@@ -1108,8 +1045,7 @@ def test_a_hidden_run_is_counted_once_when_it_is_learnt(scope):
     assert observations(project.durations) == counted.get("project", nothing)
 
 
-def test_a_hidden_run_that_is_gone_is_missed_once():
-    """Its end cannot be learnt; no histogram has it, and somebody is told why."""
+def test_deleted_hidden_run_is_missed_once():
     wall = hides()
     wall.waits(60)
     assert wall.looks(None) == [MissedRuns(pipeline(), 1, "the provider no longer knows it")]
@@ -1118,8 +1054,7 @@ def test_a_hidden_run_that_is_gone_is_missed_once():
     assert observations(wall.view().durations) == ({}, {})
 
 
-def test_a_look_that_finds_another_run_counts_nothing():
-    """And is put off."""
+def test_lookup_of_another_run_counts_nothing():
     wall = hides()
     before = wall.view()
     wall.waits(60)
@@ -1128,8 +1063,7 @@ def test_a_look_that_finds_another_run_counts_nothing():
     assert (wall.due(), wall.tracker.unresolved) == ((), 1)
 
 
-def test_a_look_at_a_pipeline_that_is_down_shows_no_answer():
-    """What it teaches is shown; whether it is up is what its last poll says."""
+def test_lookup_does_not_change_up():
     wall = hides()
     wall.fails()
     wall.waits(60)
@@ -1138,8 +1072,7 @@ def test_a_look_at_a_pipeline_that_is_down_shows_no_answer():
     assert wall.view().streak == Streak(1, NOON + 52, NOON + 50)
 
 
-def test_hidden_runs_are_withdrawn_with_the_others_and_looked_up_all_the_same():
-    """Counters do not grow old."""
+def test_withdrawn_hidden_runs_are_still_looked_up():
     wall = hides()
     wall.fails()
     wall.waits(MAX_AGE + 1)
@@ -1149,8 +1082,7 @@ def test_hidden_runs_are_withdrawn_with_the_others_and_looked_up_all_the_same():
     assert wall.counts() == {"success": 1}
 
 
-def test_a_new_numbering_shows_no_finished_run_and_hides_none():
-    """Until a run of it ends; failures in a row go on."""
+def test_new_numbering_shows_no_finished_run_and_keeps_the_streak():
     wall = hides()
     fresh = Run(id="fresh", number=1, status=Status.RUNNING, start=wall.now + 5)
     wall.sees(fresh)
@@ -1163,8 +1095,7 @@ def test_a_new_numbering_shows_no_finished_run_and_hides_none():
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
 
 
-def test_hidden_runs_have_a_bound_on_the_board_too():
-    """What is given up is looked for no longer."""
+def test_hidden_runs_beyond_the_limit_are_not_looked_up():
     wall = hides(hidden=OPEN + 2)
     assert wall.tracker.unresolved == OPEN
     assert wall.counts() == {"missed": 2}
@@ -1176,8 +1107,7 @@ def test_hidden_runs_have_a_bound_on_the_board_too():
 # Numbers that were jumped over
 
 
-def test_numbers_that_were_jumped_over_are_asked_for_and_counted_when_the_list_tells_them():
-    """They are unresolved until then, not missed."""
+def test_missing_numbers_are_listed_and_counted():
     wall = Wall(run(1), run(4))
     assert (wall.asks(), wall.tracker.unresolved) == ({"p": DueLookups(listing=True)}, 2)
     assert wall.counts() == {"success": 1}
@@ -1188,8 +1118,7 @@ def test_numbers_that_were_jumped_over_are_asked_for_and_counted_when_the_list_t
     assert wall.view().streak == Streak(0, None, NOON + 50)
 
 
-def test_what_the_run_list_tells_is_observed_in_either_scope():
-    """As what polls see."""
+def test_listed_runs_are_observed_in_either_scope():
     wall = Wall(run(1), run(3), stage_histogram="project")
     wall.reads(run(2, stages=[Stage("build", 0, Status.SUCCESS, NOON, 20.0)]))
     project = wall.tracker.project_view()
@@ -1198,8 +1127,7 @@ def test_what_the_run_list_tells_is_observed_in_either_scope():
     assert observations(project.durations) == ({}, {"build": 1})
 
 
-def test_numbers_that_cannot_be_had_are_missed_and_told():
-    """Here since they are older than a week."""
+def test_numbers_beyond_the_limit_are_missed_and_reported():
     wall = Wall(run(1), run(4))
     assert wall.reads(run(4), reach=Reach.LIMIT) == [
         MissedRuns(pipeline(), 2, "older than a week or than a thousand runs")
@@ -1208,8 +1136,8 @@ def test_numbers_that_cannot_be_had_are_missed_and_told():
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
 
 
-def test_numbers_are_missed_if_the_list_fails_for_a_day():
-    """A day of answers: a pipeline that is down as a whole misses nothing meanwhile."""
+def test_numbers_are_missed_after_a_day_of_failed_lists():
+    """The day counts by answers: a pipeline that is down misses nothing meanwhile."""
     wall = Wall(run(1), run(4))
     for _ in range(4):
         assert wall.cannot_read() == []
@@ -1221,8 +1149,7 @@ def test_numbers_are_missed_if_the_list_fails_for_a_day():
     assert wall.asks() == {}
 
 
-def test_what_else_was_under_way_at_first_sight_is_asked_for():
-    """Once: the list tells it."""
+def test_initial_scan_reads_the_list_once():
     wall = Wall(run(9, Status.RUNNING))
     assert wall.asks() == {"p": DueLookups(listing=True)}
     wall.reads(run(9, Status.RUNNING), run(8, Status.PAUSED), run(7))
@@ -1234,8 +1161,7 @@ def test_what_else_was_under_way_at_first_sight_is_asked_for():
     assert wall.counts() == {"success": 1}
 
 
-def test_what_the_list_tells_of_a_pipeline_that_is_down_shows_no_answer():
-    """It is shown; whether it is up is what its last poll says."""
+def test_list_does_not_change_up():
     wall = Wall(run(1), run(3))
     wall.fails()
     wall.reads(run(2, Status.FAILED))
@@ -1245,8 +1171,7 @@ def test_what_the_list_tells_of_a_pipeline_that_is_down_shows_no_answer():
     assert wall.view().up is False
 
 
-def test_before_the_first_answer_nothing_is_asked_for_and_nothing_is_taken():
-    """There is nothing that is known to be unknown."""
+def test_lookups_before_the_first_answer_are_ignored():
     wall = Wall()
     assert (wall.asks(), wall.tracker.unresolved) == ({}, 0)
     assert wall.reads(run(1)) == wall.cannot_read() == wall.finds("run-1", run(1)) == []
@@ -1258,8 +1183,8 @@ def test_before_the_first_answer_nothing_is_asked_for_and_nothing_is_taken():
 # Saved, then shown
 
 
-def test_counters_are_shown_when_they_are_safe_and_gauges_at_once():
-    """What a crash would take back was never shown."""
+def test_counters_are_shown_when_committed_and_gauges_at_once():
+    """A crash must not take back a counter that was shown."""
     wall = Wall(run(1), run_histogram="pipeline", stage_histogram="project")
     before, project = wall.view(), wall.tracker.project_view()
     wall.sees(run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]), saved=False)
@@ -1281,8 +1206,7 @@ def test_counters_are_shown_when_they_are_safe_and_gauges_at_once():
     )
 
 
-def test_a_first_answer_shows_counters_when_it_is_safe():
-    """The gauges before."""
+def test_first_answer_shows_counters_when_committed():
     wall = Wall()
     wall.sees(run(1, Status.FAILED), saved=False)
     view = wall.view()
@@ -1293,8 +1217,7 @@ def test_a_first_answer_shows_counters_when_it_is_safe():
     assert wall.tracker.project_view() is not None
 
 
-def test_what_looks_teach_is_counted_when_it_is_safe():
-    """From the run list, and of a single run."""
+def test_lists_and_lookups_count_when_committed():
     wall = Wall(run(1), run(2, Status.RUNNING), run(4))
     wall.reads(run(3), reach=Reach.PARTIAL, saved=False)
     wall.tracker["p"].looked_up("run-2", run(2), clock=wall.asked, now=wall.now)
@@ -1304,8 +1227,7 @@ def test_what_looks_teach_is_counted_when_it_is_safe():
     assert wall.counts() == {"success": 3}
 
 
-def test_what_changes_nothing_need_not_be_saved():
-    """Nor what only a page shows."""
+def test_answers_without_changes_need_no_save():
     wall = Wall(run(1), run(2, Status.RUNNING))
     for _ in range(3):
         wall.sees(run(2, Status.RUNNING), saved=False)
@@ -1325,8 +1247,7 @@ def test_what_changes_nothing_need_not_be_saved():
     ],
     ids=["an end", "a state", "a stage that waits", "a name"],
 )
-def test_what_a_restart_would_lose_is_to_be_saved(change):
-    """What is counted, since when something is so, and what a pipeline is called."""
+def test_changes_that_a_restart_would_lose_are_unsaved(change):
     wall = Wall(run(1, Status.RUNNING))
     change(wall)
     assert set(wall.tracker.unsaved()) == {"p"}
@@ -1334,8 +1255,7 @@ def test_what_a_restart_would_lose_is_to_be_saved(change):
     assert wall.tracker.unsaved() == {}
 
 
-def test_a_name_that_is_not_known_is_not_remembered_as_one():
-    """A pipeline bears its id until it is."""
+def test_unknown_name_is_saved_as_empty():
     wall = Wall()
     wall.watches(msgspec.structs.replace(pipeline(), name="p"))
     wall.sees(run(1))
@@ -1345,8 +1265,7 @@ def test_a_name_that_is_not_known_is_not_remembered_as_one():
     assert wall.safe["p"].name == "name of p"
 
 
-def test_what_could_not_be_saved_is_accounted_again_with_the_next_answer():
-    """Nothing twice, nothing lost, in the histograms neither."""
+def test_rolled_back_run_is_accounted_once_with_the_next_answer():
     wall = Wall(run(1), run_histogram="pipeline", stage_histogram="project")
     ended = run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)])
     for _ in range(3):
@@ -1363,8 +1282,7 @@ def test_what_could_not_be_saved_is_accounted_again_with_the_next_answer():
     assert observations(project.durations) == ({}, {"b": 1})
 
 
-def test_runs_that_came_and_went_while_nothing_could_be_saved_are_learnt_afterwards():
-    """One was under way when the last was safe, others are numbers that were jumped over."""
+def test_runs_that_ended_while_saves_failed_are_found_afterwards():
     wall = Wall(run(1), run(2, Status.RUNNING))
     for number in (2, 3, 4, 5):
         wall.sees(run(number), saved=False)
@@ -1377,8 +1295,7 @@ def test_runs_that_came_and_went_while_nothing_could_be_saved_are_learnt_afterwa
     assert wall.tracker.unresolved == 0
 
 
-def test_looks_that_could_not_be_saved_are_taken_again():
-    """What they found is not known, so it is asked for."""
+def test_rolled_back_lookup_is_repeated():
     wall = hides()
     wall.waits(60)
     wall.tracker["p"].looked_up("run-2", run(2, start=NOON + 2), clock=wall.asked, now=wall.now)
@@ -1389,8 +1306,7 @@ def test_looks_that_could_not_be_saved_are_taken_again():
     assert wall.counts() == {"success": 1}
 
 
-def test_a_first_sight_that_could_not_be_saved_is_none():
-    """It counts from the first that could; nothing is asked for until then."""
+def test_rolled_back_first_sight_is_repeated():
     wall = Wall()
     wall.sees(run(1, Status.RUNNING), saved=False)
     wall.cannot_save()
@@ -1407,8 +1323,7 @@ def test_a_first_sight_that_could_not_be_saved_is_none():
 # What is remembered
 
 
-def test_a_restart_shows_what_stays_true_before_the_first_poll():
-    """Counters, histograms, the latest finished run and the failures in a row; nobody knows whether it is up."""
+def test_restart_shows_saved_values_before_the_first_poll():
     wall = Wall(run(1), run(2, Status.FAILED), run(3, Status.RUNNING), stage_histogram="project")
     before, project = wall.view(), wall.tracker.project_view()
     assert before.durations is not None
@@ -1427,8 +1342,7 @@ def test_a_restart_shows_what_stays_true_before_the_first_poll():
     assert (again.tracker.unsaved(), again.tracker.accounting.unsaved) == ({}, None)
 
 
-def test_a_restart_counts_on():
-    """An end that came meanwhile, what was jumped over, what is hidden: as if nothing had been."""
+def test_restart_continues_counting():
     wall = Wall(run(1), run(2), run(3, Status.RUNNING)).restarts(later=HOUR)
     wall.sees(run(6))
     assert wall.counts() == {"success": 2}
@@ -1438,8 +1352,7 @@ def test_a_restart_counts_on():
     assert wall.counts() == {"success": 5}
 
 
-def test_what_was_unknown_at_the_end_is_asked_for_after_a_restart():
-    """Before the first poll: gaps at once, hidden runs after an interval."""
+def test_restart_continues_open_lookups():
     gap = Wall(run(1), run(4)).restarts(later=HOUR)
     assert gap.asks() == {"p": DueLookups(listing=True)}
     gap.reads(run(3), run(2), reach=Reach.PARTIAL)
@@ -1453,8 +1366,7 @@ def test_what_was_unknown_at_the_end_is_asked_for_after_a_restart():
     assert hidden.view().active_starts is None
 
 
-def test_a_new_numbering_is_told_from_an_old_run_also_across_a_restart():
-    """What began after the last answer is counted, what began before lies outside."""
+def test_new_numbering_is_recognized_across_a_restart():
     before = Wall(run(1), run(2))
     for start, counted in ((before.now + 5, {"success": 1, "failed": 1}), (before.now - 5, {"success": 1})):
         wall = before.restarts(later=60)
@@ -1463,16 +1375,14 @@ def test_a_new_numbering_is_told_from_an_old_run_also_across_a_restart():
         assert wall.view().finished == wall.view().latest
 
 
-def test_a_first_poll_that_fails_after_a_restart_shows_a_pipeline_that_is_down():
-    """With what is remembered of it."""
+def test_failed_first_poll_after_a_restart_keeps_saved_values():
     wall = Wall(run(1, Status.FAILED)).restarts()
     before = wall.view()
     wall.fails()
     assert wall.view() == msgspec.structs.replace(before, up=False)
 
 
-def test_what_is_remembered_grows_old_too():
-    """After max_age without an answer the gauges go; the counters stay, and the next answer brings all back."""
+def test_saved_values_expire():
     wall = Wall(run(1), run(2, Status.FAILED)).restarts(later=DAY)
     before = wall.view()
     assert not wall.waits(MAX_AGE)
@@ -1486,8 +1396,7 @@ def test_what_is_remembered_grows_old_too():
     assert wall.counts() == {"failed": 1}
 
 
-def test_a_status_is_since_its_first_sight_also_across_a_restart():
-    """Of the same run in the same state; another is a change."""
+def test_status_change_survives_a_restart():
     wall = Wall(run(1, Status.PAUSED))
     first = wall.now
     again = wall.restarts(later=HOUR)
@@ -1502,8 +1411,7 @@ def test_a_status_is_since_its_first_sight_also_across_a_restart():
     assert other.view().status_change == other.now
 
 
-def test_a_held_stage_is_since_its_first_sight_also_across_a_restart():
-    """While its run and its state are the same."""
+def test_waiting_stage_keeps_its_time_across_a_restart():
     wall = Wall(run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED), Stage("b", 1, Status.PAUSED)]))
     first = wall.now
     again = wall.restarts(later=HOUR)
@@ -1514,8 +1422,7 @@ def test_a_held_stage_is_since_its_first_sight_also_across_a_restart():
     assert other.view().stage_changes == (("a", 0, other.now),)
 
 
-def test_absences_are_counted_anew_after_a_restart():
-    """After three answers without its run a pipeline is believed to be gone, with what was remembered of it."""
+def test_absences_start_at_zero_after_a_restart():
     wall = Wall(run(1), run(2, Status.FAILED)).restarts()
     before = wall.view()
     for _ in range(ABSENCES - 1):
@@ -1531,8 +1438,8 @@ def test_absences_are_counted_anew_after_a_restart():
     assert wall.counts() == {"failed": 1}
 
 
-def test_a_pipeline_that_never_had_a_run_is_remembered_as_such():
-    """Every run of it is known to come, also across a restart."""
+def test_pipeline_without_a_run_is_saved_as_such():
+    """Every later run of it counts, also across a restart."""
     wall = Wall(None).restarts(later=HOUR)
     view = wall.view()
     assert (view.finished, view.streak) == (None, Streak())
@@ -1544,8 +1451,7 @@ def test_a_pipeline_that_never_had_a_run_is_remembered_as_such():
     assert wall.tracker.unresolved == 1
 
 
-def test_a_projects_histograms_go_on_after_a_restart():
-    """Also if no pipeline of them is watched any more."""
+def test_project_histograms_continue_after_a_restart():
     wall = seen_to_end(run_histogram="project")
     before = wall.tracker.project_view()
     assert before is not None
@@ -1560,8 +1466,7 @@ def test_a_projects_histograms_go_on_after_a_restart():
     assert project.durations.runs_created == before.durations.runs_created
 
 
-def test_details_are_asked_for_anew_after_a_restart():
-    """They are not remembered."""
+def test_details_are_queried_again_after_a_restart():
     wall = Wall(staged(), details="jobs")
     wall.learns(detailed(staged()))
     again = wall.restarts()
@@ -1570,8 +1475,7 @@ def test_details_are_asked_for_anew_after_a_restart():
     assert (again.missing_numbers(), jobs_of(again)) == (["run-1"], [])
 
 
-def test_a_run_of_a_new_numbering_that_could_not_be_saved_is_counted_when_it_can():
-    """It began after the last answer that is safe."""
+def test_rolled_back_run_of_a_new_numbering_counts_later():
     wall = Wall(run(1), run(2))
     fresh = Run(id="fresh", number=1, status=Status.FAILED, start=wall.now + 5, end=wall.now + 9)
     wall.sees(fresh, saved=False)
@@ -1580,8 +1484,8 @@ def test_a_run_of_a_new_numbering_that_could_not_be_saved_is_counted_when_it_can
     assert wall.counts() == {"success": 1, "failed": 1}
 
 
-def test_while_nothing_can_be_saved_a_gap_is_not_asked_for_at_each_poll():
-    """What was learnt is lost each time, and costs a request."""
+def test_gap_is_not_listed_at_each_poll_while_saves_fail():
+    """Each list costs a request, and its result is lost."""
     wall = Wall(run(1), run(4))
     asked = 0
     for _ in range(40):
@@ -1593,8 +1497,7 @@ def test_while_nothing_can_be_saved_a_gap_is_not_asked_for_at_each_poll():
     assert 1 < asked < 10
 
 
-def test_what_was_put_off_while_nothing_could_be_saved_is_due_with_the_first_save():
-    """The pauses grew with each failure, to a quarter of an hour at most; they are not waited for."""
+def test_postponed_lookups_are_due_with_the_first_save_that_works():
     wall = Wall(run(1), run(4))
     for _ in range(200):
         if wall.asks():
@@ -1610,8 +1513,7 @@ def test_what_was_put_off_while_nothing_could_be_saved_is_due_with_the_first_sav
     assert wall.asks() == {"p": DueLookups(listing=True)}
 
 
-def test_what_was_missed_is_told_when_it_is_safe():
-    """Once, however often it was tried to save it."""
+def test_missed_runs_are_reported_once_when_committed():
     wall = Wall(run(1), run(4))
     for _ in range(3):
         wall.reads(run(4), reach=Reach.LIMIT, saved=False)
@@ -1621,8 +1523,7 @@ def test_what_was_missed_is_told_when_it_is_safe():
     ]
 
 
-def test_what_a_list_told_is_not_counted_again_in_a_new_numbering():
-    """Nor where answers about the latest run were in doubt when it was read."""
+def test_listed_runs_are_not_counted_again_in_a_new_numbering():
     wall = Wall(run(3), run(6))
     late = msgspec.structs.replace(run(1, Status.RUNNING, start=wall.now + 10), id="late")
     newer = [run(number, start=wall.now + number - 6, end=wall.now + 9) for number in range(7, 10)]
@@ -1653,8 +1554,7 @@ ANSWERS = [
 
 
 @given(st.lists(events, min_size=2, max_size=12))
-def test_the_same_answer_again_is_an_answer_like_any_other(happened):
-    """Whether it is the same object, which is known to tell nothing new, or only an equal one."""
+def test_same_object_is_applied_like_an_equal_one(happened):
     same, equal = Wall(), Wall()
     for what, *arguments in happened:
         if what == "sees":
