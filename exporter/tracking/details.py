@@ -39,7 +39,7 @@ class DetailTracker:
         self._due = -math.inf
 
     def apply(self, of: Run, detail: Run | None) -> None:
-        """Apply the details of a run as it was when they were queried; None if there are none.
+        """Apply the details of a run as it was when they were queried; None if they are unavailable.
 
         Older details are dropped in either case: they show the jobs as they were before the run changed.
         """

@@ -115,7 +115,7 @@ def apply_history(
     `same_answer`: the latest run was taken from this list, so that the list does not confirm a leap of it.
     """
     transition = _Transition(state, now)
-    # In order of number, whatever the order of the list: a success ends the failures before it.
+    # In order of number, not in that of the list: a success ends the failures before it.
     rows = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
     for run in rows:
         transition.apply_row(run, same_answer=same_answer)

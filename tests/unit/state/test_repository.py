@@ -1,4 +1,4 @@
-"""What is remembered across restarts: saved, then shown; nothing is lost that counts, and nothing is kept for ever."""
+"""State across restarts: saved, then shown. No count is lost, and nothing is kept for ever."""
 
 import asyncio
 import sqlite3
@@ -40,24 +40,24 @@ NAMES = {ALPHA: "alpha", BETA: "beta", GAMMA: "gamma"}
 
 
 def listing(*ids: str, **changes: Any) -> dict[str, Any]:
-    """A project that lists these pipelines by name."""
+    """Return a project that lists these pipelines by name."""
     return project(pipelines=[{"id": identity, "name": NAMES[identity]} for identity in ids], **changes)
 
 
 def place(own: dict[str, Any]) -> Key:
-    """Where the pipelines of a project are."""
+    """Return the key of a project."""
     return Key(own["provider"], own["endpoint"], own["project_id"])
 
 
 def run(number: int, status: Status = Status.SUCCESS, *stages: Stage) -> Run:
-    """A run that took fifty seconds, if it has ended."""
+    """Return a run that took fifty seconds, if it has ended."""
     start = NOON + 100.0 * number
     end = start + 50 if status.final else None
     return Run(id=f"run-{number}", number=number, status=status, start=start, end=end, stages=stages)
 
 
 class Life:
-    """An exporter from its start to its end, on a state in a file; nobody asks a cloud."""
+    """One process of an exporter with a state file, without a cloud."""
 
     def __init__(self, exporter: Exporter, clock: FakeClock) -> None:
         self.exporter = exporter
@@ -65,24 +65,24 @@ class Life:
 
     @property
     def now(self) -> float:
-        """Its clock, for both kinds of time."""
+        """The time of both clocks."""
         return self._clock.now
 
     def tracker(self, identity: str) -> ProjectTracker:
-        """The board that watches a pipeline."""
+        """Return the tracker of a pipeline's project."""
         return next(tracker for tracker in self.exporter.trackers if identity in tracker.ids)
 
     def sees(self, identity: str, *answers: Run | None) -> None:
-        """Answers about a pipeline, each saved and shown."""
+        """Apply answers about a pipeline, each saved and shown."""
         tracker = self.tracker(identity)
         for answer in answers:
             self._clock.now += 15
             runs = {} if answer is None else {identity: answer}
             tracker.answered([identity], runs, sent_at=self._clock.now, now=self._clock.now)
-            self.keeps(tracker)
+            self.saves(tracker)
 
-    def keeps(self, *trackers: ProjectTracker) -> None:
-        """Save these boards at once, or all."""
+    def saves(self, *trackers: ProjectTracker) -> None:
+        """Save these trackers at once, or all."""
 
         async def keep() -> None:
             await asyncio.gather(
@@ -92,12 +92,12 @@ class Life:
         asyncio.run(keep())
 
     def view(self, identity: str) -> View | None:
-        """What is shown of a pipeline."""
+        """Return the view of a pipeline."""
         views = (view for tracker in self.exporter.trackers for view in tracker.views())
         return next((view for view in views if view.pipeline.id == identity), None)
 
     def counts(self, identity: str) -> dict[str, int] | None:
-        """How many runs were counted by how they ended, and missed, where that is not 0; None if nothing counts."""
+        """Return the counters that are not 0, by status and `missed`; None before first sight."""
         view = self.view(identity)
         if view is None or view.counters is None:
             return None
@@ -105,13 +105,13 @@ class Life:
         return {name: count for name, count in {**found, "missed": view.counters.missed}.items() if count}
 
     def page(self) -> Samples:
-        """The page as it would be now."""
+        """Return the page."""
         asyncio.run(self.exporter.publisher.publish())
         return Samples(shown(self.exporter))
 
 
 class House:
-    """Where the state is, and a clock."""
+    """A state file and a clock, for several processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,7 +119,7 @@ class House:
 
     @contextmanager
     def life(self, *projects: dict[str, Any], shard: Shard | None = None, **sections: Any) -> Iterator[Life]:
-        """An exporter, until it is stopped."""
+        """Run an exporter until the block ends."""
         store, stored = open_store(self.path, self.clock.now)
         settings = config(*projects, **sections)
         exporter = assemble(settings, self.clock, {}, shard=shard, store=store, stored=stored)
@@ -129,23 +129,23 @@ class House:
             asyncio.run(exporter.repository.close())
 
     def stored(self) -> StoredState:
-        """What the file holds."""
+        """Return the content of the file."""
         store, stored = open_store(self.path, self.clock.now)
         asyncio.run(store.close())
         return stored
 
     def writes(self, **changes: Any) -> None:
-        """Somebody wrote this into the file."""
+        """Write rows into the file."""
         store, _ = open_store(self.path, self.clock.now)
         asyncio.run(store.save(Changes(**changes)))
         asyncio.run(store.close())
 
     def left(self, identity: str) -> float | None:
-        """Since when a pipeline is kept as one that left."""
+        """Return when a pipeline was retired."""
         return self.stored().pipelines[PipelineKey(place(project()), identity)].left
 
-    def keeps(self) -> set[str]:
-        """The ids of pipelines that are kept."""
+    def stored_ids(self) -> set[str]:
+        """Return the ids of stored pipelines."""
         return {key.pipeline for key in self.stored().pipelines}
 
 
@@ -154,7 +154,7 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path / "state.db")
 
 
-# A restart
+# Restarts
 
 
 def test_restart_shows_what_was_shown_before_any_poll(house):
@@ -273,7 +273,7 @@ def test_pipeline_keeps_its_state_between_entries_of_one_project(house):
             for identity in (BETA, GAMMA)
         }
         assert life.counts(BETA) == {"success": 1}
-        life.keeps()
+        life.saves()
     assert house.left(BETA) is None
 
 
@@ -285,7 +285,7 @@ def test_without_a_store_state_lasts_as_long_as_the_process(house):
     assert life.counts(ALPHA) == {"success": 1}
     known = {view.pipeline.id: view.pipeline for view in tracker.views()}
     tracker.update([], house.clock.now, house.clock.now)
-    life.keeps()
+    life.saves()
     house.clock.now += DAY
     tracker.update(known.values(), house.clock.now, house.clock.now)
     assert life.counts(ALPHA) == {"success": 1}
@@ -334,7 +334,7 @@ def test_poll_without_changes_writes_nothing(house, monkeypatch):
 
 @contextmanager
 def nowhere(house: House) -> Iterator[None]:
-    """The file is not where it was."""
+    """Move the file away."""
     aside = house.path.with_name("aside.db")
     house.path.rename(aside)
     yield
@@ -363,12 +363,12 @@ def test_failed_saves_pause_counting_and_lose_nothing(house, caplog):
             assert page.value("pipeline_exporter_state_up") == 1
             assert page.value(name, stage_name="build") == before + 1
             assert life.counts(ALPHA) == {"success": number - 1}
-    told = [record for record in caplog.records if record.name == "exporter.state.repository"]
-    assert [(record.levelname, record.getMessage()) for record in told] == [
+    records = [record for record in caplog.records if record.name == "exporter.state.repository"]
+    assert [(record.levelname, record.getMessage()) for record in records] == [
         ("ERROR", "cannot save the state, counting paused"),
         ("INFO", "state saved again, counting resumed"),
     ] * 2
-    assert str(house.path) in vars(told[0])["error"]
+    assert str(house.path) in vars(records[0])["error"]
     with house.life(listing(ALPHA)) as life:
         assert life.counts(ALPHA) == {"success": 3}
 
@@ -380,7 +380,7 @@ def test_state_up_stays_0_until_a_save_works(house, caplog):
         with nowhere(house):
             for number in range(3):
                 life.sees(ALPHA, run(1 + number))
-                life.keeps()
+                life.saves()
                 assert life.page().value("pipeline_exporter_state_up") == 0
     assert [record.levelname for record in caplog.records if record.name == "exporter.state.repository"] == [
         "ERROR"
@@ -420,16 +420,16 @@ def test_failed_save_of_one_project_does_not_affect_others(house, monkeypatch):
         assert life.counts(ALPHA) == {"success": 1}
 
 
-# Saves that are not finished in time
+# Late saves
 
 
 @contextmanager
-def late(monkeypatch: pytest.MonkeyPatch, *, encode_pipeline: bool = True) -> Iterator[None]:
-    """A disk on which each save counts as failed, and is written all the same, if `encode_pipeline`."""
+def late(monkeypatch: pytest.MonkeyPatch, *, written: bool = True) -> Iterator[None]:
+    """Let each save time out. It is written late if `written`, or never."""
     save = SqliteStore.save
 
     async def unfinished(store: SqliteStore, changes: Changes) -> None:
-        if encode_pipeline:
+        if written:
             await save(store, changes)
         raise SaveTimeoutError("the disk hangs")
 
@@ -443,20 +443,20 @@ OBSERVED = "ci_pipeline_stage_duration_seconds_count"
 
 
 def lists(life: Life, identity: str, *runs: Run) -> None:
-    """The run list is read, and saved."""
+    """Read the run list, and save."""
     tracker = life.tracker(identity)
     tracker[identity].listed(runs, Reach.COMPLETE, clock=life.now, now=life.now)
-    life.keeps(tracker)
+    life.saves(tracker)
 
 
-@pytest.mark.parametrize("encode_pipeline", [True, False], ids=["written late", "failed late"])
-def test_rows_of_unfinished_save_are_restored_by_next_save(encode_pipeline, house, monkeypatch):
+@pytest.mark.parametrize("written", [True, False], ids=["written late", "failed late"])
+def test_rows_of_unfinished_save_are_restored_by_next_save(written, house, monkeypatch):
     """Otherwise a pipeline's counters in the file would have a run that the project's histogram, saved later, lacks."""
     listed = (run(3), run(2, Status.SUCCESS, STAGE), run(1))
     with house.life(listing(ALPHA, BETA)) as life:
         life.sees(ALPHA, run(1), run(3))
         life.sees(BETA, run(1))
-        with late(monkeypatch, encode_pipeline=encode_pipeline):
+        with late(monkeypatch, written=written):
             lists(life, ALPHA, *listed)
             assert life.page().value("pipeline_exporter_state_up") == 0
         assert life.counts(ALPHA) == {"success": 1}
@@ -483,7 +483,7 @@ def test_exporter_killed_after_late_save_has_it_once(house, monkeypatch):
 
 
 def in_file(house: House) -> set[str]:
-    """The ids of pipelines in the file of a running exporter."""
+    """Return the ids of pipelines in the file of a running exporter."""
     with closing(sqlite3.connect(house.path)) as other:
         return {identity for (identity,) in other.execute("SELECT pipeline FROM pipeline")}
 
@@ -498,7 +498,7 @@ def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
         assert in_file(house) == {BETA}
         life.sees(ALPHA, run(5))
         assert life.counts(ALPHA) == {}
-    assert house.keeps() == {ALPHA, BETA}
+    assert house.stored_ids() == {ALPHA, BETA}
 
 
 def test_pipeline_restored_around_a_late_save_is_not_marked_as_retired(house, monkeypatch):
@@ -517,7 +517,7 @@ def test_pipeline_restored_around_a_late_save_is_not_marked_as_retired(house, mo
     assert house.left(BETA) is None
 
 
-# Records that cannot be read
+# Unreadable records
 
 
 def test_unreadable_record_affects_only_its_pipeline(house, caplog):
@@ -552,8 +552,8 @@ def test_unreadable_project_histograms_start_empty(house, caplog):
 def test_unreadable_record_of_an_untracked_pipeline_is_deleted(house):
     house.writes(pipelines={PipelineKey(place(project()), BETA): b"nonsense"})
     with house.life(listing(ALPHA)) as life:
-        life.keeps()
-    assert house.keeps() == set()
+        life.saves()
+    assert house.stored_ids() == set()
 
 
 def test_concurrent_saves_delete_nothing_of_each_other(house):
@@ -564,15 +564,15 @@ def test_concurrent_saves_delete_nothing_of_each_other(house):
         now = house.clock.now
         for identity in (ALPHA, BETA):
             life.tracker(identity).answered([identity], {identity: run(1)}, sent_at=now, now=now)
-        life.keeps(*reversed(life.exporter.trackers))
+        life.saves(*reversed(life.exporter.trackers))
     assert house.stored().pipelines.keys() == keys
 
 
-# Pipelines that leave
+# Retired pipelines
 
 
 def leave(house: House) -> float:
-    """Two pipelines have a past; one leaves the configuration. Returns when."""
+    """Let one of two counted pipelines leave the configuration; return when."""
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1), run(2))
@@ -626,13 +626,13 @@ def test_retired_pipeline_is_deleted_after_a_week(house):
         assert set(life.exporter.repository.retired(config(listing(ALPHA)).projects[0]).retired) == {BETA}
         house.clock.now += 120
         life.sees(ALPHA, run(2))
-    assert house.keeps() == {ALPHA}
+    assert house.stored_ids() == {ALPHA}
     house.path.unlink()
     leave(house)
     house.clock.now += FORGET + 60
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(2))
-    assert house.keeps() == {ALPHA}
+    assert house.stored_ids() == {ALPHA}
 
 
 def test_removed_project_retires_its_pipelines(house):
@@ -644,7 +644,7 @@ def test_removed_project_retires_its_pipelines(house):
         life.sees(ALPHA, run(2))
         house.clock.now += FORGET + 60
         life.sees(ALPHA, run(2))
-    assert house.keeps() == {ALPHA}
+    assert house.stored_ids() == {ALPHA}
     with house.life(listing(ALPHA), other) as life:
         assert life.view(BETA) is None
 
@@ -653,8 +653,8 @@ def test_concurrent_saves_store_restored_pipelines_once(house):
     leave(house)
     one, two = listing(ALPHA, BETA), listing(GAMMA, name="two", project_id="e" * 32)
     with house.life(one, two) as life:
-        life.keeps()
-        life.keeps()
+        life.saves()
+        life.saves()
     assert house.left(BETA) is None
 
 
@@ -681,25 +681,25 @@ def test_pipeline_of_another_shard_is_deleted_at_once(house):
     with house.life(listing(*ids), shard=shard) as life:
         for identity in own:
             assert life.counts(identity) == {"success": 1}
-        life.keeps()
-        life.keeps()
-    assert house.keeps() == own
+        life.saves()
+        life.saves()
+    assert house.stored_ids() == own
     with house.life(listing(*ids)) as life:
         assert {view.pipeline.id for tracker in life.exporter.trackers for view in tracker.views()} == own
 
 
-# Names, and what was discovered
+# Names and discovered pipelines
 
 
 def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> None:
-    """An exporter polls a cloud before each of these."""
+    """Run an exporter that polls a cloud, with an action before each poll."""
     store, stored = open_store(house.path, house.clock.now)
 
     async def polls() -> None:
         exporter = assemble(config(own), house.clock, {}, store=store, stored=stored)
         life = Life(exporter, house.clock)
         try:
-            # As the daemon does, before anything is asked.
+            # As the daemon does before the first request.
             await exporter.publisher.publish()
             for look in then:
                 look(life)
@@ -713,12 +713,12 @@ def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> N
 
 
 def nothing(_: Life) -> None:
-    """Nobody looks."""
+    pass
 
 
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
-    """A small cloud that stands still."""
+    """A small cloud without changes."""
     codearts = CodeArts(World(pipelines=5))
     moment = codearts.world.start + 30 * DAY
     codearts.clock = lambda: moment
@@ -727,7 +727,7 @@ def cloud() -> Iterator[Cloud]:
 
 
 def shown_names(life: Life) -> dict[str, str]:
-    """The names of what is shown, by id."""
+    """Return the shown names by id."""
     page = Samples(shown(life.exporter))
     return {dict(labels)["pipeline_id"]: dict(labels)["pipeline"] for labels in page.get("ci_pipeline_info")}
 

@@ -1,4 +1,4 @@
-"""The ledger on disk: what was saved is there, whole, after whatever ends the process or befalls the file."""
+"""The SQLite file: saved rows are there, complete, however the process ends and after any damage to the file."""
 
 import asyncio
 import contextlib
@@ -47,18 +47,17 @@ PAYMENTS = ProjectKey(KEY, "payments")
 
 
 def pipelines(count: int, size: int = 1) -> dict[PipelineKey, bytes]:
-    """The data of so many pipelines, of so many bytes each."""
+    """Return rows of pipelines of some bytes each."""
     return {PipelineKey(KEY, f"{number:032x}"): bytes(size) for number in range(count)}
 
 
 def save(store: SqliteStore, **changes: Any) -> None:
-    """Save some changes."""
     asyncio.run(store.save(Changes(**changes)))
 
 
 @contextlib.contextmanager
 def opened(path: Path, now: float = NOON) -> Iterator[tuple[SqliteStore, StoredState]]:
-    """An open store and what it held; closed afterwards."""
+    """Yield an open store and its content."""
     store, stored = open_store(path, now)
     try:
         yield store, stored
@@ -67,43 +66,43 @@ def opened(path: Path, now: float = NOON) -> Iterator[tuple[SqliteStore, StoredS
 
 
 def held(path: Path) -> tuple[dict[PipelineKey, Row], dict[ProjectKey, bytes]]:
-    """What a file holds."""
+    """Return the content of a file."""
     with opened(path) as (_, stored):
         return stored.pipelines, stored.projects
 
 
 def refusal(path: Path) -> str:
-    """Why a state cannot be used."""
+    """Return why a state cannot be used."""
     with pytest.raises(StateError) as error:
         open_store(path, NOON)
     return str(error.value)
 
 
 def sql(store: SqliteStore, text: str) -> None:
-    """Let a store's own connection do something."""
+    """Execute a statement on a store's own connection."""
     store._worker.submit(lambda: store._database._connection.execute(text).close()).result()
 
 
 def size(path: Path) -> int:
-    """The bytes of a state, with its log."""
+    """Return the size of a state with its log, in bytes."""
     return sum(Path(f"{path}{end}").stat().st_size for end in ("", "-wal"))
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a state is kept."""
+    """Path of a state."""
     return tmp_path / "state.db"
 
 
 @pytest.fixture
 def filled(path: Path) -> Path:
-    """A state with two pipelines and a project."""
+    """Path of a state with two pipelines and a project."""
     with opened(path) as (store, _):
         save(store, pipelines={BUILD: b"one", DEPLOY: b"two"}, projects={PAYMENTS: b"three"})
     return path
 
 
-# What is kept
+# Rows
 
 
 def test_missing_file_is_created(path):
@@ -180,7 +179,7 @@ def test_no_changes_write_nothing(filled):
         save(store)
 
 
-# Room
+# Size
 
 
 def test_file_stays_small_when_rows_grow(path):
@@ -217,7 +216,7 @@ def test_save_writes_only_changed_rows(path):
         assert 0 < Path(f"{path}-wal").stat().st_size < 20_000
 
 
-# One process
+# Locks
 
 
 HOLDER = """
@@ -236,7 +235,7 @@ sys.stdin.read()
 
 
 def python(source: str, *arguments: object, **options: Any) -> "subprocess.Popen[bytes]":
-    """A process of its own, to be talked to."""
+    """Start a script in another process."""
     command = [sys.executable, "-c", source, *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options)
 
@@ -244,9 +243,9 @@ def python(source: str, *arguments: object, **options: Any) -> "subprocess.Popen
 def test_second_process_is_refused_and_the_first_continues(filled):
     with opened(filled) as (store, _):
         with python(HOLDER, filled) as second:
-            words, _ = second.communicate()
+            message, _ = second.communicate()
         assert second.returncode == 1
-        assert words.decode().strip() == (
+        assert message.decode().strip() == (
             f"the state {filled} is in use by another process: stop it, or give each its own state.path"
         )
         save(store, pipelines={BUILD: b"more"})
@@ -290,7 +289,7 @@ def test_symbolic_links_and_relative_paths_are_the_same_state(filled, tmp_path, 
             assert f"the state {filled} is in use" in refusal(name)
 
 
-# What cannot be used
+# Files that cannot be opened
 
 
 def test_missing_directory_is_reported(tmp_path):
@@ -313,7 +312,7 @@ def test_path_that_is_a_directory_is_reported_and_not_renamed(path):
 
 @contextlib.contextmanager
 def another_user(directory: Path, mode: int) -> Iterator[None]:
-    """Be one who is not root, and a directory's permissions such."""
+    """Run as a user who is not root, with these permissions of a directory."""
     directory.chmod(mode)
     root = os.geteuid() == 0
     if root:
@@ -328,7 +327,7 @@ def another_user(directory: Path, mode: int) -> Iterator[None]:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory that others can reach, with the lock of a state in it."""
+    """A directory that other users can reach, with the lock of a state in it."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "state.db.lock").touch()
         (Path(name) / "state.db.lock").chmod(0o666)
@@ -337,8 +336,8 @@ def directory() -> Iterator[Path]:
 
 def test_directory_that_is_not_writable_is_reported(directory):
     with another_user(directory, 0o555):
-        words = refusal(directory / "other.db")
-    assert words == f"cannot keep the state in {directory}: Permission denied"
+        message = refusal(directory / "other.db")
+    assert message == f"cannot keep the state in {directory}: Permission denied"
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o777])
@@ -349,9 +348,9 @@ def test_file_that_is_not_writable_is_reported_and_not_renamed(mode, directory):
     Path(f"{path}.lock").chmod(0o666)
     before = path.read_bytes()
     with another_user(directory, mode):
-        words = refusal(path)
-    assert words.startswith(f"cannot use the state {path}: ")
-    assert words.endswith(("attempt to write a readonly database", "unable to open database file"))
+        message = refusal(path)
+    assert message.startswith(f"cannot use the state {path}: ")
+    assert message.endswith(("attempt to write a readonly database", "unable to open database file"))
     assert path.read_bytes() == before
 
 
@@ -360,8 +359,8 @@ def test_damaged_state_that_cannot_be_renamed_is_reported(directory):
     path.write_bytes(b"garbage")
     path.chmod(0o666)
     with another_user(directory, 0o555):
-        words = refusal(path)
-    assert words == (
+        message = refusal(path)
+    assert message == (
         f"the state {path} is damaged (file is not a database), and cannot be renamed: Permission denied"
     )
     assert path.read_bytes() == b"garbage"
@@ -403,11 +402,11 @@ def test_refused_open_leaves_nothing_locked(filled, monkeypatch):
         assert refusal(filled) == first
 
 
-# What is no state of ours
+# Files that are not a usable state
 
 
 def foreign(path: Path) -> None:
-    """Make another program's database, as a crash leaves it: with what it wrote last in its log alone."""
+    """Make another program's database as a crash leaves it: the last change is only in its log."""
     with contextlib.closing(sqlite3.connect(f"{path}.live", isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("CREATE TABLE dashboards (name)")
@@ -418,12 +417,12 @@ def foreign(path: Path) -> None:
 
 
 def change(path: Path, statements: str) -> None:
-    """Change a database behind the store's back."""
+    """Change a database without the store."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.executescript(statements)
 
 
-STRANGE = {
+UNUSABLE = {
     "garbage": (lambda path: path.write_bytes(b"\xff" * 5000), "corrupt", "damaged (file is not a database)"),
     "a text": (lambda path: path.write_text("projects: []\n"), "corrupt", "damaged (file is not a database)"),
     "two bytes": (lambda path: path.write_bytes(b"SQ"), "corrupt", "damaged (file is not a database)"),
@@ -451,7 +450,7 @@ STRANGE = {
         "corrupt",
         "damaged (table scope already exists)",
     ),
-    "with text that is none": (
+    "with text that is not UTF-8": (
         lambda path: change(path, "UPDATE scope SET provider = CAST(x'ff' AS TEXT)"),
         "corrupt",
         "damaged (Could not decode to UTF-8 column 'provider' with text '\ufffd')",
@@ -464,9 +463,9 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("case", STRANGE)
+@pytest.mark.parametrize("case", UNUSABLE)
 def test_unusable_file_is_renamed_and_reported_and_a_new_one_started(case, filled, caplog):
-    spoil, word, reason = STRANGE[case]
+    spoil, word, reason = UNUSABLE[case]
     spoil(filled)
     with opened(filled) as (store, stored):
         assert (stored.pipelines, stored.projects) == ({}, {})
@@ -511,7 +510,7 @@ def test_renamed_files_are_never_overwritten(filled, caplog):
 
 
 def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool:
-    """Open a damaged file, and save; says whether it was kept aside, and fails if neither that nor its keys are there."""
+    """Open a damaged file and save. Return whether it was renamed; otherwise its rows must be there."""
     path.write_bytes(content)
     if (
         content[68:72] == sqlite.APPLICATION.to_bytes(4, "big")
@@ -522,22 +521,22 @@ def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool
         assert path.read_bytes() == content
         return False
     with opened(path) as (store, stored):
-        begun_anew = not stored.pipelines
-        assert begun_anew or stored.pipelines.keys() == rows.keys()
+        started_empty = not stored.pipelines
+        assert started_empty or stored.pipelines.keys() == rows.keys()
         save(store, pipelines=rows)
     assert held(path)[0].keys() == rows.keys()
     aside = Path(f"{path}.corrupt-{STAMP}"), Path(f"{path}.foreign-{STAMP}")
     kept = [file for file in aside if file.exists()]
-    assert len(kept) == (begun_anew and content != b"")
+    assert len(kept) == (started_empty and content != b"")
     for file in kept:
         assert file.read_bytes() == content
         file.unlink()
-    return begun_anew
+    return started_empty
 
 
 @pytest.fixture
 def sound(path: Path) -> bytes:
-    """A state of a few pages."""
+    """Content of a state of a few pages, and its rows."""
     with opened(path) as (store, _):
         save(store, pipelines=pipelines(40, 900), projects={PAYMENTS: bytes(9000)})
     return path.read_bytes()
@@ -553,18 +552,18 @@ def test_any_header_byte_leads_to_the_old_rows_or_a_new_state(path, sound):
 @pytest.mark.parametrize("length", [1, 8, 700])
 def test_garbage_anywhere_leads_to_the_old_rows_or_a_new_state(path, sound, length):
     dice = random.Random(length)
-    anew = 0
+    restarted = 0
     for _ in range(70):
         place = dice.randrange(len(sound))
         content = sound[:place] + dice.randbytes(length) + sound[place + length :]
-        anew += survives(path, content, pipelines(40, 900))
-    assert length == 1 or anew
+        restarted += survives(path, content, pipelines(40, 900))
+    assert length == 1 or restarted
 
 
 def test_truncated_file_leads_to_a_new_state(path, sound):
     dice = random.Random(1)
     for place in {0, 2, 99, 100, 511, 512, 4095, 4096, *(dice.randrange(len(sound)) for _ in range(40))}:
-        # Of the last page the rest may be empty.
+        # The rest of the last page may be empty.
         assert survives(path, sound[:place], pipelines(40, 900)) or place > len(sound) - 4096
 
 
@@ -635,12 +634,12 @@ def test_newer_format_only_in_the_log_is_refused(filled):
 
 
 def modes(path: Path) -> dict[str, int]:
-    """The permissions of a state and of all files beside it."""
+    """Return the permissions of a state and of all files next to it."""
     return {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
 
 
 def test_state_and_its_sidecar_files_are_readable_by_their_owner_only(path):
-    """Whatever the umask: they have branches and commits."""
+    """With any umask: they have branches and commits."""
     before = os.umask(0)
     try:
         with opened(path) as (store, _):
@@ -696,12 +695,12 @@ def test_state_with_several_names_is_refused(filled, tmp_path):
     assert held(filled)[0][BUILD] == Row(b"more")
 
 
-# What cannot be written
+# Failing saves
 
 
 @contextlib.contextmanager
 def largest_file(limit: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes: what is written there fails."""
+    """Let writes of this process beyond a file size fail."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -711,7 +710,7 @@ def largest_file(limit: int) -> Iterator[None]:
 
 
 def failure(store: SqliteStore, **changes: Any) -> str:
-    """Why changes could not be saved."""
+    """Return why changes could not be saved."""
     with pytest.raises(SaveError) as error:
         save(store, **changes)
     return str(error.value)
@@ -721,8 +720,8 @@ def test_full_disk_fails_only_the_save(filled):
     with opened(filled) as (store, _):
         sql(store, "PRAGMA max_page_count = 20")
         for _ in range(3):
-            words = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
-            assert words == f"the state {filled} cannot be written: database or disk is full"
+            message = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
+            assert message == f"the state {filled} cannot be written: database or disk is full"
         save(store, projects={PAYMENTS: b"small"})
         sql(store, "PRAGMA max_page_count = 1000000")
         save(store, pipelines=pipelines(100, 2000))
@@ -739,8 +738,8 @@ def test_disk_error_fails_only_the_save(filled):
         save(store, projects={PAYMENTS: b"more"})
         for room in (0, 10_000, 100_001):
             with largest_file(wal.stat().st_size + room):
-                words = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
-            assert words == f"the state {filled} cannot be written: disk I/O error"
+                message = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
+            assert message == f"the state {filled} cannot be written: disk I/O error"
         save(store, pipelines={DEPLOY: b"more"})
         save(store, pipelines=pipelines(100, 2000))
     kept, projects = held(filled)
@@ -777,8 +776,8 @@ def test_state_locked_by_another_program_can_be_written_later(filled, monkeypatc
     with opened(filled) as (store, _):
         with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            words = failure(store, pipelines={BUILD: b"more"})
-            assert words == f"the state {filled} cannot be written: database is locked"
+            message = failure(store, pipelines={BUILD: b"more"})
+            assert message == f"the state {filled} cannot be written: database is locked"
         save(store, pipelines={DEPLOY: b"more"})
     assert held(filled)[0] == {BUILD: Row(b"one"), DEPLOY: Row(b"more")}
 
@@ -804,9 +803,9 @@ def test_deleted_file_is_not_written_until_it_is_back(filled, tmp_path):
     with opened(filled) as (store, _):
         filled.rename(moved)
         for _ in range(2):
-            words = failure(store, pipelines={BUILD: b"more"})
+            message = failure(store, pipelines={BUILD: b"more"})
             assert (
-                words == f"the state {filled} was deleted or replaced while in use: put it back, or restart"
+                message == f"the state {filled} was deleted or replaced while in use: put it back, or restart"
             )
             shutil.copy(moved, filled)
         moved.rename(filled)
@@ -814,12 +813,12 @@ def test_deleted_file_is_not_written_until_it_is_back(filled, tmp_path):
     assert held(filled)[0] == {BUILD: Row(b"one"), DEPLOY: Row(b"more")}
 
 
-# Beside the event loop
+# Event loop
 
 
 @contextlib.asynccontextmanager
-async def needs_attention(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A store whose saves wait until the block ends."""
+async def blocked(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Yield a store whose saves wait until the block ends."""
     monkeypatch.setattr(recovery, "PATIENCE", 60.0)
     store, _ = open_store(path, NOON)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -828,7 +827,7 @@ async def needs_attention(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def begun(task: "asyncio.Task[None]") -> None:
-    """Let a task begin, which is not to end."""
+    """Wait until a task has started, and check that it does not end."""
     done, _ = await asyncio.wait({task}, timeout=0.05)
     assert not done
 
@@ -836,7 +835,7 @@ async def begun(task: "asyncio.Task[None]") -> None:
 def test_event_loop_continues_during_a_save(filled, monkeypatch):
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
             await begun(saving)
         await saving
@@ -849,7 +848,7 @@ def test_event_loop_continues_during_a_save(filled, monkeypatch):
 def test_closing_waits_for_a_running_save(filled, monkeypatch):
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             saves = [
                 asyncio.create_task(store.save(Changes(pipelines={one: b"more"}))) for one in (BUILD, DEPLOY)
             ]
@@ -870,7 +869,7 @@ def test_closing_waits_for_a_running_save(filled, monkeypatch):
 def test_cancelled_save_is_written_completely_or_not_at_all(filled, monkeypatch):
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             first = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"}, left={BUILD: NOON})))
             await begun(first)
             second = asyncio.create_task(
@@ -893,7 +892,7 @@ def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled
     monkeypatch.setattr(sqlite, "SAVE_TIMEOUT", 0.05)
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             with pytest.raises(SaveTimeoutError, match="not finished within 0 s, the disk may hang"):
                 await store.save(Changes(pipelines={BUILD: b"late"}))
             for _ in range(3):
@@ -913,7 +912,7 @@ def test_closing_does_not_wait_for_a_hanging_save(filled, monkeypatch, caplog):
     monkeypatch.setattr(sqlite, "CLOSE_TIMEOUT", 0.05)
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
             await begun(saving)
             await store.close()
@@ -937,9 +936,9 @@ def test_state_that_is_not_opened_in_time_is_refused(filled, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(recovery, "read_all", hanging)
         patch.setattr(recovery, "OPEN_TIMEOUT", 0.05)
-        words = refusal(filled)
+        message = refusal(filled)
         release.set()
-    assert words == f"cannot use the state {filled}: not opened within 0 s, the disk may hang"
+    assert message == f"cannot use the state {filled}: not opened within 0 s, the disk may hang"
 
 
 def test_concurrent_saves_are_made_one_after_the_other(path):
@@ -958,7 +957,7 @@ def test_concurrent_saves_are_made_one_after_the_other(path):
     assert kept[BUILD] == Row(b"49")
 
 
-# The end at any instant
+# Kills and crashes
 
 
 WRITER = """
@@ -992,7 +991,7 @@ def test_killed_process_leaves_complete_saves_only(tmp_path, caplog):
     dice = random.Random()
     total = 0
     for life in range(16):
-        # Half of them begin with a new file, to be killed while it is made; the others go on with one.
+        # Half of them start with a new file and are killed while they create it. The others continue with one.
         path = tmp_path / ("old.db" if life % 2 else f"{life}.db")
         delay = dice.uniform(0, 0.3 if life % 2 else 0.05)
         before = {int(row.data) for row in held(path)[0].values()} if path.exists() else set()
@@ -1036,7 +1035,7 @@ CHANGES = st.builds(
 
 
 class Kept(RuleBasedStateMachine):
-    """A store that is saved to, closed, and copied in the middle of its work: what a crash leaves."""
+    """A store that saves, closes, and is copied during its work, as a crash would leave it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1049,7 +1048,7 @@ class Kept(RuleBasedStateMachine):
 
     @property
     def path(self) -> Path:
-        """Where the state is in its present life."""
+        """Path of the present copy."""
         return Path(self.directory.name) / f"{self.lives}.db"
 
     def teardown(self) -> None:
@@ -1080,7 +1079,7 @@ class Kept(RuleBasedStateMachine):
 
     @rule(changes=CHANGES)
     def crash(self, changes: Changes) -> None:
-        """Die in the middle of a save, with some of it in the log."""
+        """Crash during a save, with a part of it in the log."""
         connection = self.store._database._connection
 
         def half() -> None:
@@ -1095,7 +1094,7 @@ class Kept(RuleBasedStateMachine):
 
     @rule(place=st.floats(0, 1, exclude_max=True), cut=st.booleans())
     def damage(self, place: float, cut: bool) -> None:
-        """Lose the end of the log, or what a byte of it was: what is left is what once was."""
+        """Lose the end of the log, or damage a byte of it: an earlier save is left."""
         self.copy()
         wal = Path(f"{self.path.with_name(f'{self.lives + 1}.db')}-wal")
         content = bytearray(wal.read_bytes())

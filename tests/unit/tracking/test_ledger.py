@@ -1,4 +1,4 @@
-"""The ledger's rules, one test each, to be read as their specification; then the law that they keep together."""
+"""The rules of accounting, one test each; then the invariants that they keep together."""
 
 from collections import Counter
 from itertools import count, pairwise
@@ -50,7 +50,7 @@ def run(
     start: float | None = None,
     end: float | None = None,
 ) -> Run:
-    """A run that started a hundred seconds after the one before it, and took fifty if it has ended."""
+    """Return a run that started a hundred seconds after the one before it, and took fifty if it has ended."""
     start = NOON + 100.0 * (number or 0) if start is None else start
     if status.final and end is None:
         end = start + 50
@@ -58,17 +58,17 @@ def run(
 
 
 def end_of(number: int) -> float:
-    """When such a run ends."""
+    """Return when such a run ends."""
     return NOON + 100.0 * number + 50
 
 
 def endless(run: Run) -> Run:
-    """The same, final without an end."""
+    """Return the same run without its end."""
     return msgspec.structs.replace(run, end=None)
 
 
-def words(event: Event) -> tuple[Any, ...]:
-    """An event in a form that is easily compared."""
+def as_tuple(event: Event) -> tuple[Any, ...]:
+    """Return an event as a tuple that is easy to compare."""
     match event.kind:
         case EventKind.MISSED:
             return ("missed", event.runs)
@@ -82,10 +82,10 @@ def words(event: Event) -> tuple[Any, ...]:
 
 
 class Watcher:
-    """Gets one answer after the other about a pipeline."""
+    """Applies successive answers about one pipeline."""
 
     def __init__(self, *answers: Run | None) -> None:
-        self.kept: LedgerState | None = None
+        self._state: LedgerState | None = None
         self.now = NOON
         self.answered = NOON
         self.believed = True
@@ -94,61 +94,61 @@ class Watcher:
             self.sees(answer)
 
     def sees(self, answer: Run | None, *, later: float = 15.0) -> list[tuple[Any, ...]]:
-        """Apply an answer; returns what it counts."""
+        """Apply an answer about the latest run; return the events."""
         self.now += later
         self.shown = answer
-        outcome = apply_latest(self.kept, answer, now=self.now, answered=self.answered)
+        outcome = apply_latest(self._state, answer, now=self.now, answered=self.answered)
         self.believed = outcome.believed
         if outcome.believed:
             self.answered = self.now
-        return self.takes(outcome)
+        return self.applies(outcome)
 
-    def learns(self, identity: str, answer: Run | None, *, later: float = 0.0) -> list[tuple[Any, ...]]:
-        """Apply what was looked up of a hidden run; returns what it counts."""
+    def looks_up(self, identity: str, answer: Run | None, *, later: float = 0.0) -> list[tuple[Any, ...]]:
+        """Apply a look-up of a hidden run; return the events."""
         self.now += later
-        return self.takes(apply_lookup(self.state, identity, answer, now=self.now))
+        return self.applies(apply_lookup(self.state, identity, answer, now=self.now))
 
     def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, later: float = 0.0) -> list[tuple[Any, ...]]:
-        """Apply what the run list told, the latest run in any case; returns what it counts."""
+        """Apply a reading of the run list, which always has the latest run; return the events."""
         self.now += later
         if self.shown is not None and self.shown.id not in {row.id for row in rows}:
             rows = (self.shown, *rows)
-        return self.takes(apply_history(self.state, rows, reach, now=self.now))
+        return self.applies(apply_history(self.state, rows, reach, now=self.now))
 
     def cannot_read(self, *, later: float) -> list[tuple[Any, ...]]:
-        """The run list fails; returns what is counted."""
+        """Apply a failure of the run list; return the events."""
         self.now += later
-        return self.takes(history_unavailable(self.state, now=self.now))
+        return self.applies(history_unavailable(self.state, now=self.now))
 
-    def takes(self, outcome: LedgerUpdate) -> list[tuple[Any, ...]]:
-        """Keep what is known now."""
-        self.kept = outcome.state
-        return [words(event) for event in outcome.events]
+    def applies(self, outcome: LedgerUpdate) -> list[tuple[Any, ...]]:
+        """Keep the new state; return the events."""
+        self._state = outcome.state
+        return [as_tuple(event) for event in outcome.events]
 
     @property
     def state(self) -> LedgerState:
-        """What is known now."""
-        assert self.kept is not None
-        return self.kept
+        """The state."""
+        assert self._state is not None
+        return self._state
 
     @property
     def hidden(self) -> list[str]:
-        """The ids of the runs to be looked up."""
+        """Ids of the hidden runs."""
         return [one.id for one in self.state.hidden]
 
     @property
     def missing_numbers(self) -> list[int]:
-        """The numbers still to be learnt."""
+        """The missing numbers, one by one."""
         return [number for gap in self.state.missing_numbers for number in range(gap.first, gap.last + 1)]
 
     @property
     def active(self) -> str | None:
-        """The id of the run under way."""
+        """Id of the run in progress."""
         return next((one.id for one in self.state.open if one.hidden is None), None)
 
     @property
     def finished(self) -> str | None:
-        """The id of the latest finished run."""
+        """Id of the latest finished run."""
         return self.state.finished.id if self.state.finished else None
 
 
@@ -197,7 +197,7 @@ def test_initial_scan_finds_other_runs_in_progress_and_the_latest_finished_one()
     assert not watcher.state.initial_scan
     assert (watcher.finished, watcher.state.streak.failures) == ("run-8", 1)
     assert watcher.hidden == ["run-7"]
-    assert watcher.learns("run-7", run(7)) == [("ended", "run-7", "success")]
+    assert watcher.looks_up("run-7", run(7)) == [("ended", "run-7", "success")]
     assert watcher.sees(run(9)) == [("ended", "run-9", "success"), ("recovered", end_of(9) - end_of(8))]
 
 
@@ -234,7 +234,7 @@ def test_later_answer_without_a_run_changes_nothing():
     assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
 
 
-# Once
+# Counted once
 
 
 @pytest.mark.parametrize("status", ENDS)
@@ -270,7 +270,7 @@ def test_event_has_the_stages_and_the_stored_run_has_not():
     assert outcome.state.finished == run(2)
 
 
-# Retry
+# Retries
 
 
 def test_counted_run_that_continues_and_ends_again_is_a_retry():
@@ -357,7 +357,7 @@ def test_finished_run_keeps_its_old_end_until_the_retry_ends():
     assert watcher.state.streak.failures == 1
 
 
-# Gap
+# Gaps
 
 
 def test_jumped_over_numbers_are_missing_until_the_list_has_them():
@@ -372,7 +372,7 @@ def test_jumped_over_numbers_are_missing_until_the_list_has_them():
         ("recovered", 100.0),
     ]
     assert (watcher.missing_numbers, watcher.hidden) == ([], ["run-6"])
-    assert watcher.learns("run-6", run(6)) == [("ended", "run-6", "success")]
+    assert watcher.looks_up("run-6", run(6)) == [("ended", "run-6", "success")]
 
 
 def test_jump_to_a_run_in_progress_makes_the_same_gap():
@@ -423,7 +423,7 @@ def test_known_run_keeps_its_number_in_lists_and_when_looked_up(wild):
     misread = run(wild, RUNNING, identity="run-2", start=run(2).start)
     deviation = ("misnumbered", "run-2", wild, 2)
     assert watcher.reads(run(4), run(3), misread) == [("ended", "run-3", "success"), deviation]
-    assert watcher.learns("run-2", misread) == [deviation]
+    assert watcher.looks_up("run-2", misread) == [deviation]
     assert (watcher.hidden, watcher.state.high) == (["run-2"], 4)
 
 
@@ -532,7 +532,7 @@ def test_list_that_came_with_the_leap_does_not_confirm_it():
     rows = [run(10**6, identity="1000000", start=run(5).start), run(4)]
     watcher.sees(rows[0])
     outcome = apply_history(watcher.state, rows, Reach.COMPLETE, now=watcher.now, same_answer=True)
-    assert watcher.takes(outcome) == [("ended", "run-4", "success")]
+    assert watcher.applies(outcome) == [("ended", "run-4", "success")]
     assert watcher.sees(run(5)) == [("misnumbered", "1000000", 10**6, None), ("ended", "run-5", "success")]
 
 
@@ -577,11 +577,11 @@ def test_new_numbering_forgets_the_leap():
     assert watcher.sees(fresh) == [("misnumbered", "stranger", 10**6, None), ("ended", "fresh", "success")]
 
 
-# Filling
+# Searches
 
 
 def beyond(search: Search, *starts: float) -> Reach | None:
-    """How far a page of runs with these starts gets."""
+    """Return how far a page of runs with these starts gets."""
     return search.reach([run(1, start=start) for start in starts])
 
 
@@ -667,7 +667,7 @@ def test_empty_list_is_proof_if_the_pipeline_has_no_runs():
 
 
 def nonexistent(watcher: Watcher) -> Watcher:
-    """The same after its gaps were not found."""
+    """Return the watcher after two complete readings lacked its missing numbers."""
     watcher.reads()
     watcher.reads(later=APART)
     assert watcher.missing_numbers == []
@@ -706,7 +706,7 @@ def test_nonexistent_number_is_not_claimable_after_a_week():
     assert not watcher.believed
 
 
-# Missed
+# Missed runs
 
 
 def test_numbers_are_missed_for_good_after_a_day_of_failed_readings():
@@ -763,17 +763,17 @@ def test_run_of_unknown_status_with_the_same_end_for_an_hour_is_missed():
 
 def test_run_of_unknown_status_without_an_end_is_missed_after_a_day_behind_a_newer_one():
     watcher = Watcher(run(3), run(4, Status.UNKNOWN), run(5))
-    assert watcher.learns("run-4", run(4, Status.UNKNOWN), later=DAY - 1) == []
-    assert watcher.learns("run-4", run(4, Status.UNKNOWN), later=1) == [("missed", 1)]
+    assert watcher.looks_up("run-4", run(4, Status.UNKNOWN), later=DAY - 1) == []
+    assert watcher.looks_up("run-4", run(4, Status.UNKNOWN), later=1) == [("missed", 1)]
 
 
 def test_run_in_progress_for_days_stays_open():
     watcher = Watcher(run(3), run(4, Status.PAUSED), run(5))
-    assert watcher.learns("run-4", run(4, Status.PAUSED), later=30 * DAY) == []
-    assert watcher.learns("run-4", run(4)) == [("ended", "run-4", "success")]
+    assert watcher.looks_up("run-4", run(4, Status.PAUSED), later=30 * DAY) == []
+    assert watcher.looks_up("run-4", run(4)) == [("ended", "run-4", "success")]
 
 
-# Hidden
+# Hidden runs
 
 
 def test_hidden_run_is_looked_up_and_counted():
@@ -781,9 +781,9 @@ def test_hidden_run_is_looked_up_and_counted():
     assert watcher.sees(run(3, RUNNING)) == []
     assert watcher.hidden == ["run-2"]
     assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
-    assert watcher.learns("run-2", run(2, RUNNING)) == []
-    assert watcher.learns("run-2", run(2, FAILED)) == [("ended", "run-2", "failed")]
-    assert watcher.learns("run-2", run(2, FAILED)) == []
+    assert watcher.looks_up("run-2", run(2, RUNNING)) == []
+    assert watcher.looks_up("run-2", run(2, FAILED)) == [("ended", "run-2", "failed")]
+    assert watcher.looks_up("run-2", run(2, FAILED)) == []
     assert watcher.hidden == []
     assert watcher.finished == "run-3"
     assert watcher.state.streak.failures == 0
@@ -791,13 +791,13 @@ def test_hidden_run_is_looked_up_and_counted():
 
 def test_run_in_progress_at_first_sight_can_become_hidden():
     watcher = Watcher(run(1, RUNNING), run(2))
-    assert watcher.learns("run-1", run(1)) == [("ended", "run-1", "success")]
+    assert watcher.looks_up("run-1", run(1)) == [("ended", "run-1", "success")]
 
 
 def test_hidden_run_that_the_provider_no_longer_has_is_missed():
     watcher = Watcher(run(1), run(2, RUNNING), run(3))
-    assert watcher.learns("run-2", None) == [("missed", 1)]
-    assert watcher.learns("run-2", run(2)) == []
+    assert watcher.looks_up("run-2", None) == [("missed", 1)]
+    assert watcher.looks_up("run-2", run(2)) == []
 
 
 def test_hidden_run_can_be_the_latest_again():
@@ -810,16 +810,16 @@ def test_hidden_run_can_be_the_latest_again():
 
 def test_lookup_that_returns_another_run_changes_nothing():
     watcher = Watcher(run(1), run(2, RUNNING), run(3))
-    assert watcher.learns("run-2", run(1)) == []
-    assert watcher.learns("run-2", run(7, FAILED)) == []
-    assert watcher.learns("run-7", run(7, FAILED)) == []
+    assert watcher.looks_up("run-2", run(1)) == []
+    assert watcher.looks_up("run-2", run(7, FAILED)) == []
+    assert watcher.looks_up("run-7", run(7, FAILED)) == []
     assert (watcher.hidden, watcher.finished) == (["run-2"], "run-3")
-    assert watcher.learns("run-2", run(2)) == [("ended", "run-2", "success")]
+    assert watcher.looks_up("run-2", run(2)) == [("ended", "run-2", "success")]
 
 
 def test_hidden_run_keeps_its_number_if_details_lack_it():
     watcher = Watcher(run(1), run(2, RUNNING), run(3, RUNNING))
-    assert watcher.learns("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
+    assert watcher.looks_up("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
         ("ended", "run-2", "failed")
     ]
     assert watcher.state.ended[0] == EndedRun("run-2", 2, FAILED, NOON + 250)
@@ -829,7 +829,7 @@ def test_hidden_run_keeps_its_number_if_details_lack_it():
 def test_hidden_run_is_the_latest_finished_one_until_a_greater_number_ends():
     watcher = Watcher(run(1, RUNNING), run(2, RUNNING))
     assert watcher.state.finished is None
-    watcher.learns("run-1", run(1))
+    watcher.looks_up("run-1", run(1))
     assert watcher.finished == "run-1"
     watcher.sees(run(2))
     assert watcher.finished == "run-2"
@@ -854,9 +854,9 @@ def test_hidden_retry_counts_as_a_retry_and_is_never_missed():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", pytest.approx(100))]
     gone, ended = Watcher(), Watcher()
-    gone.kept = ended.kept = watcher.state
-    assert gone.learns("run-2", None) == []
-    assert ended.learns("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
+    gone._state = ended.kept = watcher.state
+    assert gone.looks_up("run-2", None) == []
+    assert ended.looks_up("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
 
 
 def test_hidden_retry_behind_many_runs_is_still_a_retry():
@@ -864,7 +864,7 @@ def test_hidden_retry_behind_many_runs_is_still_a_retry():
     for number in range(3, 4 + KEPT):
         watcher.sees(run(number))
     assert "run-2" not in {ended.id for ended in watcher.state.ended}
-    assert watcher.learns("run-2", run(2, end=NOON + 9000)) == [("retried", "run-2", "success")]
+    assert watcher.looks_up("run-2", run(2, end=NOON + 9000)) == [("retried", "run-2", "success")]
 
 
 @pytest.mark.parametrize("status", [SUCCESS, FAILED])
@@ -874,20 +874,20 @@ def test_run_found_after_its_neighbours_were_dropped_leaves_the_streak_alone(sta
     for number in range(3, 6 + KEPT):
         watcher.sees(run(number, FAILED))
     before = watcher.state
-    assert watcher.learns("run-2", run(2, status)) == [("ended", "run-2", status.value)]
+    assert watcher.looks_up("run-2", run(2, status)) == [("ended", "run-2", status.value)]
     assert (watcher.state.streak, watcher.state.ended) == (before.streak, before.ended)
     assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(3))
 
 
 def test_success_found_late_ends_the_streak_before_it():
     watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4, FAILED))
-    assert watcher.learns("run-3", run(3)) == [
+    assert watcher.looks_up("run-3", run(3)) == [
         ("ended", "run-3", "success"),
         ("recovered", pytest.approx(100)),
     ]
     assert watcher.state.streak.failures == 1
     watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4))
-    assert watcher.learns("run-3", run(3)) == [("ended", "run-3", "success")]
+    assert watcher.looks_up("run-3", run(3)) == [("ended", "run-3", "success")]
 
 
 def test_runs_without_a_number_make_no_gap():
@@ -922,7 +922,7 @@ def test_run_without_a_number_can_be_retried_and_missed():
     assert watcher.sees(again) == [("retried", "b", "failed")]
     watcher.sees(run(None, RUNNING, identity="c"))
     assert watcher.sees(run(None, identity="d"))[0] == ("ended", "d", "success")
-    assert watcher.learns("c", None) == [("missed", 1)]
+    assert watcher.looks_up("c", None) == [("missed", 1)]
 
 
 def test_number_that_one_answer_lacks_makes_no_gap():
@@ -952,7 +952,7 @@ def test_run_with_and_without_its_id_is_one_run(first):
     assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
 
 
-# Back
+# Lower numbers
 
 
 def test_lower_number_is_not_believed_at_once():
@@ -974,7 +974,7 @@ def test_stale_answer_leaves_the_run_in_progress_alone():
 
 def test_missed_run_that_comes_back_is_not_counted():
     watcher = Watcher(run(8), run(9, RUNNING), run(8), run(8))
-    assert watcher.learns("run-9", None) == [("missed", 1)]
+    assert watcher.looks_up("run-9", None) == [("missed", 1)]
     assert watcher.sees(run(9, RUNNING)) == []
     assert watcher.sees(run(9)) == []
     assert watcher.finished == "run-9"
@@ -1184,7 +1184,7 @@ def test_ended_runs_are_kept_while_a_lower_number_is_missing():
     assert watcher.state.streak.broken_since == end_of(4)
 
 
-# Series
+# Streaks
 
 
 def test_streak_counts_failures_since_the_last_success():
@@ -1263,11 +1263,11 @@ def test_newest_ended_runs_are_kept_by_falling_number():
     )
 
 
-# The law
+# Invariants
 
 
 class Polled(RuleBasedStateMachine):
-    """A pipeline whose runs go their ways, and somebody who looks at its latest now and then, and at their list."""
+    """A pipeline with random runs, and an exporter that polls its latest run and reads the run list."""
 
     numbered = True
 
@@ -1276,31 +1276,31 @@ class Polled(RuleBasedStateMachine):
         self.clock = NOON
         self.born = 0
         self.runs: dict[int, Run] = {}
-        """Those that the provider knows, by place."""
+        """Runs that the provider has, by position."""
         self.retries = 0
         self.state: LedgerState | None = None
         self.answered = NOON
-        self.before = 0
-        """The greatest number at first sight."""
+        self.first_number = 0
+        """Greatest number at first sight."""
         self.open_at_first: set[int] = set()
-        """Runs from before that which were seen under way."""
+        """Runs from before first sight that were seen in progress."""
         self.nonexistent = 0
-        """Numbers that were found to have no run, less those that had one after all."""
+        """How many numbers were found nonexistent, less those whose run appeared."""
         self.counted: list[Event] = []
         self.shown: dict[int, Run] = {}
-        """By place: every run as the last answer that had it final showed it."""
+        """By position: every run as the last answer that had it final showed it."""
         self.places: list[int] = []
-        """The runs that were the latest, in the order in which they were."""
+        """Positions of the runs that were the latest, in that order."""
         self.wild = count(10**6, 10**6)
-        """Numbers that are reported by mistake, each once."""
+        """Wrong numbers to report, each once."""
 
     def change(self, place: int, **changes: Any) -> None:
-        """Something happens to a run."""
+        """Change a run."""
         self.clock += 10
         self.runs[place] = msgspec.structs.replace(self.runs[place], **changes)
 
     def begin(self, status: Status) -> int:
-        """A new run; returns its place."""
+        """Start a run; return its position."""
         self.clock += 10
         self.born += 1
         number = self.born if self.numbered else None
@@ -1308,17 +1308,17 @@ class Polled(RuleBasedStateMachine):
         return self.born
 
     def number(self, place: int) -> int:
-        """A run's number, by the provider or by the order in which runs were seen."""
+        """Return a run's number, the provider's or by the order of appearance."""
         return place if self.numbered else self.places.index(place)
 
     @property
     def known(self) -> int:
-        """How many runs are known to have been since first sight."""
+        """How many runs are known to have existed since first sight."""
         assert self.state is not None
-        return self.state.high - self.before if self.numbered else len(self.places) - 1
+        return self.state.high - self.first_number if self.numbered else len(self.places) - 1
 
-    def takes(self, outcome: LedgerUpdate, *showing: Run) -> None:
-        """Keep what an answer taught; it showed these runs."""
+    def applies(self, outcome: LedgerUpdate, *showing: Run) -> None:
+        """Keep the result of an answer that showed these runs."""
         before, self.state = self.state, outcome.state
         self.counted += outcome.events
         if not outcome.believed:
@@ -1329,107 +1329,101 @@ class Polled(RuleBasedStateMachine):
                 self.shows(before, msgspec.structs.replace(leap, number=run.number))
             self.shows(before, run)
         if before is not None:
-            self.nonexistent += voided(self.state) - voided(before)
+            self.nonexistent += nonexistent_numbers(self.state) - nonexistent_numbers(before)
 
     def shows(self, before: LedgerState | None, run: Run) -> None:
-        """Note how an answer showed a run, if it is one to be accounted."""
+        """Note how an answer showed a run, if the run is to be accounted."""
         assert self.state is not None
         if self.state.leap is not None and self.state.leap.id == run.id:
             return
         place = int(run.id.removeprefix("run-"))
         if not self.numbered and place not in self.places:
             return
-        if place <= self.before and any(one.id == run.id and not one.reopened for one in self.state.open):
+        if place <= self.first_number and any(
+            one.id == run.id and not one.reopened for one in self.state.open
+        ):
             self.open_at_first.add(place)
-        inside = place > self.before or place in self.open_at_first
+        inside = place > self.first_number or place in self.open_at_first
         lost = before is not None and self.number(place) <= before.carried_to
-        surveyed = before is None or before.initial_scan
-        if run.status.final and not lost and (inside or surveyed or place in self.shown):
+        scanning = before is None or before.initial_scan
+        if run.status.final and not lost and (inside or scanning or place in self.shown):
             self.shown[place] = run
 
     @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
-    def begins(self, status):
-        """A new run, whether or not the one before is over."""
+    def starts(self, status):
         self.begin(status)
 
     @precondition(lambda self: self.runs and self.numbered)
     @rule()
     def a_number_is_skipped(self):
-        """No run will have it."""
         self.born += 1
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), status=st.sampled_from([status for status in Status if not status.final]))
-    def goes_on(self, data, status):
-        """A run that is under way changes its state."""
+    def continues(self, data, status):
         place = data.draw(st.sampled_from(sorted(self.runs)))
         if not self.runs[place].status.final and status is not Status.UNKNOWN:
             self.change(place, status=status)
 
     @precondition(lambda self: self.runs)
-    @rule(data=st.data(), status=st.sampled_from(ENDS), told=st.sampled_from([True, True, True, False]))
-    def ends(self, data, status, told):
-        """A run ends, and its end may not be told at once."""
+    @rule(data=st.data(), status=st.sampled_from(ENDS), reported=st.sampled_from([True, True, True, False]))
+    def ends(self, data, status, reported):
+        """A run ends. Its end may be reported later."""
         place = data.draw(st.sampled_from(sorted(self.runs)))
         if not self.runs[place].status.final:
-            self.change(place, status=status, end=self.clock + 10 if told else None)
+            self.change(place, status=status, end=self.clock + 10 if reported else None)
 
     @precondition(lambda self: self.runs and self.runs[max(self.runs)].status.final)
     @rule()
     def is_retried(self):
-        """The latest goes on."""
         self.retries += 1
         self.change(max(self.runs), status=RUNNING, end=None)
 
     @precondition(lambda self: self.runs and self.runs[max(self.runs)].status is FAILED)
     @rule()
     def is_ignored(self):
-        """The latest is told not to matter."""
         self.change(max(self.runs), status=Status.IGNORED)
 
     @precondition(lambda self: self.runs and self.runs[max(self.runs)].status.final)
     @rule()
-    def end_is_told_late(self):
-        """The end that was absent appears."""
+    def end_is_reported_late(self):
         if self.runs[max(self.runs)].end is None:
             self.change(max(self.runs), end=self.clock)
 
     @precondition(lambda self: len(self.runs) > 1)
     @rule(data=st.data())
     def is_deleted(self, data):
-        """Somebody deletes a run that is not the latest."""
         del self.runs[data.draw(st.sampled_from(sorted(self.runs)[:-1]))]
 
     @rule()
     def is_polled(self):
-        """Somebody looks."""
         self.clock += 1
         run = self.runs[max(self.runs)] if self.runs else None
         first = self.state is None
         if first:
-            self.before = max(self.runs, default=0)
+            self.first_number = max(self.runs, default=0)
         outcome = apply_latest(self.state, run, now=self.clock, answered=self.answered)
         assert not (first and outcome.events), "a first sight counts nothing"
         self.answered = self.clock
         place = max(self.runs, default=0)
         if place not in self.places and (place or first):
             self.places.append(place)
-        self.takes(outcome, *([run] if run else []))
+        self.applies(outcome, *([run] if run else []))
 
     @precondition(lambda self: self.numbered and self.state is not None and self.runs)
     @rule()
     def is_misread(self):
-        """An answer has the latest run with a wild number."""
+        """An answer has the latest run with a wrong number."""
         self.clock += 1
         run = self.runs[max(self.runs)]
         misread = msgspec.structs.replace(run, number=next(self.wild))
         outcome = apply_latest(self.state, misread, now=self.clock, answered=self.answered)
         self.answered = self.clock
-        self.takes(outcome, run)
+        self.applies(outcome, run)
 
     @rule(statuses=st.lists(st.sampled_from(ENDS), min_size=1, max_size=4))
-    def some_pass(self, statuses):
-        """Runs begin and end, and each is seen."""
+    def some_runs_pass(self, statuses):
+        """Runs start and end, and polls see each of them."""
         for status in statuses:
             self.change(self.begin(RUNNING), status=status, end=self.clock + 10)
             self.is_polled()
@@ -1442,7 +1436,7 @@ class Polled(RuleBasedStateMachine):
         misread=st.sampled_from([False, False, True]),
     )
     def the_list_is_read(self, reach, order, later, misread):
-        """From the newest on, all of it or not; a row may have a wild number."""
+        """The list is read completely or in part, and a row may have a wrong number."""
         assert self.state is not None
         if not (self.state.missing_numbers or self.state.initial_scan or self.state.leap):
             return
@@ -1451,34 +1445,33 @@ class Polled(RuleBasedStateMachine):
         if reach is not Reach.COMPLETE:
             rows = rows[: len(rows) // 2]
         order.shuffle(rows)
-        told, showing = rows, rows
+        reported, showing = rows, rows
         if misread and self.numbered and rows:
-            told = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
+            reported = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
             seen: tuple[OpenRun | EndedRun, ...] = (*self.state.open, *self.state.ended)
             showing = rows if rows[0].id in {one.id for one in seen} else rows[1:]
-        self.takes(apply_history(self.state, told, reach, now=self.clock), *showing)
+        self.applies(apply_history(self.state, reported, reach, now=self.clock), *showing)
 
     @precondition(lambda self: self.state is not None)
     @rule(later=st.sampled_from([1, DAY / 2, DAY]))
     def the_list_cannot_be_read(self, later):
-        """For long, or not."""
         assert self.state is not None
         self.clock += later
-        self.takes(history_unavailable(self.state, now=self.clock))
+        self.applies(history_unavailable(self.state, now=self.clock))
 
     @precondition(lambda self: self.state is not None and self.state.hidden)
     @rule(data=st.data())
     def is_looked_up(self, data):
-        """Somebody looks at a run that newer ones hide: it may have ended, still run, or be gone."""
+        """A hidden run may have ended, be in progress, or be deleted."""
         assert self.state is not None
         self.clock += 1
         one = data.draw(st.sampled_from(self.state.hidden))
         found = self.runs.get(int(one.id.removeprefix("run-")))
-        self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
+        self.applies(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
 
     @invariant()
     def no_run_is_lost_or_counted_twice(self):
-        """Ended, missed, void, wanted and open runs are all numbers since first sight."""
+        """Ended, missed, nonexistent, missing and open runs add up to all numbers since first sight."""
         if self.state is None:
             return
         ended = Counter(event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run)
@@ -1486,26 +1479,25 @@ class Polled(RuleBasedStateMachine):
         still = sum(not one.reopened for one in self.state.open)
         missing_numbers = sum(gap.size for gap in self.state.missing_numbers)
         assert set(ended.values()) <= {1}
-        of_first = sum(place <= self.before for place in self.open_at_first)
+        of_first = sum(place <= self.first_number for place in self.open_at_first)
         assert ended.total() + missed + self.nonexistent + missing_numbers + still == self.known + of_first
 
     @invariant()
-    def nothing_from_outside_is_counted(self):
-        """What was over at first sight is none of ours."""
+    def no_run_that_ended_before_first_sight_is_counted(self):
         for event in self.counted:
             if event.kind is EventKind.ENDED and event.run is not None:
                 place = int(event.run.id.removeprefix("run-"))
-                assert place > self.before or place in self.open_at_first
+                assert place > self.first_number or place in self.open_at_first
 
     @invariant()
     def no_retry_is_invented(self):
-        """Some are seen by nobody; none that did not happen."""
+        """Some retries happen between two polls."""
         retried = [event for event in self.counted if event.kind is EventKind.RETRIED]
         assert len(retried) <= self.retries
 
     @invariant()
-    def what_is_kept_has_bounds(self):
-        """And no run is kept as ended or open twice."""
+    def stored_runs_are_limited(self):
+        """No run is stored twice as ended or open."""
         if self.state is None:
             return
         assert len(self.state.hidden) <= rules.OPEN
@@ -1518,8 +1510,8 @@ class Polled(RuleBasedStateMachine):
             assert gap.first <= gap.last < following.first
 
     @invariant()
-    def the_series_is_that_of_the_answers(self):
-        """What it amounts to is what one would reckon from all ends that were shown."""
+    def the_streak_is_that_of_the_answers(self):
+        """The streak is the one of all ends that answers showed."""
         if self.state is None:
             return
         failures, broken_since, last_success = 0, None, None
@@ -1530,8 +1522,8 @@ class Polled(RuleBasedStateMachine):
             elif run.status is FAILED:
                 broken_since = broken_since if failures else run.end
                 failures += 1
-        series = self.state.streak
-        assert (series.failures, series.broken_since, series.last_success) == (
+        streak_found = self.state.streak
+        assert (streak_found.failures, streak_found.broken_since, streak_found.last_success) == (
             failures,
             broken_since,
             last_success,
@@ -1539,7 +1531,7 @@ class Polled(RuleBasedStateMachine):
         assert self.state.finished == (self.shown[max(self.shown)] if self.shown else None)
 
     def teardown(self):
-        """In the end everything is learnt: all runs that still exist are counted, and nothing is open."""
+        """Finally all runs that still exist are counted, and nothing is open or missing."""
         if self.state is None:
             return
         for place, run in self.runs.items():
@@ -1549,33 +1541,33 @@ class Polled(RuleBasedStateMachine):
         for _ in range(2):
             self.clock += APART
             rows = list(self.runs.values())
-            self.takes(apply_history(self.state, rows, Reach.COMPLETE, now=self.clock), *rows)
+            self.applies(apply_history(self.state, rows, Reach.COMPLETE, now=self.clock), *rows)
         for one in self.state.hidden:
             found = self.runs.get(int(one.id.removeprefix("run-")))
-            self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
+            self.applies(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
         assert not self.state.open
         assert not self.state.missing_numbers
         if self.numbered and not any(event.kind is EventKind.MISSED for event in self.counted):
             counted = {event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run}
-            inside = {run.id for place, run in self.runs.items() if place > self.before}
+            inside = {run.id for place, run in self.runs.items() if place > self.first_number}
             assert inside <= counted
         self.no_run_is_lost_or_counted_twice()
-        self.the_series_is_that_of_the_answers()
+        self.the_streak_is_that_of_the_answers()
 
 
 class PolledWithoutNumbers(Polled):
-    """The same, of a provider that gives no numbers."""
+    """The same with a provider that gives no numbers."""
 
     numbered = False
 
 
-def voided(state: LedgerState) -> int:
-    """How many numbers are taken to have no run, and were not missed."""
+def nonexistent_numbers(state: LedgerState) -> int:
+    """Return how many numbers do not exist, and were not missed."""
     return sum(gap.size for gap in state.nonexistent if not gap.missed)
 
 
-def law_holds(machine: type[Polled], steps: int) -> None:
-    """Try many lives of a pipeline, of so many steps each."""
+def check_invariants(machine: type[Polled], steps: int) -> None:
+    """Run many examples of a number of steps each."""
     run_state_machine_as_test(
         machine,
         settings=settings(max_examples=6000 // steps, stateful_step_count=steps, deadline=None),
@@ -1585,8 +1577,8 @@ def law_holds(machine: type[Polled], steps: int) -> None:
 @pytest.mark.parametrize("machine", [Polled, PolledWithoutNumbers])
 @pytest.mark.parametrize("steps", [30, 150])
 def test_accounting_invariants_hold(steps, machine):
-    """Ended, missed, nonexistent, missing and open runs add up to all runs since first sight, and the streak is that of the answers."""
-    law_holds(machine, steps)
+    """No run is lost or counted twice, and the streak is that of all ends shown."""
+    check_invariants(machine, steps)
 
 
 def test_accounting_invariants_hold_with_small_limits(monkeypatch):
@@ -1594,4 +1586,4 @@ def test_accounting_invariants_hold_with_small_limits(monkeypatch):
     monkeypatch.setattr(rules, "KEPT", 3)
     monkeypatch.setattr(streak, "KEPT", 3)
     monkeypatch.setattr(rules, "OPEN", 2)
-    law_holds(Polled, 50)
+    check_invariants(Polled, 50)

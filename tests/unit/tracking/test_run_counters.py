@@ -1,4 +1,4 @@
-"""What counts add up to: counters by status, and histograms that are those of prometheus-client."""
+"""Counters by status, and histograms equal to those of prometheus-client."""
 
 from collections.abc import Iterable
 
@@ -26,13 +26,13 @@ NOON = 1_700_000_000.0
 def run(
     status: Status = Status.SUCCESS, *, seconds: float | None = 50.0, stages: Iterable[Stage] = ()
 ) -> Run:
-    """A run that took some seconds, or lacks its end."""
+    """Return a run that took some seconds, or lacks its end."""
     end = None if seconds is None else NOON + seconds
     return Run(id="r", number=1, status=status, start=NOON, end=end, stages=tuple(stages))
 
 
 def staged(*names: str, status: Status = Status.SUCCESS, duration: float = 40.0) -> Run:
-    """A run with a finished stage of each name."""
+    """Return a run with a finished stage of each name."""
     return run(stages=[Stage(name, place, status, NOON, duration) for place, name in enumerate(names)])
 
 
@@ -41,7 +41,7 @@ def observed(histogram: Histogram) -> int:
 
 
 def counted(histogram: Histogram) -> tuple[tuple[int, ...], float]:
-    """All of a histogram but its exemplars."""
+    """Return a histogram without its exemplars."""
     return histogram.counts, histogram.sum
 
 
@@ -127,7 +127,7 @@ def test_skipped_stages_and_stages_without_times_are_not_observed():
     stages = [
         Stage("skipped", 0, Status.SKIPPED, NOON, 0.0),
         Stage("timeless", 1, Status.SUCCESS, NOON, None),
-        Stage("under way", 2, Status.RUNNING, NOON, None),
+        Stage("in progress", 2, Status.RUNNING, NOON, None),
         Stage("real", 3, Status.SUCCESS, None, 5.0),
     ]
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), run(stages=stages), 1)
@@ -162,14 +162,14 @@ def test_known_stage_name_can_have_another_status_at_the_limit():
 
 
 def ended(identity: str, end: float | None, *, seconds: float = 50.0) -> Run:
-    """A run that ended then, after some seconds, with a stage that took as long."""
+    """Return a run that ended at a time after some seconds, with a stage that took as long."""
     start = None if end is None else end - seconds
     stages = (Stage("build", 0, Status.SUCCESS, start, seconds),)
     return Run(id=identity, number=1, status=Status.SUCCESS, start=start, end=end, stages=stages)
 
 
 def exemplars(*runs: Run) -> tuple[Exemplar | None, ...]:
-    """What is left of runs that were observed one after the other."""
+    """Return the exemplars after some runs were observed."""
     durations = BOUNDS.empty(NOON)
     for one in runs:
         durations = BOUNDS.observe_run(durations, one)
