@@ -212,7 +212,7 @@ def _open(path: Path, now: float, *, renamed: bool = False) -> tuple[Database, S
 
 
 def _create(path: Path) -> None:
-    """Create an empty file with restricted permissions, unless it exists. SQLite gives them to its logs."""
+    """Create an empty file with restricted permissions, if it is missing. SQLite gives them to its logs."""
     # SQLite reports other errors better.
     with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))

@@ -99,7 +99,7 @@ class PipelineTracker:
     # Answers
 
     def answered(self, run: Run | None, *, sent_at: float, now: float) -> None:
-        """Apply a successful answer: the latest run, or None if it does not exist.
+        """Apply a successful answer: the latest run, or None if it has no run.
 
         `sent_at` is when its request was sent (monotonic seconds), `now` the provider's time (epoch seconds).
         """
@@ -198,7 +198,7 @@ class PipelineTracker:
         return run
 
     def detailed(self, of: Run, detail: Run | None) -> None:
-        """Apply the details of a run as it was when they were queried; None without details."""
+        """Apply the details of a run as it was when they were queried; None if they are unavailable."""
         self.details.apply(of, detail)
         self._view_outdated = self._view_outdated or self._view is not None
 

@@ -181,7 +181,7 @@ class ProjectTracker:
         return tuple((pipeline_id, run) for pipeline_id, run in wanted if run is not None)
 
     def detailed(self, pipeline_id: str, of: Run, detail: Run | None) -> None:
-        """Apply the details of a run as it was when they were queried; None without details. Ignore a retired pipeline."""
+        """Apply the details of a run as it was when they were queried; None if they are unavailable. Ignore a retired pipeline."""
         if pipeline_id in self._trackers:
             self._take_turn(pipeline_id).detailed(of, detail)
 

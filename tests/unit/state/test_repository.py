@@ -1,4 +1,4 @@
-"""What is remembered across restarts: saved, then shown; nothing is lost that counts, and nothing is kept for ever."""
+"""State across restarts: saved, then shown. No count is lost, and nothing is kept for ever."""
 
 import asyncio
 import sqlite3
@@ -40,24 +40,24 @@ NAMES = {ALPHA: "alpha", BETA: "beta", GAMMA: "gamma"}
 
 
 def listing(*ids: str, **changes: Any) -> dict[str, Any]:
-    """A project that lists these pipelines by name."""
+    """Return a project that lists these pipelines by name."""
     return project(pipelines=[{"id": identity, "name": NAMES[identity]} for identity in ids], **changes)
 
 
 def place(own: dict[str, Any]) -> Key:
-    """Where the pipelines of a project are."""
+    """Return the key of a project."""
     return Key(own["provider"], own["endpoint"], own["project_id"])
 
 
 def run(number: int, status: Status = Status.SUCCESS, *stages: Stage) -> Run:
-    """A run that took fifty seconds, if it has ended."""
+    """Return a run that took fifty seconds, if it has ended."""
     start = NOON + 100.0 * number
     end = start + 50 if status.final else None
     return Run(id=f"run-{number}", number=number, status=status, start=start, end=end, stages=stages)
 
 
 class Life:
-    """An exporter from its start to its end, on a state in a file; nobody asks a cloud."""
+    """One process of an exporter with a state file, without a cloud."""
 
     def __init__(self, exporter: Exporter, clock: FakeClock) -> None:
         self.exporter = exporter
@@ -65,24 +65,24 @@ class Life:
 
     @property
     def now(self) -> float:
-        """Its clock, for both kinds of time."""
+        """The time of both clocks."""
         return self._clock.now
 
     def tracker(self, identity: str) -> ProjectTracker:
-        """The board that watches a pipeline."""
+        """Return the tracker of a pipeline's project."""
         return next(tracker for tracker in self.exporter.trackers if identity in tracker.ids)
 
     def sees(self, identity: str, *answers: Run | None) -> None:
-        """Answers about a pipeline, each saved and shown."""
+        """Apply answers about a pipeline, each saved and shown."""
         tracker = self.tracker(identity)
         for answer in answers:
             self._clock.now += 15
             runs = {} if answer is None else {identity: answer}
             tracker.answered([identity], runs, sent_at=self._clock.now, now=self._clock.now)
-            self.keeps(tracker)
+            self.saves(tracker)
 
-    def keeps(self, *trackers: ProjectTracker) -> None:
-        """Save these boards at once, or all."""
+    def saves(self, *trackers: ProjectTracker) -> None:
+        """Save these trackers at once, or all."""
 
         async def keep() -> None:
             await asyncio.gather(
@@ -92,12 +92,12 @@ class Life:
         asyncio.run(keep())
 
     def view(self, identity: str) -> View | None:
-        """What is shown of a pipeline."""
+        """Return the view of a pipeline."""
         views = (view for tracker in self.exporter.trackers for view in tracker.views())
         return next((view for view in views if view.pipeline.id == identity), None)
 
     def counts(self, identity: str) -> dict[str, int] | None:
-        """How many runs were counted by how they ended, and missed, where that is not 0; None if nothing counts."""
+        """Return the counters that are not 0, by status and `missed`; None before first sight."""
         view = self.view(identity)
         if view is None or view.counters is None:
             return None
@@ -105,13 +105,13 @@ class Life:
         return {name: count for name, count in {**found, "missed": view.counters.missed}.items() if count}
 
     def page(self) -> Samples:
-        """The page as it would be now."""
+        """Return the page."""
         asyncio.run(self.exporter.publisher.publish())
         return Samples(shown(self.exporter))
 
 
 class House:
-    """Where the state is, and a clock."""
+    """A state file and a clock, for several processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,7 +119,7 @@ class House:
 
     @contextmanager
     def life(self, *projects: dict[str, Any], shard: Shard | None = None, **sections: Any) -> Iterator[Life]:
-        """An exporter, until it is stopped."""
+        """Run an exporter until the block ends."""
         store, stored = open_store(self.path, self.clock.now)
         settings = config(*projects, **sections)
         exporter = assemble(settings, self.clock, {}, shard=shard, store=store, stored=stored)
@@ -129,23 +129,23 @@ class House:
             asyncio.run(exporter.repository.close())
 
     def stored(self) -> StoredState:
-        """What the file holds."""
+        """Return the content of the file."""
         store, stored = open_store(self.path, self.clock.now)
         asyncio.run(store.close())
         return stored
 
     def writes(self, **changes: Any) -> None:
-        """Somebody wrote this into the file."""
+        """Write rows into the file."""
         store, _ = open_store(self.path, self.clock.now)
         asyncio.run(store.save(Changes(**changes)))
         asyncio.run(store.close())
 
     def left(self, identity: str) -> float | None:
-        """Since when a pipeline is kept as one that left."""
+        """Return when a pipeline was retired."""
         return self.stored().pipelines[PipelineKey(place(project()), identity)].left
 
-    def keeps(self) -> set[str]:
-        """The ids of pipelines that are kept."""
+    def stored_ids(self) -> set[str]:
+        """Return the ids of stored pipelines."""
         return {key.pipeline for key in self.stored().pipelines}
 
 
@@ -154,11 +154,10 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path / "state.db")
 
 
-# A restart
+# Restarts
 
 
-def test_what_was_shown_is_shown_after_a_restart(house):
-    """Counters, histograms, the latest finished run, failures in a row: before anybody was asked, and without `up`."""
+def test_restart_shows_what_was_shown_before_any_poll(house):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2, Status.FAILED), run(3, Status.RUNNING))
         before = life.page()
@@ -180,16 +179,14 @@ def test_what_was_shown_is_shown_after_a_restart(house):
         assert life.counts(ALPHA) == {"failed": 1, "success": 1}
 
 
-def test_a_first_start_shows_nothing(house):
-    """There is nothing to remember, and the state is well."""
+def test_first_start_shows_nothing(house):
     with house.life(listing(ALPHA)) as life:
         assert life.view(ALPHA) is None
         assert life.page().value("pipeline_exporter_state_up") == 1
     assert house.stored() == StoredState(pipelines={}, projects={})
 
 
-def test_restarts_count_nothing_twice_and_lose_nothing(house):
-    """Whichever poll was the last before the end."""
+def test_restarts_neither_lose_runs_nor_count_them_twice(house):
     answers = [
         run(1, Status.RUNNING),
         run(1),
@@ -212,8 +209,7 @@ def test_restarts_count_nothing_twice_and_lose_nothing(house):
         assert life.tracker(ALPHA).unresolved == 2
 
 
-def test_a_projects_histograms_are_shown_after_a_restart(house):
-    """And go on."""
+def test_restart_restores_project_histograms(house):
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     name = "ci_pipeline_stage_duration_seconds_count"
     with house.life(listing(ALPHA)) as life:
@@ -225,8 +221,7 @@ def test_a_projects_histograms_are_shown_after_a_restart(house):
         assert life.page().value(name, stage_name="build") == 2
 
 
-def test_other_buckets_begin_anew_and_counters_stay(house):
-    """Since the start that knows them."""
+def test_other_buckets_start_empty_and_counters_stay(house):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2))
     sections = {"run_duration_buckets": ["1m"], "created_series": True}
@@ -239,8 +234,8 @@ def test_other_buckets_begin_anew_and_counters_stay(house):
         assert life.counts(ALPHA) == {"success": 1}
 
 
-def test_a_project_is_known_by_what_the_vendor_calls_it(house):
-    """Under another name in the configuration its pipelines keep their past; what is the project's own begins anew."""
+def test_pipelines_keep_their_state_when_the_project_is_renamed(house):
+    """The project's own histograms start empty."""
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     with house.life(listing(ALPHA, name="old")) as life:
         life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
@@ -253,16 +248,14 @@ def test_a_project_is_known_by_what_the_vendor_calls_it(house):
 @pytest.mark.parametrize(
     "change", [{"project_id": "e" * 32}, {"endpoint": "http://127.0.0.1:2"}], ids=["project", "endpoint"]
 )
-def test_the_same_id_elsewhere_is_another_pipeline(house, change):
-    """It has no past."""
+def test_same_id_in_another_project_is_another_pipeline(house, change):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2))
     with house.life(listing(ALPHA, **change)) as life:
         assert life.view(ALPHA) is None
 
 
-def test_entries_of_one_project_share_what_is_remembered(house):
-    """A pipeline that moves from one to the other takes its past along."""
+def test_pipeline_keeps_its_state_between_entries_of_one_project(house):
     one, two = listing(ALPHA, BETA, name="one"), listing(GAMMA, name="two")
     with house.life(one, two) as life:
         for identity in (ALPHA, BETA, GAMMA):
@@ -280,12 +273,11 @@ def test_entries_of_one_project_share_what_is_remembered(house):
             for identity in (BETA, GAMMA)
         }
         assert life.counts(BETA) == {"success": 1}
-        life.keeps()
+        life.saves()
     assert house.left(BETA) is None
 
 
-def test_without_a_store_nothing_survives_and_all_is_shown(house):
-    """Memory lasts as long as the process, also that of pipelines that leave."""
+def test_without_a_store_state_lasts_as_long_as_the_process(house):
     exporter = assemble(config(listing(ALPHA, BETA)), house.clock, {})
     life = Life(exporter, house.clock)
     tracker = life.tracker(ALPHA)
@@ -293,7 +285,7 @@ def test_without_a_store_nothing_survives_and_all_is_shown(house):
     assert life.counts(ALPHA) == {"success": 1}
     known = {view.pipeline.id: view.pipeline for view in tracker.views()}
     tracker.update([], house.clock.now, house.clock.now)
-    life.keeps()
+    life.saves()
     house.clock.now += DAY
     tracker.update(known.values(), house.clock.now, house.clock.now)
     assert life.counts(ALPHA) == {"success": 1}
@@ -305,8 +297,7 @@ def test_without_a_store_nothing_survives_and_all_is_shown(house):
 # Saved, then shown
 
 
-def test_nothing_is_shown_before_it_is_on_the_disk(house, monkeypatch):
-    """A crash takes back nothing that anybody saw."""
+def test_counters_are_shown_only_after_the_save(house, monkeypatch):
     during = []
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1))
@@ -323,8 +314,7 @@ def test_nothing_is_shown_before_it_is_on_the_disk(house, monkeypatch):
     assert during == [{}, {}]
 
 
-def test_a_poll_that_teaches_nothing_writes_nothing(house, monkeypatch):
-    """Most of them do, also while one that left is remembered."""
+def test_poll_without_changes_writes_nothing(house, monkeypatch):
     leave(house)
     encode_pipeline = []
     with house.life(listing(ALPHA)) as life:
@@ -344,15 +334,14 @@ def test_a_poll_that_teaches_nothing_writes_nothing(house, monkeypatch):
 
 @contextmanager
 def nowhere(house: House) -> Iterator[None]:
-    """The file is not where it was."""
+    """Move the file away."""
     aside = house.path.with_name("aside.db")
     house.path.rename(aside)
     yield
     aside.rename(house.path)
 
 
-def test_what_cannot_be_saved_is_not_counted_and_nothing_is_lost(house, caplog):
-    """It is told once and shown; what came meanwhile is counted once, when it can be saved."""
+def test_failed_saves_pause_counting_and_lose_nothing(house, caplog):
     caplog.set_level("INFO")
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     name = "ci_pipeline_stage_duration_seconds_count"
@@ -374,32 +363,31 @@ def test_what_cannot_be_saved_is_not_counted_and_nothing_is_lost(house, caplog):
             assert page.value("pipeline_exporter_state_up") == 1
             assert page.value(name, stage_name="build") == before + 1
             assert life.counts(ALPHA) == {"success": number - 1}
-    told = [record for record in caplog.records if record.name == "exporter.state.repository"]
-    assert [(record.levelname, record.getMessage()) for record in told] == [
+    records = [record for record in caplog.records if record.name == "exporter.state.repository"]
+    assert [(record.levelname, record.getMessage()) for record in records] == [
         ("ERROR", "cannot save the state, counting paused"),
         ("INFO", "state saved again, counting resumed"),
     ] * 2
-    assert str(house.path) in vars(told[0])["error"]
+    assert str(house.path) in vars(records[0])["error"]
     with house.life(listing(ALPHA)) as life:
         assert life.counts(ALPHA) == {"success": 3}
 
 
-def test_a_state_that_cannot_be_written_stays_so_while_there_is_nothing_to_write(house, caplog):
-    """Only a save that works proves that it can be again: other projects' idle polls, and closer looks, do not."""
+def test_state_up_stays_0_until_a_save_works(house, caplog):
+    """Polls without changes prove nothing."""
     with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
         life.sees(BETA, run(1))
         with nowhere(house):
             for number in range(3):
                 life.sees(ALPHA, run(1 + number))
-                life.keeps()
+                life.saves()
                 assert life.page().value("pipeline_exporter_state_up") == 0
     assert [record.levelname for record in caplog.records if record.name == "exporter.state.repository"] == [
         "ERROR"
     ]
 
 
-def test_an_exporter_that_ends_while_nothing_can_be_saved_begins_where_it_was(house):
-    """What came meanwhile is unknown then, and learnt."""
+def test_exporter_that_ends_during_failed_saves_continues_from_the_last_save(house):
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2, Status.RUNNING))
         with nowhere(house):
@@ -411,8 +399,7 @@ def test_an_exporter_that_ends_while_nothing_can_be_saved_begins_where_it_was(ho
         assert life.tracker(ALPHA).unresolved == 1
 
 
-def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
-    """Each project's poll is one transaction."""
+def test_failed_save_of_one_project_does_not_affect_others(house, monkeypatch):
     save = SqliteStore.save
     full = True
 
@@ -433,16 +420,16 @@ def test_what_cannot_be_saved_of_one_project_is_its_own(house, monkeypatch):
         assert life.counts(ALPHA) == {"success": 1}
 
 
-# Saves that are not finished in time
+# Late saves
 
 
 @contextmanager
-def late(monkeypatch: pytest.MonkeyPatch, *, encode_pipeline: bool = True) -> Iterator[None]:
-    """A disk on which each save counts as failed, and is written all the same, if `encode_pipeline`."""
+def late(monkeypatch: pytest.MonkeyPatch, *, written: bool = True) -> Iterator[None]:
+    """Let each save time out. It is written late if `written`, or never."""
     save = SqliteStore.save
 
     async def unfinished(store: SqliteStore, changes: Changes) -> None:
-        if encode_pipeline:
+        if written:
             await save(store, changes)
         raise SaveTimeoutError("the disk hangs")
 
@@ -456,20 +443,20 @@ OBSERVED = "ci_pipeline_stage_duration_seconds_count"
 
 
 def lists(life: Life, identity: str, *runs: Run) -> None:
-    """The run list is read, and saved."""
+    """Read the run list, and save."""
     tracker = life.tracker(identity)
     tracker[identity].listed(runs, Reach.COMPLETE, clock=life.now, now=life.now)
-    life.keeps(tracker)
+    life.saves(tracker)
 
 
-@pytest.mark.parametrize("encode_pipeline", [True, False], ids=["written late", "failed late"])
-def test_rows_of_unfinished_save_are_restored_by_next_save(encode_pipeline, house, monkeypatch):
-    """Otherwise the file had a run in its pipeline's counters that the histogram of its project, saved later, lacks."""
+@pytest.mark.parametrize("written", [True, False], ids=["written late", "failed late"])
+def test_rows_of_unfinished_save_are_restored_by_next_save(written, house, monkeypatch):
+    """Otherwise a pipeline's counters in the file would have a run that the project's histogram, saved later, lacks."""
     listed = (run(3), run(2, Status.SUCCESS, STAGE), run(1))
     with house.life(listing(ALPHA, BETA)) as life:
         life.sees(ALPHA, run(1), run(3))
         life.sees(BETA, run(1))
-        with late(monkeypatch, encode_pipeline=encode_pipeline):
+        with late(monkeypatch, written=written):
             lists(life, ALPHA, *listed)
             assert life.page().value("pipeline_exporter_state_up") == 0
         assert life.counts(ALPHA) == {"success": 1}
@@ -483,7 +470,7 @@ def test_rows_of_unfinished_save_are_restored_by_next_save(encode_pipeline, hous
 
 
 def test_exporter_killed_after_late_save_has_it_once(house, monkeypatch):
-    """Before any other save: the file is ahead of what was shown, which no counter shows."""
+    """The file is then ahead of what was shown."""
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1))
         with late(monkeypatch):
@@ -496,13 +483,13 @@ def test_exporter_killed_after_late_save_has_it_once(house, monkeypatch):
 
 
 def in_file(house: House) -> set[str]:
-    """The ids of pipelines in the file of a running exporter."""
+    """Return the ids of pipelines in the file of a running exporter."""
     with closing(sqlite3.connect(house.path)) as other:
         return {identity for (identity,) in other.execute("SELECT pipeline FROM pipeline")}
 
 
 def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
-    """Also by that of another project; then the pipeline is new again, as the page has it."""
+    """Also by a save of another project."""
     with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
         with late(monkeypatch):
             life.sees(ALPHA, run(1))
@@ -511,11 +498,11 @@ def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
         assert in_file(house) == {BETA}
         life.sees(ALPHA, run(5))
         assert life.counts(ALPHA) == {}
-    assert house.keeps() == {ALPHA, BETA}
+    assert house.stored_ids() == {ALPHA, BETA}
 
 
-def test_pipeline_that_left_and_is_back_around_late_save_is_not_marked_as_left(house, monkeypatch):
-    """The mark of the late save would make it forgotten a week later, though it is watched."""
+def test_pipeline_restored_around_a_late_save_is_not_marked_as_retired(house, monkeypatch):
+    """With the mark it would be forgotten a week later, although it is tracked."""
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1))
@@ -530,11 +517,10 @@ def test_pipeline_that_left_and_is_back_around_late_save_is_not_marked_as_left(h
     assert house.left(BETA) is None
 
 
-# Records that cannot be read
+# Unreadable records
 
 
-def test_a_record_that_cannot_be_read_costs_itself(house, caplog):
-    """It is told, its pipeline begins anew, the others go on; afterwards all is well."""
+def test_unreadable_record_affects_only_its_pipeline(house, caplog):
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1), run(2))
@@ -550,8 +536,7 @@ def test_a_record_that_cannot_be_read_costs_itself(house, caplog):
     assert len(caplog.messages) == 1
 
 
-def test_a_projects_histograms_that_cannot_be_read_begin_anew(house, caplog):
-    """Its pipelines go on."""
+def test_unreadable_project_histograms_start_empty(house, caplog):
     stages = Stage("build", 0, Status.SUCCESS, NOON, 20.0)
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1), run(2, Status.SUCCESS, stages))
@@ -564,16 +549,14 @@ def test_a_projects_histograms_that_cannot_be_read_begin_anew(house, caplog):
     assert len(caplog.messages) == 1
 
 
-def test_what_cannot_be_read_of_pipelines_that_nobody_watches_is_forgotten(house):
-    """Nobody could ever use it."""
+def test_unreadable_record_of_an_untracked_pipeline_is_deleted(house):
     house.writes(pipelines={PipelineKey(place(project()), BETA): b"nonsense"})
     with house.life(listing(ALPHA)) as life:
-        life.keeps()
-    assert house.keeps() == set()
+        life.saves()
+    assert house.stored_ids() == set()
 
 
-def test_projects_that_save_together_delete_nothing_of_each_other(house):
-    """What one has just saved anew is not what the other is to forget."""
+def test_concurrent_saves_delete_nothing_of_each_other(house):
     one, two = listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)
     keys = {PipelineKey(place(one), ALPHA), PipelineKey(place(two), BETA)}
     house.writes(pipelines=dict.fromkeys(keys, b"nonsense"))
@@ -581,15 +564,15 @@ def test_projects_that_save_together_delete_nothing_of_each_other(house):
         now = house.clock.now
         for identity in (ALPHA, BETA):
             life.tracker(identity).answered([identity], {identity: run(1)}, sent_at=now, now=now)
-        life.keeps(*reversed(life.exporter.trackers))
+        life.saves(*reversed(life.exporter.trackers))
     assert house.stored().pipelines.keys() == keys
 
 
-# Pipelines that leave
+# Retired pipelines
 
 
 def leave(house: House) -> float:
-    """Two pipelines have a past; one leaves the configuration. Returns when."""
+    """Let one of two counted pipelines leave the configuration; return when."""
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1), run(2))
@@ -600,8 +583,7 @@ def leave(house: House) -> float:
     return left
 
 
-def test_a_pipeline_that_leaves_is_kept_as_one_that_left(house):
-    """Since the start that did not know it; later ones change nothing about that."""
+def test_retired_pipeline_keeps_its_time_of_retirement(house):
     left = leave(house)
     assert house.left(BETA) == left
     assert house.left(ALPHA) is None
@@ -612,8 +594,7 @@ def test_a_pipeline_that_leaves_is_kept_as_one_that_left(house):
     assert house.left(BETA) == left
 
 
-def test_a_pipeline_that_is_back_within_a_week_goes_on(house):
-    """A configuration that lost it for some days costs nothing; and it is marked no longer."""
+def test_pipeline_back_within_a_week_continues(house):
     leave(house)
     house.clock.now += FORGET - 60
     with house.life(listing(ALPHA, BETA)) as life:
@@ -626,8 +607,7 @@ def test_a_pipeline_that_is_back_within_a_week_goes_on(house):
         assert life.counts(BETA) == {"success": 2}
 
 
-def test_a_pipeline_that_is_back_after_a_week_is_new(house):
-    """Also if nobody was there to forget it."""
+def test_pipeline_back_after_a_week_is_new(house):
     leave(house)
     house.clock.now += FORGET + 60
     with house.life(listing(ALPHA, BETA)) as life:
@@ -638,8 +618,7 @@ def test_a_pipeline_that_is_back_after_a_week_is_new(house):
         assert life.counts(BETA) == {"success": 1}
 
 
-def test_a_pipeline_that_left_is_forgotten_after_a_week(house):
-    """With the next poll, whether the exporter was there all the time or not."""
+def test_retired_pipeline_is_deleted_after_a_week(house):
     leave(house)
     with house.life(listing(ALPHA)) as life:
         house.clock.now += FORGET - 60
@@ -647,17 +626,16 @@ def test_a_pipeline_that_left_is_forgotten_after_a_week(house):
         assert set(life.exporter.repository.retired(config(listing(ALPHA)).projects[0]).retired) == {BETA}
         house.clock.now += 120
         life.sees(ALPHA, run(2))
-    assert house.keeps() == {ALPHA}
+    assert house.stored_ids() == {ALPHA}
     house.path.unlink()
     leave(house)
     house.clock.now += FORGET + 60
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(2))
-    assert house.keeps() == {ALPHA}
+    assert house.stored_ids() == {ALPHA}
 
 
-def test_a_project_that_leaves_leaves_with_all_its_pipelines(house):
-    """It is forgotten by whoever is left."""
+def test_removed_project_retires_its_pipelines(house):
     other = listing(BETA, name="other", project_id="e" * 32)
     with house.life(listing(ALPHA), other) as life:
         for identity in (ALPHA, BETA):
@@ -666,23 +644,21 @@ def test_a_project_that_leaves_leaves_with_all_its_pipelines(house):
         life.sees(ALPHA, run(2))
         house.clock.now += FORGET + 60
         life.sees(ALPHA, run(2))
-    assert house.keeps() == {ALPHA}
+    assert house.stored_ids() == {ALPHA}
     with house.life(listing(ALPHA), other) as life:
         assert life.view(BETA) is None
 
 
-def test_projects_save_together_that_pipelines_are_back(house):
-    """Each poll saves all of that; it is saved once."""
+def test_concurrent_saves_store_restored_pipelines_once(house):
     leave(house)
     one, two = listing(ALPHA, BETA), listing(GAMMA, name="two", project_id="e" * 32)
     with house.life(one, two) as life:
-        life.keeps()
-        life.keeps()
+        life.saves()
+        life.saves()
     assert house.left(BETA) is None
 
 
-def test_that_a_pipeline_left_is_saved_when_it_can_be(house):
-    """With the next save that works."""
+def test_retirement_is_saved_with_the_next_save_that_works(house):
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1))
@@ -693,8 +669,8 @@ def test_that_a_pipeline_left_is_saved_when_it_can_be(house):
     assert house.left(BETA) is not None
 
 
-def test_what_another_shard_has_is_forgotten_at_once(house):
-    """If it ever comes back, its runs were counted there meanwhile."""
+def test_pipeline_of_another_shard_is_deleted_at_once(house):
+    """If it comes back, its runs were counted there meanwhile."""
     ids = (ALPHA, BETA, GAMMA)
     with house.life(listing(*ids)) as life:
         for identity in ids:
@@ -705,25 +681,25 @@ def test_what_another_shard_has_is_forgotten_at_once(house):
     with house.life(listing(*ids), shard=shard) as life:
         for identity in own:
             assert life.counts(identity) == {"success": 1}
-        life.keeps()
-        life.keeps()
-    assert house.keeps() == own
+        life.saves()
+        life.saves()
+    assert house.stored_ids() == own
     with house.life(listing(*ids)) as life:
         assert {view.pipeline.id for tracker in life.exporter.trackers for view in tracker.views()} == own
 
 
-# Names, and what was discovered
+# Names and discovered pipelines
 
 
 def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> None:
-    """An exporter polls a cloud before each of these."""
+    """Run an exporter that polls a cloud, with an action before each poll."""
     store, stored = open_store(house.path, house.clock.now)
 
     async def polls() -> None:
         exporter = assemble(config(own), house.clock, {}, store=store, stored=stored)
         life = Life(exporter, house.clock)
         try:
-            # As the daemon does, before anything is asked.
+            # As the daemon does before the first request.
             await exporter.publisher.publish()
             for look in then:
                 look(life)
@@ -737,12 +713,12 @@ def ticks(house: House, own: dict[str, Any], *then: Callable[[Life], None]) -> N
 
 
 def nothing(_: Life) -> None:
-    """Nobody looks."""
+    pass
 
 
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
-    """A small cloud that stands still."""
+    """A small cloud without changes."""
     codearts = CodeArts(World(pipelines=5))
     moment = codearts.world.start + 30 * DAY
     codearts.clock = lambda: moment
@@ -751,14 +727,13 @@ def cloud() -> Iterator[Cloud]:
 
 
 def shown_names(life: Life) -> dict[str, str]:
-    """The names of what is shown, by id."""
+    """Return the shown names by id."""
     page = Samples(shown(life.exporter))
     return {dict(labels)["pipeline_id"]: dict(labels)["pipeline"] for labels in page.get("ci_pipeline_info")}
 
 
 @pytest.mark.parametrize("discovers", [True, False], ids=["discovered", "listed without names"])
-def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud, discovers):
-    """A restart while the cloud is down shows what was there."""
+def test_restart_restores_names_before_the_first_poll(house, cloud, discovers):
     names = {one.id: one.name for one in cloud.codearts.world.pipelines}
     own = cloud.project(pipelines=[] if discovers else list(names))
     ticks(house, own, nothing, nothing)
@@ -768,8 +743,7 @@ def test_pipelines_are_back_under_their_names_before_the_first_poll(house, cloud
     assert seen == [names, names]
 
 
-def test_what_was_discovered_and_is_gone_leaves_as_ever(house, cloud):
-    """After two complete listings without it, also if it went while nobody looked."""
+def test_discovered_pipeline_that_disappeared_is_retired_after_two_listings(house, cloud):
     gone = cloud.codearts.world.pipelines[0].id
     own = cloud.project(pipelines=[], discover={"interval": "60s"})
     ticks(house, own, nothing, nothing)
@@ -782,8 +756,7 @@ def test_what_was_discovered_and_is_gone_leaves_as_ever(house, cloud):
     assert seen == [False, False]
 
 
-def test_what_is_excluded_since_is_not_back(house, cloud):
-    """The configuration of today decides, not the listing of yesterday."""
+def test_pipeline_excluded_since_is_not_restored(house, cloud):
     first, second = cloud.codearts.world.pipelines[:2]
     ticks(house, cloud.project(pipelines=[]), nothing, nothing)
     own = cloud.project(pipelines=[], discover={"exclude": [first.name]})

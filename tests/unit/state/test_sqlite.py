@@ -1,4 +1,4 @@
-"""The ledger on disk: what was saved is there, whole, after whatever ends the process or befalls the file."""
+"""The SQLite file: saved rows are there, complete, however the process ends and after any damage to the file."""
 
 import asyncio
 import contextlib
@@ -47,18 +47,17 @@ PAYMENTS = ProjectKey(KEY, "payments")
 
 
 def pipelines(count: int, size: int = 1) -> dict[PipelineKey, bytes]:
-    """The data of so many pipelines, of so many bytes each."""
+    """Return rows of pipelines of some bytes each."""
     return {PipelineKey(KEY, f"{number:032x}"): bytes(size) for number in range(count)}
 
 
 def save(store: SqliteStore, **changes: Any) -> None:
-    """Save some changes."""
     asyncio.run(store.save(Changes(**changes)))
 
 
 @contextlib.contextmanager
 def opened(path: Path, now: float = NOON) -> Iterator[tuple[SqliteStore, StoredState]]:
-    """An open store and what it held; closed afterwards."""
+    """Yield an open store and its content."""
     store, stored = open_store(path, now)
     try:
         yield store, stored
@@ -67,53 +66,52 @@ def opened(path: Path, now: float = NOON) -> Iterator[tuple[SqliteStore, StoredS
 
 
 def held(path: Path) -> tuple[dict[PipelineKey, Row], dict[ProjectKey, bytes]]:
-    """What a file holds."""
+    """Return the content of a file."""
     with opened(path) as (_, stored):
         return stored.pipelines, stored.projects
 
 
 def refusal(path: Path) -> str:
-    """Why a state cannot be used."""
+    """Return why a state cannot be used."""
     with pytest.raises(StateError) as error:
         open_store(path, NOON)
     return str(error.value)
 
 
 def sql(store: SqliteStore, text: str) -> None:
-    """Let a store's own connection do something."""
+    """Execute a statement on a store's own connection."""
     store._worker.submit(lambda: store._database._connection.execute(text).close()).result()
 
 
 def size(path: Path) -> int:
-    """The bytes of a state, with its log."""
+    """Return the size of a state with its log, in bytes."""
     return sum(Path(f"{path}{end}").stat().st_size for end in ("", "-wal"))
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a state is kept."""
+    """Path of a state."""
     return tmp_path / "state.db"
 
 
 @pytest.fixture
 def filled(path: Path) -> Path:
-    """A state with two pipelines and a project."""
+    """Path of a state with two pipelines and a project."""
     with opened(path) as (store, _):
         save(store, pipelines={BUILD: b"one", DEPLOY: b"two"}, projects={PAYMENTS: b"three"})
     return path
 
 
-# What is kept
+# Rows
 
 
-def test_a_file_that_is_missing_is_made(path):
-    """A first start needs no preparation but a directory."""
+def test_missing_file_is_created(path):
     assert held(path) == ({}, {})
     assert path.is_file()
 
 
-def test_an_empty_file_is_a_new_state(path, caplog):
-    """A file that was only touched, to give it an owner, is nobody's."""
+def test_empty_file_is_a_new_state(path, caplog):
+    """It may have been created to set its owner."""
     path.touch()
     with opened(path) as (store, _):
         save(store, pipelines={BUILD: b"one"})
@@ -121,8 +119,7 @@ def test_an_empty_file_is_a_new_state(path, caplog):
     assert not caplog.records
 
 
-def test_what_was_saved_is_there_after_a_restart(path):
-    """Any bytes and any text come back as they were, under each part of their key."""
+def test_saved_rows_survive_a_restart(path):
     names = ["", "a", "A", "a ", "é", "e\u0301", "\0", "流水线", "x" * 10_000]
     scopes = [Key("codearts", "https://a", name) for name in names] + [Key("flow", "https://a", ""), KEY]
     kept = {
@@ -136,38 +133,34 @@ def test_what_was_saved_is_there_after_a_restart(path):
     assert held(path) == ({key: Row(data) for key, data in kept.items()}, projects)
 
 
-def test_what_is_saved_again_replaces_what_was(filled):
-    """There is one row for each key, the last."""
+def test_saving_again_replaces_the_row(filled):
     with opened(filled) as (store, _):
         save(store, pipelines={BUILD: b"more"}, projects={PAYMENTS: b"other"})
     assert held(filled) == ({BUILD: Row(b"more"), DEPLOY: Row(b"two")}, {PAYMENTS: b"other"})
 
 
-def test_a_pipeline_that_left_is_kept_with_the_moment_until_it_is_back(filled):
-    """New data do not bring it back; that it is back is said."""
+def test_time_of_retirement_stays_until_the_pipeline_is_marked_as_back(filled):
+    """New data alone do not change it."""
     with opened(filled) as (store, _):
         save(store, left={BUILD: NOON, DEPLOY: NOON})
         save(store, pipelines={BUILD: b"more"}, left={DEPLOY: None})
     assert held(filled)[0] == {BUILD: Row(b"more", NOON), DEPLOY: Row(b"two")}
 
 
-def test_a_pipeline_that_is_deleted_is_gone(filled):
-    """Nothing else goes with it."""
+def test_deleted_pipeline_is_gone(filled):
     with opened(filled) as (store, _):
         save(store, delete=[BUILD])
     assert held(filled) == ({DEPLOY: Row(b"two")}, {PAYMENTS: b"three"})
 
 
-def test_a_pipeline_that_is_deleted_and_saved_at_once_begins_anew(filled):
-    """Changes are made in their documented order."""
+def test_pipeline_deleted_and_saved_in_one_transaction_is_new(filled):
     with opened(filled) as (store, _):
         save(store, left={BUILD: NOON})
         save(store, delete=[BUILD, DEPLOY], pipelines={BUILD: b"new", DEPLOY: b"new"}, left={DEPLOY: NOON})
     assert held(filled)[0] == {BUILD: Row(b"new"), DEPLOY: Row(b"new", NOON)}
 
 
-def test_what_is_not_kept_can_neither_leave_nor_be_deleted(filled):
-    """To say so does no harm."""
+def test_retiring_or_deleting_unknown_pipelines_is_ignored(filled):
     other = PipelineKey(Key("codearts", "https://elsewhere", "x"), "build")
     before = held(filled)
     with opened(filled) as (store, _):
@@ -176,7 +169,6 @@ def test_what_is_not_kept_can_neither_leave_nor_be_deleted(filled):
 
 
 def test_no_changes_write_nothing(filled):
-    """A poll that teaches nothing costs the disk nothing."""
     with opened(filled) as (store, _):
         save(store, pipelines={BUILD: b"more"})
         before = size(filled)
@@ -187,11 +179,11 @@ def test_no_changes_write_nothing(filled):
         save(store)
 
 
-# Room
+# Size
 
 
-def test_the_file_is_small_also_after_rows_have_grown(path):
-    """Less than 3 KB a pipeline with the log, for up to 2.2 KB of data, however they came to it."""
+def test_file_stays_small_when_rows_grow(path):
+    """Less than 3 KB a pipeline with the log, for up to 2.2 KB of data."""
     dice = random.Random(1)
     lengths = {key: dice.randint(300, 700) for key in pipelines(2000)}
     final = {key: dice.randint(1500, 2200) for key in lengths}
@@ -206,8 +198,7 @@ def test_the_file_is_small_also_after_rows_have_grown(path):
         assert size(path) < 3000 * 2000
 
 
-def test_the_log_does_not_grow_with_the_number_of_saves_nor_stay_large(path):
-    """However much was saved, at once or in turn, the log is small when it is."""
+def test_log_neither_grows_with_saves_nor_stays_large(path):
     wal = Path(f"{path}-wal")
     with opened(path) as (store, _):
         for number in range(40):
@@ -216,8 +207,7 @@ def test_the_log_does_not_grow_with_the_number_of_saves_nor_stay_large(path):
         assert wal.exists()
 
 
-def test_a_save_writes_what_changed_only(path):
-    """One row among thousands costs a few pages."""
+def test_save_writes_only_changed_rows(path):
     with opened(path) as (store, _):
         save(store, pipelines=pipelines(3000, 500))
         save(store, pipelines=pipelines(3000, 500))
@@ -226,7 +216,7 @@ def test_a_save_writes_what_changed_only(path):
         assert 0 < Path(f"{path}-wal").stat().st_size < 20_000
 
 
-# One process
+# Locks
 
 
 HOLDER = """
@@ -245,26 +235,24 @@ sys.stdin.read()
 
 
 def python(source: str, *arguments: object, **options: Any) -> "subprocess.Popen[bytes]":
-    """A process of its own, to be talked to."""
+    """Start a script in another process."""
     command = [sys.executable, "-c", source, *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options)
 
 
-def test_a_second_process_is_refused_and_the_first_goes_on(filled):
-    """Its words name the file and what to do."""
+def test_second_process_is_refused_and_the_first_continues(filled):
     with opened(filled) as (store, _):
         with python(HOLDER, filled) as second:
-            words, _ = second.communicate()
+            message, _ = second.communicate()
         assert second.returncode == 1
-        assert words.decode().strip() == (
+        assert message.decode().strip() == (
             f"the state {filled} is in use by another process: stop it, or give each its own state.path"
         )
         save(store, pipelines={BUILD: b"more"})
     assert held(filled)[0][BUILD] == Row(b"more")
 
 
-def test_a_process_that_is_killed_holds_the_state_no_more(filled):
-    """Nobody has to remove a lock by hand."""
+def test_killed_process_releases_the_lock(filled):
     with python(HOLDER, filled) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
@@ -274,8 +262,7 @@ def test_a_process_that_is_killed_holds_the_state_no_more(filled):
     assert held(filled)[0][BUILD] == Row(b"one")
 
 
-def test_a_child_does_not_keep_the_lock(filled):
-    """What the exporter might start would otherwise outlive it with its state."""
+def test_child_process_does_not_keep_the_lock(filled):
     with contextlib.ExitStack() as stack:
         with opened(filled):
             child = stack.enter_context(
@@ -286,15 +273,13 @@ def test_a_child_does_not_keep_the_lock(filled):
         assert held(filled)[0][BUILD] == Row(b"one")
 
 
-def test_the_same_process_is_refused_a_second_time(filled):
-    """Two stores in one process would overwrite each other as well."""
+def test_second_store_in_the_same_process_is_refused(filled):
     with opened(filled):
         assert "in use by another process" in refusal(filled)
     assert held(filled)[0][BUILD] == Row(b"one")
 
 
-def test_the_state_is_refused_by_any_of_its_names(filled, tmp_path, monkeypatch):
-    """A link to it, or a relative path, is the same state."""
+def test_symbolic_links_and_relative_paths_are_the_same_state(filled, tmp_path, monkeypatch):
     link = tmp_path / "elsewhere"
     link.symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "link.db").symlink_to(filled)
@@ -304,24 +289,22 @@ def test_the_state_is_refused_by_any_of_its_names(filled, tmp_path, monkeypatch)
             assert f"the state {filled} is in use" in refusal(name)
 
 
-# What cannot be used
+# Files that cannot be opened
 
 
-def test_a_directory_that_is_missing_is_told(tmp_path):
-    """It is named, since most often a volume is not mounted."""
+def test_missing_directory_is_reported(tmp_path):
+    """Most often a volume is not mounted."""
     assert refusal(tmp_path / "volume" / "state.db") == (
         f"cannot keep the state in {tmp_path / 'volume'}: No such file or directory"
     )
 
 
-def test_a_directory_that_is_none_is_told(tmp_path):
-    """The words are the system's."""
+def test_directory_that_is_a_file_is_reported(tmp_path):
     (tmp_path / "volume").touch()
     assert refusal(tmp_path / "volume" / "state.db").endswith("volume: Not a directory")
 
 
-def test_a_path_that_is_a_directory_is_told(path):
-    """It is not taken for a broken state and renamed."""
+def test_path_that_is_a_directory_is_reported_and_not_renamed(path):
     path.mkdir()
     assert refusal(path) == f"cannot use the state {path}: it is not a regular file"
     assert path.is_dir()
@@ -329,7 +312,7 @@ def test_a_path_that_is_a_directory_is_told(path):
 
 @contextlib.contextmanager
 def another_user(directory: Path, mode: int) -> Iterator[None]:
-    """Be one who is not root, and a directory's permissions such."""
+    """Run as a user who is not root, with these permissions of a directory."""
     directory.chmod(mode)
     root = os.geteuid() == 0
     if root:
@@ -344,50 +327,46 @@ def another_user(directory: Path, mode: int) -> Iterator[None]:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory that others can reach, with the lock of a state in it."""
+    """A directory that other users can reach, with the lock of a state in it."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "state.db.lock").touch()
         (Path(name) / "state.db.lock").chmod(0o666)
         yield Path(name)
 
 
-def test_a_directory_that_is_not_writable_is_told(directory):
-    """It is named, with the system's words."""
+def test_directory_that_is_not_writable_is_reported(directory):
     with another_user(directory, 0o555):
-        words = refusal(directory / "other.db")
-    assert words == f"cannot keep the state in {directory}: Permission denied"
+        message = refusal(directory / "other.db")
+    assert message == f"cannot keep the state in {directory}: Permission denied"
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o777])
-def test_a_file_that_is_not_writable_is_told(mode, directory):
-    """A state of another owner is no damaged one, and not renamed where it could be."""
+def test_file_that_is_not_writable_is_reported_and_not_renamed(mode, directory):
     path = directory / "state.db"
     held(path)
     path.chmod(0o444)
     Path(f"{path}.lock").chmod(0o666)
     before = path.read_bytes()
     with another_user(directory, mode):
-        words = refusal(path)
-    assert words.startswith(f"cannot use the state {path}: ")
-    assert words.endswith(("attempt to write a readonly database", "unable to open database file"))
+        message = refusal(path)
+    assert message.startswith(f"cannot use the state {path}: ")
+    assert message.endswith(("attempt to write a readonly database", "unable to open database file"))
     assert path.read_bytes() == before
 
 
-def test_a_damaged_state_that_cannot_be_renamed_is_told(directory):
-    """Then it is for the user to decide, and nothing is overwritten."""
+def test_damaged_state_that_cannot_be_renamed_is_reported(directory):
     path = directory / "state.db"
     path.write_bytes(b"garbage")
     path.chmod(0o666)
     with another_user(directory, 0o555):
-        words = refusal(path)
-    assert words == (
+        message = refusal(path)
+    assert message == (
         f"the state {path} is damaged (file is not a database), and cannot be renamed: Permission denied"
     )
     assert path.read_bytes() == b"garbage"
 
 
-def test_a_state_that_another_program_has_locked_is_told(filled, monkeypatch):
-    """It may be a healthy one, which somebody looks at with SQLite's shell."""
+def test_state_locked_by_another_program_is_reported(filled, monkeypatch):
     monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -395,8 +374,7 @@ def test_a_state_that_another_program_has_locked_is_told(filled, monkeypatch):
     assert held(filled)[0][BUILD] == Row(b"one")
 
 
-def test_a_file_system_without_locks_is_told(path, monkeypatch):
-    """Without them two exporters might write to one state."""
+def test_file_system_without_locks_is_reported(path, monkeypatch):
 
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -405,8 +383,7 @@ def test_a_file_system_without_locks_is_told(path, monkeypatch):
     assert refusal(path) == f"cannot lock the state by {path}.lock: No locks available"
 
 
-def test_a_lack_of_memory_is_not_taken_for_damage(filled, monkeypatch):
-    """A state that is too large for the moment is none to be renamed."""
+def test_lack_of_memory_is_not_damage(filled, monkeypatch):
 
     def load(_: object) -> StoredState:
         raise MemoryError
@@ -417,8 +394,7 @@ def test_a_lack_of_memory_is_not_taken_for_damage(filled, monkeypatch):
     assert held(filled)[0][BUILD] == Row(b"one")
 
 
-def test_whoever_was_refused_leaves_nothing_locked(filled, monkeypatch):
-    """The next try is a try."""
+def test_refused_open_leaves_nothing_locked(filled, monkeypatch):
     monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -426,11 +402,11 @@ def test_whoever_was_refused_leaves_nothing_locked(filled, monkeypatch):
         assert refusal(filled) == first
 
 
-# What is no state of ours
+# Files that are not a usable state
 
 
 def foreign(path: Path) -> None:
-    """Make another program's database, as a crash leaves it: with what it wrote last in its log alone."""
+    """Make another program's database as a crash leaves it: the last change is only in its log."""
     with contextlib.closing(sqlite3.connect(f"{path}.live", isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("CREATE TABLE dashboards (name)")
@@ -441,12 +417,12 @@ def foreign(path: Path) -> None:
 
 
 def change(path: Path, statements: str) -> None:
-    """Change a database behind the store's back."""
+    """Change a database without the store."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.executescript(statements)
 
 
-STRANGE = {
+UNUSABLE = {
     "garbage": (lambda path: path.write_bytes(b"\xff" * 5000), "corrupt", "damaged (file is not a database)"),
     "a text": (lambda path: path.write_text("projects: []\n"), "corrupt", "damaged (file is not a database)"),
     "two bytes": (lambda path: path.write_bytes(b"SQ"), "corrupt", "damaged (file is not a database)"),
@@ -474,7 +450,7 @@ STRANGE = {
         "corrupt",
         "damaged (table scope already exists)",
     ),
-    "with text that is none": (
+    "with text that is not UTF-8": (
         lambda path: change(path, "UPDATE scope SET provider = CAST(x'ff' AS TEXT)"),
         "corrupt",
         "damaged (Could not decode to UTF-8 column 'provider' with text '\ufffd')",
@@ -487,10 +463,9 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("case", STRANGE)
-def test_what_is_no_state_of_ours_is_kept_told_and_a_new_one_begun(case, filled, caplog):
-    """Nothing of it is lost, one line says where it is and why, and the exporter works."""
-    spoil, word, reason = STRANGE[case]
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_unusable_file_is_renamed_and_reported_and_a_new_one_started(case, filled, caplog):
+    spoil, word, reason = UNUSABLE[case]
     spoil(filled)
     with opened(filled) as (store, stored):
         assert (stored.pipelines, stored.projects) == ({}, {})
@@ -509,24 +484,23 @@ def test_what_is_no_state_of_ours_is_kept_told_and_a_new_one_begun(case, filled,
     assert len(caplog.records) == 1
 
 
-def test_what_is_kept_is_kept_as_it_was(filled):
-    """Another program's database is whole with its log."""
+def test_renamed_file_is_unchanged(filled):
+    """Another program's database is complete with its log."""
     foreign(filled)
     held(filled)
     with contextlib.closing(sqlite3.connect(f"{filled}.foreign-{STAMP}")) as other:
         assert other.execute("SELECT name FROM dashboards").fetchall() == [("red ones",)]
 
 
-def test_a_log_that_cannot_be_used_is_kept_with_its_database(filled):
-    """It may be what a repair needs."""
+def test_log_is_renamed_with_its_database(filled):
+    """A repair may need it."""
     filled.write_bytes(b"garbage")
     Path(f"{filled}-wal").write_bytes(b"also")
     held(filled)
     assert Path(f"{filled}.corrupt-{STAMP}-wal").read_bytes() == b"also"
 
 
-def test_what_is_kept_is_never_overwritten(filled, caplog):
-    """Several in one second have names of their own."""
+def test_renamed_files_are_never_overwritten(filled, caplog):
     for content in (b"first", b"second", b"third"):
         filled.write_bytes(content)
         held(filled)
@@ -536,7 +510,7 @@ def test_what_is_kept_is_never_overwritten(filled, caplog):
 
 
 def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool:
-    """Open a damaged file, and save; says whether it was kept aside, and fails if neither that nor its keys are there."""
+    """Open a damaged file and save. Return whether it was renamed; otherwise its rows must be there."""
     path.write_bytes(content)
     if (
         content[68:72] == sqlite.APPLICATION.to_bytes(4, "big")
@@ -547,29 +521,28 @@ def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool
         assert path.read_bytes() == content
         return False
     with opened(path) as (store, stored):
-        begun_anew = not stored.pipelines
-        assert begun_anew or stored.pipelines.keys() == rows.keys()
+        started_empty = not stored.pipelines
+        assert started_empty or stored.pipelines.keys() == rows.keys()
         save(store, pipelines=rows)
     assert held(path)[0].keys() == rows.keys()
     aside = Path(f"{path}.corrupt-{STAMP}"), Path(f"{path}.foreign-{STAMP}")
     kept = [file for file in aside if file.exists()]
-    assert len(kept) == (begun_anew and content != b"")
+    assert len(kept) == (started_empty and content != b"")
     for file in kept:
         assert file.read_bytes() == content
         file.unlink()
-    return begun_anew
+    return started_empty
 
 
 @pytest.fixture
 def sound(path: Path) -> bytes:
-    """A state of a few pages."""
+    """Content of a state of a few pages, and its rows."""
     with opened(path) as (store, _):
         save(store, pipelines=pipelines(40, 900), projects={PAYMENTS: bytes(9000)})
     return path.read_bytes()
 
 
-def test_a_byte_of_the_header_may_be_anything(path, sound):
-    """Each ends in the state as it was, or in a new one and the old one kept."""
+def test_any_header_byte_leads_to_the_old_rows_or_a_new_state(path, sound):
     dice = random.Random(1)
     for place in range(100):
         for value in {dice.randrange(256), sound[place] ^ 1} - {sound[place]}:
@@ -577,30 +550,27 @@ def test_a_byte_of_the_header_may_be_anything(path, sound):
 
 
 @pytest.mark.parametrize("length", [1, 8, 700])
-def test_garbage_may_be_anywhere(path, sound, length):
-    """Each ends in the keys as they were, or in a new state and the old one kept."""
+def test_garbage_anywhere_leads_to_the_old_rows_or_a_new_state(path, sound, length):
     dice = random.Random(length)
-    anew = 0
+    restarted = 0
     for _ in range(70):
         place = dice.randrange(len(sound))
         content = sound[:place] + dice.randbytes(length) + sound[place + length :]
-        anew += survives(path, content, pipelines(40, 900))
-    assert length == 1 or anew
+        restarted += survives(path, content, pipelines(40, 900))
+    assert length == 1 or restarted
 
 
-def test_a_file_may_be_cut_off_anywhere(path, sound):
-    """Each ends in a new state and the old one kept."""
+def test_truncated_file_leads_to_a_new_state(path, sound):
     dice = random.Random(1)
     for place in {0, 2, 99, 100, 511, 512, 4095, 4096, *(dice.randrange(len(sound)) for _ in range(40))}:
-        # Of the last page the rest may be empty.
+        # The rest of the last page may be empty.
         assert survives(path, sound[:place], pipelines(40, 900)) or place > len(sound) - 4096
 
 
 # Versions
 
 
-def test_an_older_version_is_brought_up_to_date(filled, monkeypatch):
-    """What it holds stays."""
+def test_older_version_is_migrated(filled, monkeypatch):
     monkeypatch.setattr(
         recovery,
         "MIGRATIONS",
@@ -614,8 +584,7 @@ def test_an_older_version_is_brought_up_to_date(filled, monkeypatch):
         assert other.execute("PRAGMA user_version").fetchall() == [(2,)]
 
 
-def test_an_update_that_fails_changes_nothing(filled, monkeypatch, caplog):
-    """The older version is kept as it was."""
+def test_failed_migration_changes_nothing(filled, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         patch.setattr(
             recovery, "MIGRATIONS", (*sqlite.MIGRATIONS, "DELETE FROM pipeline; DROP TABLE nonsense")
@@ -629,7 +598,7 @@ def test_an_update_that_fails_changes_nothing(filled, monkeypatch, caplog):
 
 @pytest.mark.parametrize("crashed", [False, True], ids=["closed", "crashed"])
 def test_state_of_newer_format_is_refused_and_left_untouched(crashed, filled, caplog):
-    """An older release that renamed or read it would lose counts; what a crash left in the log stays there, too."""
+    """An older release that renamed or read it would lose counts."""
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as newer:
         newer.execute("PRAGMA user_version = 7")
         newer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -649,7 +618,7 @@ def test_state_of_newer_format_is_refused_and_left_untouched(crashed, filled, ca
     assert not caplog.records
 
 
-def test_newer_format_that_stands_in_the_log_alone_is_refused(filled):
+def test_newer_format_only_in_the_log_is_refused(filled):
     """The release that wrote it was killed before it emptied its log."""
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as newer:
         newer.execute("PRAGMA user_version = 7")
@@ -665,12 +634,12 @@ def test_newer_format_that_stands_in_the_log_alone_is_refused(filled):
 
 
 def modes(path: Path) -> dict[str, int]:
-    """The permissions of a state and of all files beside it."""
+    """Return the permissions of a state and of all files next to it."""
     return {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
 
 
 def test_state_and_its_sidecar_files_are_readable_by_their_owner_only(path):
-    """The umask does not matter: branches and commits are in them."""
+    """With any umask: they have branches and commits."""
     before = os.umask(0)
     try:
         with opened(path) as (store, _):
@@ -683,7 +652,7 @@ def test_state_and_its_sidecar_files_are_readable_by_their_owner_only(path):
 
 
 def test_permissions_of_existing_files_are_tightened(filled):
-    """Also of what a crash left; but a file that its owner may not write is not made writable."""
+    """A file that its owner cannot write stays so."""
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
         other.execute("PRAGMA user_version = 1")
         for name in modes(filled):
@@ -712,7 +681,7 @@ def test_file_of_another_owner_is_used_with_a_warning(directory, caplog):
 
 
 def test_state_with_several_names_is_refused(filled, tmp_path):
-    """By either, since neither finds the lock and the log that belong to the other."""
+    """Under either name, since neither finds the lock and the log of the other."""
     other = tmp_path / "other.db"
     with opened(filled) as (store, _):
         os.link(filled, other)
@@ -726,12 +695,12 @@ def test_state_with_several_names_is_refused(filled, tmp_path):
     assert held(filled)[0][BUILD] == Row(b"more")
 
 
-# What cannot be written
+# Failing saves
 
 
 @contextlib.contextmanager
 def largest_file(limit: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes: what is written there fails."""
+    """Let writes of this process beyond a file size fail."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -741,19 +710,18 @@ def largest_file(limit: int) -> Iterator[None]:
 
 
 def failure(store: SqliteStore, **changes: Any) -> str:
-    """Why changes could not be saved."""
+    """Return why changes could not be saved."""
     with pytest.raises(SaveError) as error:
         save(store, **changes)
     return str(error.value)
 
 
-def test_a_full_disk_costs_the_save_and_nothing_else(filled):
-    """What was kept is kept, and the next save succeeds once there is room."""
+def test_full_disk_fails_only_the_save(filled):
     with opened(filled) as (store, _):
         sql(store, "PRAGMA max_page_count = 20")
         for _ in range(3):
-            words = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
-            assert words == f"the state {filled} cannot be written: database or disk is full"
+            message = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
+            assert message == f"the state {filled} cannot be written: database or disk is full"
         save(store, projects={PAYMENTS: b"small"})
         sql(store, "PRAGMA max_page_count = 1000000")
         save(store, pipelines=pipelines(100, 2000))
@@ -764,15 +732,14 @@ def test_a_full_disk_costs_the_save_and_nothing_else(filled):
     assert projects == {PAYMENTS: b"small"}
 
 
-def test_an_error_of_the_disk_costs_the_save_and_nothing_else(filled):
-    """So does one that comes in the middle of what is written."""
+def test_disk_error_fails_only_the_save(filled):
     wal = Path(f"{filled}-wal")
     with opened(filled) as (store, _):
         save(store, projects={PAYMENTS: b"more"})
         for room in (0, 10_000, 100_001):
             with largest_file(wal.stat().st_size + room):
-                words = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
-            assert words == f"the state {filled} cannot be written: disk I/O error"
+                message = failure(store, pipelines={BUILD: b"more", **pipelines(100, 2000)})
+            assert message == f"the state {filled} cannot be written: disk I/O error"
         save(store, pipelines={DEPLOY: b"more"})
         save(store, pipelines=pipelines(100, 2000))
     kept, projects = held(filled)
@@ -780,8 +747,7 @@ def test_an_error_of_the_disk_costs_the_save_and_nothing_else(filled):
     assert (kept[BUILD], kept[DEPLOY], projects) == (Row(b"one"), Row(b"more"), {PAYMENTS: b"more"})
 
 
-def test_a_log_that_cannot_be_emptied_is_told_once_and_costs_no_save(path, monkeypatch, caplog):
-    """What is in the log is on the disk as well; it is emptied once there is room."""
+def test_log_that_cannot_be_emptied_is_reported_once_and_fails_no_save(path, monkeypatch, caplog):
     monkeypatch.setattr(sqlite, "WAL_LIMIT", 0)
     wal = Path(f"{path}-wal")
     with opened(path) as (store, _):
@@ -805,20 +771,18 @@ def test_a_log_that_cannot_be_emptied_is_told_once_and_costs_no_save(path, monke
     assert held(path)[0][BUILD] == Row(b"again")
 
 
-def test_a_state_that_another_program_locks_meanwhile_can_be_written_later(filled, monkeypatch):
-    """Somebody who repairs something by hand costs the saves of that time."""
+def test_state_locked_by_another_program_can_be_written_later(filled, monkeypatch):
     monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with opened(filled) as (store, _):
         with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            words = failure(store, pipelines={BUILD: b"more"})
-            assert words == f"the state {filled} cannot be written: database is locked"
+            message = failure(store, pipelines={BUILD: b"more"})
+            assert message == f"the state {filled} cannot be written: database is locked"
         save(store, pipelines={DEPLOY: b"more"})
     assert held(filled)[0] == {BUILD: Row(b"one"), DEPLOY: Row(b"more")}
 
 
-def test_somebody_who_only_reads_disturbs_no_save(filled, monkeypatch, caplog):
-    """A backup may be made at any time."""
+def test_reader_does_not_disturb_saves(filled, monkeypatch, caplog):
     monkeypatch.setattr(recovery, "PATIENCE", 0.0)
     with opened(filled) as (store, _):
         with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
@@ -833,15 +797,15 @@ def test_somebody_who_only_reads_disturbs_no_save(filled, monkeypatch, caplog):
     assert not caplog.records
 
 
-def test_a_state_that_was_deleted_is_not_written_to_until_it_is_back(filled, tmp_path):
-    """What would be saved into a deleted file would be gone with the process, and nobody would know."""
+def test_deleted_file_is_not_written_until_it_is_back(filled, tmp_path):
+    """Rows saved into a deleted file would be lost with the process."""
     moved = tmp_path / "moved.db"
     with opened(filled) as (store, _):
         filled.rename(moved)
         for _ in range(2):
-            words = failure(store, pipelines={BUILD: b"more"})
+            message = failure(store, pipelines={BUILD: b"more"})
             assert (
-                words == f"the state {filled} was deleted or replaced while in use: put it back, or restart"
+                message == f"the state {filled} was deleted or replaced while in use: put it back, or restart"
             )
             shutil.copy(moved, filled)
         moved.rename(filled)
@@ -849,12 +813,12 @@ def test_a_state_that_was_deleted_is_not_written_to_until_it_is_back(filled, tmp
     assert held(filled)[0] == {BUILD: Row(b"one"), DEPLOY: Row(b"more")}
 
 
-# Beside the event loop
+# Event loop
 
 
 @contextlib.asynccontextmanager
-async def needs_attention(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A store whose saves wait until the block ends."""
+async def blocked(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Yield a store whose saves wait until the block ends."""
     monkeypatch.setattr(recovery, "PATIENCE", 60.0)
     store, _ = open_store(path, NOON)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -863,16 +827,15 @@ async def needs_attention(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def begun(task: "asyncio.Task[None]") -> None:
-    """Let a task begin, which is not to end."""
+    """Wait until a task has started, and check that it does not end."""
     done, _ = await asyncio.wait({task}, timeout=0.05)
     assert not done
 
 
-def test_the_event_loop_goes_on_while_something_is_written(filled, monkeypatch):
-    """A slow disk slows no scrape."""
+def test_event_loop_continues_during_a_save(filled, monkeypatch):
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
             await begun(saving)
         await saving
@@ -882,11 +845,10 @@ def test_the_event_loop_goes_on_while_something_is_written(filled, monkeypatch):
     assert held(filled)[0][BUILD] == Row(b"more")
 
 
-def test_closing_waits_for_what_is_being_written(filled, monkeypatch):
-    """Also if it is asked for twice, or broken off."""
+def test_closing_waits_for_a_running_save(filled, monkeypatch):
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             saves = [
                 asyncio.create_task(store.save(Changes(pipelines={one: b"more"}))) for one in (BUILD, DEPLOY)
             ]
@@ -904,11 +866,10 @@ def test_closing_waits_for_what_is_being_written(filled, monkeypatch):
     assert held(filled)[0] == {BUILD: Row(b"more"), DEPLOY: Row(b"more")}
 
 
-def test_a_save_that_is_cancelled_is_written_whole_or_not_at_all(filled, monkeypatch):
-    """One that has begun is written before the store is closed, one that has not is not."""
+def test_cancelled_save_is_written_completely_or_not_at_all(filled, monkeypatch):
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             first = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"}, left={BUILD: NOON})))
             await begun(first)
             second = asyncio.create_task(
@@ -927,11 +888,11 @@ def test_a_save_that_is_cancelled_is_written_whole_or_not_at_all(filled, monkeyp
 
 
 def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled, monkeypatch):
-    """Until it has ended no other one begins; then saves work again."""
+    """No other save starts until it has ended."""
     monkeypatch.setattr(sqlite, "SAVE_TIMEOUT", 0.05)
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             with pytest.raises(SaveTimeoutError, match="not finished within 0 s, the disk may hang"):
                 await store.save(Changes(pipelines={BUILD: b"late"}))
             for _ in range(3):
@@ -947,12 +908,11 @@ def test_save_that_is_not_finished_in_time_fails_and_may_be_written_later(filled
     assert held(filled) == ({BUILD: Row(b"late"), DEPLOY: Row(b"two")}, {PAYMENTS: b"more"})
 
 
-def test_closing_does_not_wait_for_ever_for_what_is_being_written(filled, monkeypatch, caplog):
-    """A disk that hangs does not keep the process."""
+def test_closing_does_not_wait_for_a_hanging_save(filled, monkeypatch, caplog):
     monkeypatch.setattr(sqlite, "CLOSE_TIMEOUT", 0.05)
 
     async def main():
-        async with needs_attention(filled, monkeypatch) as store:
+        async with blocked(filled, monkeypatch) as store:
             saving = asyncio.create_task(store.save(Changes(pipelines={BUILD: b"more"})))
             await begun(saving)
             await store.close()
@@ -966,7 +926,6 @@ def test_closing_does_not_wait_for_ever_for_what_is_being_written(filled, monkey
 
 
 def test_state_that_is_not_opened_in_time_is_refused(filled, monkeypatch):
-    """A disk that hangs at the start ends in a message, not in silence."""
     release = threading.Event()
     load = sqlite.read_all
 
@@ -977,13 +936,12 @@ def test_state_that_is_not_opened_in_time_is_refused(filled, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(recovery, "read_all", hanging)
         patch.setattr(recovery, "OPEN_TIMEOUT", 0.05)
-        words = refusal(filled)
+        message = refusal(filled)
         release.set()
-    assert words == f"cannot use the state {filled}: not opened within 0 s, the disk may hang"
+    assert message == f"cannot use the state {filled}: not opened within 0 s, the disk may hang"
 
 
-def test_saves_from_everywhere_are_made_one_after_the_other(path):
-    """Projects poll at the same time."""
+def test_concurrent_saves_are_made_one_after_the_other(path):
 
     async def main():
         store, _ = open_store(path, NOON)
@@ -999,7 +957,7 @@ def test_saves_from_everywhere_are_made_one_after_the_other(path):
     assert kept[BUILD] == Row(b"49")
 
 
-# The end at any instant
+# Kills and crashes
 
 
 WRITER = """
@@ -1028,12 +986,12 @@ asyncio.run(main())
 """
 
 
-def test_whenever_the_process_is_killed_the_last_save_is_there_and_nothing_half(tmp_path, caplog):
-    """What was reported as saved is there, at most one more, and all rows are of one save."""
+def test_killed_process_leaves_complete_saves_only(tmp_path, caplog):
+    """The last reported save is there, at most one more, and all rows are of one save."""
     dice = random.Random()
     total = 0
     for life in range(16):
-        # Half of them begin with a new file, to be killed while it is made; the others go on with one.
+        # Half of them start with a new file and are killed while they create it. The others continue with one.
         path = tmp_path / ("old.db" if life % 2 else f"{life}.db")
         delay = dice.uniform(0, 0.3 if life % 2 else 0.05)
         before = {int(row.data) for row in held(path)[0].values()} if path.exists() else set()
@@ -1077,7 +1035,7 @@ CHANGES = st.builds(
 
 
 class Kept(RuleBasedStateMachine):
-    """A store that is saved to, closed, and copied in the middle of its work: what a crash leaves."""
+    """A store that saves, closes, and is copied during its work, as a crash would leave it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1090,7 +1048,7 @@ class Kept(RuleBasedStateMachine):
 
     @property
     def path(self) -> Path:
-        """Where the state is in its present life."""
+        """Path of the present copy."""
         return Path(self.directory.name) / f"{self.lives}.db"
 
     def teardown(self) -> None:
@@ -1121,7 +1079,7 @@ class Kept(RuleBasedStateMachine):
 
     @rule(changes=CHANGES)
     def crash(self, changes: Changes) -> None:
-        """Die in the middle of a save, with some of it in the log."""
+        """Crash during a save, with a part of it in the log."""
         connection = self.store._database._connection
 
         def half() -> None:
@@ -1136,7 +1094,7 @@ class Kept(RuleBasedStateMachine):
 
     @rule(place=st.floats(0, 1, exclude_max=True), cut=st.booleans())
     def damage(self, place: float, cut: bool) -> None:
-        """Lose the end of the log, or what a byte of it was: what is left is what once was."""
+        """Lose the end of the log, or damage a byte of it: an earlier save is left."""
         self.copy()
         wal = Path(f"{self.path.with_name(f'{self.lives + 1}.db')}-wal")
         content = bytearray(wal.read_bytes())
@@ -1161,7 +1119,7 @@ class Kept(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("limit", [30_000, sqlite.WAL_LIMIT])
-def test_whatever_is_saved_and_however_it_ends_what_is_kept_is_what_was_saved(limit, monkeypatch):
-    """A restart and a crash lose nothing that was saved; a log that lost something falls back to an earlier save."""
+def test_stored_rows_are_the_saved_ones_after_restarts_and_crashes(limit, monkeypatch):
+    """A log that lost its end falls back to an earlier save."""
     monkeypatch.setattr(sqlite, "WAL_LIMIT", limit)
     run_state_machine_as_test(Kept, settings=settings(max_examples=15, stateful_step_count=25, deadline=None))

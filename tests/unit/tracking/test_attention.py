@@ -1,4 +1,4 @@
-"""Every pipeline that needs attention is in the set of those that do, whatever changed it."""
+"""Every pipeline that needs attention is in the set of those that do, with any change."""
 
 from collections.abc import Callable
 from typing import Any

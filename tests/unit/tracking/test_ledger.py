@@ -1,4 +1,4 @@
-"""The ledger's rules, one test each, to be read as their specification; then the law that they keep together."""
+"""The rules of accounting, one test each; then the invariants that they keep together."""
 
 from collections import Counter
 from itertools import count, pairwise
@@ -50,7 +50,7 @@ def run(
     start: float | None = None,
     end: float | None = None,
 ) -> Run:
-    """A run that started a hundred seconds after the one before it, and took fifty if it has ended."""
+    """Return a run that started a hundred seconds after the one before it, and took fifty if it has ended."""
     start = NOON + 100.0 * (number or 0) if start is None else start
     if status.final and end is None:
         end = start + 50
@@ -58,17 +58,17 @@ def run(
 
 
 def end_of(number: int) -> float:
-    """When such a run ends."""
+    """Return when such a run ends."""
     return NOON + 100.0 * number + 50
 
 
 def endless(run: Run) -> Run:
-    """The same, final without an end."""
+    """Return the same run without its end."""
     return msgspec.structs.replace(run, end=None)
 
 
-def words(event: Event) -> tuple[Any, ...]:
-    """An event in a form that is easily compared."""
+def as_tuple(event: Event) -> tuple[Any, ...]:
+    """Return an event as a tuple that is easy to compare."""
     match event.kind:
         case EventKind.MISSED:
             return ("missed", event.runs)
@@ -82,10 +82,10 @@ def words(event: Event) -> tuple[Any, ...]:
 
 
 class Watcher:
-    """Gets one answer after the other about a pipeline."""
+    """Applies successive answers about one pipeline."""
 
     def __init__(self, *answers: Run | None) -> None:
-        self.kept: LedgerState | None = None
+        self._state: LedgerState | None = None
         self.now = NOON
         self.answered = NOON
         self.believed = True
@@ -94,69 +94,68 @@ class Watcher:
             self.sees(answer)
 
     def sees(self, answer: Run | None, *, later: float = 15.0) -> list[tuple[Any, ...]]:
-        """Apply an answer; returns what it counts."""
+        """Apply an answer about the latest run; return the events."""
         self.now += later
         self.shown = answer
-        outcome = apply_latest(self.kept, answer, now=self.now, answered=self.answered)
+        outcome = apply_latest(self._state, answer, now=self.now, answered=self.answered)
         self.believed = outcome.believed
         if outcome.believed:
             self.answered = self.now
-        return self.takes(outcome)
+        return self.applies(outcome)
 
-    def learns(self, identity: str, answer: Run | None, *, later: float = 0.0) -> list[tuple[Any, ...]]:
-        """Apply what was looked up of a hidden run; returns what it counts."""
+    def looks_up(self, identity: str, answer: Run | None, *, later: float = 0.0) -> list[tuple[Any, ...]]:
+        """Apply a look-up of a hidden run; return the events."""
         self.now += later
-        return self.takes(apply_lookup(self.state, identity, answer, now=self.now))
+        return self.applies(apply_lookup(self.state, identity, answer, now=self.now))
 
     def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, later: float = 0.0) -> list[tuple[Any, ...]]:
-        """Apply what the run list told, the latest run in any case; returns what it counts."""
+        """Apply a reading of the run list, which always has the latest run; return the events."""
         self.now += later
         if self.shown is not None and self.shown.id not in {row.id for row in rows}:
             rows = (self.shown, *rows)
-        return self.takes(apply_history(self.state, rows, reach, now=self.now))
+        return self.applies(apply_history(self.state, rows, reach, now=self.now))
 
     def cannot_read(self, *, later: float) -> list[tuple[Any, ...]]:
-        """The run list fails; returns what is counted."""
+        """Apply a failure of the run list; return the events."""
         self.now += later
-        return self.takes(history_unavailable(self.state, now=self.now))
+        return self.applies(history_unavailable(self.state, now=self.now))
 
-    def takes(self, outcome: LedgerUpdate) -> list[tuple[Any, ...]]:
-        """Keep what is known now."""
-        self.kept = outcome.state
-        return [words(event) for event in outcome.events]
+    def applies(self, outcome: LedgerUpdate) -> list[tuple[Any, ...]]:
+        """Keep the new state; return the events."""
+        self._state = outcome.state
+        return [as_tuple(event) for event in outcome.events]
 
     @property
     def state(self) -> LedgerState:
-        """What is known now."""
-        assert self.kept is not None
-        return self.kept
+        """The state."""
+        assert self._state is not None
+        return self._state
 
     @property
     def hidden(self) -> list[str]:
-        """The ids of the runs to be looked up."""
+        """Ids of the hidden runs."""
         return [one.id for one in self.state.hidden]
 
     @property
     def missing_numbers(self) -> list[int]:
-        """The numbers still to be learnt."""
+        """The missing numbers, one by one."""
         return [number for gap in self.state.missing_numbers for number in range(gap.first, gap.last + 1)]
 
     @property
     def active(self) -> str | None:
-        """The id of the run under way."""
+        """Id of the run in progress."""
         return next((one.id for one in self.state.open if one.hidden is None), None)
 
     @property
     def finished(self) -> str | None:
-        """The id of the latest finished run."""
+        """Id of the latest finished run."""
         return self.state.finished.id if self.state.finished else None
 
 
 # First sight
 
 
-def test_a_run_that_is_final_at_first_sight_lies_outside():
-    """It ended before anybody looked: the gauges show it, nothing counts it, however often it is seen."""
+def test_run_final_at_first_sight_is_shown_but_not_counted():
     watcher = Watcher()
     assert watcher.sees(run(7, FAILED)) == []
     assert watcher.sees(run(7, FAILED)) == []
@@ -164,27 +163,24 @@ def test_a_run_that_is_final_at_first_sight_lies_outside():
     assert watcher.state.streak.failures == 1
 
 
-def test_a_run_that_is_under_way_at_first_sight_is_counted_when_it_ends():
-    """Its end is seen, so it is inside."""
+def test_run_in_progress_at_first_sight_counts_when_it_ends():
     watcher = Watcher(run(7, RUNNING))
     assert watcher.active == "run-7"
     assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
     assert watcher.active is None
 
 
-def test_numbers_before_first_sight_are_no_gap():
-    """What happened before anybody looked is not missed."""
+def test_numbers_before_first_sight_make_no_gap():
     assert Watcher(run(412)).sees(run(413)) == [("ended", "run-413", "success")]
 
 
-def test_the_first_run_after_a_first_sight_without_one_is_counted():
-    """It began while somebody looked."""
+def test_first_run_after_a_first_sight_without_runs_counts():
     watcher = Watcher(None)
     assert watcher.sees(run(1)) == [("ended", "run-1", "success")]
 
 
-def test_runs_before_the_first_that_is_shown_after_a_first_sight_without_one_are_wanted():
-    """There was none, so numbering began at 1 while somebody looked."""
+def test_numbers_below_the_first_run_are_missing_after_a_first_sight_without_runs():
+    """Numbering started at 1 after first sight."""
     watcher = Watcher(None, None)
     assert watcher.sees(run(3, RUNNING)) == []
     assert watcher.missing_numbers == [1, 2]
@@ -193,8 +189,7 @@ def test_runs_before_the_first_that_is_shown_after_a_first_sight_without_one_are
     assert watcher.missing_numbers == [1, 2, 4]
 
 
-def test_the_run_list_tells_what_else_was_open_at_first_sight():
-    """Under way, so inside; what had ended lies outside, but the latest of it is shown."""
+def test_initial_scan_finds_other_runs_in_progress_and_the_latest_finished_one():
     watcher = Watcher(run(9, RUNNING))
     assert watcher.state.initial_scan
     rows = [run(9, RUNNING), run(8, FAILED), run(7, Status.PAUSED), run(6)]
@@ -202,18 +197,17 @@ def test_the_run_list_tells_what_else_was_open_at_first_sight():
     assert not watcher.state.initial_scan
     assert (watcher.finished, watcher.state.streak.failures) == ("run-8", 1)
     assert watcher.hidden == ["run-7"]
-    assert watcher.learns("run-7", run(7)) == [("ended", "run-7", "success")]
+    assert watcher.looks_up("run-7", run(7)) == [("ended", "run-7", "success")]
     assert watcher.sees(run(9)) == [("ended", "run-9", "success"), ("recovered", end_of(9) - end_of(8))]
 
 
-def test_what_was_open_at_first_sight_and_ended_before_the_list_was_read_lies_outside():
-    """It was never seen under way."""
+def test_run_that_ended_before_the_initial_scan_is_not_counted():
+    """No answer ever showed it in progress."""
     watcher = Watcher(run(9, RUNNING))
     assert watcher.reads(run(9, RUNNING), run(8)) == []
 
 
-def test_a_list_that_cannot_be_read_for_a_day_is_not_asked_for_what_was_open_at_first_sight():
-    """It lies outside then."""
+def test_initial_scan_is_given_up_after_a_day_of_failures():
     watcher = Watcher(run(9, RUNNING))
     assert watcher.cannot_read(later=DAY - 1) == []
     assert watcher.state.initial_scan
@@ -221,20 +215,18 @@ def test_a_list_that_cannot_be_read_for_a_day_is_not_asked_for_what_was_open_at_
     assert not watcher.state.initial_scan
 
 
-def test_after_a_first_sight_of_a_final_run_the_list_is_not_asked():
-    """Nothing that is to be counted could be missing."""
+def test_final_run_at_first_sight_needs_no_initial_scan():
     assert not Watcher(run(9)).state.initial_scan
 
 
-def test_later_the_list_takes_in_no_run_from_before_first_sight():
-    """One that is retried long after it ended is no run of ours."""
+def test_later_lists_add_no_run_from_before_first_sight():
     watcher = Watcher(run(9), run(11))
     assert watcher.reads(run(11), run(10), run(3, RUNNING)) == [("ended", "run-10", "success")]
     assert watcher.state.open == ()
 
 
-def test_an_answer_without_a_run_later_on_changes_nothing():
-    """A pipeline that is not in the answer may be back in the next."""
+def test_later_answer_without_a_run_changes_nothing():
+    """The pipeline may be in the next answer again."""
     watcher = Watcher(run(1), run(2, RUNNING))
     before = watcher.state
     assert watcher.sees(None) == []
@@ -242,19 +234,17 @@ def test_an_answer_without_a_run_later_on_changes_nothing():
     assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
 
 
-# Once
+# Counted once
 
 
 @pytest.mark.parametrize("status", ENDS)
-def test_every_end_counts_once(status):
-    """The same final run in a hundred answers is one run, whatever it ended as."""
+def test_each_final_status_counts_once_however_often_it_is_seen(status):
     watcher = Watcher(run(1))
     seen = [event for _ in range(100) for event in watcher.sees(run(2, status))]
     assert [event for event in seen if event[0] == "ended"] == [("ended", "run-2", status.value)]
 
 
-def test_a_run_goes_through_all_states_and_counts_at_its_end():
-    """Nothing but a final state counts, an unknown one least of all."""
+def test_run_counts_only_when_its_status_is_final():
     watcher = Watcher(run(1))
     for status in Status:
         if not status.final:
@@ -263,18 +253,16 @@ def test_a_run_goes_through_all_states_and_counts_at_its_end():
     assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_run_that_began_and_ended_between_two_answers_counts():
-    """A greater number that is final at once is a new run like any other."""
+def test_run_that_started_and_ended_between_two_answers_counts():
     assert Watcher(run(1)).sees(run(2, Status.CANCELED)) == [("ended", "run-2", "canceled")]
 
 
-def test_a_run_without_an_end_counts():
-    """How long it took is not known; that it ended is."""
+def test_final_run_without_an_end_counts():
     assert Watcher(run(1)).sees(endless(run(2))) == [("ended", "run-2", "success")]
 
 
-def test_the_run_that_ended_bears_its_stages_and_what_is_kept_of_it_does_not():
-    """Histograms need stages once; keeping them would cost memory for nothing."""
+def test_event_has_the_stages_and_the_stored_run_has_not():
+    """Histograms need stages once; storing them would waste memory."""
     staged = msgspec.structs.replace(run(2), stages=(Stage("build", 0, SUCCESS, NOON, 5.0),))
     watcher = Watcher(run(1))
     outcome = apply_latest(watcher.state, staged, now=NOON, answered=NOON)
@@ -282,41 +270,36 @@ def test_the_run_that_ended_bears_its_stages_and_what_is_kept_of_it_does_not():
     assert outcome.state.finished == run(2)
 
 
-# Retry
+# Retries
 
 
-def test_a_run_that_goes_on_and_ends_again_is_a_retry():
-    """It has been counted as a run; its next end counts as a retry, under its new status."""
+def test_counted_run_that_continues_and_ends_again_is_a_retry():
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, RUNNING)) == []
     assert watcher.state.open == (OpenRun("run-2", 2, run(2).start, reopened=True),)
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
 
 
-def test_a_run_may_be_retried_again_and_again():
-    """Each end after the first is one retry."""
+def test_each_further_end_is_one_retry():
     watcher = Watcher(run(1), run(2, FAILED))
     for _ in range(3):
         assert watcher.sees(run(2, RUNNING)) == []
         assert watcher.sees(run(2, FAILED, end=watcher.now + 500)) == [("retried", "run-2", "failed")]
 
 
-def test_a_retry_between_two_answers_is_known_by_its_end():
-    """An end that is a second later or more is another end."""
+def test_retry_between_two_answers_is_recognized_by_its_later_end():
     watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300))
     assert watcher.sees(run(2, FAILED, end=NOON + 301)) == [("retried", "run-2", "failed")]
     assert watcher.sees(run(2, FAILED, end=NOON + 301)) == []
 
 
-def test_a_retry_without_an_end_is_one():
-    """Where the cloud tells no ends, that it went on tells enough."""
+def test_retry_without_an_end_counts():
     watcher = Watcher(run(1), endless(run(2, FAILED)), run(2, RUNNING))
     assert watcher.sees(endless(run(2, FAILED))) == [("retried", "run-2", "failed")]
 
 
 @pytest.mark.parametrize("stale", [run(2, RUNNING), run(2, FAILED, end=NOON + 300)])
-def test_an_answer_from_before_a_retry_is_no_other_retry(stale):
-    """A stale answer shows what was known already: the end that is known stays, and nothing is counted."""
+def test_stale_answer_from_before_a_retry_is_not_another_retry(stale):
     watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300), run(2, end=NOON + 900))
     assert watcher.sees(stale) == []
     assert watcher.sees(run(2, end=NOON + 900)) == []
@@ -325,30 +308,28 @@ def test_an_answer_from_before_a_retry_is_no_other_retry(stale):
 
 
 @pytest.mark.parametrize("end", [NOON + 300.999, NOON + 299.5])
-def test_an_end_that_moves_by_less_than_a_second_is_no_retry(end):
-    """Clouds round times and correct them."""
+def test_end_that_moves_by_less_than_a_second_is_no_retry(end):
+    """Providers round times, and correct them."""
     watcher = Watcher(run(1), run(2, FAILED, end=NOON + 300))
     assert watcher.sees(run(2, FAILED, end=end)) == []
     assert watcher.state.ended[0].end == end
 
 
-def test_an_end_that_was_absent_and_appears_is_no_retry():
-    """It is the same end, told late; the gauges get it."""
+def test_end_that_appears_later_is_no_retry():
     watcher = Watcher(run(1), endless(run(2, FAILED)))
     assert watcher.sees(run(2, FAILED)) == []
     assert watcher.state.finished == run(2, FAILED)
     assert watcher.state.streak.broken_since == run(2).end
 
 
-def test_an_end_that_disappears_is_no_retry():
-    """What is not told did not move."""
+def test_end_that_disappears_is_no_retry():
     watcher = Watcher(run(1), run(2))
     assert watcher.sees(endless(run(2))) == []
     assert watcher.sees(run(2)) == []
 
 
-def test_a_failure_that_is_ignored_later_is_a_correction():
-    """Nothing is counted; the gauges follow."""
+def test_failure_that_is_ignored_later_is_a_correction():
+    """The gauges follow, and nothing is counted."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, Status.IGNORED)) == []
     assert watcher.state.finished == run(2, Status.IGNORED)
@@ -356,33 +337,30 @@ def test_a_failure_that_is_ignored_later_is_a_correction():
     assert watcher.state.streak.broken_since is None
 
 
-def test_a_failure_that_is_corrected_to_success_is_no_recovery():
-    """It never was broken; what had been counted stays counted."""
+def test_failure_that_is_corrected_to_success_is_no_recovery():
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2)) == []
     assert watcher.state.streak.failures == 0
 
 
-def test_a_run_that_was_final_at_first_sight_is_retried_as_a_retry_only():
-    """It was never counted as a run and never will be."""
+def test_run_final_at_first_sight_can_be_retried_but_never_counts_as_a_run():
     watcher = Watcher(run(5, FAILED))
     watcher.sees(run(5, RUNNING))
     assert watcher.sees(run(5, FAILED, end=NOON + 900)) == [("retried", "run-5", "failed")]
     assert watcher.sees(run(5, FAILED, end=NOON + 999)) == [("retried", "run-5", "failed")]
 
 
-def test_while_a_run_is_reopened_the_finished_one_keeps_its_old_end():
-    """A red pipeline stays red until the retry has ended."""
+def test_finished_run_keeps_its_old_end_until_the_retry_ends():
+    """A red pipeline stays red until then."""
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.state.finished == run(2, FAILED)
     assert watcher.state.streak.failures == 1
 
 
-# Gap
+# Gaps
 
 
-def test_numbers_that_were_jumped_over_are_wanted_until_the_list_tells_them():
-    """They are known to have been given; each is counted as the list has it."""
+def test_jumped_over_numbers_are_missing_until_the_list_has_them():
     watcher = Watcher(run(3))
     assert watcher.sees(run(7)) == [("ended", "run-7", "success")]
     assert watcher.missing_numbers == [4, 5, 6]
@@ -394,18 +372,16 @@ def test_numbers_that_were_jumped_over_are_wanted_until_the_list_tells_them():
         ("recovered", 100.0),
     ]
     assert (watcher.missing_numbers, watcher.hidden) == ([], ["run-6"])
-    assert watcher.learns("run-6", run(6)) == [("ended", "run-6", "success")]
+    assert watcher.looks_up("run-6", run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_jump_to_a_run_under_way_makes_the_same_gap():
-    """The gap shows with the run, not with its end."""
+def test_jump_to_a_run_in_progress_makes_the_same_gap():
     watcher = Watcher(run(3))
     assert watcher.sees(run(7, RUNNING)) == []
     assert watcher.missing_numbers == [4, 5, 6]
 
 
-def test_a_run_newer_than_the_latest_is_taken_from_the_list():
-    """The list may be fresher than the answer about the latest, and tells a gap as well."""
+def test_run_newer_than_the_latest_is_taken_from_the_list():
     watcher = Watcher(run(3), run(5))
     assert watcher.reads(run(8, RUNNING), run(6), run(5), run(4)) == [
         ("ended", "run-4", "success"),
@@ -417,8 +393,7 @@ def test_a_run_newer_than_the_latest_is_taken_from_the_list():
     assert watcher.sees(run(8)) == [("ended", "run-8", "success")]
 
 
-def test_a_million_numbers_are_one_gap():
-    """What a nonsensical number costs is bounded."""
+def test_million_missing_numbers_are_one_gap():
     watcher = Watcher(run(3), run(1_000_003), run(1_000_003))
     assert watcher.state.unresolved == 999_999
     assert len(watcher.state.missing_numbers) == 1
@@ -432,7 +407,7 @@ WILD = (45, 10**6, 2**53 - 1)
 @pytest.mark.parametrize("wild", WILD)
 @pytest.mark.parametrize("status", [SUCCESS, RUNNING])
 def test_known_run_keeps_its_number(wild, status):
-    """The deviation is reported, the rest of the record counts."""
+    """The wrong number is reported, and the rest of the record is used."""
     watcher = Watcher(run(2), run(3, status))
     misread = run(wild, identity="run-3", start=run(3).start, end=end_of(3))
     assert ("misnumbered", "run-3", wild, 3) in watcher.sees(misread)
@@ -448,14 +423,14 @@ def test_known_run_keeps_its_number_in_lists_and_when_looked_up(wild):
     misread = run(wild, RUNNING, identity="run-2", start=run(2).start)
     deviation = ("misnumbered", "run-2", wild, 2)
     assert watcher.reads(run(4), run(3), misread) == [("ended", "run-3", "success"), deviation]
-    assert watcher.learns("run-2", misread) == [deviation]
+    assert watcher.looks_up("run-2", misread) == [deviation]
     assert (watcher.hidden, watcher.state.high) == (["run-2"], 4)
 
 
 @pytest.mark.parametrize("wild", [4 + LEAP, 10**6, 2**53 - 1])
 @pytest.mark.parametrize("status", [SUCCESS, RUNNING])
 def test_leap_of_one_answer_raises_nothing(wild, status):
-    """Its run is shown, and active if it is in progress; later runs count as if it had not been."""
+    """Its run is shown, and active if it is in progress. Later runs count as if it had never been."""
     watcher = Watcher(run(3))
     assert watcher.sees(run(wild, status, identity="new", start=run(4).start)) == []
     assert watcher.believed
@@ -475,7 +450,7 @@ def test_number_just_within_a_leap_needs_no_other_answer():
 
 @pytest.mark.parametrize("wild", WILD)
 def test_numbers_below_a_misread_new_run_still_count(wild):
-    """Within a leap the number is believed, but those below it are wanted, and become void in the end."""
+    """Within a leap the number is believed. The numbers below it are missing, and turn out not to exist."""
     watcher = Watcher(run(3), run(wild, identity="new", start=run(4).start))
     assert watcher.sees(run(4))[-1] == ("ended", "run-4", "success")
     assert watcher.reads() == []
@@ -491,7 +466,6 @@ def test_leap_with_the_old_run_in_the_next_answer_was_a_misreading():
 
 
 def test_misread_new_run_gets_its_number_from_the_next_answer():
-    """It counts as it was first seen to end, and once."""
     watcher = Watcher(run(3))
     assert watcher.sees(run(10**6, FAILED, identity="run-4", start=run(4).start, end=end_of(4))) == []
     assert watcher.sees(run(4, end=end_of(4) + 60)) == [
@@ -512,8 +486,8 @@ def test_misread_new_run_gets_its_number_from_the_list():
     ]
 
 
-def test_run_of_before_first_sight_with_a_wild_number_is_not_counted():
-    """The list says so, where all newer runs were deleted."""
+def test_run_from_before_first_sight_with_a_wild_number_is_not_counted():
+    """The list shows it so, after all newer runs were deleted."""
     watcher = Watcher(run(3), run(10**6, identity="run-2", start=run(2).start))
     watcher.shown = None
     assert watcher.reads(run(2)) == []
@@ -553,17 +527,17 @@ def test_leap_that_the_list_repeats_is_believed():
 
 
 def test_list_that_came_with_the_leap_does_not_confirm_it():
-    """A cloud that reports the latest run by its list misreports both at once."""
+    """A provider whose latest run is taken from the list misreports both at once."""
     watcher = Watcher(run(3))
     rows = [run(10**6, identity="1000000", start=run(5).start), run(4)]
     watcher.sees(rows[0])
     outcome = apply_history(watcher.state, rows, Reach.COMPLETE, now=watcher.now, same_answer=True)
-    assert watcher.takes(outcome) == [("ended", "run-4", "success")]
+    assert watcher.applies(outcome) == [("ended", "run-4", "success")]
     assert watcher.sees(run(5)) == [("misnumbered", "1000000", 10**6, None), ("ended", "run-5", "success")]
 
 
 def test_leap_of_a_list_row_alone_is_ignored():
-    """The next answer reports it if it exists."""
+    """If the run exists, the next answer has it."""
     watcher = Watcher(run(3), run(5))
     assert watcher.reads(run(10**6, identity="stranger"), run(5), run(4)) == [("ended", "run-4", "success")]
     assert watcher.state.high == 5
@@ -583,7 +557,7 @@ def test_leap_is_in_doubt_as_long_as_no_run_is_shown():
     assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
 
 
-def test_leap_of_a_run_that_has_its_id_not_always_is_one_run():
+def test_leap_of_a_run_with_and_without_its_id_is_one_run():
     watcher = Watcher(run(3), run(500, identity="#500"))
     assert watcher.sees(run(500)) == [("ended", "run-500", "success")]
 
@@ -596,23 +570,22 @@ def test_two_runs_of_the_same_far_number_are_not_both_counted():
     ]
 
 
-def test_numbering_that_begins_again_forgets_the_leap():
+def test_new_numbering_forgets_the_leap():
     watcher = Watcher(run(8), run(9), run(10**6, RUNNING, identity="stranger"))
     fresh = run(1, identity="fresh", start=watcher.now + 5)
     assert watcher.sees(fresh) == []
     assert watcher.sees(fresh) == [("misnumbered", "stranger", 10**6, None), ("ended", "fresh", "success")]
 
 
-# Filling
+# Searches
 
 
 def beyond(search: Search, *starts: float) -> Reach | None:
-    """How far a page of runs with these starts gets."""
+    """Return how far a page of runs with these starts gets."""
     return search.reach([run(1, start=start) for start in starts])
 
 
-def test_a_reading_ends_where_everything_is_found():
-    """Whatever the order of the rows."""
+def test_reading_ends_when_all_missing_numbers_are_found():
     watcher = Watcher(run(3), run(6))
     sought = search(watcher.state, now=watcher.now)
     assert sought.size == 2
@@ -620,8 +593,8 @@ def test_a_reading_ends_where_everything_is_found():
     assert sought.found([run(4), run(6), run(5)])
 
 
-def test_a_reading_ends_with_a_page_that_started_an_hour_before_the_gap():
-    """All of the page: one row proves nothing, since numbers can be given early."""
+def test_reading_ends_with_a_page_that_started_an_hour_before_the_gap():
+    """One row proves nothing, since numbers can be assigned early."""
     watcher = Watcher(run(3), run(6))
     started = NOON + 300
     sought = search(watcher.state, now=watcher.now)
@@ -630,8 +603,7 @@ def test_a_reading_ends_with_a_page_that_started_an_hour_before_the_gap():
     assert beyond(sought) is None
 
 
-def test_a_reading_ends_a_week_back():
-    """The exporter was down for longer: what lies before is given up."""
+def test_reading_ends_a_week_back():
     watcher = Watcher(run(3))
     watcher.sees(run(9000), later=2 * WEEK)
     watcher.sees(run(9000))
@@ -641,8 +613,7 @@ def test_a_reading_ends_a_week_back():
     assert beyond(sought, watcher.now - WEEK + 1, watcher.now - 2 * WEEK) is None
 
 
-def test_where_no_start_is_known_a_reading_goes_on_to_the_end():
-    """Or as far back as is ever read."""
+def test_reading_without_known_starts_continues_to_the_end_of_the_list():
     watcher = Watcher(None, run(3))
     sought = search(watcher.state, now=watcher.now)
     assert sought.floor is None
@@ -652,8 +623,7 @@ def test_where_no_start_is_known_a_reading_goes_on_to_the_end():
 # Absence
 
 
-def test_what_two_complete_readings_lack_is_void():
-    """Skipped, deleted, or given early: nothing is counted."""
+def test_numbers_that_two_complete_readings_lack_do_not_exist():
     watcher = Watcher(run(3), run(6))
     assert watcher.reads(run(6), run(5), run(3)) == [("ended", "run-5", "success")]
     assert watcher.missing_numbers == [4]
@@ -663,8 +633,7 @@ def test_what_two_complete_readings_lack_is_void():
     assert (watcher.missing_numbers, watcher.state.unresolved) == ([], 0)
 
 
-def test_a_reading_that_was_cut_proves_nothing():
-    """However often."""
+def test_partial_readings_prove_nothing():
     watcher = Watcher(run(3), run(6))
     for _ in range(3):
         assert watcher.reads(run(6), run(5), reach=Reach.PARTIAL, later=APART) in (
@@ -674,15 +643,14 @@ def test_a_reading_that_was_cut_proves_nothing():
     assert watcher.missing_numbers == [4]
 
 
-def test_what_the_list_does_not_tell_for_a_day_is_missed():
-    """However often it is read, if never far enough."""
+def test_numbers_are_missed_after_a_day_of_partial_readings():
     watcher = Watcher(run(3), run(6))
     assert watcher.reads(reach=Reach.PARTIAL, later=DAY - 20) == []
     assert watcher.reads(reach=Reach.PARTIAL, later=20) == [("missed", 2)]
 
 
-def test_a_list_without_the_latest_run_proves_nothing():
-    """Whoever may not see the runs gets an empty list, and no error."""
+def test_list_without_the_latest_run_proves_nothing():
+    """Users without permission to see the runs get an empty list instead of an error."""
     watcher = Watcher(run(3), run(6))
     watcher.shown = None
     for _ in range(3):
@@ -691,8 +659,7 @@ def test_a_list_without_the_latest_run_proves_nothing():
     assert watcher.missing_numbers == [4, 5]
 
 
-def test_where_a_pipeline_has_no_run_any_more_an_empty_list_proves_it():
-    """All were deleted."""
+def test_empty_list_is_proof_if_the_pipeline_has_no_runs():
     watcher = Watcher(run(3), run(6), None)
     assert watcher.reads() == []
     assert watcher.reads(later=APART) == []
@@ -700,7 +667,7 @@ def test_where_a_pipeline_has_no_run_any_more_an_empty_list_proves_it():
 
 
 def nonexistent(watcher: Watcher) -> Watcher:
-    """The same after its gaps were not found."""
+    """Return the watcher after two complete readings lacked its missing numbers."""
     watcher.reads()
     watcher.reads(later=APART)
     assert watcher.missing_numbers == []
@@ -708,8 +675,8 @@ def nonexistent(watcher: Watcher) -> Watcher:
 
 
 @pytest.mark.parametrize("days", [1, 6])
-def test_a_void_number_that_shows_up_as_the_latest_is_claimed(days):
-    """Its run was queued with its number given early: no doubt, no new numbering."""
+def test_latest_run_with_a_nonexistent_number_counts(days):
+    """Its number was assigned before it was queued: the answer is believed, and no numbering starts."""
     watcher = nonexistent(Watcher(run(3), run(5)))
     late = run(4, RUNNING, start=watcher.now + days * DAY)
     assert watcher.sees(late, later=days * DAY) == []
@@ -722,8 +689,7 @@ def test_a_void_number_that_shows_up_as_the_latest_is_claimed(days):
     assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_void_number_that_shows_up_in_the_list_is_claimed():
-    """Wherever it shows up, it counts."""
+def test_listed_run_with_a_nonexistent_number_counts():
     watcher = nonexistent(Watcher(run(3), run(6)))
     watcher.sees(run(8))
     assert watcher.reads(run(8), run(7), run(5)) == [
@@ -733,18 +699,17 @@ def test_a_void_number_that_shows_up_in_the_list_is_claimed():
     assert watcher.reads(run(8), run(7), run(5), run(4)) == [("ended", "run-4", "success")]
 
 
-def test_after_a_week_a_void_number_is_claimed_no_longer():
-    """It would be a new numbering, and needs a second answer."""
+def test_nonexistent_number_is_not_claimable_after_a_week():
+    """It would be a new numbering, which needs a second answer."""
     watcher = nonexistent(Watcher(run(3), run(5)))
     watcher.sees(run(4, start=watcher.now + WEEK), later=WEEK + 1)
     assert not watcher.believed
 
 
-# Missed
+# Missed runs
 
 
-def test_what_the_list_could_not_be_read_for_since_a_day_is_missed():
-    """Once, for good: it is never counted later."""
+def test_numbers_are_missed_for_good_after_a_day_of_failed_readings():
     watcher = Watcher(run(3), run(6))
     assert watcher.cannot_read(later=DAY - 20) == []
     assert watcher.cannot_read(later=20) == [("missed", 2)]
@@ -754,8 +719,7 @@ def test_what_the_list_could_not_be_read_for_since_a_day_is_missed():
     assert (watcher.finished, watcher.missing_numbers) == ("run-6", [])
 
 
-def test_what_lies_before_the_bound_is_missed():
-    """What was read up to there counts."""
+def test_numbers_beyond_the_reading_limit_are_missed():
     watcher = Watcher(run(3), run(7))
     assert watcher.reads(run(7), run(6), reach=Reach.LIMIT) == [
         ("ended", "run-6", "success"),
@@ -763,8 +727,8 @@ def test_what_lies_before_the_bound_is_missed():
     ]
 
 
-def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_void_and_not_missed():
-    """A list that was read back to that moment would have them: the number was misreported, or some were skipped."""
+def test_numbers_after_a_recently_seen_latest_run_do_not_exist_and_are_not_missed():
+    """A list read back to that moment would have them: the number was misreported, or some were skipped."""
     old = run(3, start=NOON - 2 * WEEK)
     watcher = Watcher(old, run(45))
     assert watcher.reads(old, reach=Reach.LIMIT) == []
@@ -773,20 +737,19 @@ def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_void_and_not_m
     assert watcher.sees(run(4)) == [("ended", "run-4", "success")]
 
 
-def test_numbers_that_a_thousand_runs_do_not_reach_are_missed():
+def test_numbers_that_a_thousand_rows_do_not_reach_are_missed():
     watcher = Watcher(run(3), run(45))
     assert watcher.reads(run(44), reach=Reach.LIMIT) == [("ended", "run-44", "success"), ("missed", 40)]
 
 
 @pytest.mark.parametrize("answer", [None, run(4000)], ids=["without a run", "leap in doubt"])
-def test_numbers_after_an_answer_that_did_not_show_the_latest_run_may_be_older(answer):
+def test_numbers_after_an_answer_without_the_latest_run_are_missed_beyond_the_limit(answer):
     old = run(3, start=NOON - 2 * WEEK)
     watcher = Watcher(old, answer, run(45))
     assert watcher.reads(old, reach=Reach.LIMIT) == [("missed", 41)]
 
 
-def test_a_run_of_unknown_state_whose_end_stays_for_an_hour_is_missed():
-    """It is over, and how it ended will not be learnt; meanwhile it is open."""
+def test_run_of_unknown_status_with_the_same_end_for_an_hour_is_missed():
     watcher = Watcher(run(3))
     over = msgspec.structs.replace(run(4, Status.UNKNOWN), end=NOON + 500)
     assert watcher.sees(over) == []
@@ -798,90 +761,81 @@ def test_a_run_of_unknown_state_whose_end_stays_for_an_hour_is_missed():
     assert watcher.state.open == ()
 
 
-def test_a_run_of_unknown_state_without_an_end_is_given_up_a_day_after_a_newer_one():
-    """No word that means its end will come."""
+def test_run_of_unknown_status_without_an_end_is_missed_after_a_day_behind_a_newer_one():
     watcher = Watcher(run(3), run(4, Status.UNKNOWN), run(5))
-    assert watcher.learns("run-4", run(4, Status.UNKNOWN), later=DAY - 1) == []
-    assert watcher.learns("run-4", run(4, Status.UNKNOWN), later=1) == [("missed", 1)]
+    assert watcher.looks_up("run-4", run(4, Status.UNKNOWN), later=DAY - 1) == []
+    assert watcher.looks_up("run-4", run(4, Status.UNKNOWN), later=1) == [("missed", 1)]
 
 
-def test_a_run_that_goes_on_for_days_is_open():
-    """However long it waits for somebody."""
+def test_run_in_progress_for_days_stays_open():
     watcher = Watcher(run(3), run(4, Status.PAUSED), run(5))
-    assert watcher.learns("run-4", run(4, Status.PAUSED), later=30 * DAY) == []
-    assert watcher.learns("run-4", run(4)) == [("ended", "run-4", "success")]
+    assert watcher.looks_up("run-4", run(4, Status.PAUSED), later=30 * DAY) == []
+    assert watcher.looks_up("run-4", run(4)) == [("ended", "run-4", "success")]
 
 
-# Hidden
+# Hidden runs
 
 
-def test_a_run_that_a_newer_one_hides_is_looked_up_and_counted():
-    """Only the latest run is shown: the end of the one before has to be asked for."""
+def test_hidden_run_is_looked_up_and_counted():
     watcher = Watcher(run(1), run(2, RUNNING))
     assert watcher.sees(run(3, RUNNING)) == []
     assert watcher.hidden == ["run-2"]
     assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
-    assert watcher.learns("run-2", run(2, RUNNING)) == []
-    assert watcher.learns("run-2", run(2, FAILED)) == [("ended", "run-2", "failed")]
-    assert watcher.learns("run-2", run(2, FAILED)) == []
+    assert watcher.looks_up("run-2", run(2, RUNNING)) == []
+    assert watcher.looks_up("run-2", run(2, FAILED)) == [("ended", "run-2", "failed")]
+    assert watcher.looks_up("run-2", run(2, FAILED)) == []
     assert watcher.hidden == []
     assert watcher.finished == "run-3"
     assert watcher.state.streak.failures == 0
 
 
-def test_the_run_under_way_at_first_sight_can_hide_too():
-    """It lay inside."""
+def test_run_in_progress_at_first_sight_can_become_hidden():
     watcher = Watcher(run(1, RUNNING), run(2))
-    assert watcher.learns("run-1", run(1)) == [("ended", "run-1", "success")]
+    assert watcher.looks_up("run-1", run(1)) == [("ended", "run-1", "success")]
 
 
-def test_a_hidden_run_that_the_provider_no_longer_knows_is_missed():
-    """It existed, and its end cannot be learnt."""
+def test_hidden_run_that_the_provider_no_longer_has_is_missed():
     watcher = Watcher(run(1), run(2, RUNNING), run(3))
-    assert watcher.learns("run-2", None) == [("missed", 1)]
-    assert watcher.learns("run-2", run(2)) == []
+    assert watcher.looks_up("run-2", None) == [("missed", 1)]
+    assert watcher.looks_up("run-2", run(2)) == []
 
 
-def test_a_hidden_run_may_be_shown_again():
-    """Newer ones were deleted: it is the one under way, as before."""
+def test_hidden_run_can_be_the_latest_again():
+    """Newer runs were deleted."""
     watcher = Watcher(run(1), run(2, RUNNING), run(3, RUNNING), run(2, RUNNING))
     assert watcher.sees(run(2, RUNNING)) == []
     assert (watcher.active, watcher.hidden) == ("run-2", ["run-3"])
     assert watcher.sees(run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_look_at_another_run_teaches_nothing():
-    """An answer about a run that nobody asked for is no end of the one that hides."""
+def test_lookup_that_returns_another_run_changes_nothing():
     watcher = Watcher(run(1), run(2, RUNNING), run(3))
-    assert watcher.learns("run-2", run(1)) == []
-    assert watcher.learns("run-2", run(7, FAILED)) == []
-    assert watcher.learns("run-7", run(7, FAILED)) == []
+    assert watcher.looks_up("run-2", run(1)) == []
+    assert watcher.looks_up("run-2", run(7, FAILED)) == []
+    assert watcher.looks_up("run-7", run(7, FAILED)) == []
     assert (watcher.hidden, watcher.finished) == (["run-2"], "run-3")
-    assert watcher.learns("run-2", run(2)) == [("ended", "run-2", "success")]
+    assert watcher.looks_up("run-2", run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_hidden_run_without_its_number_keeps_its_place():
-    """The details of a run need not tell the number that its pipeline did."""
+def test_hidden_run_keeps_its_number_if_details_lack_it():
     watcher = Watcher(run(1), run(2, RUNNING), run(3, RUNNING))
-    assert watcher.learns("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
+    assert watcher.looks_up("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
         ("ended", "run-2", "failed")
     ]
     assert watcher.state.ended[0] == EndedRun("run-2", 2, FAILED, NOON + 250)
     assert (watcher.active, watcher.state.high) == ("run-3", 3)
 
 
-def test_a_hidden_run_is_learnt_while_nothing_else_is_known_to_end():
-    """It is the latest finished one, until a greater number ends."""
+def test_hidden_run_is_the_latest_finished_one_until_a_greater_number_ends():
     watcher = Watcher(run(1, RUNNING), run(2, RUNNING))
     assert watcher.state.finished is None
-    watcher.learns("run-1", run(1))
+    watcher.looks_up("run-1", run(1))
     assert watcher.finished == "run-1"
     watcher.sees(run(2))
     assert watcher.finished == "run-2"
 
 
-def test_open_runs_have_a_bound():
-    """Beyond it the oldest is missed."""
+def test_oldest_open_run_beyond_the_limit_is_missed():
     watcher = Watcher(run(1))
     for number in range(2, OPEN + 3):
         assert watcher.sees(run(number, RUNNING)) == []
@@ -889,58 +843,54 @@ def test_open_runs_have_a_bound():
     assert watcher.hidden == [f"run-{number}" for number in range(3, OPEN + 3)]
 
 
-def test_a_hidden_run_without_an_id_is_looked_for_by_its_number():
-    """Nobody can be asked about it, but the list may tell."""
+def test_hidden_run_without_an_id_becomes_a_missing_number():
+    """It cannot be looked up, but the list may have its number."""
     watcher = Watcher(run(1), run(2, RUNNING, identity="#2"), run(3))
     assert (watcher.hidden, watcher.missing_numbers) == ([], [2])
     assert watcher.reads(run(2)) == [("ended", "run-2", "success")]
 
 
-def test_a_reopened_run_that_hides_ends_again_as_a_retry():
-    """Its first end was counted; the next is a retry's wherever it is seen, and gone is not missed."""
+def test_hidden_retry_counts_as_a_retry_and_is_never_missed():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", pytest.approx(100))]
     gone, ended = Watcher(), Watcher()
-    gone.kept = ended.kept = watcher.state
-    assert gone.learns("run-2", None) == []
-    assert ended.learns("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
+    gone._state = ended.kept = watcher.state
+    assert gone.looks_up("run-2", None) == []
+    assert ended.looks_up("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
 
 
-def test_a_reopened_run_that_hides_behind_many_is_still_a_retry():
-    """It was counted, though what is kept of ended runs no longer tells."""
+def test_hidden_retry_behind_many_runs_is_still_a_retry():
     watcher = Watcher(run(1), run(2), run(2, RUNNING))
     for number in range(3, 4 + KEPT):
         watcher.sees(run(number))
     assert "run-2" not in {ended.id for ended in watcher.state.ended}
-    assert watcher.learns("run-2", run(2, end=NOON + 9000)) == [("retried", "run-2", "success")]
+    assert watcher.looks_up("run-2", run(2, end=NOON + 9000)) == [("retried", "run-2", "success")]
 
 
 @pytest.mark.parametrize("status", [SUCCESS, FAILED])
-def test_a_run_that_is_learnt_after_all_that_are_kept_leaves_the_series_alone(status):
-    """It counts as a run; between which of the older ones it stood, nobody knows any more."""
+def test_run_found_after_its_neighbours_were_dropped_leaves_the_streak_alone(status):
+    """It counts as a run, but its position among older ones is unknown."""
     watcher = Watcher(run(1), run(2, RUNNING))
     for number in range(3, 6 + KEPT):
         watcher.sees(run(number, FAILED))
     before = watcher.state
-    assert watcher.learns("run-2", run(2, status)) == [("ended", "run-2", status.value)]
+    assert watcher.looks_up("run-2", run(2, status)) == [("ended", "run-2", status.value)]
     assert (watcher.state.streak, watcher.state.ended) == (before.streak, before.ended)
     assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(3))
 
 
-def test_a_success_that_is_learnt_late_ends_the_series_before_it():
-    """In order of number: what a later success ended already is not ended again."""
+def test_success_found_late_ends_the_streak_before_it():
     watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4, FAILED))
-    assert watcher.learns("run-3", run(3)) == [
+    assert watcher.looks_up("run-3", run(3)) == [
         ("ended", "run-3", "success"),
         ("recovered", pytest.approx(100)),
     ]
     assert watcher.state.streak.failures == 1
     watcher = Watcher(run(1), run(2, FAILED), run(3, RUNNING), run(4))
-    assert watcher.learns("run-3", run(3)) == [("ended", "run-3", "success")]
+    assert watcher.looks_up("run-3", run(3)) == [("ended", "run-3", "success")]
 
 
 def test_runs_without_a_number_make_no_gap():
-    """Each unknown id is simply the next run."""
     watcher = Watcher(run(None, identity="a"))
     assert watcher.sees(run(None, identity="a")) == []
     assert watcher.sees(run(None, RUNNING, identity="b")) == []
@@ -950,8 +900,8 @@ def test_runs_without_a_number_make_no_gap():
     assert watcher.finished == "c"
 
 
-def test_numbers_that_begin_late_make_no_gap():
-    """How many runs were seen says nothing of how the provider numbers them; from its first number on gaps show."""
+def test_first_number_of_the_provider_makes_no_gap():
+    """Until then the exporter numbers runs by itself."""
     watcher = Watcher(run(None, identity="a"), run(None, RUNNING, identity="b"))
     assert watcher.sees(run(40, identity="b")) == [("ended", "b", "success")]
     assert watcher.sees(run(41, identity="c")) == [("ended", "c", "success")]
@@ -959,34 +909,30 @@ def test_numbers_that_begin_late_make_no_gap():
     assert watcher.missing_numbers == [42]
 
 
-def test_after_a_first_sight_without_a_run_those_without_a_number_count():
-    """Each is the next one."""
+def test_runs_without_numbers_count_after_a_first_sight_without_runs():
     watcher = Watcher(None)
     assert watcher.sees(run(None, identity="a")) == [("ended", "a", "success")]
     assert watcher.sees(run(None, FAILED, identity="b")) == [("ended", "b", "failed")]
 
 
-def test_a_run_without_a_number_can_be_retried_and_missed():
-    """The id is its identity; the number only finds gaps."""
+def test_run_without_a_number_can_be_retried_and_missed():
     watcher = Watcher(run(None, identity="a"), run(None, FAILED, identity="b"))
     watcher.sees(run(None, RUNNING, identity="b"))
     again = run(None, FAILED, identity="b", end=NOON + 300)
     assert watcher.sees(again) == [("retried", "b", "failed")]
     watcher.sees(run(None, RUNNING, identity="c"))
     assert watcher.sees(run(None, identity="d"))[0] == ("ended", "d", "success")
-    assert watcher.learns("c", None) == [("missed", 1)]
+    assert watcher.looks_up("c", None) == [("missed", 1)]
 
 
-def test_a_number_that_is_missing_once_makes_no_gap():
-    """The run is the same, and so is its place."""
+def test_number_that_one_answer_lacks_makes_no_gap():
     watcher = Watcher(run(4), run(5, RUNNING))
     assert watcher.sees(run(None, RUNNING, identity="run-5", start=run(5).start)) == []
     assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
     assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_known_run_without_its_number_keeps_its_place():
-    """It is no newer for that."""
+def test_known_run_keeps_its_number_if_an_answer_lacks_it():
     watcher = Watcher(run(8), run(9))
     assert watcher.sees(run(None, RUNNING, identity="run-8")) == []
     assert watcher.active is None
@@ -997,8 +943,7 @@ def test_a_known_run_without_its_number_keeps_its_place():
 
 
 @pytest.mark.parametrize("first", ["#2", "run-2"])
-def test_an_id_that_is_not_always_given_is_one_run(first):
-    """The number tells that it is the same; nothing is counted twice, and no numbering begins anew."""
+def test_run_with_and_without_its_id_is_one_run(first):
     second = {"#2": "run-2", "run-2": "#2"}[first]
     watcher = Watcher(run(1), run(2, RUNNING, identity=first))
     assert watcher.sees(run(2, RUNNING, identity=second)) == []
@@ -1007,11 +952,11 @@ def test_an_id_that_is_not_always_given_is_one_run(first):
     assert watcher.sees(run(3)) == [("ended", "run-3", "success")]
 
 
-# Back
+# Lower numbers
 
 
-def test_a_lower_number_is_not_believed_at_once():
-    """An answer can be stale: what it would undo, and count again later, stays."""
+def test_lower_number_is_not_believed_at_once():
+    """An answer can be stale."""
     watcher = Watcher(run(8), run(9))
     before = watcher.state
     assert watcher.sees(run(8)) == []
@@ -1020,18 +965,16 @@ def test_a_lower_number_is_not_believed_at_once():
     assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
 
 
-def test_a_stale_answer_leaves_the_run_under_way_alone():
-    """It is neither missed nor counted twice."""
+def test_stale_answer_leaves_the_run_in_progress_alone():
     watcher = Watcher(run(8), run(9, RUNNING))
     assert watcher.sees(run(8)) == []
     assert watcher.active == "run-9"
     assert watcher.sees(run(9)) == [("ended", "run-9", "success")]
 
 
-def test_a_run_that_was_given_up_and_comes_back_is_not_counted():
-    """Missed is final: neither its end nor its leaving again is counted."""
+def test_missed_run_that_comes_back_is_not_counted():
     watcher = Watcher(run(8), run(9, RUNNING), run(8), run(8))
-    assert watcher.learns("run-9", None) == [("missed", 1)]
+    assert watcher.looks_up("run-9", None) == [("missed", 1)]
     assert watcher.sees(run(9, RUNNING)) == []
     assert watcher.sees(run(9)) == []
     assert watcher.finished == "run-9"
@@ -1039,8 +982,7 @@ def test_a_run_that_was_given_up_and_comes_back_is_not_counted():
 
 
 @pytest.mark.parametrize("between", [run(9), None])
-def test_stale_answers_that_do_not_follow_each_other_are_not_believed(between):
-    """Two in a row agree, or nothing is known."""
+def test_stale_answers_that_are_not_successive_are_not_believed(between):
     watcher = Watcher(run(8), run(9))
     for _ in range(3):
         assert watcher.sees(run(4, identity="stranger")) == []
@@ -1049,15 +991,14 @@ def test_stale_answers_that_do_not_follow_each_other_are_not_believed(between):
 
 
 def test_two_stale_answers_that_disagree_are_not_believed():
-    """They must agree on the run."""
     watcher = Watcher(run(8), run(9))
     assert watcher.sees(run(4, identity="stranger")) == []
     assert watcher.sees(run(3, identity="another")) == []
     assert watcher.finished == "run-9"
 
 
-def test_a_known_run_back_twice_means_that_newer_ones_were_deleted():
-    """What was counted stays counted, and the numbering goes on from the greatest number ever seen."""
+def test_known_lower_run_seen_twice_means_that_newer_runs_were_deleted():
+    """Counts stay, and numbering continues from the greatest number ever seen."""
     watcher = Watcher(run(8), run(9))
     assert watcher.sees(run(8)) == []
     assert watcher.sees(run(8)) == []
@@ -1065,15 +1006,14 @@ def test_a_known_run_back_twice_means_that_newer_ones_were_deleted():
     assert watcher.sees(run(10)) == [("ended", "run-10", "success")]
 
 
-def test_a_run_under_way_that_was_deleted_is_to_be_looked_up():
-    """Whether it is gone or merely hidden, the look will tell."""
+def test_deleted_run_in_progress_is_looked_up():
     watcher = Watcher(run(8), run(9, RUNNING), run(8))
     assert watcher.sees(run(8)) == []
     assert (watcher.active, watcher.hidden) == (None, ["run-9"])
 
 
-def test_after_newer_runs_were_deleted_every_answer_counts():
-    """Once believed it need not be believed again: no end or retry may hide behind the doubt."""
+def test_confirmed_lower_run_counts_at_once():
+    """An end or a retry must not wait for another confirmation."""
     watcher = Watcher(run(8, FAILED), run(9), run(8, FAILED), run(8, FAILED))
     assert watcher.sees(run(8, RUNNING)) == []
     assert watcher.active == "run-8"
@@ -1082,8 +1022,8 @@ def test_after_newer_runs_were_deleted_every_answer_counts():
     assert watcher.finished == "run-9", "latest finished is the greatest number, not the latest end"
 
 
-def test_an_unknown_run_back_twice_that_began_after_the_last_good_answer_is_counted():
-    """The numbering began anew, and this run began while somebody looked."""
+def test_unknown_lower_run_seen_twice_that_started_after_the_last_answer_counts():
+    """Numbering started again, and so did this run."""
     watcher = Watcher(run(8), run(9))
     fresh = run(1, identity="fresh", start=watcher.now + 5)
     assert watcher.sees(fresh) == []
@@ -1092,8 +1032,8 @@ def test_an_unknown_run_back_twice_that_began_after_the_last_good_answer_is_coun
     assert watcher.state.high == 2
 
 
-def test_what_began_before_the_numbering_fills_no_gap_of_it():
-    """Its numbers are others, though they are the same."""
+def test_run_from_before_the_numbering_fills_no_gap():
+    """It has the same number, but of the old numbering."""
     watcher = Watcher(run(8), run(9))
     fresh = run(2, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
@@ -1109,8 +1049,7 @@ def test_what_began_before_the_numbering_fills_no_gap_of_it():
     assert watcher.missing_numbers == []
 
 
-def test_the_last_good_answer_is_not_the_one_in_doubt():
-    """The new run began before the answer that first showed it, of course."""
+def test_epoch_starts_at_the_last_believed_answer():
     watcher = Watcher(run(8), run(9))
     good = watcher.now
     watcher.sees(run(1, RUNNING, identity="fresh", start=good + 5))
@@ -1120,8 +1059,8 @@ def test_the_last_good_answer_is_not_the_one_in_doubt():
 
 
 @pytest.mark.parametrize("start_after", [-5.0, 0.0])
-def test_an_unknown_run_back_twice_that_began_before_the_last_good_answer_lies_outside(start_after):
-    """It is a first sight again: it may have ended while nobody looked at its numbering."""
+def test_unknown_lower_run_that_started_before_the_last_answer_is_not_counted(start_after):
+    """It is a first sight again."""
     watcher = Watcher(run(8), run(9))
     unconfirmed_id = run(3, identity="strange", start=watcher.now + start_after)
     assert watcher.sees(unconfirmed_id) == []
@@ -1130,24 +1069,21 @@ def test_an_unknown_run_back_twice_that_began_before_the_last_good_answer_lies_o
     assert watcher.sees(run(4, identity="next")) == [("ended", "next", "success")]
 
 
-def test_an_unknown_run_without_a_start_lies_outside():
-    """When it began is not known, so it is not claimed."""
+def test_unknown_lower_run_without_a_start_is_not_counted():
     watcher = Watcher(run(8), run(9))
     unconfirmed_id = Run(id="strange", number=3, status=SUCCESS)
     assert watcher.sees(unconfirmed_id) == []
     assert watcher.sees(unconfirmed_id) == []
 
 
-def test_a_new_numbering_leaves_the_run_under_way_missed():
-    """Its end will not be seen; what was counted goes on."""
+def test_new_numbering_misses_the_run_in_progress():
     watcher = Watcher(run(8), run(9, RUNNING))
     fresh = run(1, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
     assert watcher.sees(fresh) == [("missed", 1), ("ended", "fresh", "success")]
 
 
-def test_a_new_numbering_gives_up_all_that_hides():
-    """None of them will be looked for, and what was accounted before is not missed."""
+def test_new_numbering_misses_hidden_runs_but_not_retries():
     watcher = Watcher(run(6, FAILED), run(6, RUNNING), run(7, RUNNING), run(8, RUNNING), run(9))
     assert watcher.hidden == ["run-6", "run-7", "run-8"]
     fresh = run(1, RUNNING, identity="fresh", start=watcher.now + 5)
@@ -1157,8 +1093,8 @@ def test_a_new_numbering_gives_up_all_that_hides():
     assert (watcher.hidden, watcher.active) == ([], "fresh")
 
 
-def test_a_new_numbering_has_no_finished_run_until_one_ends():
-    """Greatest number is a word of one numbering; the failures of the one before are not forgotten."""
+def test_new_numbering_has_no_finished_run_until_one_ends():
+    """The streak of the old numbering stays."""
     watcher = Watcher(run(8), run(9, FAILED))
     fresh = run(1, RUNNING, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
@@ -1170,8 +1106,7 @@ def test_a_new_numbering_has_no_finished_run_until_one_ends():
     assert watcher.finished == "fresh"
 
 
-def test_a_new_numbering_goes_on_with_the_series():
-    """Failures in a row are the pipeline's, not the numbering's."""
+def test_streak_continues_in_a_new_numbering():
     watcher = Watcher(run(8, FAILED))
     fresh = run(1, FAILED, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
@@ -1181,23 +1116,21 @@ def test_a_new_numbering_goes_on_with_the_series():
 
 
 @pytest.mark.parametrize("number", [8, 9])
-def test_a_number_that_bore_another_id_is_believed_at_once(number):
-    """No stale answer gives an old number a new id."""
+def test_number_of_an_ended_run_with_another_id_is_believed_at_once(number):
+    """A stale answer does not give an old number a new id."""
     watcher = Watcher(run(8), run(9))
     reused = run(number, identity="reused", start=watcher.now + 5)
     assert watcher.sees(reused) == [("ended", "reused", "success")]
     assert watcher.state.high == number
 
 
-def test_the_number_of_the_run_under_way_with_another_id_is_believed_at_once():
-    """The same, of a run whose end was not seen; it is missed."""
+def test_number_of_the_run_in_progress_with_another_id_is_believed_at_once():
     watcher = Watcher(run(8), run(9, RUNNING))
     reused = run(9, identity="reused", start=watcher.now + 5)
     assert watcher.sees(reused) == [("missed", 1), ("ended", "reused", "success")]
 
 
-def test_the_number_of_a_hidden_run_with_another_id_is_believed_at_once():
-    """It bore that number, though its end is not known."""
+def test_number_of_a_hidden_run_with_another_id_is_believed_at_once():
     watcher = Watcher(run(7), run(8, RUNNING), run(9))
     reused = run(8, identity="reused", start=watcher.now + 5)
     assert watcher.sees(reused) == [("missed", 1), ("ended", "reused", "success")]
@@ -1206,8 +1139,8 @@ def test_the_number_of_a_hidden_run_with_another_id_is_believed_at_once():
 # Recoveries over gaps
 
 
-def test_a_recovery_waits_for_the_gaps_before_it():
-    """Which success ended the failures is known when all before it is."""
+def test_recovery_waits_for_gaps_before_it():
+    """A missing run may be the success that ended the streak."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(5)) == [("ended", "run-5", "success")]
     assert watcher.state.streak.failures == 0
@@ -1219,21 +1152,18 @@ def test_a_recovery_waits_for_the_gaps_before_it():
     assert watcher.sees(run(6)) == [("ended", "run-6", "success")]
 
 
-def test_a_recovery_is_counted_when_a_gap_turns_out_empty():
-    """There was nothing before it that could have been the first success."""
+def test_recovery_counts_when_the_gap_does_not_exist():
     watcher = Watcher(run(1), run(2, FAILED), run(4))
     assert watcher.reads() == []
     assert watcher.reads(later=APART) == [("recovered", end_of(4) - end_of(2))]
 
 
-def test_a_recovery_is_counted_when_a_gap_is_given_up():
-    """As far as will ever be known."""
+def test_recovery_counts_when_the_gap_is_given_up():
     watcher = Watcher(run(1), run(2, FAILED), run(4))
     assert watcher.cannot_read(later=DAY) == [("missed", 1), ("recovered", end_of(4) - end_of(2))]
 
 
-def test_many_runs_learnt_at_once_are_reckoned_in_order():
-    """Whatever the list's order, and more than are kept."""
+def test_many_runs_found_at_once_are_accounted_in_order_of_number():
     watcher = Watcher(run(1), run(2, FAILED))
     last = 5 * KEPT
     watcher.sees(run(last, FAILED))
@@ -1244,8 +1174,7 @@ def test_many_runs_learnt_at_once_are_reckoned_in_order():
     assert len(watcher.state.ended) == KEPT
 
 
-def test_runs_stay_in_order_while_a_gap_is_open_for_long():
-    """Those after it are kept, so that the one before them finds its place."""
+def test_ended_runs_are_kept_while_a_lower_number_is_missing():
     watcher = Watcher(run(1), run(2, FAILED))
     last = 3 * KEPT
     for number in range(4, last):
@@ -1255,11 +1184,10 @@ def test_runs_stay_in_order_while_a_gap_is_open_for_long():
     assert watcher.state.streak.broken_since == end_of(4)
 
 
-# Series
+# Streaks
 
 
-def test_failures_in_a_row_are_counted_from_the_last_success():
-    """Broken since the end of the first of them."""
+def test_streak_counts_failures_since_the_last_success():
     watcher = Watcher(run(1), run(2, FAILED), run(3, FAILED), run(4, FAILED))
     assert watcher.state.streak.failures == 3
     assert watcher.state.streak.broken_since == run(2).end
@@ -1267,8 +1195,7 @@ def test_failures_in_a_row_are_counted_from_the_last_success():
 
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.IGNORED])
-def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
-    """They say nothing of whether it works."""
+def test_canceled_and_ignored_runs_neither_extend_nor_end_a_streak(status):
     watcher = Watcher(run(1, FAILED), run(2, status), run(3, FAILED), run(4, status))
     assert watcher.state.streak.failures == 2
     assert watcher.state.streak.broken_since == run(1).end
@@ -1278,8 +1205,7 @@ def test_canceled_and_ignored_runs_neither_count_nor_end_a_series(status):
     ]
 
 
-def test_a_success_that_ends_a_series_is_a_recovery():
-    """It took from the end of the first failure to its own."""
+def test_success_that_ends_a_streak_is_a_recovery():
     watcher = Watcher(run(1, FAILED), run(2, FAILED))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", 200.0)]
     assert watcher.state.streak.failures == 0
@@ -1290,20 +1216,17 @@ def test_a_success_that_ends_a_series_is_a_recovery():
 @pytest.mark.parametrize(
     "success", [endless(run(2)), run(2, end=NOON)], ids=["without an end", "before the failure"]
 )
-def test_a_recovery_of_unknown_length_adds_no_time(success):
-    """It is still a recovery."""
+def test_recovery_of_unknown_length_adds_no_time(success):
     watcher = Watcher(run(1, FAILED))
     assert watcher.sees(success) == [("ended", "run-2", "success"), ("recovered", 0.0)]
 
 
-def test_a_success_without_an_end_keeps_the_time_of_the_one_before():
-    """Late is better than absent."""
+def test_success_without_an_end_keeps_the_time_of_the_previous_success():
     watcher = Watcher(run(1), endless(run(2)))
     assert watcher.state.streak.last_success == run(1).end
 
 
-def test_a_failure_that_turns_into_success_by_a_retry_recovers():
-    """It counts as a retry that succeeded, not as a second run."""
+def test_failure_retried_to_success_recovers():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     again = run(2, end=end_of(2) + 70)
     assert watcher.sees(again) == [("retried", "run-2", "success"), ("recovered", 70.0)]
@@ -1311,16 +1234,14 @@ def test_a_failure_that_turns_into_success_by_a_retry_recovers():
     assert watcher.state.streak.last_success == again.end
 
 
-def test_a_success_that_turns_into_failure_by_a_retry_breaks_again():
-    """The series is that of last ends; the success before it is the last one."""
+def test_success_retried_to_failure_starts_a_streak():
     watcher = Watcher(run(1), run(2), run(2, RUNNING))
     assert watcher.sees(run(2, FAILED, end=NOON + 900)) == [("retried", "run-2", "failed")]
     assert watcher.state.streak.failures == 1
     assert watcher.state.streak.last_success == run(1).end
 
 
-def test_a_series_longer_than_what_is_kept_is_counted_whole():
-    """Old runs leave memory, not the count."""
+def test_streak_longer_than_the_kept_runs_is_counted_whole():
     watcher = Watcher(run(1))
     runs = 3 * KEPT
     for number in range(2, 2 + runs):
@@ -1333,8 +1254,7 @@ def test_a_series_longer_than_what_is_kept_is_counted_whole():
     assert watcher.sees(last)[-1] == ("recovered", end_of(2 + runs) - end_of(2))
 
 
-def test_the_newest_ended_runs_are_kept_by_falling_number():
-    """As they ended last."""
+def test_newest_ended_runs_are_kept_by_falling_number():
     watcher = Watcher(run(1), run(2, FAILED), run(3), run(3, FAILED, end=NOON + 999))
     assert watcher.state.ended == (
         EndedRun("run-3", 3, FAILED, NOON + 999),
@@ -1343,11 +1263,11 @@ def test_the_newest_ended_runs_are_kept_by_falling_number():
     )
 
 
-# The law
+# Invariants
 
 
 class Polled(RuleBasedStateMachine):
-    """A pipeline whose runs go their ways, and somebody who looks at its latest now and then, and at their list."""
+    """A pipeline with random runs, and an exporter that polls its latest run and reads the run list."""
 
     numbered = True
 
@@ -1356,31 +1276,31 @@ class Polled(RuleBasedStateMachine):
         self.clock = NOON
         self.born = 0
         self.runs: dict[int, Run] = {}
-        """Those that the provider knows, by place."""
+        """Runs that the provider has, by position."""
         self.retries = 0
         self.state: LedgerState | None = None
         self.answered = NOON
-        self.before = 0
-        """The greatest number at first sight."""
+        self.first_number = 0
+        """Greatest number at first sight."""
         self.open_at_first: set[int] = set()
-        """Runs from before that which were seen under way."""
+        """Runs from before first sight that were seen in progress."""
         self.nonexistent = 0
-        """Numbers that were found to have no run, less those that had one after all."""
+        """How many numbers were found nonexistent, less those whose run appeared."""
         self.counted: list[Event] = []
         self.shown: dict[int, Run] = {}
-        """By place: every run as the last answer that had it final showed it."""
+        """By position: every run as the last answer that had it final showed it."""
         self.places: list[int] = []
-        """The runs that were the latest, in the order in which they were."""
+        """Positions of the runs that were the latest, in that order."""
         self.wild = count(10**6, 10**6)
-        """Numbers that are reported by mistake, each once."""
+        """Wrong numbers to report, each once."""
 
     def change(self, place: int, **changes: Any) -> None:
-        """Something happens to a run."""
+        """Change a run."""
         self.clock += 10
         self.runs[place] = msgspec.structs.replace(self.runs[place], **changes)
 
     def begin(self, status: Status) -> int:
-        """A new run; returns its place."""
+        """Start a run; return its position."""
         self.clock += 10
         self.born += 1
         number = self.born if self.numbered else None
@@ -1388,17 +1308,17 @@ class Polled(RuleBasedStateMachine):
         return self.born
 
     def number(self, place: int) -> int:
-        """A run's number, by the provider or by the order in which runs were seen."""
+        """Return a run's number, the provider's or by the order of appearance."""
         return place if self.numbered else self.places.index(place)
 
     @property
     def known(self) -> int:
-        """How many runs are known to have been since first sight."""
+        """How many runs are known to have existed since first sight."""
         assert self.state is not None
-        return self.state.high - self.before if self.numbered else len(self.places) - 1
+        return self.state.high - self.first_number if self.numbered else len(self.places) - 1
 
-    def takes(self, outcome: LedgerUpdate, *showing: Run) -> None:
-        """Keep what an answer taught; it showed these runs."""
+    def applies(self, outcome: LedgerUpdate, *showing: Run) -> None:
+        """Keep the result of an answer that showed these runs."""
         before, self.state = self.state, outcome.state
         self.counted += outcome.events
         if not outcome.believed:
@@ -1409,107 +1329,101 @@ class Polled(RuleBasedStateMachine):
                 self.shows(before, msgspec.structs.replace(leap, number=run.number))
             self.shows(before, run)
         if before is not None:
-            self.nonexistent += voided(self.state) - voided(before)
+            self.nonexistent += nonexistent_numbers(self.state) - nonexistent_numbers(before)
 
     def shows(self, before: LedgerState | None, run: Run) -> None:
-        """Note how an answer showed a run, if it is one to be accounted."""
+        """Note how an answer showed a run, if the run is to be accounted."""
         assert self.state is not None
         if self.state.leap is not None and self.state.leap.id == run.id:
             return
         place = int(run.id.removeprefix("run-"))
         if not self.numbered and place not in self.places:
             return
-        if place <= self.before and any(one.id == run.id and not one.reopened for one in self.state.open):
+        if place <= self.first_number and any(
+            one.id == run.id and not one.reopened for one in self.state.open
+        ):
             self.open_at_first.add(place)
-        inside = place > self.before or place in self.open_at_first
+        inside = place > self.first_number or place in self.open_at_first
         lost = before is not None and self.number(place) <= before.carried_to
-        surveyed = before is None or before.initial_scan
-        if run.status.final and not lost and (inside or surveyed or place in self.shown):
+        scanning = before is None or before.initial_scan
+        if run.status.final and not lost and (inside or scanning or place in self.shown):
             self.shown[place] = run
 
     @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
-    def begins(self, status):
-        """A new run, whether or not the one before is over."""
+    def starts(self, status):
         self.begin(status)
 
     @precondition(lambda self: self.runs and self.numbered)
     @rule()
     def a_number_is_skipped(self):
-        """No run will have it."""
         self.born += 1
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), status=st.sampled_from([status for status in Status if not status.final]))
-    def goes_on(self, data, status):
-        """A run that is under way changes its state."""
+    def continues(self, data, status):
         place = data.draw(st.sampled_from(sorted(self.runs)))
         if not self.runs[place].status.final and status is not Status.UNKNOWN:
             self.change(place, status=status)
 
     @precondition(lambda self: self.runs)
-    @rule(data=st.data(), status=st.sampled_from(ENDS), told=st.sampled_from([True, True, True, False]))
-    def ends(self, data, status, told):
-        """A run ends, and its end may not be told at once."""
+    @rule(data=st.data(), status=st.sampled_from(ENDS), reported=st.sampled_from([True, True, True, False]))
+    def ends(self, data, status, reported):
+        """A run ends. Its end may be reported later."""
         place = data.draw(st.sampled_from(sorted(self.runs)))
         if not self.runs[place].status.final:
-            self.change(place, status=status, end=self.clock + 10 if told else None)
+            self.change(place, status=status, end=self.clock + 10 if reported else None)
 
     @precondition(lambda self: self.runs and self.runs[max(self.runs)].status.final)
     @rule()
     def is_retried(self):
-        """The latest goes on."""
         self.retries += 1
         self.change(max(self.runs), status=RUNNING, end=None)
 
     @precondition(lambda self: self.runs and self.runs[max(self.runs)].status is FAILED)
     @rule()
     def is_ignored(self):
-        """The latest is told not to matter."""
         self.change(max(self.runs), status=Status.IGNORED)
 
     @precondition(lambda self: self.runs and self.runs[max(self.runs)].status.final)
     @rule()
-    def end_is_told_late(self):
-        """The end that was absent appears."""
+    def end_is_reported_late(self):
         if self.runs[max(self.runs)].end is None:
             self.change(max(self.runs), end=self.clock)
 
     @precondition(lambda self: len(self.runs) > 1)
     @rule(data=st.data())
     def is_deleted(self, data):
-        """Somebody deletes a run that is not the latest."""
         del self.runs[data.draw(st.sampled_from(sorted(self.runs)[:-1]))]
 
     @rule()
     def is_polled(self):
-        """Somebody looks."""
         self.clock += 1
         run = self.runs[max(self.runs)] if self.runs else None
         first = self.state is None
         if first:
-            self.before = max(self.runs, default=0)
+            self.first_number = max(self.runs, default=0)
         outcome = apply_latest(self.state, run, now=self.clock, answered=self.answered)
         assert not (first and outcome.events), "a first sight counts nothing"
         self.answered = self.clock
         place = max(self.runs, default=0)
         if place not in self.places and (place or first):
             self.places.append(place)
-        self.takes(outcome, *([run] if run else []))
+        self.applies(outcome, *([run] if run else []))
 
     @precondition(lambda self: self.numbered and self.state is not None and self.runs)
     @rule()
     def is_misread(self):
-        """An answer has the latest run with a wild number."""
+        """An answer has the latest run with a wrong number."""
         self.clock += 1
         run = self.runs[max(self.runs)]
         misread = msgspec.structs.replace(run, number=next(self.wild))
         outcome = apply_latest(self.state, misread, now=self.clock, answered=self.answered)
         self.answered = self.clock
-        self.takes(outcome, run)
+        self.applies(outcome, run)
 
     @rule(statuses=st.lists(st.sampled_from(ENDS), min_size=1, max_size=4))
-    def some_pass(self, statuses):
-        """Runs begin and end, and each is seen."""
+    def some_runs_pass(self, statuses):
+        """Runs start and end, and polls see each of them."""
         for status in statuses:
             self.change(self.begin(RUNNING), status=status, end=self.clock + 10)
             self.is_polled()
@@ -1522,7 +1436,7 @@ class Polled(RuleBasedStateMachine):
         misread=st.sampled_from([False, False, True]),
     )
     def the_list_is_read(self, reach, order, later, misread):
-        """From the newest on, all of it or not; a row may have a wild number."""
+        """The list is read completely or in part, and a row may have a wrong number."""
         assert self.state is not None
         if not (self.state.missing_numbers or self.state.initial_scan or self.state.leap):
             return
@@ -1531,34 +1445,33 @@ class Polled(RuleBasedStateMachine):
         if reach is not Reach.COMPLETE:
             rows = rows[: len(rows) // 2]
         order.shuffle(rows)
-        told, showing = rows, rows
+        reported, showing = rows, rows
         if misread and self.numbered and rows:
-            told = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
+            reported = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
             seen: tuple[OpenRun | EndedRun, ...] = (*self.state.open, *self.state.ended)
             showing = rows if rows[0].id in {one.id for one in seen} else rows[1:]
-        self.takes(apply_history(self.state, told, reach, now=self.clock), *showing)
+        self.applies(apply_history(self.state, reported, reach, now=self.clock), *showing)
 
     @precondition(lambda self: self.state is not None)
     @rule(later=st.sampled_from([1, DAY / 2, DAY]))
     def the_list_cannot_be_read(self, later):
-        """For long, or not."""
         assert self.state is not None
         self.clock += later
-        self.takes(history_unavailable(self.state, now=self.clock))
+        self.applies(history_unavailable(self.state, now=self.clock))
 
     @precondition(lambda self: self.state is not None and self.state.hidden)
     @rule(data=st.data())
     def is_looked_up(self, data):
-        """Somebody looks at a run that newer ones hide: it may have ended, still run, or be gone."""
+        """A hidden run may have ended, be in progress, or be deleted."""
         assert self.state is not None
         self.clock += 1
         one = data.draw(st.sampled_from(self.state.hidden))
         found = self.runs.get(int(one.id.removeprefix("run-")))
-        self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
+        self.applies(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
 
     @invariant()
     def no_run_is_lost_or_counted_twice(self):
-        """Ended, missed, void, wanted and open runs are all numbers since first sight."""
+        """Ended, missed, nonexistent, missing and open runs add up to all numbers since first sight."""
         if self.state is None:
             return
         ended = Counter(event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run)
@@ -1566,26 +1479,25 @@ class Polled(RuleBasedStateMachine):
         still = sum(not one.reopened for one in self.state.open)
         missing_numbers = sum(gap.size for gap in self.state.missing_numbers)
         assert set(ended.values()) <= {1}
-        of_first = sum(place <= self.before for place in self.open_at_first)
+        of_first = sum(place <= self.first_number for place in self.open_at_first)
         assert ended.total() + missed + self.nonexistent + missing_numbers + still == self.known + of_first
 
     @invariant()
-    def nothing_from_outside_is_counted(self):
-        """What was over at first sight is none of ours."""
+    def no_run_that_ended_before_first_sight_is_counted(self):
         for event in self.counted:
             if event.kind is EventKind.ENDED and event.run is not None:
                 place = int(event.run.id.removeprefix("run-"))
-                assert place > self.before or place in self.open_at_first
+                assert place > self.first_number or place in self.open_at_first
 
     @invariant()
     def no_retry_is_invented(self):
-        """Some are seen by nobody; none that did not happen."""
+        """Some retries happen between two polls."""
         retried = [event for event in self.counted if event.kind is EventKind.RETRIED]
         assert len(retried) <= self.retries
 
     @invariant()
-    def what_is_kept_has_bounds(self):
-        """And no run is kept as ended or open twice."""
+    def stored_runs_are_limited(self):
+        """No run is stored twice as ended or open."""
         if self.state is None:
             return
         assert len(self.state.hidden) <= rules.OPEN
@@ -1598,8 +1510,8 @@ class Polled(RuleBasedStateMachine):
             assert gap.first <= gap.last < following.first
 
     @invariant()
-    def the_series_is_that_of_the_answers(self):
-        """What it amounts to is what one would reckon from all ends that were shown."""
+    def the_streak_is_that_of_the_answers(self):
+        """The streak is the one of all ends that answers showed."""
         if self.state is None:
             return
         failures, broken_since, last_success = 0, None, None
@@ -1610,8 +1522,8 @@ class Polled(RuleBasedStateMachine):
             elif run.status is FAILED:
                 broken_since = broken_since if failures else run.end
                 failures += 1
-        series = self.state.streak
-        assert (series.failures, series.broken_since, series.last_success) == (
+        streak_found = self.state.streak
+        assert (streak_found.failures, streak_found.broken_since, streak_found.last_success) == (
             failures,
             broken_since,
             last_success,
@@ -1619,7 +1531,7 @@ class Polled(RuleBasedStateMachine):
         assert self.state.finished == (self.shown[max(self.shown)] if self.shown else None)
 
     def teardown(self):
-        """In the end everything is learnt: all runs that still exist are counted, and nothing is open."""
+        """Finally all runs that still exist are counted, and nothing is open or missing."""
         if self.state is None:
             return
         for place, run in self.runs.items():
@@ -1629,33 +1541,33 @@ class Polled(RuleBasedStateMachine):
         for _ in range(2):
             self.clock += APART
             rows = list(self.runs.values())
-            self.takes(apply_history(self.state, rows, Reach.COMPLETE, now=self.clock), *rows)
+            self.applies(apply_history(self.state, rows, Reach.COMPLETE, now=self.clock), *rows)
         for one in self.state.hidden:
             found = self.runs.get(int(one.id.removeprefix("run-")))
-            self.takes(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
+            self.applies(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
         assert not self.state.open
         assert not self.state.missing_numbers
         if self.numbered and not any(event.kind is EventKind.MISSED for event in self.counted):
             counted = {event.run.id for event in self.counted if event.kind is EventKind.ENDED and event.run}
-            inside = {run.id for place, run in self.runs.items() if place > self.before}
+            inside = {run.id for place, run in self.runs.items() if place > self.first_number}
             assert inside <= counted
         self.no_run_is_lost_or_counted_twice()
-        self.the_series_is_that_of_the_answers()
+        self.the_streak_is_that_of_the_answers()
 
 
 class PolledWithoutNumbers(Polled):
-    """The same, of a provider that gives no numbers."""
+    """The same with a provider that gives no numbers."""
 
     numbered = False
 
 
-def voided(state: LedgerState) -> int:
-    """How many numbers are taken to have no run, and were not missed."""
+def nonexistent_numbers(state: LedgerState) -> int:
+    """Return how many numbers do not exist, and were not missed."""
     return sum(gap.size for gap in state.nonexistent if not gap.missed)
 
 
-def law_holds(machine: type[Polled], steps: int) -> None:
-    """Try many lives of a pipeline, of so many steps each."""
+def check_invariants(machine: type[Polled], steps: int) -> None:
+    """Run many examples of a number of steps each."""
     run_state_machine_as_test(
         machine,
         settings=settings(max_examples=6000 // steps, stateful_step_count=steps, deadline=None),
@@ -1664,14 +1576,14 @@ def law_holds(machine: type[Polled], steps: int) -> None:
 
 @pytest.mark.parametrize("machine", [Polled, PolledWithoutNumbers])
 @pytest.mark.parametrize("steps", [30, 150])
-def test_whatever_the_runs_do_and_whenever_it_is_polled_the_law_holds(steps, machine):
-    """Ended, missed, void, wanted and open runs are all since first sight, and the series is that of the answers."""
-    law_holds(machine, steps)
+def test_accounting_invariants_hold(steps, machine):
+    """No run is lost or counted twice, and the streak is that of all ends shown."""
+    check_invariants(machine, steps)
 
 
-def test_the_law_holds_at_the_bounds_of_what_is_kept(monkeypatch):
-    """With room for few runs only, so that they are met all the time."""
+def test_accounting_invariants_hold_with_small_limits(monkeypatch):
+    """With small limits, they are reached all the time."""
     monkeypatch.setattr(rules, "KEPT", 3)
     monkeypatch.setattr(streak, "KEPT", 3)
     monkeypatch.setattr(rules, "OPEN", 2)
-    law_holds(Polled, 50)
+    check_invariants(Polled, 50)

@@ -1,4 +1,4 @@
-"""When runs are asked for that no answer about the latest tells: soon, then ever more rarely, and never for nothing."""
+"""Schedule of look-ups: soon, then with growing pauses, and only for what is unknown."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ NOTHING = DueLookups()
 def unknown(
     *numbers: int, hidden: Iterable[str] = (), initial_scan: int = 0, lacking: Iterable[int] = ()
 ) -> LedgerState:
-    """A state in which these numbers are wanted and these runs hide; some numbers a complete reading lacked."""
+    """Return a state with missing numbers, hidden runs, and numbers that a complete reading lacked."""
     absent = dict.fromkeys(lacking, NOON)
     return LedgerState(
         high=1000,
@@ -33,297 +33,277 @@ def unknown(
     )
 
 
-class Asker:
-    """Looks for the runs of one pipeline, and a clock."""
+class Scheduled:
+    """A schedule and its clock."""
 
     def __init__(self, state: LedgerState, *, interval: float = 60.0) -> None:
         self.now = 1000.0
-        self.backfill = LookupSchedule(interval)
+        self.schedule = LookupSchedule(interval)
         self.state = state
         self.follows(state)
 
     def follows(self, state: LedgerState) -> None:
-        """A poll taught this."""
+        """Apply the state after a poll."""
         self.state = state
-        self.backfill.follow(state, self.now)
+        self.schedule.follow(state, self.now)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing will ever be due."""
-        return self.backfill.earliest == math.inf
+        """Return whether nothing will ever be due."""
+        return self.schedule.earliest == math.inf
 
     def waits(self, seconds: float) -> None:
         self.now += seconds
 
-    def asks(self) -> DueLookups:
-        return self.backfill.due(self.now)
+    def due(self) -> DueLookups:
+        return self.schedule.due(self.now)
 
-    def reads(self, state: LedgerState, *told: str) -> None:
-        """The list was read, and told these runs; this is what is known since."""
+    def reads(self, state: LedgerState, *listed: str) -> None:
+        """Apply a reading of the list with these runs, and the state after it."""
         self.state = state
-        self.backfill.listed(frozenset(told), state, self.now)
+        self.schedule.listed(frozenset(listed), state, self.now)
 
     def cannot_read(self) -> None:
-        """The list could not be read, which taught nothing."""
-        self.backfill.not_listed(self.state, self.now)
+        """Apply a failure to read the list."""
+        self.schedule.not_listed(self.state, self.now)
 
     def looks(self, *runs: str, state: LedgerState | None = None) -> None:
-        """Runs were looked up, or could not be; this is what is known since."""
+        """Apply look-ups, and the state after them."""
         self.state = self.state if state is None else state
         for run in runs:
-            self.backfill.looked_up(run, self.state, self.now)
+            self.schedule.looked_up(run, self.state, self.now)
 
-    def silence(self) -> float:
-        """Wait until something is to be asked for; returns how long that was, by a poll every five seconds."""
-        epoch_start = self.now
-        while self.asks() == NOTHING:
+    def pause(self) -> float:
+        """Wait until something is due, with a check every five seconds; return the seconds."""
+        start = self.now
+        while self.due() == NOTHING:
             self.waits(5)
             self.follows(self.state)
-            assert self.now - epoch_start < 10 * LONGEST, "never asks again"
-        return self.now - epoch_start
+            assert self.now - start < 10 * LONGEST, "nothing is due any more"
+        return self.now - start
 
 
-# What is asked, and when first
+# First look-ups
 
 
-def test_nothing_is_asked_for_when_nothing_is_unknown():
-    """However long; the latest run under way is in the answers."""
-    asker = Asker(msgspec.structs.replace(unknown(), open=(OpenRun("latest", 1000, NOON),)))
+def test_nothing_is_due_if_nothing_is_unknown():
+    scheduled = Scheduled(msgspec.structs.replace(unknown(), open=(OpenRun("latest", 1000, NOON),)))
     for _ in range(100):
-        assert (asker.asks(), asker.idle) == (NOTHING, True)
-        asker.waits(60)
-        asker.follows(asker.state)
+        assert (scheduled.due(), scheduled.idle) == (NOTHING, True)
+        scheduled.waits(60)
+        scheduled.follows(scheduled.state)
 
 
 @pytest.mark.parametrize(
     "state", [unknown(7), unknown(3, 4, 9), unknown(initial_scan=9)], ids=["one", "more", "first sight"]
 )
-def test_a_gap_and_a_first_sight_are_asked_for_at_once(state):
-    """By the run list, one page of which most likely tells all."""
-    asker = Asker(unknown())
-    asker.follows(state)
-    assert (asker.asks(), asker.idle) == (LISTING, False)
+def test_list_is_due_at_once_for_gaps_and_the_initial_scan(state):
+    scheduled = Scheduled(unknown())
+    scheduled.follows(state)
+    assert (scheduled.due(), scheduled.idle) == (LISTING, False)
 
 
-def test_what_is_known_is_asked_for_no_longer():
-    """However it became known."""
-    read = Asker(unknown(7, initial_scan=9))
+def test_nothing_is_due_once_everything_is_known():
+    read = Scheduled(unknown(7, initial_scan=9))
     read.reads(unknown())
-    told = Asker(unknown(7, hidden=["a"]))
-    told.follows(unknown())
-    looked = Asker(unknown(hidden=["a"]))
+    listed = Scheduled(unknown(7, hidden=["a"]))
+    listed.follows(unknown())
+    looked = Scheduled(unknown(hidden=["a"]))
     looked.looks("a", state=unknown())
-    for asker in (read, told, looked):
-        assert asker.idle
-        asker.waits(2 * LONGEST)
-        assert asker.asks() == NOTHING
+    for scheduled in (read, listed, looked):
+        assert scheduled.idle
+        scheduled.waits(2 * LONGEST)
+        assert scheduled.due() == NOTHING
 
 
-def test_a_hidden_run_has_an_interval_to_end():
-    """Then its details are asked for, since one run is one request."""
-    asker = Asker(unknown(hidden=["a"]))
-    assert asker.silence() == 60
-    assert asker.asks() == DueLookups(runs=("a",))
+def test_hidden_run_is_due_after_an_interval():
+    scheduled = Scheduled(unknown(hidden=["a"]))
+    assert scheduled.pause() == 60
+    assert scheduled.due() == DueLookups(runs=("a",))
 
 
-def test_two_hidden_runs_are_one_page():
-    """Of the list, instead of a request each."""
-    asker = Asker(unknown(hidden=["a", "b"]))
-    assert asker.silence() == 60
-    assert asker.asks() == LISTING
+def test_two_hidden_runs_are_looked_up_with_the_list():
+    """One page instead of a request for each."""
+    scheduled = Scheduled(unknown(hidden=["a", "b"]))
+    assert scheduled.pause() == 60
+    assert scheduled.due() == LISTING
 
 
-def test_a_hidden_run_is_alone_while_others_are_not_due():
-    """The list is read for what is due together."""
-    asker = Asker(unknown(hidden=["a"]))
-    asker.waits(30)
-    asker.follows(unknown(hidden=["a", "b"]))
-    asker.waits(30)
-    assert asker.asks() == DueLookups(runs=("a",))
+def test_single_due_hidden_run_is_looked_up_alone():
+    scheduled = Scheduled(unknown(hidden=["a"]))
+    scheduled.waits(30)
+    scheduled.follows(unknown(hidden=["a", "b"]))
+    scheduled.waits(30)
+    assert scheduled.due() == DueLookups(runs=("a",))
 
 
-def test_what_the_list_did_not_tell_is_asked_for_by_itself():
-    """At once, and from then on, whether the list is read or not; what it told is put off."""
-    asker = Asker(unknown(hidden=["a", "b", "c", "d"]))
-    asker.waits(60)
-    asker.reads(asker.state, "a", "d", "e")
-    assert asker.asks() == DueLookups(runs=("b", "c"))
-    asker.looks("b", "c")
-    assert asker.silence() == 120
-    assert asker.asks() == DueLookups(listing=True, runs=("b", "c"))
-    asker.reads(asker.state, "a", "d")
-    asker.looks("b", "c")
-    assert asker.silence() == 240
-    assert asker.asks() == DueLookups(listing=True, runs=("b", "c"))
+def test_hidden_run_that_the_list_lacks_is_looked_up_alone():
+    scheduled = Scheduled(unknown(hidden=["a", "b", "c", "d"]))
+    scheduled.waits(60)
+    scheduled.reads(scheduled.state, "a", "d", "e")
+    assert scheduled.due() == DueLookups(runs=("b", "c"))
+    scheduled.looks("b", "c")
+    assert scheduled.pause() == 120
+    assert scheduled.due() == DueLookups(listing=True, runs=("b", "c"))
+    scheduled.reads(scheduled.state, "a", "d")
+    scheduled.looks("b", "c")
+    assert scheduled.pause() == 240
+    assert scheduled.due() == DueLookups(listing=True, runs=("b", "c"))
 
 
-def test_a_list_that_is_read_for_a_gap_tells_hidden_runs_too():
-    """Those that it tells need no request of their own; the others keep their turn."""
-    asker = Asker(unknown(7, hidden=["a", "b"]))
-    asker.waits(60)
-    assert asker.asks() == LISTING
-    asker.reads(unknown(hidden=["a", "b"]), "a")
-    assert asker.asks() == DueLookups(runs=("b",))
-    early = Asker(unknown(7, hidden=["a"]))
+def test_list_read_for_a_gap_serves_hidden_runs_as_well():
+    scheduled = Scheduled(unknown(7, hidden=["a", "b"]))
+    scheduled.waits(60)
+    assert scheduled.due() == LISTING
+    scheduled.reads(unknown(hidden=["a", "b"]), "a")
+    assert scheduled.due() == DueLookups(runs=("b",))
+    early = Scheduled(unknown(7, hidden=["a"]))
     early.reads(unknown(hidden=["a"]))
-    assert early.silence() == 60
-    assert early.asks() == DueLookups(runs=("a",))
+    assert early.pause() == 60
+    assert early.due() == DueLookups(runs=("a",))
 
 
-def test_a_list_that_was_read_before_hidden_runs_were_due_says_nothing_of_them():
-    """They were most likely on it, but nobody asked: together they are a page when they are due."""
-    asker = Asker(unknown(7, hidden=["a", "b"]))
-    asker.reads(unknown(hidden=["a", "b"]))
-    assert asker.silence() == 60
-    assert asker.asks() == LISTING
+def test_list_read_before_hidden_runs_were_due_does_not_mark_them_as_lacking():
+    scheduled = Scheduled(unknown(7, hidden=["a", "b"]))
+    scheduled.reads(unknown(hidden=["a", "b"]))
+    assert scheduled.pause() == 60
+    assert scheduled.due() == LISTING
 
 
-def test_a_run_that_hides_again_has_an_interval_anew():
-    """While it was the latest it was in the answers."""
-    asker = Asker(unknown(hidden=["a"]))
-    asker.waits(50)
-    asker.follows(unknown())
-    asker.follows(unknown(hidden=["a"]))
-    assert asker.silence() == 60
+def test_run_that_is_hidden_again_is_due_after_another_interval():
+    scheduled = Scheduled(unknown(hidden=["a"]))
+    scheduled.waits(50)
+    scheduled.follows(unknown())
+    scheduled.follows(unknown(hidden=["a"]))
+    assert scheduled.pause() == 60
 
 
-# How often
+# Pauses
 
 
-def pauses(asker: Asker, count: int) -> list[float]:
-    """How long it is silent between asks that teach nothing."""
+def pauses(scheduled: Scheduled, count: int) -> list[float]:
+    """Return the pauses between look-ups that find nothing."""
     found = []
     for _ in range(count):
-        found.append(asker.silence())
-        asks = asker.asks()
-        if asks.listing:
-            asker.reads(asker.state)
-        asker.looks(*asks.runs)
+        found.append(scheduled.pause())
+        due = scheduled.due()
+        if due.listing:
+            scheduled.reads(scheduled.state)
+        scheduled.looks(*due.runs)
     return found
 
 
 def test_pauses_double_from_the_interval_to_a_quarter_of_an_hour():
-    """For a hidden run as for a gap that is beyond what was read; polls neither hasten nor put off."""
-    assert pauses(Asker(unknown(hidden=["a"])), 7) == [60, 120, 240, 480, 900, 900, 900]
-    assert pauses(Asker(unknown(7)), 7) == [0, 120, 240, 480, 900, 900, 900]
-    assert pauses(Asker(unknown(hidden=["a"]), interval=10.0), 4) == [10, 20, 40, 80]
+    assert pauses(Scheduled(unknown(hidden=["a"])), 7) == [60, 120, 240, 480, 900, 900, 900]
+    assert pauses(Scheduled(unknown(7)), 7) == [0, 120, 240, 480, 900, 900, 900]
+    assert pauses(Scheduled(unknown(hidden=["a"]), interval=10.0), 4) == [10, 20, 40, 80]
 
 
-def test_a_quarter_of_an_hour_is_the_most_also_with_a_long_interval():
-    """Runs are worth learning before they are forgotten."""
-    assert pauses(Asker(unknown(hidden=["a"]), interval=7200.0), 3) == [LONGEST] * 3
+def test_pauses_are_at_most_a_quarter_of_an_hour_with_a_long_interval():
+    assert pauses(Scheduled(unknown(hidden=["a"]), interval=7200.0), 3) == [LONGEST] * 3
     assert LONGEST == 900
 
 
-def test_a_new_gap_is_asked_for_at_once_while_an_old_one_waits():
-    """The numbers just given stand on the first page."""
-    asker = Asker(unknown(7))
-    pauses(asker, 5)
-    asker.waits(100)
-    asker.follows(unknown(7, 12))
-    assert asker.asks() == LISTING
-    asker.reads(unknown(7))
-    assert asker.silence() >= 120
+def test_new_gap_makes_the_list_due_at_once():
+    scheduled = Scheduled(unknown(7))
+    pauses(scheduled, 5)
+    scheduled.waits(100)
+    scheduled.follows(unknown(7, 12))
+    assert scheduled.due() == LISTING
+    scheduled.reads(unknown(7))
+    assert scheduled.pause() >= 120
 
 
-def test_a_gap_of_which_a_part_is_known_is_no_new_one():
-    """What is left of it waits for its turn."""
-    asker = Asker(unknown(7, 8, 9))
-    asker.reads(unknown(7, 9))
-    asker.follows(unknown(7))
-    assert asker.silence() == 120
+def test_rest_of_a_gap_is_not_a_new_gap():
+    scheduled = Scheduled(unknown(7, 8, 9))
+    scheduled.reads(unknown(7, 9))
+    scheduled.follows(unknown(7))
+    assert scheduled.pause() == 120
 
 
-def test_a_gap_of_a_new_numbering_is_asked_for_at_once():
-    """Its numbers are lower than those of the old one."""
-    asker = Asker(unknown(500))
-    pauses(asker, 5)
-    asker.follows(unknown(initial_scan=2))
-    asker.follows(unknown(3, initial_scan=2))
-    assert asker.asks() == LISTING
+def test_gap_of_a_new_numbering_makes_the_list_due_at_once():
+    """Its numbers are lower than those of the old numbering."""
+    scheduled = Scheduled(unknown(500))
+    pauses(scheduled, 5)
+    scheduled.follows(unknown(initial_scan=2))
+    scheduled.follows(unknown(3, initial_scan=2))
+    assert scheduled.due() == LISTING
 
 
-def test_a_number_that_a_complete_reading_lacked_is_looked_for_once_more():
-    """As soon as the second reading can tell that there is no such run, and not before."""
-    asker = Asker(unknown(7, 8))
-    asker.reads(unknown(7, 8, lacking=[7, 8]))
-    silence = asker.silence()
+def test_second_reading_is_due_as_soon_as_it_can_prove_absence():
+    scheduled = Scheduled(unknown(7, 8))
+    scheduled.reads(unknown(7, 8, lacking=[7, 8]))
+    silence = scheduled.pause()
     assert APART < silence <= APART + 10
-    asker.reads(unknown())
-    assert asker.idle
+    scheduled.reads(unknown())
+    assert scheduled.idle
 
 
-def test_a_new_gap_beside_one_that_was_lacking_is_asked_for_at_once():
-    """And both once more afterwards."""
-    asker = Asker(unknown(7))
-    asker.reads(unknown(7, lacking=[7]))
-    asker.waits(60)
-    asker.follows(unknown(7, 12, lacking=[7]))
-    assert asker.asks() == LISTING
-    asker.reads(unknown(7, 12, lacking=[7, 12]))
-    assert APART < asker.silence() <= APART + 10
+def test_new_gap_next_to_an_absent_one_makes_the_list_due_at_once():
+    scheduled = Scheduled(unknown(7))
+    scheduled.reads(unknown(7, lacking=[7]))
+    scheduled.waits(60)
+    scheduled.follows(unknown(7, 12, lacking=[7]))
+    assert scheduled.due() == LISTING
+    scheduled.reads(unknown(7, 12, lacking=[7, 12]))
+    assert APART < scheduled.pause() <= APART + 10
 
 
-def test_beside_a_number_that_was_lacking_there_may_be_more_to_find():
-    """After a reading that did not reach the other it is read on, sooner than what was lacking needs."""
-    asker = Asker(unknown(7, 12))
-    asker.reads(unknown(7, 12, lacking=[7]))
-    assert asker.silence() == 120
+def test_partial_reading_next_to_an_absent_number_is_repeated_sooner():
+    scheduled = Scheduled(unknown(7, 12))
+    scheduled.reads(unknown(7, 12, lacking=[7]))
+    assert scheduled.pause() == 120
 
 
-def test_after_everything_was_known_pauses_begin_anew():
-    """The next trouble is another one."""
-    asker = Asker(unknown(7, hidden=["a"]))
-    pauses(asker, 8)
-    asker.follows(unknown())
-    asker.follows(unknown(9, hidden=["b"]))
-    assert asker.asks() == LISTING
-    asker.reads(unknown(hidden=["b"]))
-    assert asker.silence() == 60
+def test_pauses_start_over_once_everything_was_known():
+    scheduled = Scheduled(unknown(7, hidden=["a"]))
+    pauses(scheduled, 8)
+    scheduled.follows(unknown())
+    scheduled.follows(unknown(9, hidden=["b"]))
+    assert scheduled.due() == LISTING
+    scheduled.reads(unknown(hidden=["b"]))
+    assert scheduled.pause() == 60
 
 
-# While the list cannot be read
+# Failing lists
 
 
-def test_a_list_that_fails_is_asked_for_ever_more_rarely():
-    """Up to a quarter of an hour."""
-    asker = Asker(unknown(7))
+def test_failing_list_is_read_with_growing_pauses():
+    scheduled = Scheduled(unknown(7))
     found = []
     for _ in range(6):
-        found.append(asker.silence())
-        assert asker.asks() == LISTING
-        asker.cannot_read()
+        found.append(scheduled.pause())
+        assert scheduled.due() == LISTING
+        scheduled.cannot_read()
     assert found == [0, 120, 240, 480, 900, 900]
 
 
-def test_while_the_list_fails_new_gaps_do_not_ask_for_it_more_often():
-    """They would every time; when it can be read they do again."""
-    asker = Asker(unknown(7))
-    asker.cannot_read()
+def test_new_gaps_do_not_hasten_a_failing_list():
+    scheduled = Scheduled(unknown(7))
+    scheduled.cannot_read()
     for number in range(8, 20):
-        asker.waits(5)
-        asker.follows(unknown(*range(7, number + 1)))
-        assert asker.asks() == NOTHING
-    assert asker.silence() == 60
-    asker.reads(unknown(7))
-    asker.follows(unknown(7, 30))
-    assert asker.asks() == LISTING
+        scheduled.waits(5)
+        scheduled.follows(unknown(*range(7, number + 1)))
+        assert scheduled.due() == NOTHING
+    assert scheduled.pause() == 60
+    scheduled.reads(unknown(7))
+    scheduled.follows(unknown(7, 30))
+    assert scheduled.due() == LISTING
 
 
-def test_while_the_list_fails_hidden_runs_are_asked_for_one_by_one():
-    """They do not wait for it."""
-    asker = Asker(unknown(7, hidden=["a", "b"]))
-    asker.cannot_read()
-    asker.waits(60)
-    assert asker.asks() == DueLookups(runs=("a", "b"))
-    alone = Asker(unknown(hidden=["a", "b"]))
+def test_hidden_runs_are_looked_up_one_by_one_while_the_list_fails():
+    scheduled = Scheduled(unknown(7, hidden=["a", "b"]))
+    scheduled.cannot_read()
+    scheduled.waits(60)
+    assert scheduled.due() == DueLookups(runs=("a", "b"))
+    alone = Scheduled(unknown(hidden=["a", "b"]))
     alone.waits(60)
-    assert alone.asks() == LISTING
+    assert alone.due() == LISTING
     alone.cannot_read()
-    assert alone.asks() == DueLookups(runs=("a", "b"))
+    assert alone.due() == DueLookups(runs=("a", "b"))
 
 
-# The law
+# Invariants
 
 
 states = st.builds(
@@ -347,29 +327,28 @@ steps = st.lists(
 
 
 @given(steps=steps, interval=st.sampled_from([5.0, 60.0, 3600.0]))
-def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps, interval):
-    """Within a quarter of an hour, however often it failed; the list only for what it can tell."""
-    asker = Asker(unknown(), interval=interval)
-    for what, state, told, seconds in steps:
-        asks = asker.asks()
-        if what == "poll" or asks == NOTHING:
-            asker.follows(state)
-        elif what == "fail":
-            if asks.listing:
-                asker.cannot_read()
-            asker.looks(*asks.runs)
+def test_everything_unknown_is_due_within_a_quarter_of_an_hour_and_nothing_else(steps, interval):
+    scheduled = Scheduled(unknown(), interval=interval)
+    for kind, state, listed, seconds in steps:
+        due = scheduled.due()
+        if kind == "poll" or due == NOTHING:
+            scheduled.follows(state)
+        elif kind == "fail":
+            if due.listing:
+                scheduled.cannot_read()
+            scheduled.looks(*due.runs)
         else:
-            if asks.listing:
-                asker.reads(state, *told)
-            asker.looks(*asks.runs, state=state)
-        asker.waits(seconds)
-        asks, known = asker.asks(), asker.state
+            if due.listing:
+                scheduled.reads(state, *listed)
+            scheduled.looks(*due.runs, state=state)
+        scheduled.waits(seconds)
+        due, known = scheduled.due(), scheduled.state
         hidden = {one.id for one in known.hidden}
-        assert set(asks.runs) <= hidden
-        assert not asks.listing or known.missing_numbers or known.initial_scan or len(hidden) > 1
-        assert asker.idle is not bool(known.missing_numbers or known.initial_scan or hidden)
-        later = asker.backfill.due(asker.now + LONGEST)
-        assert asker.idle or later != NOTHING
+        assert set(due.runs) <= hidden
+        assert not due.listing or known.missing_numbers or known.initial_scan or len(hidden) > 1
+        assert scheduled.idle is not bool(known.missing_numbers or known.initial_scan or hidden)
+        later = scheduled.schedule.due(scheduled.now + LONGEST)
+        assert scheduled.idle or later != NOTHING
 
 
 @given(
@@ -378,40 +357,39 @@ def test_whatever_happens_it_asks_for_what_is_unknown_and_for_nothing_else(steps
     poll=st.floats(15, 60),
 )
 @settings(deadline=None, max_examples=30)
-def test_what_cannot_be_learnt_costs_few_requests_a_day(state, broken, poll):
-    """Some for each thing in the first hour, then four an hour, whether the list fails or tells nothing."""
-    asker = Asker(state)
+def test_unavailable_runs_cost_few_requests_a_day(state, broken, poll):
+    """Some in the first hour, then four an hour."""
+    scheduled = Scheduled(state)
     asked = {"the list": 0, **dict.fromkeys((one.id for one in state.hidden), 0)}
-    end = asker.now + DAY
-    while asker.now < end:
-        asks = asker.asks()
-        if asks.listing:
+    end = scheduled.now + DAY
+    while scheduled.now < end:
+        due = scheduled.due()
+        if due.listing:
             asked["the list"] += 1
             if broken:
-                asker.cannot_read()
+                scheduled.cannot_read()
             else:
-                # One look at the list is enough for what was under way at first sight.
-                asker.reads(msgspec.structs.replace(asker.state, initial_scan=0))
-        for run in asks.runs:
+                # The initial scan reads the list once.
+                scheduled.reads(msgspec.structs.replace(scheduled.state, initial_scan=0))
+        for run in due.runs:
             asked[run] += 1
-            asker.looks(run)
-        asker.waits(poll)
-        asker.follows(asker.state)
-    # A number that was just lacking is looked for after ten minutes: the ledger needs no more than two such readings.
+            scheduled.looks(run)
+        scheduled.waits(poll)
+        scheduled.follows(scheduled.state)
+    # A number that a reading lacked is searched again after ten minutes; two readings are enough.
     assert all(count <= DAY / APART + 5 for count in asked.values()), asked
-    missing_numbers = asker.state.missing_numbers or asker.state.initial_scan
+    missing_numbers = scheduled.state.missing_numbers or scheduled.state.initial_scan
     assert all(count > 80 for name, count in asked.items() if missing_numbers or name != "the list"), asked
 
 
-def test_after_one_failure_hidden_runs_are_pages_again():
-    """The list failed once, for runs that are long known; a day later others hide."""
-    asker = Asker(unknown(hidden=["a", "b"]))
-    asker.waits(60)
-    assert asker.asks() == LISTING
-    asker.cannot_read()
-    asker.looks("a", "b", state=unknown())
-    assert asker.idle
-    asker.waits(86_400)
-    asker.follows(unknown(hidden=list("cdefghij")))
-    asker.waits(60)
-    assert asker.asks() == LISTING
+def test_hidden_runs_use_the_list_again_after_a_past_failure():
+    scheduled = Scheduled(unknown(hidden=["a", "b"]))
+    scheduled.waits(60)
+    assert scheduled.due() == LISTING
+    scheduled.cannot_read()
+    scheduled.looks("a", "b", state=unknown())
+    assert scheduled.idle
+    scheduled.waits(86_400)
+    scheduled.follows(unknown(hidden=list("cdefghij")))
+    scheduled.waits(60)
+    assert scheduled.due() == LISTING

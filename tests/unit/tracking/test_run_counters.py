@@ -1,4 +1,4 @@
-"""What counts add up to: counters by status, and histograms that are those of prometheus-client."""
+"""Counters by status, and histograms equal to those of prometheus-client."""
 
 from collections.abc import Iterable
 
@@ -26,13 +26,13 @@ NOON = 1_700_000_000.0
 def run(
     status: Status = Status.SUCCESS, *, seconds: float | None = 50.0, stages: Iterable[Stage] = ()
 ) -> Run:
-    """A run that took some seconds, or lacks its end."""
+    """Return a run that took some seconds, or lacks its end."""
     end = None if seconds is None else NOON + seconds
     return Run(id="r", number=1, status=status, start=NOON, end=end, stages=tuple(stages))
 
 
 def staged(*names: str, status: Status = Status.SUCCESS, duration: float = 40.0) -> Run:
-    """A run with a finished stage of each name."""
+    """Return a run with a finished stage of each name."""
     return run(stages=[Stage(name, place, status, NOON, duration) for place, name in enumerate(names)])
 
 
@@ -41,7 +41,7 @@ def observed(histogram: Histogram) -> int:
 
 
 def counted(histogram: Histogram) -> tuple[tuple[int, ...], float]:
-    """All of a histogram but its exemplars."""
+    """Return a histogram without its exemplars."""
     return histogram.counts, histogram.sum
 
 
@@ -62,7 +62,6 @@ seconds = st.one_of(
     values=st.lists(seconds, max_size=20),
 )
 def test_buckets_are_those_of_prometheus_client(bounds, values):
-    """For any observations and bounds: the same cumulative buckets, count and sum."""
     bounds = tuple(sorted(bounds))
     own = Histogram.empty(bounds)
     registry = CollectorRegistry()
@@ -77,20 +76,19 @@ def test_buckets_are_those_of_prometheus_client(bounds, values):
     assert own.sum == registry.get_sample_value("x_sum")
 
 
-def test_a_value_on_a_bound_belongs_to_its_bucket():
-    """`le` is less or equal."""
+def test_value_on_a_bound_belongs_to_its_bucket():
+    """`le` means less or equal."""
     assert Histogram.empty((15.0, 60.0)).observe(15.0, (15.0, 60.0)).counts == (1, 0, 0)
 
 
-def test_observing_leaves_the_histogram_before_alone():
-    """A page may still be rendered from it."""
+def test_observing_does_not_change_the_original():
     before = Histogram.empty((1.0,))
     before.observe(0.5, (1.0,))
     assert before == Histogram.empty((1.0,))
 
 
-def test_success_and_failure_are_there_from_the_start():
-    """An event that appears with its series is lost to `increase`."""
+def test_success_and_failed_exist_from_the_start():
+    """`increase` does not see an event that appears with its series."""
     durations = BOUNDS.empty(NOON)
     assert set(durations.runs) == {Status.SUCCESS, Status.FAILED}
     assert all(observed(histogram) == 0 for histogram in durations.runs.values())
@@ -98,15 +96,13 @@ def test_success_and_failure_are_there_from_the_start():
     assert durations.stages == {}
 
 
-def test_a_run_is_observed_under_its_status():
-    """Other ends than success and failure begin with their first run."""
+def test_run_is_observed_by_status():
     durations = BOUNDS.observe_run(BOUNDS.empty(NOON), run(Status.CANCELED))
     assert counted(durations.runs[Status.CANCELED]) == ((0, 1, 0, 0), 50.0)
     assert observed(durations.runs[Status.SUCCESS]) == 0
 
 
-def test_a_run_without_both_times_in_order_is_not_observed():
-    """A time that is not known, or cannot be, is no duration."""
+def test_run_without_both_times_in_order_is_not_observed():
     begin = BOUNDS.empty(NOON)
     assert BOUNDS.observe_run(begin, run(seconds=None)) == begin
     assert BOUNDS.observe_run(begin, run(seconds=-1.0)) == begin
@@ -114,7 +110,6 @@ def test_a_run_without_both_times_in_order_is_not_observed():
 
 
 def test_stages_are_observed_by_name_and_status():
-    """Two stages of one name are two observations."""
     stages = [
         Stage("build", 0, Status.SUCCESS, NOON, 20.0),
         Stage("build", 1, Status.SUCCESS, NOON, 40.0),
@@ -127,20 +122,19 @@ def test_stages_are_observed_by_name_and_status():
     }
 
 
-def test_stages_that_were_skipped_or_lack_a_time_are_not_observed():
-    """Nor do they use up a name."""
+def test_skipped_stages_and_stages_without_times_are_not_observed():
+    """They do not use up a name either."""
     stages = [
         Stage("skipped", 0, Status.SKIPPED, NOON, 0.0),
         Stage("timeless", 1, Status.SUCCESS, NOON, None),
-        Stage("running", 2, Status.RUNNING, NOON, None),
+        Stage("in progress", 2, Status.RUNNING, NOON, None),
         Stage("real", 3, Status.SUCCESS, None, 5.0),
     ]
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), run(stages=stages), 1)
     assert set(durations.stages) == {("real", Status.SUCCESS)}
 
 
-def test_stage_names_beyond_the_bound_share_one():
-    """A label born of input has a bound; names that came first keep their own series."""
+def test_stage_names_beyond_the_limit_share_one():
     names = [f"stage {number}" for number in range(STAGE_NAMES_OF_PIPELINE + 20)]
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), staged(*names), STAGE_NAMES_OF_PIPELINE)
     assert len(durations.stages) == STAGE_NAMES_OF_PIPELINE + 1
@@ -153,8 +147,8 @@ def test_stage_names_beyond_the_bound_share_one():
     assert observed(durations.stages[OTHER_STAGES, Status.SUCCESS]) == 22
 
 
-def test_a_known_name_may_end_in_another_way_when_all_names_are_given():
-    """The bound is on names, not on series."""
+def test_known_stage_name_can_have_another_status_at_the_limit():
+    """The limit is on names, not on series."""
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), staged("a"), 1)
     durations = BOUNDS.observe_stages(durations, staged("a", "b", status=Status.FAILED), 1)
     assert set(durations.stages) == {
@@ -168,44 +162,40 @@ def test_a_known_name_may_end_in_another_way_when_all_names_are_given():
 
 
 def ended(identity: str, end: float | None, *, seconds: float = 50.0) -> Run:
-    """A run that ended then, after some seconds, with a stage that took as long."""
+    """Return a run that ended at a time after some seconds, with a stage that took as long."""
     start = None if end is None else end - seconds
     stages = (Stage("build", 0, Status.SUCCESS, start, seconds),)
     return Run(id=identity, number=1, status=Status.SUCCESS, start=start, end=end, stages=stages)
 
 
 def exemplars(*runs: Run) -> tuple[Exemplar | None, ...]:
-    """What is left of runs that were observed one after the other."""
+    """Return the exemplars after some runs were observed."""
     durations = BOUNDS.empty(NOON)
     for one in runs:
         durations = BOUNDS.observe_run(durations, one)
     return durations.runs[Status.SUCCESS].exemplars
 
 
-def test_each_bucket_shows_the_run_that_ended_last():
-    """Its id, what was observed of it, and when it ended."""
+def test_exemplar_of_a_bucket_is_the_run_that_ended_last():
     shown = exemplars(ended("a", NOON), ended("b", NOON + 1), ended("c", NOON + 2, seconds=10.0))
     assert shown == (Exemplar("c", 10.0, NOON + 2), Exemplar("b", 50.0, NOON + 1), None, None)
 
 
-def test_a_run_that_is_counted_late_does_not_hide_a_newer_one():
-    """Prometheus would refuse it: exemplars of a series go forward in time."""
+def test_run_counted_late_does_not_replace_a_newer_exemplar():
+    """Prometheus rejects exemplars that go back in time."""
     assert exemplars(ended("new", NOON + 1), ended("old", NOON))[1] == Exemplar("new", 50.0, NOON + 1)
 
 
-def test_of_two_that_ended_at_once_the_later_observed_is_shown():
-    """The other has been shown, or will never be missed."""
+def test_exemplar_of_equal_ends_is_the_later_observation():
     assert exemplars(ended("a", NOON), ended("b", NOON))[1] == Exemplar("b", 50.0, NOON)
 
 
-def test_a_stage_shows_its_run():
-    """With what the stage took, and the end of the run."""
+def test_exemplar_of_a_stage_has_the_run():
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), ended("a", NOON), 10)
     assert durations.stages["build", Status.SUCCESS].exemplars == (None, Exemplar("a", 50.0, NOON), None)
 
 
-def test_a_stage_of_a_run_without_an_end_is_shown_without_a_time_until_there_is_one():
-    """A time that is not known is neither invented nor newer than one that is."""
+def test_exemplar_without_a_time_is_replaced_by_one_with_a_time():
     timeless, timed = ended("timeless", None), ended("timed", NOON)
     durations = BOUNDS.observe_stages(BOUNDS.empty(NOON), timeless, 10)
     assert durations.stages["build", Status.SUCCESS].exemplars[1] == Exemplar("timeless", 50.0, None)
@@ -214,14 +204,12 @@ def test_a_stage_of_a_run_without_an_end_is_shown_without_a_time_until_there_is_
         assert durations.stages["build", Status.SUCCESS].exemplars[1] == Exemplar("timed", 50.0, NOON)
 
 
-def test_a_run_without_an_id_is_counted_and_not_shown():
-    """There is nothing that a reader could look for."""
+def test_run_without_an_id_has_no_exemplar():
     assert exemplars(ended("#7", NOON)) == ()
     assert exemplars(ended("a", NOON), ended("#7", NOON + 1))[1] == Exemplar("a", 50.0, NOON)
 
 
-def test_exemplars_may_be_lost_at_any_time():
-    """A restored histogram has none, and collects new ones."""
+def test_histogram_without_exemplars_collects_new_ones():
     kept = Histogram((0, 3, 0, 0), 150.0).observe(50.0, BOUNDS.runs, ended("a", NOON))
     assert kept == Histogram((0, 4, 0, 0), 200.0, (None, Exemplar("a", 50.0, NOON), None, None))
 
@@ -230,14 +218,12 @@ def test_exemplars_may_be_lost_at_any_time():
 
 
 def test_every_status_counts_from_zero():
-    """From the first sight, in both families."""
     counters = RunCounters(created=NOON)
     assert counters.runs == counters.retries == dict.fromkeys(ENDS, 0)
     assert (counters.missed, counters.recoveries, counters.recovery_seconds) == (0, 0, 0)
 
 
-def test_each_event_counts_in_its_place():
-    """And nowhere else."""
+def test_each_event_raises_its_counter_only():
     counters = RunCounters(created=NOON).add(
         [
             Event(kind=EventKind.ENDED, run=run(Status.FAILED)),
@@ -254,8 +240,7 @@ def test_each_event_counts_in_its_place():
     assert (counters.recoveries, counters.recovery_seconds) == (2, 100.0)
 
 
-def test_counting_leaves_the_tally_before_alone():
-    """A page may still be rendered from it."""
+def test_counting_does_not_change_the_original():
     before = RunCounters(created=NOON)
     before.add([Event(kind=EventKind.ENDED, run=run())])
     assert before == RunCounters(created=NOON)
