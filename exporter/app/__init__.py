@@ -1,1 +1,1 @@
-"""What starts, stops and wires the program."""
+"""Start, stop and wire the program."""

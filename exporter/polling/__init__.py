@@ -1,1 +1,1 @@
-"""What to query, when, and what follows from an answer."""
+"""Poll the clouds: which pipelines to query, when, and how to apply the answers."""
