@@ -1,4 +1,4 @@
-"""Every run is counted exactly once, whatever happens to runs, clouds and the exporter: the whole exporter on a scenario.
+"""Every run is counted exactly once, despite faults of runs, clouds and the exporter: the whole exporter on a scenario.
 
 A test begins, ends, retries and deletes runs. The cloud answers late, wrongly or not at all, and the exporter is
 killed and restarted. When everything works again, counters and histograms must match the reports of the cloud.

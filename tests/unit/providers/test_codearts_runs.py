@@ -96,7 +96,7 @@ def pages(desk: Desk, spoken: SupportsBatchQuery, pipeline: str, limit: int = 10
     place = PageCursor()
     while not found or found[-1].rows:
         call = spoken.runs_request(pipeline, place, limit)
-        answer = desk.ask(call.method, call.path, content=call.body)
+        answer = desk.request(call.method, call.path, content=call.body)
         assert spoken.failure(call, answer.status_code, {}, answer.content) is None
         found.append(spoken.read_runs(answer.content, pipeline, TODAY, {}))
         place = place.after(found[-1])
@@ -439,7 +439,7 @@ def test_a_pipeline_that_is_gone_is_not_found() -> None:
     desk, spoken = simulated()
     desk.cloud.deleted = {BUSY.id}
     call = spoken.runs_request(BUSY.id, PageCursor(), 10)
-    answer = desk.ask(call.method, call.path, content=call.body)
+    answer = desk.request(call.method, call.path, content=call.body)
     failure = spoken.failure(call, answer.status_code, {}, answer.content)
     assert failure is not None
     assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011401")
