@@ -31,7 +31,7 @@ class DetailTracker:
 
     def wanted(self, run: Run, now: float) -> bool:
         """Return whether to query the details of the latest run at `now` (monotonic seconds): it is new or has changed."""
-        return not run.nameless and run != self._queried_for and self._due <= now
+        return not run.without_id and run != self._queried_for and self._due <= now
 
     def run_changed(self) -> None:
         """Query without a pause: failures to get details of an older run do not count."""

@@ -51,7 +51,7 @@ class Samples:
         }
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Return the value of the only series with at least these labels; None if it does not exist."""
+        """Return the value of the only series with at least these labels, or None."""
         found = self.get(name, **labels)
         assert len(found) <= 1, f"{len(found)} series of {name} with {labels}"
         return next(iter(found.values()), None)

@@ -78,7 +78,7 @@ class MetadataService:
         return self._key(int((now - self._start) // self._rotation_seconds()))
 
     def find(self, access_key: str) -> TemporaryKey | None:
-        """Return the key with that access key id, of any time; None if it does not exist."""
+        """Return the key with that access key id, of any time, or None."""
         name, _, rotation = access_key.removeprefix(_PREFIX).partition("X")
         if not name or not rotation.isdecimal() or len(rotation) > 9:
             return None

@@ -69,7 +69,7 @@ class Flow(Cloud, FlowSwitches):
         return path.startswith((ROOT, ORGANIZATION))
 
     def pipeline_id(self, pipeline_id: str) -> str:
-        """Return Flow's id of a pipeline of the world; raise `KeyError` if it does not exist."""
+        """Return Flow's id of a pipeline of the world; raise `KeyError` for an unknown one."""
         pipeline = self.world.pipeline(pipeline_id)
         if pipeline is None:
             raise KeyError(pipeline_id)

@@ -222,7 +222,7 @@ class ApiGeneration(ABC):
         self._require_membership(request)
         return self._organization.pipeline(request.path_params["pipeline_id"])
 
-    # -- what answers look like
+    # -- the form of answers
 
     @abstractmethod
     def _page(self, rows: Sequence[P], query: Query) -> Page[P]:

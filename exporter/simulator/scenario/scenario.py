@@ -17,7 +17,7 @@ from exporter.simulator.world.world import SimulatedPipeline, World
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a cloud reports about a run from `moment` until its next state; an unreported end is None."""
+    """What a cloud reports about a run from `moment` until its next state; an end that is not reported is None."""
 
     moment: float
     status: str
@@ -218,7 +218,7 @@ class Scenario:
         return next((run for run in reversed(self._states[pipeline_id].runs) if run.exists(now)), None)
 
     def latest_run(self, pipeline: SimulatedPipeline, now: float) -> RunSnapshot | None:
-        """Return the run with the latest start at `now`; None if it does not exist."""
+        """Return the run with the latest start at `now`, or None."""
         run = self.latest(pipeline.id, now)
         if run is None:
             return None
@@ -235,7 +235,7 @@ class Scenario:
         return snapshot
 
     def latest_start(self, pipeline: SimulatedPipeline, now: float) -> float | None:
-        """Return the start of the run with the latest start; None if it does not exist."""
+        """Return the start of the run with the latest start, or None."""
         run = self.latest(pipeline.id, now)
         return None if run is None else run.start
 
@@ -247,7 +247,7 @@ class Scenario:
         return run.snapshot(self.world, now)
 
     def numbered(self, pipeline: SimulatedPipeline, number: int, now: float) -> RunSnapshot | None:
-        """Return the run with that number; of several, the one with the latest start. None if it does not exist."""
+        """Return the run with that number, or None; of several, the one with the latest start."""
         now = _round(now)
         runs = reversed(self._states[pipeline.id].runs)
         run = next((run for run in runs if run.number == number and run.exists(now)), None)

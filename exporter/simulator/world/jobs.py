@@ -28,7 +28,7 @@ _SKIPPED_SHARE = 0.04
 
 @dataclass(frozen=True, slots=True)
 class StepSnapshot:
-    """A step at a moment; unreached times are None."""
+    """A step at a moment; None stands for a time that is not reached, or never will be."""
 
     name: str | None
     task: str
@@ -147,7 +147,7 @@ def _split(
 ) -> list[_Interval]:
     """Split a time range into intervals, the last of which ends in `final_status`.
 
-    There are fewer than `count` unless `final_status` is COMPLETED. A pause within the range lies within one of the
+    There are fewer than `count` unless `final_status` is COMPLETED. A pause within the range falls within one of the
     intervals.
     """
     reached = count if final_status is SimulatedStatus.COMPLETED else rng.randint(1, count)

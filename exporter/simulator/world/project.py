@@ -123,7 +123,7 @@ class SimulatedProject:
         return [self._named(pipeline) for pipeline in self.world.pipelines if pipeline.id not in deleted]
 
     def pipeline(self, pipeline_id: str) -> SimulatedPipeline | None:
-        """Return the pipeline with that id; None if it does not exist or is deleted."""
+        """Return the pipeline with that id; None if it is unknown or deleted."""
         pipeline = self.world.pipeline(pipeline_id)
         if pipeline is None or pipeline_id in self._switches.deleted:
             return None

@@ -47,7 +47,7 @@ _PAUSED = frozenset({SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND})
 
 @dataclass(frozen=True, slots=True)
 class StageSnapshot:
-    """A stage at a moment; unreached times are None."""
+    """A stage at a moment; None stands for a time that is not reached, or never will be."""
 
     name: str
     sequence: int
@@ -61,7 +61,7 @@ class RunPlan:
     """The plan of a run.
 
     `spans` holds (queued, start, end) of every stage that the run reaches, in order. The last of them ends in
-    `final_status`, the others are COMPLETED. During `pause`, which lies within one span, run and stage have
+    `final_status`, the others are COMPLETED. During `pause`, which falls within one span, run and stage have
     `pause_status`.
     """
 

@@ -159,7 +159,7 @@ def send(desk: Desk, call: ApiRequest) -> Any:
         method=call.method, host="testserver", path=call.path, query=call.query, headers=call.headers
     )
     headers = {"Host": outgoing.host, **dict(call.headers), **auth.headers(outgoing, desk.now)}
-    return desk.ask(call.method, f"{call.path}?{query_string(call.query)}", headers=headers)
+    return desk.request(call.method, f"{call.path}?{query_string(call.query)}", headers=headers)
 
 
 def test_signed_request_returns_the_run() -> None:

@@ -88,7 +88,7 @@ def pages(desk: Desk, codearts: Any) -> list[PipelineRows]:
     place = PageCursor()
     while not found or found[-1].rows:
         call = codearts.pipelines_request(place)
-        answer = desk.ask(call.method, call.path, content=call.body)
+        answer = desk.request(call.method, call.path, content=call.body)
         assert codearts.failure(call, answer.status_code, {}, answer.content) is None
         found.append(codearts.read_pipelines(answer.content, TODAY, {}))
         place = place.after(found[-1])

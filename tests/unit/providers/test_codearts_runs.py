@@ -96,7 +96,7 @@ def pages(desk: Desk, codearts: SupportsBatchQuery, pipeline: str, limit: int = 
     place = PageCursor()
     while not found or found[-1].rows:
         call = codearts.runs_request(pipeline, place, limit)
-        answer = desk.ask(call.method, call.path, content=call.body)
+        answer = desk.request(call.method, call.path, content=call.body)
         assert codearts.failure(call, answer.status_code, {}, answer.content) is None
         found.append(codearts.read_runs(answer.content, pipeline, TODAY, {}))
         place = place.after(found[-1])
@@ -440,7 +440,7 @@ def test_deleted_pipeline_is_not_found() -> None:
     desk, codearts = simulated()
     desk.cloud.deleted = {BUSY.id}
     call = codearts.runs_request(BUSY.id, PageCursor(), 10)
-    answer = desk.ask(call.method, call.path, content=call.body)
+    answer = desk.request(call.method, call.path, content=call.body)
     failure = codearts.failure(call, answer.status_code, {}, answer.content)
     assert failure is not None
     assert (failure.kind, failure.error_code) == (FailureKind.CONTENT, "DEVPIPE.00011401")

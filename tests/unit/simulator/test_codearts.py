@@ -70,7 +70,7 @@ class Site:
         self.path = f"/v5/{cloud.world.project_id}/api/pipelines/status"
         self.token = {"X-Auth-Token": cloud.credentials.token}
 
-    def ask(self, *ids: str) -> httpx.Response:
+    def request(self, *ids: str) -> httpx.Response:
         """Query the status of `ids` with a valid token."""
         return self.client.post(self.path, json=ids, headers=self.token)
 
@@ -92,18 +92,18 @@ class Desk:
         self.token = {"X-Auth-Token": self.cloud.credentials.token}
         self.pipelines = f"/v5/{world.project_id}/api/pipelines"
 
-    def ask(
+    def request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: Any
     ) -> httpx.Response:
         """Send a request, by default with the valid static token; `body` as httpx takes it."""
 
-        async def asked() -> httpx.Response:
+        async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.cloud.app)
             async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
                 given = self.token if headers is None else headers
                 return await client.request(method, path, headers=given, **body)
 
-        return asyncio.run(asked())
+        return asyncio.run(send())
 
     def sign(
         self, method: str, path: str, credentials: Credentials, *, body: bytes = b"", skew: float = 0
@@ -113,25 +113,25 @@ class Desk:
             {"x-security-token": credentials.security_token} if credentials.security_token is not None else {}
         )
         headers = signed(path, body, credentials, at=self.now + skew, method=method, also=also)
-        return self.ask(method, path, headers=headers, content=body)
+        return self.request(method, path, headers=headers, content=body)
 
     def batch(self, *ids: str) -> httpx.Response:
         """Query the status of `ids`."""
-        return self.ask("POST", f"{self.pipelines}/status", json=ids)
+        return self.request("POST", f"{self.pipelines}/status", json=ids)
 
     def listed(self, **body: Any) -> Any:
         """List pipelines; the body names the project unless it says otherwise."""
         body = {"project_id": self.cloud.world.project_id} | body
-        return self.ask("POST", f"{self.pipelines}/list", json=body).json()
+        return self.request("POST", f"{self.pipelines}/list", json=body).json()
 
     def detail(self, pipeline_id: str, run_id: str | None = None) -> Any:
         """Query the detail of a run, by default of the latest."""
         query = "" if run_id is None else f"?pipeline_run_id={run_id}"
-        return self.ask("GET", f"{self.pipelines}/{pipeline_id}/pipeline-runs/detail{query}").json()
+        return self.request("GET", f"{self.pipelines}/{pipeline_id}/pipeline-runs/detail{query}").json()
 
     def runs(self, pipeline_id: str, **body: Any) -> Any:
         """List the runs of a pipeline."""
-        return self.ask("POST", f"{self.pipelines}/{pipeline_id}/pipeline-runs/list", json=body).json()
+        return self.request("POST", f"{self.pipelines}/{pipeline_id}/pipeline-runs/list", json=body).json()
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def cloud() -> CodeArts:
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[tuple[list[CodeArts], httpx.Client]]:
+def port() -> Iterator[tuple[list[CodeArts], httpx.Client]]:
     """One port for the whole file; it serves the cloud in the list."""
     clouds: list[CodeArts] = []
 
@@ -152,8 +152,8 @@ def door() -> Iterator[tuple[list[CodeArts], httpx.Client]]:
 
 
 @pytest.fixture
-def site(cloud: CodeArts, door: tuple[list[CodeArts], httpx.Client]) -> Site:
-    clouds, client = door
+def site(cloud: CodeArts, port: tuple[list[CodeArts], httpx.Client]) -> Site:
+    clouds, client = port
     clouds[:] = [cloud]
     return Site(cloud, client)
 
@@ -386,7 +386,7 @@ def _same_shape(record: Any, example: Any, where: str = "") -> None:
 
 
 def test_records_have_the_form_of_the_vendor_example(site: Site) -> None:
-    records = site.ask(*(pipeline.id for pipeline in WORLD.pipelines)).json()
+    records = site.request(*(pipeline.id for pipeline in WORLD.pipelines)).json()
     assert len(records) == len(RUNNING_PIPELINES)
     _same_shape(records, SEED)
     for record in records:
@@ -407,7 +407,7 @@ def test_stage_times_are_local_text_at_utc_plus_eight(site: Site) -> None:
                 if stage[key]:
                     yield datetime.strptime(stage[key], "%Y-%m-%d %H:%M:%S").replace(tzinfo=home).timestamp()
 
-    records = site.ask(*(pipeline.id for pipeline in WORLD.pipelines)).json()
+    records = site.request(*(pipeline.id for pipeline in WORLD.pipelines)).json()
     for record in SEED + [record for record in records if record["end_time"]]:
         times = list(moments(record))
         assert 1 <= min(times) - record["start_time"] / 1000 <= 3
@@ -416,9 +416,9 @@ def test_stage_times_are_local_text_at_utc_plus_eight(site: Site) -> None:
 
 def test_batch_keeps_the_requested_order_and_omits_pipelines_without_runs(site: Site) -> None:
     first, second = RUNNING_PIPELINES[1].id, RUNNING_PIPELINES[0].id
-    answer = site.ask(first, NEVER_RUN[0].id, second, first, "f" * 32, "不存在")
+    answer = site.request(first, NEVER_RUN[0].id, second, first, "f" * 32, "不存在")
     assert [record["pipeline_id"] for record in answer.json()] == [first, second]
-    assert site.ask().json() == site.ask(NEVER_RUN[0].id).json() == []
+    assert site.request().json() == site.request(NEVER_RUN[0].id).json() == []
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_another_project_is_an_error_with_status_200(site: Site) -> None:
 
 
 def test_every_answer_has_a_request_id_and_the_date_of_the_cloud(site: Site) -> None:
-    answers = [site.ask(), site.client.get("/"), site.client.post(site.path)]
+    answers = [site.request(), site.client.get("/"), site.client.post(site.path)]
     for answer in answers:
         (date,) = answer.headers.get_list("date")
         assert parsedate_to_datetime(date).timestamp() == int(NOW)
@@ -542,7 +542,7 @@ def test_repr_of_credentials_has_no_secrets() -> None:
 
 
 def test_requests_are_recorded(site: Site) -> None:
-    site.ask("b", "a", "b")
+    site.request("b", "a", "b")
     site.client.post(site.path, json=["a"])
     assert list(site.cloud.requests) == [
         RecordedRequest(BATCH_STATUS, ("b", "a", "b"), 200, NOW),
@@ -568,7 +568,7 @@ def test_maximum_of_requests_in_flight_is_recorded(site: Site) -> None:
 
 def test_rewrite_replaces_the_records_of_a_batch(site: Site) -> None:
     site.cloud.rewrite = lambda records: [record | {"status": "NOVEL"} for record in records]
-    assert site.ask(RUNNING_PIPELINES[0].id).json()[0]["status"] == "NOVEL"
+    assert site.request(RUNNING_PIPELINES[0].id).json()[0]["status"] == "NOVEL"
 
 
 STATUSES = {
@@ -587,9 +587,9 @@ IDS = [pipeline.id for pipeline in RUNNING_PIPELINES[:3]]
     ids=lambda m: m.name,
 )
 def test_injected_fault_replaces_the_answer(site: Site, injected_fault: InjectedFault) -> None:
-    good = site.ask(*IDS)
+    good = site.request(*IDS)
     site.cloud.injected_fault = injected_fault
-    bad = site.ask(*IDS)
+    bad = site.request(*IDS)
     assert bad.status_code == STATUSES.get(injected_fault, 200)
     assert bad.content != good.content
     assert "date" in bad.headers
@@ -634,7 +634,7 @@ def test_injected_fault_does_not_replace_a_refusal(site: Site) -> None:
 def test_truncated_answer_closes_the_connection(site: Site) -> None:
     site.cloud.injected_fault = InjectedFault.TRUNCATED
     with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
-        site.ask(*IDS)
+        site.request(*IDS)
 
 
 def test_dripping_answer_ends_when_the_client_disconnects(site: Site) -> None:
@@ -683,7 +683,7 @@ def test_answers_are_sent_without_delay(site: Site) -> None:
     times = []
     for _ in range(15):
         started = time.perf_counter()
-        site.ask(*IDS)
+        site.request(*IDS)
         times.append(time.perf_counter() - started)
     assert sorted(times)[len(times) // 2] < 0.03
 

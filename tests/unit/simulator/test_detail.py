@@ -131,7 +131,7 @@ def test_detail_is_an_error_for_wrong_pipelines_projects_and_runs() -> None:
     assert desk.detail(NEVER_RUN[0].id)["error_code"] == "DEVPIPE.00011402"
     assert desk.detail("f" * 32)["error_code"] == "DEVPIPE.00011401"
     path = f"/v5/{'0' * 32}/api/pipelines/{mine.id}/pipeline-runs/detail"
-    assert desk.ask("GET", path).json()["error_code"] == "DEVPIPE.00011412"
+    assert desk.request("GET", path).json()["error_code"] == "DEVPIPE.00011412"
 
 
 def test_recorded_request_has_pipeline_and_run() -> None:
@@ -159,10 +159,10 @@ def test_jobs_and_steps_agree_with_their_stage(pipeline: Any, number: int, share
         ran = [job for job in record if job.start is not None]
         if stage.start is None:
             assert ran == []
-            words = {SimulatedStatus.INIT, SimulatedStatus.UNSELECTED} | (
+            statuses = {SimulatedStatus.INIT, SimulatedStatus.UNSELECTED} | (
                 {stage.status} - {SimulatedStatus.INIT}
             )
-            assert {job.status for job in record} <= words
+            assert {job.status for job in record} <= statuses
             continue
         assert ran[0].start == stage.start
         assert all(job.status is SimulatedStatus.COMPLETED for job in ran[:-1])
@@ -170,17 +170,17 @@ def test_jobs_and_steps_agree_with_their_stage(pipeline: Any, number: int, share
         assert ran[-1].status == stage.status
         for job in record:
             assert job.selected == (job.status is not SimulatedStatus.UNSELECTED)
-            begun = [step for step in job.steps if step.start is not None]
-            assert (begun == []) == (job.start is None)
-            if begun:
-                assert (begun[0].start, begun[-1].end) == (job.start, job.end)
-                assert all(step.status is SimulatedStatus.COMPLETED for step in begun[:-1])
+            started = [step for step in job.steps if step.start is not None]
+            assert (started == []) == (job.start is None)
+            if started:
+                assert (started[0].start, started[-1].end) == (job.start, job.end)
+                assert all(step.status is SimulatedStatus.COMPLETED for step in started[:-1])
                 last = {
                     SimulatedStatus.IGNORED: SimulatedStatus.FAILED,
                     SimulatedStatus.PAUSED: SimulatedStatus.RUNNING,
                     SimulatedStatus.SUSPEND: SimulatedStatus.RUNNING,
                 }.get(job.status, job.status)
-                assert begun[-1].status is last
+                assert started[-1].status is last
 
 
 @given(pipelines, numbers, st.lists(st.floats(0, 1.2), min_size=2, max_size=6))
@@ -205,7 +205,7 @@ def test_later_snapshot_of_jobs_never_goes_back(pipeline: Any, number: int, shar
 
 
 def test_jobs_and_steps_have_all_counts_names_and_statuses() -> None:
-    words: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
     counts: Counter[int] = Counter()
     steps: Counter[int] = Counter()
     unnamed = twice_in_a_stage = twice_in_a_run = 0
@@ -218,11 +218,11 @@ def test_jobs_and_steps_have_all_counts_names_and_statuses() -> None:
         twice_in_a_run += len(set().union(*names)) < sum(len(set(record)) for record in names)
         for record in stages:
             counts[len(record)] += 1
-            words.update(job.status for job in record)
+            statuses.update(job.status for job in record)
             for job in record:
                 steps[len(job.steps)] += 1
                 unnamed += sum(step.name is None for step in job.steps)
-    assert set(words) >= {"COMPLETED", "FAILED", "RUNNING", "INIT", "UNSELECTED", "SKIPPED"}
+    assert set(statuses) >= {"COMPLETED", "FAILED", "RUNNING", "INIT", "UNSELECTED", "SKIPPED"}
     assert set(counts) == {1, 2, 3, 4}
     assert set(steps) == {1, 2, 3}
     assert unnamed
@@ -249,7 +249,7 @@ def test_detail_takes_less_than_50_ms_in_a_large_world() -> None:
     desk = Desk(World(pipelines=10_000))
     times = []
     for pipeline in desk.cloud.world.pipelines[:50]:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         desk.detail(pipeline.id)
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     assert sorted(times)[25] < 0.05

@@ -113,7 +113,7 @@ def signing(
     return record | {"authorization": f"{signature.ALGORITHM} {who},Signature={value}"}
 
 
-class Door:
+class SharedPort:
     """One port for several clouds, one after the other."""
 
     def __init__(self, client: httpx.Client) -> None:
@@ -122,7 +122,7 @@ class Door:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls) -> "Iterator[Door]":
+    def open(cls) -> "Iterator[SharedPort]":
         """Open the port while the context lasts."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,14 +135,14 @@ class Door:
 
 
 class Site:
-    """A cloud behind the door, whose clock stands at `now` until a test moves it, and a client."""
+    """A cloud on a shared port, whose clock stands at `now` until a test moves it, and a client."""
 
     def __init__(
-        self, door: Door, world: World = WORLD, now: float = NOW, scenario: Scenario | None = None
+        self, port: SharedPort, world: World = WORLD, now: float = NOW, scenario: Scenario | None = None
     ) -> None:
-        self.client = door.client
+        self.client = port.client
         self.now = now
-        self.cloud = door.cloud = Flow(world, clock=lambda: self.now, runs=scenario)
+        self.cloud = port.cloud = Flow(world, clock=lambda: self.now, runs=scenario)
         self.host = f"{self.client.base_url.host}:{self.client.base_url.port}"
         self.pipelines = f"/organization/{self.cloud.organization_id}/pipelines"
         self.central = f"/oapi/v1/flow/organizations/{self.cloud.organization_id}/pipelines"
@@ -155,22 +155,22 @@ class Site:
         at = headers.pop("at", self.now)
         return signing(plain, query, operation, credentials, host=self.host, at=at, **headers)
 
-    def ask(self, path: str, operation: str, **query: Any) -> httpx.Response:
+    def request(self, path: str, operation: str, **query: Any) -> httpx.Response:
         """Send a request to the signed generation, with a path below that of its pipelines."""
         path = f"{self.pipelines}{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
         return self.client.get(path, headers=self.sign(path, operation))
 
     def listed(self, **query: Any) -> Any:
         """Return a page of pipelines of the signed generation."""
-        return self.ask("", "ListPipelines", **query).json()
+        return self.request("", "ListPipelines", **query).json()
 
     def runs(self, pipeline_id: str, **query: Any) -> Any:
         """Return a page of runs of the signed generation."""
-        return self.ask(f"/{self.id(pipeline_id)}/pipelineRuns", "ListPipelineRuns", **query).json()
+        return self.request(f"/{self.id(pipeline_id)}/pipelineRuns", "ListPipelineRuns", **query).json()
 
     def run(self, pipeline_id: str, number: int | str) -> Any:
         """Return a run of the signed generation."""
-        return self.ask(f"/{self.id(pipeline_id)}/pipelineRuns/{number}", "GetPipelineRun").json()
+        return self.request(f"/{self.id(pipeline_id)}/pipelineRuns/{number}", "GetPipelineRun").json()
 
     def bare(self, path: str, **query: Any) -> httpx.Response:
         """Send a request to the personal generation, with a path below that of its pipelines."""
@@ -186,14 +186,14 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    with Door.open() as door:
-        yield door
+def port() -> Iterator[SharedPort]:
+    with SharedPort.open() as port:
+        yield port
 
 
 @pytest.fixture
-def site(door: Door) -> Site:
-    return Site(door)
+def site(port: SharedPort) -> Site:
+    return Site(port)
 
 
 def same_shape(record: Any, example: Any, where: str = "") -> None:
@@ -286,7 +286,7 @@ def test_pipeline_list_has_no_runs(site: Site) -> None:
 
 
 def test_pipeline_record_has_no_id(site: Site) -> None:
-    record = site.ask(f"/{site.id(OWN)}", "GetPipeline").json()["pipeline"]
+    record = site.request(f"/{site.id(OWN)}", "GetPipeline").json()["pipeline"]
     assert record["name"] == RAN[0].name
     assert set(record) >= {"envId", "envName", "groupId", "tagList", "pipelineConfig", "updateTime"}
     assert not {"id", "pipelineId"} & set(record)
@@ -408,7 +408,7 @@ def test_ids_are_numbers_that_rise_with_creation_and_depend_on_the_world(site: S
 def test_requests_are_recorded_with_the_vendor_operation_names(site: Site) -> None:
     number = site.id(OWN)
     site.listed()
-    site.ask(f"/{number}", "GetPipeline")
+    site.request(f"/{number}", "GetPipeline")
     site.runs(OWN)
     site.run(OWN, 3)
     site.bare("")
@@ -435,10 +435,10 @@ def test_requests_are_recorded_with_the_vendor_operation_names(site: Site) -> No
 # -- quirks
 
 
-def test_missing_end_in_the_run_list_has_three_forms(door: Door) -> None:
-    """Whichever it is: by the run, or always the same; a known end is reported."""
+def test_missing_end_in_the_run_list_has_three_forms(port: SharedPort) -> None:
+    """With "mixed" the form depends on the run; an end that exists is reported."""
     scenario = Scenario(WORLD)
-    site = Site(door, now=NOW + 60, scenario=scenario)
+    site = Site(port, now=NOW + 60, scenario=scenario)
     for _ in range(30):
         scenario.begin(OWN, NOW)
     ended = scenario.begin(OWN, NOW)
@@ -497,9 +497,9 @@ def test_list_can_be_empty_with_a_total(site: Site) -> None:
     assert (bare.json(), bare.headers["x-total"]) == ([], "120")
 
 
-def test_stale_lists_are_behind_and_numbered_runs_are_not(door: Door) -> None:
+def test_stale_lists_are_behind_and_numbered_runs_are_not(port: SharedPort) -> None:
     scenario = Scenario(WORLD)
-    site = Site(door, now=NOW + 61, scenario=scenario)
+    site = Site(port, now=NOW + 61, scenario=scenario)
     run = scenario.begin(OWN, NOW)
     scenario.end(run, NOW + 60, SimulatedStatus.FAILED)
     site.cloud.stale = 30
@@ -558,7 +558,7 @@ SERVICE_ERRORS: dict[str, tuple[Any, str, tuple[int, str], tuple[int, str]]] = {
 }
 
 
-def _asked(site: Site, path: str) -> tuple[httpx.Response, httpx.Response]:
+def _request_both(site: Site, path: str) -> tuple[httpx.Response, httpx.Response]:
     """Send the same request to both generations."""
     operation = "ListPipelines"
     if "{runs}" in path:
@@ -578,7 +578,7 @@ def _asked(site: Site, path: str) -> tuple[httpx.Response, httpx.Response]:
 def test_errors_of_the_service_have_status_and_code_in_both_generations(site: Site, case: str) -> None:
     prepare, path, record, bare_expected = SERVICE_ERRORS[case]
     prepare(site)
-    signed, bare = _asked(site, path)
+    signed, bare = _request_both(site, path)
     assert (signed.status_code, signed.json()["Code"]) == record
     assert set(signed.json()) == {"RequestId", "HostId", "Code", "Message", "Recommend"}
     assert signed.json()["RequestId"] == signed.headers["x-request-id"]
@@ -589,7 +589,7 @@ def test_errors_of_the_service_have_status_and_code_in_both_generations(site: Si
 @pytest.mark.parametrize(("form", "status"), [("status", 404), ("envelope", 200)])
 def test_error_of_the_service_can_come_in_an_envelope(site: Site, form: Any, status: int) -> None:
     site.cloud.error_form = form
-    answer = site.ask("/1/pipelineRuns/1", "GetPipelineRun")
+    answer = site.request("/1/pipelineRuns/1", "GetPipelineRun")
     assert answer.status_code == status
     assert answer.json() == {
         "requestId": answer.headers["x-request-id"],
@@ -598,13 +598,13 @@ def test_error_of_the_service_can_come_in_an_envelope(site: Site, form: Any, sta
         "errorMessage": "The pipeline is not found.",
     }
     site.cloud.injected_fault = InjectedFault.ERROR_OBJECT
-    record = site.ask("", "ListPipelines")
+    record = site.request("", "ListPipelines")
     assert (record.status_code, record.json()["success"]) == (200, False)
 
 
 def test_status_of_an_error_code_can_be_replaced(site: Site) -> None:
     site.cloud.statuses = {"InvalidPipeline.NotFound": 400, "NotFound": 410}
-    signed, bare = _asked(site, "/1/{runs}")
+    signed, bare = _request_both(site, "/1/{runs}")
     assert (signed.status_code, bare.status_code) == (400, 410)
 
 
@@ -650,7 +650,7 @@ def test_throttled_client_gets_the_wait_in_milliseconds(site: Site, code: str) -
     site.listed()
     site.now += 2.5
     site.bare("")
-    refused = site.ask("", "ListPipelines")
+    refused = site.request("", "ListPipelines")
     assert (refused.status_code, refused.json()["Code"]) == (400, code)
     assert "x-acs-retry-after" not in refused.headers
     site.cloud.retry_after = True
@@ -658,7 +658,7 @@ def test_throttled_client_gets_the_wait_in_milliseconds(site: Site, code: str) -
     site.listed()
     site.now += 2.5
     site.listed()
-    signed = site.ask("", "ListPipelines")
+    signed = site.request("", "ListPipelines")
     bare = site.bare("")
     assert (bare.status_code, bare.json()["errorCode"]) == (429, "TooManyRequests")
     assert int(signed.headers["x-acs-retry-after"]) == 10_000
@@ -676,7 +676,7 @@ def test_requests_without_credentials_are_not_throttled(site: Site) -> None:
 
 def test_skew_changes_date_and_signature_check(site: Site) -> None:
     site.cloud.skew = 1_200
-    refused = site.ask("", "ListPipelines")
+    refused = site.request("", "ListPipelines")
     assert refused.json()["Code"] == "InvalidTimeStamp.Expired"
     assert parsedate_to_datetime(refused.headers["date"]).timestamp() == int(NOW + 1_200)
     path = f"{site.pipelines}?maxResults=1"
@@ -686,9 +686,9 @@ def test_skew_changes_date_and_signature_check(site: Site) -> None:
 
 def test_latency_delays_answers(site: Site) -> None:
     site.cloud.latency = 0.05
-    begun = time.monotonic()
+    started = time.monotonic()
     site.bare("")
-    assert time.monotonic() - begun >= 0.05
+    assert time.monotonic() - started >= 0.05
 
 
 # These have no end, or end with the connection; other tests try them.
@@ -710,7 +710,7 @@ def test_injected_fault_replaces_the_answer_in_both_generations(
     site.cloud.injected_fault, site.cloud.injected_fault_operation = injected_fault, "Another"
     assert site.latest(OWN) == good[1]
     site.cloud.injected_fault_operation = None
-    signed = site.ask(f"/{site.id(OWN)}/pipelineRuns", "ListPipelineRuns")
+    signed = site.request(f"/{site.id(OWN)}/pipelineRuns", "ListPipelineRuns")
     bare = site.bare(f"/{site.id(OWN)}/runs/latestPipelineRun")
     if injected_fault in SPOKEN:
         record, bare_expected = SPOKEN[injected_fault]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.simulator import Scenario, SimulatedStatus, World
-from tests.unit.simulator.test_flow import NOW, OWN, RAN, WORLD, Door, Site, milliseconds
+from tests.unit.simulator.test_flow import NOW, OWN, RAN, WORLD, SharedPort, Site, milliseconds
 
 # A deadline would measure the machine: every example reads a whole list.
 SLOW = settings(deadline=None, max_examples=25)
@@ -18,21 +18,21 @@ WORDS = ("SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING")
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    with Door.open() as door:
-        yield door
+def port() -> Iterator[SharedPort]:
+    with SharedPort.open() as port:
+        yield port
 
 
 @pytest.fixture
-def site(door: Door) -> Site:
-    return Site(door)
+def site(port: SharedPort) -> Site:
+    return Site(port)
 
 
 def by_token(site: Site, path: str, operation: str, key: str, **query: Any) -> list[Any]:
     """Read a list of the signed generation to its end."""
     rows: list[Any] = []
     while True:
-        page = site.ask(path, operation, **query).json()
+        page = site.request(path, operation, **query).json()
         rows += page[key]
         assert page["totalCount"] >= len(rows)
         if not page.get("nextToken"):
@@ -68,9 +68,9 @@ def by_number(site: Site, path: str, **query: Any) -> list[Any]:
 @SLOW
 @given(size=st.integers(1, 60), most=st.integers(1, 50), last=st.sampled_from(["null", "empty", "absent"]))
 def test_pages_of_any_size_contain_every_pipeline_once_in_order(
-    door: Door, size: int, most: int, last: Any
+    port: SharedPort, size: int, most: int, last: Any
 ) -> None:
-    site = Site(door, SMALL)
+    site = Site(port, SMALL)
     site.cloud.page_limit, site.cloud.last_page = most, last
     youngest = [site.id(pipeline.id) for pipeline in SMALL.pipelines[::-1]]
     signed = by_token(site, "", "ListPipelines", "pipelines", maxResults=size)
@@ -84,8 +84,8 @@ def test_pages_of_any_size_contain_every_pipeline_once_in_order(
     order=st.sampled_from(["requested", "ascending", "descending", "random"]),
     status=st.sampled_from(["", "SUCCESS", "FAIL"]),
 )
-def test_pages_of_runs_contain_every_run_once(door: Door, size: int, order: Any, status: str) -> None:
-    site = Site(door, SMALL)
+def test_pages_of_runs_contain_every_run_once(port: SharedPort, size: int, order: Any, status: str) -> None:
+    site = Site(port, SMALL)
     site.cloud.runs_order = order
     query = {"status": status} if status else {}
     path = f"/{site.id(SELDOM.id)}"
@@ -156,7 +156,7 @@ def test_page_token_needs_percent_encoding(site: Site) -> None:
     ],
 )
 def test_malformed_parameter_is_400_in_the_signed_generation(site: Site, query: dict[str, str]) -> None:
-    answer = site.ask("", "ListPipelines", **query)
+    answer = site.request("", "ListPipelines", **query)
     assert (answer.status_code, answer.json()["Code"]) == (400, "InvalidParam.ParamNotPresent")
 
 
@@ -182,8 +182,8 @@ def _executed(site: Site, **query: Any) -> set[str]:
 
 @SLOW
 @given(since=st.integers(0, 7_200), length=st.integers(0, 7_200))
-def test_execution_window_filters_by_the_latest_run(door: Door, since: int, length: int) -> None:
-    site = Site(door)
+def test_execution_window_filters_by_the_latest_run(port: SharedPort, since: int, length: int) -> None:
+    site = Site(port)
     begin = milliseconds(NOW - since - length)
     end = begin + length * 1000
     starts = {
@@ -240,14 +240,16 @@ def test_pipelines_are_filtered_by_name_creator_and_creation_time(site: Site) ->
 
 @SLOW
 @given(first=st.integers(0, 60), length=st.integers(0, 20), trigger=st.sampled_from(["", 1, 2, 3]))
-def test_runs_are_filtered_by_start_and_trigger(door: Door, first: int, length: int, trigger: Any) -> None:
+def test_runs_are_filtered_by_start_and_trigger(
+    port: SharedPort, first: int, length: int, trigger: Any
+) -> None:
     """The generations spell the end of the window differently; the other spelling is ignored."""
-    site = Site(door, SMALL)
+    site = Site(port, SMALL)
     path = f"/{site.id(SELDOM.id)}"
     site.cloud.page_limit = 10_000
     rows = site.runs(SELDOM.id, maxResults=10_000)["pipelineRuns"]
     until, since = (rows[min(place, len(rows) - 1)]["startTime"] for place in (first, first + length))
-    wanted = [
+    expected_numbers = [
         row["pipelineRunId"]
         for row in rows
         if since <= row["startTime"] <= until and trigger in {"", row["triggerMode"]}
@@ -255,17 +257,21 @@ def test_runs_are_filtered_by_start_and_trigger(door: Door, first: int, length: 
     query = {"startTime": since, "triggerMode": trigger}
     signed = site.runs(SELDOM.id, maxResults=10_000, endTime=until, **query)["pipelineRuns"]
     bare = site.bare(f"{path}/runs", perPage=10_000, endTme=until, **query).json()
-    assert [row["pipelineRunId"] for row in signed] == [row["pipelineRunId"] for row in bare] == wanted
+    assert (
+        [row["pipelineRunId"] for row in signed] == [row["pipelineRunId"] for row in bare] == expected_numbers
+    )
     open_ended = site.bare(f"{path}/runs", perPage=10_000, endTime=until, **query).json()
-    assert [row["pipelineRunId"] for row in open_ended][len(open_ended) - len(wanted) :] == wanted
+    assert [row["pipelineRunId"] for row in open_ended][
+        len(open_ended) - len(expected_numbers) :
+    ] == expected_numbers
     assert len(open_ended) == sum(
         since <= row["startTime"] and trigger in {"", row["triggerMode"]} for row in rows
     )
 
 
-def test_filters_apply_to_runs_of_a_scenario(door: Door) -> None:
+def test_filters_apply_to_runs_of_a_scenario(port: SharedPort) -> None:
     scenario = Scenario(WORLD)
-    site = Site(door, scenario=scenario)
+    site = Site(port, scenario=scenario)
     run = scenario.begin(OWN, NOW - 0.25)
     assert _executed(site, executeStartTime=milliseconds(NOW - 0.25)) == {site.id(OWN)}
     assert _executed(site, executeStartTime=milliseconds(NOW) + 1000) == set()

@@ -12,7 +12,7 @@ from exporter.simulator import FaultRates, InjectedFault, Scenario, ScenarioGene
 from exporter.simulator.flow.layout import layout
 from exporter.simulator.flow.serialized import serialize
 from exporter.simulator.flow.vocabulary import normalize, status_name
-from tests.unit.simulator.test_flow import WORLD, Door, Site, milliseconds
+from tests.unit.simulator.test_flow import WORLD, SharedPort, Site, milliseconds
 
 NOW = WORLD.start + 1_000.25
 OWN, OTHER = (pipeline.id for pipeline in WORLD.pipelines[:2])
@@ -30,9 +30,9 @@ UNFINISHED = {"RUNNING", "PAUSED", "SUSPEND"}
 class ScenarioSite(Site):
     """A cloud that serves a scenario; a test moves its clock."""
 
-    def __init__(self, door: Door, world: World = WORLD, now: float = NOW) -> None:
+    def __init__(self, port: SharedPort, world: World = WORLD, now: float = NOW) -> None:
         self.scenario = Scenario(world)
-        super().__init__(door, world, now, self.scenario)
+        super().__init__(port, world, now, self.scenario)
 
     def after(self, seconds: float) -> float:
         """Advance the clock and return the time."""
@@ -71,14 +71,14 @@ class ScenarioSite(Site):
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    with Door.open() as door:
-        yield door
+def port() -> Iterator[SharedPort]:
+    with SharedPort.open() as port:
+        yield port
 
 
 @pytest.fixture
-def site(door: Door) -> ScenarioSite:
-    return ScenarioSite(door)
+def site(port: SharedPort) -> ScenarioSite:
+    return ScenarioSite(port)
 
 
 # -- statuses
@@ -186,8 +186,8 @@ def test_run_number_finds_the_latest_run_with_that_number(site: ScenarioSite) ->
     assert site.run(OWN, 1)["pipelineRun"]["createTime"] == milliseconds(NOW + 1)
 
 
-def test_planned_cancellation_shows_cancelling_before_the_end(door: Door) -> None:
-    site = Site(door)
+def test_planned_cancellation_shows_cancelling_before_the_end(port: SharedPort) -> None:
+    site = Site(port)
     for pipeline in WORLD.pipelines:
         for number in range(1, 30):
             run = WORLD.run(pipeline.id, number, NOW * 2)
@@ -206,8 +206,8 @@ def test_planned_cancellation_shows_cancelling_before_the_end(door: Door) -> Non
     pytest.fail("no run was cancelled")
 
 
-def test_triggers_are_numbers(door: Door) -> None:
-    site = Site(door)
+def test_triggers_are_numbers(port: SharedPort) -> None:
+    site = Site(port)
     site.cloud.page_limit = 500
     busy = min((p for p in WORLD.pipelines if p.first is not None), key=lambda pipeline: pipeline.period)
     rows = site.runs(busy.id, maxResults=500)["pipelineRuns"]
@@ -217,8 +217,8 @@ def test_triggers_are_numbers(door: Door) -> None:
 # -- parallel stages
 
 
-def test_some_pipelines_have_parallel_stages(door: Door) -> None:
-    site = Site(door)
+def test_some_pipelines_have_parallel_stages(port: SharedPort) -> None:
+    site = Site(port)
     share = sum(layout(pipeline).parallel_stage is not None for pipeline in WORLD.pipelines) / len(
         WORLD.pipelines
     )
@@ -233,8 +233,8 @@ def test_some_pipelines_have_parallel_stages(door: Door) -> None:
         assert len(set(names)) == len(names) == len(pipeline.stages) + 1
 
 
-def test_unnamed_stage_is_named_after_its_position(door: Door) -> None:
-    site = Site(door)
+def test_unnamed_stage_is_named_after_its_position(port: SharedPort) -> None:
+    site = Site(port)
     unnamed = next(
         pipeline for pipeline in WORLD.pipelines if layout(pipeline).unnamed and pipeline.first is not None
     )
@@ -254,13 +254,13 @@ ORDER = dict.fromkeys(FINISHED | {"SKIP"}, 3) | {"RUNNING": 2, "CANCELLING": 2, 
     shares=st.lists(st.floats(0, 1.2), min_size=2, max_size=5),
 )
 def test_groups_run_in_sequence_and_never_go_back(
-    door: Door, pipeline: Any, number: int, shares: list[float]
+    port: SharedPort, pipeline: Any, number: int, shares: list[float]
 ) -> None:
     """Stages of a group start together and end before the next group starts."""
     run = WORLD.run(pipeline.id, number, NOW * 2)
     assert run is not None
     assert run.end is not None
-    site = Site(door)
+    site = Site(port)
     before: list[Any] = []
     for share in sorted(shares):
         site.now = run.start + share * (run.end - run.start)
@@ -296,14 +296,14 @@ def test_groups_run_in_sequence_and_never_go_back(
 OPERATIONS = (LIST_RUNS, GET_RUN, LATEST)
 
 
-def _ask(site: ScenarioSite, operation: str, pipeline_id: str = OWN, *, signed: bool = True) -> None:
+def _request(site: ScenarioSite, operation: str, pipeline_id: str = OWN, *, signed: bool = True) -> None:
     path = f"/{site.id(pipeline_id)}"
     latest = site.scenario.latest(pipeline_id, site.now)
     number = "" if operation == LIST_RUNS else f"/{latest.number if latest else 1}"
     if operation == LATEST:
         site.bare(f"{path}/runs/latestPipelineRun")
     elif signed:
-        site.ask(f"{path}/pipelineRuns{number}", operation)
+        site.request(f"{path}/pipelineRuns{number}", operation)
     else:
         site.bare(f"{path}/runs{number}")
 
@@ -317,9 +317,9 @@ def test_every_operation_records_each_state_once(site: ScenarioSite, operation: 
     scenario.begin(OTHER, NOW)
     site.after(0.5)
     for _ in range(3):
-        _ask(site, operation, signed=signed)
+        _request(site, operation, signed=signed)
     scenario.end(run, site.after(60), SimulatedStatus.COMPLETED)
-    _ask(site, operation, signed=signed)
+    _request(site, operation, signed=signed)
     first, last = scenario.reports(OWN)[run.id]
     assert (first.moment, first.operation, first.status, first.start, first.end, first.final) == (
         NOW + 0.5,
@@ -374,14 +374,14 @@ def test_answer_that_was_not_sent_is_not_recorded(
 ) -> None:
     run = site.scenario.begin(OWN, NOW)
     site.cloud.injected_fault, site.cloud.injected_fault_operation = injected_fault, operation
-    _ask(site, operation)
+    _request(site, operation)
     site.cloud.injected_fault, site.cloud.throttle = None, (0, 60)
-    _ask(site, operation)
+    _request(site, operation)
     site.cloud.throttle, site.cloud.forbidden = None, {OWN}
-    _ask(site, operation)
+    _request(site, operation)
     assert site.scenario.reports(OWN) == {}
     site.cloud.forbidden = set()
-    _ask(site, operation)
+    _request(site, operation)
     assert set(site.scenario.reports(OWN)) == {run.id}
 
 
@@ -390,7 +390,7 @@ def test_garbled_list_reports_all_but_the_first_run(site: ScenarioSite) -> None:
     site.after(10)
     site.cloud.injected_fault = InjectedFault.GARBLED
     path = f"/{site.id(OWN)}/pipelineRuns"
-    content = site.ask(path, LIST_RUNS).content.decode("utf-8", "replace")
+    content = site.request(path, LIST_RUNS).content.decode("utf-8", "replace")
     assert content.index("\ufffd") < content.index('"pipelineRunId":2')
     assert set(site.scenario.reports(OWN)) == {run.id for run in runs[:2]}
 
@@ -407,15 +407,15 @@ SMALL = World(seed=5, pipelines=8)
     ),
 )
 def test_reports_equal_the_true_states(
-    door: Door, seed: int, questions: list[tuple[float, str, bool]]
+    port: SharedPort, seed: int, questions: list[tuple[float, str, bool]]
 ) -> None:
     """Each report is a state that the run had at that moment, as far as Flow distinguishes states."""
-    site = ScenarioSite(door, SMALL, SMALL.start)
+    site = ScenarioSite(port, SMALL, SMALL.start)
     generator = ScenarioGenerator(site.scenario, seed, WILD)
     for seconds, operation, signed in questions:
         generator.play(site.after(seconds))
         for pipeline in SMALL.pipelines:
-            _ask(site, operation, pipeline.id, signed=signed)
+            _request(site, operation, pipeline.id, signed=signed)
             assert site.cloud.requests[-1].status in {200, 404}
     statuses = {status.value: normalize(status).value for status in SimulatedStatus}
     for pipeline in SMALL.pipelines:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from exporter.simulator import FlowCredentials
 from exporter.simulator.flow import signature
 from exporter.simulator.flow.auth_check import SignatureCheck
-from tests.unit.simulator.test_flow import NOW, OWN, Door, Site
+from tests.unit.simulator.test_flow import NOW, OWN, SharedPort, Site
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "aliyun_acs3_vectors.json").read_bytes())[
     "vectors"
@@ -27,14 +27,14 @@ TEMPORARY = FlowCredentials(security_token="temporary/+==")
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    with Door.open() as door:
-        yield door
+def port() -> Iterator[SharedPort]:
+    with SharedPort.open() as port:
+        yield port
 
 
 @pytest.fixture
-def site(door: Door) -> Site:
-    return Site(door)
+def site(port: SharedPort) -> Site:
+    return Site(port)
 
 
 def _wire(vector: dict[str, Any]) -> dict[str, Any]:
@@ -98,9 +98,9 @@ def test_authorization_of_another_scheme_is_not_parsed(header: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
-def test_any_query_text_can_be_signed(door: Door, name: str) -> None:
+def test_any_query_text_can_be_signed(port: SharedPort, name: str) -> None:
     """Clients send a space as %20 or as a plus, and sign it as %20."""
-    site = Site(door)
+    site = Site(port)
     for plus in (False, True):
         query = urlencode({"pipelineName": name, "nextToken": ""}, quote_via=quote)
         headers = site.sign(f"{site.pipelines}?{query}", "ListPipelines")
@@ -210,6 +210,6 @@ def test_wrong_signature_error_contains_the_canonical_request(site: Site) -> Non
 
 def test_expired_nonces_are_dropped() -> None:
     signature_check = SignatureCheck()
-    for turn in range(100):
-        assert signature_check._check_nonce(f"nonce {turn}", SIGNED_AT + turn * 60) is None
+    for index in range(100):
+        assert signature_check._check_nonce(f"nonce {index}", SIGNED_AT + index * 60) is None
     assert len(signature_check._nonces) < 40

@@ -47,11 +47,11 @@ def test_without_faults_runs_only_begin_and_end(plain: Scenario) -> None:
         assert runs == () or pipeline.first is not None
         assert [run.number for run in runs] == list(range(1, len(runs) + 1))
         for run in runs:
-            begun, *ended = run.states
-            assert (begun.status, begun.end, run.deleted, run.epoch) == ("RUNNING", None, None, 0)
+            first, *ended = run.states
+            assert (first.status, first.end, run.deleted, run.epoch) == ("RUNNING", None, None, 0)
             assert len(ended) <= 1
             for state in ended:
-                assert state.end == state.moment > state.start == begun.moment >= START
+                assert state.end == state.moment > state.start == first.moment >= START
                 statuses[state.status] += 1
     assert set(statuses) == FINISHED
     assert 0.75 < statuses["COMPLETED"] / statuses.total() < 0.95
@@ -207,11 +207,11 @@ def test_forgetting_keeps_the_number_of_runs_level() -> None:
 
 def test_generator_plays_5000_events_a_second() -> None:
     """The limit is generous for slow machines."""
-    begun = time.perf_counter()
+    first = time.perf_counter()
     scenario = played(0.5, world=World(seed=2, pipelines=1_000))
     events = sum(len(run.states) for run in truths(scenario))
     assert events > 50_000
-    assert (time.perf_counter() - begun) / events < 0.0002
+    assert (time.perf_counter() - first) / events < 0.0002
 
 
 def test_accelerated_clock_runs_faster_than_real_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,17 +37,17 @@ def _body(credentials: Credentials = FAKE, scope: dict[str, str] | None = None) 
 
 
 def _issued(desk: Desk) -> str:
-    answer = desk.ask("POST", TOKENS, headers={}, json=_body(desk.cloud.credentials))
+    answer = desk.request("POST", TOKENS, headers={}, json=_body(desk.cloud.credentials))
     assert answer.status_code == 201
     return answer.headers["x-subject-token"]
 
 
 def _status(desk: Desk, token: str) -> int:
-    return desk.ask("GET", LATEST, headers={"X-Auth-Token": token}).status_code
+    return desk.request("GET", LATEST, headers={"X-Auth-Token": token}).status_code
 
 
 def _error(desk: Desk, token: str) -> tuple[str, str]:
-    body = desk.ask("GET", LATEST, headers={"X-Auth-Token": token}).json()
+    body = desk.request("GET", LATEST, headers={"X-Auth-Token": token}).json()
     return body["error_code"], body["error_msg"]
 
 
@@ -60,7 +60,7 @@ def _moment(text: str) -> float:
 
 @pytest.mark.parametrize("scope", [{"name": WORLD.region}, {"id": WORLD.iam_project_id}])
 def test_password_gets_a_token(desk: Desk, scope: dict[str, str]) -> None:
-    answer = desk.ask("POST", TOKENS, headers={}, json=_body(scope=scope))
+    answer = desk.request("POST", TOKENS, headers={}, json=_body(scope=scope))
     assert answer.status_code == 201
     token = answer.json()["token"]
     assert _moment(token["issued_at"]) == pytest.approx(NOW)
@@ -74,7 +74,7 @@ def test_password_gets_a_token(desk: Desk, scope: dict[str, str]) -> None:
 
 
 def test_token_without_nocatalog_has_a_catalog(desk: Desk) -> None:
-    answer = desk.ask("POST", "/v3/auth/tokens", headers={}, json=_body())
+    answer = desk.request("POST", "/v3/auth/tokens", headers={}, json=_body())
     assert answer.json()["token"]["catalog"]
 
 
@@ -83,7 +83,7 @@ def test_token_without_nocatalog_has_a_catalog(desk: Desk) -> None:
     [Credentials(username="another"), Credentials(password="another"), Credentials(domain="another")],
 )
 def test_wrong_password_has_the_error_of_iam(desk: Desk, wrong: Credentials) -> None:
-    answer = desk.ask("POST", TOKENS, headers={}, json=_body(wrong))
+    answer = desk.request("POST", TOKENS, headers={}, json=_body(wrong))
     assert answer.status_code == 401
     assert answer.json() == {
         "error": {"code": 401, "message": "The username or password is wrong.", "title": "Unauthorized"}
@@ -91,7 +91,9 @@ def test_wrong_password_has_the_error_of_iam(desk: Desk, wrong: Credentials) -> 
 
 
 def test_password_for_a_missing_project_is_401(desk: Desk) -> None:
-    assert desk.ask("POST", TOKENS, headers={}, json=_body(scope={"name": "elsewhere"})).status_code == 401
+    assert (
+        desk.request("POST", TOKENS, headers={}, json=_body(scope={"name": "elsewhere"})).status_code == 401
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_password_for_a_missing_project_is_401(desk: Desk) -> None:
     ],
 )
 def test_malformed_body_is_400(desk: Desk, body: bytes) -> None:
-    answer = desk.ask("POST", TOKENS, headers={}, content=body)
+    answer = desk.request("POST", TOKENS, headers={}, content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == 400
 
@@ -143,14 +145,14 @@ def test_replaced_credentials_take_effect_at_once(desk: Desk) -> None:
     assert desk.sign("GET", LATEST, FAKE).status_code == 401
     assert desk.sign("GET", LATEST, new).status_code == 200
     assert (_status(desk, FAKE.token), _status(desk, "new")) == (401, 200)
-    assert desk.ask("POST", TOKENS, headers={}, json=_body()).status_code == 401
+    assert desk.request("POST", TOKENS, headers={}, json=_body()).status_code == 401
     assert _issued(desk)
 
 
 def test_service_works_while_iam_is_down(desk: Desk) -> None:
     token = _issued(desk)
     desk.cloud.iam_down = True
-    answer = desk.ask("POST", TOKENS, headers={}, json=_body())
+    answer = desk.request("POST", TOKENS, headers={}, json=_body())
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, 503)
     assert _status(desk, token) == 200
 
@@ -176,7 +178,7 @@ def _temporary(answer: Any) -> Credentials:
 
 
 def test_key_of_the_metadata_service_is_accepted_by_the_gateway(desk: Desk) -> None:
-    answer = desk.ask("GET", KEY, headers={})
+    answer = desk.request("GET", KEY, headers={})
     key = _temporary(answer)
     assert _moment(answer.json()["credential"]["expires_at"]) == pytest.approx(NOW + 3_600)
     assert desk.sign("GET", LATEST, key).status_code == 200
@@ -191,11 +193,11 @@ def test_key_of_the_metadata_service_is_accepted_by_the_gateway(desk: Desk) -> N
 
 
 def test_key_is_rotated_ten_minutes_before_it_expires(desk: Desk) -> None:
-    old = _temporary(desk.ask("GET", KEY, headers={}))
+    old = _temporary(desk.request("GET", KEY, headers={}))
     desk.now += 2_999
-    assert _temporary(desk.ask("GET", KEY, headers={})) == old
+    assert _temporary(desk.request("GET", KEY, headers={})) == old
     desk.now += 1
-    new = _temporary(desk.ask("GET", KEY, headers={}))
+    new = _temporary(desk.request("GET", KEY, headers={}))
     assert new.access_key != old.access_key
     assert new.secret_key != old.secret_key
     desk.now += 599
@@ -223,46 +225,46 @@ def test_unknown_access_key_is_not_found(desk: Desk, name: str) -> None:
 
 def test_enforced_metadata_token_is_required_and_expires(desk: Desk) -> None:
     desk.cloud.imds_enforced = True
-    assert desk.ask("GET", KEY, headers={}).status_code == 401
-    answer = desk.ask("PUT", IMDS, headers={TTL: "60"})
+    assert desk.request("GET", KEY, headers={}).status_code == 401
+    answer = desk.request("PUT", IMDS, headers={TTL: "60"})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
     header = {"X-Metadata-Token": answer.text}
-    assert _temporary(desk.ask("GET", KEY, headers=header)).security_token
+    assert _temporary(desk.request("GET", KEY, headers=header)).security_token
     desk.now += 60
-    assert desk.ask("GET", KEY, headers=header).status_code == 401
+    assert desk.request("GET", KEY, headers=header).status_code == 401
     assert {call.operation for call in desk.cloud.requests} == {"MetadataToken", "MetadataSecurityKey"}
 
 
 def test_wrong_metadata_token_is_refused_even_if_none_is_required(desk: Desk) -> None:
-    assert desk.ask("GET", KEY, headers={"X-Metadata-Token": "forged"}).status_code == 401
+    assert desk.request("GET", KEY, headers={"X-Metadata-Token": "forged"}).status_code == 401
 
 
 @pytest.mark.parametrize("ttl", [{}, {TTL: "0"}, {TTL: "21601"}, {TTL: "x"}])
 def test_metadata_token_lifetime_outside_the_bounds_is_400(desk: Desk, ttl: dict[str, str]) -> None:
-    assert desk.ask("PUT", IMDS, headers=ttl).status_code == 400
+    assert desk.request("PUT", IMDS, headers=ttl).status_code == 400
 
 
 @pytest.mark.parametrize("status", [404, 405, 503])
 def test_keys_need_no_metadata_token_where_these_are_off(desk: Desk, status: Any) -> None:
     desk.cloud.imds_off = status
     desk.cloud.imds_enforced = True
-    assert desk.ask("PUT", IMDS, headers={TTL: "60"}).status_code == status
-    assert desk.ask("GET", KEY, headers={}).status_code == 200
+    assert desk.request("PUT", IMDS, headers={TTL: "60"}).status_code == status
+    assert desk.request("GET", KEY, headers={}).status_code == 200
 
 
 def test_machine_without_agency_gets_no_key(desk: Desk) -> None:
     desk.cloud.agency = False
-    answer = desk.ask("GET", KEY, headers={})
+    answer = desk.request("GET", KEY, headers={})
     assert (answer.status_code, answer.text) == (401, "Please configure Cloud Service Agency first")
 
 
 def test_pod_identity_issues_the_same_key(desk: Desk) -> None:
     pod = {"Authorization": FAKE.pod_token}
-    answer = desk.ask("POST", "/pod-identity", headers=pod, json={})
-    assert answer.json() == desk.ask("GET", KEY, headers={}).json()
+    answer = desk.request("POST", "/pod-identity", headers=pod, json={})
+    assert answer.json() == desk.request("GET", KEY, headers={}).json()
     assert desk.sign("GET", LATEST, _temporary(answer)).status_code == 200
     for wrong in ({}, {"Authorization": "forged"}):
-        assert desk.ask("POST", "/pod-identity", headers=wrong, json={}).status_code == 401
+        assert desk.request("POST", "/pod-identity", headers=wrong, json={}).status_code == 401
     assert desk.cloud.requests[0] == RecordedRequest("PodIdentity", (), 200, NOW)
 
 
@@ -273,7 +275,7 @@ def test_injected_fault_replaces_answers_of_identity_operations(
     desk: Desk, method: str, path: str, body: Any
 ) -> None:
     desk.cloud.injected_fault = InjectedFault.BAD_GATEWAY
-    assert desk.ask(method, path, headers={TTL: "60"}, json=body).status_code == 502
+    assert desk.request(method, path, headers={TTL: "60"}, json=body).status_code == 502
 
 
 # -- locks
@@ -307,8 +309,8 @@ def test_wrong_tokens_in_a_row_lock_tokens(desk: Desk) -> None:
 def test_wrong_passwords_in_a_row_lock_the_user(desk: Desk) -> None:
     desk.cloud.lock_after = 2
     for _ in range(2):
-        desk.ask("POST", TOKENS, headers={}, json=_body(Credentials(password="wrong")))
-    assert desk.ask("POST", TOKENS, headers={}, json=_body()).status_code == 401
+        desk.request("POST", TOKENS, headers={}, json=_body(Credentials(password="wrong")))
+    assert desk.request("POST", TOKENS, headers={}, json=_body()).status_code == 401
     desk.now += 900
     assert _issued(desk)
 

@@ -139,11 +139,11 @@ def test_malformed_parameter_is_a_parse_error(desk: Desk, body: dict[str, Any]) 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null"])
 def test_body_that_is_not_an_object_is_400(desk: Desk, content: bytes) -> None:
     for path in ("list", f"{BUSY.id}/pipeline-runs/list"):
-        assert desk.ask("POST", f"{desk.pipelines}/{path}", content=content).status_code == 400
+        assert desk.request("POST", f"{desk.pipelines}/{path}", content=content).status_code == 400
 
 
 def test_list_of_another_project_is_empty(desk: Desk) -> None:
-    answer = desk.ask("POST", f"/v5/{'0' * 32}/api/pipelines/list", json={}).json()
+    answer = desk.request("POST", f"/v5/{'0' * 32}/api/pipelines/list", json={}).json()
     assert (answer["total"], answer["pipelines"]) == (0, [])
     assert desk.listed(project_id="0" * 32)["total"] == 0
 
@@ -192,14 +192,14 @@ def test_run_list_without_runs_pipeline_or_project(desk: Desk) -> None:
     assert desk.runs(NEVER_RUN[0].id)["total"] == 0
     assert desk.runs("f" * 32)["error_code"] == "DEVPIPE.00011401"
     path = f"/v5/{'0' * 32}/api/pipelines/{BUSY.id}/pipeline-runs/list"
-    assert desk.ask("POST", path, json={}).json()["error_code"] == "DEVPIPE.00011412"
+    assert desk.request("POST", path, json={}).json()["error_code"] == "DEVPIPE.00011412"
 
 
 # -- faults of lists
 
 
 def test_foreign_rows_appear_without_a_project_in_the_body(desk: Desk) -> None:
-    answer = desk.ask("POST", f"{desk.pipelines}/list", json={"limit": 0}).json()
+    answer = desk.request("POST", f"{desk.pipelines}/list", json={"limit": 0}).json()
     assert answer["total"] == 403
 
 
@@ -250,7 +250,7 @@ def test_page_takes_less_than_100_ms_in_a_large_world() -> None:
     desk.listed()
     times = []
     for offset in range(0, 1000, 100):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         assert len(desk.listed(offset=offset, limit=100)["pipelines"]) == 100
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     assert min(times) < 0.1

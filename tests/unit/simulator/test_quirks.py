@@ -23,9 +23,9 @@ def desk() -> Desk:
     return Desk()
 
 
-def _ask(desk: Desk, operation: str) -> Any:
+def _request(desk: Desk, operation: str) -> Any:
     method, path, body = OPERATIONS[operation]
-    return desk.ask(method, f"{desk.pipelines}/{path}", json=body)
+    return desk.request(method, f"{desk.pipelines}/{path}", json=body)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_throttle_uses_a_sliding_window(desk: Desk, operation: str) -> None:
     statuses = []
     for after in (0, 4, 4, 1, 1.5, 10):
         desk.now += after
-        statuses.append(_ask(desk, operation).status_code)
+        statuses.append(_request(desk, operation).status_code)
     # At 10.5 s the request at 0 s has left the window, but three others are within it.
     assert statuses == [200, 200, 200, 429, 429, 200]
 
@@ -89,7 +89,7 @@ def test_request_after_retry_after_is_accepted(desk: Desk) -> None:
 def test_requests_without_credentials_are_not_throttled(desk: Desk) -> None:
     desk.cloud.throttle = 1, 10
     for _ in range(3):
-        assert desk.ask("POST", f"{desk.pipelines}/status", headers={}, json=[]).status_code == 401
+        assert desk.request("POST", f"{desk.pipelines}/status", headers={}, json=[]).status_code == 401
     assert desk.batch().status_code == 200
 
 
@@ -116,19 +116,19 @@ ENDLESS = {InjectedFault.HUGE, InjectedFault.DRIP, InjectedFault.TRUNCATED}
 def test_injected_fault_replaces_the_answer_of_any_operation(
     desk: Desk, operation: str, injected_fault: InjectedFault
 ) -> None:
-    good = _ask(desk, operation)
+    good = _request(desk, operation)
     assert good.status_code == 200
     desk.cloud.injected_fault = injected_fault
-    bad = _ask(desk, operation)
+    bad = _request(desk, operation)
     assert (bad.status_code, bad.content) != (200, good.content)
     if injected_fault is InjectedFault.GARBLED:
         with pytest.raises(UnicodeDecodeError):
             bad.content.decode()
         assert bad.content.decode("utf-8", "ignore") == good.text
     desk.cloud.injected_fault_operation = operation
-    assert _ask(desk, operation).status_code == bad.status_code
+    assert _request(desk, operation).status_code == bad.status_code
     desk.cloud.injected_fault_operation = "Another"
-    assert _ask(desk, operation).content == good.content
+    assert _request(desk, operation).content == good.content
 
 
 def test_injected_fault_does_not_replace_an_error_of_the_service(desk: Desk) -> None:
@@ -140,10 +140,10 @@ def test_injected_fault_does_not_replace_an_error_of_the_service(desk: Desk) -> 
 def test_every_operation_requires_credentials_and_its_method(desk: Desk, operation: str) -> None:
     method, path, _ = OPERATIONS[operation]
     other = "GET" if method == "POST" else "POST"
-    assert desk.ask(method, f"{desk.pipelines}/{path}", headers={}).status_code == 401
+    assert desk.request(method, f"{desk.pipelines}/{path}", headers={}).status_code == 401
     assert desk.cloud.requests[-1].operation == operation
-    assert desk.ask(other, f"{desk.pipelines}/{path}").json()["error_code"] == "APIGW.0101"
-    assert desk.ask("HEAD", f"{desk.pipelines}/{path}").status_code == 404
+    assert desk.request(other, f"{desk.pipelines}/{path}").json()["error_code"] == "APIGW.0101"
+    assert desk.request("HEAD", f"{desk.pipelines}/{path}").status_code == 404
 
 
 def test_every_switch_is_documented(desk: Desk) -> None:

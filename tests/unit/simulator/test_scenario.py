@@ -64,7 +64,7 @@ class ScenarioDesk(Desk):
         return self.now
 
     def latest(self) -> Shown | None:
-        """Return the latest run, which three operations report alike; None if it does not exist."""
+        """Return the latest run, or None; three operations must report the same."""
         (row, *_) = self.listed()["pipelines"]
         records, record = self.batch(OWN).json(), self.detail(OWN)
         if row["latest_run"] is None:
@@ -457,9 +457,9 @@ OPERATIONS: dict[str, tuple[str, str, Any]] = {
 }
 
 
-def _ask(desk: ScenarioDesk, operation: str) -> None:
+def _request(desk: ScenarioDesk, operation: str) -> None:
     method, path, body = OPERATIONS[operation]
-    desk.ask(method, f"{desk.pipelines}/{path}", json=body)
+    desk.request(method, f"{desk.pipelines}/{path}", json=body)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -472,13 +472,13 @@ def test_every_operation_records_each_state_once(
     assert scenario.reports(OWN) == {}
     desk.after(0.5)
     for _ in range(3):
-        _ask(desk, operation)
+        _request(desk, operation)
     scenario.end(run, desk.after(60), SimulatedStatus.COMPLETED)
     scenario.retry(run, desk.after(1))
     scenario.end(run, desk.after(1), SimulatedStatus.FAILED)
-    _ask(desk, operation)
+    _request(desk, operation)
     desk.after(60)
-    _ask(desk, operation)
+    _request(desk, operation)
     first, last = scenario.reports(OWN)[run.id]
     assert (first.moment, first.operation, first.status, first.start, first.end, first.final) == (
         NOW + 0.5,
@@ -514,7 +514,7 @@ def test_reported_stages_are_those_on_the_wire(desk: ScenarioDesk, scenario: Sce
     assert list(report.stages) == wire
     # Another operation reports the same, so it adds no report.
     for operation in (BATCH, LIST, RUNS):
-        _ask(desk, operation)
+        _request(desk, operation)
     assert scenario.reports(OWN) == {run.id: (report,)}
 
 
@@ -539,10 +539,10 @@ def test_answer_that_was_not_sent_is_not_recorded(
 ) -> None:
     scenario.begin(OWN, NOW)
     desk.cloud.injected_fault, desk.cloud.injected_fault_operation = injected_fault, operation
-    _ask(desk, operation)
+    _request(desk, operation)
     assert scenario.reports(OWN) == {}
     desk.cloud.injected_fault_operation = "Another"
-    _ask(desk, operation)
+    _request(desk, operation)
     assert len(scenario.reports(OWN)) == 1
 
 
@@ -557,7 +557,7 @@ def test_garbled_batch_reports_all_but_the_first_run(desk: ScenarioDesk, scenari
 
 def test_refusal_reports_nothing(desk: ScenarioDesk, scenario: Scenario) -> None:
     scenario.begin(OWN, NOW)
-    desk.ask("POST", f"{desk.pipelines}/status", headers={}, json=[OWN])
+    desk.request("POST", f"{desk.pipelines}/status", headers={}, json=[OWN])
     desk.cloud.batch_limit = 0
     desk.batch(OWN)
     desk.cloud.batch_limit = None
@@ -741,7 +741,7 @@ def test_reports_equal_the_true_states(seed: int, questions: list[tuple[float, s
     generator = ScenarioGenerator(desk.scenario, seed, WILD)
     for seconds, operation in questions:
         generator.play(desk.after(seconds))
-        _ask(desk, operation)
+        _request(desk, operation)
     for pipeline_id in IDS:
         record = desk.scenario.reports(pipeline_id)
         truths = {truth.id: truth for truth in desk.scenario.truth(pipeline_id)}

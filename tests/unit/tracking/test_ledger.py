@@ -854,7 +854,7 @@ def test_hidden_retry_counts_as_a_retry_and_is_never_missed():
     watcher = Watcher(run(1), run(2, FAILED), run(2, RUNNING))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", pytest.approx(100))]
     gone, ended = Watcher(), Watcher()
-    gone._state = ended.kept = watcher.state
+    gone._state = ended._state = watcher.state
     assert gone.looks_up("run-2", None) == []
     assert ended.looks_up("run-2", run(2, end=NOON + 400)) == [("retried", "run-2", "success")]
 
