@@ -43,10 +43,11 @@ FILES = sorted(
 def words(text: str) -> str:
     """Return text in lower case with identifiers split into words, so that `runs_told` has the word `told`.
 
-    `None` stays as it is: Python's `is None` is not English.
+    `None` is left out: Python's `is None` is not English.
     """
+    text = re.sub(r"\bNone\b", "null", text)
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text).replace("_", " ")
-    return " ".join(word if word == "None" else word.lower() for word in re.split(r"[\s#]+", text))
+    return " ".join(re.split(r"[\s#]+", text)).lower()
 
 
 def prose(path: Path) -> str:
