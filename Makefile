@@ -21,7 +21,7 @@ test: .venv/development
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --numprocesses 3
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.

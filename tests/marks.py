@@ -22,8 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by the folder it lies in."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        if folder == "integration":
-            item.add_marker("vendor" if "vendor_sdk" in item.path.name else "process")
+        if "vendor_sdk" in item.path.name:
+            item.add_marker("vendor")
+            # Tests of one SDK share an environment, which the first of them creates.
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        elif folder == "integration":
+            item.add_marker("process")
         elif folder == "property":
             item.add_marker("property")
         else:
