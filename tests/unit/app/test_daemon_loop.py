@@ -95,6 +95,8 @@ def test_client_that_does_not_read_is_closed(cloud, monkeypatch):
                     got += len(some)
                     await asyncio.sleep(0.01)
             assert got > page.length
+            # The slow client may be done before the other one has been stuck for long enough.
+            await asyncio.sleep(connections._STUCK)
             with contextlib.suppress(ConnectionResetError):
                 assert len(await stuck.read()) < page.length
             for stream in (idle, decoded):

@@ -219,11 +219,11 @@ class TestTurns503:
             settings = config(project(name="one"), project(name="two"), poll={"interval": interval})
             async with scheduled(settings) as (exporter, _, health):
                 await asyncio.sleep(100)
-                monkeypatch.setattr(exporter.pollers[1]._repository, "keep", keep)
+                monkeypatch.setattr(exporter.pollers[1]._repository, "save", save)
                 found = await problem_within(health, 7200)
                 return found, asyncio.get_running_loop().time() - stuck[0]
 
-        async def keep(tracker):
+        async def save(tracker):
             if tracker.project == "two":
                 stuck.append(asyncio.get_running_loop().time())
                 await asyncio.Event().wait()

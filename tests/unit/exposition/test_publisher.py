@@ -448,5 +448,7 @@ def test_failed_scrape_is_logged_with_its_traceback_and_gets_status_500(caplog):
 
     with caplog.at_level(logging.ERROR):
         assert asyncio.run(scenario()).status_code == 500
-    assert [record.getMessage() for record in caplog.records] == ["a scrape failed; please report this"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "scrape ended by an internal error, please report this"
+    ]
     assert "LookupError: no such page" in caplog.text

@@ -1191,10 +1191,10 @@ def test_error_status_needs_no_body(status: int, kind: FailureKind, body: bytes)
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com;"),
-        ("/login?ticket=very-private", "redirected to another path;"),
-        ("", "redirected to nowhere;"),
-        ("http://[very-private", "redirected to an invalid address;"),
+        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com, which"),
+        ("/login?ticket=very-private", "redirected to another path, which"),
+        ("", "redirected to nowhere, which"),
+        ("http://[very-private", "redirected to an invalid address, which"),
     ],
 )
 def test_redirect_message_has_the_host_only(location: str, message: str) -> None:

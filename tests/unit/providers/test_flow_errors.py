@@ -441,10 +441,10 @@ def test_success_body_with_error_status_is_a_failure(operation: str) -> None:
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com;"),
-        ("/login?ticket=very-private", "redirected to another path;"),
-        ("", "redirected to nowhere;"),
-        ("http://[very-private", "redirected to an invalid address;"),
+        ("https://auth.example.com/login?ticket=very-private", "redirected to auth.example.com, which"),
+        ("/login?ticket=very-private", "redirected to another path, which"),
+        ("", "redirected to nowhere, which"),
+        ("http://[very-private", "redirected to an invalid address, which"),
     ],
 )
 def test_redirect_message_has_the_host_only(location: str, message: str) -> None:
