@@ -173,15 +173,15 @@ FAULTS = {
     InjectedFault.HTML: ("invalid", "invalid", "HTML"),
     InjectedFault.BAD_GATEWAY: ("502", "502", "HTML"),
     InjectedFault.EMPTY: ("invalid", "invalid", "empty body"),
-    InjectedFault.TRUNCATED: ("invalid", "invalid", "broke off"),
-    InjectedFault.CUT: ("invalid", "invalid", "no valid JSON"),
+    InjectedFault.TRUNCATED: ("invalid", "invalid", "incomplete or damaged"),
+    InjectedFault.CUT: ("invalid", "invalid", "invalid JSON"),
     InjectedFault.HUGE: ("invalid", "invalid", "8 MiB"),
     InjectedFault.ERROR_OBJECT: ("200", "DEVPIPE.00011136", "项目ID和流水线不匹配"),
     InjectedFault.NESTED_ERROR: ("200", None, ""),
     InjectedFault.SERVER_ERROR: ("500", "APIGW.0601", ""),
     InjectedFault.DENIED: ("403", "APIGW.0302", ""),
     InjectedFault.REDIRECT: ("302", "302", "redirected"),
-    InjectedFault.NULL: ("invalid", "invalid", "not its answer"),
+    InjectedFault.NULL: ("invalid", "invalid", "unexpected response"),
 }
 
 
