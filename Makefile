@@ -14,14 +14,15 @@ check: .venv/development
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m unit --numprocesses 2
+	$(BIN)/python -m pytest -m "unit and not timing" --numprocesses 2
 
 # Everything that CI runs.
 test: .venv/development
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m 'not timing' --numprocesses 3 --dist loadgroup
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m timing
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.

@@ -1,7 +1,7 @@
 """A pytest plugin: marks by folder, and hypothesis profiles.
 
 `unit`: one package, in seconds. `property`: laws that hypothesis searches for exceptions. `process`: real processes and
-other programs. `vendor`: the vendors' own SDKs.
+other programs. `vendor`: the vendors' own SDKs. `timing`: bounds in seconds, so other tests must not run meanwhile.
 """
 
 import os
@@ -11,6 +11,13 @@ import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).parent
+TIMING = {
+    "test_answers.py",
+    "test_clock_steps.py",
+    "test_connections.py",
+    "test_daemon_loop.py",
+    "test_hung_disk.py",
+}
 
 # `dev` finds most mistakes in seconds; `ci` is for `make test`.
 settings.register_profile("dev", max_examples=20, deadline=None)
@@ -22,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by the folder it lies in."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
+        if item.path.name in TIMING:
+            item.add_marker("timing")
         if "vendor_sdk" in item.path.name:
             item.add_marker("vendor")
             # Tests of one SDK share an environment, which the first of them creates.
