@@ -24,7 +24,7 @@ STATIC = {
 }
 PASSWORD = "pass word/é+81"
 ISSUED = "MIIissued-token-of-iam-4711"
-TEMPORARY = ["AKTEMPORARY987654321", "temporary-secret-key-33", "temporary-security-token-44"]
+TEMPORARY = ["AKTEMPORARY987654321", "ephemeral-secret-key-33", "ephemeral-security-token-44"]
 PROXY_PASSWORD = "proxy@pass/word:81"
 OTHER_PROXY_PASSWORD = "environment-proxy+password"
 SHORT = "geheim7"
@@ -265,7 +265,7 @@ def leaked(text: str) -> set[str]:
 
 
 PARTS = {
-    "clouds": (("cloud-token",), ("request failed", "is no known", "without a valid pipeline id")),
+    "clouds": (("cloud-token",), ("request failed", "unknown value", "without a valid pipeline id")),
     "proxies": (("refused-0", "http-proxy-0-body", "https-env-4-reason"), ("407",)),
 }
 
