@@ -121,7 +121,8 @@ class TestDiscovery:
         small.codearts.no_membership = True
         _, pages = small.play(config(small.cloud.project(pipelines=[])), 0)
         assert pages[0].value("pipeline_exporter_project_up") == 0
-        assert "no member of this project" in caplog.text
+        (record,) = [record for record in caplog.records if getattr(record, "id", "") == "implausible-list"]
+        assert "not a member of this project" in vars(record)["reason"]
 
     def test_pipelines_are_added_removed_and_renamed(self, small):
         """A deleted one is removed after two complete lists without it. A new name is used at once."""
@@ -263,8 +264,8 @@ class TestDetails:
         assert len(pages[0].get("ci_pipeline_latest_run_job_status")) > 2000
         text = report(settings)
         assert "40 requests a refresh, 40 a minute" in text
-        assert "for running pipelines: every 15s, 1 for each 50 of them" in text
-        assert "for metrics.details: 1 for each run that is new, or has changed" in text
+        assert "running pipelines: every 15s, 1 for each 50 of them" in text
+        assert "metrics.details: 1 for each run that is new or has changed" in text
 
     def test_times_of_details_take_precedence_over_local_times(self, small):
         """With a wrong time zone stages have no start until the details are read."""
