@@ -638,22 +638,6 @@ def test_a_reading_ends_a_week_back():
     assert beyond(sought, watcher.now - WEEK + 1, watcher.now - 2 * WEEK) is None
 
 
-def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_not_sought_a_week_back():
-    """What is not found is void then, not missed: a number that was misreported, or skipped."""
-    watcher = Watcher(run(3, start=NOON - 2 * WEEK), run(45))
-    sought = search(watcher.state, now=watcher.now)
-    assert beyond(sought, NOON - 2 * WEEK) is Reach.COMPLETE
-    assert beyond(sought, NOON - HOUR / 2) is None
-
-
-@pytest.mark.parametrize("answer", [None, run(4000)], ids=["without a run", "leap in doubt"])
-def test_numbers_after_an_answer_that_did_not_show_the_latest_run_are_sought_further_back(answer):
-    watcher = Watcher(run(3, start=NOON - 2 * WEEK))
-    watcher.sees(answer, later=DAY)
-    watcher.sees(run(45))
-    assert beyond(search(watcher.state, now=watcher.now), NOON - 1) is None
-
-
 def test_where_no_start_is_known_a_reading_goes_on_to_the_end():
     """Or as far back as is ever read."""
     watcher = Watcher(None, run(3))
@@ -774,6 +758,28 @@ def test_what_lies_before_the_bound_is_missed():
         ("ended", "run-6", "success"),
         ("missed", 2),
     ]
+
+
+def test_numbers_after_a_run_that_was_just_seen_as_the_latest_are_void_and_not_missed():
+    """A list that was read back to that moment would have them: the number was misreported, or some were skipped."""
+    old = run(3, start=NOON - 2 * WEEK)
+    watcher = Watcher(old, run(45))
+    assert watcher.reads(old, reach=Reach.BOUND) == []
+    assert watcher.reads(old, reach=Reach.BOUND, later=APART) == []
+    assert watcher.wanted == []
+    assert watcher.sees(run(4)) == [("ended", "run-4", "success")]
+
+
+def test_numbers_that_a_thousand_runs_do_not_reach_are_missed():
+    watcher = Watcher(run(3), run(45))
+    assert watcher.reads(run(44), reach=Reach.BOUND) == [("ended", "run-44", "success"), ("missed", 40)]
+
+
+@pytest.mark.parametrize("answer", [None, run(4000)], ids=["without a run", "leap in doubt"])
+def test_numbers_after_an_answer_that_did_not_show_the_latest_run_may_be_older(answer):
+    old = run(3, start=NOON - 2 * WEEK)
+    watcher = Watcher(old, answer, run(45))
+    assert watcher.reads(old, reach=Reach.BOUND) == [("missed", 41)]
 
 
 def test_a_run_of_unknown_state_whose_end_stays_for_an_hour_is_missed():

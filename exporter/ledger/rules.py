@@ -177,7 +177,13 @@ def fill(
     if reach is Reach.COMPLETE:
         books.absent()
     elif reach is Reach.BOUND:
-        books.miss_wanted(lambda _: True, "older than a week or than a thousand runs")
+        # Numbers whose runs could only be among those that were read are not missed: they do not exist.
+        oldest = min((run.start for run in told if run.start is not None), default=now)
+        books.miss_wanted(
+            lambda gap: gap.watched is None or oldest >= gap.watched - HOUR,
+            "older than a week or than a thousand runs",
+        )
+        books.absent()
     else:
         books.miss_unread()
     return books.outcome()
@@ -196,7 +202,7 @@ class _Books:
     """A pipeline's state while one answer is entered, and what is to be counted for it."""
 
     def __init__(self, state: State, now: float, *, watched: float | None = None) -> None:
-        """`watched` is when the latest run was last seen to be the latest: what is newer began hardly earlier."""
+        """`watched` is when the latest run was last seen to be the latest; newer ones began hardly earlier."""
         self.state = state
         self._now = now
         self._watched = watched
@@ -389,10 +395,7 @@ class _Books:
         if number <= high:
             return
         if self.state.numbered and number > high + 1:
-            after = self.state.high_start
-            if after is not None and self._watched is not None:
-                after = max(after, self._watched)
-            self._want(Gap(high + 1, number - 1, self._now, after))
+            self._want(Gap(high + 1, number - 1, self._now, self.state.high_start, watched=self._watched))
         self.change(high=number, high_start=run.start, numbered=self.state.numbered or run.number is not None)
 
     # One run, however it was learnt

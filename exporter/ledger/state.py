@@ -44,11 +44,13 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
     since: float
     """When that was learnt, in epoch seconds."""
     after: float | None = None
-    """Start of the run before them, or when it was last seen to be the latest: theirs lie hardly earlier."""
+    """Start of the run before them: theirs lie hardly earlier."""
     absent: float | None = None
     """When the run list was read completely and had none of them, in epoch seconds."""
     missed: bool = False
     """Whether they were counted as missed, so that they are never counted otherwise."""
+    watched: float | None = None
+    """When the run before them was last seen to be the latest, in epoch seconds: theirs lie hardly earlier."""
 
     @property
     def size(self) -> int:
