@@ -25,8 +25,6 @@ settings.register_profile("ci", max_examples=100, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
-# First, because xdist reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by the folder it lies in."""
     for item in items:
@@ -35,8 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("timing")
         if "vendor_sdk" in item.path.name:
             item.add_marker("vendor")
-            # Tests of one SDK share an environment, which the first of them creates.
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         elif folder == "integration":
             item.add_marker("process")
         elif folder == "property":

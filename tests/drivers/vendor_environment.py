@@ -1,5 +1,6 @@
 """Virtual environments for the vendors' SDKs, next to the project's own; each is created once and reused."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -23,15 +24,10 @@ def environment(vendor: str, *packages: str, home: Path) -> Sdk:
     """
     directory = ROOT / ".venv" / f"vendor-sdk-{vendor}"
     python = directory / "bin" / "python"
-    ready = directory / " ".join(packages)
-    if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
-        done = subprocess.run(pip, check=False, capture_output=True, text=True)
-        if done.returncode and not os.environ.get("CI"):
-            pytest.skip(f"the SDK cannot be installed: {_reason(done.stderr)}")
-        assert not done.returncode, done.stderr
-        ready.touch()
+    # Tests of one SDK may run in several processes at once.
+    with (ROOT / ".venv" / f"vendor-sdk-{vendor}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _create(directory, python, packages)
     variables = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
 
     def run(task: dict[str, Any]) -> Any:
@@ -48,6 +44,19 @@ def environment(vendor: str, *packages: str, home: Path) -> Sdk:
         return json.loads(done.stdout)
 
     return run
+
+
+def _create(directory: Path, python: Path, packages: tuple[str, ...]) -> None:
+    ready = directory / " ".join(packages)
+    if ready.exists():
+        return
+    subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+    done = subprocess.run(pip, check=False, capture_output=True, text=True)
+    if done.returncode and not os.environ.get("CI"):
+        pytest.skip(f"the SDK cannot be installed: {_reason(done.stderr)}")
+    assert not done.returncode, done.stderr
+    ready.touch()
 
 
 def _reason(output: str) -> str:
