@@ -25,12 +25,6 @@ class Clouds:
 
     def configuration(self, url: str) -> dict[str, Any]:
         """Return a configuration that polls both clouds at `url`."""
-        common = {
-            "endpoint": url,
-            # The simulated clouds do not throttle, and values should come soon.
-            "rate_limit": {"requests_per_second": 200, "burst": 100},
-            "discover": {"interval": "1m"},
-        }
         return {
             "poll": {"interval": "20s", "active_interval": "10s"},
             "projects": [
@@ -43,17 +37,27 @@ class Clouds:
                         "access_key": self._codearts.credentials.access_key,
                         "secret_key": self._codearts.credentials.secret_key,
                     },
-                    **common,
+                    **_common(url),
                 },
                 {
                     "name": "simulated-flow",
                     "provider": "flow",
                     "organization_id": self._flow.organization_id,
                     "auth": {"method": "yunxiao_token", "token": self._flow.credentials.personal_token},
-                    **common,
+                    **_common(url),
                 },
             ],
         }
+
+
+def _common(url: str) -> dict[str, Any]:
+    """Return the keys that both projects have. Each gets values of its own, since YAML shows shared ones as aliases."""
+    return {
+        "endpoint": url,
+        # The simulated clouds do not throttle, and values should come soon.
+        "rate_limit": {"requests_per_second": 200, "burst": 100},
+        "discover": {"interval": "1m"},
+    }
 
 
 _WELCOME = """

@@ -200,6 +200,7 @@ class Poller:
         ids = self._tracker.ids
         self._telemetry.set_pipelines(
             self.project,
+            self._provider.name,
             pipelines=len(ids),
             refused=self._strategy.refused(ids),
             unresolved=self._tracker.unresolved,
@@ -250,7 +251,7 @@ class Poller:
             return
         _, ids = self._due()
         if ids:
-            self._telemetry.poll_skipped(self.project)
+            self._telemetry.poll_skipped(self.project, self._provider.name)
             _log.warning(
                 "poll skipped, the previous one is still running",
                 extra={"id": "poll-skipped", "project": self.project},

@@ -41,7 +41,7 @@ class PollReporter:
     def record_anomalies(self, decoded: Decoded) -> None:
         """Count the anomalies of an answer, and log each the first time."""
         for reason, message in decoded.rejected:
-            self._telemetry.records_rejected(self._project, reason)
+            self._telemetry.records_rejected(self._project, self._provider, reason)
             if self._is_new("record-rejected", reason, message):
                 _log.warning(
                     "record rejected",
@@ -53,7 +53,7 @@ class PollReporter:
                     },
                 )
         for reason, records in decoded.further_rejected.items():
-            self._telemetry.records_rejected(self._project, reason, records)
+            self._telemetry.records_rejected(self._project, self._provider, reason, records)
         for field, value in self._telemetry.unknown_values(self._provider, decoded.unknown_values):
             if self._is_new("unknown-value", field, value):
                 _log.warning(
@@ -81,7 +81,7 @@ class PollReporter:
     def misnumbered(self, misnumbered: Iterable[Misnumbered]) -> None:
         """Count runs reported with a wrong number, and log the first of each pipeline."""
         for one in misnumbered:
-            self._telemetry.records_rejected(self._project, "wrong_number")
+            self._telemetry.records_rejected(self._project, self._provider, "wrong_number")
             if self._is_new("wrong-run-number", one.pipeline.id):
                 _log.warning(
                     "wrong run number, ignoring it",

@@ -48,7 +48,7 @@ class ProjectTracker:
         self.jobs = options.details != "none"
         """Whether the jobs of latest runs are shown."""
         self.accounting = ProjectAccounting(DurationObserver.of(options, "project"), durations)
-        self._provider = provider
+        self.provider = provider
         self._interval = interval
         self._lists_are_summaries = lists_are_summaries
         self._retired = retired
@@ -230,5 +230,5 @@ class ProjectTracker:
         if durations is None:
             return None
         if self._view is None or self._view.durations is not durations:
-            self._view = ProjectView(provider=self._provider, project=self.project, durations=durations)
+            self._view = ProjectView(provider=self.provider, project=self.project, durations=durations)
         return self._view

@@ -140,7 +140,7 @@ class TestShards:
             f"payments (codearts, http://127.0.0.1:1): {len(own)} pipelines",
             "  1 request a refresh, 1 a minute, plus:",
         ]
-        assert lines[-1].startswith(f"series: about {len(own) * 88 + 80} ")
+        assert lines[-1].startswith(f"series: about {len(own) * 88 + 130} ")
 
     @pytest.mark.parametrize(
         ("changes", "share", "project_line"),

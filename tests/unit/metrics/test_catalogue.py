@@ -66,12 +66,12 @@ def own():
     """The exporter's own families, with a series in each of them."""
     telemetry = Telemetry(shard=Shard(0, 3))
     telemetry.set_state_up(up=True)
-    telemetry.add_project("payments", "codearts", pipelines=1, interval=60, now=NOON)
+    telemetry.add_project("payments", "codearts", pipelines=1, interval=60)
     telemetry.poll_ended("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
-    telemetry.set_pipelines("payments", pipelines=2, refused=1, unresolved=3)
-    telemetry.set_credentials_valid("payments", valid=True)
-    telemetry.set_credentials_expiry("payments", "auto", NOON)
-    telemetry.poll_skipped("payments")
+    telemetry.set_pipelines("payments", "codearts", pipelines=2, refused=1, unresolved=3)
+    telemetry.set_credentials_valid("payments", "codearts", valid=True)
+    telemetry.set_credentials_expiry("payments", "codearts", "auto", NOON)
+    telemetry.poll_skipped("payments", "codearts")
     telemetry.request_ended("payments", "codearts", "Batch", "200", 0.1)
     telemetry.request_failed(
         "payments",
@@ -79,8 +79,8 @@ def own():
         "Batch",
         RequestFailure(kind=FailureKind.TRANSIENT, code="500", error_code="X.1"),
     )
-    telemetry.request_retried("payments")
-    telemetry.request_throttled("payments")
+    telemetry.request_retried("payments", "codearts")
+    telemetry.request_throttled("payments", "codearts")
     telemetry.unknown_values("codearts", [("status", "NEW")])
     telemetry.render_failed("ci_pipeline_up", 1)
     found = list(telemetry.registry.collect())

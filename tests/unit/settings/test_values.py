@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_documentation(read):
         "run_duration_buckets": (
             "15s", "30s", "1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h", "4h", "8h", "1d",
         ),
-        "stage_duration_buckets": ("30s", "2m", "10m", "30m", "2h"),
+        "stage_duration_buckets": ("10s", "30s", "1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h"),
         "created_series": False,
     }  # fmt: skip
     assert config.state.path is None
