@@ -313,10 +313,10 @@ def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
         assert samples.value("ci_pipeline_up", project="dead") == 0
         assert len(samples.get("ci_pipeline_up", project="alive")) == 30
         success = "pipeline_exporter_last_success_timestamp_seconds"
-        assert abs(samples.value(success, project="alive") - time.time()) < 60
+        assert (samples.value(success, project="alive") or 0) > time.time() - 60
         # A project that never answered has no last success, not even the start of the process.
         assert samples.value(success, project="dead") is None
-        assert samples.value("pipeline_exporter_last_poll_timestamp_seconds", project="dead") > 0
+        assert samples.value("pipeline_exporter_last_poll_timestamp_seconds", project="dead")
         of_projects = [
             line for line in samples.lines if line.startswith("pipeline_exporter_") and 'project="' in line
         ]
