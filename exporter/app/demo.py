@@ -27,11 +27,15 @@ class Clouds:
         """Return a configuration that polls both clouds at `url`."""
         return {
             "poll": {"interval": "20s", "active_interval": "10s"},
+            # The address of each run's page, for links on dashboards. It starts new series with each run.
+            "metrics": {"run_info_labels": ["trigger", "branch", "url"]},
             "projects": [
                 {
                     "name": "simulated-codearts",
                     "provider": "codearts",
                     "project_id": self._codearts.world.project_id,
+                    # Like the vendor, the simulated cloud reports the pages of runs only.
+                    "url_template": f"{url}/cicd/project/{{project_id}}/pipeline/detail/{{pipeline_id}}",
                     "auth": {
                         "method": "aksk",
                         "access_key": self._codearts.credentials.access_key,
@@ -43,6 +47,9 @@ class Clouds:
                     "name": "simulated-flow",
                     "provider": "flow",
                     "organization_id": self._flow.organization_id,
+                    # Like the vendor, the simulated cloud reports no pages.
+                    "url_template": f"{url}/pipelines/{{pipeline_id}}/current",
+                    "run_url_template": f"{url}/pipelines/{{pipeline_id}}/builds/{{run_id}}",
                     "auth": {"method": "yunxiao_token", "token": self._flow.credentials.personal_token},
                     **_common(url),
                 },

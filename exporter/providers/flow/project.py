@@ -18,6 +18,9 @@ from exporter.config.types import Endpoint, Identifier
 PERSONAL_ENDPOINT = "https://openapi-rdc.aliyuncs.com"
 """URL of the API of personal tokens, central edition."""
 
+PAGE = "https://flow.aliyun.com/pipelines/{pipeline_id}/current"
+"""URL of a pipeline's page in the central edition."""
+
 SIGNED_ENDPOINT = "https://devops.cn-hangzhou.aliyuncs.com"
 """URL of the signed API, the same for accounts of all regions."""
 
@@ -28,8 +31,8 @@ _REGION_DOMAIN = ".devops.aliyuncs.com"
 
 def _number(value: str) -> str:
     if not _NUMBER.fullmatch(value):
-        example = "12222 in https://flow.aliyun.com/pipelines/12222/current"
-        raise ValueError(f"{value!r} is not the id of a pipeline, which is a number ({example})")
+        page = PAGE.replace("{pipeline_id}", "12222")
+        raise ValueError(f"{value!r} is not the id of a pipeline, which is a number (12222 in {page})")
     return value
 
 
@@ -84,6 +87,11 @@ class FlowProject(ProjectSection):
     def base_url(self) -> str:
         """The configured endpoint, or the vendor's."""
         return self.endpoint or (PERSONAL_ENDPOINT if self.personal else SIGNED_ENDPOINT)
+
+    @property
+    def default_url_template(self) -> str:
+        """The vendor's URL, where the organization is the vendor's central edition: other clouds have other pages."""
+        return PAGE if self.endpoint is None and self.edition == "central" else ""
 
     def warnings(self) -> Iterator[str]:
         """Return warnings about values that belong to another edition or generation of the API."""

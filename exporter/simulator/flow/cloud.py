@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from exporter.simulator.flow import errors
 from exporter.simulator.flow.auth_check import FlowCredentials
-from exporter.simulator.flow.generation import ApiGeneration
+from exporter.simulator.flow.generation import ApiGeneration, Operation
 from exporter.simulator.flow.organization import Organization
 from exporter.simulator.flow.personal import ROOT, PersonalApi
 from exporter.simulator.flow.signed import ORGANIZATION, SignedApi
@@ -21,6 +21,11 @@ from exporter.simulator.http.cloud import Cloud
 from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.project import RunSource
 from exporter.simulator.world.world import World
+
+RUN_PAGE = "RunPage"
+
+_PAGES = "/pipelines/"
+"""Pages of the console, for a browser without credentials."""
 
 
 class Flow(Cloud, FlowSwitches):
@@ -61,12 +66,19 @@ class Flow(Cloud, FlowSwitches):
                 for generation in (self._signed, self._personal)
                 for root in generation.roots
                 for operation in generation.operations()
-            )
+            ),
+            *(
+                self._publish("GET", f"{_PAGES}{path}", operation.name, self._personal.handler_for(operation))
+                for path, operation in (
+                    ("{pipeline_id}/current", Operation("", RUN_PAGE, self._personal.get_latest_run)),
+                    ("{pipeline_id}/builds/{run_id}", Operation("", RUN_PAGE, self._personal.get_run)),
+                )
+            ),
         )
 
     def serves(self, path: str) -> bool:
         """Return whether a path belongs to Flow, published or not."""
-        return path.startswith((ROOT, ORGANIZATION))
+        return path.startswith((ROOT, ORGANIZATION, _PAGES))
 
     def pipeline_id(self, pipeline_id: str) -> str:
         """Return Flow's id of a pipeline of the world; raise `KeyError` for an unknown one."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from exporter.core.model import Run, Status
+from exporter.core.model import Run, Status, failed_stages
 from exporter.tracking.ledger.state import EndedRun, Event, EventKind, LedgerState, Streak
 
 KEPT = 20
@@ -28,7 +28,11 @@ def with_ended(state: LedgerState, run: Run, number: int) -> LedgerState:
     for one in reversed(newest_first):
         streak = streak.after(one)
     # The latest finished run has the greatest number, whichever ended last.
-    finished = msgspec.structs.replace(run, stages=()) if newest_first[0] is ended else state.finished
+    finished = (
+        msgspec.structs.replace(run, stages=failed_stages(run))
+        if newest_first[0] is ended
+        else state.finished
+    )
     return state.changed(ended=tuple(newest_first), streak=streak, finished=finished)
 
 

@@ -422,6 +422,30 @@ def test_url_template_is_filled_at_every_placeholder(read, text, page):
     assert read(text).projects[0].page_url("i") == page
 
 
+@pytest.mark.parametrize(
+    ("template", "page"),
+    [
+        (
+            "https://x.example.com/{project_id}/{pipeline_id}/{run_id}?n={run_number}",
+            "https://x.example.com/p/i/r%2F1?n=7",
+        ),
+        ("https://x.example.com/latest", "https://x.example.com/latest"),
+        (f"https://x.example.com/{{run_id}}/{'y' * 256}", ""),
+    ],
+)
+def test_run_url_template_is_filled_at_every_placeholder(read, template, page):
+    text = MINIMAL.replace("54f90b75fc1447b1b65e8d3a9f77923d", "p") + f"    run_url_template: '{template}'\n"
+    project = read(text).projects[0]
+    assert project.run_url("i", "r/1", 7) == page
+    assert read(MINIMAL).projects[0].run_url("i", "r", 7) == ""
+
+
+@pytest.mark.parametrize(("placeholder", "run", "number"), [("{run_id}", "", 7), ("{run_number}", "r", None)])
+def test_run_url_template_gives_nothing_without_what_it_needs(read, placeholder, run, number):
+    text = MINIMAL + f"    run_url_template: 'https://x.example.com/{placeholder}'\n"
+    assert read(text).projects[0].run_url("i", run, number) == ""
+
+
 AUTH = "{method: token, token: opensesame}"
 
 
