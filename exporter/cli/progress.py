@@ -10,8 +10,8 @@ from typing import TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from exporter.polling.progress import Progress as Follower
 from exporter.polling.progress import PollStep, ignore_progress
+from exporter.polling.progress import Progress as Follower
 
 
 class _Line:
