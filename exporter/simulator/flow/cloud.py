@@ -56,7 +56,7 @@ class Flow(Cloud, FlowSwitches):
         self._personal = PersonalApi(organization, self, self._current_credentials, self._throttle_wait)
         self.app = self._application(
             *(
-                self._publish(
+                self._route(
                     "GET",
                     root + operation.path,
                     operation.name,
@@ -68,7 +68,7 @@ class Flow(Cloud, FlowSwitches):
                 for operation in generation.operations()
             ),
             *(
-                self._publish("GET", f"{_PAGES}{path}", operation.name, self._personal.handler_for(operation))
+                self._route("GET", f"{_PAGES}{path}", operation.name, self._personal.handler_for(operation))
                 for path, operation in (
                     ("{pipeline_id}/current", Operation("", RUN_PAGE, self._personal.get_latest_run)),
                     ("{pipeline_id}/builds/{run_id}", Operation("", RUN_PAGE, self._personal.get_run)),
