@@ -466,12 +466,13 @@ def test_every_label_has_a_string_value():
     """A single `None` would make the whole page invalid."""
     stage = Stage("build", 0, Status.SUCCESS, NOON, 5.0, jobs=(JOB,))
     held = Stage("approve", 1, Status.WAITING)
+    broken = Stage("test", 2, Status.FAILED, jobs=(Job("unit", 0, Status.FAILED),))
     nothing = View(pipeline=Pipeline("codearts", "payments", "p", "p"), up=False)
     per_pipeline = Metrics(stage_histogram="pipeline")
     seen = [
         nothing,
         view(None),
-        view(run(1), run(2, Status.FAILED, stage), metrics=per_pipeline),
+        view(run(1), run(2, Status.FAILED, stage, broken), metrics=per_pipeline),
         minimal_view(),
     ]
     seen += [view(run(1), run(2, Status.RUNNING, stage, held), run(3, Status.RUNNING, stage, held))]
