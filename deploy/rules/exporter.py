@@ -242,7 +242,8 @@ or
             severity="critical",
             waiting="5m",
             keep_firing="5m",
-            note="absent() returns no other labels. job is in the selector, so the alert can be routed like the others.",
+            labels={"job": "pipeline-exporter"},
+            note="absent() returns no labels here. job is set so that the alert can be routed like the others.",
             summary="No pipeline-exporter answers scrapes.",
             description=(
                 "No target of the job pipeline-exporter has answered scrapes for five minutes. No new failure of a pipeline is "

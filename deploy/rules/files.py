@@ -44,6 +44,7 @@ def _rule(rule: Record | Alert, runbooks: str) -> str:
         + (f"        for: {rule.waiting}\n" if rule.waiting else "")
         + (f"        keep_firing_for: {rule.keep_firing}\n" if rule.keep_firing else "")
         + f"        labels:\n          severity: {rule.severity}\n"
+        + "".join(f"          {name}: {value}\n" for name, value in rule.labels.items())
         + f"        annotations:\n          summary: {rule.summary}\n"
         + _block("description", rule.description, 10)
         + f"          runbook_url: {runbooks}{rule.name}.md\n"
@@ -109,7 +110,7 @@ def _grafana_rule(alert: Alert, runbooks: str) -> dict[str, Any]:
     if alert.keep_firing:
         rule["keepFiringFor"] = alert.keep_firing
     return rule | {
-        "labels": {"severity": alert.severity},
+        "labels": {"severity": alert.severity, **alert.labels},
         "annotations": {
             "summary": alert.summary,
             "description": re.sub(r"\.Value\b", ".Values.A.Value", alert.description),

@@ -1,6 +1,6 @@
 """What a rule is made of, and the PromQL fragments that several rules share."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from textwrap import indent
 from typing import Generic, TypeVar
 
@@ -32,6 +32,8 @@ class Alert:
     """The value of `for`."""
     keep_firing: str = ""
     """The value of `keep_firing_for`."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels beside the severity that the expression cannot have."""
     of_pipeline: bool = False
     """True if it has the identity labels of a pipeline, so that labels of its configuration can be joined."""
     maybe_of_project: bool = False

@@ -58,13 +58,13 @@ ALERTS = Group(
             description=(
                 f"Pipeline {PIPELINE} is red: {FINISHED_RUN} failed{FAILED_STAGES}.{RED_SINCE}"
                 f"{FINISHED_RUN_PAGE}"
-                "\nNext: open the run and read the log of the failed stage. The alert ends with the next successful run."
+                "\nNext: open the run and read the log of the failed stage. The alert ends with the next run that does not fail."
                 f"{BLIND}"
             ),
         ),
         Alert(
             "PipelineFailingRepeatedly",
-            f"pipeline:ci_pipeline_consecutive_failures:held >= 3",
+            "pipeline:ci_pipeline_consecutive_failures:held >= 3",
             severity="warning",
             of_pipeline=True,
             summary="A pipeline failed three times or more in a row.",
@@ -89,7 +89,7 @@ ALERTS = Group(
                 "share is likely broken: agents, a registry, a repository, the network."
                 + ask(
                     "topk(10, pipeline:ci_pipeline_latest_finished_run_failed:held{@project} == 1)",
-                    "\nRed, up to ten of them:{{ range . }} {{ .Labels.pipeline }};{{ end }}",
+                    '\nRed, up to ten of them:{{ range sortByLabel "pipeline" . }} {{ .Labels.pipeline }};{{ end }}',
                 )
                 + "\nNext: open two of them and compare the failed stages."
             ),
