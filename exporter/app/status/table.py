@@ -51,7 +51,7 @@ def print_summary(summary: Summary, now: float, file: TextIO, *, colour: bool) -
 def _lines(summary: Summary, now: float, width: int | None) -> Iterator[Text]:
     yield from _projects(summary, now, width)
     several = len(summary.projects) > 1
-    names = [Column("PROJECT", 8)] if several else []
+    names = [Column("project", 8)] if several else []
 
     def project(name: str) -> list[Cell]:
         return [name] if several else []
@@ -60,13 +60,13 @@ def _lines(summary: Summary, now: float, width: int | None) -> Iterator[Text]:
     yield Text(f"Red: {len(summary.red)}", "bold red" if summary.red else "bold green")
     yield from _table(
         [
-            Column("RED FOR", right=True),
-            Column("FAILURES", right=True),
-            Column("PIPELINE", 16),
-            Column("FAILED STAGE", 12),
-            Column("BRANCH", 8),
+            Column("red for", right=True),
+            Column("failures", right=True),
+            Column("pipeline", 16),
+            Column("failed stage", 12),
+            Column("branch", 8),
             *names,
-            Column("LINK"),
+            Column("link"),
         ],
         [
             [
@@ -83,20 +83,20 @@ def _lines(summary: Summary, now: float, width: int | None) -> Iterator[Text]:
         width,
     )
     for title, since, active in (
-        ("Waiting", "WAITING FOR", summary.waiting),
-        ("Long-running", "RUNNING FOR", summary.long_running),
+        ("Waiting", "waiting for", summary.waiting),
+        ("Long-running", "running for", summary.long_running),
     ):
         yield Text()
         yield Text(f"{title}: {len(active)}", "bold yellow" if active else "bold")
         yield from _table(
             [
                 Column(since, right=True),
-                Column("STATUS" if active is summary.waiting else "USUALLY"),
-                Column("PIPELINE", 16),
-                Column("STAGE", 12),
-                Column("BRANCH", 8),
+                Column("status" if active is summary.waiting else "usually"),
+                Column("pipeline", 16),
+                Column("stage", 12),
+                Column("branch", 8),
                 *names,
-                Column("LINK"),
+                Column("link"),
             ],
             [
                 [
@@ -131,8 +131,8 @@ def _projects(summary: Summary, now: float, width: int | None) -> Iterator[Text]
                 (one.cause or "", "red"),
             ]
         )
-    numbers = (Column(title, right=True) for title in ("PIPELINES", "RED", "RUNNING", "WAITING"))
-    columns = [Column("PROJECT", 16), Column("PROVIDER"), Column("STATE"), *numbers, Column("CAUSE")]
+    numbers = (Column(title, right=True) for title in ("pipelines", "red", "running", "waiting"))
+    columns = [Column("project", 16), Column("provider"), Column("state"), *numbers, Column("cause")]
     yield from _table(columns, rows, width)
 
 
@@ -150,7 +150,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int
     if last_apart:
         columns, cells = columns[:-1], [row[:-1] for row in cells]
     widths = _shrunk(columns, _widths(columns, cells), width)
-    yield _line([Text(column.title, "dim") for column in columns], columns, widths)
+    yield _line([Text(column.title.upper(), "dim") for column in columns], columns, widths)
     for index, row in enumerate(cells):
         yield _line(row, columns, widths)
         if apart and apart[index].plain:
