@@ -1,5 +1,6 @@
 """Read the samples that `status` needs from a metrics page: of a running exporter, or of a poll."""
 
+import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
@@ -18,20 +19,23 @@ TOTAL = 30.0
 LIMIT = 512 * 1024 * 1024
 """Bytes that a page may have, decompressed: a million series have 200 MB."""
 
-NAMES = frozenset(
+PROJECTS = frozenset(
     {
         "pipeline_exporter_project_up",
         "pipeline_exporter_project_down_since_timestamp_seconds",
         "pipeline_exporter_project_failure_info",
         "pipeline_exporter_last_poll_timestamp_seconds",
         "pipeline_exporter_pipelines",
+    }
+)
+STATUSES = frozenset({"ci_pipeline_latest_run_status", "ci_pipeline_latest_finished_run_status"})
+DETAILS = frozenset(
+    {
         "ci_pipeline_info",
-        "ci_pipeline_latest_run_status",
         "ci_pipeline_latest_run_start_timestamp_seconds",
         "ci_pipeline_latest_run_status_change_timestamp_seconds",
         "ci_pipeline_latest_run_info",
         "ci_pipeline_latest_run_stage_status",
-        "ci_pipeline_latest_finished_run_status",
         "ci_pipeline_latest_finished_run_info",
         "ci_pipeline_latest_finished_run_failed_stage",
         "ci_pipeline_consecutive_failures",
@@ -40,6 +44,11 @@ NAMES = frozenset(
         "ci_pipeline_run_duration_seconds_count",
     }
 )
+"""What is needed of the pipelines that are red or in progress."""
+
+_NOTABLE = re.compile(rb'[{,]status="(?:failed|running|pending|waiting|paused|suspended)"')
+_ID = re.compile(rb'[{,]pipeline_id="([^"]*)"')
+_ZERO = (b" 0.0", b" 0")
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 """Labels and values by the name of the sample."""
@@ -50,21 +59,37 @@ class PageError(Exception):
 
 
 def read_samples(lines: Iterable[bytes]) -> Samples:
-    """Return the samples with one of `NAMES`; of statuses only those that hold.
+    """Return the samples of projects, and of the pipelines that are red or in progress.
 
     Raises:
         ValueError: a line is not a sample.
 
     """
-    found: Samples = {name: [] for name in NAMES}
+    found: Samples = {name: [] for name in PROJECTS | STATUSES | DETAILS}
+    details: list[tuple[str, bytes]] = []
+    ids: set[bytes] = set()
+    # A parsed line costs as much as fifty others, and most lines are of pipelines without anything to show.
     for line in lines:
         name = line.partition(b"{")[0].decode("utf-8", "replace")
-        # A parsed line costs as much as fifty that are not: most are of other families, or statuses that do not hold.
-        if name not in NAMES or (name.endswith("_status") and line.rstrip().endswith((b" 0.0", b" 0"))):
-            continue
-        for family in text_string_to_metric_families(f"{line.decode()}\n"):
-            found[name] += [(sample.labels, sample.value) for sample in family.samples]
+        if name in PROJECTS:
+            found[name] += _parse(line)
+        elif name in STATUSES:
+            if _NOTABLE.search(line) and not line.rstrip().endswith(_ZERO):
+                ids.update(_ID.findall(line))
+                found[name] += _parse(line)
+        elif name in DETAILS:
+            details.append((name, line))
+    for name, line in details:
+        own = _ID.search(line)
+        if own is not None and own[1] in ids:
+            found[name] += _parse(line)
     return found
+
+
+def _parse(line: bytes) -> Iterator[tuple[dict[str, str], float]]:
+    for family in text_string_to_metric_families(f"{line.decode()}\n"):
+        for sample in family.samples:
+            yield sample.labels, sample.value
 
 
 def fetch(url: str, path: str, clock: Clock | None = None) -> Samples:

@@ -7,6 +7,7 @@ from typing import TextIO
 import msgspec
 from rich.cells import cell_len
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 from exporter.app.status.summary import ActivePipeline, Summary
@@ -154,8 +155,10 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int
     for index, row in enumerate(cells):
         yield _line(row, columns, widths)
         if apart and apart[index].plain:
-            # Whole, so that it can be followed; a terminal wraps it.
-            yield Text(" " * _GAP).append_text(apart[index])
+            # Whole, so that it can be copied; a terminal wraps it, and knows from the style that it is one link.
+            text = apart[index].plain
+            link = text if text.startswith("http") else None
+            yield Text(" " * _GAP).append(text, Style(dim=True, link=link))
 
 
 def _text(cell: Cell) -> Text:
