@@ -17,7 +17,6 @@ from exporter.app.status.summary import summarize
 from exporter.app.status.table import duration, print_summary
 from exporter.cli import main
 from exporter.simulator import running
-from tests.drivers.support import project
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
