@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Never
 
@@ -21,7 +21,9 @@ from tqdm import tqdm
 from exporter import __version__
 from exporter.app import check_config, demo
 from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.config_warnings import warning_lines
 from exporter.app.daemon import run
+from exporter.app.environment import PREFIX, unknown_variables
 from exporter.app.scheduler import guarded_tick
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
@@ -33,7 +35,7 @@ from exporter.core.shard import SHARDS, Shard, chosen
 from exporter.exposition import Body, Format, Variant
 from exporter.polling.membership import membership_hint
 from exporter.polling.reporter import error_fields
-from exporter.settings.load import ConfigError, load
+from exporter.settings.load import FILE_LIMIT, ConfigError, load_file
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.server import ListenError, listen
@@ -93,10 +95,19 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("command", nargs="?", default="run", choices=_COMMANDS, metavar="COMMAND")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="the configuration file, for check-config")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="the configuration file, for check-config; - for standard input",
+    )
+    parser.add_argument("--strict", action="store_true", help="for check-config: warnings are errors")
+
+    variables: set[str] = set()
 
     def flag(name: str, default: str | None, text: str, kind: Callable[[str], object] = str) -> None:
         shown = f" (default: {default})" if default else ""
+        variables.add(_variable(name))
         parser.add_argument(
             f"--{name}",
             dest=name.replace(".", "_").replace("-", "_"),
@@ -128,13 +139,14 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     simulated = _whole(1, 100_000)
     flag("simulate.pipelines", "200", "for demo and simulate: pipelines of each cloud", simulated)
     flag("simulate.seed", "1", "for demo and simulate: seed of the random clouds", simulated)
+    parser.set_defaults(variables=variables)
     version = f"pipeline-exporter, version {__version__} (python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     return parser
 
 
 def _variable(flag: str) -> str:
-    return f"PIPELINE_EXPORTER_{re.sub('[.-]', '_', flag).upper()}"
+    return PREFIX + re.sub("[.-]", "_", flag).upper()
 
 
 def _one_of(*values: str) -> Callable[[str], str]:
@@ -184,7 +196,18 @@ def _shard(flags: argparse.Namespace) -> Shard | None:
 
 
 def _config(flags: argparse.Namespace) -> Config:
-    return load(Path(flags.config_file))
+    loaded = load_file(Path(flags.config_file))
+    _warn_of_variables(flags, loaded.document.variables)
+    return loaded.config
+
+
+def _warn_of_variables(flags: argparse.Namespace, used: Collection[str] = ()) -> None:
+    """Log environment variables without effect; `used` are those that the configuration refers to."""
+    for name, hint in unknown_variables(os.environ, flags.variables.union(used)).items():
+        _log.warning(
+            "unknown environment variable",
+            extra={"id": "unknown-variable", "variable": name, "reason": hint},
+        )
 
 
 def _run(flags: argparse.Namespace) -> int:
@@ -197,8 +220,19 @@ def _run(flags: argparse.Namespace) -> int:
 
 def _check_config(flags: argparse.Namespace) -> int:
     file = Path(flags.file or flags.config_file)
-    config = load(file)
-    print(f"{file} is valid: {redact(check_config.report(config, flags.shard))}")
+    content = sys.stdin.buffer.read(FILE_LIMIT + 1) if str(file) == "-" else None
+    loaded = load_file(file, content=content)
+    warnings = warning_lines(loaded, SystemClock(), flags.shard)
+    variables = unknown_variables(os.environ, flags.variables | loaded.document.variables)
+    warnings += [
+        f"{file}: {name}: warning: unknown environment variable ({hint or 'unset it'})"
+        for name, hint in variables.items()
+    ]
+    for line in warnings:
+        print(redact(line), file=sys.stderr)
+    if warnings and flags.strict:
+        return 2
+    print(f"{file} is valid: {redact(check_config.report(loaded.config, flags.shard))}")
     return 0
 
 
@@ -280,12 +314,14 @@ def _selects(project: ProjectSection, name: str) -> bool:
 
 
 def _demo(flags: argparse.Namespace) -> int:
+    _warn_of_variables(flags)
     listener = listen(flags.web_listen_address or "127.0.0.1:10047")
     path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
     return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
+    _warn_of_variables(flags)
     listener = listen(flags.web_listen_address or "127.0.0.1:10048")
     return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
 
