@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo check test tools bench soak format constraints clean
+.PHONY: demo check test tools bench soak format rules constraints clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -43,6 +43,10 @@ soak: .venv/development
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
 	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 0.5
 	$(BIN)/python -m tests.soak --kills 200
+
+# Writes the rule files for Prometheus and Grafana from deploy/rules.
+rules: .venv/bin/python
+	$(BIN)/python -m deploy.rules
 
 format: .venv/development
 	$(BIN)/ruff check --fix

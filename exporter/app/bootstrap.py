@@ -18,10 +18,10 @@ from exporter.core.shard import Shard
 from exporter.exposition import Variant
 from exporter.exposition.publisher import Publisher
 from exporter.metrics.catalogue import catalogue
-from exporter.polling.discovery import Progress
 from exporter.polling.membership import Membership
 from exporter.polling.ownership import OwnershipRegistry
-from exporter.polling.poller import Poller, ignore_progress
+from exporter.polling.poller import Poller
+from exporter.polling.progress import Progress, ignore_progress
 from exporter.providers.registry import connect
 from exporter.settings.settings import Config
 from exporter.state.repository import StateRepository

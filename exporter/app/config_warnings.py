@@ -123,8 +123,8 @@ def _empty_lists(loaded: LoadedFile, path: KeyPath) -> Iterator[ConfigWarning]:
     raw = projects[int(path[-1])] if isinstance(projects, list) else None
     if not isinstance(raw, dict):
         return
-    if "pipelines" in raw and not raw["pipelines"] and not raw.get("discover"):
-        text = "lists no pipeline, so every pipeline of the project is watched (remove the key if that is intended)"
+    if "pipelines" in raw and raw["pipelines"] is None and not raw.get("discover"):
+        text = "has no value, so every pipeline of the project is watched (write [] if that is intended)"
         yield ConfigWarning((*path, "pipelines"), text)
     if raw.get("pipelines") and "discover" in raw and raw["discover"] is None:
         text = "has no value and counts as left out, so nothing is discovered (write discover: {})"
