@@ -12,6 +12,7 @@ from exporter.config.proxy import ProxyUrl
 from exporter.config.section import Section
 from exporter.config.tls import Tls
 from exporter.config.types import Duration, Identifier, Labels, Pattern, is_url
+from exporter.config.yaml_source import Path as KeyPath
 from exporter.core.model import url_label
 
 
@@ -97,6 +98,11 @@ def _template(*names: str) -> Callable[[str], str]:
     return check
 
 
+def is_placeholder(identity: str) -> bool:
+    """Return whether an id stands for one that still has to be filled in, such as all zeros."""
+    return set(identity.lower()) in ({"0"}, {"x"})
+
+
 class CommonSection(Section):
     """The settings that every provider's project has."""
 
@@ -139,8 +145,8 @@ class ProjectSection(CommonSection):
         return (self.base_url,)
 
     @abstractmethod
-    def warnings(self) -> Iterator[str]:
-        """Yield warnings about settings that are allowed but probably not intended."""
+    def warnings(self) -> Iterator[tuple[KeyPath, str]]:
+        """Yield settings that are allowed but probably not intended: the path in the project, and the problem."""
 
     @property
     def discovery(self) -> Discover | None:
