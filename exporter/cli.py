@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_intermixed_args(arguments)
     if flags.file and flags.command != "check-config":
         parser.error(f"{flags.command} does not take FILE (use --config.file)")
+    if flags.trouble is None and (flags.trouble_after is not None or flags.trouble_for is not None):
+        parser.error("--trouble.after and --trouble.for need --trouble")
     try:
         flags.shard = _shard(flags)
     except ValueError as error:
@@ -100,7 +102,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}",
             dest=name.replace(".", "_").replace("-", "_"),
-            metavar=name.rsplit(".", 1)[1].upper(),
+            metavar=name.rsplit(".", 1)[-1].upper(),
             type=kind,
             default=environment.get(_variable(name), default),
             help=text + shown,
@@ -128,6 +130,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     simulated = _whole(1, 100_000)
     flag("simulate.pipelines", "200", "for demo and simulate: pipelines of each cloud", simulated)
     flag("simulate.seed", "1", "for demo and simulate: seed of the random clouds", simulated)
+    flag("trouble", None, f"for demo and simulate: {', '.join(demo.TROUBLES)}", _one_of(*demo.TROUBLES))
+    flag("trouble.after", None, "time from the start until the trouble begins (default: 0s)", _duration)
+    flag("trouble.for", None, "time that the trouble lasts (default: until the end)", _duration)
     version = f"pipeline-exporter, version {__version__} (python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     return parser
@@ -144,6 +149,13 @@ def _one_of(*values: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _duration(text: str) -> float:
+    try:
+        return demo.parse_delay(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _address(text: str) -> str:
@@ -281,13 +293,22 @@ def _selects(project: ProjectSection, name: str) -> bool:
 
 def _demo(flags: argparse.Namespace) -> int:
     listener = listen(flags.web_listen_address or "127.0.0.1:10047")
-    path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
-    return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
+    return asyncio.run(demo.run_demo(listener, flags.web_telemetry_path, _simulation(flags)))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
     listener = listen(flags.web_listen_address or "127.0.0.1:10048")
-    return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
+    return asyncio.run(demo.simulate(listener, _simulation(flags)))
+
+
+def _simulation(flags: argparse.Namespace) -> demo.Simulation:
+    return demo.Simulation(
+        seed=flags.simulate_seed,
+        pipelines=flags.simulate_pipelines,
+        trouble=flags.trouble,
+        after=flags.trouble_after or 0.0,
+        duration=flags.trouble_for,
+    )
 
 
 _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
