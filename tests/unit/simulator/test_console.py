@@ -27,8 +27,8 @@ class Site:
     def __init__(self, pipelines=40):
         self.now = NOW
         clock = lambda: self.now  # noqa: E731
-        self.codearts = CodeArts(World(seed=7, pipelines=pipelines), clock=clock)
-        self.flow = Flow(World(seed=8, pipelines=pipelines), clock=clock)
+        self.codearts = CodeArts(World(seed=2, pipelines=pipelines), clock=clock)
+        self.flow = Flow(World(seed=3, pipelines=pipelines), clock=clock)
         self.console = Console({"pay": self.codearts, "<i>web": self.flow}, seconds, clock=clock)
 
     def request(self, method, path, client="127.0.0.1", **arguments):
