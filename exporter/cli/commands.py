@@ -10,18 +10,20 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import yaml
 
 from exporter.app import check_config, demo
 from exporter.app.bootstrap import assemble
+from exporter.app.config_warnings import warning_lines
 from exporter.app.daemon import run
 from exporter.app.once import poll_once
 from exporter.app.status.page import PageError, fetch
 from exporter.app.status.poll import poll
 from exporter.app.status.summary import summarize
+from exporter.cli.environment import unknown_variables
 from exporter.cli.parser import parse
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
@@ -32,7 +34,7 @@ from exporter.core.redaction import redact
 from exporter.core.shard import Shard, chosen
 from exporter.polling.membership import membership_hint
 from exporter.polling.reporter import error_fields
-from exporter.settings.load import ConfigError, load
+from exporter.settings.load import FILE_LIMIT, ConfigError, load_file
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.server import ListenError, listen
@@ -78,7 +80,18 @@ def _shard(flags: argparse.Namespace) -> Shard | None:
 
 
 def _config(flags: argparse.Namespace) -> Config:
-    return load(Path(flags.config_file))
+    loaded = load_file(Path(flags.config_file))
+    _warn_of_variables(loaded.document.variables)
+    return loaded.config
+
+
+def _warn_of_variables(used: Collection[str] = ()) -> None:
+    """Log environment variables without effect; `used` are those that the configuration refers to."""
+    for name, hint in unknown_variables(os.environ, used).items():
+        _log.warning(
+            "unknown environment variable",
+            extra={"id": "unknown-variable", "variable": name, "reason": hint},
+        )
 
 
 def _run(flags: argparse.Namespace) -> int:
@@ -91,8 +104,18 @@ def _run(flags: argparse.Namespace) -> int:
 
 def _check_config(flags: argparse.Namespace) -> int:
     file = Path(flags.config_file)
-    config = load(file)
-    print(f"{file} is valid: {redact(check_config.report(config, flags.shard))}")
+    content = sys.stdin.buffer.read(FILE_LIMIT + 1) if str(file) == "-" else None
+    loaded = load_file(file, content=content)
+    warnings = warning_lines(loaded, SystemClock(), flags.shard)
+    warnings += [
+        f"{file}: {name}: warning: unknown environment variable ({hint or 'unset it'})"
+        for name, hint in unknown_variables(os.environ, loaded.document.variables).items()
+    ]
+    for line in warnings:
+        print(redact(line), file=sys.stderr)
+    if warnings and flags.strict:
+        return 2
+    print(f"{file} is valid: {redact(check_config.report(loaded.config, flags.shard))}")
     return 0
 
 
@@ -180,11 +203,13 @@ def _selects(project: ProjectSection, name: str) -> bool:
 
 
 def _demo(flags: argparse.Namespace) -> int:
+    _warn_of_variables()
     listener = listen(flags.web_listen_address)
     return asyncio.run(demo.run_demo(listener, flags.web_telemetry_path, _simulation(flags)))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
+    _warn_of_variables()
     listener = listen(flags.web_listen_address)
     return asyncio.run(demo.simulate(listener, _simulation(flags)))
 

@@ -151,6 +151,7 @@ SHARDS_FLAGS = (
     ),
 )
 LOG_FLAGS = log_flags("info")
+STRICT = Flag("strict", "exit with 2 if there are warnings, for CI", switch=True)
 SIMULATE_FLAGS = (
     Flag("simulate.pipelines", "pipelines of each simulated cloud", "200", whole(1, 100_000)),
     Flag("simulate.seed", "seed of the simulated clouds", "1", whole(1, 100_000)),
