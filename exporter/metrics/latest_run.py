@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from exporter.core.model import ENDS, RUN_STATUSES, Run, Status
+from exporter.core.model import ENDS, RUN_STATUSES, Run, Status, failed_stages
 from exporter.metrics.family import JOB_LABELS, STAGE_LABELS, Family, MetricType, Sample, gauge
 from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.tracking.views import View
@@ -84,13 +84,12 @@ def latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
         return () if view.finished is None else _state_set(view.finished.status, ENDS)
 
     def failed(view: View) -> Iterable[Sample]:
-        for stage in view.finished.stages if view.finished else ():
+        for stage in failed_stages(view.finished) if view.finished else ():
             if stage.status is Status.FAILED:
                 yield Sample((stage.name, str(stage.sequence)), 1.0)
 
     def failed_jobs(view: View) -> Iterable[Sample]:
-        # Of its stages and jobs, the latest finished run has only those that failed.
-        for stage in view.finished.stages if view.finished else ():
+        for stage in failed_stages(view.finished) if view.finished else ():
             for job in stage.jobs:
                 yield Sample((stage.name, str(stage.sequence), job.name, str(job.sequence)), 1.0)
 
