@@ -132,12 +132,12 @@ def test_quantiles_by_stage_lie_in_the_bucket_that_has_the_true_one(tmp_path, cl
     cloud.codearts.clock = lambda: before
     configuration = {"poll": {"interval": "1s", "active_interval": "1s"}, "projects": [cloud.project()]}
     runs = list(counted_runs(world, before, later))
-    durations = {}
+    durations: dict[str, list[int]] = {}
     for run in runs:
         for stage in run.stages:
             if stage.status.finished and stage.end is not None:
                 durations.setdefault(stage.name, []).append(stage.end - stage.start)
-    assert max(map(len, durations.values())) > 50
+    assert max(len(values) for values in durations.values()) > 50
     bounds = [0.0, *Metrics().stage_duration_buckets, math.inf]
     name = "ci_pipeline_stage_duration_seconds"
     with (
@@ -147,7 +147,7 @@ def test_quantiles_by_stage_lie_in_the_bucket_that_has_the_true_one(tmp_path, cl
         eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
         cloud.codearts.clock = lambda: later
         total = f"sum({name}_count)"
-        expected = sum(map(len, durations.values()))
+        expected = sum(len(values) for values in durations.values())
         eventually(
             lambda: [float(row["value"][1]) for row in query(url, total)] == [expected],
             "every run is counted",
