@@ -25,11 +25,13 @@ FIELDS = (
     "error_code",
     "request_id",
     "error",
+    "remedy",
     "reason",
     "seconds",
     "skew_seconds",
     "requests",
     "failures",
+    "polls",
     "pipelines",
     "runs",
     "records",
@@ -49,7 +51,8 @@ FORMATS = ("logfmt", "json")
 _QUIET = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
-    "asyncio": logging.WARNING,
+    # It warns of each client that leaves early.
+    "asyncio": logging.ERROR,
     "apscheduler": logging.WARNING,
     # The poller counts and logs skipped polls itself.
     "apscheduler.scheduler": logging.ERROR,

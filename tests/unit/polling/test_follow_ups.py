@@ -148,7 +148,8 @@ class Harness:
             interval=60.0,
             started=self.clock.now,
         )
-        reporter = self.reporter = PollReporter("payments", "codearts", Telemetry())
+        self.warnings = HourlyWarnings(self.clock)
+        reporter = self.reporter = PollReporter("payments", "codearts", Telemetry(), self.warnings)
         provider, api = cast("Provider", self.cloud), cast("ApiClient", self.cloud)
         self.follow_ups = FollowUps(
             provider, api, self.tracker, reporter, self.clock, concurrency=concurrency
