@@ -25,7 +25,7 @@ class _Warning(msgspec.Struct):
 
     logged_at: float = -math.inf
     log: Log | None = None
-    """Logs the first one since then; None if there is none."""
+    """Logs the first one since then; None without one."""
     count: int = 0
     """How often it has occurred since then."""
     of_outage: bool = True

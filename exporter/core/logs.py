@@ -51,8 +51,7 @@ FORMATS = ("logfmt", "json")
 _QUIET = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
-    # It warns of each client that leaves early.
-    "asyncio": logging.ERROR,
+    "asyncio": logging.WARNING,
     "apscheduler": logging.WARNING,
     # The poller counts and logs skipped polls itself.
     "apscheduler.scheduler": logging.ERROR,
@@ -71,7 +70,13 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(quiet)
+    logging.getLogger("asyncio").addFilter(_concerns_the_exporter)
     logging.captureWarnings(capture=True)
+
+
+def _concerns_the_exporter(record: logging.LogRecord) -> bool:
+    """Return False for the warning that asyncio logs when a client leaves before it has the whole response."""
+    return record.msg != "socket.send() raised exception."
 
 
 class Formatter(logging.Formatter):

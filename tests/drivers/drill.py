@@ -71,9 +71,7 @@ class Drill:
 
     async def _send(self, request: httpx.Request) -> Any:
         if self.unreachable:
-            return RequestFailure(
-                kind=FailureKind.TRANSIENT, code="connect", message="no response: refused"
-            )
+            return RequestFailure(kind=FailureKind.TRANSIENT, code="connect", message="no response: refused")
         transport = httpx.ASGITransport(self.cloud.app, raise_app_exceptions=False)
         try:
             async with asyncio.timeout(self._settings.poll.timeout):
