@@ -48,6 +48,19 @@ class HourlyWarnings:
             held.of_outage = of_outage
         held.count += count
 
+    def log_now(self, kind: Kind, log: Log) -> None:
+        """Log a warning without waiting for the end of the refresh, unless its kind was logged within the hour."""
+        self.add(kind, log)
+        held = self._kinds.get(kind)
+        if held is not None and self._clock.monotonic() - held.logged_at >= HOUR:
+            self._log(held)
+
+    def _log(self, held: _Warning) -> None:
+        log, count = held.log, held.count
+        held.logged_at, held.log, held.count = self._clock.monotonic(), None, 0
+        if log is not None:
+            log(count)
+
     def flush(self, most: float = math.inf) -> None:
         """Log the kinds that are due, at most so many, those logged longest ago first."""
         now = self._clock.monotonic()
@@ -57,10 +70,7 @@ class HourlyWarnings:
             if held.log is None:
                 del self._kinds[kind]
         for held in due[: None if most == math.inf else int(most)]:
-            log, count = held.log, held.count
-            held.logged_at, held.log, held.count = now, None, 0
-            if log is not None:
-                log(count)
+            self._log(held)
 
     def take(self) -> int:
         """Forget the held warnings that an outage explains; return how many these were."""

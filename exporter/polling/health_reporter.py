@@ -65,6 +65,7 @@ class HealthReporter:
             _log.info(
                 "project up",
                 extra={
+                    "id": "project-up",
                     "project": self._project,
                     "pipelines": pipelines,
                     "requests": requests,
@@ -129,6 +130,7 @@ class HealthReporter:
         _log.info(
             "project up again",
             extra={
+                "id": "project-up-again",
                 "project": self._project,
                 "pipelines": pipelines,
                 "failures": failures,

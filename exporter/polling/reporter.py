@@ -214,7 +214,8 @@ class PollReporter:
 
     def implausible_list(self, pipelines: int, reason: str) -> None:
         """Report that a list of pipelines is not believed."""
-        self._warnings.add(("implausible-list",), partial(self._log_implausible, pipelines, reason))
+        # At once: it has the likely cause of what follows.
+        self._warnings.log_now(("implausible-list",), partial(self._log_implausible, pipelines, reason))
 
     def _log_implausible(self, pipelines: int, reason: str, failures: int) -> None:
         _log.warning(

@@ -72,6 +72,15 @@ def test_few_lines_are_those_logged_longest_ago(warnings, add, logged, clock):
     assert [first for first, _ in logged] == ["a", "b", "c", "a"]
 
 
+def test_first_warning_of_an_hour_can_be_logged_at_once(warnings, logged, clock):
+    for _ in range(3):
+        warnings.log_now(("list",), logged.append)
+    assert logged == [1]
+    clock.now += HOUR
+    warnings.flush()
+    assert logged == [1, 2]
+
+
 def test_number_of_kinds_is_limited(warnings, clock):
     lines: list[int] = []
     for number in range(1000):

@@ -304,6 +304,7 @@ def test_no_run_in_progress_means_no_poll_and_no_skip_between_refreshes(cloud):
 
 
 def test_unknown_status_is_counted_each_poll_and_logged_once(quiet_cloud, caplog):
+    caplog.set_level("INFO")
     cloud = quiet_cloud
     cloud.codearts.rewrite = lambda records: [{**record, "status": "VERIFYING"} for record in records]
     clock = FastClock(cloud.codearts.clock())
