@@ -52,12 +52,13 @@ OUTWARD = {
     "uvicorn": {"web", "simulator"},
     "starlette": {"web", "simulator"},
     "apscheduler": {"app"},
-    "prometheus_client": {"telemetry", "exposition"},
+    "prometheus_client": {"telemetry", "exposition", "app"},
     "time": {"core", "simulator"},
     "subprocess": set(),
     "sqlite3": {"state"},
     "fcntl": {"state"},
     "isal": {"exposition"},
+    "jinja2": {"simulator"},
     "ctypes": {"app"},
 }
 

@@ -37,6 +37,7 @@ FIELDS = (
     "records",
     "limit",
     "field",
+    "variable",
     "family",
     "value",
     "detail",
