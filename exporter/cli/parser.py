@@ -17,9 +17,11 @@ from exporter import __version__
 from exporter.cli.flags import (
     CONFIG_FILE,
     LOG_FLAGS,
+    PROBE_LISTEN_ADDRESS,
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
     TELEMETRY_PATH,
+    WEB_CONFIG_FILE,
     Flag,
     listen_address,
 )
@@ -47,7 +49,15 @@ COMMANDS = {
     "run": Command(
         "poll and serve metrics (the default)",
         "Poll the clouds, and serve metrics until SIGTERM or SIGINT.",
-        (CONFIG_FILE, listen_address(":10047"), TELEMETRY_PATH, *SHARDS_FLAGS, *LOG_FLAGS),
+        (
+            CONFIG_FILE,
+            listen_address(":10047"),
+            TELEMETRY_PATH,
+            WEB_CONFIG_FILE,
+            PROBE_LISTEN_ADDRESS,
+            *SHARDS_FLAGS,
+            *LOG_FLAGS,
+        ),
         {0: _STOPPED, 1: "cannot listen, or cannot use the state", 2: _INVALID},
         takes_file=True,
     ),
