@@ -19,6 +19,9 @@ from exporter.app import check_config, demo
 from exporter.app.bootstrap import assemble
 from exporter.app.daemon import run
 from exporter.app.once import poll_once
+from exporter.app.status.page import PageError, fetch
+from exporter.app.status.poll import poll
+from exporter.app.status.summary import summarize
 from exporter.cli.parser import parse
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(redact(str(error)), file=sys.stderr)
         return 2
-    except (ListenError, StateError) as error:
+    except (ListenError, StateError, PageError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 1
     except (SetupError, TlsError) as error:
@@ -113,6 +116,27 @@ def _once(flags: argparse.Namespace) -> int:
     # Expositions are UTF-8 on every terminal.
     sys.stdout.buffer.writelines(page.chunks)
     return 0 if all(poller.up for poller in exporter.pollers) else 1
+
+
+def _status(flags: argparse.Namespace) -> int:
+    from exporter.app.status.table import print_summary  # noqa: PLC0415  # the daemon does not need it
+    from exporter.cli.progress import progress_line  # noqa: PLC0415
+
+    if flags.url:
+        samples = fetch(flags.url, flags.web_telemetry_path)
+    else:
+        config = _config(flags)
+        with progress_line() as progress:
+            samples = asyncio.run(poll(config, flags.shard, progress))
+    now = SystemClock().time()
+    summary = summarize(samples, now)
+    if flags.format == "json":
+        print(summary.json())
+    else:
+        print_summary(summary, now, sys.stdout, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    if summary.down:
+        return 1
+    return 3 if flags.fail_on == "red" and summary.red else 0
 
 
 def _discover(flags: argparse.Namespace) -> int:
@@ -181,6 +205,7 @@ _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "check-config": _check_config,
     "once": _once,
+    "status": _status,
     "discover": _discover,
     "demo": _demo,
     "simulate": _simulate,

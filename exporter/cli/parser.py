@@ -20,10 +20,12 @@ from exporter.cli.flags import (
     PROBE_LISTEN_ADDRESS,
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
+    STATUS_FLAGS,
     TELEMETRY_PATH,
     WEB_CONFIG_FILE,
     Flag,
     listen_address,
+    log_flags,
 )
 
 PROGRAM = "pipeline-exporter"
@@ -79,6 +81,20 @@ COMMANDS = {
             0: "every project answered",
             1: "a project failed; the metrics are printed nevertheless",
             2: _INVALID,
+        },
+        takes_file=True,
+    ),
+    "status": Command(
+        "print what is red, running and waiting",
+        "Print a line for each project, then the pipelines that are red, waiting, or running for unusually long. "
+        "With --url, read the page of a running exporter. Otherwise poll everything once, without counting or "
+        "storing anything.",
+        (*STATUS_FLAGS, CONFIG_FILE, TELEMETRY_PATH, *SHARDS_FLAGS, *log_flags("warning")),
+        {
+            0: "every project is up",
+            1: "a project is down, or --url does not answer",
+            2: _INVALID,
+            3: "with --fail-on red: every project is up, and a pipeline is red",
         },
         takes_file=True,
     ),
