@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.core.clock import Clock
 from exporter.web.basic_auth import PasswordCheck
-from exporter.web.web_config import RateLimit, WebConfig
+from exporter.web.web_config import RequestRateLimit, WebConfig
 
 
 class Guard:
@@ -19,7 +19,7 @@ class Guard:
         self._settings = settings
         self._clock = clock
         self._passwords = PasswordCheck()
-        self._bucket = _TokenBucket(RateLimit(), clock.monotonic())
+        self._bucket = _TokenBucket(RequestRateLimit(), clock.monotonic())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or reject it with 429 or 401."""
@@ -53,7 +53,7 @@ class Guard:
 class _TokenBucket:
     """Allows a burst, then one request an interval."""
 
-    def __init__(self, limit: RateLimit, now: float) -> None:
+    def __init__(self, limit: RequestRateLimit, now: float) -> None:
         self.limit = limit
         self._tokens = float(limit.burst)
         self._filled = now

@@ -190,7 +190,7 @@ class HttpServer(Section):
         return headers
 
 
-class RateLimit(Section):
+class RequestRateLimit(Section):
     """`rate_limit`: one request an interval, after a burst."""
 
     interval: Annotated[float, BeforeValidator(lambda value: parse_interval(str(value)))] = 0.0
@@ -198,7 +198,7 @@ class RateLimit(Section):
     burst: int = Field(0, ge=0, le=1_000_000)
 
     @model_validator(mode="after")
-    def _check_burst(self) -> "RateLimit":
+    def _check_burst(self) -> "RequestRateLimit":
         if self.interval and not self.burst:
             raise ValueError("burst must be 1 or more (with 0 every request would be rejected)")
         return self
@@ -213,7 +213,7 @@ class WebConfig(Section):
         default_factory=dict
     )
     """The bcrypt hash of each user's password."""
-    rate_limit: RateLimit = RateLimit()
+    rate_limit: RequestRateLimit = RequestRateLimit()
 
     @field_validator("basic_auth_users", mode="before")
     @classmethod
