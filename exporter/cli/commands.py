@@ -10,18 +10,20 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import yaml
 
 from exporter.app import check_config, demo
 from exporter.app.bootstrap import assemble
+from exporter.app.config_warnings import warning_lines
 from exporter.app.daemon import run
 from exporter.app.once import poll_once
 from exporter.app.status.page import PageError, fetch
 from exporter.app.status.poll import poll
 from exporter.app.status.summary import summarize
+from exporter.cli.environment import unknown_variables
 from exporter.cli.parser import parse
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
@@ -32,7 +34,7 @@ from exporter.core.redaction import redact
 from exporter.core.shard import Shard, chosen
 from exporter.polling.membership import membership_hint
 from exporter.polling.reporter import error_fields
-from exporter.settings.load import ConfigError, load
+from exporter.settings.load import FILE_LIMIT, ConfigError, load_file
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.server import ListenError, listen
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     flags, parser = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
     try:
+        _check_trouble(flags)
         flags.shard = _shard(flags)
     except ValueError as error:
         parser.error(str(error))
@@ -79,7 +82,18 @@ def _shard(flags: argparse.Namespace) -> Shard | None:
 
 
 def _config(flags: argparse.Namespace) -> Config:
-    return load(Path(flags.config_file))
+    loaded = load_file(Path(flags.config_file))
+    _warn_of_variables(loaded.document.variables)
+    return loaded.config
+
+
+def _warn_of_variables(used: Collection[str] = ()) -> None:
+    """Log environment variables without effect; `used` are those that the configuration refers to."""
+    for name, hint in unknown_variables(os.environ, used).items():
+        _log.warning(
+            "unknown environment variable",
+            extra={"id": "unknown-variable", "variable": name, "reason": hint},
+        )
 
 
 def _run(flags: argparse.Namespace) -> int:
@@ -102,8 +116,18 @@ def _run(flags: argparse.Namespace) -> int:
 
 def _check_config(flags: argparse.Namespace) -> int:
     file = Path(flags.config_file)
-    config = load(file)
-    print(f"{file} is valid: {redact(check_config.report(config, flags.shard))}")
+    content = sys.stdin.buffer.read(FILE_LIMIT + 1) if str(file) == "-" else None
+    loaded = load_file(file, content=content)
+    warnings = warning_lines(loaded, SystemClock(), flags.shard)
+    warnings += [
+        f"{file}: {name}: warning: unknown environment variable ({hint or 'unset it'})"
+        for name, hint in unknown_variables(os.environ, loaded.document.variables).items()
+    ]
+    for line in warnings:
+        print(redact(line), file=sys.stderr)
+    if warnings and flags.strict:
+        return 2
+    print(f"{file} is valid: {redact(check_config.report(loaded.config, flags.shard))}")
     return 0
 
 
@@ -191,14 +215,32 @@ def _selects(project: ProjectSection, name: str) -> bool:
 
 
 def _demo(flags: argparse.Namespace) -> int:
+    _warn_of_variables()
     listener = listen(flags.web_listen_address)
-    path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
-    return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
+    return asyncio.run(demo.run_demo(listener, flags.web_telemetry_path, _simulation(flags)))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
+    _warn_of_variables()
     listener = listen(flags.web_listen_address)
-    return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
+    return asyncio.run(demo.simulate(listener, _simulation(flags)))
+
+
+def _check_trouble(flags: argparse.Namespace) -> None:
+    """Raise `ValueError` if there are times of a trouble, and no trouble."""
+    times = [name for name in ("after", "for") if getattr(flags, f"trouble_{name}", None) is not None]
+    if times and flags.trouble is None:
+        raise ValueError(f"--trouble.{times[0]} is given without --trouble")
+
+
+def _simulation(flags: argparse.Namespace) -> demo.Simulation:
+    return demo.Simulation(
+        seed=flags.simulate_seed,
+        pipelines=flags.simulate_pipelines,
+        trouble=flags.trouble,
+        after=flags.trouble_after or 0.0,
+        duration=flags.trouble_for,
+    )
 
 
 _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {

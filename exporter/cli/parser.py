@@ -21,6 +21,7 @@ from exporter.cli.flags import (
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
     STATUS_FLAGS,
+    STRICT,
     TELEMETRY_PATH,
     WEB_CONFIG_FILE,
     Flag,
@@ -65,13 +66,15 @@ COMMANDS = {
     ),
     "check-config": Command(
         "check FILE, and print the requests and series to expect",
-        "Check a configuration, and print what it means: projects, pipelines, requests and series. Nothing is sent.",
-        (CONFIG_FILE, *SHARDS_FLAGS, *LOG_FLAGS),
+        "Check a configuration, and print what it means: projects, pipelines, requests and series. Nothing is sent. "
+        "Probable mistakes are printed as FILE:LINE: KEY: warning: problem.",
+        (CONFIG_FILE, STRICT, *SHARDS_FLAGS, *LOG_FLAGS),
         {
             0: "the configuration is valid",
-            2: f"{_INVALID}; every fault is printed as FILE:LINE: KEY: problem",
+            2: f"{_INVALID}, or --strict is given and there are warnings",
         },
         takes_file=True,
+        file=f"the configuration file, - for standard input (default: that of --{CONFIG_FILE.name})",
     ),
     "once": Command(
         "poll everything once and print the metrics",
