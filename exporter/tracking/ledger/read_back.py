@@ -75,7 +75,9 @@ def read_back(state: LedgerState, rows: Sequence[Run], coverage: Coverage, now: 
                 carried = carried.after(row.run)
     kept = [row.run for row in reversed(ended) if not row.numbering and row.run.number > state.carried_to]
     # Between the runs before the success there may be others.
-    proven_from = 0 if complete or success is None or success.numbering else success.run.number
+    proven_from = 0
+    if not complete and success is not None and not success.numbering:
+        proven_from = min(success.run.number, *state.recoveries, state.high)
     newest = next((run for run in rows if kept and run.id == kept[0].id), None)
     if newest is not None and (state.finished is None or state.finished.id != newest.id):
         state = state.changed(finished=msgspec.structs.replace(newest, stages=()))

@@ -45,6 +45,7 @@ from exporter.tracking.ledger.state import (
 from exporter.tracking.ledger.streak import (
     KEPT,
     has_known_order,
+    needs_read_back,
     recovery,
     streak_ended_by,
     with_ended,
@@ -282,7 +283,9 @@ class _Transition:
             self.state = with_ended(self.state, run, run.number or 0)
 
     def read_back(self, rows: Iterable[Run], coverage: Coverage) -> bool:
-        """Find the streak in the rows of the run list; return whether they show it."""
+        """Find the streak in the rows of the run list, if it is unknown; return whether they show it."""
+        if not needs_read_back(self.state):
+            return False
         found = read_back(self.state, [self.known_as(run) for run in rows], coverage, self._now)
         if found is not None:
             self.state = found

@@ -602,12 +602,12 @@ def test_refused_details_are_not_requested_again():
     assert harness.follow_up() == ["run-1", "run-1"]
     harness.wait(HOUR)
     assert harness.follow_up() == []
-    harness.poll(run(1, FAILED), pipeline="q")
+    harness.poll(run(2), pipeline="q")
     harness.fail(DETAIL, "q")
-    assert harness.follow_up() == ["run-1"]
+    assert harness.follow_up() == ["run-2"]
     assert harness.follow_up() == []
     harness.wait(60)
-    assert harness.follow_up() == ["run-1"]
+    assert harness.follow_up() == ["run-2"]
 
 
 # Order and deadline
