@@ -579,7 +579,10 @@ class _Transition:
             return
         self._events.append(Event(kind=EventKind.MISSED, runs=sum(gap.size for gap in gone), why=why))
         self.change(missing_numbers=tuple(gap for gap in self.state.missing_numbers if gap not in gone))
-        self._add_nonexistent(msgspec.structs.replace(gap, since=self._now, missed=True) for gap in gone)
+        # For the streak they are sought further back.
+        self._add_nonexistent(
+            msgspec.structs.replace(gap, since=self._now, absent=None, missed=True) for gap in gone
+        )
 
     def give_up_unread(self) -> None:
         """Give up the gaps for which the run list could not be read completely for a day."""

@@ -67,7 +67,7 @@ def without_old(state: LedgerState) -> LedgerState:
 
 
 def last_success(state: LedgerState) -> int:
-    """Return the greatest number of the successes that are kept; -1 if there are none."""
+    """Return the greatest number of the successes that are kept; -1 without one."""
     return next(
         (
             run.number
@@ -85,8 +85,8 @@ def known_streak(state: LedgerState) -> Streak | None:
     if not state.missing_numbers and not state.nonexistent:
         return state.streak
     since = last_success(state)
-    gaps = (*state.missing_numbers, *(gap for gap in state.nonexistent if gap.missed and gap.absent is None))
-    return None if any(gap.last > since for gap in gaps) else state.streak
+    gaps = (*state.missing_numbers, *(gap for gap in state.nonexistent if gap.missed))
+    return None if any(gap.last > since and gap.absent is None for gap in gaps) else state.streak
 
 
 def needs_read_back(state: LedgerState) -> bool:
