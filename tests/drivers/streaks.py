@@ -11,6 +11,9 @@ End = tuple[str, float | None]
 MOST = 2000
 """Possible streaks of a pipeline above which nothing is checked."""
 
+TOLERANCE = 4.0
+"""Seconds."""
+
 
 def possible_streaks(scenario: Scenario, pipeline: str, now: float, *, settled: bool) -> set[Streak] | None:
     """Return the streaks that may be shown of a pipeline; None if there are too many.
@@ -34,10 +37,16 @@ def allows(possible: Iterable[Streak], shown: Streak) -> bool:
     if shown.extent is Extent.LIMITED:
         return shown.last_success is None and any(shown.failures <= one.failures for one in possible)
     return any(
-        (shown.failures, shown.broken_since, shown.last_success)
-        == (one.failures, one.broken_since, one.last_success)
+        shown.failures == one.failures
+        and _same(shown.broken_since, one.broken_since)
+        and _same(shown.last_success, one.last_success)
         for one in possible
     )
+
+
+def _same(end: float | None, other: float | None) -> bool:
+    """Return whether two ends are the same. Some clouds round them, or report the end of the last stage."""
+    return end is other or (end is not None and other is not None and abs(end - other) <= TOLERANCE)
 
 
 def _ends(truth: Truth, reports: Iterable[Report], now: float, *, settled: bool) -> set[End | None]:
