@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo check test bench soak format constraints clean
+.PHONY: demo check test tools bench soak format rules constraints clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -24,6 +24,12 @@ test: .venv/development
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m 'not timing' --numprocesses 3 --dist worksteal
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m timing
 
+# Builds programs that some tests run and that Debian has too old or not at all; needs Go. Without them, these tests are
+# skipped, except in CI.
+tools:
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
 bench: .venv/development
@@ -37,6 +43,10 @@ soak: .venv/development
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
 	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 0.5
 	$(BIN)/python -m tests.soak --kills 200
+
+# Writes the rule files for Prometheus and Grafana from deploy/rules.
+rules: .venv/bin/python
+	$(BIN)/python -m deploy.rules
 
 format: .venv/development
 	$(BIN)/ruff check --fix
@@ -62,4 +72,4 @@ constraints:
 	rm -r .venv/fresh
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
