@@ -11,6 +11,9 @@ End = tuple[str, float | None]
 MOST = 2000
 """Possible streaks of a pipeline above which nothing is checked."""
 
+UNREPORTED = -1.0
+"""End that the list does not report. It may follow from the stages of the run."""
+
 TOLERANCE = 4.0
 """Seconds."""
 
@@ -46,12 +49,20 @@ def allows(possible: Iterable[Streak], shown: Streak) -> bool:
 
 def _same(end: float | None, other: float | None) -> bool:
     """Return whether two ends are the same. Some clouds round them, or report the end of the last stage."""
-    return end is other or (end is not None and other is not None and abs(end - other) <= TOLERANCE)
+    return (
+        end is other
+        or other == UNREPORTED
+        or (end is not None and other is not None and abs(end - other) <= TOLERANCE)
+    )
 
 
 def _ends(truth: Truth, reports: Iterable[Report], now: float, *, settled: bool) -> set[End | None]:
     states = [state for state in truth.states if state.moment <= now]
-    final: list[End] = [(state.status, state.end) for state in states if state.status in _FINAL]
+    final: list[End] = [
+        (state.status, UNREPORTED if state.end is None else state.end)
+        for state in states
+        if state.status in _FINAL
+    ]
     present = states[-1]
     unfinished = present.status not in _FINAL
     last = max(reports, key=lambda report: report.moment, default=None)
