@@ -58,6 +58,7 @@ OUTWARD = {
     "sqlite3": {"state"},
     "fcntl": {"state"},
     "isal": {"exposition"},
+    "jinja2": {"simulator"},
     "ctypes": {"app"},
 }
 

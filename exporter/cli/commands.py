@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     flags, parser = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
     try:
+        _check_trouble(flags)
         flags.shard = _shard(flags)
     except ValueError as error:
         parser.error(str(error))
@@ -204,14 +205,30 @@ def _selects(project: ProjectSection, name: str) -> bool:
 def _demo(flags: argparse.Namespace) -> int:
     _warn_of_variables()
     listener = listen(flags.web_listen_address)
-    path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
-    return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
+    return asyncio.run(demo.run_demo(listener, flags.web_telemetry_path, _simulation(flags)))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
     _warn_of_variables()
     listener = listen(flags.web_listen_address)
-    return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
+    return asyncio.run(demo.simulate(listener, _simulation(flags)))
+
+
+def _check_trouble(flags: argparse.Namespace) -> None:
+    """Raise `ValueError` if there are times of a trouble, and no trouble."""
+    times = [name for name in ("after", "for") if getattr(flags, f"trouble_{name}", None) is not None]
+    if times and flags.trouble is None:
+        raise ValueError(f"--trouble.{times[0]} is given without --trouble")
+
+
+def _simulation(flags: argparse.Namespace) -> demo.Simulation:
+    return demo.Simulation(
+        seed=flags.simulate_seed,
+        pipelines=flags.simulate_pipelines,
+        trouble=flags.trouble,
+        after=flags.trouble_after or 0.0,
+        duration=flags.trouble_for,
+    )
 
 
 _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
