@@ -53,6 +53,11 @@ STATE_UP = OwnFamily(
     "pipeline_exporter_state_up",
     "Whether the last save of the state succeeded (1) or failed (0).",
 )
+WEB_CONFIG_RELOADED = OwnFamily(
+    Gauge,
+    "pipeline_exporter_web_config_last_reload_successful",
+    "Whether the last read of the web configuration file succeeded (1) or failed (0).",
+)
 PROJECT_UP = OwnFamily(
     Gauge,
     "pipeline_exporter_project_up",

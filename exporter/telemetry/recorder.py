@@ -46,6 +46,8 @@ class Telemetry:
             families.SHARDS.create(registry).set(shard.total)
         self._has_state = False
         self._state_up = families.STATE_UP.create(None)
+        self._has_web_config = False
+        self._web_config_reloaded = families.WEB_CONFIG_RELOADED.create(None)
         self._project_up = families.PROJECT_UP.create(registry)
         self._project_failure = families.PROJECT_FAILURE.create(registry)
         self._down_since = families.PROJECT_DOWN_SINCE.create(registry)
@@ -77,6 +79,13 @@ class Telemetry:
             self._has_state = True
             self.registry.register(self._state_up)
         self._state_up.set(up)
+
+    def set_web_config_reloaded(self, *, succeeded: bool) -> None:
+        """Set whether the web configuration file is in force as it is; the gauge is absent before the first call."""
+        if not self._has_web_config:
+            self._has_web_config = True
+            self.registry.register(self._web_config_reloaded)
+        self._web_config_reloaded.set(succeeded)
 
     def add_project(
         self, project: str, provider: str, *, pipelines: int, interval: float, now: float
