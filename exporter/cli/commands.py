@@ -38,6 +38,8 @@ from exporter.settings.load import FILE_LIMIT, ConfigError, load_file
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.server import ListenError, listen
+from exporter.web.tls import TlsError
+from exporter.web.web_config_file import WebConfigFile
 
 _log = logging.getLogger("exporter.cli")
 
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ListenError, StateError, PageError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 1
-    except SetupError as error:
+    except (SetupError, TlsError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -98,8 +100,18 @@ def _run(flags: argparse.Namespace) -> int:
     config = _config(flags)
     if flags.shard:
         _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
-    listener = listen(flags.web_listen_address)
-    return asyncio.run(run(config, listener, flags.web_telemetry_path, shard=flags.shard))
+    web_config = WebConfigFile(Path(flags.web_config_file)) if flags.web_config_file else None
+    probe_address = flags.web_probe_listen_address
+    return asyncio.run(
+        run(
+            config,
+            listen(flags.web_listen_address),
+            flags.web_telemetry_path,
+            shard=flags.shard,
+            web_config=web_config,
+            probe_listener=listen(probe_address, flag="web.probe-listen-address") if probe_address else None,
+        )
+    )
 
 
 def _check_config(flags: argparse.Namespace) -> int:

@@ -137,6 +137,14 @@ def log_flags(level: str) -> tuple[Flag, ...]:
 
 
 CONFIG_FILE = Flag("config.file", "the configuration file, instead of FILE", "config.yaml", source=True)
+WEB_CONFIG_FILE = Flag(
+    "web.config.file", "file with TLS, passwords, headers and a rate limit, in the format of exporter-toolkit"
+)
+PROBE_LISTEN_ADDRESS = Flag(
+    "web.probe-listen-address",
+    "another HOST:PORT with /-/healthy and /-/ready only, without TLS and passwords",
+    read=address,
+)
 TELEMETRY_PATH = Flag("web.telemetry-path", "path of the metrics", "/metrics", path)
 SHARDS_FLAGS = (
     Flag(

@@ -16,7 +16,7 @@ from exporter.simulator import (
     combine,
     running,
 )
-from tests.drivers.process import command, eventually, exporter
+from tests.drivers.process import Samples, command, eventually, exporter
 from tests.drivers.support import project
 
 WORLD = World(seed=5, pipelines=4)
@@ -126,13 +126,16 @@ def test_failed_stages_are_shown_also_if_the_next_run_had_started_before_the_exp
             eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
             eventually(lambda: as_in_truth(process.samples()), "failed stages are those of the clouds")
             lists = [one for one in clouds.codearts.requests if one.operation == "ListPipelineRuns"]
-            assert len(lists) == 2
+            # One for each pipeline whose latest run is in progress or failed.
+            assert sorted(one.pipeline_ids[0] for one in lists) == sorted(clouds.ids("codearts")[:3])
             assert not [one for one in clouds.codearts.requests if one.operation == "ShowPipelineRunDetail"]
             details = [
                 one for one in clouds.flow.requests if one.operation == "GetPipelineRun" and one.run_id == "1"
             ]
             # Pipelines 0, and of 1, 2 and 3 those whose first run is the latest or may be shown.
             assert len(details) <= 4
+        code, output, _ = command("once", "--config.file", str(tmp_path / "config.yaml"))
+        assert (code, as_in_truth(Samples(output))) == (0, True)
         # The clouds no longer answer usefully: what is shown comes from the state.
         clouds.codearts.injected_fault = clouds.flow.injected_fault = InjectedFault.SERVER_ERROR
         with exporter(tmp_path, configuration) as process:

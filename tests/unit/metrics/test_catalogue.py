@@ -72,6 +72,8 @@ def own():
     telemetry.set_credentials_valid("payments", "codearts", valid=True)
     telemetry.set_credentials_expiry("payments", "codearts", "auto", NOON)
     telemetry.poll_skipped("payments", "codearts")
+    telemetry.set_web_config_reloaded(succeeded=True)
+    telemetry.set_project_down("payments", "codearts", NOON, operation="Batch", code="401", error_code="X.2")
     telemetry.request_ended("payments", "codearts", "Batch", "200", 0.1)
     telemetry.request_failed(
         "payments",
