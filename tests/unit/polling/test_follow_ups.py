@@ -15,7 +15,7 @@ from exporter.app.bootstrap import assemble
 from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.hourly_warnings import HourlyWarnings
-from exporter.core.model import Pipeline, Run, Status
+from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.polling.follow_ups import FollowUps
 from exporter.polling.outcome import FAILURES_IN_A_ROW
 from exporter.polling.reporter import PollReporter
