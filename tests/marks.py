@@ -19,10 +19,17 @@ TIMING = {
     "test_hung_disk.py",
 }
 
-# `dev` finds most mistakes in seconds; `ci` is for `make test`.
-settings.register_profile("dev", max_examples=20, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None)
+# `dev` finds most mistakes in seconds, for `make check`; `ci` is for `make test`, `soak` for `make soak`.
+CI = 100
+settings.register_profile("dev", max_examples=CI // 10, deadline=None)
+settings.register_profile("ci", max_examples=CI, deadline=None)
+settings.register_profile("soak", max_examples=CI * 10, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def examples(count: int) -> settings:
+    """Return settings with a number of examples in the profile `ci`, a tenth of it in `dev`, tenfold in `soak`."""
+    return settings(max_examples=max(3, count * settings().max_examples // CI))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

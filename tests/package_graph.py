@@ -18,6 +18,7 @@ def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
 def imported_modules(path: Path) -> set[str]:
     """Return the names of the modules that a file imports."""
     names: set[str] = set()

@@ -4,6 +4,7 @@ import ast
 import re
 import statistics
 from collections import Counter
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -78,6 +79,11 @@ def name(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def allowed(package: str) -> set[str]:
     """Return all packages that a package may import."""
     return set(chain(MAY_IMPORT[package], *(allowed(other) for other in MAY_IMPORT[package])))
@@ -122,7 +128,7 @@ def test_only_edges_touch_the_outside_world(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_every_file_says_what_it_is_for(path):
-    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert ast.get_docstring(parsed(path))
 
 
 VENDOR_WORDS = re.compile(
@@ -147,12 +153,10 @@ def test_vendor_words_stay_with_their_provider(path):
     assert VENDOR_WORDS.findall(path.read_text()) == []
 
 
+@cache
 def classes() -> list[tuple[Path, ast.ClassDef]]:
     return [
-        (path, node)
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
+        (path, node) for path in FILES for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)
     ]
 
 

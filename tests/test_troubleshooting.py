@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,12 @@ VALUE = "\0"
 """Stands for a value in a message."""
 SHORTEST, LONGEST = 12, 30
 """Characters of a part of an error that identify it."""
+
+
+@cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    """Return all nodes of a module."""
+    return list(ast.walk(tree))
 
 
 class LogCall(NamedTuple):
@@ -104,7 +111,7 @@ def assigned(tree: ast.Module, name: str) -> list[ast.expr]:
     """Return what a module assigns to a name, at any level."""
     return [
         node.value
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name) and target.id == name
@@ -116,7 +123,7 @@ def returned(name: str) -> list[ast.expr]:
     return [
         inner.value
         for tree in TREES.values()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.FunctionDef) and node.name == name
         for inner in ast.walk(node)
         if isinstance(inner, ast.Return) and inner.value is not None
@@ -156,7 +163,7 @@ def is_logger(node: ast.expr) -> bool:
 CALLS = [
     LogCall(file, tree, node)
     for file, tree in TREES.items()
-    for node in ast.walk(tree)
+    for node in nodes(tree)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     if called(node) in METHODS and is_logger(node.func.value)
 ]
@@ -224,7 +231,7 @@ def test_log_calls_are_found():
     loggers = {
         file
         for file, tree in TREES.items()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         if called(node.value) == "getLogger"
         if is_logger(node.targets[0])
@@ -251,7 +258,7 @@ def texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
 
 def error_messages(file: Path, tree: ast.Module) -> Iterator[ast.expr]:
     """Yield the messages for the user that are not logged as such."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and node.args:
             # The flags of shards are checked in one module.
             if called(node) in ENDING or (called(node) == "ValueError" and file.stem == "shard"):
@@ -291,7 +298,7 @@ def test_error_is_documented(message):
 def reasons() -> Iterator[str]:
     """Yield every reason for giving up runs."""
     for tree in TREES.values():
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Call) and called(node) in GIVING_UP:
                 yield from texts(node.args[-1], tree)
 
@@ -309,7 +316,7 @@ CODES = sorted(
     {
         constant(keyword.value)
         for tree in TREES.values()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Call) and called(node) == "RequestFailure"
         for keyword in node.keywords
         if keyword.arg == "code" and constant(keyword.value)

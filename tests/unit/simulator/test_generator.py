@@ -6,10 +6,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import AcceleratedClock, FaultRates, Scenario, ScenarioGenerator, Truth, World
+from tests.marks import examples
 from tests.unit.simulator.test_codearts import FINISHED
 
 HOUR, DAY = 3_600, 86_400
@@ -148,7 +149,7 @@ def test_faults_are_rare_by_default() -> None:
 
 
 SMALL = World(seed=9, pipelines=12)
-SLOW = settings(deadline=None, max_examples=20)
+SLOW = examples(20)
 
 
 @SLOW
