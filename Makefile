@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test bench soak format constraints clean
+.PHONY: demo check test tools bench soak format rules constraints clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -27,6 +27,12 @@ test: .venv/development
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m 'not timing' --numprocesses 3 --dist worksteal
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m timing
 
+# Builds programs that some tests run and that Debian has too old or not at all; needs Go. Without them, these tests are
+# skipped, except in CI.
+tools:
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
 bench: .venv/development
@@ -40,6 +46,10 @@ soak: .venv/development
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
 	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 0.5
 	$(BIN)/python -m tests.soak --kills 200
+
+# Writes the rule files for Prometheus and Grafana from deploy/rules.
+rules: .venv/bin/python
+	$(BIN)/python -m deploy.rules
 
 format: .venv/development
 	$(BIN)/ruff check --fix
@@ -65,4 +75,4 @@ constraints:
 	rm -r .venv/fresh
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """Build the parts of an exporter from a configuration, without starting them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,12 +15,13 @@ from exporter.config.project_section import ProjectSection
 from exporter.config.tls import Tls
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
+from exporter.exposition import Variant
 from exporter.exposition.publisher import Publisher
 from exporter.metrics.catalogue import catalogue
-from exporter.polling.discovery import Progress
 from exporter.polling.membership import Membership
 from exporter.polling.ownership import OwnershipRegistry
-from exporter.polling.poller import Poller, ignore_progress
+from exporter.polling.poller import Poller
+from exporter.polling.progress import Progress, ignore_progress
 from exporter.providers.registry import connect
 from exporter.settings.settings import Config
 from exporter.state.repository import StateRepository
@@ -49,10 +50,12 @@ def assemble(
     store: SqliteStore | None = None,
     stored: StoredState | None = None,
     progress: Progress = ignore_progress,
+    variants: Collection[Variant] = (),
 ) -> Exporter:
     """Build the exporter of a configuration, or of a shard's part of it.
 
-    `stored` is the content of the store; `progress` follows the polls.
+    `stored` is the content of the store; `progress` follows the polls. `variants` of the page are always
+    ready.
     """
     telemetry = Telemetry(created_series=config.metrics.created_series, shard=shard)
     started = clock.monotonic()
@@ -96,6 +99,7 @@ def assemble(
         clock,
         created_series=config.metrics.created_series,
         max_series=config.limits.max_series,
+        always=variants,
     )
     tls: dict[Tls, TransportOptions] = {}
     bodies = Bodies()

@@ -14,6 +14,7 @@ from exporter.app.scheduler import Scheduler
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.health import Health
 from exporter.core.shard import Shard
+from exporter.exposition import PROMETHEUS
 from exporter.settings.settings import Config
 from exporter.state.recovery import open_store
 from exporter.state.sqlite import SqliteStore, StoredState
@@ -43,7 +44,7 @@ async def run(
     runtime.tune()
     clock = clock or SystemClock()
     store, stored = open_state(config, clock)
-    exporter = assemble(config, clock, shard=shard, store=store, stored=stored)
+    exporter = assemble(config, clock, shard=shard, store=store, stored=stored, variants=(PROMETHEUS,))
     started = clock.monotonic()
 
     def ready() -> bool:
@@ -57,6 +58,7 @@ async def run(
         ready=ready,
         effective_config=config.effective(),
         telemetry_path=telemetry_path,
+        created_series=config.metrics.created_series,
     )
     # Before polls begin, because the server counts the descriptors that are open now.
     server = Server(web)

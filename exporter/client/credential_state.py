@@ -144,7 +144,7 @@ class CredentialState:
             self._accepted = None
 
     def record_rejection(self, fingerprint: str, message: str) -> None:
-        """Record that a fingerprint was rejected and nothing else is available; start or prolong its lockout."""
+        """Record that the provider rejected a credential and no renewal helped; block it for a growing pause."""
         self.mark_unverified(fingerprint)
         # A provider's time that did not help may be wrong itself.
         self.skew = self._accepted_skew

@@ -1,6 +1,6 @@
 """Render views to metrics pages, after polls instead of at scrapes, and only what has changed."""
 
-from exporter.exposition.page import Body, Exposition, Variant, own_series
+from exporter.exposition.page import PROMETHEUS, Body, Exposition, OwnSeries, Variant
 from exporter.exposition.render import Format
 
-__all__ = ["Body", "Exposition", "Format", "Variant", "own_series"]
+__all__ = ["PROMETHEUS", "Body", "Exposition", "Format", "OwnSeries", "Variant"]

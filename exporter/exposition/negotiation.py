@@ -11,19 +11,26 @@ from exporter.exposition.render import Format
 _MAX_LENGTH = 4096
 
 
-def choose_format(accept: str) -> Format:
+def choose_format(accept: str, *, created_series: bool = False) -> Format:
     """Return the format with the highest q-value; of equal ones, the first in the header.
 
     A wildcard counts for text only, and only if the header does not name text.
+
+    A client that prefers protobuf, which is not available, searches OpenMetrics for `_created` lines. Without
+    `created_series`, Prometheus 3 then reads the rest of the family for each series and takes minutes for a large page, so
+    such a client gets text.
     """
     weights: dict[Format, float] = {}
-    wildcard = 0.0
+    wildcard = protobuf = 0.0
     for name, parameters, weight in _ranges(accept):
         match name, parameters.get("version"):
             case "application/openmetrics-text", "1.0.0" | None:
                 form = Format.OPENMETRICS
             case "text/plain", "0.0.4" | None:
                 form = Format.TEXT
+            case "application/vnd.google.protobuf", _:
+                protobuf = max(protobuf, weight)
+                continue
             case "text/*" | "*/*", _:
                 wildcard = max(wildcard, weight)
                 continue
@@ -32,6 +39,8 @@ def choose_format(accept: str) -> Format:
         weights[form] = max(weight, weights.get(form, 0.0))
     weights.setdefault(Format.TEXT, wildcard)
     best = max(weights, key=lambda form: weights[form])
+    if protobuf > weights[best]:
+        return Format.OPENMETRICS if created_series else Format.TEXT
     return best if weights[best] > 0 else Format.TEXT
 
 

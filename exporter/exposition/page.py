@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry
+from prometheus_client import Metric
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from exporter.exposition.blocks import Block, BlockStore, PublishedView, RenderFailures
 from exporter.exposition.gzip_member import Deflated, member
@@ -36,6 +37,10 @@ class Variant(NamedTuple):
 
     form: Format
     gzip: bool
+
+
+PROMETHEUS = Variant(Format.OPENMETRICS, gzip=True)
+"""The variant that Prometheus requests by default."""
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
@@ -70,12 +75,24 @@ def _join(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
-def own_series(registry: CollectorRegistry, form: Format) -> bytes:
-    """Render the exporter's metrics about itself; they are few, so prometheus-client does it."""
-    if form is Format.TEXT:
-        return generate_text(registry)
-    page: bytes = generate_openmetrics(registry)
-    return page.removesuffix(_EOF)
+class OwnSeries(Collector):
+    """The exporter's metrics about itself at one moment; they are few, so prometheus-client renders them."""
+
+    def __init__(self, registry: Collector) -> None:
+        self._metrics = tuple(registry.collect())
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the same metrics each time."""
+        return self._metrics
+
+    def render(self, form: Format) -> bytes:
+        """Return the metrics in a format, without the end of a page."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        if form is Format.TEXT:
+            return generate_text(registry)
+        page: bytes = generate_openmetrics(registry)
+        return page.removesuffix(_EOF)
 
 
 class Exposition:
@@ -84,7 +101,7 @@ class Exposition:
     def __init__(
         self,
         catalogue: Catalogue,
-        own: Callable[[Format], bytes],
+        own: Callable[[], Callable[[Format], bytes]],
         *,
         created_series: bool,
         max_series: int = 0,
@@ -93,8 +110,9 @@ class Exposition:
     ) -> None:
         """Create an exposition without views.
 
-        `own` renders the exporter's metrics about itself. `max_series` limits each project; 0 means no limit. `pause`
-        is called every few milliseconds while something is rendered; it may wait, or raise to stop.
+        `own` collects the exporter's metrics about itself, once a page, and returns their renderer. `max_series` limits
+        each project; 0 means no limit. `pause` is called every few milliseconds while something is rendered; it may wait,
+        or raise to stop.
         """
         self.failures = RenderFailures()
         self.withheld: dict[str, int] = {}
@@ -102,6 +120,8 @@ class Exposition:
         self._pause = pause
         self._max_series = max_series
         self._own = own
+        self._render_own: Callable[[Format], bytes] | None = None
+        """The same for all variants of a page, so that no counter goes back from one to the other."""
         self._own_blocks: dict[Format, Block] = {}
         self._eof = Block(_EOF)
         self._projects = _Section(
@@ -132,7 +152,7 @@ class Exposition:
 
     def update(self, pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
         """Take over the current views, and render what has changed in the formats in use."""
-        self._own_blocks = {}
+        self._render_own, self._own_blocks = None, {}
         if self._max_series:
             self._update_within_limit(pipelines, projects)
             return
@@ -186,7 +206,9 @@ class Exposition:
 
     def _blocks(self, form: Format) -> Iterator[Block]:
         if form not in self._own_blocks:
-            self._own_blocks[form] = Block(self._own(form))
+            if self._render_own is None:
+                self._render_own = self._own()
+            self._own_blocks[form] = Block(self._render_own(form))
         yield self._own_blocks[form]
         yield from self._projects.blocks(form)
         yield from self._pipelines.blocks(form)

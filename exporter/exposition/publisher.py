@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from exporter.core.clock import Clock
-from exporter.exposition.page import Body, Exposition, Variant, own_series
+from exporter.exposition.page import Body, Exposition, OwnSeries, Variant
 from exporter.metrics.catalogue import Catalogue
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.project import ProjectTracker
@@ -43,8 +43,9 @@ class Publisher:
         *,
         created_series: bool,
         max_series: int = 0,
+        always: Collection[Variant] = (),
     ) -> None:
-        """`max_series` limits each project; 0 means no limit."""
+        """`max_series` limits each project; 0 means no limit. `always` are variants to render even if unrequested."""
         self.published = 0
         """Number of pages published so far."""
         self._trackers = trackers
@@ -54,6 +55,7 @@ class Publisher:
         """Whether a caller of `publish` waits for views that the page does not show yet."""
         self._logged: set[str] = set()
         """Families for which a failure has been logged."""
+        self._always = frozenset(always)
         self._requested: dict[Variant, float] = {}
         """Time of the last request for each variant, in monotonic seconds."""
         self._page: Mapping[Variant, Body] = {}
@@ -68,7 +70,7 @@ class Publisher:
         self._closed = False
         self.exposition = Exposition(
             catalogue,
-            lambda form: own_series(telemetry.registry, form),
+            lambda: OwnSeries(telemetry.registry).render,
             created_series=created_series,
             max_series=max_series,
             pause=self._yield_to_scrapes,
@@ -112,7 +114,7 @@ class Publisher:
             projects = [view for tracker in self._trackers if (view := tracker.project_view()) is not None]
             since = self._clock.monotonic() - FORGET
             self._requested = {variant: at for variant, at in self._requested.items() if at >= since}
-            variants = tuple(self._requested)
+            variants = self._always | self._requested.keys()
             try:
                 page = await self._in_thread(lambda: self._render(pipelines, projects, variants))
             except BaseException:

@@ -1,7 +1,7 @@
 """Read a project's list of pipelines: names, discovered pipelines, and latest runs where the list has them."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -12,6 +12,7 @@ from exporter.core.failures import FailureKind
 from exporter.core.model import Run, label
 from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
+from exporter.polling.progress import PollStep, Progress
 from exporter.polling.reporter import PollReporter
 from exporter.providers.protocol import PageCursor, PipelineRows, Provider
 from exporter.tracking.project import ProjectTracker
@@ -26,9 +27,6 @@ NAME_WAIT = 60.0
 """Seconds after the start for which a pipeline without a name is not published."""
 
 _log = logging.getLogger("exporter.polling.discovery")
-
-Progress = Callable[[int], object]
-"""Takes the number of pipelines that a request was about."""
 
 
 class PipelineLister:
@@ -56,10 +54,11 @@ class PipelineLister:
             # new pipeline comes from a cloud that ignores the offset.
             if not page.rows or (page.pipelines and seen.issuperset(page.pipelines)):
                 break
+            found = len(page.pipelines.keys() - seen)
             seen.update(page.pipelines)
             yield page, answer
             cursor = cursor.after(page)
-            progress(page.rows)
+            progress(PollStep.LIST, found, found)
             if page.last:
                 break
 

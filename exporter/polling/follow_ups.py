@@ -12,6 +12,7 @@ from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind
 from exporter.core.model import Run
 from exporter.polling.outcome import FATAL, PollOutcome
+from exporter.polling.progress import PollStep, Progress, ignore_progress
 from exporter.polling.reporter import PollReporter
 from exporter.polling.run_history import RunHistoryReader, assume_finished
 from exporter.providers.protocol import Provider
@@ -50,7 +51,7 @@ class FollowUps:
         self._clock = clock
         self._concurrency = concurrency
 
-    async def run(self, deadline: float, *, runs: bool = True) -> bool:
+    async def run(self, deadline: float, *, runs: bool = True, progress: Progress = ignore_progress) -> bool:
         """Start follow-ups until `deadline` (monotonic seconds) and finish them; return True if there was any.
 
         Without `runs` only details of latest runs are requested: where nothing is counted, other runs are of no use.
@@ -68,7 +69,9 @@ class FollowUps:
                 outcome = lists if is_list else details
                 if not outcome.ended:
                     started += 1
+                    progress(PollStep.FOLLOW_UP, 0, 1)
                     await follow_up(outcome)
+                    progress(PollStep.FOLLOW_UP, 1, 0)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 
 from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
-from exporter.polling.discovery import Discovery, PipelineLister, Progress
+from exporter.polling.discovery import Discovery, PipelineLister
 from exporter.polling.follow_ups import FollowUps
 from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
+from exporter.polling.progress import PollStep, Progress, ignore_progress
 from exporter.polling.reporter import PollReporter
 from exporter.polling.strategies import choose_strategy
 from exporter.providers.protocol import AnyProvider
@@ -32,10 +33,6 @@ _EARLY = 0.01
 """How early a refresh may start, as a share of the interval: a timer may fire some milliseconds early."""
 
 _log = logging.getLogger("exporter.polling.poller")
-
-
-def ignore_progress(_: int) -> None:
-    """Do nothing, where no progress is displayed."""
 
 
 class Poller:
@@ -77,6 +74,8 @@ class Poller:
         self._clock = clock
         self._publish = publish
         self._progress = progress
+        self._unreported = 0
+        """Pipelines of the present poll that are not reported as done."""
         self._lister = PipelineLister(provider, api, self._reporter)
         self._discovery = Discovery(
             project,
@@ -142,12 +141,16 @@ class Poller:
             if once:
                 self._discovery.stop_waiting()
             self._discovery.report_surplus()
+        self._progress(PollStep.POLL, 0, len(ids))
+        self._unreported = len(ids)
         if ids and not outcome.ended:
             queried = await self._strategy.poll(
                 ids, outcome, self, refresh=refresh, project_answered=bool(covered)
             )
         elif ids:
             self._tracker.failed(ids)
+        # A strategy does not query every pipeline, and a poll that ends early leaves some out.
+        self.progressed(self._unreported)
         shown = self._discovery.update_held_back()
         if refresh or ids:
             await self._save()
@@ -162,7 +165,9 @@ class Poller:
     async def _follow_up(self, *, once: bool) -> None:
         self._following_up = True
         try:
-            any_sent = await self._follow_ups.run(math.inf if once else self._next_tick(), runs=not once)
+            any_sent = await self._follow_ups.run(
+                math.inf if once else self._next_tick(), runs=not once, progress=self._progress
+            )
         finally:
             self._following_up = False
         if any_sent:
@@ -224,8 +229,10 @@ class Poller:
     # Observing a poll
 
     def progressed(self, pipelines: int) -> None:
-        """Report progress."""
-        self._progress(pipelines)
+        """Report progress, never of more pipelines than the poll has."""
+        done = min(pipelines, self._unreported)
+        self._unreported -= done
+        self._progress(PollStep.POLL, done, 0)
 
     @property
     def wants_publication(self) -> bool:

@@ -40,7 +40,7 @@ class StatusSince(msgspec.Struct, frozen=True, gc=False):
 
 
 class SavedPipeline(msgspec.Struct, frozen=True, gc=False):
-    """What is saved of a pipeline."""
+    """Counters, ledger and status times of one pipeline, as the state stores them."""
 
     accounts: Accounts
     status_since: StatusSince = StatusSince()
@@ -51,7 +51,7 @@ class SavedPipeline(msgspec.Struct, frozen=True, gc=False):
 
 
 class RetiredPipelines:
-    """What is saved of the pipelines of one project that are not tracked now."""
+    """Saved records of the pipelines of one project that are not tracked now."""
 
     def __init__(self) -> None:
         self.retired: dict[str, tuple[SavedPipeline, float | None]] = {}

@@ -24,17 +24,17 @@ from uvicorn.server import ServerState
 KEEP_ALIVE = 130.0
 """Seconds that an idle connection is kept: longer than the usual scrape intervals, so that scrapers reuse it."""
 
-_MOST = 512
-_FEWEST = 4
+_MAX_CONNECTIONS = 512
+_MIN_CONNECTIONS = 4
 _REQUEST = 10.0
 """Seconds in which a request must arrive completely."""
 _RESPONSE = 300.0
 """Seconds in which a client must read its response completely."""
 _STUCK = 60.0
 """Seconds in which a client must read some of its response, or the rest of one after which the connection closes."""
-_BATCH = 4
+_ACCEPT_BATCH = 4
 """Connections accepted before the event loop turns; more would exceed the limit before others are closed."""
-_RETRY = 0.1
+_RETRY_SECONDS = 0.1
 """Seconds until the next attempt to accept where descriptors or memory have run out."""
 _LOG_INTERVAL = 3600.0
 """Seconds between two warnings of the same kind."""
@@ -48,8 +48,10 @@ def connection_limit() -> int:
     """Return how many connections leave descriptors for polls and the state: half of them, less those open now."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
-        return _MOST
-    return max(_FEWEST, min(_MOST, descriptors // 2 - len(list(Path("/dev/fd").iterdir()))))
+        return _MAX_CONNECTIONS
+    return max(
+        _MIN_CONNECTIONS, min(_MAX_CONNECTIONS, descriptors // 2 - len(list(Path("/dev/fd").iterdir())))
+    )
 
 
 class Phase(Enum):
@@ -95,13 +97,13 @@ class Connections:
             self.close_one()
         self._waiting[connection] = None
 
-    def waits(self, connection: "Connection") -> None:
+    def mark_waiting(self, connection: "Connection") -> None:
         """Note that a connection has no response to send."""
         if connection in self._responding:
             del self._responding[connection]
             self._waiting[connection] = None
 
-    def progresses(self, connection: "Connection") -> None:
+    def mark_progress(self, connection: "Connection") -> None:
         """Note that the client has sent a whole request, or has read some of the response."""
         self.remove(connection)
         self._responding[connection] = None
@@ -131,7 +133,7 @@ class Connections:
             error: OSError | None = None
             try:
                 accepted.append((await loop.sock_accept(listener))[0])
-                while len(accepted) < _BATCH:
+                while len(accepted) < _ACCEPT_BATCH:
                     accepted.append(listener.accept()[0])
             except OSError as failure:
                 # In most cases no further connection is waiting.
@@ -151,7 +153,7 @@ class Connections:
                     )
                 if self._waiting or self._responding:
                     self.close_one()
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def _may_log(self, slug: str) -> bool:
         """Return True at most once an hour for each kind of message."""
@@ -183,7 +185,7 @@ class Connection(H11Protocol):
         """Count the connection and wait for its first request."""
         super().connection_made(transport)
         self._counted.add(self)
-        self._follow()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -196,12 +198,12 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read more of a request."""
         super().data_received(data)
-        self._follow()
+        self._update_deadline()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        self._follow()
+        self._update_deadline()
 
     def pause_writing(self) -> None:
         """Wait for the client to read, but not forever."""
@@ -214,7 +216,7 @@ class Connection(H11Protocol):
         if self._stuck is not None:
             self._stuck.cancel()
         if self._phase is Phase.RESPONSE:
-            self._counted.progresses(self)
+            self._counted.mark_progress(self)
 
     def send_400_response(self, msg: str) -> None:
         """Reject the request and close the connection; during a response, close it without a message."""
@@ -252,7 +254,7 @@ class Connection(H11Protocol):
 
         return guarded
 
-    def _follow(self) -> None:
+    def _update_deadline(self) -> None:
         """Set the deadline of the phase that has begun."""
         phase = self._current()
         if phase is self._phase:
@@ -262,9 +264,9 @@ class Connection(H11Protocol):
             self._deadline.cancel()
         self._deadline = self.loop.call_later(_seconds(phase), self.abort)
         if phase is Phase.RESPONSE:
-            self._counted.progresses(self)
+            self._counted.mark_progress(self)
         else:
-            self._counted.waits(self)
+            self._counted.mark_waiting(self)
 
     def _current(self) -> Phase:
         if self.transport.is_closing():

@@ -29,17 +29,18 @@ def application(
     ready: Callable[[], bool],
     effective_config: str,
     telemetry_path: str,
+    created_series: bool = False,
 ) -> Starlette:
     """Return the web application.
 
     `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
     unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `effective_config` is the
-    configuration with its secrets masked.
+    configuration with its secrets masked. `created_series`: whether OpenMetrics has `_created` series.
     """
 
     async def metrics(request: Request) -> Response:
         variant = Variant(
-            choose_format(", ".join(request.headers.getlist("accept"))),
+            choose_format(", ".join(request.headers.getlist("accept")), created_series=created_series),
             accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))),
         )
         return _PageResponse(variant, page)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,10 @@ class Process:
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         return self._client.request(method, f"http://{self.address()}{path}", **arguments)
+
+    def stream(self, path: str, **arguments: Any) -> AbstractContextManager[httpx.Response]:
+        """Send a GET whose response is read piece by piece."""
+        return self._client.stream("GET", f"http://{self.address()}{path}", **arguments)
 
     def samples(self) -> Samples:
         return Samples(self.get("/metrics").text)

@@ -191,9 +191,9 @@ def series(body: bytes) -> list[bytes]:
     return [line.rpartition(b" ")[0] for line in body.split(b"\n") if line and not line.startswith(b"#")]
 
 
-def nothing(_: Format) -> bytes:
-    """Render no series of the exporter's own."""
-    return b""
+def nothing() -> Callable[[Format], bytes]:
+    """Return a renderer of no own series."""
+    return lambda _: b""
 
 
 def render(

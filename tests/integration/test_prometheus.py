@@ -1,26 +1,14 @@
 """A real Prometheus scrapes a real exporter, and promtool accepts its page."""
 
-import os
-import shutil
-import socket
 import subprocess
 import time
 
-import httpx
 import pytest
-import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from tests.drivers.process import PATIENCE, eventually, exporter
-
-
-def tool(name):
-    """Return the path of a Prometheus program; without it the test is skipped, except in CI."""
-    path = shutil.which(name)
-    if path is None and not os.environ.get("CI"):
-        pytest.skip(f"{name} is not installed")
-    assert path, f"{name} is not installed"
-    return path
+from tests.drivers.process import eventually, exporter
+from tests.drivers.prometheus import api_get, query, scraping
+from tests.drivers.tools import installed
 
 
 @pytest.fixture
@@ -34,46 +22,9 @@ def process(tmp_path, cloud):
 @pytest.fixture
 def prometheus(tmp_path, process):
     """The URL of a Prometheus that scrapes the exporter every second."""
-    program = tool("prometheus")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    scrape = {"job_name": "pipeline-exporter", "static_configs": [{"targets": [process.address()]}]}
-    file = tmp_path / "prometheus.yml"
-    file.write_text(
-        yaml.safe_dump(
-            {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]}
-        )
-    )
-    server = subprocess.Popen(
-        [
-            program,
-            f"--config.file={file}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--enable-feature=exemplar-storage",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(PATIENCE)
-
-
-def api_get(url, path, **parameters):
-    """Return the data of an answer of the API; None without one."""
-    try:
-        answer = httpx.get(f"{url}/api/v1/{path}", params=parameters, trust_env=False)
-    except httpx.TransportError:
-        return None
-    return answer.json()["data"] if answer.status_code == 200 else None
-
-
-def query(url, expression):
-    found = api_get(url, "query", query=expression)
-    return found["result"] if found else []
+    features = "--enable-feature=exemplar-storage"
+    with scraping(installed("prometheus"), process.address(), tmp_path, features) as url:
+        yield url
 
 
 def test_prometheus_query_returns_the_runs_of_the_cloud(prometheus, process, cloud):
@@ -154,6 +105,6 @@ def test_prometheus_stores_the_exemplars_of_both_histograms(prometheus, process,
 def test_promtool_accepts_the_page(process):
     page = process.get("/metrics").text
     done = subprocess.run(
-        [tool("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
+        [installed("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

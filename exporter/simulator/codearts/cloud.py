@@ -81,10 +81,10 @@ class CodeArts(Cloud, CodeArtsSwitches):
             self._service("POST", f"{pipelines}/list", LIST_PIPELINES, self._list),
             self._service("GET", f"{of_runs}/detail", RUN_DETAIL, self._detail),
             self._service("POST", f"{of_runs}/list", LIST_RUNS, self._runs),
-            self._publish("POST", "/v3/auth/tokens", KEYSTONE, self._create_token),
-            self._publish("PUT", "/meta-data/latest/api/token", IMDS, self._metadata_token),
-            self._publish("GET", "/openstack/latest/securitykey", SECURITY_KEY, self._security_key),
-            self._publish("POST", "/pod-identity", POD_IDENTITY, self._pod_identity),
+            self._route("POST", "/v3/auth/tokens", KEYSTONE, self._create_token),
+            self._route("PUT", "/meta-data/latest/api/token", IMDS, self._metadata_token),
+            self._route("GET", "/openstack/latest/securitykey", SECURITY_KEY, self._security_key),
+            self._route("POST", "/pod-identity", POD_IDENTITY, self._pod_identity),
         )
 
     def revoke_tokens(self) -> None:
@@ -168,7 +168,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
 
     def _service(self, method: str, path: str, operation: str, handler: Handler) -> Route:
         """Return the route of an operation behind the gateway."""
-        return self._publish(method, path, operation, handler, auth_check=self._refusal)
+        return self._route(method, path, operation, handler, auth_check=self._refusal)
 
     def _refusal(self, request: Request, body: bytes, context: RequestContext) -> Answer | None:
         headers = dict(request.headers.raw)

@@ -51,7 +51,7 @@ class Flow(Cloud, FlowSwitches):
         self._personal = PersonalApi(organization, self, self._current_credentials, self._throttle_wait)
         self.app = self._application(
             *(
-                self._publish(
+                self._route(
                     "GET",
                     root + operation.path,
                     operation.name,

@@ -113,10 +113,10 @@ class Cloud(Switches, ABC):
         app.router.redirect_slashes = False
         return app
 
-    def _publish(
+    def _route(
         self, method: str, path: str, operation: str, handler: Handler, auth_check: AuthCheck | None = None
     ) -> Route:
-        """Return the route of an operation; without `auth_check` the handler checks credentials itself."""
+        """Return the route of an operation. Without `auth_check`, `handler` checks the credentials."""
 
         async def endpoint(request: Request) -> Response:
             context: RequestContext = request.state.context

@@ -52,7 +52,7 @@ class RequestLog:
 
 
 class RequestRecorder:
-    """ASGI middleware around an app: logs each request, published or not, and stamps its answer."""
+    """ASGI middleware that records each request in a `RequestLog` and sets `Date` and `X-Request-Id` of the response."""
 
     def __init__(self, app: ASGIApp, log: RequestLog, switches: Switches, clock: Callable[[], float]) -> None:
         self._app = app

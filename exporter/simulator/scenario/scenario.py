@@ -235,7 +235,7 @@ class Scenario:
         return snapshot
 
     def latest_start(self, pipeline: SimulatedPipeline, now: float) -> float | None:
-        """Return the start of the run with the latest start, or None."""
+        """Return when the latest run started (epoch seconds); None if the pipeline has no run."""
         run = self.latest(pipeline.id, now)
         return None if run is None else run.start
 

@@ -18,10 +18,28 @@ PROMETHEUS_3_5 = (
     "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
+PROMETHEUS_3_0 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3,*/*;q=0.2"
+)
+PROMETHEUS_3_15_OPENMETRICS_2 = (
+    "application/openmetrics-text;version=2.0.0;escaping=allow-utf-8;q=0.7,"
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.3"
+)
 PROMETHEUS_TEXT_ONLY = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
-PROTOBUF_FIRST = (
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,"
-    "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+PROMETHEUS_2_42_PROTOBUF = (
+    f"{PROTOBUF},application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3_4_PROTOBUF = (
+    f"{PROTOBUF};q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
+    "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
@@ -35,7 +53,10 @@ OM = "application/openmetrics-text"
         pytest.param(PROMETHEUS_2_42, OPENMETRICS, id="Prometheus 2.42"),
         pytest.param(PROMETHEUS_3_5, OPENMETRICS, id="Prometheus 3.5"),
         pytest.param(PROMETHEUS_TEXT_ONLY, TEXT, id="Prometheus configured for text"),
-        pytest.param(PROTOBUF_FIRST, OPENMETRICS, id="Prometheus that prefers protobuf"),
+        pytest.param(PROMETHEUS_3_0, OPENMETRICS, id="Prometheus 3.0, which repeats a parameter"),
+        pytest.param(
+            PROMETHEUS_3_15_OPENMETRICS_2, OPENMETRICS, id="Prometheus 3.15 that prefers OpenMetrics 2.0"
+        ),
         pytest.param("*/*", TEXT, id="curl"),
         pytest.param(FIREFOX, TEXT, id="Firefox"),
         pytest.param(CHROME, TEXT, id="Chrome"),
@@ -46,6 +67,23 @@ OM = "application/openmetrics-text"
 )
 def test_real_clients_get_the_format_that_they_prefer(accept, expected):
     assert choose_format(accept) is expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "without_created", "with_created"),
+    [
+        pytest.param(PROMETHEUS_2_42_PROTOBUF, TEXT, OPENMETRICS, id="Prometheus 2.42"),
+        pytest.param(PROMETHEUS_3_4_PROTOBUF, TEXT, OPENMETRICS, id="Prometheus 3.4"),
+        pytest.param(f"{PROTOBUF};q=0.1,{OM};q=0.5", OPENMETRICS, OPENMETRICS, id="protobuf as last resort"),
+        pytest.param(f"{PROTOBUF};q=0.5,{OM};q=0.5", OPENMETRICS, OPENMETRICS, id="protobuf and text alike"),
+        pytest.param(f"{PROTOBUF};q=0,{OM};q=0.1", OPENMETRICS, OPENMETRICS, id="protobuf refused"),
+    ],
+)
+def test_client_that_prefers_protobuf_gets_openmetrics_only_with_created_series(
+    accept, without_created, with_created
+):
+    assert choose_format(accept) is without_created
+    assert choose_format(accept, created_series=True) is with_created
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.core.model import Run, Stage, Status
-from exporter.exposition import Body, Exposition, Format, Variant, own_series
+from exporter.exposition import Body, Exposition, Format, OwnSeries, Variant
 from exporter.exposition.blocks import Block
 from exporter.exposition.gzip_member import Deflated, member
 from exporter.exposition.render import pairs, renderers
@@ -173,13 +173,30 @@ def test_own_series_are_first_and_current_at_each_update():
     registry = CollectorRegistry()
     gauge = Gauge("mine", "Mine.", registry=registry)
     families = Catalogue(pipelines=(counting()[0],), projects=())
-    exposed = Exposition(families, lambda form: own_series(registry, form), created_series=False)
+    exposed = Exposition(families, lambda: OwnSeries(registry).render, created_series=False)
     for value in (1, 2):
         gauge.set(value)
         for form, body in render(exposed, [view()]).items():
             assert f"\nmine {value}.0\n".encode() in body
             assert series(body)[0] == b"mine"
             assert body.count(b"# EOF") == (form is Format.OPENMETRICS)
+
+
+def test_own_series_are_the_same_in_every_variant_of_a_page():
+    """Otherwise a counter would go back for a client that changes its format."""
+    registry = CollectorRegistry()
+    counter = Counter("mine", "Mine.", registry=registry)
+    exposed = Exposition(
+        Catalogue(pipelines=(), projects=()), lambda: OwnSeries(registry).render, created_series=False
+    )
+    variants = (TEXT, ZIPPED, OPENMETRICS, OPENMETRICS_ZIPPED)
+    for shown in (0, len(variants)):
+        exposed.update((), ())
+        for variant in variants:
+            page = whole(exposed.body(variant))
+            text = gzip.decompress(page) if variant.gzip else page
+            assert f"\nmine_total {shown}.0\n".encode() in text
+            counter.inc()
 
 
 class ChangingPipelines(RuleBasedStateMachine):
@@ -349,7 +366,7 @@ def test_gzip_page_is_one_member(own):
     families = tuple(msgspec.structs.replace(counting()[0], name=f"a{index}") for index in range(len(own)))
     exposed = Exposition(
         Catalogue(pipelines=families, projects=()),
-        lambda _: own[0] if own else b"",
+        lambda: lambda _: own[0] if own else b"",
         created_series=False,
         group_size=1,
     )
@@ -435,7 +452,9 @@ def test_small_blocks_are_joined_into_one_chunk(length, plain, compressed):
     """Handing many small chunks to the server costs more than copying them."""
     noise = random.Random(0).randbytes(length)
     families = tuple(msgspec.structs.replace(counting()[0], name=name) for name in "abc")
-    exposed = Exposition(Catalogue(pipelines=families, projects=()), lambda _: noise, created_series=False)
+    exposed = Exposition(
+        Catalogue(pipelines=families, projects=()), lambda: lambda _: noise, created_series=False
+    )
     exposed.update([view()], ())
     assert len(exposed.body(TEXT).chunks) == plain
     assert len(exposed.body(ZIPPED).chunks) == compressed

@@ -15,7 +15,7 @@ from starlette.types import Message
 from exporter.app.bootstrap import Exporter, assemble
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
-from exporter.exposition import Body, Format, Variant
+from exporter.exposition import PROMETHEUS, Body, Format, Variant
 from exporter.exposition.publisher import FORGET, REST, ClosedError, Publisher
 from exporter.metrics.catalogue import Catalogue, catalogue
 from exporter.metrics.family import Family, MetricType, Sample
@@ -118,6 +118,23 @@ def test_page_shows_the_last_publication_and_never_changes():
         assert numbers(await publisher.body(TEXT)) == ["2.0"]
         assert numbers(await publisher.body(OPENMETRICS)) == ["2.0"]
         assert numbers(held) == ["1.0"]
+
+    asyncio.run(scenario())
+
+
+def test_variant_of_prometheus_is_ready_before_its_first_request_and_never_dropped(rendered):
+    clock = FakeClock()
+    one = assemble(config(project()), clock, variants=(PROMETHEUS,))
+    made = rendered(one)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            await one.publisher.publish()
+            assert made == [PROMETHEUS]
+            await one.publisher.body(PROMETHEUS)
+            assert made == [PROMETHEUS]
+            clock.now += 10 * FORGET
+            made.clear()
 
     asyncio.run(scenario())
 

@@ -1,0 +1,1 @@
+"""Files for deploying the exporter, and the code that generates some of them."""

@@ -1,0 +1,24 @@
+"""Poll everything once, as `once` and `status` do: nothing is stored, and nothing is left for a later poll."""
+
+import asyncio
+
+from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.scheduler import guarded_tick
+from exporter.core.clock import SystemClock
+from exporter.core.shard import Shard
+from exporter.exposition import Body, Format, Variant
+from exporter.polling.progress import Progress
+from exporter.settings.settings import Config
+
+
+async def poll_once(config: Config, shard: Shard | None, progress: Progress) -> tuple[Exporter, Body]:
+    """Poll every project once; return the exporter, and its page as text."""
+    exporter = assemble(config, SystemClock(), shard=shard, progress=progress)
+    async with asyncio.TaskGroup() as polls:
+        for poller in exporter.pollers:
+            polls.create_task(guarded_tick(poller, once=True))
+    await exporter.publisher.publish()
+    page = await exporter.publisher.body(Variant(Format.TEXT, gzip=False))
+    for poller in exporter.pollers:
+        await poller.close()
+    return exporter, page

@@ -1,0 +1,175 @@
+"""Commands and exit codes.
+
+Exit code 0 is success, 1 a failure outside of the exporter (a project, the port, the state), and 2 an invalid configuration
+or usage.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+
+from exporter.app import check_config, demo
+from exporter.app.bootstrap import assemble
+from exporter.app.daemon import run
+from exporter.app.once import poll_once
+from exporter.cli.parser import parse
+from exporter.client.api_client import ApiError
+from exporter.client.transport import SetupError
+from exporter.config.project_section import ProjectSection
+from exporter.core import logs
+from exporter.core.clock import SystemClock
+from exporter.core.redaction import redact
+from exporter.core.shard import Shard, chosen
+from exporter.polling.membership import membership_hint
+from exporter.polling.reporter import error_fields
+from exporter.settings.load import ConfigError, load
+from exporter.settings.settings import Config
+from exporter.state.sqlite import StateError
+from exporter.web.server import ListenError, listen
+
+_log = logging.getLogger("exporter.cli")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    flags, parser = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
+    try:
+        flags.shard = _shard(flags)
+    except ValueError as error:
+        parser.error(str(error))
+    logs.configure(flags.log_level, flags.log_format)
+    try:
+        return _COMMAND[flags.command](flags)
+    except ConfigError as error:
+        print(redact(str(error)), file=sys.stderr)
+        return 2
+    except (ListenError, StateError) as error:
+        print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
+        return 1
+    except SetupError as error:
+        print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        # The daemons handle the signal themselves; other commands did not finish.
+        return 130
+
+
+def _shard(flags: argparse.Namespace) -> Shard | None:
+    """Return the shard of a command; None for all pipelines.
+
+    Raises:
+        ValueError: the flags contradict each other.
+
+    """
+    if "shard_total" not in flags or getattr(flags, "url", None):
+        return None
+    return chosen(flags.shard_index, flags.shard_total, platform.node())
+
+
+def _config(flags: argparse.Namespace) -> Config:
+    return load(Path(flags.config_file))
+
+
+def _run(flags: argparse.Namespace) -> int:
+    config = _config(flags)
+    if flags.shard:
+        _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
+    listener = listen(flags.web_listen_address)
+    return asyncio.run(run(config, listener, flags.web_telemetry_path, shard=flags.shard))
+
+
+def _check_config(flags: argparse.Namespace) -> int:
+    file = Path(flags.config_file)
+    config = load(file)
+    print(f"{file} is valid: {redact(check_config.report(config, flags.shard))}")
+    return 0
+
+
+def _once(flags: argparse.Namespace) -> int:
+    from exporter.cli.progress import progress_line  # noqa: PLC0415  # the daemon does not need it
+
+    config = _config(flags)
+    with progress_line() as progress:
+        exporter, page = asyncio.run(poll_once(config, flags.shard, progress))
+    # Expositions are UTF-8 on every terminal.
+    sys.stdout.buffer.writelines(page.chunks)
+    return 0 if all(poller.up for poller in exporter.pollers) else 1
+
+
+def _discover(flags: argparse.Namespace) -> int:
+    config = _config(flags)
+    return asyncio.run(_print_pipelines(config))
+
+
+async def _print_pipelines(config: Config) -> int:
+    from exporter.cli.progress import progress_line  # noqa: PLC0415  # the daemon does not need it
+
+    exporter = assemble(config, SystemClock())
+    code = 0
+    for project, poller in zip(config.projects, exporter.pollers, strict=True):
+        try:
+            with progress_line() as progress:
+                names = await poller.list_pipelines(progress)
+        except ApiError as error:
+            _log.error(
+                "cannot list pipelines",
+                extra={"id": "discover-failed", "project": project.name, **error_fields(error)},
+            )
+            code = 1
+            continue
+        finally:
+            await poller.close()
+        if not names:
+            _log.error(
+                "no pipelines listed",
+                extra={
+                    "id": "no-pipelines-listed",
+                    "project": project.name,
+                    "reason": membership_hint(project),
+                },
+            )
+            code = 1
+        selected = {identity: name for identity, name in names.items() if _selects(project, name)}
+        excluded = len(names) - len(selected)
+        others = f", {excluded} others do not match discover" if excluded else ""
+        print(f"# {project.name}: {len(selected)} pipelines{others}")
+        entries = [_entry(identity, name) for identity, name in selected.items()]
+        print(yaml.safe_dump({"pipelines": entries}, sort_keys=False, allow_unicode=True))
+    return code
+
+
+def _entry(identity: str, name: str) -> object:
+    """Return a pipeline as an entry of the configuration, where `${` begins a variable."""
+    return {"id": identity, "name": name.replace("${", "$${")} if name else identity
+
+
+def _selects(project: ProjectSection, name: str) -> bool:
+    return project.discovery is None or project.discovery.matches(name)
+
+
+def _demo(flags: argparse.Namespace) -> int:
+    listener = listen(flags.web_listen_address)
+    path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
+    return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
+
+
+def _simulate(flags: argparse.Namespace) -> int:
+    listener = listen(flags.web_listen_address)
+    return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
+
+
+_COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "check-config": _check_config,
+    "once": _once,
+    "discover": _discover,
+    "demo": _demo,
+    "simulate": _simulate,
+}

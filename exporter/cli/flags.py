@@ -1,0 +1,127 @@
+"""The flags of all commands, their environment variables, and the checks of their values."""
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from exporter.core import logs
+from exporter.core.shard import SHARDS
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):[0-9]{1,5}")
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """A flag of a command."""
+
+    name: str
+    text: str
+    default: str | None = None
+    read: Callable[[str], Any] = str
+    """Returns the value of a text, or raises `argparse.ArgumentTypeError`."""
+    switch: bool = False
+    """Whether the flag takes no value."""
+    source: bool = False
+    """Whether the flag says what to read, as FILE does: only one of these can be given."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable of the flag."""
+        return f"PIPELINE_EXPORTER_{re.sub('[.-]', '_', self.name).upper()}"
+
+    @property
+    def attribute(self) -> str:
+        """The name of the value in the result of parsing."""
+        return re.sub("[.-]", "_", self.name)
+
+    @property
+    def help(self) -> str:
+        """The text of the flag in `--help`, with its default and environment variable."""
+        default = f" (default: {self.default})" if self.default else ""
+        return f"{self.text}{default} [{self.variable}]"
+
+    def value(self, text: str | None) -> Any:
+        """Return the value of the environment variable, or of the default if `text` is None."""
+        if self.switch:
+            return False if text is None else truth(text)
+        given = self.default if text is None else text
+        return None if given is None else self.read(given)
+
+
+def one_of(*values: str) -> Callable[[str], str]:
+    """Return a function that accepts only these values."""
+
+    def read(text: str) -> str:
+        if text not in values:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(values)}")
+        return text
+
+    return read
+
+
+def truth(text: str) -> bool:
+    """Return the meaning of the environment variable of a switch."""
+    if text.lower() not in _TRUTH:
+        raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
+    return _TRUTH[text.lower()]
+
+
+def address(text: str) -> str:
+    """Return an address to listen on."""
+    if not _ADDRESS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as :10047 or 127.0.0.1:0")
+    return text
+
+
+def path(text: str) -> str:
+    """Return the path of the metrics."""
+    if text in {"/config", "/-/healthy", "/-/ready"}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is used for another page (choose a path such as /metrics)"
+        )
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path, such as /metrics")
+    return text
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return a function that reads a whole number within bounds."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def listen_address(default: str) -> Flag:
+    """Return the flag for the address to listen on, whose default depends on the command."""
+    return Flag("web.listen-address", "HOST:PORT to listen on; port 0 picks a free port", default, address)
+
+
+CONFIG_FILE = Flag("config.file", "the configuration file, instead of FILE", "config.yaml", source=True)
+TELEMETRY_PATH = Flag("web.telemetry-path", "path of the metrics", "/metrics", path)
+SHARDS_FLAGS = (
+    Flag(
+        "shard.total",
+        "number of exporters that share the configuration, each with a part of the pipelines",
+        read=whole(1, SHARDS),
+    ),
+    Flag(
+        "shard.index",
+        "index of this exporter, from 0 (default: the number at the end of a StatefulSet pod's name)",
+        read=whole(0, SHARDS - 1),
+    ),
+)
+LOG_FLAGS = (
+    Flag("log.level", "debug, info, warning or error", "info", one_of(*logs.LEVELS)),
+    Flag("log.format", "logfmt or json", "logfmt", one_of(*logs.FORMATS)),
+)
+SIMULATE_FLAGS = (
+    Flag("simulate.pipelines", "pipelines of each simulated cloud", "200", whole(1, 100_000)),
+    Flag("simulate.seed", "seed of the simulated clouds", "1", whole(1, 100_000)),
+)

@@ -1,0 +1,61 @@
+"""A real Prometheus that scrapes one exporter, and its API."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.drivers.process import PATIENCE
+
+
+@contextmanager
+def scraping(
+    program: str, target: str, directory: Path, *flags: str, interval: float = 1, timeout: float = 1
+) -> Iterator[str]:
+    """Run Prometheus while the context lasts; yield its URL. `interval` and `timeout` are in seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    file = directory / "prometheus.yml"
+    job = {
+        "job_name": "pipeline-exporter",
+        "scrape_interval": f"{max(interval, timeout):g}s",
+        "scrape_timeout": f"{timeout:g}s",
+        "static_configs": [{"targets": [target]}],
+    }
+    file.write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    server = subprocess.Popen(
+        [
+            program,
+            f"--config.file={file}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            *flags,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
+
+
+def api_get(url: str, path: str, **parameters: Any) -> Any:
+    """Return the data of an answer of the API; None without one."""
+    try:
+        answer = httpx.get(f"{url}/api/v1/{path}", params=parameters, trust_env=False)
+    except httpx.TransportError:
+        return None
+    return answer.json()["data"] if answer.status_code == 200 else None
+
+
+def query(url: str, expression: str) -> list[dict[str, Any]]:
+    """Return the result of an instant query; nothing without an answer."""
+    found = api_get(url, "query", query=expression)
+    return found["result"] if found else []
