@@ -1,4 +1,4 @@
-"""A pytest plugin: marks by folder, and hypothesis profiles.
+"""A pytest plugin: marks by folder, and hypothesis profiles. A slow test in another folder carries its mark itself.
 
 `unit`: one package, in seconds. `property`: laws that hypothesis searches for exceptions. `process`: real processes and
 other programs. `vendor`: the vendors' own SDKs. `timing`: bounds in seconds, so other tests must not run meanwhile.
@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("timing")
         if "vendor_sdk" in item.path.name:
             item.add_marker("vendor")
+        elif any(item.get_closest_marker(name) for name in ("process", "property")):
+            pass
         elif folder == "integration":
             item.add_marker("process")
         elif folder == "property":

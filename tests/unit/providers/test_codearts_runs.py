@@ -31,7 +31,7 @@ from tests.unit.simulator.test_codearts import NOW as TODAY
 
 CALL = CODEARTS.runs_request(PIPELINE_ID, PageCursor(), 100)
 OTHER = "f" * 32
-BUSY = min(RUNNING_PIPELINES, key=lambda pipeline: pipeline.period)
+BUSY = min(RUNNING_PIPELINES, key=lambda pipeline: abs(pipeline.period - 2000))
 
 
 def row(index: int = 0, **changes: Any) -> dict[str, Any]:
