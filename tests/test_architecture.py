@@ -53,7 +53,7 @@ OUTWARD = {
     "uvicorn": {"web", "simulator"},
     "starlette": {"web", "simulator"},
     "apscheduler": {"app"},
-    "prometheus_client": {"telemetry", "exposition"},
+    "prometheus_client": {"telemetry", "exposition", "app"},
     "time": {"core", "simulator"},
     "subprocess": set(),
     "sqlite3": {"state"},

@@ -1,13 +1,9 @@
-"""Describe a configuration for `check-config`: expected requests and series, and warnings."""
+"""Describe a configuration for `check-config`: expected requests and series."""
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
-from exporter.app.bootstrap import LOOPBACK, label_names
-from exporter.app.estimate import batched, owned, quiet_requests, requests
-from exporter.config.duration import format_duration
-from exporter.config.secret import FileSecret, SecretError
-from exporter.config.section import Section
+from exporter.app.bootstrap import label_names
+from exporter.app.estimate import owned, requests
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.metrics.catalogue import catalogue
@@ -17,9 +13,6 @@ from exporter.settings.settings import Config
 from exporter.tracking.ledger import Streak
 from exporter.tracking.run_counters import BucketBounds, DurationHistograms, RunCounters
 from exporter.tracking.views import ProjectView, View
-
-MANY_SERIES = 300_000
-"""Series above which `check-config` warns."""
 
 STAGES = 5
 """Stages assumed in each pipeline."""
@@ -53,7 +46,6 @@ def report(config: Config, shard: Shard | None = None) -> str:
         lines.append(
             f"limits.max_series: at most {config.limits.max_series} series of each project are exposed"
         )
-    lines += [f"warning: {text}" for text in warnings(config, shard)]
     return "\n".join(lines)
 
 
@@ -129,59 +121,6 @@ def _series(family: Family[V], view: V) -> int:
     samples = sum(1 for _ in family.samples(view))
     # A histogram has a series for each bound, for +Inf, for the sum and for the count.
     return samples * (len(family.bounds) + 3 if family.type is MetricType.HISTOGRAM else 1)
-
-
-def warnings(config: Config, shard: Shard | None = None) -> Iterator[str]:
-    """Yield a message for each setting that is allowed but probably a mistake."""
-    series = expected_series(config, shard)
-    if series > MANY_SERIES:
-        yield (
-            f"about {series} series are more than a scrape should have ({MANY_SERIES}): see metrics.details, "
-            "run_histogram, run_status_series and the buckets"
-        )
-    if config.poll.max_age < config.poll.interval:
-        yield "poll.max_age is below poll.interval: values will disappear between refreshes (raise poll.max_age)"
-    for project in config.projects:
-        yield from (f"{project.name}: {text}" for text in _project_warnings(config, project, shard))
-
-
-def _project_warnings(config: Config, project: AnyProject, shard: Shard | None) -> Iterator[str]:
-    limit, interval = project.rate_limit, config.poll.interval
-    needed = (quiet_requests(config, project, shard) - limit.burst) / limit.requests_per_second
-    if needed > interval:
-        yield (
-            f"a refresh takes {needed:.0f} s under rate_limit, longer than poll.interval "
-            f"({format_duration(interval)}): raise one of them{', or poll.chunk_size' if batched(project) else ''}"
-        )
-    if project.discover and project.discover.interval < interval:
-        yield (
-            f"discover.interval ({format_duration(project.discover.interval)}) is below poll.interval "
-            f"({format_duration(interval)}): the project is listed once a refresh, not more often"
-        )
-    if project.url_template and "{pipeline_id}" not in project.url_template:
-        yield "url_template has no {pipeline_id}: all pipelines will have the same url"
-    if project.tls.insecure_skip_verify:
-        yield (
-            "tls.insecure_skip_verify: an attacker in the network can read the credentials "
-            "(use tls.ca_file instead)"
-        )
-    for url in project.urls:
-        parts = urlsplit(url)
-        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            yield f"{url} is not encrypted: credentials are sent in clear text (use https)"
-    yield from project.warnings()
-    yield from _unreadable(project)
-    yield from _unreadable(project.auth)
-
-
-def _unreadable(section: Section) -> Iterator[str]:
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        if isinstance(value, FileSecret):
-            try:
-                value.reveal()
-            except SecretError as error:
-                yield str(error)
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,15 +10,20 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import yaml
 
 from exporter.app import check_config, demo
 from exporter.app.bootstrap import assemble
+from exporter.app.config_warnings import warning_lines
 from exporter.app.daemon import run
 from exporter.app.once import poll_once
+from exporter.app.status.page import PageError, fetch
+from exporter.app.status.poll import poll
+from exporter.app.status.summary import summarize
+from exporter.cli.environment import unknown_variables
 from exporter.cli.parser import parse
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
@@ -29,7 +34,7 @@ from exporter.core.redaction import redact
 from exporter.core.shard import Shard, chosen
 from exporter.polling.membership import membership_hint
 from exporter.polling.reporter import error_fields
-from exporter.settings.load import ConfigError, load
+from exporter.settings.load import FILE_LIMIT, ConfigError, load_file
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.server import ListenError, listen
@@ -50,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(redact(str(error)), file=sys.stderr)
         return 2
-    except (ListenError, StateError) as error:
+    except (ListenError, StateError, PageError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 1
     except SetupError as error:
@@ -74,7 +79,18 @@ def _shard(flags: argparse.Namespace) -> Shard | None:
 
 
 def _config(flags: argparse.Namespace) -> Config:
-    return load(Path(flags.config_file))
+    loaded = load_file(Path(flags.config_file))
+    _warn_of_variables(loaded.document.variables)
+    return loaded.config
+
+
+def _warn_of_variables(used: Collection[str] = ()) -> None:
+    """Log environment variables without effect; `used` are those that the configuration refers to."""
+    for name, hint in unknown_variables(os.environ, used).items():
+        _log.warning(
+            "unknown environment variable",
+            extra={"id": "unknown-variable", "variable": name, "reason": hint},
+        )
 
 
 def _run(flags: argparse.Namespace) -> int:
@@ -87,8 +103,18 @@ def _run(flags: argparse.Namespace) -> int:
 
 def _check_config(flags: argparse.Namespace) -> int:
     file = Path(flags.config_file)
-    config = load(file)
-    print(f"{file} is valid: {redact(check_config.report(config, flags.shard))}")
+    content = sys.stdin.buffer.read(FILE_LIMIT + 1) if str(file) == "-" else None
+    loaded = load_file(file, content=content)
+    warnings = warning_lines(loaded, SystemClock(), flags.shard)
+    warnings += [
+        f"{file}: {name}: warning: unknown environment variable ({hint or 'unset it'})"
+        for name, hint in unknown_variables(os.environ, loaded.document.variables).items()
+    ]
+    for line in warnings:
+        print(redact(line), file=sys.stderr)
+    if warnings and flags.strict:
+        return 2
+    print(f"{file} is valid: {redact(check_config.report(loaded.config, flags.shard))}")
     return 0
 
 
@@ -101,6 +127,27 @@ def _once(flags: argparse.Namespace) -> int:
     # Expositions are UTF-8 on every terminal.
     sys.stdout.buffer.writelines(page.chunks)
     return 0 if all(poller.up for poller in exporter.pollers) else 1
+
+
+def _status(flags: argparse.Namespace) -> int:
+    from exporter.app.status.table import print_summary  # noqa: PLC0415  # the daemon does not need it
+    from exporter.cli.progress import progress_line  # noqa: PLC0415
+
+    if flags.url:
+        samples = fetch(flags.url, flags.web_telemetry_path)
+    else:
+        config = _config(flags)
+        with progress_line() as progress:
+            samples = asyncio.run(poll(config, flags.shard, progress))
+    now = SystemClock().time()
+    summary = summarize(samples, now)
+    if flags.format == "json":
+        print(summary.json())
+    else:
+        print_summary(summary, now, sys.stdout, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    if summary.down:
+        return 1
+    return 3 if flags.fail_on == "red" and summary.red else 0
 
 
 def _discover(flags: argparse.Namespace) -> int:
@@ -155,12 +202,14 @@ def _selects(project: ProjectSection, name: str) -> bool:
 
 
 def _demo(flags: argparse.Namespace) -> int:
+    _warn_of_variables()
     listener = listen(flags.web_listen_address)
     path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
     return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
+    _warn_of_variables()
     listener = listen(flags.web_listen_address)
     return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
 
@@ -169,6 +218,7 @@ _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "check-config": _check_config,
     "once": _once,
+    "status": _status,
     "discover": _discover,
     "demo": _demo,
     "simulate": _simulate,

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -103,6 +104,29 @@ def listen_address(default: str) -> Flag:
     return Flag("web.listen-address", "HOST:PORT to listen on; port 0 picks a free port", default, address)
 
 
+def http_url(text: str) -> str:
+    """Return the address of an exporter; `http://` may be left out."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        valid = (
+            parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) and url.isprintable()
+        )
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError("not an address such as http://127.0.0.1:10047")
+    return url
+
+
+def log_flags(level: str) -> tuple[Flag, ...]:
+    """Return the flags for logs, with a default level."""
+    return (
+        Flag("log.level", "debug, info, warning or error", level, one_of(*logs.LEVELS)),
+        Flag("log.format", "logfmt or json", "logfmt", one_of(*logs.FORMATS)),
+    )
+
+
 CONFIG_FILE = Flag("config.file", "the configuration file, instead of FILE", "config.yaml", source=True)
 TELEMETRY_PATH = Flag("web.telemetry-path", "path of the metrics", "/metrics", path)
 SHARDS_FLAGS = (
@@ -117,11 +141,19 @@ SHARDS_FLAGS = (
         read=whole(0, SHARDS - 1),
     ),
 )
-LOG_FLAGS = (
-    Flag("log.level", "debug, info, warning or error", "info", one_of(*logs.LEVELS)),
-    Flag("log.format", "logfmt or json", "logfmt", one_of(*logs.FORMATS)),
-)
+LOG_FLAGS = log_flags("info")
+STRICT = Flag("strict", "exit with 2 if there are warnings, for CI", switch=True)
 SIMULATE_FLAGS = (
     Flag("simulate.pipelines", "pipelines of each simulated cloud", "200", whole(1, 100_000)),
     Flag("simulate.seed", "seed of the simulated clouds", "1", whole(1, 100_000)),
+)
+STATUS_FLAGS = (
+    Flag(
+        "url",
+        "read the page of a running exporter at this address, instead of polling",
+        read=http_url,
+        source=True,
+    ),
+    Flag("format", "table, for people, or json", "table", one_of("table", "json")),
+    Flag("fail-on", "red: exit with 3 if a pipeline is red", read=one_of("red")),
 )

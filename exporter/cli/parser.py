@@ -19,9 +19,12 @@ from exporter.cli.flags import (
     LOG_FLAGS,
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
+    STATUS_FLAGS,
+    STRICT,
     TELEMETRY_PATH,
     Flag,
     listen_address,
+    log_flags,
 )
 
 PROGRAM = "pipeline-exporter"
@@ -53,13 +56,15 @@ COMMANDS = {
     ),
     "check-config": Command(
         "check FILE, and print the requests and series to expect",
-        "Check a configuration, and print what it means: projects, pipelines, requests and series. Nothing is sent.",
-        (CONFIG_FILE, *SHARDS_FLAGS, *LOG_FLAGS),
+        "Check a configuration, and print what it means: projects, pipelines, requests and series. Nothing is sent. "
+        "Probable mistakes are printed as FILE:LINE: KEY: warning: problem.",
+        (CONFIG_FILE, STRICT, *SHARDS_FLAGS, *LOG_FLAGS),
         {
             0: "the configuration is valid",
-            2: f"{_INVALID}; every fault is printed as FILE:LINE: KEY: problem",
+            2: f"{_INVALID}, or --strict is given and there are warnings",
         },
         takes_file=True,
+        file=f"the configuration file, - for standard input (default: that of --{CONFIG_FILE.name})",
     ),
     "once": Command(
         "poll everything once and print the metrics",
@@ -69,6 +74,20 @@ COMMANDS = {
             0: "every project answered",
             1: "a project failed; the metrics are printed nevertheless",
             2: _INVALID,
+        },
+        takes_file=True,
+    ),
+    "status": Command(
+        "print what is red, running and waiting",
+        "Print a line for each project, then the pipelines that are red, waiting, or running for unusually long. "
+        "With --url, read the page of a running exporter. Otherwise poll everything once, without counting or "
+        "storing anything.",
+        (*STATUS_FLAGS, CONFIG_FILE, TELEMETRY_PATH, *SHARDS_FLAGS, *log_flags("warning")),
+        {
+            0: "every project is up",
+            1: "a project is down, or --url does not answer",
+            2: _INVALID,
+            3: "with --fail-on red: every project is up, and a pipeline is red",
         },
         takes_file=True,
     ),

@@ -23,7 +23,7 @@ def read_file(path: Path, limit: int) -> bytes:
         _check(os.fstat(file.fileno()), limit)
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return content
 
 
@@ -44,9 +44,10 @@ def _check(status: os.stat_result, limit: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise NotUsableError("is not a regular file (FIFOs and devices are not read; give a file)")
     if status.st_size > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
 
 
-def _too_large(limit: int) -> NotUsableError:
+def too_large(limit: int) -> NotUsableError:
+    """Return the error for more bytes than a limit."""
     size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
     return NotUsableError(f"is larger than {size} (is it the right file?)")

@@ -12,6 +12,7 @@ from exporter.config.proxy import ProxyUrl
 from exporter.config.section import Section
 from exporter.config.tls import Tls
 from exporter.config.types import Duration, Identifier, Labels, Pattern, is_url
+from exporter.config.yaml_source import Path as KeyPath
 
 
 class RateLimit(Section):
@@ -84,6 +85,11 @@ def _template(value: str) -> str:
     return value
 
 
+def is_placeholder(identity: str) -> bool:
+    """Return whether an id stands for one that still has to be filled in, such as all zeros."""
+    return set(identity.lower()) in ({"0"}, {"x"})
+
+
 class CommonSection(Section):
     """The settings that every provider's project has."""
 
@@ -122,8 +128,8 @@ class ProjectSection(CommonSection):
         return (self.base_url,)
 
     @abstractmethod
-    def warnings(self) -> Iterator[str]:
-        """Yield warnings about settings that are allowed but probably not intended."""
+    def warnings(self) -> Iterator[tuple[KeyPath, str]]:
+        """Yield settings that are allowed but probably not intended: the path in the project, and the problem."""
 
     @property
     def discovery(self) -> Discover | None:

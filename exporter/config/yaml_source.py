@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 import yaml
 
+from exporter.config.yaml_problems import explain
+
 _Loader: TypeAlias = "yaml.SafeLoader | yaml.CSafeLoader"
 """The second is missing where PyYAML was built without libyaml."""
 Path = tuple[str | int, ...]
@@ -31,15 +33,6 @@ _NULLS = {"", "~", "null", "Null", "NULL"}
 _REFERENCE = re.compile(r"\$(?P<escaped>\$)?\{(?P<name>[^}]*)(?P<closed>\})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
-_HINTS = {
-    "cannot start any token": "quote the value; indent with spaces, not with tabs",
-    "could not find expected ':'": "write key: value, with a space after the colon",
-    "mapping values are not allowed here": "quote a value that holds a colon and a space; check the indentation",
-    "undefined alias": "quote a value that begins with *",
-    "undefined tag handle": "quote a value that begins with !",
-    "another document": "a file holds one document: take out the line ---",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +52,8 @@ class Document:
     lines: dict[Path, int] = field(default_factory=dict)
     """The line of each key or list item, counted from 1."""
     faults: list[Fault] = field(default_factory=list)
+    variables: set[str] = field(default_factory=set)
+    """Names of the environment variables that are used."""
 
     def line(self, path: Path) -> int:
         """Return the line of a path, or of the nearest value around it."""
@@ -92,9 +87,8 @@ def read_document(text: str, environment: Mapping[str, str]) -> Document:
         if node is not None:
             document.root = _Walk(document, loader, environment).value(node, (), ())
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        document.faults.append(Fault(line, "(yaml)", _yaml_problem(error, text, line)))
+        line, problem = explain(error, text)
+        document.faults.append(Fault(line, "(yaml)", problem))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         document.faults.append(Fault(line, "(yaml)", "holds a control character (take it out)"))
@@ -133,25 +127,6 @@ def _check_depth(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise RecursionError
-
-
-def _yaml_problem(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
-    # The parser may quote a part of a secret (`password: *abc`): keep its message without the quotations.
-    problem = _QUOTED.sub(_masked, error.problem or "cannot be parsed")
-    if error.context_mark and error.context_mark.line + 1 != line:
-        context = _QUOTED.sub(_masked, error.context or "in the value")
-        problem = f"{context} begun in line {error.context_mark.line + 1}: {problem}"
-    lines = text.splitlines()
-    if line <= len(lines) and "${" in lines[line - 1]:
-        return f"{problem} (inside {{…}} or […] a ${{NAME}} must be quoted)"
-    hints = [hint for part, hint in _HINTS.items() if part in problem]
-    return f"{problem} ({hints[0] if hints else 'not valid YAML'})"
-
-
-def _masked(quoted: re.Match[str]) -> str:
-    # Single characters and token names (`<block end>`) come from the parser, not from the file.
-    text = quoted[1]
-    return quoted[0] if len(text) < 2 or re.fullmatch(r"<[a-z ]+>|\\.", text) else "'…'"
 
 
 class _Walk:
@@ -199,7 +174,11 @@ class _Walk:
         first: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._fault(key.start_mark.line + 1, path, "a key must be plain text")
+                self._fault(
+                    key.start_mark.line + 1,
+                    path,
+                    "a key must be plain text (quote a value that begins with { or [)",
+                )
             elif key.tag == "tag:yaml.org,2002:merge":
                 continue
             elif key.value in first:
@@ -213,6 +192,7 @@ class _Walk:
             name = match["name"]
             if match["escaped"]:
                 return match.group()[1:]
+            self._document.variables.add(name)
             if not match["closed"] or not _NAME.fullmatch(name):
                 self._fault(line, path, "${ does not name an environment variable (write $${ for a plain ${)")
             elif name not in self._environment:

@@ -35,6 +35,7 @@ FIELDS = (
     "records",
     "limit",
     "field",
+    "variable",
     "family",
     "value",
     "detail",

@@ -57,6 +57,11 @@ class FollowUps:
         Without `runs` only details of latest runs are requested: where nothing is counted, other runs are of no use.
         """
         due = self._due(runs=runs)
+        if progress is not ignore_progress:
+            # Only a display needs to know how many there are.
+            listed = list(due)
+            progress(PollStep.FOLLOW_UP, 0, len(listed))
+            due = iter(listed)
         # A cloud that fails to list runs may still return run details, and the reverse.
         lists, details = PollOutcome(fatal=_FATAL), PollOutcome(fatal=_FATAL)
         started = 0
@@ -69,7 +74,6 @@ class FollowUps:
                 outcome = lists if is_list else details
                 if not outcome.ended:
                     started += 1
-                    progress(PollStep.FOLLOW_UP, 0, 1)
                     await follow_up(outcome)
                     progress(PollStep.FOLLOW_UP, 1, 0)
 

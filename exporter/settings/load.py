@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from exporter.config.files import NotUsableError, read_file
+from exporter.config.files import NotUsableError, read_file, too_large
 from exporter.config.section import Context
 from exporter.config.yaml_source import Document, Fault, key_text, read_document
 from exporter.config.yaml_source import Path as KeyPath
 from exporter.settings.messages import faults_of
 from exporter.settings.settings import Config
 
-_FILE_LIMIT = 4 << 20
+FILE_LIMIT = 4 << 20
 """Most bytes of a configuration."""
 
 
@@ -27,6 +28,15 @@ class ConfigError(Exception):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A valid configuration, and the text that it comes from."""
+
+    file: Path
+    document: Document
+    config: Config
+
+
 def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """Return the settings of a configuration file.
 
@@ -34,8 +44,24 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
         ConfigError: the file cannot be read or has faults; it has all of them.
 
     """
+    return load_file(file, environment).config
+
+
+def load_file(
+    file: Path, environment: Mapping[str, str] = os.environ, *, content: bytes | None = None
+) -> LoadedFile:
+    """Return a configuration with the lines of its keys. `content` replaces that of the file, if it is given.
+
+    Raises:
+        ConfigError: the file cannot be read or has faults; it has all of them.
+
+    """
     try:
-        text = read_file(file, _FILE_LIMIT).decode()
+        if content is None:
+            content = read_file(file, FILE_LIMIT)
+        elif len(content) > FILE_LIMIT:
+            raise too_large(FILE_LIMIT)
+        text = content.decode()
     except NotUsableError as error:
         raise ConfigError(file, [Fault(1, "(file)", str(error))]) from None
     except OSError as error:
@@ -60,7 +86,7 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
     ]
     if faults:
         raise ConfigError(file, faults)
-    return config
+    return LoadedFile(file, document, config)
 
 
 def _same_endpoint(config: Config, document: Document) -> list[Fault]:

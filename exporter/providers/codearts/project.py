@@ -1,14 +1,18 @@
 """Configuration of a CodeArts project, and the endpoint of each region."""
 
+import difflib
+import re
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
-from exporter.auth.huawei import AuthSection, PasswordSection
-from exporter.config.project_section import ProjectSection
+from exporter.auth.huawei import AuthSection, HuaweiAkskSection, PasswordSection
+from exporter.config.project_section import ProjectSection, is_placeholder
 from exporter.config.types import Endpoint, Identifier
+from exporter.config.yaml_source import Path as KeyPath
 
 _HOSTS = {
     "cloudpipeline-ext.{}.myhuaweicloud.com": (
@@ -27,6 +31,10 @@ ENDPOINTS = {
 """URL of the pipeline service by region."""
 
 _ID_LENGTH = 32
+_ID = re.compile(f"[0-9A-Za-z]{{{_ID_LENGTH}}}")
+_CONSOLE_DOMAIN = ".huaweicloud.com"
+_SUGGESTIONS = 3
+"""Most regions that a message suggests."""
 
 
 def _zone(value: object) -> ZoneInfo:
@@ -68,8 +76,14 @@ class CodeArtsProject(ProjectSection):
         if info.data.get("endpoint", "wrong") is None and region not in ENDPOINTS:
             if region is None:
                 raise ValueError("is missing (give region: cn-north-4, or endpoint: a URL)")
+            near = difflib.get_close_matches(region.lower(), ENDPOINTS, n=_SUGGESTIONS, cutoff=0.7)
+            hint = (
+                f"did you mean {', '.join(near[:-1])}{' or ' if near[1:] else ''}{near[-1]}? " if near else ""
+            )
             known = ", ".join(sorted(ENDPOINTS))
-            raise ValueError(f"{region!r} has no known endpoint (give endpoint as well, or one of: {known})")
+            raise ValueError(
+                f"{region!r} has no known endpoint ({hint}give endpoint as well, or one of: {known})"
+            )
         return region
 
     @property
@@ -89,10 +103,51 @@ class CodeArtsProject(ProjectSection):
             return self.base_url, self.auth.endpoint_in(self.region)
         return (self.base_url,)
 
-    def warnings(self) -> Iterator[str]:
-        """Return warnings about ids of another form than the vendor's."""
-        odd = next((entry.id for entry in self.pipelines if len(entry.id) != _ID_LENGTH), None)
-        if odd is not None:
-            yield f"{odd} is not {_ID_LENGTH} characters long, as pipeline ids are"
-        if len(self.project_id) != _ID_LENGTH:
-            yield f"project_id {self.project_id} is not {_ID_LENGTH} characters long, as project ids are"
+    def warnings(self) -> Iterator[tuple[KeyPath, str]]:
+        """Yield ids of another form than the vendor's, and addresses that do not belong to the region."""
+        for path, identity in self._ids():
+            if is_placeholder(identity):
+                yield path, f"{identity} is a placeholder (give the real id)"
+            elif not _ID.fullmatch(identity):
+                yield path, f"{identity} is not {_ID_LENGTH} letters and digits, as the ids of CodeArts are"
+        yield from self._auth_warnings()
+        host = urlsplit(self.endpoint or "").hostname or ""
+        if host.endswith(_CONSOLE_DOMAIN):
+            yield ("endpoint",), f"{host} is an address of the console, not of the API (leave endpoint out)"
+        other = next((region for region, url in ENDPOINTS.items() if url == self.endpoint), self.region)
+        if self.region is not None and other != self.region:
+            yield (
+                ("endpoint",),
+                f"is the endpoint of {other}, but region is {self.region} (leave endpoint out)",
+            )
+        if re.search("/v[0-9]+(/|$)", urlsplit(self.endpoint or "").path):
+            yield (
+                ("endpoint",),
+                "ends with a path of the API, which the exporter appends (leave the path out)",
+            )
+
+    def _ids(self) -> Iterator[tuple[KeyPath, str]]:
+        yield ("project_id",), self.project_id
+        for position, entry in enumerate(self.pipelines):
+            yield ("pipelines", position), entry.id
+
+    def _auth_warnings(self) -> Iterator[tuple[KeyPath, str]]:
+        auth = self.auth
+        if isinstance(auth, HuaweiAkskSection) and auth.iam_project_id == self.project_id:
+            yield (
+                ("auth", "iam_project_id"),
+                "is project_id as well (one is the IAM project of the region, the other the CodeArts project)",
+            )
+        if not isinstance(auth, PasswordSection) or self.region is None:
+            return
+        issuer = next((region for region in ENDPOINTS if region in (auth.iam_endpoint or "").split(".")), "")
+        if issuer and issuer != self.region:
+            yield (
+                ("auth", "iam_endpoint"),
+                f"is the IAM of {issuer}, but region is {self.region} (use those of one region)",
+            )
+        if auth.iam_project in ENDPOINTS and auth.iam_project != self.region:
+            yield (
+                ("auth", "iam_project"),
+                f"is the project of {auth.iam_project}, but region is {self.region} (use those of one region)",
+            )

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from exporter.auth.aliyun import AuthSection, YunxiaoTokenSection
-from exporter.config.project_section import Listed, PipelineEntry, ProjectSection
+from exporter.config.project_section import Listed, PipelineEntry, ProjectSection, is_placeholder
 from exporter.config.types import Endpoint, Identifier
+from exporter.config.yaml_source import Path as KeyPath
 
 PERSONAL_ENDPOINT = "https://openapi-rdc.aliyuncs.com"
 """URL of the API of personal tokens, central edition."""
@@ -24,6 +25,7 @@ SIGNED_ENDPOINT = "https://devops.cn-hangzhou.aliyuncs.com"
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _ID_LENGTHS = {"central": 24, "region": 32}
 _REGION_DOMAIN = ".devops.aliyuncs.com"
+_PAGES = {"flow.aliyun.com", "devops.aliyun.com", "account-devops.aliyun.com"}
 
 
 def _number(value: str) -> str:
@@ -85,16 +87,28 @@ class FlowProject(ProjectSection):
         """The configured endpoint, or the vendor's."""
         return self.endpoint or (PERSONAL_ENDPOINT if self.personal else SIGNED_ENDPOINT)
 
-    def warnings(self) -> Iterator[str]:
-        """Return warnings about values that belong to another edition or generation of the API."""
-        length, expected = len(self.organization_id), _ID_LENGTHS[self.edition]
-        if length != expected:
-            problem = f"organization_id {self.organization_id} is not {expected} characters long"
-            hint = ": is edition right?" if length in _ID_LENGTHS.values() else ""
-            yield f"{problem}, as those of the {self.edition} edition are{hint}"
-        found = _api_at(urlsplit(self.base_url).hostname or "")
+    def warnings(self) -> Iterator[tuple[KeyPath, str]]:
+        """Yield values that belong to another edition or generation of the API, and addresses of web pages."""
+        identity, expected = self.organization_id, _ID_LENGTHS[self.edition]
+        if is_placeholder(identity):
+            yield ("organization_id",), f"{identity} is a placeholder (give the real id)"
+        elif len(identity) != expected:
+            hint = ": is edition right?" if len(identity) in _ID_LENGTHS.values() else ""
+            yield (
+                ("organization_id",),
+                f"{identity} is not {expected} characters long, as those of the {self.edition} edition are{hint}",
+            )
+        host = urlsplit(self.base_url).hostname or ""
+        if host in _PAGES:
+            yield ("endpoint",), f"{host} has web pages, not the API (leave endpoint out)"
+        found = _api_at(host)
         if found not in {"", self.edition if self.personal else "signed"}:
-            yield f"endpoint {self.endpoint} belongs to {_APIS[found]}"
+            yield ("endpoint",), f"{self.endpoint} belongs to {_APIS[found]}"
+        if re.search("/(oapi|organization)(/|$)", urlsplit(self.base_url).path):
+            yield (
+                ("endpoint",),
+                "ends with a path of the API, which the exporter appends (leave the path out)",
+            )
 
 
 _APIS = {

@@ -143,9 +143,7 @@ REGION = "a region's API of personal tokens (method: yunxiao_token, edition: reg
 
 
 def odd(identity: str, length: int, edition: str) -> str:
-    return (
-        f"organization_id {identity} is not {length} characters long, as those of the {edition} edition are"
-    )
+    return f"{identity} is not {length} characters long, as those of the {edition} edition are"
 
 
 @pytest.mark.parametrize(
@@ -163,24 +161,24 @@ def odd(identity: str, length: int, edition: str) -> str:
             f"{odd(CENTRAL_ID, 32, 'region')}: is edition right?",
         ),
         ({"organization_id": "o1", "auth": KEYS}, odd("o1", 24, "central")),
-        ({"endpoint": SIGNED_ENDPOINT}, f"endpoint {SIGNED_ENDPOINT} belongs to {SIGNED}"),
+        ({"endpoint": SIGNED_ENDPOINT}, f"{SIGNED_ENDPOINT} belongs to {SIGNED}"),
         (
             {"auth": KEYS, "endpoint": PERSONAL_ENDPOINT},
-            f"endpoint {PERSONAL_ENDPOINT} belongs to {CENTRAL}",
+            f"{PERSONAL_ENDPOINT} belongs to {CENTRAL}",
         ),
-        ({"endpoint": OWN_DOMAIN}, f"endpoint {OWN_DOMAIN} belongs to {REGION}"),
+        ({"endpoint": OWN_DOMAIN}, f"{OWN_DOMAIN} belongs to {REGION}"),
         (
             {"organization_id": REGION_ID, "edition": "region", "endpoint": PERSONAL_ENDPOINT},
-            f"endpoint {PERSONAL_ENDPOINT} belongs to {CENTRAL}",
+            f"{PERSONAL_ENDPOINT} belongs to {CENTRAL}",
         ),
     ],
 )
 def test_value_of_another_edition_or_api_is_a_warning(changes: dict[str, Any], message: str) -> None:
     """For known hosts of the vendor only."""
-    assert list(configured(**changes).warnings()) == ([message] if message else [])
+    assert [text for _, text in configured(**changes).warnings()] == ([message] if message else [])
 
 
-def test_warnings_of_codearts_are_about_the_length_of_ids() -> None:
+def test_warnings_of_codearts_are_about_the_form_of_ids() -> None:
     pipelines = [PIPELINE_ID, "one", "two"]
     doubtful = codearts_project(project_id="p1", pipelines=pipelines)
     (sound, odd) = Config.model_validate(
@@ -188,8 +186,8 @@ def test_warnings_of_codearts_are_about_the_length_of_ids() -> None:
     ).projects
     assert list(sound.warnings()) == []
     assert list(odd.warnings()) == [
-        "one is not 32 characters long, as pipeline ids are",
-        "project_id p1 is not 32 characters long, as project ids are",
+        (path, f"{identity} is not 32 letters and digits, as the ids of CodeArts are")
+        for path, identity in ((("project_id",), "p1"), (("pipelines", 1), "one"), (("pipelines", 2), "two"))
     ]
 
 

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from exporter.auth.aliyun import sections as aliyun
 from exporter.auth.huawei import sections as huawei
-from exporter.cli.parser import FLAGS
+from exporter.cli.parser import COMMANDS, FLAGS
 from exporter.config.project_section import CommonSection, Discover, LabelsByName, PipelineEntry, RateLimit
 from exporter.config.secret import Secret
 from exporter.config.section import SecretText, Section
@@ -25,7 +25,9 @@ from exporter.providers import codearts, flow
 from exporter.settings.settings import Config, Limits, Metrics, Poll, State
 from tests.unit.settings.test_example import keys_of, sections_within
 
-PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "configuration.md").read_text(encoding="utf-8")
+COMMANDS_PAGE = (DOCS / "commands.md").read_text(encoding="utf-8")
 
 SECTIONS: dict[str, type[Section]] = {
     "`poll`": Poll,
@@ -205,7 +207,18 @@ def test_example_pipelines_are_valid():
 
 
 def test_flags_and_their_environment_variables_are_documented():
-    documented = dict(re.findall(r"^\| `(--[\w.-]+)` \| `(\w+)` \|", PAGE, re.MULTILINE))
-    assert set(documented) == {f"--{name}" for name in FLAGS}
-    for flag, variable in documented.items():
-        assert variable == "PIPELINE_EXPORTER_" + re.sub("[.-]", "_", flag.removeprefix("--")).upper()
+    rows = re.findall(r"^\| `--([\w.-]+)` \| `(\w+)` \| .* \| (.*) \| .* \|$", COMMANDS_PAGE, re.MULTILINE)
+    assert {name: variable for name, variable, _ in rows} == {
+        name: flag.variable for name, flag in FLAGS.items()
+    }
+    for name, _, listed in rows:
+        having = {command for command, one in COMMANDS.items() if name in {flag.name for flag in one.flags}}
+        named = set(re.findall(r"`([\w-]+)`", listed))
+        assert (COMMANDS.keys() - named if listed.startswith("all") else named) == having
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_exit_codes_of_commands_are_documented(name):
+    section = re.split(rf"^## `{name}`$", COMMANDS_PAGE, flags=re.MULTILINE)[1].split("\n## ")[0]
+    codes = {int(code) for code in re.findall(r"^\| (\d) \|", section, re.MULTILINE)}
+    assert codes == COMMANDS[name].exit_codes.keys() or "Exit codes are those of [`run`]" in section

@@ -1,0 +1,1 @@
+"""What `status` prints, computed from a metrics page."""

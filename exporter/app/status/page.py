@@ -1,0 +1,145 @@
+"""Read the samples that `status` needs from a metrics page: of a running exporter, or of a poll."""
+
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.app.bootstrap import LOOPBACK
+from exporter.client.transport import USER_AGENT, tls_context
+from exporter.core.clock import Clock, SystemClock
+from exporter.core.redaction import register_proxy
+
+TIMEOUT = 10.0
+"""Seconds without a byte after which an exporter does not answer."""
+TOTAL = 30.0
+"""Seconds that a page may take."""
+LIMIT = 512 * 1024 * 1024
+"""Bytes that a page may have, decompressed: a million series have 200 MB."""
+
+PROJECTS = frozenset(
+    {
+        "pipeline_exporter_project_up",
+        "pipeline_exporter_project_down_since_timestamp_seconds",
+        "pipeline_exporter_project_failure_info",
+        "pipeline_exporter_last_poll_timestamp_seconds",
+        "pipeline_exporter_pipelines",
+    }
+)
+STATUSES = frozenset({"ci_pipeline_latest_run_status", "ci_pipeline_latest_finished_run_status"})
+DETAILS = frozenset(
+    {
+        "ci_pipeline_info",
+        "ci_pipeline_latest_run_start_timestamp_seconds",
+        "ci_pipeline_latest_run_status_change_timestamp_seconds",
+        "ci_pipeline_latest_run_info",
+        "ci_pipeline_latest_run_stage_status",
+        "ci_pipeline_latest_finished_run_info",
+        "ci_pipeline_latest_finished_run_failed_stage",
+        "ci_pipeline_consecutive_failures",
+        "ci_pipeline_broken_since_timestamp_seconds",
+        "ci_pipeline_run_duration_seconds_sum",
+        "ci_pipeline_run_duration_seconds_count",
+    }
+)
+"""What is needed of the pipelines that are red or in progress."""
+
+_NOTABLE = re.compile(rb'[{,]status="(?:failed|running|pending|waiting|paused|suspended)"')
+_ID = re.compile(rb'[{,]pipeline_id="([^"]*)"')
+_ZERO = (b" 0.0", b" 0")
+
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+"""Labels and values by the name of the sample."""
+
+
+class PageError(Exception):
+    """A metrics page cannot be read. The message names the address."""
+
+
+def read_samples(lines: Iterable[bytes]) -> Samples:
+    """Return the samples of projects, and of the pipelines that are red or in progress.
+
+    Raises:
+        ValueError: a line is not a sample.
+
+    """
+    found: Samples = {name: [] for name in PROJECTS | STATUSES | DETAILS}
+    details: list[tuple[str, bytes]] = []
+    ids: set[bytes] = set()
+    # A parsed line costs as much as fifty others, and most lines are of pipelines without anything to show.
+    for line in lines:
+        name = line.partition(b"{")[0].decode("utf-8", "replace")
+        if name in PROJECTS:
+            found[name] += _parse(line)
+        elif name in STATUSES:
+            if _NOTABLE.search(line) and not line.rstrip().endswith(_ZERO):
+                ids.update(_ID.findall(line))
+                found[name] += _parse(line)
+        elif name in DETAILS:
+            details.append((name, line))
+    for name, line in details:
+        own = _ID.search(line)
+        if own is not None and own[1] in ids:
+            found[name] += _parse(line)
+    return found
+
+
+def _parse(line: bytes) -> Iterator[tuple[dict[str, str], float]]:
+    for family in text_string_to_metric_families(f"{line.decode()}\n"):
+        for sample in family.samples:
+            yield sample.labels, sample.value
+
+
+def fetch(url: str, path: str, clock: Clock | None = None) -> Samples:
+    """Return the samples of the exporter at `url`. `path` is that of its metrics, unless `url` ends with it.
+
+    Raises:
+        PageError: nothing answers there, or something else than an exporter.
+
+    """
+    address = httpx.URL(url)
+    if not address.path.endswith(path):
+        address = address.copy_with(path=address.path.rstrip("/") + path)
+    register_proxy(url)
+    shown = address.copy_with(username=None, password=None)
+    try:
+        samples = read_samples(_lines(address, clock or SystemClock()))
+    except httpx.TimeoutException:
+        raise PageError(f"{shown} does not answer within {TIMEOUT:g} s") from None
+    except httpx.HTTPError as error:
+        raise PageError(f"{shown} does not answer: {str(error) or type(error).__name__}") from None
+    except ValueError:
+        raise PageError(f"{shown} is not a page of metrics (is it the address of the exporter?)") from None
+    except PageError as error:
+        raise PageError(f"{shown} {error}") from None
+    if not samples["pipeline_exporter_project_up"]:
+        raise PageError(f"{shown} is not the page of a pipeline-exporter (check the address and the path)")
+    return samples
+
+
+def _lines(address: httpx.URL, clock: Clock) -> Iterator[bytes]:
+    """Yield the lines of a page while it arrives, so that only what is needed is kept."""
+    deadline = clock.monotonic() + TOTAL
+    headers = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "gzip", "User-Agent": USER_AGENT}
+    local = urlsplit(str(address)).hostname in LOOPBACK
+    verify = tls_context() if address.scheme == "https" else False
+    size, rest = 0, b""
+    with (
+        # A proxy does not reach this machine.
+        httpx.Client(timeout=TIMEOUT, trust_env=not local, verify=verify) as client,
+        client.stream("GET", address, headers=headers) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            raise PageError(f"answers {response.status_code} {response.reason_phrase}".rstrip())
+        for chunk in response.iter_bytes():
+            size += len(chunk)
+            if size > LIMIT:
+                raise PageError(f"has more than {LIMIT >> 20} MiB")
+            if clock.monotonic() > deadline:
+                raise PageError(f"takes more than {TOTAL:g} s")
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+    if rest:
+        yield rest

@@ -1,0 +1,28 @@
+"""Poll the projects of a configuration for `status`."""
+
+from exporter.app.once import poll_once
+from exporter.app.status.page import Samples, read_samples
+from exporter.core.shard import Shard
+from exporter.polling.progress import Progress
+from exporter.settings.settings import Config
+
+_METRICS = {
+    "run_status_series": "current",
+    "stage_status_series": "current",
+    "run_info_labels": ["branch", "url"],
+    "details": "none",
+    "run_histogram": "off",
+    "stage_histogram": "off",
+    "created_series": False,
+}
+"""What `status` needs of a page, independent of what the daemon exposes."""
+
+
+async def poll(config: Config, shard: Shard | None, progress: Progress) -> Samples:
+    """Poll every project once; return the samples of the page."""
+    metrics = config.metrics.model_copy(update=_METRICS)
+    limits = config.limits.model_copy(update={"max_series": 0})
+    _, page = await poll_once(
+        config.model_copy(update={"metrics": metrics, "limits": limits}), shard, progress
+    )
+    return read_samples(b"".join(page.chunks).splitlines())

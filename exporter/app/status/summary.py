@@ -1,0 +1,285 @@
+"""Compute what is red, waiting and long-running from the samples of a metrics page."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from exporter.app.status.page import Samples
+
+WAITING = frozenset({"waiting", "paused", "suspended"})
+RUNNING = frozenset({"running", "pending"})
+
+LONG = 3600.0
+"""Seconds after which a run is long-running, where nothing is known of earlier runs."""
+FACTOR = 3
+"""How many times the average of earlier runs makes a run long-running."""
+ENOUGH = 5
+"""Successful runs that make an average."""
+SHORTEST = 300.0
+"""Seconds that a run takes before it is long-running, also where runs usually take seconds."""
+
+_PROBLEMS = {
+    "connect": "could not connect",
+    "timeout": "was not answered in time",
+    "invalid": "was answered with something unreadable",
+    "refused": "was not sent, since the credentials were refused",
+}
+"""What the values of the label `code` mean that are not HTTP statuses."""
+
+_Key = tuple[str, str]
+"""Project and pipeline id."""
+
+
+class ProjectStatus(msgspec.Struct, kw_only=True):
+    """A project. A value that is unknown is None; times are epoch seconds."""
+
+    project: str
+    provider: str
+    up: bool | None
+    """False while the project is down; None before its first refresh has ended."""
+    down_since: float | None
+    cause: str | None
+    pipelines: int
+    red: int
+    running: int
+    waiting: int
+
+
+class RedPipeline(msgspec.Struct, kw_only=True):
+    """A pipeline whose latest finished run failed."""
+
+    project: str
+    pipeline: str
+    pipeline_id: str
+    since: float | None
+    failures: int | None
+    failed_stages: list[str]
+    branch: str | None
+    url: str | None
+
+
+class ActivePipeline(msgspec.Struct, kw_only=True):
+    """A pipeline whose latest run waits, or is in progress for unusually long."""
+
+    project: str
+    pipeline: str
+    pipeline_id: str
+    status: str
+    since: float | None
+    """Since when it waits; of a long-running one, its start."""
+    stages: list[str]
+    """The stages that wait, or run."""
+    branch: str | None
+    url: str | None
+    usual_seconds: float | None
+    """Average duration of successful runs, where enough are known."""
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """Projects and pipelines, in the order in which they are printed."""
+
+    projects: list[ProjectStatus]
+    red: list[RedPipeline]
+    waiting: list[ActivePipeline]
+    long_running: list[ActivePipeline]
+    incomplete: frozenset[str] = frozenset()
+    """Projects that are up although part of the last refresh failed."""
+
+    @property
+    def down(self) -> bool:
+        """True if a project is down."""
+        return any(project.up is False for project in self.projects)
+
+    def json(self) -> str:
+        """Return the summary as JSON, with the characters escaped that control a terminal."""
+        shown = {
+            name: [msgspec.structs.asdict(one) for one in getattr(self, name)]
+            for name in ("projects", "red", "waiting", "long_running")
+        }
+        text = json.dumps(shown, ensure_ascii=False, indent=2)
+        return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+
+
+class _Index:
+    """The samples by pipeline."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._urls = {_key(labels): labels.get("url", "") for labels, _ in samples["ci_pipeline_info"]}
+
+    def values(self, name: str) -> dict[_Key, float]:
+        return {_key(labels): value for labels, value in self._samples[name]}
+
+    def labels(self, name: str) -> dict[_Key, dict[str, str]]:
+        return {_key(labels): labels for labels, _ in self._samples[name]}
+
+    def statuses(self, name: str) -> Iterator[tuple[_Key, dict[str, str]]]:
+        return ((_key(labels), labels) for labels, value in self._samples[name] if value == 1)
+
+    def stages(self, name: str, statuses: frozenset[str] | None = None) -> dict[_Key, list[str]]:
+        """Return the names of stages in order, of those with one of the statuses if given."""
+        found: dict[_Key, list[tuple[int, str]]] = {}
+        for key, labels in self.statuses(name):
+            if statuses is None or labels.get("status") in statuses:
+                sequence = labels.get("stage_sequence", "")
+                place = int(sequence) if sequence.isdecimal() else 0
+                found.setdefault(key, []).append((place, labels.get("stage_name", "")))
+        return {key: [stage for _, stage in sorted(stages)] for key, stages in found.items()}
+
+    def averages(self) -> dict[_Key, float]:
+        """Return the average duration of successful runs, of the pipelines that have enough of them."""
+        sums, counts = (
+            {
+                _key(labels): value
+                for labels, value in self._samples[name]
+                if labels.get("status") == "success"
+            }
+            for name in ("ci_pipeline_run_duration_seconds_sum", "ci_pipeline_run_duration_seconds_count")
+        )
+        return {key: sums[key] / count for key, count in counts.items() if count >= ENOUGH and key in sums}
+
+    def url(self, key: _Key, run: dict[str, str]) -> str | None:
+        """Return the address of a run's page, otherwise of the pipeline's page; only http and https."""
+        for url in (run.get("url", ""), self._urls.get(key, "")):
+            if url.startswith(("https://", "http://")):
+                return url
+        return None
+
+
+def _key(labels: dict[str, str]) -> _Key:
+    return labels.get("project", ""), labels.get("pipeline_id", "")
+
+
+def summarize(samples: Samples, now: float) -> Summary:
+    """Return the summary of a page at `now` (epoch seconds)."""
+    index = _Index(samples)
+    red = sorted(_red(index), key=lambda one: (-(one.since or 0), one.project, one.pipeline))
+    latest = dict(index.statuses("ci_pipeline_latest_run_status"))
+    words = {key: labels.get("status", "") for key, labels in latest.items()}
+    waiting = list(
+        _active(
+            index,
+            {key: labels for key, labels in latest.items() if words[key] in WAITING},
+            index.values("ci_pipeline_latest_run_status_change_timestamp_seconds"),
+            index.stages("ci_pipeline_latest_run_stage_status", WAITING),
+        )
+    )
+    running = list(
+        _active(
+            index,
+            {key: labels for key, labels in latest.items() if words[key] in RUNNING},
+            index.values("ci_pipeline_latest_run_start_timestamp_seconds"),
+            index.stages("ci_pipeline_latest_run_stage_status", RUNNING),
+        )
+    )
+    long_running = [one for one in running if one.since is not None and now - one.since > limit(one)]
+    for pipelines in (waiting, long_running):
+        # The longest first; those of unknown age last.
+        pipelines.sort(key=lambda one: (one.since or now, one.project, one.pipeline))
+    counts = {
+        "red": Counter(one.project for one in red),
+        "running": Counter(project for (project, _), word in words.items() if word == "running"),
+        "waiting": Counter(one.project for one in waiting),
+    }
+    projects, incomplete = _projects(samples, counts)
+    return Summary(
+        projects=projects, red=red, waiting=waiting, long_running=long_running, incomplete=incomplete
+    )
+
+
+def limit(run: ActivePipeline) -> float:
+    """Return the seconds after which a run in progress is long-running."""
+    return LONG if run.usual_seconds is None else max(SHORTEST, FACTOR * run.usual_seconds)
+
+
+def _red(index: _Index) -> Iterator[RedPipeline]:
+    since = index.values("ci_pipeline_broken_since_timestamp_seconds")
+    failures = index.values("ci_pipeline_consecutive_failures")
+    stages = index.stages("ci_pipeline_latest_finished_run_failed_stage")
+    runs = index.labels("ci_pipeline_latest_finished_run_info")
+    for key, labels in index.statuses("ci_pipeline_latest_finished_run_status"):
+        if labels.get("status") != "failed":
+            continue
+        run = runs.get(key, {})
+        count = failures.get(key)
+        yield RedPipeline(
+            project=key[0],
+            pipeline=labels.get("pipeline", ""),
+            pipeline_id=key[1],
+            since=since.get(key),
+            failures=None if count is None else int(count),
+            failed_stages=stages.get(key, []),
+            branch=run.get("branch") or None,
+            url=index.url(key, run),
+        )
+
+
+def _active(
+    index: _Index,
+    latest: dict[_Key, dict[str, str]],
+    since: dict[_Key, float],
+    stages: dict[_Key, list[str]],
+) -> Iterator[ActivePipeline]:
+    runs = index.labels("ci_pipeline_latest_run_info")
+    averages = index.averages()
+    for key, labels in latest.items():
+        run = runs.get(key, {})
+        yield ActivePipeline(
+            project=key[0],
+            pipeline=labels.get("pipeline", ""),
+            pipeline_id=key[1],
+            status=labels.get("status", ""),
+            since=since.get(key),
+            stages=stages.get(key, []),
+            branch=run.get("branch") or None,
+            url=index.url(key, run),
+            usual_seconds=averages.get(key),
+        )
+
+
+def _projects(
+    samples: Samples, counts: dict[str, Counter[str]]
+) -> tuple[list[ProjectStatus], frozenset[str]]:
+    """Return the projects, and the names of those that are up although part of the last refresh failed."""
+
+    def values(name: str) -> dict[str, float]:
+        return {labels.get("project", ""): value for labels, value in samples[name]}
+
+    down_since = values("pipeline_exporter_project_down_since_timestamp_seconds")
+    polled = values("pipeline_exporter_last_poll_timestamp_seconds")
+    pipelines = values("pipeline_exporter_pipelines")
+    causes = {
+        labels.get("project", ""): _cause(labels)
+        for labels, _ in samples["pipeline_exporter_project_failure_info"]
+    }
+    projects, incomplete = [], set()
+    for labels, value in samples["pipeline_exporter_project_up"]:
+        name = labels.get("project", "")
+        down = name in down_since
+        if value != 1 and not down and polled.get(name):
+            incomplete.add(name)
+        projects.append(
+            ProjectStatus(
+                project=name,
+                provider=labels.get("provider", ""),
+                up=False if down else (True if value == 1 or polled.get(name) else None),
+                down_since=down_since.get(name),
+                cause=causes.get(name),
+                pipelines=int(pipelines.get(name, 0)),
+                red=counts["red"][name],
+                running=counts["running"][name],
+                waiting=counts["waiting"][name],
+            )
+        )
+    return projects, frozenset(incomplete)
+
+
+def _cause(labels: dict[str, str]) -> str:
+    """Return why a project is down, in words."""
+    code = labels.get("code", "")
+    problem = _PROBLEMS.get(code, f"answered {code}" if code.isdecimal() else code)
+    return " ".join(
+        part for part in (labels.get("operation", ""), problem, labels.get("error_code", "")) if part
+    )
