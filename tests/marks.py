@@ -5,6 +5,7 @@ other programs. `vendor`: the vendors' own SDKs. `timing`: bounds in seconds, so
 """
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,16 @@ def examples(count: int) -> settings:
     return settings(max_examples=max(3, count * settings().max_examples // CI))
 
 
+@cache
+def folder_of(path: Path) -> str:
+    """Return the name of the folder, or file, in `tests` that a test lies in."""
+    return path.relative_to(TESTS).parts[0]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by the folder it lies in."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
+        folder = folder_of(item.path)
         if item.path.name in TIMING:
             item.add_marker("timing")
         if "vendor_sdk" in item.path.name:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from exporter.core.logs import FIELDS
+from tests.package_graph import parsed
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -17,7 +18,7 @@ FILES = [
     for file in sorted((ROOT / "exporter").rglob("*.py"))
     if "simulator" not in file.relative_to(ROOT).parts
 ]
-TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+TREES = {file: parsed(file) for file in FILES}
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")

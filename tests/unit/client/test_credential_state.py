@@ -173,7 +173,7 @@ class CountingReply:
         self.most = max(self.most, self.events.count("in") - self.events.count("out"))
         # Client and server share the event loop. A single sleep could end before the loop, on a busy machine, has sent
         # the other requests.
-        for _ in range(12):
+        for _turn in range(12):
             await asyncio.sleep(0.01)
         self.events.append("out")
         writer.write(self.response)
