@@ -49,7 +49,7 @@ SIMULATOR_USERS = {"app/demo.py"}
 # Only these packages may import what touches the outside world.
 OUTWARD = {
     "httpx": {"client", "app"},
-    "ssl": {"client"},
+    "ssl": {"client", "web"},
     "socket": {"web", "app", "simulator"},
     "uvicorn": {"web", "simulator"},
     "starlette": {"web", "simulator"},
@@ -60,6 +60,7 @@ OUTWARD = {
     "sqlite3": {"state"},
     "fcntl": {"state"},
     "isal": {"exposition"},
+    "jinja2": {"simulator"},
     "ctypes": {"app"},
 }
 
