@@ -1,8 +1,11 @@
 """The streaks of failures that a simulated cloud's runs allow."""
 
+import math
 from collections.abc import Iterable
 
-from exporter.simulator import Report, Scenario, Truth
+import msgspec
+
+from exporter.simulator import CodeArts, Flow, Report, Scenario, Truth
 from exporter.tracking.ledger import Extent, Streak
 
 End = tuple[str, float | None]
@@ -11,14 +14,38 @@ End = tuple[str, float | None]
 MOST = 2000
 """Possible streaks of a pipeline above which nothing is checked."""
 
-UNREPORTED = -1.0
-"""End that the list does not report. It may follow from the stages of the run."""
 
-TOLERANCE = 4.0
-"""Seconds."""
+class Reporting(msgspec.Struct, frozen=True):
+    """How a cloud reports what its runs are."""
+
+    successes: frozenset[str] = frozenset({"COMPLETED"})
+    """Final states that are reported as a success."""
+    resolution: float = 0.001
+    """Ends are rounded down to multiples of it, in seconds."""
+    lag: float = 0.0
+    """Seconds by which details may report an end too early: they only have the ends of stages."""
+    bounded: bool = False
+    """Whether a list without statuses may bound a streak of few runs."""
+
+    def means(self, shown: float | None, true: float | None) -> bool:
+        """Return whether an end that is shown reports the true one."""
+        if shown is None or true is None:
+            return shown is true
+        reported = math.floor(true / self.resolution + 0.01) * self.resolution
+        return reported - self.lag - 1e-6 <= shown <= reported + 1e-6
 
 
-def possible_streaks(scenario: Scenario, pipeline: str, now: float, *, settled: bool) -> set[Streak] | None:
+def reporting(cloud: CodeArts | Flow) -> Reporting:
+    """Return how a cloud reports ends and states."""
+    if isinstance(cloud, CodeArts):
+        return Reporting()
+    # A failure that is ignored is a skipped job there, and its run succeeds.
+    return Reporting(frozenset({"COMPLETED", "IGNORED"}), 1.0, cloud.end_lag, bounded=True)
+
+
+def possible_streaks(
+    scenario: Scenario, pipeline: str, now: float, *, settled: bool, cloud: Reporting
+) -> set[Streak] | None:
     """Return the streaks that may be shown of a pipeline; None if there are too many.
 
     An answer can be older than the cloud's present state, unless it is `settled`: then only runs that changed or
@@ -29,40 +56,29 @@ def possible_streaks(scenario: Scenario, pipeline: str, now: float, *, settled: 
     found: set[_Shown] = {(0, None, None)}
     for truth in sorted(truths, key=lambda truth: (truth.epoch, truth.number)):
         ends = _ends(truth, reports.get(truth.id, ()), now, settled=settled)
-        found = {_after(streak, end) for streak in found for end in ends}
+        found = {_after(streak, end, cloud) for streak in found for end in ends}
         if len(found) > MOST:
             return None
     return {Streak(*streak, Extent.WHOLE) for streak in found}
 
 
-def allows(possible: Iterable[Streak], shown: Streak) -> bool:
+def allows(possible: Iterable[Streak], shown: Streak, cloud: Reporting) -> bool:
     """Return whether a streak that is shown is one of the possible ones, or a lower bound of one."""
     if shown.extent is Extent.LIMITED:
-        return shown.last_success is None and any(shown.failures <= one.failures for one in possible)
+        return cloud.bounded and shown.last_success is None and any(
+            shown.failures <= one.failures for one in possible
+        )
     return any(
         shown.failures == one.failures
-        and _same(shown.broken_since, one.broken_since)
-        and _same(shown.last_success, one.last_success)
+        and cloud.means(shown.broken_since, one.broken_since)
+        and cloud.means(shown.last_success, one.last_success)
         for one in possible
-    )
-
-
-def _same(end: float | None, other: float | None) -> bool:
-    """Return whether two ends are the same. Some clouds round them, or report the end of the last stage."""
-    return (
-        end is other
-        or other == UNREPORTED
-        or (end is not None and other is not None and abs(end - other) <= TOLERANCE)
     )
 
 
 def _ends(truth: Truth, reports: Iterable[Report], now: float, *, settled: bool) -> set[End | None]:
     states = [state for state in truth.states if state.moment <= now]
-    final: list[End] = [
-        (state.status, UNREPORTED if state.end is None else state.end)
-        for state in states
-        if state.status in _FINAL
-    ]
+    final: list[End] = [(state.status, state.end) for state in states if state.status in _FINAL]
     present = states[-1]
     unfinished = present.status not in _FINAL
     last = max(reports, key=lambda report: report.moment, default=None)
@@ -79,10 +95,13 @@ _FINAL = {"COMPLETED", "FAILED", "CANCELED", "IGNORED"}
 _Shown = tuple[int, float | None, float | None]
 
 
-def _after(streak: _Shown, end: End | None) -> _Shown:
+def _after(streak: _Shown, end: End | None, cloud: Reporting) -> _Shown:
     failures, since, success = streak
-    if end is None or end[0] in {"CANCELED", "IGNORED"}:
+    if end is None:
         return streak
-    if end[0] == "COMPLETED":
-        return 0, None, end[1]
-    return failures + 1, since if failures else end[1], success
+    status, moment = end
+    if status in cloud.successes:
+        return 0, None, moment
+    if status == "FAILED":
+        return failures + 1, since if failures else moment, success
+    return streak
