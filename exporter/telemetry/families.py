@@ -64,6 +64,18 @@ PROJECT_UP = OwnFamily(
     "Whether every request of the last refresh and of later active polls was answered.",
     ("project", "provider"),
 )
+PROJECT_FAILURE = OwnFamily(
+    Gauge,
+    "pipeline_exporter_project_failure_info",
+    "1 while the project is down, with the cause as labels.",
+    ("provider", "project", "operation", "code", "error_code"),
+)
+PROJECT_DOWN_SINCE = OwnFamily(
+    Gauge,
+    "pipeline_exporter_project_down_since_timestamp_seconds",
+    "Unix time since which the project is down.",
+    ("provider", "project"),
+)
 LAST_POLL = OwnFamily(
     Gauge,
     "pipeline_exporter_last_poll_timestamp_seconds",

@@ -14,6 +14,7 @@ import pytest
 from exporter.app.bootstrap import assemble
 from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.failures import FailureKind, RequestFailure
+from exporter.core.hourly_warnings import HourlyWarnings
 from exporter.core.model import Pipeline, Run, Status
 from exporter.polling.follow_ups import FollowUps
 from exporter.polling.outcome import FAILURES_IN_A_ROW
@@ -148,7 +149,8 @@ class Harness:
             interval=60.0,
             started=self.clock.now,
         )
-        reporter = self.reporter = PollReporter("payments", "codearts", Telemetry())
+        self.warnings = HourlyWarnings(self.clock)
+        reporter = self.reporter = PollReporter("payments", "codearts", Telemetry(), self.warnings)
         provider, api = cast("Provider", self.cloud), cast("ApiClient", self.cloud)
         self.follow_ups = FollowUps(
             provider, api, self.tracker, reporter, self.clock, concurrency=concurrency
@@ -177,6 +179,7 @@ class Harness:
         deadline = self.clock.now + seconds
         assert asyncio.run(self.follow_ups.run(deadline, runs=runs)) is bool(self.cloud.requested)
         self.reporter.missed(self.tracker.commit(self.tracker.unsaved()))
+        self.warnings.flush()
         return self.cloud.requested
 
     def fail(self, operation: str, *pipelines: str, kind: FailureKind = FailureKind.TRANSIENT) -> None:
