@@ -7,6 +7,8 @@ import msgspec
 
 from exporter.simulator import CodeArts, Flow, Report, Scenario, Truth
 from exporter.tracking.ledger import Extent, Streak
+from exporter.tracking.views import View
+from tests.drivers.audit import Audit
 
 End = tuple[str, float | None]
 """Final status and end of a run."""
@@ -44,30 +46,63 @@ def reporting(cloud: CodeArts | Flow) -> Reporting:
 
 
 def possible_streaks(
-    scenario: Scenario, pipeline: str, now: float, *, settled: bool, cloud: Reporting
+    scenario: Scenario, pipeline: str, now: float, *, known_until: float, cloud: Reporting
 ) -> set[Streak] | None:
     """Return the streaks that may be shown of a pipeline; None if there are too many.
 
-    An answer can be older than the cloud's present state, unless it is `settled`: then only runs that changed or
-    disappeared after their last report leave a choice.
+    An answer can be older than the cloud's present state. What happened until `known_until` is known, except for changes
+    and deletions after a run's last report, and for runs that began after others with greater numbers.
     """
     truths = [truth for truth in scenario.truth(pipeline) if truth.states[0].moment <= now]
     reports = scenario.reports(pipeline)
+    late = _late(truths)
     found: set[_Shown] = {(0, None, None)}
     for truth in sorted(truths, key=lambda truth: (truth.epoch, truth.number)):
-        ends = _ends(truth, reports.get(truth.id, ()), now, settled=settled)
+        reported = reports.get(truth.id, ())
+        ends = _ends(truth, reported, now, settled=truth.states[-1].moment <= known_until)
+        if truth.id in late and not reported:
+            ends.add(None)
         found = {_after(streak, end, cloud) for streak in found for end in ends}
         if len(found) > MOST:
             return None
     return {Streak(*streak, Extent.WHOLE) for streak in found}
 
 
+def _late(truths: Iterable[Truth]) -> set[str]:
+    """Return the runs that began after others with greater numbers. Polls need not show them."""
+    found: set[str] = set()
+    greatest: dict[int, int] = {}
+    for truth in truths:
+        if truth.number < greatest.get(truth.epoch, 0):
+            found.add(truth.id)
+        greatest[truth.epoch] = max(truth.number, greatest.get(truth.epoch, 0))
+    return found
+
+
+def false_streaks(
+    views: Iterable[View], audit: Audit, scenario: Scenario, now: float, known_until: float, cloud: Reporting
+) -> list[str]:
+    """Return the streaks that differ from the truth; once all is known, also those that are absent."""
+    failures = []
+    for view in views:
+        pipeline = audit.pipeline(view)
+        if not audit.numbers_rise(pipeline):
+            continue
+        if view.streak is None:
+            if known_until >= now and view.finished is not None and view.has_run is not False:
+                failures.append(f"pipeline {pipeline}: no streak")
+            continue
+        possible = possible_streaks(scenario, pipeline, now, known_until=known_until, cloud=cloud)
+        if possible is not None and not allows(possible, view.streak, cloud):
+            failures.append(f"pipeline {pipeline}: {view.streak}, expected {sorted(possible, key=repr)[:5]}")
+    return failures
+
+
 def allows(possible: Iterable[Streak], shown: Streak, cloud: Reporting) -> bool:
     """Return whether a streak that is shown is one of the possible ones, or a lower bound of one."""
     if shown.extent is Extent.LIMITED:
-        return cloud.bounded and shown.last_success is None and any(
-            shown.failures <= one.failures for one in possible
-        )
+        at_most = max(one.failures for one in possible)
+        return cloud.bounded and shown.last_success is None and shown.failures <= at_most
     return any(
         shown.failures == one.failures
         and cloud.means(shown.broken_since, one.broken_since)

@@ -5,6 +5,7 @@ killed and restarted. When everything works again, counters and histograms must 
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ from exporter.tracking.project import ProjectTracker
 from exporter.tracking.run_counters import BucketBounds
 from exporter.tracking.views import MissedRuns
 from tests.drivers.audit import Audit
-from tests.drivers.streaks import allows, possible_streaks, reporting
+from tests.drivers.streaks import false_streaks, reporting
 from tests.drivers.summary_lists import GET_RUN, LIST_RUNS, TRANSIENT_FAULTS, SummaryListScenario
 from tests.drivers.support import FakeClock
 from tests.soak import ACTIVE, ExporterLife, configurations, create_cloud, pipeline_ids, publish_nothing
@@ -358,21 +359,12 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
 
     def streaks_are_true_or_absent(self, *, settled: bool) -> None:
         """Compare the streaks that are shown with the cloud's runs. Once settled, all of them are shown."""
-        names = pipeline_ids(self.cloud)
-        cloud = reporting(self.cloud)
         assert self.audit is not None
-        for tracker in self.life.exporter.trackers:
-            for view in tracker.views():
-                pipeline = view.pipeline.id if names is None else names[view.pipeline.id]
-                if not self.audit.numbers_rise(pipeline):
-                    continue
-                if view.streak is None:
-                    assert not settled or view.finished is None or view.has_run is False, view
-                    continue
-                possible = possible_streaks(
-                    self.scenario, pipeline, self.clock.now, settled=settled, cloud=cloud
-                )
-                assert possible is None or allows(possible, view.streak, cloud), (view.streak, possible)
+        views = [view for tracker in self.life.exporter.trackers for view in tracker.views()]
+        now = self.clock.now
+        known_until = now if settled else -math.inf
+        failures = false_streaks(views, self.audit, self.scenario, now, known_until, reporting(self.cloud))
+        assert not failures, failures
 
     @rule()
     def everything_is_counted_when_faults_stop(self):
