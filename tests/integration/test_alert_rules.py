@@ -164,7 +164,7 @@ TROUBLE = {
     "PipelineExporterCredentialsRefused": ({VALID: steps((1, 10), (0, 40), (1, 60))}, 14, 16, 62),
     "PipelineExporterCredentialsExpiring": ({MANUAL: steps((7 * 86400 + 600, 40), (90 * 86400, 60))}, 15, 17, 46),
     "PipelineExporterThrottled": ({THROTTLED: steps((0, 10), ("0+5", 40), (200, 60))}, 24, 30, 85),
-    "PipelineExporterRecordsRejected": ({REJECTED: steps((0, 10), ("0+1", 60), (60, 120))}, 39, 45, 120),
+    "PipelineExporterRecordsRejected": ({REJECTED: steps((0, 10), (2, 120))}, 9, 11, 75),
     "PipelineExporterRunsMissed": ({MISSED: steps((0, 10), (2, 120))}, 9, 11, 75),
     "PipelineExporterSeriesWithheld": ({WITHHELD: steps((0, 10), (120, 40), (0, 60))}, 19, 21, 62),
     "PipelineExporterPipelinesRefused": ({REFUSED: steps((0, 10), (2, 40), (0, 60))}, 19, 21, 62),
