@@ -1,9 +1,10 @@
 """What has failed in one poll, and whether the rest of it is worth sending."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from exporter.client.api_client import ApiError
 from exporter.core.failures import FailureKind
+from exporter.polling.cause import Cause, cause
 
 FAILURES_IN_A_ROW = 3
 """Consecutive failed requests after which a poll ends: then the requests are not the cause."""
@@ -20,8 +21,11 @@ class PollOutcome:
         self._fatal_kinds = fatal
         self._in_a_row = 0
         self._errors: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
+        self._causes: dict[tuple[str, str, str], Cause] = {}
         self.failed = False
         """True if the poll did not get every answer that it needs."""
+        self.answered = False
+        """True if a request was answered."""
         self.ended = False
         """True if the rest of the poll would meet the same failure."""
         self.fatal = False
@@ -32,9 +36,15 @@ class PollOutcome:
         """Number of failed requests and the first error, by operation and code."""
         return self._errors.values()
 
+    @property
+    def causes(self) -> Sequence[Cause]:
+        """Why the poll failed, the first cause first."""
+        return tuple(self._causes.values())
+
     def record_success(self) -> None:
         """Note that a request was answered."""
         self._in_a_row = 0
+        self.answered = True
 
     def record_error(self, error: ApiError, *, ends_poll: bool = True) -> None:
         """Note that a request failed.
@@ -45,12 +55,15 @@ class PollOutcome:
         key = (error.operation, failure.code, failure.error_code)
         count, first = self._errors.get(key, (0, error))
         self._errors[key] = (count + 1, first)
+        self._causes.setdefault(key, cause(error))
         self.failed = True
         self._in_a_row += 1
         self.fatal = self.fatal or failure.kind in self._fatal_kinds
         if ends_poll and (self.fatal or self._in_a_row >= FAILURES_IN_A_ROW):
             self.ended = True
 
-    def record_gap(self) -> None:
+    def record_gap(self, reason: Cause | None = None) -> None:
         """Note that the poll lacks answers for a reason other than an error."""
         self.failed = True
+        if reason is not None:
+            self._causes.setdefault(reason.key, reason)
