@@ -5,7 +5,7 @@ import yaml
 
 from tests.drivers.rules import (
     ALERTS,
-    DEPLOY,
+    GOLDEN,
     PROJECT,
     Evaluation,
     pipeline,
@@ -13,7 +13,6 @@ from tests.drivers.rules import (
     series,
 )
 
-GOLDEN = DEPLOY.parent / "tests" / "golden" / "alerts"
 RULES = {
     rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
 }
