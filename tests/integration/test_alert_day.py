@@ -1,6 +1,7 @@
 """A day of a team: how many messages its people get from Prometheus' rules and the example for Alertmanager."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.drivers.rules import BY_TEAM, PROJECT, Evaluation, Labels, series
@@ -23,7 +24,7 @@ DOWN = range(900, 970)
 MAX_AGE = 15
 
 
-def seen(value_at: dict[int, float | str], *, withdrawn: bool = False) -> str:
+def seen(value_at: Mapping[int, float | str], *, withdrawn: bool = False) -> str:
     """Return the values of a series minute by minute, which are missing while the exporter is gone."""
     values = []
     for minute in range(0, DAY, STEP):

@@ -20,11 +20,11 @@ import yaml
 
 from exporter.simulator import CodeArts, InjectedFault, Scenario, SimulatedStatus, World, running
 from tests.drivers.process import PATIENCE, Process, eventually, exporter
+from tests.drivers.prometheus import api_get, query
 from tests.drivers.rules import ALERTS, RECORDING
 from tests.drivers.support import project
 from tests.drivers.tools import installed
 from tests.integration.test_kill import fill_disk
-from tests.integration.test_prometheus import api_get, query
 
 SHORTER = {
     r"> 7200\b": "> 5",
