@@ -26,7 +26,7 @@ MAX_AGE = 15
 
 def seen(value_at: Mapping[int, float | str], *, withdrawn: bool = False) -> str:
     """Return the values of a series minute by minute, which are missing while the exporter is gone."""
-    values = []
+    values: list[str] = []
     for minute in range(0, DAY, STEP):
         if minute in GONE or (withdrawn and minute in range(DOWN.start + MAX_AGE, DOWN.stop)):
             values.append("stale" if values and values[-1] not in {"stale", "_"} else "_")
@@ -42,7 +42,7 @@ def frozen(minute: int) -> int:
 
 def day() -> dict[str, str]:
     """Return what the exporter shows of twenty pipelines."""
-    found = {}
+    found: dict[str, str] = {}
     always = dict.fromkeys(range(DAY), 1.0)
     down = {minute: int(minute not in DOWN) for minute in range(DAY)}
     for number in range(20):
