@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo check test tools bench soak format rules constraints clean
+.PHONY: demo check test tools bench soak format rules copies constraints clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -29,6 +29,7 @@ test: .venv/development
 tools:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
@@ -47,6 +48,11 @@ soak: .venv/development
 # Writes the rule files for Prometheus and Grafana from deploy/rules.
 rules: .venv/bin/python
 	$(BIN)/python -m deploy.rules $(RUNBOOKS)
+	$(BIN)/python -m deploy.copies
+
+# Copies rules and dashboards to where the chart and the manifests need them.
+copies: .venv/bin/python
+	$(BIN)/python -m deploy.copies
 
 format: .venv/development
 	$(BIN)/ruff check --fix
