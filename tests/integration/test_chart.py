@@ -374,7 +374,7 @@ def test_notes_say_how_to_check(flags, expected, tmp_path):
     whole = tmp_path / "chart"
     shutil.copytree(CHART, whole)
     (whole / "templates" / "zz.yaml").write_text(
-        "kind: Notes\ntext: {{ include (print $.Template.BasePath \"/NOTES.txt\") . | toJson }}\n"
+        'kind: Notes\ntext: {{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}\n'
     )
     done = helm("template", RELEASE, whole, "--namespace=ci", *flags)
     assert done.returncode == 0, done.stderr
