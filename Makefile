@@ -51,7 +51,6 @@ soak: .venv/development
 # Writes the rule files for Prometheus and Grafana from deploy/rules.
 rules: .venv/bin/python
 	$(BIN)/python -m deploy.rules $(RUNBOOKS)
-	$(BIN)/python -m deploy.copies
 
 # Copies rules and dashboards to where the chart and the manifests need them.
 copies: .venv/bin/python

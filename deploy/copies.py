@@ -41,9 +41,14 @@ def stale() -> list[Path]:
     return [copy for copy in copies if copy not in chart_copies()]
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write all copies."""
     for path in stale():
         path.unlink()
     for path, text in (chart_copies() | rule_objects()).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
