@@ -41,8 +41,10 @@ bench: .venv/development
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
-# Plays days of runs in minutes, and kills the process. Each run must be counted exactly once. Too slow for `make test`.
+# Searches for exceptions to the laws of accounting ten times as long as `make test`, plays days of runs in minutes, and
+# kills the process. Each run must be counted exactly once.
 soak: .venv/development
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/property tests/unit/tracking --numprocesses 2
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1 --calm
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
 	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 0.5
