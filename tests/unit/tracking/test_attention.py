@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.model import Pipeline, Run, Stage, Status
@@ -14,6 +14,7 @@ from exporter.tracking.ledger import Reach
 from exporter.tracking.pipeline import PipelineTracker
 from exporter.tracking.project import ProjectTracker
 from exporter.tracking.saved import RetiredPipelines
+from tests.marks import examples
 
 NOON = 1_700_000_000.0
 IDS = ("p", "q")
@@ -110,13 +111,13 @@ OF_PIPELINE: dict[str, Action] = {
     ),
     "postpone": lambda m, d: m.tracker[d.draw(ids)].postpone(f"run-{d.draw(st.integers(1, 6))}", m.now),
     "detailed": lambda m, d: m.tracker[d.draw(ids)].detailed(d.draw(runs), d.draw(st.none() | runs)),
-    "detail_failed": lambda m, d: m.tracker[d.draw(ids)].detail_failed(m.now),
+    "detail_failed": lambda m, d: m.tracker[d.draw(ids)].detail_failed(d.draw(runs), m.now),
     "failed": lambda m, d: m.tracker[d.draw(ids)].failed(),
     "expire": lambda m, d: m.tracker[d.draw(ids)].expire(m.now, 900.0),
 }
 # Its caller proves that the pipeline does not need attention.
 ONLY_WITHOUT_ATTENTION = {"mark_unchanged"}
-READING_PIPELINE = {"to_save", "active", "wanted_detail"}
+READING_PIPELINE = {"to_save", "active", "wanted_detail", "wanted_finished_detail"}
 
 
 def leave_and_return(machine: Machine, data: st.DataObject) -> None:
@@ -143,7 +144,7 @@ OF_PROJECT: dict[str, Action] = {
     "failed": lambda m, d: m.tracker.failed(d.draw(subsets)),
     "expire": lambda m, _: m.tracker.expire(m.now, 900.0),
     "detailed": lambda m, d: m.tracker.detailed(d.draw(ids), d.draw(runs), None),
-    "detail_failed": lambda m, d: m.tracker.detail_failed(d.draw(ids), m.now),
+    "detail_failed": lambda m, d: m.tracker.detail_failed(d.draw(ids), d.draw(runs), m.now),
 }
 READING_PROJECT = {
     "active", "due", "hold_back", "project_view", "take_misnumbered", "unsaved", "views", "wanted_details",
@@ -151,7 +152,7 @@ READING_PROJECT = {
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_every_pipeline_that_needs_attention_is_in_the_set(data):
     machine = Machine()
     machine.check()
@@ -171,7 +172,7 @@ def test_every_pipeline_that_needs_attention_is_in_the_set(data):
     "action", [*OF_PIPELINE.values(), *OF_PROJECT.values()], ids=[*OF_PIPELINE, *OF_PROJECT]
 )
 @given(data=st.data())
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_settled_pipeline_that_changes_is_in_the_set(action, data):
     machine = Machine()
     machine.settle()
