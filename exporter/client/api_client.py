@@ -108,6 +108,12 @@ class ApiClient:
             clock=clock,
         )
 
+    @property
+    def manual_expiry(self) -> float | None:
+        """When credentials that a person renews end, in epoch seconds; None if that is unknown or automatic."""
+        auth = self._credential.auth
+        return auth.expires() if auth.expiry_renewal == "manual" else None
+
     async def send(self, request: ApiRequest) -> ApiResponse:
         """Send a request, with retries after transient failures.
 

@@ -22,6 +22,8 @@ class PollOutcome:
         self._errors: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
         self.failed = False
         """True if the poll did not get every answer that it needs."""
+        self.answered = False
+        """True if a request was answered."""
         self.ended = False
         """True if the rest of the poll would meet the same failure."""
         self.fatal = False
@@ -35,6 +37,7 @@ class PollOutcome:
     def record_success(self) -> None:
         """Note that a request was answered."""
         self._in_a_row = 0
+        self.answered = True
 
     def record_error(self, error: ApiError, *, ends_poll: bool = True) -> None:
         """Note that a request failed.

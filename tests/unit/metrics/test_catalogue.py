@@ -69,6 +69,7 @@ def own():
     telemetry.add_project("payments", "codearts", pipelines=1, interval=60, now=NOON)
     telemetry.poll_ended("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
     telemetry.set_pipelines("payments", pipelines=2, refused=1, unresolved=3)
+    telemetry.set_listed("payments", "codearts", not_listed=1, selected=(2, 3))
     telemetry.set_credentials_valid("payments", valid=True)
     telemetry.set_credentials_expiry("payments", "auto", NOON)
     telemetry.poll_skipped("payments")
