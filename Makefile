@@ -46,7 +46,7 @@ soak: .venv/development
 
 # Writes the rule files for Prometheus and Grafana from deploy/rules.
 rules: .venv/bin/python
-	$(BIN)/python -m deploy.rules
+	$(BIN)/python -m deploy.rules $(RUNBOOKS)
 
 format: .venv/development
 	$(BIN)/ruff check --fix

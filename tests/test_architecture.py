@@ -47,7 +47,7 @@ SIMULATOR_USERS = {"app/demo.py"}
 # Only these packages may import what touches the outside world.
 OUTWARD = {
     "httpx": {"client", "app"},
-    "ssl": {"client"},
+    "ssl": {"client", "web"},
     "socket": {"web", "app", "simulator"},
     "uvicorn": {"web", "simulator"},
     "starlette": {"web", "simulator"},
@@ -58,6 +58,7 @@ OUTWARD = {
     "sqlite3": {"state"},
     "fcntl": {"state"},
     "isal": {"exposition"},
+    "jinja2": {"simulator"},
     "ctypes": {"app"},
 }
 

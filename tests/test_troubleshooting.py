@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
+from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.logs import FIELDS
+from exporter.polling.cause import remedy
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -160,12 +162,18 @@ CALLS = [
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     if called(node) in METHODS and is_logger(node.func.value)
 ]
-ALERTS = [call for call in CALLS if call.method in WITH_SLUG]
+ALERTS = [call for call in CALLS if call.method in WITH_SLUG or call.slug]
 ENTRIES = {
     entry.partition("\n")[0]: " ".join(entry.split())
     for entry in re.split(r"^### ", PAGE, flags=re.MULTILINE)[1:]
 }
 """Each section of the third level by its heading."""
+
+
+REMEDIES = {
+    remedy(RequestFailure(kind=kind, code=code)) for kind in FailureKind for code in ("503", "timeout")
+} | {"implausible-list"}
+"""Each value of the field `remedy`, which is a heading of the page."""
 
 
 def location(call: LogCall) -> str:
@@ -211,7 +219,16 @@ def test_documented_slugs_are_those_of_the_code():
     assert documented == {call.slug for call in ALERTS}
     headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
     assert len(headings) == len(set(headings))
-    assert {heading for heading in headings if SLUG.fullmatch(heading)} == documented
+    assert {heading for heading in headings if SLUG.fullmatch(heading)} == documented | (
+        REMEDIES - {"implausible-list"}
+    )
+
+
+def test_each_remedy_is_documented():
+    assert REMEDIES - ENTRIES.keys() == set()
+    for heading in REMEDIES:
+        assert "**Meaning:** " in ENTRIES[heading]
+        assert "**What to do:** " in ENTRIES[heading]
 
 
 def test_each_slug_has_one_message():

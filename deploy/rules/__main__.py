@@ -1,7 +1,9 @@
-"""Write the rule files: `python -m deploy.rules`, or `make rules`."""
+"""Write the rule files: `python -m deploy.rules [RUNBOOKS]`, or `make rules`."""
+
+import sys
 
 from deploy.rules.files import files
 
-for path, text in files().items():
+for path, text in files(*sys.argv[1:]).items():
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

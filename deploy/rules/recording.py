@@ -7,10 +7,22 @@ INTERVAL = "5m"
 PER_HOUR = 12
 
 
-def _dense(name: str, expr: str, note: str = "") -> Record:
+_START = "ci_pipeline_latest_run_start_timestamp_seconds"
+_CHANGE = "ci_pipeline_latest_run_status_change_timestamp_seconds"
+_STAGE_CHANGE = "ci_pipeline_latest_run_stage_status_change_timestamp_seconds"
+_OLDEST = "ci_pipeline_oldest_active_run_start_timestamp_seconds"
+
+
+def _dense(expr: str) -> str:
     """Record 0 where the metric is absent, so that the last recorded value is as recent as the pipeline's others."""
-    zero = "0 * pipeline:ci_pipeline_latest_run_start_timestamp_seconds:max"
-    return Record(name, f"{expr}\nor\n{zero}", note)
+    return f"{expr}\nor\n0 * pipeline:{_START}:max"
+
+
+def _held(name: str, expr: str, note: str = "", how: str = "max") -> tuple[Record, Record]:
+    """Record a value, and the value that alerts use: while the exporter is blind, the last one of the past 24 hours."""
+    recorded = f"pipeline:{name}:{how}"
+    last = f"last_over_time({recorded}[1d]) and on ({IDENTITY}) pipeline:ci_pipeline_up:blind"
+    return Record(recorded, expr, note), Record(f"pipeline:{name}:held", f"{recorded}\nor\n{last}")
 
 
 LATEST = Group(
@@ -63,46 +75,29 @@ group by ({IDENTITY}, pipeline) (
                 "none disappears before it is there."
             ),
         ),
-        Record(
-            "pipeline:ci_pipeline_latest_run_start_timestamp_seconds:max",
-            seen("ci_pipeline_latest_run_start_timestamp_seconds"),
-        ),
-        Record(
-            "pipeline:ci_pipeline_latest_run_status_change_timestamp_seconds:max",
-            seen("ci_pipeline_latest_run_status_change_timestamp_seconds"),
-        ),
-        Record(
-            "pipeline:ci_pipeline_latest_finished_run_failed:max",
+        *_held(_START, seen(_START)),
+        *_held(_CHANGE, seen(_CHANGE)),
+        *_held(
+            "ci_pipeline_latest_finished_run_failed",
             seen('ci_pipeline_latest_finished_run_status{status="failed"}', "status"),
         ),
-        Record("pipeline:ci_pipeline_consecutive_failures:max", seen("ci_pipeline_consecutive_failures")),
-        _dense(
-            "pipeline:ci_pipeline_latest_run_running:max",
-            seen('ci_pipeline_latest_run_status{status="running"}', "status"),
+        *_held("ci_pipeline_consecutive_failures", seen("ci_pipeline_consecutive_failures")),
+        *_held(
+            "ci_pipeline_latest_run_waiting",
+            _dense(seen('ci_pipeline_latest_run_status{status=~"waiting|paused|suspended"}', "status")),
             note="The 0 serves metrics.run_status_series: current, where only the present status has a series.",
         ),
-        _dense(
-            "pipeline:ci_pipeline_latest_run_pending:max",
-            seen('ci_pipeline_latest_run_status{status="pending"}', "status"),
-        ),
-        _dense(
-            "pipeline:ci_pipeline_latest_run_waiting:max",
-            seen('ci_pipeline_latest_run_status{status=~"waiting|paused|suspended"}', "status"),
-        ),
-        _dense(
-            "pipeline:ci_pipeline_latest_run_stage_status_change_timestamp_seconds:min",
-            seen(
-                "ci_pipeline_latest_run_stage_status_change_timestamp_seconds",
-                "stage_name",
-                "stage_sequence",
-                how="min",
-            ),
+        *_held(
+            _STAGE_CHANGE,
+            _dense(seen(_STAGE_CHANGE, "stage_name", "stage_sequence", how="min")),
             note="Since when a stage waits; 0 if no stage does.",
+            how="min",
         ),
-        _dense(
-            "pipeline:ci_pipeline_oldest_active_run_start_timestamp_seconds:min",
-            seen("ci_pipeline_oldest_active_run_start_timestamp_seconds", how="min"),
+        *_held(
+            _OLDEST,
+            _dense(seen(_OLDEST, how="min")),
             note="The start of the oldest run in progress; 0 without such a run.",
+            how="min",
         ),
     ),
 )
@@ -117,6 +112,12 @@ _INCREASED = {
     "stage:ci_pipeline_stage_duration_seconds_count": 'ci_pipeline_stage_duration_seconds_count{status="success"}',
 }
 _DEPLOYMENTS = "pipeline:ci_pipeline_deployments"
+
+
+def _increased(metric: str) -> str:
+    """Return the increase in an hour, over all targets. Durations are those of successful runs, without their status."""
+    dropped = "instance, pod, status" if "{" in metric else "instance, pod"
+    return f"sum without ({dropped}) (increase({metric}[1h]))"
 
 
 def _window(name: str, window: str) -> Record:
@@ -168,10 +169,7 @@ HOURS = Group(
     ),
     interval=INTERVAL,
     rules=(
-        *(
-            Record(f"{name}:increase1h", f"sum without (instance, pod) (increase({metric}[1h]))")
-            for name, metric in _INCREASED.items()
-        ),
+        *(Record(f"{name}:increase1h", _increased(metric)) for name, metric in _INCREASED.items()),
         Record(
             f"{_DEPLOYMENTS}:increase1h",
             f"""\
@@ -186,7 +184,7 @@ pipeline:ci_pipeline_runs:increase1h{{status=~"success|failed"}}
 )
 
 
-def _windows(name: str, window: str, *more: Record) -> Group:
+def _windows(name: str, window: str) -> Group[Record]:
     return Group(
         name=name,
         interval=INTERVAL,
@@ -197,7 +195,6 @@ def _windows(name: str, window: str, *more: Record) -> Group:
             *_quantiles(window),
             _restore(window),
             _stage_mean(window),
-            *more,
         ),
     )
 

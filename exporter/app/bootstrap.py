@@ -40,6 +40,7 @@ class Exporter(msgspec.Struct, frozen=True):
     trackers: tuple[ProjectTracker, ...]
     publisher: Publisher
     repository: StateRepository
+    telemetry: Telemetry
 
 
 def assemble(
@@ -150,7 +151,7 @@ def assemble(
             progress=progress,
         )
         pollers.append(poller)
-    return Exporter(tuple(pollers), trackers, publisher, repository)
+    return Exporter(tuple(pollers), trackers, publisher, repository, telemetry)
 
 
 def label_names(config: Config) -> set[str]:

@@ -7,7 +7,6 @@ import signal
 import socket
 from pathlib import Path
 
-from exporter import __version__
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.app.scheduler import Scheduler
@@ -18,8 +17,9 @@ from exporter.exposition import PROMETHEUS
 from exporter.settings.settings import Config
 from exporter.state.recovery import open_store
 from exporter.state.sqlite import SqliteStore, StoredState
+from exporter.web.listeners import Listeners
 from exporter.web.routes import application
-from exporter.web.server import Server, address_of
+from exporter.web.web_config_file import WebConfigFile
 
 READY_ANYWAY = 60.0
 """Seconds after which the exporter is ready even if a first refresh has not ended."""
@@ -34,8 +34,12 @@ async def run(
     clock: Clock | None = None,
     *,
     shard: Shard | None = None,
+    web_config: WebConfigFile | None = None,
+    probe_listener: socket.socket | None = None,
 ) -> int:
     """Poll and serve until SIGTERM or SIGINT; return the exit code.
+
+    `probe_listener` serves the health probes only, without TLS and passwords.
 
     Raises:
         StateError: the state cannot be used.
@@ -60,8 +64,18 @@ async def run(
         telemetry_path=telemetry_path,
         created_series=config.metrics.created_series,
     )
-    # Before polls begin, because the server counts the descriptors that are open now.
-    server = Server(web)
+    if web_config is not None:
+        exporter.telemetry.set_web_config_reloaded(succeeded=True)
+    listeners = Listeners(
+        web,
+        listener,
+        clock,
+        web_config=web_config,
+        reloaded=lambda succeeded: exporter.telemetry.set_web_config_reloaded(succeeded=succeeded),
+        probe_listener=probe_listener,
+        problem=health.problem,
+        ready=ready,
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,14 +84,13 @@ async def run(
     scheduler.start()
     # The first page that a client gets has the stored state. Clients wait for it, polls do not.
     await exporter.publisher.publish()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    _log.info("listening", extra={"address": address_of(listener), "version": __version__})
+    serving = asyncio.create_task(listeners.serve())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     _log.info("stopping")
     stopping.cancel()
     await scheduler.stop()
-    server.should_exit = True
+    listeners.stop()
     with contextlib.suppress(asyncio.CancelledError):
         await serving
     exporter.publisher.close()

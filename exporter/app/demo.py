@@ -4,23 +4,51 @@ import asyncio
 import contextlib
 import signal
 import socket
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from exporter.app.daemon import run
+from exporter.config.duration import parse_duration
 from exporter.settings.settings import Config
-from exporter.simulator import CodeArts, Flow, World, combine, serve
+from exporter.simulator import CodeArts, Console, Flow, Trouble, World, serve
 from exporter.web.server import address_of, listen
+
+TROUBLES = tuple(trouble.value for trouble in Trouble)
+
+
+def parse_delay(text: str) -> float:
+    """Return the seconds of a duration that may be 0; raise `ValueError` with a message for anything else."""
+    return 0.0 if text in {"0", "0s"} else parse_duration(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What to simulate: the size of the clouds, and their trouble, if any.
+
+    The trouble begins `after` seconds from the start. It lasts for `duration` seconds, or until the end.
+    """
+
+    seed: int
+    pipelines: int
+    trouble: str | None = None
+    after: float = 0.0
+    duration: float | None = None
 
 
 class Clouds:
     """A simulated CodeArts cloud and a simulated Flow cloud, each with one project."""
 
-    def __init__(self, *, seed: int, pipelines: int) -> None:
+    def __init__(self, simulation: Simulation) -> None:
+        seed, pipelines = simulation.seed, simulation.pipelines
         self._codearts = CodeArts(World(seed=seed, pipelines=pipelines))
         self._flow = Flow(World(seed=seed + 1, pipelines=pipelines))
-        self.app = combine(self._codearts, self._flow)
+        clouds = {"simulated-codearts": self._codearts, "simulated-flow": self._flow}
+        console = Console(clouds, parse_delay)
+        if simulation.trouble is not None:
+            console.drill.plan(Trouble(simulation.trouble), simulation.after, simulation.duration)
+        self.app = console.app
         """The web application of both, for one port."""
 
     def configuration(self, url: str) -> dict[str, Any]:
@@ -61,6 +89,7 @@ _WELCOME = """
 
   Page      http://{address}/
   Metrics   http://{address}{path}
+  Clouds    http://{clouds}/ (their true state, and a form that begins troubles)
 
   Metrics to look at
     ci_pipeline_latest_run_status                 1 for the status of each latest run
@@ -75,13 +104,18 @@ _WELCOME = """
 """
 
 
-async def run_demo(listener: socket.socket, telemetry_path: str, *, seed: int, pipelines: int) -> int:
+async def run_demo(listener: socket.socket, telemetry_path: str, simulation: Simulation) -> int:
     """Run simulated clouds on a free port and the exporter on them, until SIGTERM or SIGINT."""
-    clouds = Clouds(seed=seed, pipelines=pipelines)
+    clouds = Clouds(simulation)
     cloud_listener = listen("127.0.0.1:0")
     config = Config.model_validate(clouds.configuration(f"http://{address_of(cloud_listener)}"))
     serving = asyncio.create_task(serve(clouds.app, cloud_listener))
-    text = _WELCOME.format(address=address_of(listener), path=telemetry_path, pipelines=pipelines)
+    text = _WELCOME.format(
+        address=address_of(listener),
+        path=telemetry_path,
+        clouds=address_of(cloud_listener),
+        pipelines=simulation.pipelines,
+    )
     print(text, flush=True)  # noqa: T201  # the command's output
     try:
         return await run(config, listener, telemetry_path)
@@ -91,13 +125,21 @@ async def run_demo(listener: socket.socket, telemetry_path: str, *, seed: int, p
             await serving
 
 
-async def simulate(listener: socket.socket, *, seed: int, pipelines: int) -> int:
+class _PlainDumper(yaml.SafeDumper):
+    """Writes what two projects share twice, so that each can be copied on its own."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        return True
+
+
+async def simulate(listener: socket.socket, simulation: Simulation) -> int:
     """Print a configuration for simulated clouds, and run them until SIGTERM or SIGINT."""
-    clouds = Clouds(seed=seed, pipelines=pipelines)
+    clouds = Clouds(simulation)
     address = address_of(listener)
     config = clouds.configuration(f"http://{address}")
     print(f"# Simulated clouds listen on http://{address}; this configuration polls them.")  # noqa: T201
-    print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), flush=True)  # noqa: T201
+    print(f"# http://{address}/ shows their true state, and begins troubles.")  # noqa: T201
+    print(yaml.dump(config, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True), flush=True)  # noqa: T201
     serving = asyncio.create_task(serve(clouds.app, listener))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

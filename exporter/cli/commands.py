@@ -38,6 +38,8 @@ from exporter.settings.load import FILE_LIMIT, ConfigError, load_file
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.server import ListenError, listen
+from exporter.web.tls import TlsError
+from exporter.web.web_config_file import WebConfigFile
 
 _log = logging.getLogger("exporter.cli")
 
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     flags, parser = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
     try:
+        _check_trouble(flags)
         flags.shard = _shard(flags)
     except ValueError as error:
         parser.error(str(error))
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ListenError, StateError, PageError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 1
-    except SetupError as error:
+    except (SetupError, TlsError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -97,8 +100,18 @@ def _run(flags: argparse.Namespace) -> int:
     config = _config(flags)
     if flags.shard:
         _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
-    listener = listen(flags.web_listen_address)
-    return asyncio.run(run(config, listener, flags.web_telemetry_path, shard=flags.shard))
+    web_config = WebConfigFile(Path(flags.web_config_file)) if flags.web_config_file else None
+    probe_address = flags.web_probe_listen_address
+    return asyncio.run(
+        run(
+            config,
+            listen(flags.web_listen_address),
+            flags.web_telemetry_path,
+            shard=flags.shard,
+            web_config=web_config,
+            probe_listener=listen(probe_address, flag="web.probe-listen-address") if probe_address else None,
+        )
+    )
 
 
 def _check_config(flags: argparse.Namespace) -> int:
@@ -204,14 +217,30 @@ def _selects(project: ProjectSection, name: str) -> bool:
 def _demo(flags: argparse.Namespace) -> int:
     _warn_of_variables()
     listener = listen(flags.web_listen_address)
-    path, seed, pipelines = flags.web_telemetry_path, flags.simulate_seed, flags.simulate_pipelines
-    return asyncio.run(demo.run_demo(listener, path, seed=seed, pipelines=pipelines))
+    return asyncio.run(demo.run_demo(listener, flags.web_telemetry_path, _simulation(flags)))
 
 
 def _simulate(flags: argparse.Namespace) -> int:
     _warn_of_variables()
     listener = listen(flags.web_listen_address)
-    return asyncio.run(demo.simulate(listener, seed=flags.simulate_seed, pipelines=flags.simulate_pipelines))
+    return asyncio.run(demo.simulate(listener, _simulation(flags)))
+
+
+def _check_trouble(flags: argparse.Namespace) -> None:
+    """Raise `ValueError` if there are times of a trouble, and no trouble."""
+    times = [name for name in ("after", "for") if getattr(flags, f"trouble_{name}", None) is not None]
+    if times and flags.trouble is None:
+        raise ValueError(f"--trouble.{times[0]} is given without --trouble")
+
+
+def _simulation(flags: argparse.Namespace) -> demo.Simulation:
+    return demo.Simulation(
+        seed=flags.simulate_seed,
+        pipelines=flags.simulate_pipelines,
+        trouble=flags.trouble,
+        after=flags.trouble_after or 0.0,
+        duration=flags.trouble_for,
+    )
 
 
 _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {

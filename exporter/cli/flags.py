@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from exporter.app import demo
 from exporter.core import logs
 from exporter.core.shard import SHARDS
 
@@ -99,6 +100,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def delay(text: str) -> float:
+    """Return the seconds of a duration that may be 0."""
+    try:
+        return demo.parse_delay(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def listen_address(default: str) -> Flag:
     """Return the flag for the address to listen on, whose default depends on the command."""
     return Flag("web.listen-address", "HOST:PORT to listen on; port 0 picks a free port", default, address)
@@ -128,6 +137,14 @@ def log_flags(level: str) -> tuple[Flag, ...]:
 
 
 CONFIG_FILE = Flag("config.file", "the configuration file, instead of FILE", "config.yaml", source=True)
+WEB_CONFIG_FILE = Flag(
+    "web.config.file", "file with TLS, passwords, headers and a rate limit, in the format of exporter-toolkit"
+)
+PROBE_LISTEN_ADDRESS = Flag(
+    "web.probe-listen-address",
+    "another HOST:PORT with /-/healthy and /-/ready only, without TLS and passwords",
+    read=address,
+)
 TELEMETRY_PATH = Flag("web.telemetry-path", "path of the metrics", "/metrics", path)
 SHARDS_FLAGS = (
     Flag(
@@ -146,6 +163,11 @@ STRICT = Flag("strict", "exit with 2 if there are warnings, for CI", switch=True
 SIMULATE_FLAGS = (
     Flag("simulate.pipelines", "pipelines of each simulated cloud", "200", whole(1, 100_000)),
     Flag("simulate.seed", "seed of the simulated clouds", "1", whole(1, 100_000)),
+    Flag(
+        "trouble", f"trouble of the simulated clouds: {', '.join(demo.TROUBLES)}", read=one_of(*demo.TROUBLES)
+    ),
+    Flag("trouble.after", "time from the start until the trouble begins (default: 0s)", read=delay),
+    Flag("trouble.for", "time that the trouble lasts (default: until the end)", read=delay),
 )
 STATUS_FLAGS = (
     Flag(

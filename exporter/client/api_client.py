@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from exporter.config.secret import SecretError
 from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity
+from exporter.core.hourly_warnings import HourlyWarnings
 from exporter.providers.protocol import ApiRequest, Provider
 from exporter.providers.responses import too_complex
 from exporter.telemetry.recorder import Telemetry
@@ -93,6 +94,8 @@ class ApiClient:
         self._concurrency = asyncio.Semaphore(concurrency)
         self._timeout = timeout
         self._telemetry = telemetry
+        self.warnings = HourlyWarnings(clock)
+        """Warnings of the project, which its polls log."""
         self._requests = RequestTelemetry(project, provider.name, telemetry, clock)
         self._clock = clock
         self._jitter = jitter
@@ -105,6 +108,7 @@ class ApiClient:
             rate_limiter=rate_limiter,
             activity=self.activity,
             requests=self._requests,
+            warnings=self.warnings,
             clock=clock,
         )
 
@@ -113,6 +117,11 @@ class ApiClient:
         """When credentials that a person renews end, in epoch seconds; None if that is unknown or automatic."""
         auth = self._credential.auth
         return auth.expires() if auth.expiry_renewal == "manual" else None
+
+    @property
+    def sent(self) -> int:
+        """Number of requests sent so far, retries included."""
+        return self._requests.sent
 
     async def send(self, request: ApiRequest) -> ApiResponse:
         """Send a request, with retries after transient failures.
@@ -172,7 +181,7 @@ class ApiClient:
                 rejection = await self._refresh(sent, rejection)
                 if rejection is None:
                     return sent.result, True
-            credential.record_rejection(sent.fingerprint, rejection.message)
+            credential.record_rejection(sent.fingerprint, rejection.message, rejection.error_code)
             self._telemetry.set_credentials_valid(self._project, valid=False)
             return rejection, False
 
@@ -222,10 +231,7 @@ class ApiClient:
         skew = sent.skew if sent.date is None else sent.date - self._clock.time()
         skew_changed = abs(skew - sent.skew) > _SKEW
         if skew_changed and abs(skew - credential.skew) > _SKEW:
-            _log.warning(
-                "clock differs from the provider's, signing with provider time",
-                extra={"id": "clock-differs", "project": self._project, "skew_seconds": round(skew)},
-            )
+            self.warnings.add(("clock-differs",), partial(self._log_skew, round(skew)), of_outage=False)
             credential.skew = skew
         failure = await self._renewal.renew(rejected=sent.fingerprint)
         if skew_changed or credential.auth.fingerprint() != sent.fingerprint:
@@ -233,6 +239,17 @@ class ApiClient:
         if failure is None:
             return rejection
         return msgspec.structs.replace(rejection, message=f"{rejection.message} ({failure.message})")
+
+    def _log_skew(self, seconds: int, times: int) -> None:
+        _log.warning(
+            "clock differs from the provider's, signing with provider time",
+            extra={
+                "id": "clock-differs",
+                "project": self._project,
+                "skew_seconds": seconds,
+                "failures": times,
+            },
+        )
 
     async def _send_once(self, request: ApiRequest) -> "_Sent":
         """Send a request once, and record its outcome."""

@@ -34,6 +34,8 @@ class Lockout(msgspec.Struct, frozen=True):
     message: str
     rejections: int
     """Rejections in a row."""
+    error_code: str = ""
+    """The vendor's, of the rejection."""
 
 
 class Lockouts:
@@ -127,7 +129,9 @@ class CredentialState:
         if lockout is None or wait <= 0:
             return None
         message = f"request not sent: credentials rejected ({lockout.message}), next attempt in {wait:.0f} s"
-        return RequestFailure(kind=FailureKind.CREDENTIALS, code="refused", message=message)
+        return RequestFailure(
+            kind=FailureKind.CREDENTIALS, code="refused", error_code=lockout.error_code, message=message
+        )
 
     def record_success(self, fingerprint: str) -> None:
         """Record that the provider accepted a fingerprint."""
@@ -143,7 +147,7 @@ class CredentialState:
         if fingerprint == self._accepted:
             self._accepted = None
 
-    def record_rejection(self, fingerprint: str, message: str) -> None:
+    def record_rejection(self, fingerprint: str, message: str, error_code: str = "") -> None:
         """Record that the provider rejected a credential and no renewal helped; block it for a growing pause."""
         self.mark_unverified(fingerprint)
         # A provider's time that did not help may be wrong itself.
@@ -155,7 +159,7 @@ class CredentialState:
         rejections = max(self._rejections, lockout.rejections if lockout else 0)
         pause = _backoff(self._interval, rejections, LONGEST_PAUSE)
         self._rejections = rejections + 1
-        self._lockouts.add(fingerprint, Lockout(now + pause, message, self._rejections))
+        self._lockouts.add(fingerprint, Lockout(now + pause, message, self._rejections, error_code))
 
     def pause(self, seconds: float) -> None:
         """Send nothing for the time that the provider requested."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from functools import partial
 
 import httpx
 import msgspec
@@ -22,6 +23,7 @@ from exporter.config.secret import SecretError
 from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity
+from exporter.core.hourly_warnings import HourlyWarnings
 
 ISSUER_LIMIT = 1024 * 1024
 """Maximum bytes of a response of an issuer. Issuers send a few thousand."""
@@ -45,6 +47,7 @@ class CredentialRenewal:
         rate_limiter: RateLimiter,
         activity: Activity,
         requests: RequestTelemetry,
+        warnings: HourlyWarnings,
         clock: Clock,
     ) -> None:
         self._credential = credential
@@ -56,6 +59,7 @@ class CredentialRenewal:
         self._rate_limiter = rate_limiter
         self._activity = activity
         self._requests = requests
+        self._warnings = warnings
         self._clock = clock
 
     async def renew(self, rejected: str | None = None) -> RequestFailure | None:
@@ -86,10 +90,7 @@ class CredentialRenewal:
                 failure = self._record_failure(fingerprint, error.failure)
                 if not usable:
                     return failure
-                _log.warning(
-                    "credential renewal failed, using the present credential",
-                    extra={"id": "credential-renewal-failed", **self._requests.fields("", failure)},
-                )
+                self._warnings.add(("credential-renewal-failed",), partial(self._log_failure, failure))
                 return None
             credential.record_renewal()
             self._requests.credential_in_use(auth)
@@ -102,6 +103,16 @@ class CredentialRenewal:
             return failure  # the issuer has judged nothing
         wait = self._credential.record_renewal_failure(fingerprint, failure)
         return msgspec.structs.replace(failure, wait=wait)
+
+    def _log_failure(self, first: RequestFailure, failures: int) -> None:
+        _log.warning(
+            "credential renewal failed, using the present credential",
+            extra={
+                "id": "credential-renewal-failed",
+                "failures": failures,
+                **self._requests.fields("", first),
+            },
+        )
 
     def _is_usable(self) -> bool:
         """Return whether the present credential can sign a request."""

@@ -23,10 +23,13 @@ class RequestTelemetry:
         self._provider = provider
         self._telemetry = telemetry
         self._clock = clock
+        self.sent = 0
+        """Requests that have ended."""
 
     def ended(self, operation: str, code: str, started: float) -> None:
         """Count and time a request that was sent at the monotonic time `started`."""
         seconds = self._clock.monotonic() - started
+        self.sent += 1
         self._telemetry.request_ended(self._project, self._provider, operation, code, seconds)
 
     def failed(self, operation: str, failure: RequestFailure) -> RequestFailure:

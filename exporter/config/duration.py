@@ -30,13 +30,26 @@ def parse_duration(text: str) -> float:
         ValueError: the text is not a duration; the message says how to write it.
 
     """
+    seconds = parse_interval(text)
+    if seconds < SHORTEST:
+        raise ValueError(f"{text!r} is too short (100ms or more)")
+    return seconds
+
+
+def parse_interval(text: str) -> float:
+    """Return the seconds of a duration that may also be very short, or 0.
+
+    Raises:
+        ValueError: as for `parse_duration`.
+
+    """
+    if text == "0":
+        return 0.0
     match = _PATTERN.fullmatch(text)
     if match is None or not text:
         hint = f"{text}s" if text.isascii() and text.isdecimal() else "90s, 5m or 1h30m"
         raise ValueError(f"{text!r} is not a duration (write a number and a unit, such as {hint})")
     seconds = sum(int(count) * _UNITS[unit] for unit, count in match.groupdict(default="0").items()) / 1000
-    if seconds < SHORTEST:
-        raise ValueError(f"{text!r} is too short (100ms or more)")
     if seconds > LONGEST:
         raise ValueError(f"{text!r} is too long (292y or less)")
     return seconds

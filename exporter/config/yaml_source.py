@@ -79,8 +79,8 @@ def _word(key: str) -> str:
     return f"{name}:…" if colon and _KEY.fullmatch(name) else "…"
 
 
-def read_document(text: str, environment: Mapping[str, str]) -> Document:
-    """Parse YAML, replace `${NAME}` by environment variables, and record every fault."""
+def read_document(text: str, environment: Mapping[str, str] | None) -> Document:
+    """Parse YAML, replace `${NAME}` by environment variables if they are given, and record every fault."""
     document = Document()
     try:
         loader, node = _compose(text)
@@ -130,7 +130,7 @@ def _check_depth(text: str) -> None:
 
 
 class _Walk:
-    def __init__(self, document: Document, loader: _Loader, environment: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, loader: _Loader, environment: Mapping[str, str] | None) -> None:
         self._document = document
         self._loader = loader
         self._environment = environment
@@ -188,6 +188,10 @@ class _Walk:
                 first[key.value] = key.start_mark.line + 1
 
     def _expand(self, text: str, line: int, path: Path) -> str:
+        variables = self._environment
+        if variables is None:
+            return text
+
         def replace(match: re.Match[str]) -> str:
             name = match["name"]
             if match["escaped"]:
@@ -195,11 +199,11 @@ class _Walk:
             self._document.variables.add(name)
             if not match["closed"] or not _NAME.fullmatch(name):
                 self._fault(line, path, "${ does not name an environment variable (write $${ for a plain ${)")
-            elif name not in self._environment:
+            elif name not in variables:
                 text = f"the environment variable {name} is not set (set it, or write $${{{name}}} for plain text)"
                 self._fault(line, path, text)
             else:
-                return self._environment[name]
+                return variables[name]
             return ""
 
         return _REFERENCE.sub(replace, text)

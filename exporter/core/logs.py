@@ -25,11 +25,13 @@ FIELDS = (
     "error_code",
     "request_id",
     "error",
+    "remedy",
     "reason",
     "seconds",
     "skew_seconds",
     "requests",
     "failures",
+    "polls",
     "pipelines",
     "runs",
     "records",
@@ -69,7 +71,13 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(quiet)
+    logging.getLogger("asyncio").addFilter(_concerns_the_exporter)
     logging.captureWarnings(capture=True)
+
+
+def _concerns_the_exporter(record: logging.LogRecord) -> bool:
+    """Return False for the warning that asyncio logs when a client leaves before it has the whole response."""
+    return record.msg != "socket.send() raised exception."
 
 
 class Formatter(logging.Formatter):

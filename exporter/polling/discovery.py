@@ -10,6 +10,7 @@ from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind
 from exporter.core.model import Run, label
+from exporter.polling.cause import Cause
 from exporter.polling.list_check import ListCheck
 from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
@@ -79,6 +80,11 @@ class PipelineLister:
         async for page, _ in self.pages(progress):
             names |= page.pipelines
         return names
+
+    def implausible(self, doubt: str) -> Cause:
+        """Return the cause of a poll whose list of pipelines is not believed."""
+        operation = self._provider.pipelines_request(PageCursor()).operation
+        return Cause(operation, "implausible", message=doubt, remedy="implausible-list")
 
 
 class _WatchedRows(msgspec.Struct, frozen=True):
@@ -168,6 +174,7 @@ class Discovery:
         complete = True
         try:
             async for page, answer in self._lister.pages(self._progress):
+                outcome.record_success()
                 names |= {identity: label(name) for identity, name in page.pipelines.items()}
                 has_runs = has_runs or bool(page.runs)
                 complete = complete and not page.incomplete
@@ -181,18 +188,11 @@ class Discovery:
         except ApiError as error:
             self._failed(error, outcome)
             return frozenset()
+        outcome.record_success()
         doubt = self._membership.listed(names, selected, complete=complete)
         if doubt:
-            outcome.record_gap()
-            _log.warning(
-                "implausible list of pipelines, keeping the known ones",
-                extra={
-                    "id": "implausible-list",
-                    "project": self._project,
-                    "pipelines": len(names),
-                    "reason": doubt,
-                },
-            )
+            outcome.record_gap(self._lister.implausible(doubt))
+            self._reporter.implausible_list(len(names), doubt)
         else:
             self._listed_at = self._clock.monotonic()
             self._waits_for_names = False

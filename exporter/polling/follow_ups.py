@@ -1,4 +1,4 @@
-"""Requests after a poll, while time remains: runs that the latest run hides, and run details.
+"""Requests after a poll, while time remains: runs that the latest run hides, run details, and streaks of failures.
 
 Follow-ups delay the next poll only by requests in flight. Those not sent in time are due again later.
 """
@@ -16,6 +16,7 @@ from exporter.polling.progress import PollStep, Progress, ignore_progress
 from exporter.polling.reporter import PollReporter
 from exporter.polling.run_history import RunHistoryReader, assume_finished
 from exporter.providers.protocol import Provider
+from exporter.tracking.accounting import PipelineAccounting
 from exporter.tracking.ledger import RUNS, Reach
 from exporter.tracking.project import ProjectTracker
 
@@ -54,7 +55,8 @@ class FollowUps:
     async def run(self, deadline: float, *, runs: bool = True, progress: Progress = ignore_progress) -> bool:
         """Start follow-ups until `deadline` (monotonic seconds) and finish them; return True if there was any.
 
-        Without `runs` only details of latest runs are requested: where nothing is counted, other runs are of no use.
+        Without `runs` only what gauges show is requested: details of latest runs, and the streak of failures. Where
+        nothing is counted, other runs are of no use.
         """
         due = self._due(runs=runs)
         if progress is not ignore_progress:
@@ -85,15 +87,21 @@ class FollowUps:
         return started > 0
 
     def _due(self, *, runs: bool) -> Iterator[tuple[bool, _FollowUp]]:
-        """Yield due follow-ups, and whether each reads a list. Runs are first: they are counted, details only shown."""
-        found = self._tracker.due(self._clock.monotonic()) if runs else {}
-        for pipeline, lookups in found.items():
+        """Yield due follow-ups, and whether each reads a list.
+
+        Runs are first: they are counted, and the others only shown. Streaks come last, unless they share a reading.
+        """
+        found = self._tracker.due(self._clock.monotonic())
+        for pipeline, lookups in found.items() if runs else ():
             if lookups.listing:
                 yield True, partial(self._read_history, pipeline)
             for run in lookups.runs:
                 yield False, partial(self._look_up, pipeline, run)
         for pipeline, latest in self._tracker.wanted_details(self._clock.monotonic()):
             yield False, partial(self._update_details, pipeline, latest)
+        for pipeline, lookups in found.items():
+            if lookups.read_back and not (lookups.listing and runs):
+                yield True, partial(self._read_history, pipeline)
 
     async def _fetch(
         self, pipeline: str, run: str, outcome: PollOutcome
@@ -135,21 +143,24 @@ class FollowUps:
             self._tracker.detail_failed(pipeline, self._clock.monotonic())
 
     async def _read_history(self, pipeline: str, outcome: PollOutcome) -> None:
-        """Read the run list of a pipeline as far back as the wanted runs can be."""
-        search = self._tracker[pipeline].accounting.search()
-        limit = min(_SMALL if search.size <= _FEW else RUNS, self._provider.runs_page_size)
+        """Read the run list of a pipeline as far back as the wanted runs can be, and as its streak began."""
+        accounting = self._tracker[pipeline].accounting
+        search = accounting.search()
+        few = search.size <= _FEW and accounting.failures <= _FEW
+        limit = min(_SMALL if few else RUNS, self._provider.runs_page_size)
         reader = RunHistoryReader(self._provider, self._api, self._reporter, pipeline)
         reach: Reach | None = None
         failure: ApiError | None = None
         runs: list[Run] | None = None
         try:
-            while reach is None:
+            while reach is None or not await self._reads_back(reader, accounting):
                 await reader.read_page(limit)
                 outcome.record_success()
                 limit = self._provider.runs_page_size
-                reach = reader.reach(search)
+                reach = reach or reader.reach(search)
         except ApiError as error:
             failure = error
+        coverage = reader.coverage(accounting.known_ids)
         if reader.answer is not None:
             runs, reach = reader.runs, reach or Reach.PARTIAL
             if self._provider.lists_are_summaries:
@@ -163,7 +174,18 @@ class FollowUps:
         if reader.answer is None or runs is None or reach is None:
             self._tracker[pipeline].not_listed(clock)
         else:
-            self._tracker[pipeline].listed(runs, reach, clock=clock, now=reader.answer.now)
+            self._tracker[pipeline].listed(runs, reach, clock=clock, now=reader.answer.now, coverage=coverage)
+
+    async def _reads_back(self, reader: RunHistoryReader, accounting: PipelineAccounting) -> bool:
+        """Return whether the rows show the streak, or further ones would not help; True if it is known."""
+        if not accounting.needs_read_back or reader.answer is None:
+            return True
+        known = accounting.known_ids
+        if self._provider.lists_are_summaries:
+            await reader.read_statuses(known, accounting.read_back_from)
+        return reader.exhausted or accounting.reads_back(
+            reader.runs, reader.coverage(known), now=reader.answer.now
+        )
 
     async def _with_details(
         self, pipeline: str, reader: RunHistoryReader, reach: Reach, now: float

@@ -1,9 +1,10 @@
 """What has failed in one poll, and whether the rest of it is worth sending."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from exporter.client.api_client import ApiError
 from exporter.core.failures import FailureKind
+from exporter.polling.cause import Cause, cause
 
 FAILURES_IN_A_ROW = 3
 """Consecutive failed requests after which a poll ends: then the requests are not the cause."""
@@ -20,6 +21,7 @@ class PollOutcome:
         self._fatal_kinds = fatal
         self._in_a_row = 0
         self._errors: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
+        self._causes: dict[tuple[str, str, str], Cause] = {}
         self.failed = False
         """True if the poll did not get every answer that it needs."""
         self.answered = False
@@ -33,6 +35,11 @@ class PollOutcome:
     def errors(self) -> Iterable[tuple[int, ApiError]]:
         """Number of failed requests and the first error, by operation and code."""
         return self._errors.values()
+
+    @property
+    def causes(self) -> Sequence[Cause]:
+        """Why the poll failed, the first cause first."""
+        return tuple(self._causes.values())
 
     def record_success(self) -> None:
         """Note that a request was answered."""
@@ -48,12 +55,15 @@ class PollOutcome:
         key = (error.operation, failure.code, failure.error_code)
         count, first = self._errors.get(key, (0, error))
         self._errors[key] = (count + 1, first)
+        self._causes.setdefault(key, cause(error))
         self.failed = True
         self._in_a_row += 1
         self.fatal = self.fatal or failure.kind in self._fatal_kinds
         if ends_poll and (self.fatal or self._in_a_row >= FAILURES_IN_A_ROW):
             self.ended = True
 
-    def record_gap(self) -> None:
+    def record_gap(self, reason: Cause | None = None) -> None:
         """Note that the poll lacks answers for a reason other than an error."""
         self.failed = True
+        if reason is not None:
+            self._causes.setdefault(reason.key, reason)

@@ -16,6 +16,7 @@ from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
 from exporter.polling.discovery import Discovery, PipelineLister
 from exporter.polling.follow_ups import FollowUps
+from exporter.polling.health_reporter import HealthReporter
 from exporter.polling.list_check import ListCheck
 from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
@@ -69,7 +70,13 @@ class Poller:
         self.activity = api.activity
         self._tracker = tracker
         self._poll = poll
-        self._reporter = PollReporter(project, provider.name, telemetry, zone_key=provider.zone_key)
+        self._warnings = api.warnings
+        self._reporter = PollReporter(
+            project, provider.name, telemetry, api.warnings, zone_key=provider.zone_key
+        )
+        self._health_reporter = HealthReporter(project, provider.name, telemetry, clock, api.warnings)
+        self.health = self._health_reporter.health
+        """Whether the project is up or down, since when and why."""
         self._repository = repository
         self._started = started
         self.offset = offset
@@ -133,12 +140,15 @@ class Poller:
                 # Follow-ups ended a little after the next tick was due: that tick is late, not skipped.
                 self._tick_missed = False
                 await self._poll_due()
+        if once:
+            self._warnings.flush()
 
     async def _poll_due(self, *, once: bool = False) -> None:
         refresh, ids = self._due()
         self._slot = self._present_slot()
         outcome = PollOutcome()
         started = self._clock.monotonic()
+        sent = self._api.sent
         queried = 0
         covered: frozenset[str] = frozenset()
         if refresh:
@@ -163,7 +173,16 @@ class Poller:
         shown = self._discovery.update_held_back()
         if refresh or ids:
             await self._save()
-            self._end_poll(outcome, queried, refresh=refresh, seconds=self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
+            if refresh:
+                self._health_reporter.refresh_ended(
+                    outcome,
+                    pipelines=len(self._tracker.ids),
+                    requests=self._api.sent - sent,
+                    seconds=seconds,
+                    log=not once,
+                )
         if refresh or ids or shown:
             await self._publish()
         if refresh:
@@ -263,7 +282,10 @@ class Poller:
             ApiError: a request failed.
 
         """
-        return await self._lister.names(progress)
+        try:
+            return await self._lister.names(progress)
+        finally:
+            self._warnings.flush()
 
     # Observing a poll
 
@@ -296,11 +318,7 @@ class Poller:
             return
         _, ids = self._due()
         if ids:
-            self._telemetry.poll_skipped(self.project)
-            _log.warning(
-                "poll skipped, the previous one is still running",
-                extra={"id": "poll-skipped", "project": self.project},
-            )
+            self._reporter.poll_skipped()
 
     async def close(self) -> None:
         """Close the connections to the cloud."""

@@ -14,13 +14,19 @@ from exporter.core.failures import FailureKind
 from exporter.core.model import Run, Status, Trigger
 from exporter.polling.reporter import PollReporter
 from exporter.providers.protocol import PageCursor, Provider
-from exporter.tracking.ledger import RUNS, Reach, Search
+from exporter.tracking.ledger import RUNS, YEAR, Coverage, Reach, Search
 
 PAGES = 30
 """Most pages of one reading."""
 
+PAGES_BACK = 100
+"""Most pages of one reading for the streak of failures."""
+
 COMPLETED = 50
 """Most runs of one reading that are completed with their details."""
+
+STATUSES = 20
+"""Most runs of one reading whose status is read from their details, for the streak of failures."""
 
 _LASTING = frozenset({FailureKind.CONTENT, FailureKind.PROJECT, FailureKind.UNREADABLE})
 """Failures of details that the next request would most likely meet, too."""
@@ -40,6 +46,10 @@ class RunHistoryReader:
         self._complete = True
         self._newest_first = True
         self._ended = self._repeats = False
+        self._details: dict[str, Run] = {}
+        """Completed runs by id."""
+        self._status_unknown = False
+        """Whether the details of a run that the streak needs were refused, or were one too many."""
         self.answer: ApiResponse | None = None
         """The last answer; None before the first."""
 
@@ -98,6 +108,67 @@ class RunHistoryReader:
             return None
         return search.reach(self._last_page) or (Reach.LIMIT if self._cursor.rows >= RUNS else None)
 
+    # The streak of failures
+
+    @property
+    def exhausted(self) -> bool:
+        """True if no further page helps to find the last success."""
+        return (
+            self._ended
+            or self._repeats
+            or self._status_unknown
+            or self._cursor.rows >= RUNS
+            or self.pages >= PAGES_BACK
+            or self._oldest < self._now - YEAR
+        )
+
+    def coverage(self, known: Container[str]) -> Coverage:
+        """Return which runs the rows include; the status of those in `known` is known."""
+        in_order = self._newest_first and self._complete
+        unclear = (run.number or 0 for run in self._found.values() if self._lacks_status(run, known))
+        return Coverage(
+            complete=self._ended and self._complete,
+            since=self._oldest if in_order and self._found else None,
+            limited=in_order and self.exhausted and not (self._ended or self._repeats),
+            unclear=max(unclear, default=-1),
+        )
+
+    async def read_statuses(self, known: Container[str], below: int | None) -> None:
+        """Read the statuses that rows lack from details, the newest first, down to the last success below a number.
+
+        Raises:
+            ApiError: a request for details failed and is worth another try.
+
+        """
+        for row in sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True):
+            run = row
+            if self._lacks_status(row, known):
+                if len(self._details) < STATUSES:
+                    run = self._found[row.id] = await self._complete_run(row, jobs=False)
+                if row.id not in self._details:
+                    self._status_unknown = True
+                    return
+            if run.status is Status.SUCCESS and (below is None or (run.number or 0) < below):
+                return
+
+    def _lacks_status(self, run: Run, known: Container[str]) -> bool:
+        return (
+            self._provider.lists_are_summaries
+            and run.status is Status.UNKNOWN
+            and run.id not in self._details
+            and run.id not in known
+        )
+
+    @property
+    def _oldest(self) -> float:
+        return min((run.start for run in self._found.values() if run.start is not None), default=self._now)
+
+    @property
+    def _now(self) -> float:
+        return self.answer.now if self.answer is not None else 0.0
+
+    # Details
+
     async def with_details(self, ids: Container[str], *, jobs: bool) -> tuple[list[Run], bool]:
         """Return the runs found, those in `ids` with their details, and whether these are all runs found.
 
@@ -121,6 +192,8 @@ class RunHistoryReader:
         return usable, not left_out
 
     async def _complete_run(self, run: Run, *, jobs: bool) -> Run:
+        if run.id in self._details:
+            return self._details[run.id]
         try:
             answer = await self._api.send(self._provider.detail_request(self._pipeline, run.id))
         except ApiError as error:
@@ -131,7 +204,8 @@ class RunHistoryReader:
         self._reporter.record_anomalies(detail)
         if detail.run is None or detail.run.id != run.id:
             return run
-        return _merge(run, detail.run if jobs else _without_jobs(detail.run))
+        completed = self._details[run.id] = _merge(run, detail.run if jobs else _without_jobs(detail.run))
+        return completed
 
 
 def _merge(run: Run, detail: Run) -> Run:

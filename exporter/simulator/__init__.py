@@ -7,6 +7,8 @@ answers reported about it. This package imports nothing else of the exporter.
 
 from exporter.simulator.codearts.cloud import CodeArts
 from exporter.simulator.codearts.gateway import Credentials
+from exporter.simulator.console.console import Console
+from exporter.simulator.console.drill import Drill, Trouble
 from exporter.simulator.flow import Flow, FlowCredentials
 from exporter.simulator.http.answers import InjectedFault
 from exporter.simulator.http.cloud import combine
@@ -22,7 +24,9 @@ from exporter.simulator.world.world import World
 __all__ = [
     "AcceleratedClock",
     "CodeArts",
+    "Console",
     "Credentials",
+    "Drill",
     "FaultRates",
     "Flow",
     "FlowCredentials",
@@ -34,6 +38,7 @@ __all__ = [
     "ScenarioGenerator",
     "SimulatedRun",
     "SimulatedStatus",
+    "Trouble",
     "Truth",
     "World",
     "combine",

@@ -53,11 +53,28 @@ STATE_UP = OwnFamily(
     "pipeline_exporter_state_up",
     "Whether the last save of the state succeeded (1) or failed (0).",
 )
+WEB_CONFIG_RELOADED = OwnFamily(
+    Gauge,
+    "pipeline_exporter_web_config_last_reload_successful",
+    "Whether the last read of the web configuration file succeeded (1) or failed (0).",
+)
 PROJECT_UP = OwnFamily(
     Gauge,
     "pipeline_exporter_project_up",
     "Whether every request of the last refresh and of later active polls was answered.",
     ("project", "provider"),
+)
+PROJECT_FAILURE = OwnFamily(
+    Gauge,
+    "pipeline_exporter_project_failure_info",
+    "1 while the project is down, with the cause as labels.",
+    ("provider", "project", "operation", "code", "error_code"),
+)
+PROJECT_DOWN_SINCE = OwnFamily(
+    Gauge,
+    "pipeline_exporter_project_down_since_timestamp_seconds",
+    "Unix time since which the project is down.",
+    ("provider", "project"),
 )
 LAST_POLL = OwnFamily(
     Gauge,

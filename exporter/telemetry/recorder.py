@@ -46,7 +46,11 @@ class Telemetry:
             families.SHARDS.create(registry).set(shard.total)
         self._has_state = False
         self._state_up = families.STATE_UP.create(None)
+        self._has_web_config = False
+        self._web_config_reloaded = families.WEB_CONFIG_RELOADED.create(None)
         self._project_up = families.PROJECT_UP.create(registry)
+        self._project_failure = families.PROJECT_FAILURE.create(registry)
+        self._down_since = families.PROJECT_DOWN_SINCE.create(registry)
         self._last_poll = families.LAST_POLL.create(registry)
         self._last_success = families.LAST_SUCCESS.create(registry)
         self._poll_duration = families.POLL_DURATION.create(registry)
@@ -78,6 +82,13 @@ class Telemetry:
             self.registry.register(self._state_up)
         self._state_up.set(up)
 
+    def set_web_config_reloaded(self, *, succeeded: bool) -> None:
+        """Set whether the web configuration file is in force as it is; the gauge is absent before the first call."""
+        if not self._has_web_config:
+            self._has_web_config = True
+            self.registry.register(self._web_config_reloaded)
+        self._web_config_reloaded.set(succeeded)
+
     def add_project(
         self, project: str, provider: str, *, pipelines: int, interval: float, now: float
     ) -> None:
@@ -104,6 +115,24 @@ class Telemetry:
             self._poll_duration.labels(project).observe(seconds)
             if up:
                 self._last_success.labels(project).set(now)
+
+    def set_project_down(
+        self,
+        project: str,
+        provider: str,
+        since: float | None,
+        *,
+        operation: str = "",
+        code: str = "",
+        error_code: str = "",
+    ) -> None:
+        """Set since when a project is down, in epoch seconds, and the cause; None if it is not down."""
+        for gauge in (self._project_failure, self._down_since):
+            gauge.remove_by_labels({"provider": provider, "project": project})
+        if since is not None:
+            cause = (redact(text, _MAX_LENGTH) for text in (operation, code, error_code))
+            self._project_failure.labels(provider, project, *cause).set(1)
+            self._down_since.labels(provider, project).set(since)
 
     def poll_skipped(self, project: str) -> None:
         """Count a poll that was due while the previous one was still running."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from exporter.core.model import Pipeline, Run
 from exporter.tracking.ledger import (
+    Coverage,
     Event,
     EventKind,
     LedgerState,
@@ -17,7 +18,9 @@ from exporter.tracking.ledger import (
     apply_latest,
     apply_lookup,
     history_unavailable,
+    needs_read_back,
     search,
+    waiting_recovery,
 )
 from exporter.tracking.run_counters import DurationHistograms, DurationObserver, RunCounters
 from exporter.tracking.saved import Accounts, SavedPipeline, StatusSince
@@ -99,12 +102,14 @@ class PipelineAccounting:
         return update
 
     def apply_history(
-        self, runs: Sequence[Run], reach: Reach, *, now: float, same_answer: bool
+        self, runs: Sequence[Run], reach: Reach, *, now: float, same_answer: bool, coverage: Coverage
     ) -> LedgerUpdate | None:
         """Apply a reading of the run list; None before first sight."""
         if self.working is None:
             return None
-        update = apply_history(self.working.state, runs, reach, now=now, same_answer=same_answer)
+        update = apply_history(
+            self.working.state, runs, reach, now=now, same_answer=same_answer, coverage=coverage
+        )
         self._account(update)
         # These rows have the present numbering, even if later answers are in doubt.
         self.answered = max(self.answered, now)
@@ -152,6 +157,34 @@ class PipelineAccounting:
         events += apply_history(state or LedgerState(), runs, reach, now=now, same_answer=same_answer).events
         ended = (event.run for event in events if event.kind is EventKind.ENDED)
         return frozenset(run.id for run in ended if run is not None)
+
+    @property
+    def needs_read_back(self) -> bool:
+        """Whether the run list has to be read back for the streak."""
+        return self.working is not None and needs_read_back(self.working.state)
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row, as far as they are known."""
+        return self.working.state.streak.failures if self.working is not None else 0
+
+    @property
+    def read_back_from(self) -> int | None:
+        """The number below which the last success is sought; None for the last one of all."""
+        return waiting_recovery(self.working.state) if self.working is not None else None
+
+    @property
+    def known_ids(self) -> frozenset[str]:
+        """The ids of the runs whose status needs no details."""
+        state = self.state
+        if state is None:
+            return frozenset()
+        return frozenset([run.id for run in state.ended] + [run.id for run in state.open])
+
+    def reads_back(self, runs: Sequence[Run], coverage: Coverage, *, now: float) -> bool:
+        """Return whether these rows of the run list show the streak."""
+        state = self.state or LedgerState()
+        return apply_history(state, runs, Reach.PARTIAL, now=now, coverage=coverage).read_back
 
     def search(self) -> Search:
         """Return what to read the run list for."""

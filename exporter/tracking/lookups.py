@@ -1,17 +1,21 @@
 """When to query runs that are not the latest: one by one, or with the run list.
 
 One page of the list has many runs, one detail request a single run. So the list is read for gaps, for the initial scan,
-and for two or more hidden runs. What stays unknown is queried again, with growing pauses.
+and for two or more hidden runs. It is also read for the streak of failures, which counts nothing and has time. What stays
+unknown is queried again, with growing pauses.
 """
 
 import math
 
 import msgspec
 
-from exporter.tracking.ledger import APART, LedgerState
+from exporter.tracking.ledger import APART, LedgerState, needs_read_back
 
 LONGEST = 900.0
 """Longest pause between two queries for the same thing, in seconds. Pauses grow from the poll interval."""
+
+LONGEST_READ_BACK = 6 * 3600.0
+"""Longest pause between two readings for a streak that no reading shows, in seconds. Each may take many requests."""
 
 # Times of answers have a resolution of one second.
 _SECOND_READING = APART + 5
@@ -27,8 +31,8 @@ class _Turn(msgspec.Struct, frozen=True):
     alone: bool = False
     """Whether the run list lacks the run, so that it must be looked up by its id."""
 
-    def later(self, now: float) -> "_Turn":
-        pause = min(2 * self.pause, LONGEST)
+    def later(self, now: float, longest: float = LONGEST) -> "_Turn":
+        pause = min(2 * self.pause, longest)
         return _Turn(now + pause, pause, self.alone)
 
 
@@ -43,6 +47,8 @@ class DueLookups(msgspec.Struct, frozen=True):
     """Whether to read the run list."""
     runs: tuple[str, ...] = ()
     """The ids of runs to look up one by one."""
+    read_back: bool = False
+    """Whether to read the run list back for the streak of failures."""
 
 
 class LookupSchedule:
@@ -58,6 +64,7 @@ class LookupSchedule:
         self._interval = min(interval, LONGEST)
         self._hidden: dict[str, _Turn] = {}
         self._listing: _Turn | None = None
+        self._read_back: _Turn | None = None
         self._failing = False
         """Whether the last reading of the list failed."""
         self._newest = 0
@@ -77,26 +84,41 @@ class LookupSchedule:
             # One reading most likely fills a new gap.
             self._listing = _Turn(now, self._interval)
         self._newest = max(self._newest, newest) if state.missing_numbers else 0
+        if not needs_read_back(state):
+            self._read_back = None
+        elif self._read_back is None:
+            self._read_back = _Turn(now, self._interval)
 
     @property
     def earliest(self) -> float:
         """When the first query is due; infinite if there is nothing to query."""
-        if self._listing is None and not self._hidden:
+        if self._listing is None and self._read_back is None and not self._hidden:
             return math.inf  # as for most pipelines, most of the time
-        turns = (*self._hidden.values(), *((self._listing,) if self._listing is not None else ()))
-        return min((turn.due for turn in turns), default=math.inf)
+        turns = (*self._hidden.values(), self._listing, self._read_back)
+        return min((turn.due for turn in turns if turn is not None), default=math.inf)
 
     def due(self, now: float) -> DueLookups:
         """Return what to query now."""
         hidden = tuple(run for run, turn in self._hidden.items() if turn.due <= now)
         use_list = sum(not self._hidden[run].alone for run in hidden) >= self._list_from
+        read_back = self._read_back is not None and self._read_back.due <= now
         if (self._listing is not None and self._listing.due <= now) or (use_list and not self._failing):
-            return DueLookups(listing=True, runs=tuple(run for run in hidden if self._hidden[run].alone))
-        return DueLookups(runs=hidden)
+            alone = tuple(run for run in hidden if self._hidden[run].alone)
+            return DueLookups(listing=True, runs=alone, read_back=read_back)
+        return DueLookups(runs=hidden, read_back=read_back)
 
-    def listed(self, runs: frozenset[str], state: LedgerState, now: float) -> None:
-        """Note that the run list was read and has these runs; `state` is the one after it."""
+    def listed(
+        self, runs: frozenset[str], state: LedgerState, now: float, *, read_back: bool = False
+    ) -> None:
+        """Note that the run list was read and has these runs; `state` is the one after it.
+
+        `read_back`: it was read as far back as the streak needs, or as the list allows.
+        """
         self._failing = False
+        if self._read_back is not None and read_back:
+            # Only the end of a run in progress is missing, if the streak is known.
+            longest = LONGEST if state.streak.known else LONGEST_READ_BACK
+            self._read_back = self._read_back.later(now, longest)
         for run, turn in self._hidden.items():
             if run in runs:
                 self._hidden[run] = turn.later(now)
@@ -115,6 +137,8 @@ class LookupSchedule:
         """Note that the run list could not be read; `state` is the one after it."""
         self._failing = True
         self._listing = (self._listing or _Turn(now, self._interval)).later(now)
+        if self._read_back is not None:
+            self._read_back = self._read_back.later(now)
         for run, turn in self._hidden.items():
             if turn.due <= now:
                 self._hidden[run] = _Turn(turn.due, turn.pause, alone=True)
@@ -127,6 +151,8 @@ class LookupSchedule:
             self._listing = (self._listing or _Turn(now, self._interval)).later(now)
             # None of its gaps is new.
             self._newest = max([self._newest, *(gap.last for gap in state.missing_numbers)])
+        if needs_read_back(state):
+            self._read_back = (self._read_back or _Turn(now, self._interval)).later(now)
         self.follow(state, now)
 
     def saves_again(self) -> None:
@@ -139,6 +165,8 @@ class LookupSchedule:
         }
         if self._listing is not None and not self._failing:
             self._listing = _Turn(-math.inf, self._interval)
+        if self._read_back is not None and not self._failing:
+            self._read_back = _Turn(-math.inf, self._interval)
 
     def looked_up(self, run: str, state: LedgerState, now: float) -> None:
         """Note that a run was looked up, or could not be; `state` is the one after it."""

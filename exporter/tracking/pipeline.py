@@ -8,7 +8,16 @@ from exporter.core.model import Pipeline, Run, Status
 from exporter.tracking.accounting import PipelineAccounting, ProjectAccounting
 from exporter.tracking.attention import AttentionSet
 from exporter.tracking.details import DetailTracker
-from exporter.tracking.ledger import Event, EventKind, LedgerState, LedgerUpdate, Reach
+from exporter.tracking.ledger import (
+    NOTHING,
+    Coverage,
+    Event,
+    EventKind,
+    LedgerState,
+    LedgerUpdate,
+    Reach,
+    known_streak,
+)
 from exporter.tracking.lookups import LookupSchedule
 from exporter.tracking.run_counters import DurationObserver
 from exporter.tracking.saved import SavedPipeline, StatusSince, WaitingStage
@@ -146,16 +155,26 @@ class PipelineTracker:
     # History and look-ups
 
     def listed(
-        self, runs: Sequence[Run], reach: Reach, *, clock: float, now: float, same_answer: bool = False
+        self,
+        runs: Sequence[Run],
+        reach: Reach,
+        *,
+        clock: float,
+        now: float,
+        same_answer: bool = False,
+        coverage: Coverage = NOTHING,
     ) -> None:
         """Apply a reading of the run list; `clock` is monotonic, `now` the provider's time (epoch seconds).
 
-        `same_answer`: the latest run was taken from this list.
+        `same_answer`: the latest run was taken from this list, which was not read back for the streak.
         """
         self._attention.touch(self)
-        update = self.accounting.apply_history(runs, reach, now=now, same_answer=same_answer)
+        update = self.accounting.apply_history(
+            runs, reach, now=now, same_answer=same_answer, coverage=coverage
+        )
         if update is not None:
-            self.lookups.listed(frozenset(run.id for run in runs), update.state, clock)
+            ids = frozenset(run.id for run in runs)
+            self.lookups.listed(ids, update.state, clock, read_back=not same_answer)
             self._apply(update)
 
     def not_listed(self, clock: float) -> None:
@@ -291,7 +310,7 @@ class PipelineTracker:
             view,
             has_run=self.latest is not None and not self._absences if answered else None,
             finished=None if gone else state.finished,
-            streak=None if gone else state.streak,
+            streak=None if gone else known_streak(state),
             latest=self.details.merged(latest) if latest is not None else None,
             status_change=status_since.change if latest is not None else None,
             stage_changes=_stage_changes(status_since) if latest is not None else (),

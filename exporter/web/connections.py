@@ -10,6 +10,7 @@ import logging
 import math
 import resource
 import socket
+import ssl
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -32,6 +33,8 @@ _RESPONSE = 300.0
 """Seconds in which a client must read its response completely."""
 _STUCK = 60.0
 """Seconds in which a client must read some of its response, or the rest of one after which the connection closes."""
+_SHUTDOWN = 1.0
+"""Seconds in which a client must confirm the end of a TLS connection."""
 _ACCEPT_BATCH = 4
 """Connections accepted before the event loop turns; more would exceed the limit before others are closed."""
 _RETRY_SECONDS = 0.1
@@ -84,6 +87,8 @@ class Connections:
         # Both in the order of the last progress: a whole request or response, never a part of a request.
         self._waiting: dict[Connection, None] = {}
         self._responding: dict[Connection, None] = {}
+        self._handshakes: dict[asyncio.Task[Any], None] = {}
+        """TLS handshakes in progress, oldest first."""
         self._logged: dict[str, float] = {}
 
     def add(self, connection: "Connection") -> None:
@@ -124,8 +129,20 @@ class Connections:
         self.remove(connection)
         connection.abort()
 
-    async def accept(self, listener: socket.socket, protocol: Callable[[], "Connection"]) -> None:
-        """Accept connections until cancelled."""
+    def close_all(self) -> None:
+        """Close every connection; those with a response to send, after it."""
+        for connection in tuple(self._waiting):
+            connection.abort()
+        for connection in self._responding:
+            connection.close_after_response()
+
+    async def accept(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], "Connection"],
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
+        """Accept connections until cancelled. `tls` returns the context of a new connection, None for plain HTTP."""
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         while True:
@@ -138,9 +155,14 @@ class Connections:
             except OSError as failure:
                 # In most cases no further connection is waiting.
                 error = failure
-            # A connection that fails meanwhile must not end this loop.
-            connecting = (loop.connect_accepted_socket(protocol, connection) for connection in accepted)
-            await asyncio.gather(*connecting, return_exceptions=True)
+            context = tls()
+            if context is not None:
+                for connection in accepted:
+                    self._begin_handshake(protocol, connection, context)
+            else:
+                # A connection that fails meanwhile must not end this loop.
+                connecting = (loop.connect_accepted_socket(protocol, connection) for connection in accepted)
+                await asyncio.gather(*connecting, return_exceptions=True)
             if error is not None and error.errno in _EXHAUSTED:
                 if self._may_log("cannot-accept-connections"):
                     _log.warning(
@@ -154,6 +176,32 @@ class Connections:
                 if self._waiting or self._responding:
                     self.close_one()
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    def _begin_handshake(
+        self, protocol: Callable[[], "Connection"], connection: socket.socket, context: ssl.SSLContext
+    ) -> None:
+        """Begin a TLS handshake without waiting for it: its client may be slow."""
+        if len(self._handshakes) >= max(1, self.limit // 2):
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            oldest.cancel()
+        handshake = asyncio.create_task(
+            asyncio.get_running_loop().connect_accepted_socket(
+                protocol,
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=_REQUEST,
+                ssl_shutdown_timeout=_SHUTDOWN,
+            )
+        )
+        self._handshakes[handshake] = None
+        handshake.add_done_callback(self._end_handshake)
+
+    def _end_handshake(self, handshake: asyncio.Task[Any]) -> None:
+        self._handshakes.pop(handshake, None)
+        if not handshake.cancelled():
+            # Scanners and clients without a certificate fail here; asyncio would log exceptions that are not retrieved.
+            handshake.exception()
 
     def _may_log(self, slug: str) -> bool:
         """Return True at most once an hour for each kind of message."""
@@ -235,6 +283,11 @@ class Connection(H11Protocol):
             # asyncio logs writes that follow before the event loop turns.
             self.cycle.disconnected = True
         self.transport.abort()
+
+    def close_after_response(self) -> None:
+        """Close the connection once the response in progress has been sent."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def _guarded(self, app: ASGI3Application) -> ASGI3Application:
         """Wrap an application: reject requests of ambiguous length, and send nothing to clients that have left."""

@@ -45,6 +45,29 @@ def application(
         )
         return _PageResponse(variant, page)
 
+    async def config(_: Request) -> Response:
+        return PlainTextResponse(effective_config)
+
+    async def landing(_: Request) -> Response:
+        return HTMLResponse(
+            _LANDING.format(version=html.escape(__version__), metrics=html.escape(telemetry_path))
+        )
+
+    routes: Sequence[Route] = (
+        *_probe_routes(problem, ready),
+        Route("/config", config),
+        Route(telemetry_path, metrics),
+        *([Route("/", landing)] if telemetry_path != "/" else []),
+    )
+    return _without_redirects(routes)
+
+
+def probes(problem: Callable[[], str], ready: Callable[[], bool]) -> Starlette:
+    """Return an application with the health probes only; `problem` and `ready` as for `application`."""
+    return _without_redirects(_probe_routes(problem, ready))
+
+
+def _probe_routes(problem: Callable[[], str], ready: Callable[[], bool]) -> Sequence[Route]:
     async def healthy(_: Request) -> Response:
         reason = problem()
         if reason:
@@ -56,21 +79,10 @@ def application(
             return PlainTextResponse("Ready\n")
         return PlainTextResponse("Not ready: the first refresh has not ended\n", status_code=503)
 
-    async def config(_: Request) -> Response:
-        return PlainTextResponse(effective_config)
+    return (Route("/-/healthy", healthy), Route("/-/ready", readiness))
 
-    async def landing(_: Request) -> Response:
-        return HTMLResponse(
-            _LANDING.format(version=html.escape(__version__), metrics=html.escape(telemetry_path))
-        )
 
-    routes: Sequence[Route] = (
-        Route("/-/healthy", healthy),
-        Route("/-/ready", readiness),
-        Route("/config", config),
-        Route(telemetry_path, metrics),
-        *([Route("/", landing)] if telemetry_path != "/" else []),
-    )
+def _without_redirects(routes: Sequence[Route]) -> Starlette:
     web = Starlette(routes=routes)
     web.router.redirect_slashes = False
     return web

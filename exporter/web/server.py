@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,8 +22,10 @@ class ListenError(Exception):
     """The server cannot listen on the address."""
 
 
-def listen(address: str) -> socket.socket:
+def listen(address: str, flag: str = "web.listen-address") -> socket.socket:
     """Return a socket that listens on `HOST:PORT`: on every interface without a host, on a free port with port 0.
+
+    `flag` is the flag to name where that fails.
 
     Raises:
         ListenError: the address cannot be used.
@@ -43,7 +46,7 @@ def listen(address: str) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ListenError(
-            f"cannot listen on {address}: {reason} (choose another address with --web.listen-address)"
+            f"cannot listen on {address}: {reason} (choose another address with --{flag})"
         ) from None
     # Connections inherit it; without it each response waits 40 ms for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -59,7 +62,14 @@ def address_of(listener: socket.socket) -> str:
 class Server(uvicorn.Server):
     """uvicorn with limits on connections, and without its signal handlers: the daemon has its own."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        *,
+        connections: int | None = None,
+    ) -> None:
+        """`tls` returns the context of a new connection. `connections` limits their number, by default by descriptors."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -73,14 +83,15 @@ class Server(uvicorn.Server):
             )
         )
 
-        self._connections = Connections(connection_limit())
+        self._tls = tls
+        self._connections = Connections(connection_limit() if connections is None else connections)
         self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         await super().startup(sockets=[])
         for listener in sockets or []:
-            accepting = self._connections.accept(listener, self._connection)
+            accepting = self._connections.accept(listener, self._connection, self._tls)
             self._accepting.append(asyncio.create_task(accepting))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -89,6 +100,10 @@ class Server(uvicorn.Server):
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
         await super().shutdown(sockets)
+
+    def close_connections(self) -> None:
+        """Close every connection, those with a response to send after it."""
+        self._connections.close_all()
 
     def _connection(self) -> Connection:
         return Connection(self._connections, self.config, self.server_state, {})

@@ -102,6 +102,11 @@ class Process:
 
         return str(eventually(find_address, "the exporter listens"))
 
+    def addresses(self) -> list[str] | None:
+        """Return `HOST:PORT` of the main and of the probe listener, from the log; None before both listen."""
+        found = re.findall(r"listening.*address\W+([0-9.]+:[0-9]+)", "".join(self.log))
+        return found if len(found) == 2 else None
+
     def get(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("GET", path, **arguments)
 
@@ -114,6 +119,10 @@ class Process:
 
     def samples(self) -> Samples:
         return Samples(self.get("/metrics").text)
+
+    def samples_as(self, user: tuple[str, str]) -> Samples:
+        """Return the page that a user with this name and password gets."""
+        return Samples(self.get("/metrics", auth=user).text)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; return the exit code."""

@@ -15,9 +15,18 @@ from tests.drivers.process import PATIENCE
 
 @contextmanager
 def scraping(
-    program: str, target: str, directory: Path, *flags: str, interval: float = 1, timeout: float = 1
+    program: str,
+    target: str,
+    directory: Path,
+    *flags: str,
+    interval: float = 1,
+    timeout: float = 1,
+    **access: object,
 ) -> Iterator[str]:
-    """Run Prometheus while the context lasts; yield its URL. `interval` and `timeout` are in seconds."""
+    """Run Prometheus while the context lasts; yield its URL.
+
+    `interval` and `timeout` are in seconds. `access` are further keys of the scrape configuration.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     file = directory / "prometheus.yml"
@@ -26,6 +35,7 @@ def scraping(
         "scrape_interval": f"{max(interval, timeout):g}s",
         "scrape_timeout": f"{timeout:g}s",
         "static_configs": [{"targets": [target]}],
+        **access,
     }
     file.write_text(yaml.safe_dump({"scrape_configs": [job]}))
     server = subprocess.Popen(

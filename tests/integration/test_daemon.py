@@ -450,7 +450,10 @@ def test_simulate_prints_a_configuration_for_its_clouds(tmp_path):
     try:
         eventually(lambda: "".join(process.output).endswith("\n\n"), "the configuration is printed")
         file = tmp_path / "config.yaml"
-        file.write_text("".join(process.output))
+        printed = "".join(process.output)
+        assert "&id" not in printed
+        assert "*id" not in printed
+        file.write_text(printed)
         code, output, errors = command("once", "--config.file", str(file))
         assert code == 0
         # As in the real cloud, some triggers of Flow are undocumented.

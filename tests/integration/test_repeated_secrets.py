@@ -335,7 +335,7 @@ def test_message_of_megabytes_does_not_block_the_event_loop(tmp_path: Path) -> N
                 project(endpoint=f"http://127.0.0.1:{server.server_port}/token", project_id=PROJECT_ID)
             ],
         }
-        with exporter(tmp_path, settings) as process:
+        with exporter(tmp_path, settings, "--log.level=debug") as process:
             process.address()
             with HealthProbe(process) as probe:
                 eventually(lambda: "".join(process.log).count("poll failed") >= 3, "three polls")

@@ -40,6 +40,7 @@ from exporter.tracking.project import ProjectTracker
 from exporter.tracking.run_counters import BucketBounds
 from exporter.tracking.views import MissedRuns
 from tests.drivers.audit import Audit
+from tests.drivers.streaks import allows, possible_streaks
 from tests.drivers.summary_lists import GET_RUN, LIST_RUNS, TRANSIENT_FAULTS, SummaryListScenario
 from tests.drivers.support import FakeClock
 from tests.soak import ACTIVE, ExporterLife, configurations, create_cloud, pipeline_ids, publish_nothing
@@ -156,6 +157,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
             except* KilledError:
                 self.kill()
         self.clock.now += ACTIVE
+        self.streaks_are_true_or_absent(settled=False)
 
     def kill(self) -> None:
         """Kill the exporter: it loses what it has not saved."""
@@ -346,7 +348,22 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
             self.clock.now += 1
             self.scenario.delete(run, self.clock.now)
 
-    # The invariant
+    # The invariants
+
+    def streaks_are_true_or_absent(self, *, settled: bool) -> None:
+        """Compare the streaks that are shown with the cloud's runs. Once settled, all of them are shown."""
+        names = pipeline_ids(self.cloud)
+        assert self.audit is not None
+        for tracker in self.life.exporter.trackers:
+            for view in tracker.views():
+                pipeline = view.pipeline.id if names is None else names[view.pipeline.id]
+                if not self.audit.numbers_rise(pipeline):
+                    continue
+                if view.streak is None:
+                    assert not settled or view.finished is None or view.has_run is False, view
+                    continue
+                possible = possible_streaks(self.scenario, pipeline, self.clock.now, settled=settled)
+                assert possible is None or allows(possible, view.streak), (view.streak, possible)
 
     @rule()
     def everything_is_counted_when_faults_stop(self):
@@ -365,6 +382,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         result = self.audit.check(views, projects, BucketBounds.of(self.configs[0].metrics))
         assert not result.failures, result.failures
         assert (result.double, result.unexplained) == (0, 0)
+        self.streaks_are_true_or_absent(settled=True)
         for tracker in exporter.trackers:
             for saved in (tracker[pipeline_id].to_save() for pipeline_id in tracker.ids):
                 assert saved is not None

@@ -253,6 +253,7 @@ class ActivityStrategy(PollStrategy):
             clock=self._clock.monotonic(),
             now=answer.now,
             same_answer=True,
+            coverage=reader.coverage(self._tracker[identity].accounting.known_ids),
         )
 
     def _read_clock(self, answer: ApiResponse) -> None:

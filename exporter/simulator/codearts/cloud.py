@@ -14,14 +14,20 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
-from exporter.simulator.codearts import gateway, listing, metadata
+from exporter.simulator.codearts import gateway, iam, listing, metadata
 from exporter.simulator.codearts.detail import detail
 from exporter.simulator.codearts.errors import mismatch, no_pipeline, no_project, service_error, unparsed
 from exporter.simulator.codearts.gateway import Credentials, GatewayLockouts
 from exporter.simulator.codearts.iam import Iam
 from exporter.simulator.codearts.records import batch_record
 from exporter.simulator.codearts.switches import CodeArtsSwitches
-from exporter.simulator.http.answers import Answer, DeclinedError, InjectedFault, Record
+from exporter.simulator.http.answers import (
+    INJECTED_WAIT,
+    Answer,
+    DeclinedError,
+    InjectedFault,
+    Record,
+)
 from exporter.simulator.http.cloud import Cloud, Handler
 from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.project import RunSource
@@ -186,10 +192,13 @@ class CodeArts(Cloud, CodeArtsSwitches):
         self, request: Request, headers: dict[bytes, bytes], body: bytes, now: float
     ) -> gateway.GatewayRefusal | None:
         token = headers.get(b"x-auth-token", b"").decode("latin-1")
+        access_key = None if token else gateway.claimed_key(headers)
+        if self.credentials_expired:
+            return iam.expired(now) if access_key is None else gateway.unknown_key(access_key)
         if self._iam.knows(token):
             return self._iam.refusal(token, now)
         credentials = self.credentials
-        key = None if token else self.metadata.find(gateway.claimed_key(headers) or "")
+        key = None if access_key is None else self.metadata.find(access_key)
         if key is not None:
             if now >= key.expires:
                 return metadata.expired(key)
@@ -223,7 +232,9 @@ class CodeArts(Cloud, CodeArtsSwitches):
         self, injected_fault: InjectedFault, _: Request, context: RequestContext
     ) -> Answer | None:
         if injected_fault in _REFUSALS:
-            return _refused(_REFUSALS[injected_fault], context)
+            throttled = injected_fault is InjectedFault.THROTTLED and self.retry_after
+            headers = {"Retry-After": str(INJECTED_WAIT)} if throttled else {}
+            return _refused(_REFUSALS[injected_fault], context, headers)
         return Answer(_ERROR_OBJECTS[injected_fault]) if injected_fault in _ERROR_OBJECTS else None
 
 

@@ -77,6 +77,11 @@ def unauthorized(reason: str, *, wrong_secret: bool = False) -> GatewayRefusal:
     return GatewayRefusal(401, "APIGW.0301", _BAD + reason, wrong_secret)
 
 
+def unknown_key(access_key: str) -> GatewayRefusal:
+    """Return the error for an access key that does not exist, or that was deleted or disabled."""
+    return unauthorized(f"ak {access_key} not exist", wrong_secret=True)
+
+
 def claimed_key(headers: Mapping[bytes, bytes]) -> str | None:
     """Return the access key that a request claims to be signed with, or None."""
     given = signature.parse(headers.get(b"authorization", b"").decode("latin-1"))
@@ -114,7 +119,7 @@ def refusal(
     if given is None or sent is None or "x-sdk-date" not in given.signed_headers:
         return unauthorized("verify aksk signature fail")
     if given.access_key != credentials.access_key:
-        return unauthorized(f"ak {given.access_key} not exist", wrong_secret=True)
+        return unknown_key(given.access_key)
     if abs(now - sent) > MAX_SKEW:
         return unauthorized("calc ak sk signature fail:signature expired")
     canonical = signature.canonical_request(

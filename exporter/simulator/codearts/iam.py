@@ -64,7 +64,7 @@ class Iam:
                 (credentials.domain, credentials.username, credentials.password),
             )
         )
-        wrong = not hmac.compare_digest(given, expected)
+        wrong = self._switches.credentials_expired or not hmac.compare_digest(given, expected)
         self._lockouts.record(client, wrong=wrong, now=now)
         if wrong:
             raise _error(401, "Unauthorized", "The username or password is wrong.")
@@ -88,7 +88,7 @@ class Iam:
     def refusal(self, token: str, now: float) -> gateway.GatewayRefusal | None:
         """Return the error for an issued token that is expired or revoked at `now`, or None."""
         if now >= self._expiry[token]:
-            return gateway.unauthorized(f"token expires, expires_at: {format_time(self._expiry[token])}")
+            return expired(self._expiry[token])
         return gateway.REVOKED if token in self._revoked else None
 
     def revoke(self) -> None:
@@ -117,6 +117,11 @@ class Iam:
                 "password_expires_at": "",
             },
         }
+
+
+def expired(expiry: float) -> gateway.GatewayRefusal:
+    """Return the gateway's error for a token that has expired at that time."""
+    return gateway.unauthorized(f"token expires, expires_at: {format_time(expiry)}")
 
 
 def _error(status: int, title: str, message: str) -> DeclinedError:

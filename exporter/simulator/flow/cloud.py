@@ -6,6 +6,7 @@ observed answers, not a live service. Where these are silent or contradict each 
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from starlette.requests import Request
 
@@ -14,13 +15,16 @@ from exporter.simulator.flow.auth_check import FlowCredentials
 from exporter.simulator.flow.generation import ApiGeneration
 from exporter.simulator.flow.organization import Organization
 from exporter.simulator.flow.personal import ROOT, PersonalApi
+from exporter.simulator.flow.serialized import serialize, summarize
 from exporter.simulator.flow.signed import ORGANIZATION, SignedApi
 from exporter.simulator.flow.switches import FlowSwitches
+from exporter.simulator.flow.vocabulary import status_text
 from exporter.simulator.http.answers import Answer, InjectedFault
 from exporter.simulator.http.cloud import Cloud
 from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.project import RunSource
-from exporter.simulator.world.world import World
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.world import SimulatedPipeline, World
 
 
 class Flow(Cloud, FlowSwitches):
@@ -74,6 +78,13 @@ class Flow(Cloud, FlowSwitches):
         if pipeline is None:
             raise KeyError(pipeline_id)
         return str(self._numbers.of(pipeline))
+
+    def _summarized(self, run: RunSnapshot) -> RunSnapshot:
+        return summarize(run)
+
+    def _reported(self, pipeline: SimulatedPipeline, run: RunSnapshot, now: float) -> RunSnapshot:
+        reported = serialize(pipeline, run, now, self.end_lag).run
+        return replace(reported, id=str(run.number), custom_status=status_text(reported))
 
     def _current_credentials(self) -> FlowCredentials:
         return self.credentials

@@ -126,6 +126,11 @@ BAD_DATE = ApiErrorResponse(
 OLD_DATE = ApiErrorResponse(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
 NONCE_USED = ApiErrorResponse(400, "SignatureNonceUsed", "Specified signature nonce was used already.")
 UNKNOWN_KEY = ApiErrorResponse(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+INACTIVE_KEY = ApiErrorResponse(
+    400,
+    "InvalidAccessKeyId.Inactive",
+    "The specified access key is disabled and can not be used temporarily.",
+)
 NO_SECURITY_TOKEN = ApiErrorResponse(
     400, "MissingSecurityToken", "SecurityToken is mandatory for this action."
 )

@@ -17,7 +17,13 @@ from exporter.simulator.flow.organization import Organization, PipelineFilter, R
 from exporter.simulator.flow.query import Page, Query
 from exporter.simulator.flow.serialized import SerializedRun, summarize
 from exporter.simulator.flow.switches import FlowSwitches
-from exporter.simulator.http.answers import Answer, DeclinedError, InjectedFault, Record
+from exporter.simulator.http.answers import (
+    INJECTED_WAIT,
+    Answer,
+    DeclinedError,
+    InjectedFault,
+    Record,
+)
 from exporter.simulator.http.cloud import Handler
 from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.runs import RunSnapshot
@@ -79,9 +85,7 @@ class ApiGeneration(ABC):
         wait = self._throttle_wait(context)
         if wait is None:
             return None
-        refusal = self.gateway_error(self._throttled_error(), request, context)
-        headers = {"x-acs-retry-after": str(math.ceil(wait * 1000))} if self._switches.retry_after else {}
-        return Answer(refusal.value, refusal.status, headers)
+        return self._throttled(wait, request, context)
 
     def handler_for(self, operation: Operation) -> Handler:
         """Return a handler that also reports problems in the form of this generation."""
@@ -104,7 +108,7 @@ class ApiGeneration(ABC):
             case InjectedFault.SERVER_ERROR:
                 return self.gateway_error(internal_error, request, context)
             case InjectedFault.THROTTLED:
-                return self.gateway_error(self._throttled_error(), request, context)
+                return self._throttled(INJECTED_WAIT, request, context)
             case InjectedFault.DENIED:
                 return self.gateway_error(self._error_for(Problem.FORBIDDEN), request, context)
             case InjectedFault.ERROR_OBJECT:
@@ -113,6 +117,12 @@ class ApiGeneration(ABC):
                 return Answer({"error": {"code": internal_error.code, "message": internal_error.text}})
             case _:
                 return None
+
+    def _throttled(self, wait: float, request: Request, context: RequestContext) -> Answer:
+        """Return the error for too many requests; the switch `retry_after` adds how long to wait."""
+        refusal = self.gateway_error(self._throttled_error(), request, context)
+        headers = {"x-acs-retry-after": str(math.ceil(wait * 1000))} if self._switches.retry_after else {}
+        return Answer(refusal.value, refusal.status, headers)
 
     @abstractmethod
     def gateway_error(self, error: ApiErrorResponse, request: Request, context: RequestContext) -> Answer:

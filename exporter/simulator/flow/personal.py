@@ -71,7 +71,8 @@ class PersonalApi(ApiGeneration):
     def _refusal(self, request: Request, _: bytes, context: RequestContext) -> ApiErrorResponse | None:
         error = token_refusal(self._credentials(), request.headers.get("x-yunxiao-token"))
         expires = self._switches.expires
-        if error is None and expires is not None and context.now >= expires:
+        expired = self._switches.credentials_expired or (expires is not None and context.now >= expires)
+        if error is None and expired:
             return errors.OLD_TOKEN
         return error
 

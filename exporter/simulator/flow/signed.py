@@ -90,7 +90,10 @@ class SignedApi(ApiGeneration):
             now=context.now + self._switches.skew,
         )
         temporary = credentials.security_token is not None
-        if error is None and temporary and expires is not None and context.now >= expires:
+        if error is None and self._switches.credentials_expired and not temporary:
+            return errors.INACTIVE_KEY
+        expired = self._switches.credentials_expired or (expires is not None and context.now >= expires)
+        if error is None and temporary and expired:
             return errors.OLD_SECURITY_TOKEN
         return error
 

@@ -20,6 +20,8 @@ from exporter.simulator.world.runs import RunSnapshot
 
 HUGE_BYTES = 40 * 2**20
 DRIP_SECONDS = 0.2
+INJECTED_WAIT = 5
+"""Seconds for which an injected throttling error asks, where the switch `retry_after` is on."""
 
 Record = dict[str, Any]
 
@@ -104,6 +106,25 @@ def fault_response(injected_fault: InjectedFault, value: object) -> Response:
             return StreamingResponse(_drip(), media_type="application/json")
         case _:
             return Response(_garble(body), media_type="application/json")
+
+
+RESET_EXTENSION = "simulator.reset"
+"""Key of the ASGI extension that resets the connection of a request; `serve` offers it."""
+
+
+class ResetResponse(Response):
+    """Resets the connection instead of an answer; where the server cannot do that, an answer of 502 without a body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reset the connection, and return when the server has noticed."""
+        reset = scope.get("extensions", {}).get(RESET_EXTENSION)
+        if reset is None:
+            await Response(status_code=502)(scope, receive, send)
+            return
+        reset()
+        # The server reports an error for an app that returns before it has noticed the end of the connection.
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 class _TruncatedResponse(Response):

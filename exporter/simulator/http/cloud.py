@@ -5,8 +5,9 @@ requests, reads bodies, injects faults, and records which runs each answer repor
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from itertools import cycle
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,6 +20,7 @@ from exporter.simulator.http.answers import (
     Answer,
     DeclinedError,
     InjectedFault,
+    ResetResponse,
     fault_response,
     with_bad_records,
 )
@@ -26,7 +28,9 @@ from exporter.simulator.http.gateway import Throttle
 from exporter.simulator.http.recorder import RecordedRequest, RequestContext, RequestLog, RequestRecorder
 from exporter.simulator.http.switches import Switches
 from exporter.simulator.world.project import RunSource, SimulatedProject
-from exporter.simulator.world.world import World
+from exporter.simulator.world.runs import RunSnapshot
+from exporter.simulator.world.truth import PipelineTruth, pipeline_truth
+from exporter.simulator.world.world import SimulatedPipeline, World
 
 MAX_BODY_BYTES = 12 * 2**20
 
@@ -43,7 +47,8 @@ class Cloud(Switches, ABC):
     Next to the switches, a test in the same process can use:
 
     - `clock`: the cloud's time, in Unix seconds; may be replaced.
-    - `requests`: the latest requests, oldest first, recorded when the answer starts.
+    - `requests`: the latest requests, oldest first, recorded when the answer starts; `request_counts`: the number of
+      all requests by operation and status.
     - `in_flight`, `max_in_flight`: the number of requests in progress, and its maximum.
     """
 
@@ -57,11 +62,17 @@ class Cloud(Switches, ABC):
         self._project = SimulatedProject(world, self, runs)
         self._throttle = Throttle()
         self._log = RequestLog()
+        self._outage_statuses = cycle((502, 503, None))
 
     @property
     def requests(self) -> deque[RecordedRequest]:
         """The latest requests, oldest first."""
         return self._log.requests
+
+    @property
+    def request_counts(self) -> Counter[tuple[str | None, int]]:
+        """The number of requests by operation and status since the start."""
+        return self._log.counts
 
     @property
     def in_flight(self) -> int:
@@ -76,6 +87,29 @@ class Cloud(Switches, ABC):
     def serves(self, path: str) -> bool:  # noqa: ARG002
         """Return whether a path belongs to this cloud, published or not."""
         return True
+
+    def truth(self) -> list[PipelineTruth]:
+        """Return the true state of each pipeline now, in this cloud's ids and words."""
+        now = self.clock()
+        return [self._truth(pipeline, now) for pipeline in self._project.pipelines()]
+
+    def _truth(self, pipeline: SimulatedPipeline, now: float) -> PipelineTruth:
+        return pipeline_truth(
+            self.pipeline_id(pipeline.id),
+            pipeline.name,
+            self._project.runs.history(pipeline, now),
+            now,
+            report=lambda run: self._reported(pipeline, run, now),
+            summarize=self._summarized,
+        )
+
+    def _summarized(self, run: RunSnapshot) -> RunSnapshot:
+        """Return a run with the status and the times that this cloud reports for it; its stages do not matter."""
+        return run
+
+    def _reported(self, pipeline: SimulatedPipeline, run: RunSnapshot, now: float) -> RunSnapshot:  # noqa: ARG002
+        """Return a run with the id, the status text and the stages that this cloud reports for it."""
+        return run
 
     # -- errors in the vendor's form
 
@@ -124,6 +158,8 @@ class Cloud(Switches, ABC):
             if "pipeline_id" in request.path_params:
                 context.pipeline_ids = (request.path_params["pipeline_id"],)
                 context.run_id = self._requested_run(request)
+            if self.outage:
+                return self._outage_response()
             body = await _read_body(request)
             if body is None:
                 return self._too_large(request, context).response()
@@ -154,6 +190,11 @@ class Cloud(Switches, ABC):
         replacement = self._fault_answer(injected_fault, request, context)
         return fault_response(injected_fault, answer.value) if replacement is None else replacement.response()
 
+    def _outage_response(self) -> Response:
+        """Return what a gateway sends while nothing behind it answers: a status without a body, or a reset."""
+        status = next(self._outage_statuses)
+        return ResetResponse() if status is None else Response(status_code=status)
+
     def _with_bad_records(self, response: Response) -> Response:
         """Apply the switch `bad_records` to a response."""
         if self.bad_records:
@@ -173,6 +214,8 @@ class Cloud(Switches, ABC):
         return self._throttle.wait(limit, seconds, context.now)
 
     async def _handle_unpublished(self, request: Request, _: Exception) -> Response:
+        if self.outage:
+            return self._outage_response()
         return self._not_published(request, request.state.context).response()
 
     def _now(self) -> float:

@@ -1,8 +1,9 @@
 """Middleware that records every request and adds a request id and the date to every answer."""
 
 import asyncio
+import random
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -14,14 +15,17 @@ from exporter.simulator.http.switches import Switches
 
 _MAX_RECORDED_REQUESTS = 5_000
 
+NO_ANSWER = 0
+"""Recorded status of a request whose connection was reset without an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """A request in the log of a cloud.
 
     `operation` is the vendor's name, or None if the path is not published. `pipeline_ids` are the requested ids; ids
-    of a body are missing if the request was refused before its body was read. `run_id` is the requested run, or None.
-    `at` is the cloud's time, in Unix seconds.
+    of a body are missing if the request was refused before its body was read. `status` is `NO_ANSWER` after a reset.
+    `run_id` is the requested run, or None. `at` is the cloud's time, in Unix seconds.
     """
 
     operation: str | None
@@ -43,12 +47,21 @@ class RequestContext:
 
 
 class RequestLog:
-    """The latest requests, oldest first, and the number of requests in flight."""
+    """The latest requests, oldest first, the number of all requests by operation and status, and of those in flight."""
 
     def __init__(self) -> None:
         self.requests: deque[RecordedRequest] = deque(maxlen=_MAX_RECORDED_REQUESTS)
+        self.counts: Counter[tuple[str | None, int]] = Counter()
         self.in_flight = 0
         self.max_in_flight = 0
+
+    def record(self, context: RequestContext, status: int) -> None:
+        """Record a request when its answer starts."""
+        operation = context.operation
+        self.counts[operation, status] += 1
+        self.requests.append(
+            RecordedRequest(operation, context.pipeline_ids, status, context.now, context.run_id)
+        )
 
 
 class RequestRecorder:
@@ -62,31 +75,29 @@ class RequestRecorder:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        log = self._log
+        log, switches = self._log, self._switches
         log.in_flight += 1
         log.max_in_flight = max(log.max_in_flight, log.in_flight)
         try:
-            if self._switches.latency:
-                await asyncio.sleep(self._switches.latency)
+            delay = switches.latency + switches.latency_jitter * random.random()
+            if delay:
+                await asyncio.sleep(delay)
             context = RequestContext(self._clock())
             scope.setdefault("state", {})["context"] = context
+            answered = False
 
             async def record_and_send(message: Message) -> None:
+                nonlocal answered
                 if message["type"] == "http.response.start":
+                    answered = True
                     headers = MutableHeaders(scope=message)
                     headers["X-Request-Id"] = context.request_id
-                    headers["Date"] = formatdate(context.now + self._switches.skew, usegmt=True)
-                    log.requests.append(
-                        RecordedRequest(
-                            context.operation,
-                            context.pipeline_ids,
-                            message["status"],
-                            context.now,
-                            context.run_id,
-                        )
-                    )
+                    headers["Date"] = formatdate(context.now + switches.skew, usegmt=True)
+                    log.record(context, message["status"])
                 await send(message)
 
             await self._app(scope, receive, record_and_send)
+            if not answered:
+                log.record(context, NO_ANSWER)
         finally:
             log.in_flight -= 1

@@ -8,11 +8,14 @@ uvicorn's access log.
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exporter.simulator.http.answers import RESET_EXTENSION
 
 # Longer than a client that polls every minute leaves a connection idle, as at a real gateway.
 _KEEP_ALIVE_SECONDS = 75
@@ -28,6 +31,7 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
     stopping = False
 
     async def abortable(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("extensions", {})[RESET_EXTENSION] = lambda: _reset_connection(server, scope)
         try:
             await app(scope, receive, send)
         except asyncio.CancelledError:
@@ -69,6 +73,17 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _reset_connection(server: uvicorn.Server, scope: Scope) -> None:
+    """Reset the connection of a request: the client sees an error of the network, not an end."""
+    for connection in server.server_state.connections:
+        if getattr(connection, "scope", None) is scope:
+            own = connection.transport.get_extra_info("socket")
+            # Closing without lingering sends a reset.
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.transport.abort()
+            return
 
 
 def _disable_nagle(listener: socket.socket) -> None:

@@ -17,7 +17,9 @@ class Switches:
 
     Answers:
 
-    - `latency`: seconds that every answer is delayed.
+    - `outage`: nothing behind the gateway answers. Requests get 502 or 503 without a body, or a connection reset, in
+      turn.
+    - `latency`: seconds that every answer is delayed; `latency_jitter`: up to so many more, drawn for each answer.
     - `injected_fault`: the fault that replaces every good answer, or None; `injected_fault_operation` limits it to one
       operation, by the vendor's name.
     - `skew`: seconds by which the gateway's clock is ahead. The `Date` header and the check of signed dates follow it;
@@ -25,8 +27,9 @@ class Switches:
 
     The gateway:
 
+    - `credentials_expired`: all credentials are refused as expired; those that do not expire, as deleted or disabled.
     - `throttle`: (limit, seconds): at most `limit` requests within any window of that many seconds, by the cloud's
-      clock; refused requests count as well. `retry_after` adds the header to the refusals.
+      clock; refused requests count as well. `retry_after` adds the header to the refusals, injected ones included.
 
     The service:
 
@@ -43,10 +46,13 @@ class Switches:
     - `runs_order`: the order of the run list: "requested", or by start, or "random", which is the same for all pages.
     """
 
+    outage: bool = False
     latency: float = 0.0
+    latency_jitter: float = 0.0
     injected_fault: InjectedFault | None = None
     injected_fault_operation: str | None = None
     skew: float = 0.0
+    credentials_expired: bool = False
     throttle: tuple[int, float] | None = None
     retry_after: bool = False
     page_limit: int = 100

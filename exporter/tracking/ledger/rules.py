@@ -15,6 +15,7 @@
 - **Once** (`_apply_end`). A run is counted when it is first seen final.
 - **Retry** (`_apply_end`). If a counted run is unfinished again and then ends, or ends at least a second later than known, that is
   a retry. The same end, or an earlier one, comes from an older answer.
+- **Streak** (`read_back.py`). Until a success is seen, the run list is read back to the last one. Nothing of it is counted.
 - **Latest finished** (`streak.py`) is the run with the greatest number, not with the latest end.
 - **Lower number** (`apply_lower_number`). Two successive answers must agree. If the run's id is known, newer runs were deleted.
   If it is unknown, numbering started again: an epoch begins. A number that had another id needs no second answer.
@@ -28,23 +29,28 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from exporter.core.model import Run, Status
+from exporter.tracking.ledger.read_back import NOTHING, Coverage, numberings, read_back
 from exporter.tracking.ledger.search import DAY, HOUR, WEEK, Reach, gap_with
 from exporter.tracking.ledger.state import (
     EndedRun,
     Event,
     EventKind,
+    Extent,
     Gap,
     InitialScan,
     LedgerState,
     OpenRun,
+    Streak,
 )
 from exporter.tracking.ledger.streak import (
     KEPT,
     has_known_order,
+    needs_read_back,
     recovery,
     streak_ended_by,
     with_ended,
     with_settled_recoveries,
+    with_streak,
     without_old,
 )
 
@@ -69,6 +75,8 @@ class LedgerUpdate(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
     believed: bool = True
     """False if a second answer must confirm this one; until then it does not show which run is the latest."""
+    read_back: bool = False
+    """Whether a reading of the run list shows the true streak."""
 
 
 def apply_latest(state: LedgerState | None, run: Run | None, *, now: float, answered: float) -> LedgerUpdate:
@@ -85,6 +93,8 @@ def apply_latest(state: LedgerState | None, run: Run | None, *, now: float, answ
     elif run is None:
         transition.change(unconfirmed_id="")
         transition.turn_to("")
+        if not known.high:
+            transition.begin_streak()
     else:
         run = transition.known_as(run)
         if not transition.apply_lower_number(run, answered):
@@ -108,21 +118,34 @@ def apply_lookup(state: LedgerState, identity: str, run: Run | None, *, now: flo
 
 
 def apply_history(
-    state: LedgerState, runs: Iterable[Run], reach: Reach, *, now: float, same_answer: bool = False
+    state: LedgerState,
+    runs: Iterable[Run],
+    reach: Reach,
+    *,
+    now: float,
+    same_answer: bool = False,
+    coverage: Coverage = NOTHING,
 ) -> LedgerUpdate:
     """Apply a reading of the run list.
 
-    `same_answer`: the latest run was taken from this list, so that the list does not confirm a leap of it.
+    `same_answer`: the latest run was taken from this list, so that the list does not confirm a leap of it. `coverage`
+    is for the streak, as `reach` is for missing runs.
     """
     transition = _Transition(state, now)
     # In order of number, not in that of the list: a success ends the failures before it.
     rows = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
     for run in rows:
         transition.apply_row(run, same_answer=same_answer)
-    transition.change(initial_scan=None)
-    if not transition.includes_latest(rows):
+    proven = False
+    if transition.includes_latest(rows):
+        proven = transition.read_back(rows, coverage)
+    else:
         # Users without permission to see the runs get an empty list instead of an error.
         reach = Reach.PARTIAL
+    if proven:
+        transition.change(initial_scan=None)
+    else:
+        transition.end_initial_scan(rows)
     if reach is Reach.COMPLETE:
         transition.mark_absent()
     elif reach is Reach.LIMIT:
@@ -135,7 +158,7 @@ def apply_history(
         transition.mark_absent()
     else:
         transition.give_up_unread()
-    return transition.result()
+    return transition.result(read_back=proven)
 
 
 def history_unavailable(state: LedgerState, *, now: float) -> LedgerUpdate:
@@ -158,14 +181,14 @@ class _Transition:
         self._events: list[Event] = []
         self._misnumbered: set[str] = set()
 
-    def result(self, *, believed: bool = True) -> LedgerUpdate:
+    def result(self, *, believed: bool = True, read_back: bool = False) -> LedgerUpdate:
         """Return the new state and the events."""
         self._bound_open()
         if self.state.recoveries:
             self.state, events = with_settled_recoveries(self.state)
             self._events += events
         self.state = without_old(self.state)
-        return LedgerUpdate(self.state, tuple(self._events), believed)
+        return LedgerUpdate(self.state, tuple(self._events), believed, read_back)
 
     def change(self, **changes: object) -> None:
         """Set fields of the state."""
@@ -226,6 +249,7 @@ class _Transition:
         A run that has ended is not counted: it may have ended years ago. A run in progress is counted when it ends.
         """
         if run is None:
+            self.begin_streak()
             return
         self.change(
             high=run.number or self.state.high,
@@ -239,6 +263,33 @@ class _Transition:
             self.apply_run(run, self.state.high)
             # Runs may overlap: older ones may be in progress, too.
             self.change(initial_scan=InitialScan(run.number, self._now) if run.number is not None else None)
+
+    def begin_streak(self) -> None:
+        """Begin the streak with no run at all."""
+        self.state = with_streak(self.state.changed(carried_streak=Streak(extent=Extent.WHOLE)))
+
+    def end_initial_scan(self, rows: Iterable[Run]) -> None:
+        """End the search for other runs in progress, with the ended runs of the list. There may be more between them."""
+        scan = self.state.initial_scan
+        self.change(initial_scan=None)
+        if scan is None:
+            return
+        known = [self.known_as(run) for run in rows]
+        numbering = numberings(self.state, known)
+        ended = [run for run in known if run.status.final and numbering.get(run.id) == 0]
+        before = [run for run in ended if run.number is not None and run.number < scan.number]
+        self.change(ordered_from=scan.number)
+        for run in before[-KEPT:]:
+            self.state = with_ended(self.state, run, run.number or 0)
+
+    def read_back(self, rows: Iterable[Run], coverage: Coverage) -> bool:
+        """Find the streak in the rows of the run list, if it is unknown; return whether they show it."""
+        if not needs_read_back(self.state):
+            return False
+        found = read_back(self.state, [self.known_as(run) for run in rows], coverage, self._now)
+        if found is not None:
+            self.state = found
+        return found is not None
 
     # The latest run
 
@@ -280,10 +331,15 @@ class _Transition:
             nonexistent=(),
             ended=(),
             recoveries=(),
-            carried_streak=self.state.streak,
+            # Earlier runs of the new numbering may belong to the streak.
+            carried_streak=self.state.streak if number == 1 else Streak(),
             carried_to=-1,
+            ordered_from=0,
+            unfinished=(),
+            failed_before=(),
             finished=None,
         )
+        self.state = with_streak(self.state)
         if not started_since:
             self.first_sight(run)
 
@@ -368,6 +424,9 @@ class _Transition:
             return
         number = self._number_of(run)
         leap, scan = self.state.leap, self.state.initial_scan
+        if not known and number > self.state.high and self._started_long_before(run):
+            # It belongs to an earlier numbering, which went further.
+            return
         far = self.state.numbered and number > self.state.high + LEAP
         if far and (same_answer or leap is None or self._is_leap(number)):
             return
@@ -377,11 +436,13 @@ class _Transition:
             else:
                 self._raise_high(run, number)
                 self.apply_run(run, number)
-        elif scan is not None and number < scan.number:
-            if run.status.final:
-                self.state = with_ended(self.state, run, number)
-            else:
-                self.apply_run(run, number)
+        elif scan is not None and number < scan.number and not run.status.final:
+            self.apply_run(run, number)
+
+    def _started_long_before(self, run: Run) -> bool:
+        """Return whether a run started more than an hour before the one with the greatest number."""
+        latest = self.state.high_start
+        return run.start is not None and latest is not None and run.start < latest - HOUR
 
     def includes_latest(self, runs: Iterable[Run]) -> bool:
         """Return whether the latest run is among these rows, as it must be unless the list hides runs."""
@@ -454,14 +515,18 @@ class _Transition:
         else:
             # A correction, such as a failed run that is marked as ignored.
             counted = False
-        if not has_known_order(self.state, number):
-            return
-        if counted and run.status is Status.SUCCESS:
-            if known is None and any(gap.first < number for gap in self.state.missing_numbers):
-                # A missing run may be a success that ended the streak before this one.
+        if counted and run.status is Status.SUCCESS and has_known_order(self.state, number):
+            ended = streak_ended_by(self.state, number)
+            if not ended.known or (
+                known is None and any(gap.first < number for gap in self.state.missing_numbers)
+            ):
+                # An earlier run that is unknown may have ended the streak, or begun it.
                 self.change(recoveries=tuple(sorted({*self.state.recoveries, number})))
+                waiting = {failed.number for failed in self.state.failed_before}
+                if known is not None and known.status is Status.FAILED and number not in waiting:
+                    self.change(failed_before=(*self.state.failed_before, known))
             else:
-                self._events += recovery(streak_ended_by(self.state, number), run.end)
+                self._events += recovery(ended, run.end)
         self.state = with_ended(self.state, run, number)
 
     # Missing numbers
@@ -514,7 +579,10 @@ class _Transition:
             return
         self._events.append(Event(kind=EventKind.MISSED, runs=sum(gap.size for gap in gone), why=why))
         self.change(missing_numbers=tuple(gap for gap in self.state.missing_numbers if gap not in gone))
-        self._add_nonexistent(msgspec.structs.replace(gap, since=self._now, missed=True) for gap in gone)
+        # For the streak they are sought further back.
+        self._add_nonexistent(
+            msgspec.structs.replace(gap, since=self._now, absent=None, missed=True) for gap in gone
+        )
 
     def give_up_unread(self) -> None:
         """Give up the gaps for which the run list could not be read completely for a day."""

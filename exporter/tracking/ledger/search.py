@@ -14,6 +14,7 @@ RUNS = 1000
 HOUR = 3600.0
 DAY = 86_400.0
 WEEK = 7 * DAY
+YEAR = 365 * DAY
 
 
 class Reach(Enum):

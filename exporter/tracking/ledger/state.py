@@ -4,7 +4,7 @@ Ended runs are kept one by one only as long as a retry, a correction or their or
 """
 
 from collections.abc import Iterator
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import msgspec
@@ -75,6 +75,17 @@ class InitialScan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When first sight was, in epoch seconds."""
 
 
+class Extent(IntEnum):
+    """How much of a streak is known."""
+
+    PARTIAL = 0
+    """The runs seen so far, without a success: earlier failures may belong to it."""
+    LIMITED = 1
+    """As far back as the run list is read, without a success: at least these failures."""
+    WHOLE = 2
+    """Back to the last success, or to the first run."""
+
+
 class Streak(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Failures since the last success, in order of run number, and that success."""
 
@@ -82,15 +93,21 @@ class Streak(msgspec.Struct, frozen=True, array_like=True, gc=False):
     broken_since: float | None = None
     """End of the first failure."""
     last_success: float | None = None
-    """End of the last success."""
+    """End of the last success; None if there was none, or if it has no end."""
+    extent: Extent = Extent.PARTIAL
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be shown. States of earlier releases lack the extent, but a success in them ends any streak."""
+        return self.extent is not Extent.PARTIAL or self.last_success is not None
 
     def after(self, run: EndedRun) -> "Streak":
         """Return the streak after one more run. Canceled and ignored runs neither extend nor end it."""
         if run.status is Status.SUCCESS:
-            return Streak(0, None, run.end if run.end is not None else self.last_success)
+            return Streak(0, None, run.end, Extent.WHOLE)
         if run.status is Status.FAILED:
             since = self.broken_since if self.failures else run.end
-            return Streak(self.failures + 1, since, self.last_success)
+            return Streak(self.failures + 1, since, self.last_success, self.extent)
         return self
 
 
@@ -138,7 +155,7 @@ class LedgerState(
     streak: Streak = Streak()
     """Streak of all ended runs."""
     recoveries: tuple[int, ...] = ()
-    """Numbers of successes that may have ended a streak. Whether they did is known once the gaps before them are filled."""
+    """Numbers of successes that may have ended a streak. Whether they did is known once all runs before them are."""
     finished: Run | None = None
     """The ended run with the greatest number, as it ended, without its stages."""
     missed: tuple[str, ...] = ()
@@ -147,6 +164,12 @@ class LedgerState(
     """Id of the run with a lower number in the last answer, if it had one. A second answer confirms it."""
     leap: Run | None = None
     """The latest run, if its number is so far above `high` that another answer must confirm it."""
+    ordered_from: int = 0
+    """Ended runs with lower numbers are not part of the streak yet: there may be others between them."""
+    unfinished: tuple[int, ...] = ()
+    """Numbers of unfinished runs from before first sight. They are never counted, but may change the streak."""
+    failed_before: tuple[EndedRun, ...] = ()
+    """The failures of runs whose retry succeeded, while that recovery waits."""
 
     def changed(self, **changes: Any) -> "LedgerState":
         """Return the state with some fields set; the same object if nothing differs."""

@@ -3,13 +3,13 @@
 import msgspec
 
 from exporter.core.model import Run, Status
-from exporter.tracking.ledger.state import EndedRun, Event, EventKind, LedgerState, Streak
+from exporter.tracking.ledger.state import EndedRun, Event, EventKind, Extent, LedgerState, Streak
 
 KEPT = 20
 """Ended runs kept one by one; of older ones only their streak is kept."""
 
 KEPT_WHILE_MISSING = 1000
-"""Ended runs kept while a lower number is missing, so that its run can still be put in order."""
+"""Ended runs kept while a run with a lower number may appear, so that it can still be put in order."""
 
 
 def has_known_order(state: LedgerState, number: int) -> bool:
@@ -19,17 +19,30 @@ def has_known_order(state: LedgerState, number: int) -> bool:
 
 def with_ended(state: LedgerState, run: Run, number: int) -> LedgerState:
     """Return the state with a run that ended, or ended again."""
-    if not has_known_order(state, number):
-        return state
     ended = EndedRun(run.id, number, run.status, run.end)
+    if not has_known_order(state, number):
+        # Only the run list shows where it belongs.
+        changes_streak = run.status in {Status.SUCCESS, Status.FAILED}
+        return with_streak(state.changed(carried_streak=Streak())) if changes_streak else state
     others = [other for other in state.ended if other.id != run.id]
     newest_first = sorted([*others, ended], key=lambda one: one.number, reverse=True)
-    streak = state.carried_streak
-    for one in reversed(newest_first):
-        streak = streak.after(one)
     # The latest finished run has the greatest number, whichever ended last.
     finished = msgspec.structs.replace(run, stages=()) if newest_first[0] is ended else state.finished
-    return state.changed(ended=tuple(newest_first), streak=streak, finished=finished)
+    return with_streak(state.changed(ended=tuple(newest_first), finished=finished))
+
+
+def with_streak(state: LedgerState) -> LedgerState:
+    """Return the state with the streak of its ended runs."""
+    return state.changed(streak=streak_before(state, None))
+
+
+def streak_before(state: LedgerState, number: int | None) -> Streak:
+    """Return the streak of the ended runs with lower numbers; of all of them for None."""
+    streak = state.carried_streak
+    for run in reversed(state.ended):
+        if run.number >= state.ordered_from and (number is None or run.number < number):
+            streak = streak.after(run)
+    return streak
 
 
 def without_old(state: LedgerState) -> LedgerState:
@@ -37,32 +50,85 @@ def without_old(state: LedgerState) -> LedgerState:
     if len(state.ended) <= KEPT:
         return state
     ended = list(state.ended)
-    lowest = state.missing_numbers[0].first if state.missing_numbers else None
+    needed = [*state.recoveries[:1], *(gap.first for gap in state.missing_numbers[:1])]
+    lowest = min(needed, default=None)
     carried_streak, carried_to = state.carried_streak, state.carried_to
     while len(ended) > KEPT and (
         lowest is None or ended[-1].number < lowest or len(ended) > KEPT_WHILE_MISSING
     ):
-        carried_to = ended[-1].number
-        carried_streak = carried_streak.after(ended.pop())
+        oldest = ended.pop()
+        carried_to = oldest.number
+        if oldest.number >= state.ordered_from:
+            carried_streak = carried_streak.after(oldest)
     return state.changed(ended=tuple(ended), carried_streak=carried_streak, carried_to=carried_to)
+
+
+# What is known of the streak
+
+
+def last_success(state: LedgerState) -> int:
+    """Return the greatest number of the successes that are kept; -1 without one."""
+    return next(
+        (
+            run.number
+            for run in state.ended
+            if run.status is Status.SUCCESS and run.number >= state.ordered_from
+        ),
+        -1,
+    )
+
+
+def known_streak(state: LedgerState) -> Streak | None:
+    """Return the streak; None while runs are unknown that may change it."""
+    if not state.streak.known or (state.leap is not None and state.leap.status.final):
+        return None
+    if not state.missing_numbers and not state.nonexistent:
+        return state.streak
+    since = last_success(state)
+    gaps = (*state.missing_numbers, *(gap for gap in state.nonexistent if gap.missed))
+    return None if any(gap.last > since and gap.absent is None for gap in gaps) else state.streak
+
+
+def needs_read_back(state: LedgerState) -> bool:
+    """Return whether the run list has to be read back to know the streak, or one that a success has ended since."""
+    if not state.numbered or not state.high:
+        return False
+    if not state.streak.known or waiting_recovery(state) is not None:
+        return True
+    if not state.nonexistent and not state.unfinished:
+        return False
+    since = last_success(state)
+    return any(number > since for number in state.unfinished) or any(
+        gap.missed and gap.absent is None and gap.last > since for gap in state.nonexistent
+    )
+
+
+def waiting_recovery(state: LedgerState) -> int | None:
+    """Return the number of the first success before which the streak has to be read back."""
+    return next((number for number in state.recoveries if not streak_before(state, number).known), None)
+
+
+# Recoveries
 
 
 def streak_ended_by(state: LedgerState, number: int) -> Streak:
     """Return the streak that a success with this number ends; an empty one if a later success was counted as ending it."""
     streak = state.carried_streak
     for run in reversed(state.ended):
+        if run.number < state.ordered_from:
+            continue
         if run.number <= number:
             streak = streak.after(run)
         elif run.status is Status.FAILED or run.number in state.recoveries:
             break
         elif run.status is Status.SUCCESS:
-            return Streak()
+            return Streak(extent=Extent.WHOLE)
     return streak
 
 
 def recovery(streak: Streak, end: float | None) -> list[Event]:
-    """Return the recovery by a success that ended at `end`, if it ends a streak of failures."""
-    if not streak.failures:
+    """Return the recovery by a success that ended at `end`, if it ends a streak of failures whose begin is known."""
+    if not streak.failures or streak.extent is Extent.LIMITED:
         return []
     since = streak.broken_since
     seconds = max(0.0, end - since) if end is not None and since is not None else 0.0
@@ -70,17 +136,19 @@ def recovery(streak: Streak, end: float | None) -> list[Event]:
 
 
 def with_settled_recoveries(state: LedgerState) -> tuple[LedgerState, list[Event]]:
-    """Count the recoveries that waited for gaps before them to be filled."""
+    """Count the recoveries that waited until all runs before them were known."""
     events: list[Event] = []
     for number in state.recoveries:
-        if any(gap.first < number for gap in state.missing_numbers):
-            break
-        state = state.changed(recoveries=tuple(other for other in state.recoveries if other != number))
+        before = streak_before(state, number)
+        if not before.known or any(gap.first < number for gap in state.missing_numbers):
+            continue
+        for failed in state.failed_before:
+            before = before.after(failed) if failed.number == number else before
+        state = state.changed(
+            recoveries=tuple(other for other in state.recoveries if other != number),
+            failed_before=tuple(failed for failed in state.failed_before if failed.number != number),
+        )
         run = next((one for one in state.ended if one.number == number), None)
-        before = state.carried_streak
-        for one in reversed(state.ended):
-            if one.number < number:
-                before = before.after(one)
         if run is not None and run.status is Status.SUCCESS:
             events += recovery(before, run.end)
     return state, events

@@ -17,7 +17,10 @@ from exporter.app.status.summary import summarize
 from exporter.app.status.table import duration, print_summary
 from exporter.cli import main
 from exporter.simulator import running
+from exporter.telemetry import families
+from tests.drivers.support import project
 
+KNOWS_DOWN = hasattr(families, "PROJECT_DOWN_SINCE")
 NOW = 1_700_000_000.0
 HOUR = 3600.0
 
@@ -447,8 +450,17 @@ class TestPoll:
             cloud.project(name=name, pipelines=ids[start::2], **own)
             for start, name in enumerate(("one", "two"))
         ]
-        run(projects=projects)
+        code, output, _ = run("--format=json", projects=projects)
         assert len(cloud.codearts.requests) == 1
+        if KNOWS_DOWN:
+            assert code == 1
+            assert [one["up"] for one in json.loads(output)["projects"]] == [False, False]
+
+    @pytest.mark.skipif(not KNOWS_DOWN, reason="no metric says since when a project is down")
+    def test_cloud_that_does_not_answer_is_down(self, run):
+        code, output, _ = run("--fail-on=red", projects=[project(endpoint="http://127.0.0.1:9")])
+        assert code == 1
+        assert "down for" in output
 
     def test_file_and_url_exclude_each_other(self, run, capsys):
         with pytest.raises(SystemExit) as ended:

@@ -66,8 +66,10 @@ def own():
     """The exporter's own families, with a series in each of them."""
     telemetry = Telemetry(shard=Shard(0, 3))
     telemetry.set_state_up(up=True)
+    telemetry.set_web_config_reloaded(succeeded=True)
     telemetry.add_project("payments", "codearts", pipelines=1, interval=60, now=NOON)
     telemetry.poll_ended("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
+    telemetry.set_project_down("payments", "codearts", NOON, operation="Batch", code="401", error_code="X.2")
     telemetry.set_pipelines("payments", pipelines=2, refused=1, unresolved=3)
     telemetry.set_listed("payments", "codearts", not_listed=1, selected=(2, 3))
     telemetry.set_credentials_valid("payments", valid=True)

@@ -14,6 +14,7 @@ import pytest
 from exporter.app.bootstrap import assemble
 from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.failures import FailureKind, RequestFailure
+from exporter.core.hourly_warnings import HourlyWarnings
 from exporter.core.model import Pipeline, Run, Status
 from exporter.polling.follow_ups import FollowUps
 from exporter.polling.outcome import FAILURES_IN_A_ROW
@@ -148,7 +149,8 @@ class Harness:
             interval=60.0,
             started=self.clock.now,
         )
-        reporter = self.reporter = PollReporter("payments", "codearts", Telemetry())
+        self.warnings = HourlyWarnings(self.clock)
+        reporter = self.reporter = PollReporter("payments", "codearts", Telemetry(), self.warnings)
         provider, api = cast("Provider", self.cloud), cast("ApiClient", self.cloud)
         self.follow_ups = FollowUps(
             provider, api, self.tracker, reporter, self.clock, concurrency=concurrency
@@ -177,6 +179,7 @@ class Harness:
         deadline = self.clock.now + seconds
         assert asyncio.run(self.follow_ups.run(deadline, runs=runs)) is bool(self.cloud.requested)
         self.reporter.missed(self.tracker.commit(self.tracker.unsaved()))
+        self.warnings.flush()
         return self.cloud.requested
 
     def fail(self, operation: str, *pipelines: str, kind: FailureKind = FailureKind.TRANSIENT) -> None:
@@ -602,12 +605,12 @@ def test_refused_details_are_not_requested_again():
     assert harness.follow_up() == ["run-1", "run-1"]
     harness.wait(HOUR)
     assert harness.follow_up() == []
-    harness.poll(run(1, FAILED), pipeline="q")
+    harness.poll(run(2), pipeline="q")
     harness.fail(DETAIL, "q")
-    assert harness.follow_up() == ["run-1"]
+    assert harness.follow_up() == ["run-2"]
     assert harness.follow_up() == []
     harness.wait(60)
-    assert harness.follow_up() == ["run-1"]
+    assert harness.follow_up() == ["run-2"]
 
 
 # Order and deadline
@@ -842,3 +845,175 @@ def test_endless_unreadable_rows_take_a_limited_number_of_requests():
     harness.cloud.uses_offset = False
     assert len(harness.follow_up()) <= 30
     assert harness.counts() == {"success": 1}
+
+
+# Streaks of failures
+
+
+def failures(first: int, last: int) -> list[Run]:
+    """Return failed runs, the newest first."""
+    return [run(number, FAILED) for number in range(first, last - 1, -1)]
+
+
+def with_history(*rows: Run, page: int = 100) -> Harness:
+    """Return a pipeline whose first answer is the newest of these runs."""
+    harness = Harness()
+    harness.clock.now = max(NOON + 100_000, rows[0].start or 0.0)
+    harness.cloud.histories["p"] = rows
+    harness.cloud.page = page
+    harness.poll(rows[0])
+    return harness
+
+
+def streak_of(harness: Harness) -> tuple[int, float | None, float | None] | None:
+    """Return failures in a row, since when, and the last success; None while they are unknown."""
+    found = harness.view().streak
+    return None if found is None else (found.failures, found.broken_since, found.last_success)
+
+
+def test_success_at_first_sight_needs_no_reading():
+    harness = with_history(*newest_first(50, 1))
+    assert harness.follow_up() == []
+    assert streak_of(harness) == (0, None, run(50).end)
+
+
+@pytest.mark.parametrize("latest", [FAILED, RUNNING, Status.CANCELED])
+def test_most_streaks_take_one_small_page(latest):
+    harness = with_history(run(50, latest), *failures(49, 45), *newest_first(44, 1))
+    assert streak_of(harness) is None
+    assert harness.follow_up() == ["runs of p from 0: 20"]
+    assert streak_of(harness) == (5 + (latest is FAILED), run(45).end, run(44).end)
+    assert harness.counts() == {}
+    harness.wait(DAY)
+    assert harness.follow_up() == []
+
+
+def test_long_streak_is_read_to_its_begin():
+    harness = with_history(*failures(300, 150), *newest_first(149, 1))
+    assert harness.follow_up() == [f"runs of p from {row}" for row in ("0: 20", "20: 100", "120: 100")]
+    assert streak_of(harness) == (151, run(150).end, run(149).end)
+
+
+def test_streak_without_a_success_is_whole_at_the_first_run():
+    harness = with_history(*failures(7, 1))
+    assert harness.follow_up() == ["runs of p from 0: 20"]
+    assert streak_of(harness) == (7, run(1).end, None)
+
+
+def test_streak_is_zero_where_all_runs_were_canceled():
+    harness = with_history(run(2, Status.CANCELED), run(1, Status.IGNORED))
+    harness.follow_up()
+    assert streak_of(harness) == (0, None, None)
+
+
+def test_skipped_number_is_no_success_if_the_list_reaches_an_hour_further_back():
+    rows = [run(400, FAILED), run(398, FAILED), *newest_first(397, 200)]
+    harness = with_history(*rows)
+    assert harness.follow_up() == ["runs of p from 0: 20", "runs of p from 20: 100"]
+    assert streak_of(harness) == (2, run(398).end, run(397).end)
+
+
+def test_streak_of_a_thousand_runs_is_a_lower_bound_and_its_recovery_is_not_counted():
+    harness = with_history(*failures(2000, 2))
+    requested = harness.follow_up()
+    assert requested == [
+        "runs of p from 0: 20",
+        *(f"runs of p from {row}: 100" for row in range(20, 1000, 100)),
+    ]
+    assert streak_of(harness) == (1020, run(981).end, None)
+    harness.wait(DAY)
+    assert harness.follow_up() == []
+    harness.poll(run(2001))
+    assert streak_of(harness) == (0, None, run(2001).end)
+    counters = harness.view().counters
+    assert counters is not None
+    assert (counters.recoveries, counters.recovery_seconds) == (0, 0)
+
+
+def test_streak_of_a_year_is_a_lower_bound():
+    now = NOON + 100_000
+    rows = [run(number, FAILED, start=now - (100 - number) * 10 * DAY) for number in range(100, 0, -1)]
+    harness = with_history(*rows, page=15)
+    assert len(harness.follow_up()) == 3
+    assert streak_of(harness) == (45, rows[44].end, None)
+
+
+def test_recovery_waits_until_the_streak_is_read_back():
+    harness = with_history(run(50, FAILED), *failures(49, 45), *newest_first(44, 1))
+    harness.poll(run(51))
+    harness.cloud.histories["p"] = [run(51), *harness.cloud.histories["p"]]
+    assert streak_of(harness) == (0, None, run(51).end)
+    before = harness.view().counters
+    assert before is not None
+    assert before.recoveries == 0
+    assert harness.follow_up() == ["runs of p from 0: 20"]
+    after = harness.view().counters
+    assert after is not None
+    assert (after.recoveries, after.recovery_seconds) == (1, 600.0)
+    assert harness.counts() == {"success": 1}
+
+
+@pytest.mark.parametrize("offset", [True, False], ids=["long", "without offset"])
+def test_list_in_random_order_that_is_not_read_whole_leaves_the_streak_unknown(offset):
+    rows = [*failures(3000, 2900), *newest_first(2899, 1)]
+    shuffled = [rows[0], *random.Random(3).sample(rows[1:], len(rows) - 1)]
+    harness = with_history(*shuffled)
+    harness.cloud.uses_offset = offset
+    for _ in range(3):
+        harness.follow_up()
+        assert streak_of(harness) is None
+        harness.wait(DAY)
+
+
+def test_list_in_random_order_that_is_read_whole_shows_the_streak():
+    rows = [*failures(300, 290), *newest_first(289, 1)]
+    harness = with_history(rows[0], *random.Random(3).sample(rows[1:], len(rows) - 1))
+    harness.follow_up()
+    assert streak_of(harness) == (11, run(290).end, run(289).end)
+
+
+def test_unreadable_row_leaves_the_streak_unknown_until_it_can_be_read():
+    harness = with_history(*failures(9, 6), *newest_first(5, 1))
+    harness.cloud.unreadable = {"run-7"}
+    harness.follow_up()
+    assert streak_of(harness) is None
+    harness.cloud.unreadable = set()
+    harness.wait(900)
+    harness.follow_up()
+    assert streak_of(harness) == (4, run(6).end, run(5).end)
+
+
+def test_older_run_that_was_in_progress_is_read_again_until_it_ends():
+    harness = with_history(run(9, FAILED), run(8, RUNNING), run(7, FAILED), run(6))
+    harness.follow_up()
+    assert streak_of(harness) == (2, run(7).end, run(6).end)
+    harness.cloud.histories["p"] = [run(9, FAILED), run(8), run(7, FAILED), run(6)]
+    harness.wait(120)
+    harness.follow_up()
+    assert streak_of(harness) == (1, run(9).end, run(8).end)
+    assert harness.counts() == {}
+
+
+def test_streaks_of_a_new_numbering_continue_those_before_it():
+    old = [run(number, FAILED, start=NOON + number) for number in range(40, 37, -1)]
+    new = [run(2, FAILED, start=NOON + 90_000), run(1, FAILED, start=NOON + 80_000)]
+    new = [msgspec.structs.replace(one, id=f"new-{one.id}") for one in new]
+    harness = with_history(*new, *old, run(37, start=NOON + 30))
+    harness.follow_up()
+    assert streak_of(harness) == (5, old[-1].end, NOON + 80)
+    assert harness.counts() == {}
+
+
+def test_streaks_are_read_where_nothing_is_counted():
+    harness = with_history(*failures(9, 6), *newest_first(5, 1))
+    assert harness.follow_up(runs=False) == ["runs of p from 0: 20"]
+    assert streak_of(harness) == (4, run(6).end, run(5).end)
+
+
+def test_streaks_come_after_details():
+    harness = Harness("p", "q", details="jobs")
+    for pipeline in ("p", "q"):
+        harness.cloud.histories[pipeline] = [run(2, FAILED), run(1)]
+        harness.poll(run(2, FAILED), pipeline=pipeline)
+    harness.cloud.details["run-2"] = run(2, FAILED)
+    assert harness.follow_up() == ["run-2", "run-2", "runs of p from 0: 20", "runs of q from 0: 20"]

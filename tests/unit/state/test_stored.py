@@ -23,7 +23,7 @@ from exporter.state import codec
 from exporter.state.codec import decode_durations, decode_pipeline, encode_durations, encode_pipeline
 from exporter.state.recovery import open_store
 from exporter.state.sqlite import Changes, Key, PipelineKey, ProjectKey
-from exporter.tracking.ledger import EndedRun, Gap, InitialScan, LedgerState, OpenRun, Streak
+from exporter.tracking.ledger import EndedRun, Extent, Gap, InitialScan, LedgerState, OpenRun, Streak
 from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Histogram, RunCounters
 from exporter.tracking.saved import Accounts, SavedPipeline, StatusSince, WaitingStage
 
@@ -78,14 +78,17 @@ def a_state() -> LedgerState:
         "ended": tuple(
             EndedRun(f"run-{38 - at}", 38 - at, status, NOON + at) for at, status in enumerate(Status)
         ),
-        "carried_streak": Streak(2, NOON + 9, NOON + 10),
+        "carried_streak": Streak(2, NOON + 9, NOON + 10, Extent.LIMITED),
         "carried_to": 12,
-        "streak": Streak(3, NOON + 11, NOON + 12),
+        "streak": Streak(3, NOON + 11, NOON + 12, Extent.WHOLE),
         "recoveries": (37,),
         "finished": a_run(38, Status.FAILED),
         "missed": ("run-8",),
         "unconfirmed_id": "run-7",
         "leap": a_run(4000, Status.RUNNING),
+        "ordered_from": 13,
+        "unfinished": (14, 15),
+        "failed_before": (EndedRun("run-37", 37, Status.FAILED, NOON + 18),),
     }
     return LedgerState(**fields)
 
@@ -132,15 +135,32 @@ async def _write(path: Path) -> None:
     await store.close()
 
 
-def a_first_pipeline() -> SavedPipeline:
-    """Return what the first layout has of it."""
-    found = a_pipeline()
-    gaps = tuple(msgspec.structs.replace(gap, watched=None) for gap in found.accounts.state.missing_numbers)
-    state = msgspec.structs.replace(found.accounts.state, leap=None, missing_numbers=gaps)
+def with_state(found: SavedPipeline, **changes: Any) -> SavedPipeline:
+    """Return what is saved of a pipeline with another state."""
+    state = msgspec.structs.replace(found.accounts.state, **changes)
     return msgspec.structs.replace(found, accounts=msgspec.structs.replace(found.accounts, state=state))
 
 
-EXPECTED = {"1-first": a_first_pipeline(), "2-leap": a_pipeline()}
+def a_second_pipeline() -> SavedPipeline:
+    """Return what the second layout has of it: nothing about how much of a streak is known."""
+    return with_state(
+        a_pipeline(),
+        carried_streak=Streak(2, NOON + 9, NOON + 10),
+        streak=Streak(3, NOON + 11, NOON + 12),
+        ordered_from=0,
+        unfinished=(),
+        failed_before=(),
+    )
+
+
+def a_first_pipeline() -> SavedPipeline:
+    """Return what the first layout has of it."""
+    found = a_second_pipeline()
+    gaps = tuple(msgspec.structs.replace(gap, watched=None) for gap in found.accounts.state.missing_numbers)
+    return with_state(found, leap=None, missing_numbers=gaps)
+
+
+EXPECTED = {"1-first": a_first_pipeline(), "2-leap": a_second_pipeline(), "3-streak": a_pipeline()}
 """Content of each file, by its name."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exporter.core.model import Run, Status
 from exporter.tracking.ledger import (
+    Coverage,
     EventKind,
     LedgerState,
     LedgerUpdate,
@@ -13,6 +14,7 @@ from exporter.tracking.ledger import (
     apply_history,
     apply_latest,
     apply_lookup,
+    known_streak,
 )
 
 PAGE = (Path(__file__).parents[3] / "docs" / "accounting.md").read_text(encoding="utf-8")
@@ -27,6 +29,11 @@ def at(time: str) -> float:
 
 # Start and end of each run of the examples, by id; a run in progress has the end that it gets later.
 TIMES = {
+    "60": ("06:00:00", "06:10:00"),
+    "61": ("07:00:00", "07:10:00"),
+    "62": ("07:20:00", "07:30:00"),
+    "63": ("07:40:00", "07:50:00"),
+    "64": ("08:10:00", "08:19:00"),
     "7": ("08:40:00", "08:50:00"),
     "9": ("09:00:30", ""),
     "41": ("09:40:00", "09:50:00"),
@@ -41,6 +48,10 @@ TIMES = {
 }
 RETRIED = {"45": "10:19:40"}
 """The end of a run after its retry."""
+
+
+PAST = (("63", "failed"), ("62", "canceled"), ("61", "failed"), ("60", "success"))
+"""Runs before the first sight of the example of streaks."""
 
 
 class Example:
@@ -80,21 +91,24 @@ class Example:
             self._answered = at(now) if update.believed else self._answered
         elif response.startswith("run list"):
             assert self.state is not None
-            update = apply_history(self.state, runs, Reach.COMPLETE, now=at(now))
+            update = apply_history(
+                self.state, runs, Reach.COMPLETE, now=at(now), coverage=Coverage(complete=True)
+            )
         else:
             assert self.state is not None
             update = apply_lookup(self.state, runs[0].id, runs[0], now=at(now))
         self.state = update.state
         self.counts.update(event.kind for event in update.events)
 
-    def column(self, name: str) -> int:
+    def column(self, name: str) -> str:
         assert self.state is not None
+        streak = known_streak(self.state)
         return {
-            "counted": self.counts[EventKind.ENDED],
-            "retried": self.counts[EventKind.RETRIED],
-            "unresolved": self.state.unresolved,
-            "active": len(self.state.open),
-            "streak": self.state.streak.failures,
+            "counted": str(self.counts[EventKind.ENDED]),
+            "retried": str(self.counts[EventKind.RETRIED]),
+            "unresolved": str(self.state.unresolved),
+            "active": str(len(self.state.open)),
+            "streak": "-" if streak is None else str(streak.failures),
         }[name]
 
 
@@ -107,12 +121,32 @@ def test_examples_are_computed_by_the_ledger():
         if cells[0] == "time":
             columns = cells[3:]
         elif re.fullmatch(r"\d\d:\d\d:\d\d", cells[0]):
-            # The example of void numbers, in the morning, is of another pipeline.
-            example = examples.setdefault("void" if cells[0] < "10" else "rest", Example())
+            # The examples of streaks and of void numbers, in the morning, are of other pipelines.
+            hour = cells[0][:2]
+            example = examples.setdefault(hour if hour < "10" else "rest", Example())
             example.play(cells[0], cells[1])
-            assert [example.column(name) for name in columns] == [int(cell) for cell in cells[3:]], line
+            assert [example.column(name) for name in columns] == cells[3:], line
             played += 1
-    assert played == 19
+    assert played == 22
+
+
+def test_recovery_lasts_from_a_failure_before_first_sight():
+    """The page says so of runs 61 and 64."""
+    example = Example()
+    example.play("08:00:00", "latest: 63, failed")
+    assert example.state is not None
+    success = example.run("64", "success", "08:20:00")
+    waiting = apply_latest(example.state, success, now=at("08:20:00"), answered=0)
+    assert [event.kind for event in waiting.events] == [EventKind.ENDED]
+    rows = [success, *(example.run(number, status, "08:20:01") for number, status in PAST)]
+    update = apply_history(
+        waiting.state, rows, Reach.COMPLETE, now=at("08:20:01"), coverage=Coverage(complete=True)
+    )
+    [recovered] = update.events
+    assert (recovered.kind, recovered.seconds) == (
+        EventKind.RECOVERED,
+        at(TIMES["64"][1]) - at(TIMES["61"][1]),
+    )
 
 
 def test_recovery_lasts_from_the_first_failure_to_the_success():

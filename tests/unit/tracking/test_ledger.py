@@ -18,18 +18,22 @@ from hypothesis.stateful import (
 
 from exporter.core.model import ENDS, Run, Stage, Status
 from exporter.tracking.ledger import (
+    Coverage,
     EndedRun,
     Event,
     EventKind,
+    Extent,
     LedgerState,
     LedgerUpdate,
     OpenRun,
     Reach,
     Search,
+    Streak,
     apply_history,
     apply_latest,
     apply_lookup,
     history_unavailable,
+    known_streak,
     rules,
     search,
     streak,
@@ -108,12 +112,19 @@ class Watcher:
         self.now += later
         return self.applies(apply_lookup(self.state, identity, answer, now=self.now))
 
-    def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, later: float = 0.0) -> list[tuple[Any, ...]]:
+    def reads(
+        self,
+        *rows: Run,
+        reach: Reach = Reach.COMPLETE,
+        coverage: Coverage | None = None,
+        later: float = 0.0,
+    ) -> list[tuple[Any, ...]]:
         """Apply a reading of the run list, which always has the latest run; return the events."""
         self.now += later
         if self.shown is not None and self.shown.id not in {row.id for row in rows}:
             rows = (self.shown, *rows)
-        return self.applies(apply_history(self.state, rows, reach, now=self.now))
+        coverage = Coverage(complete=reach is Reach.COMPLETE) if coverage is None else coverage
+        return self.applies(apply_history(self.state, rows, reach, now=self.now, coverage=coverage))
 
     def cannot_read(self, *, later: float) -> list[tuple[Any, ...]]:
         """Apply a failure of the run list; return the events."""
@@ -868,15 +879,21 @@ def test_hidden_retry_behind_many_runs_is_still_a_retry():
 
 
 @pytest.mark.parametrize("status", [SUCCESS, FAILED])
-def test_run_found_after_its_neighbours_were_dropped_leaves_the_streak_alone(status):
-    """It counts as a run, but its position among older ones is unknown."""
+def test_run_found_after_its_neighbours_were_dropped_is_put_in_order_by_the_run_list(status):
+    """It counts as a run at once. Its place among older ones is unknown until the list is read."""
     watcher = Watcher(run(1), run(2, RUNNING))
     for number in range(3, 6 + KEPT):
         watcher.sees(run(number, FAILED))
     before = watcher.state
     assert watcher.looks_up("run-2", run(2, status)) == [("ended", "run-2", status.value)]
-    assert (watcher.state.streak, watcher.state.ended) == (before.streak, before.ended)
-    assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(3))
+    assert watcher.state.ended == before.ended
+    assert known_streak(watcher.state) is None
+    rows = [run(1), run(2, status), *(run(number, FAILED) for number in range(3, 6 + KEPT))]
+    assert watcher.reads(*rows) == []
+    failures = 3 + KEPT + (status is FAILED)
+    first = 2 if status is FAILED else 3
+    assert known_streak(watcher.state) == Streak(failures, end_of(first), end_of(first - 1), Extent.WHOLE)
+    assert watcher.sees(run(6 + KEPT))[-1] == ("recovered", end_of(6 + KEPT) - end_of(first))
 
 
 def test_success_found_late_ends_the_streak_before_it():
@@ -1196,7 +1213,7 @@ def test_streak_counts_failures_since_the_last_success():
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.IGNORED])
 def test_canceled_and_ignored_runs_neither_extend_nor_end_a_streak(status):
-    watcher = Watcher(run(1, FAILED), run(2, status), run(3, FAILED), run(4, status))
+    watcher = Watcher(None, run(1, FAILED), run(2, status), run(3, FAILED), run(4, status))
     assert watcher.state.streak.failures == 2
     assert watcher.state.streak.broken_since == run(1).end
     assert watcher.sees(run(5)) == [
@@ -1206,7 +1223,7 @@ def test_canceled_and_ignored_runs_neither_extend_nor_end_a_streak(status):
 
 
 def test_success_that_ends_a_streak_is_a_recovery():
-    watcher = Watcher(run(1, FAILED), run(2, FAILED))
+    watcher = Watcher(None, run(1, FAILED), run(2, FAILED))
     assert watcher.sees(run(3)) == [("ended", "run-3", "success"), ("recovered", 200.0)]
     assert watcher.state.streak.failures == 0
     assert watcher.state.streak.broken_since is None
@@ -1217,13 +1234,13 @@ def test_success_that_ends_a_streak_is_a_recovery():
     "success", [endless(run(2)), run(2, end=NOON)], ids=["without an end", "before the failure"]
 )
 def test_recovery_of_unknown_length_adds_no_time(success):
-    watcher = Watcher(run(1, FAILED))
+    watcher = Watcher(None, run(1, FAILED))
     assert watcher.sees(success) == [("ended", "run-2", "success"), ("recovered", 0.0)]
 
 
-def test_success_without_an_end_keeps_the_time_of_the_previous_success():
+def test_time_of_a_success_without_an_end_is_unknown():
     watcher = Watcher(run(1), endless(run(2)))
-    assert watcher.state.streak.last_success == run(1).end
+    assert known_streak(watcher.state) == Streak(0, None, None, Extent.WHOLE)
 
 
 def test_failure_retried_to_success_recovers():
@@ -1501,7 +1518,7 @@ class Polled(RuleBasedStateMachine):
         if self.state is None:
             return
         assert len(self.state.hidden) <= rules.OPEN
-        assert len(self.state.ended) <= streak.KEPT or self.state.missing_numbers
+        assert len(self.state.ended) <= streak.KEPT or self.state.missing_numbers or self.state.recoveries
         still = [one.id for one in self.state.open]
         assert len(set(still)) == len(still)
         ended = {one.id for one in self.state.ended}
@@ -1511,14 +1528,14 @@ class Polled(RuleBasedStateMachine):
 
     @invariant()
     def the_streak_is_that_of_the_answers(self):
-        """The streak is the one of all ends that answers showed."""
-        if self.state is None:
+        """The streak is the one of all ends that answers showed, if it is known."""
+        if self.state is None or not self.state.streak.known:
             return
         failures, broken_since, last_success = 0, None, None
         for _, run in sorted(self.shown.items()):
             if run.status is SUCCESS:
                 failures, broken_since = 0, None
-                last_success = run.end if run.end is not None else last_success
+                last_success = run.end
             elif run.status is FAILED:
                 broken_since = broken_since if failures else run.end
                 failures += 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.tracking.ledger import APART, Gap, InitialScan, LedgerState, OpenRun
+from exporter.tracking.ledger import APART, Extent, Gap, InitialScan, LedgerState, OpenRun, Streak
 from exporter.tracking.ledger.search import DAY
 from exporter.tracking.lookups import LONGEST, DueLookups, LookupSchedule
 
@@ -30,6 +30,7 @@ def unknown(
         ),
         open=tuple(OpenRun(identity, 1, NOON, hidden=NOON) for identity in hidden),
         initial_scan=InitialScan(initial_scan, NOON) if initial_scan else None,
+        streak=Streak(extent=Extent.WHOLE),
     )
 
 

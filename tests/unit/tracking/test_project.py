@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.settings.settings import Metrics
 from exporter.tracking.details import DETAIL_TRIES
-from exporter.tracking.ledger import Reach, Streak
+from exporter.tracking.ledger import Coverage, Extent, Reach, Streak
 from exporter.tracking.ledger.rules import OPEN
 from exporter.tracking.ledger.search import DAY, HOUR
 from exporter.tracking.lookups import DueLookups
@@ -137,7 +137,8 @@ class Tracked:
 
     def reads(self, *rows: Run, reach: Reach = Reach.COMPLETE, saved: bool = True) -> list[MissedRuns]:
         """Read the run list; return the missed runs."""
-        self.tracker["p"].listed(rows, reach, clock=self.clock, now=self.now)
+        coverage = Coverage(complete=reach is Reach.COMPLETE)
+        self.tracker["p"].listed(rows, reach, clock=self.clock, now=self.now, coverage=coverage)
         return self.saves() if saved else []
 
     def cannot_read(self) -> list[MissedRuns]:
@@ -213,7 +214,7 @@ def test_answer_shows_the_latest_run():
     assert (view.up, view.has_run) == (True, True)
     assert view.latest == run(1, Status.FAILED)
     assert view.finished == run(1, Status.FAILED)
-    assert view.streak == Streak(1, NOON + 50, None)
+    assert view.streak is None
     assert view.active_starts == ()
     assert view.counters is not None
     assert view.counters.created == tracked.now
@@ -1077,7 +1078,7 @@ def test_lookup_does_not_change_up():
     tracked.waits(60)
     tracked.looks(run(2, Status.FAILED, start=NOON + 2))
     assert tracked.view().up is False
-    assert tracked.view().streak == Streak(1, NOON + 52, NOON + 50)
+    assert tracked.view().streak == Streak(1, NOON + 52, NOON + 50, Extent.WHOLE)
 
 
 def test_withdrawn_hidden_runs_are_still_looked_up():
@@ -1097,7 +1098,7 @@ def test_new_numbering_shows_no_finished_run_and_keeps_the_streak():
     tracked.sees(fresh)
     view = tracked.view()
     assert (view.latest, view.finished, view.active_starts) == (fresh, None, (fresh.start,))
-    assert view.streak == Streak(0, None, NOON + 50)
+    assert view.streak == Streak(0, None, NOON + 50, Extent.WHOLE)
     assert tracked.counts() == {"missed": 2}
     tracked.waits(60)
     assert (tracked.due_lookups(), tracked.tracker.unresolved) == ({}, 0)
@@ -1123,7 +1124,7 @@ def test_missing_numbers_are_listed_and_counted():
     assert tracked.reads(run(4), run(3, Status.FAILED), run(2), run(1), reach=Reach.PARTIAL) == []
     assert (tracked.due_lookups(), tracked.tracker.unresolved) == ({}, 0)
     assert tracked.counts() == {"success": 2, "failed": 1}
-    assert tracked.view().streak == Streak(0, None, NOON + 50)
+    assert tracked.view().streak == Streak(0, None, NOON + 50, Extent.WHOLE)
 
 
 def test_listed_runs_are_observed_in_either_scope():
@@ -1159,7 +1160,7 @@ def test_numbers_are_missed_after_a_day_of_failed_lists():
 
 def test_initial_scan_reads_the_list_once():
     tracked = Tracked(run(9, Status.RUNNING))
-    assert tracked.due_lookups() == {"p": DueLookups(listing=True)}
+    assert tracked.due_lookups() == {"p": DueLookups(listing=True, read_back=True)}
     tracked.reads(run(9, Status.RUNNING), run(8, Status.PAUSED), run(7))
     assert tracked.due_lookups() == {}
     assert tracked.tracker.unresolved == 1
@@ -1201,7 +1202,7 @@ def test_counters_are_shown_when_committed_and_gauges_at_once():
         run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]),
         run(2, Status.FAILED),
     )
-    assert view.streak == Streak(1, NOON + 50, NOON + 50)
+    assert view.streak == Streak(1, NOON + 50, NOON + 50, Extent.WHOLE)
     assert (view.counters, view.durations) == (before.counters, before.durations)
     assert tracked.tracker.project_view() is project
     tracked.saves()
@@ -1343,7 +1344,7 @@ def test_restart_shows_saved_values_before_the_first_poll():
     assert view == View(
         pipeline=pipeline(),
         finished=run(2, Status.FAILED),
-        streak=Streak(1, NOON + 50, NOON + 50),
+        streak=Streak(1, NOON + 50, NOON + 50, Extent.WHOLE),
         counters=before.counters,
         durations=before.durations,
     )
@@ -1454,10 +1455,10 @@ def test_pipeline_without_a_run_is_saved_as_such():
     """Every later run of it counts, also across a restart."""
     tracked = Tracked(None).restarts(later=HOUR)
     view = tracked.view()
-    assert (view.finished, view.streak) == (None, Streak())
+    assert (view.finished, view.streak) == (None, Streak(extent=Extent.WHOLE))
     for _ in range(ABSENCES + 1):
         tracked.sees(None)
-    assert tracked.view().streak == Streak()
+    assert tracked.view().streak == Streak(extent=Extent.WHOLE)
     tracked.sees(run(2))
     assert tracked.counts() == {"success": 1}
     assert tracked.tracker.unresolved == 1

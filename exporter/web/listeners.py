@@ -1,0 +1,78 @@
+"""The servers of the daemon: the main one, and one for health probes if that has an address of its own."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from starlette.types import ASGIApp
+
+from exporter import __version__
+from exporter.core.clock import Clock
+from exporter.web.guard import Guard
+from exporter.web.routes import probes
+from exporter.web.server import Server, address_of
+from exporter.web.web_config_file import WebConfigFile
+
+_PROBES = 32
+"""Connections of the probe listener; the kubelet opens one a probe."""
+
+_log = logging.getLogger("exporter.web.listeners")
+
+
+class Listeners:
+    """Serves the application, with the web configuration file if there is one."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        clock: Clock,
+        *,
+        web_config: WebConfigFile | None = None,
+        reloaded: Callable[[bool], None],
+        probe_listener: socket.socket | None = None,
+        problem: Callable[[], str],
+        ready: Callable[[], bool],
+    ) -> None:
+        """Create the servers. Call this before polls begin, because the servers count the descriptors that are open.
+
+        `reloaded` gets whether a changed web configuration is in force. `problem` and `ready` are as for `probes`.
+        """
+        self._web_config = web_config
+        self._reloaded = reloaded
+        self._watching: asyncio.Task[None] | None = None
+        if web_config is None:
+            main = Server(app)
+        else:
+            main = Server(Guard(app, lambda: web_config.settings, clock), lambda: web_config.tls)
+        self._main = main
+        self._servers = [(main, listener)]
+        if probe_listener is not None:
+            self._servers.append((Server(probes(problem, ready), connections=_PROBES), probe_listener))
+
+    async def serve(self) -> None:
+        """Serve until `stop`, or until a server fails."""
+        if self._web_config is not None:
+            self._watching = asyncio.create_task(self._web_config.watch(self._apply))
+        serving = [
+            asyncio.create_task(server.serve(sockets=[listener])) for server, listener in self._servers
+        ]
+        for _, listener in self._servers:
+            _log.info("listening", extra={"address": address_of(listener), "version": __version__})
+        await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
+        self.stop()
+        await asyncio.gather(*serving)
+
+    def stop(self) -> None:
+        """Stop serving."""
+        if self._watching is not None:
+            self._watching.cancel()
+        for server, _ in self._servers:
+            server.should_exit = True
+
+    def _apply(self, succeeded: bool) -> None:
+        if succeeded:
+            # Connections made under the old settings end: their clients may not be trusted any more.
+            self._main.close_connections()
+        self._reloaded(succeeded)
