@@ -71,13 +71,7 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(quiet)
-    logging.getLogger("asyncio").addFilter(_concerns_the_exporter)
     logging.captureWarnings(capture=True)
-
-
-def _concerns_the_exporter(record: logging.LogRecord) -> bool:
-    """Return False for the warning that asyncio logs when a client leaves before it has the whole response."""
-    return record.msg != "socket.send() raised exception."
 
 
 class Formatter(logging.Formatter):

@@ -266,7 +266,7 @@ def test_rotated_secret_file_is_used_by_the_next_poll(tmp_path, cloud):
     token = tmp_path / "token"
     token.write_text("old\n")
     auth = {"method": "token", "token_file": str(token)}
-    with exporter(tmp_path, quick(cloud.project(auth=auth))) as process:
+    with exporter(tmp_path, quick(cloud.project(auth=auth)), "--log.level=debug") as process:
         eventually(lambda: any("decrypt token fail" in line for line in process.log), "the refusal")
         token.unlink()
         eventually(
