@@ -717,7 +717,7 @@ def test_runs_between_two_polls_are_counted_after_the_second(stage):
         async with stage.exporter() as (poller, page):
             stage.add_runs(1)
             await poller.tick()
-            assert stage.asked() == {"BatchShowPipelinesLatestStatus": 1}
+            assert stage.asked() == {"BatchShowPipelinesLatestStatus": 1, "ListPipelines": 2}
             stage.add_runs(5)
             await poller.tick()
             assert stage.asked() == {"BatchShowPipelinesLatestStatus": 1, LIST: 1}

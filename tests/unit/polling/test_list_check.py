@@ -122,8 +122,8 @@ def test_lost_membership_is_no_mistake_of_the_ids(cloud, caplog):
     cloud.codearts.no_membership = True
     pages(config(cloud.project()), [0, 60])
     assert logged(caplog, "pipelines-not-listed") == []
-    failures = logged(caplog, "poll-failed")
-    assert "the user is not a member of the project" in failures[0].error
+    [down] = logged(caplog, "project-down")
+    assert "the user is not a member of the project" in down.error
 
 
 def test_pattern_that_selects_nothing_is_logged_once_with_a_hint(cloud, caplog):
@@ -185,7 +185,8 @@ def test_wrong_organization_and_lost_membership_name_their_causes(caplog, method
         }
         [page] = pages(config(own), [0])
     assert page.get(NOT_LISTED) == page.get(LISTED) == {}
-    assert cause in logged(caplog, "poll-failed")[0].error
+    [down] = logged(caplog, "project-down")
+    assert cause in down.error
 
 
 def test_once_logs_each_mistake_once(cloud, tmp_path):
