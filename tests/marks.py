@@ -1,10 +1,11 @@
-"""A pytest plugin: marks by folder, and hypothesis profiles.
+"""A pytest plugin: marks by folder, and hypothesis profiles. A slow test in another folder carries its mark itself.
 
 `unit`: one package, in seconds. `property`: laws that hypothesis searches for exceptions. `process`: real processes and
 other programs. `vendor`: the vendors' own SDKs. `timing`: bounds in seconds, so other tests must not run meanwhile.
 """
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,20 +20,35 @@ TIMING = {
     "test_hung_disk.py",
 }
 
-# `dev` finds most mistakes in seconds; `ci` is for `make test`.
-settings.register_profile("dev", max_examples=20, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None)
+# `dev` finds most mistakes in seconds, for `make check`; `ci` is for `make test`, `soak` for `make soak`.
+CI = 100
+settings.register_profile("dev", max_examples=CI // 10, deadline=None)
+settings.register_profile("ci", max_examples=CI, deadline=None)
+settings.register_profile("soak", max_examples=CI * 10, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def examples(count: int) -> settings:
+    """Return settings with a number of examples in the profile `ci`, a tenth of it in `dev`, tenfold in `soak`."""
+    return settings(max_examples=max(3, count * settings().max_examples // CI))
+
+
+@cache
+def folder_of(path: Path) -> str:
+    """Return the name of the folder, or file, in `tests` that a test lies in."""
+    return path.relative_to(TESTS).parts[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by the folder it lies in."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
+        folder = folder_of(item.path)
         if item.path.name in TIMING:
             item.add_marker("timing")
         if "vendor_sdk" in item.path.name:
             item.add_marker("vendor")
+        elif any(item.get_closest_marker(name) for name in ("process", "property")):
+            pass
         elif folder == "integration":
             item.add_marker("process")
         elif folder == "property":

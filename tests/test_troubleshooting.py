@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import pytest
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.logs import FIELDS
 from exporter.polling.cause import remedy
+from tests.package_graph import parsed
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -18,7 +20,7 @@ FILES = [
     for file in sorted((ROOT / "exporter").rglob("*.py"))
     if "simulator" not in file.relative_to(ROOT).parts
 ]
-TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+TREES = {file: parsed(file) for file in FILES}
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -51,6 +53,12 @@ VALUE = "\0"
 """Stands for a value in a message."""
 SHORTEST, LONGEST = 12, 30
 """Characters of a part of an error that identify it."""
+
+
+@cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    """Return all nodes of a module."""
+    return list(ast.walk(tree))
 
 
 class LogCall(NamedTuple):
@@ -106,7 +114,7 @@ def assigned(tree: ast.Module, name: str) -> list[ast.expr]:
     """Return what a module assigns to a name, at any level."""
     return [
         node.value
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name) and target.id == name
@@ -118,7 +126,7 @@ def returned(name: str) -> list[ast.expr]:
     return [
         inner.value
         for tree in TREES.values()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.FunctionDef) and node.name == name
         for inner in ast.walk(node)
         if isinstance(inner, ast.Return) and inner.value is not None
@@ -158,7 +166,7 @@ def is_logger(node: ast.expr) -> bool:
 CALLS = [
     LogCall(file, tree, node)
     for file, tree in TREES.items()
-    for node in ast.walk(tree)
+    for node in nodes(tree)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     if called(node) in METHODS and is_logger(node.func.value)
 ]
@@ -241,7 +249,7 @@ def test_log_calls_are_found():
     loggers = {
         file
         for file, tree in TREES.items()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         if called(node.value) == "getLogger"
         if is_logger(node.targets[0])
@@ -268,7 +276,7 @@ def texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
 
 def error_messages(file: Path, tree: ast.Module) -> Iterator[ast.expr]:
     """Yield the messages for the user that are not logged as such."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and node.args:
             # The flags of shards are checked in one module.
             if called(node) in ENDING or (called(node) == "ValueError" and file.stem == "shard"):
@@ -308,7 +316,7 @@ def test_error_is_documented(message):
 def reasons() -> Iterator[str]:
     """Yield every reason for giving up runs."""
     for tree in TREES.values():
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Call) and called(node) in GIVING_UP:
                 yield from texts(node.args[-1], tree)
 
@@ -326,7 +334,7 @@ CODES = sorted(
     {
         constant(keyword.value)
         for tree in TREES.values()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Call) and called(node) == "RequestFailure"
         for keyword in node.keywords
         if keyword.arg == "code" and constant(keyword.value)

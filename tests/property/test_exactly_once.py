@@ -43,6 +43,7 @@ from tests.drivers.audit import Audit
 from tests.drivers.streaks import allows, possible_streaks
 from tests.drivers.summary_lists import GET_RUN, LIST_RUNS, TRANSIENT_FAULTS, SummaryListScenario
 from tests.drivers.support import FakeClock
+from tests.marks import examples
 from tests.soak import ACTIVE, ExporterLife, configurations, create_cloud, pipeline_ids, publish_nothing
 
 FINAL_STATUSES = (
@@ -474,7 +475,7 @@ def failing_saves(fault: SaveFault, clock: FakeClock, scenario: Scenario):
 # Examples of Flow are the same each time. Its lists, details and activity queries fail independently in so many
 # ways that shrinking a failure would take longer than all other tests.
 @pytest.mark.parametrize(
-    ("machine", "examples", "steps", "derandomize"),
+    ("machine", "count", "steps", "derandomize"),
     [
         (ExactlyOnceMachine, 250, 25, False),
         (ExactlyOnceMachine, 60, 110, False),
@@ -482,13 +483,12 @@ def failing_saves(fault: SaveFault, clock: FakeClock, scenario: Scenario):
         (FlowMachine, 25, 110, True),
     ],
 )
-def test_every_run_is_counted_exactly_once(port, machine, examples, steps, derandomize):
+def test_every_run_is_counted_exactly_once(port, machine, count, steps, derandomize):
     run_state_machine_as_test(
         type("OnPort", (machine,), {"port": port}),
         settings=settings(
-            max_examples=examples,
+            examples(count),
             stateful_step_count=steps,
-            deadline=None,
             derandomize=derandomize,
             database=None,
         ),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.config.duration import LONGEST, SHORTEST, format_duration, parse_duration
 from exporter.settings.load import ConfigError, load
+from tests.marks import examples
 
 ROOT = Path(__file__).parents[3]
 SEEDS = [
@@ -123,7 +124,7 @@ def mutants(draw):
 
 
 @given(mutants())
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_damaged_configuration_is_loaded_or_refused(file, text):
     check_load(file, text.encode())
 
@@ -197,7 +198,7 @@ VALUES = st.recursive(
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_values_of_any_shape_are_loaded_or_refused(file, data):
     config = copy.deepcopy(FULL)
     for _ in range(data.draw(st.integers(1, 3))):

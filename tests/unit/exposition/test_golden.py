@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -46,6 +46,7 @@ from tests.drivers.views import (
     series,
     worlds,
 )
+from tests.marks import examples
 
 V = TypeVar("V")
 
@@ -165,7 +166,7 @@ def moment(exemplar: ClientExemplar) -> float:
     return -1.0 if exemplar.timestamp is None else float(exemplar.timestamp)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(st.sampled_from(VARIANTS).flatmap(worlds))
 def test_pages_equal_those_of_prometheus_client(world):
     metrics, pipelines, projects = world

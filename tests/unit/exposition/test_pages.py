@@ -40,6 +40,7 @@ from tests.drivers.views import (
     series,
     worlds,
 )
+from tests.marks import examples
 
 TEXT, OPENMETRICS = (Variant(form, gzip=False) for form in Format)
 ZIPPED = Variant(Format.TEXT, gzip=True)
@@ -264,7 +265,7 @@ def lines_by_family(page: bytes) -> list[list[str]]:
     return [sorted(one) for one in found]
 
 
-ChangingPipelines.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+ChangingPipelines.TestCase.settings = settings(examples(60), stateful_step_count=20)
 TestChanging = ChangingPipelines.TestCase
 
 
@@ -540,7 +541,7 @@ def test_higher_limit_never_withholds_more(counts, limit):
     assert less[1] >= more[1]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.sampled_from(VARIANTS).flatmap(worlds), st.booleans())
 def test_counted_series_equal_rendered_lines(world, created_series):
     metrics, pipelines, projects = world

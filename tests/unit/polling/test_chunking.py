@@ -20,6 +20,7 @@ from exporter.polling.strategies.chunking import (
     ChunkSizer,
     Limit,
 )
+from tests.marks import examples
 
 NOON = 1_700_000_000.0
 MINUTE = 60.0
@@ -152,7 +153,7 @@ def check(
     pause=st.sampled_from([MINUTE, FIRST_WAIT, LONGEST_WAIT]),
     dice=DICE,
 )
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_every_id_ends_in_one_way_with_limited_requests(
     chunk_size: int,
     count: int,
@@ -185,7 +186,7 @@ def test_every_id_ends_in_one_way_with_limited_requests(
     data=st.data(),
     dice=DICE,
 )
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_all_but_the_bad_ids_are_accepted_in_the_end(
     chunk_size: int, count: int, limit: int, concurrency: int, data: st.DataObject, dice: random.Random
 ) -> None:
@@ -208,7 +209,7 @@ def test_all_but_the_bad_ids_are_accepted_in_the_end(
     concurrency=st.integers(1, 60),
     dice=DICE,
 )
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_limit_and_bad_id_are_found_together(bad: int, concurrency: int, dice: random.Random) -> None:
     """500 ids, chunks of 50, a cloud that accepts 30: the bad id is found in one poll, the limit is exact after seven."""
     ids = names(500)
@@ -454,7 +455,7 @@ def test_only_id_of_a_poll_is_not_quarantined():
     nameless=st.booleans(),
     dice=DICE,
 )
-@settings(deadline=None, max_examples=100)
+@examples(100)
 def test_unreadable_id_is_quarantined_by_the_second_poll(
     chunk_size: int,
     count: int,

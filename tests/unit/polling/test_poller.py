@@ -64,10 +64,11 @@ def with_status(cloud, *statuses):
     return {pipeline for pipeline, run in runs.items() if run is not None and run.status in statuses}
 
 
+@pytest.mark.process
 def test_ten_thousand_pipelines_take_200_requests():
     """At most 4 in flight, each id exactly once."""
     codearts = CodeArts(World(pipelines=10_000))
-    codearts.latency = 0.01
+    codearts.latency = 0.05
     # Runs in progress at first sight would take one request more each.
     codearts.rewrite = lambda records: [{**record, "status": "COMPLETED"} for record in records]
     with running(codearts.app) as url:

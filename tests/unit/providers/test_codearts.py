@@ -21,6 +21,7 @@ from exporter.providers.registry import connect
 from exporter.providers.responses import too_complex
 from exporter.settings.settings import Config
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
+from tests.marks import examples
 
 SEED = (Path(__file__).parents[2] / "data" / "codearts_batch_seed.json").read_bytes()
 NOW = 1_677_920_000.0
@@ -279,7 +280,7 @@ def test_every_field_is_covered() -> None:
 
 
 @given(st.sampled_from(list(HANGS_ON)), st.sampled_from(["null", "remove", "replace"]), json_values)
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_corrupted_field_affects_no_other(path: Any, change: str, value: Any) -> None:
     """For any value of one field, the fields that do not depend on it are decoded as before."""
     sound, affected = run_of(**FULL), HANGS_ON[path]

@@ -17,6 +17,7 @@ from exporter.providers.protocol import ApiRequest, RunDetail
 from exporter.providers.registry import connect
 from exporter.simulator.codearts import gateway
 from tests.drivers.support import PIPELINE_ID, PROJECT_ID, config, project
+from tests.marks import examples
 from tests.unit.providers.test_codearts import (
     CODEARTS,
     NOW,
@@ -409,7 +410,7 @@ def test_number_of_parts_is_limited(stages: int, jobs: int, steps: int, kept: tu
 
 
 @given(st.lists(st.lists(st.integers(0, 300), max_size=120), max_size=60), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=15)
+@examples(15)
 def test_limits_hold_for_any_run(shape: list[list[int]], chance: random.Random) -> None:
     """For any number of parts, null or repeated, as many as fit are kept."""
     plain = [{"name": chance.choice("AB"), "sequence": n} for n in range(300)]
@@ -543,7 +544,7 @@ changes = st.sampled_from(["null", "remove", "replace"])
 
 
 @given(st.sampled_from(list(HANGS_ON)), changes, json_values)
-@settings(deadline=None, max_examples=100)
+@examples(100)
 def test_corrupted_field_affects_no_other(path: Any, change: str, value: Any) -> None:
     """For any value of one field, the fields that do not depend on it are decoded as before."""
     answer = corrupted(record(), path, change, value)
@@ -566,7 +567,7 @@ def test_every_field_is_covered() -> None:
 
 
 @given(st.sampled_from(INNER), changes, json_values)
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_corrupted_part_affects_no_other(path: Any, change: str, value: Any) -> None:
     """For any value of a stage, a job, a step or one of their fields, the others are decoded as before.
 
@@ -624,7 +625,7 @@ bodies = (
 
 
 @given(st.integers(199, 300), bodies)
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_any_success_can_be_decoded(status: int, answer: bytes) -> None:
     """Decoding never raises: the result is a run, or rejected with a message."""
     failure = CODEARTS.failure(CALL, status, {}, answer)

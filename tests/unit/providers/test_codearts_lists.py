@@ -12,6 +12,7 @@ from exporter.core.failures import FailureKind
 from exporter.core.model import LABEL_LENGTH, Run, Status
 from exporter.providers.protocol import PageCursor, PipelineRows
 from tests.drivers.support import PROJECT_ID
+from tests.marks import examples
 from tests.unit.providers.test_codearts import (
     CODEARTS,
     NOW,
@@ -311,7 +312,7 @@ bodies = (
 
 
 @given(st.integers(199, 300), bodies)
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_any_success_can_be_decoded(status: int, answer: bytes) -> None:
     """Decoding a success never raises, and every failure has a message."""
     failure = CODEARTS.failure(CALL, status, {}, answer)

@@ -17,6 +17,7 @@ from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.personal_records import SECRET
 from exporter.simulator.flow.serialized import serialize
 from exporter.simulator.flow.vocabulary import trigger
+from tests.marks import examples
 from tests.unit.providers.test_codearts import corrupted, json_values
 from tests.unit.providers.test_flow_lists import PROVIDERS, each_generation
 from tests.unit.providers.test_flow_requests import RAN, TODAY, WORLD, FlowHarness, generations
@@ -731,7 +732,7 @@ def test_every_field_is_covered() -> None:
 
 
 @given(st.sampled_from(list(PROVIDERS)), st.sampled_from(list(HANGS_ON)), changes, json_values)
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_corrupted_field_affects_no_other(generation: str, path: Any, change: str, value: Any) -> None:
     """For any value of one field, the fields that do not depend on it are decoded as before."""
     answer = corrupted(record(), path, change, value)
@@ -749,7 +750,7 @@ def test_corrupted_field_affects_no_other(generation: str, path: Any, change: st
 
 
 @given(st.sampled_from(INNER), changes, json_values)
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_corrupted_part_affects_no_other(path: Any, change: str, value: Any) -> None:
     """For any value of a stage, a job or one of their fields, the others are decoded as before."""
     detail = read(corrupted(record(), path, change, value))
@@ -800,7 +801,7 @@ bodies = (
 
 
 @given(st.sampled_from(list(PROVIDERS)), st.integers(199, 300), bodies, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_any_success_can_be_decoded(
     generation: str, status: int, answer: bytes, chance: random.Random
 ) -> None:

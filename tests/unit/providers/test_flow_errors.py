@@ -13,6 +13,7 @@ from exporter.providers.flow.errors import ERROR_KEYS
 from exporter.providers.protocol import ApiRequest, PageCursor
 from exporter.simulator import InjectedFault
 from exporter.simulator.flow import errors as simulated
+from tests.marks import examples
 from tests.unit.providers.test_codearts import json_values
 from tests.unit.providers.test_flow_lists import PROVIDERS, body, documented, each_generation
 from tests.unit.providers.test_flow_requests import RAN, FlowHarness, generations
@@ -603,7 +604,7 @@ envelopes = st.dictionaries(st.sampled_from(sorted(KEYS)), TEXTS | st.booleans()
     | envelopes.map(lambda value: json.dumps(value).encode())
     | TEXTS.map(lambda text: XML.format(text, text).encode()),
 )
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_any_response_is_classified(
     generation: str, operation: str, status: int, headers: dict[str, str], answer: bytes
 ) -> None:

@@ -18,6 +18,7 @@ from exporter.providers.protocol import (
     SupportsActivityQuery,
     TimeWindow,
 )
+from tests.marks import examples
 from tests.unit.providers.test_codearts import corrupted, json_values
 from tests.unit.providers.test_flow_requests import (
     NEVER_RAN,
@@ -408,7 +409,7 @@ bodies = (
 
 
 @given(st.sampled_from(list(PROVIDERS)), st.integers(199, 300), bodies)
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_any_success_can_be_decoded(generation: str, status: int, answer: bytes) -> None:
     """Decoding a success never raises, and every failure has a message."""
     flow = PROVIDERS[generation]

@@ -16,6 +16,7 @@ from exporter.simulator import SimulatedStatus
 from exporter.simulator.flow.organization import executor
 from exporter.simulator.flow.serialized import summarize
 from exporter.simulator.flow.vocabulary import trigger
+from tests.marks import examples
 from tests.unit.providers.test_codearts import corrupted, json_values
 from tests.unit.providers.test_flow_lists import PROVIDERS, each_generation
 from tests.unit.providers.test_flow_lists import body as page_body
@@ -438,7 +439,7 @@ def test_every_field_is_covered() -> None:
     st.sampled_from(["null", "remove", "replace"]),
     json_values,
 )
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_corrupted_field_affects_no_other(generation: str, field: str, change: str, value: Any) -> None:
     """For any value of one field, the fields that do not depend on it are decoded as before."""
     page = read(corrupted(row(), (field,), change, value), generation=generation)
@@ -514,7 +515,7 @@ bodies = (
 
 
 @given(st.sampled_from(list(PROVIDERS)), st.integers(199, 300), bodies)
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_any_success_can_be_decoded(generation: str, status: int, answer: bytes) -> None:
     """Decoding a success never raises, and every failure has a message."""
     flow = PROVIDERS[generation]

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import Scenario, SimulatedStatus, World
+from tests.marks import examples
 from tests.unit.simulator.test_flow import NOW, OWN, RAN, WORLD, SharedPort, Site, milliseconds
 
 # A deadline would measure the machine: every example reads a whole list.
-SLOW = settings(deadline=None, max_examples=25)
+SLOW = examples(25)
 SMALL = World(seed=3, pipelines=37)
 SELDOM = next(pipeline for pipeline in SMALL.pipelines if pipeline.period == 86_400)
 WORDS = ("SUCCESS", "FAIL", "CANCELED", "RUNNING", "WAITING")

@@ -5,13 +5,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import FaultRates, InjectedFault, Scenario, ScenarioGenerator, SimulatedStatus, World
 from exporter.simulator.flow.layout import layout
 from exporter.simulator.flow.serialized import serialize
 from exporter.simulator.flow.vocabulary import normalize, status_name
+from tests.marks import examples
 from tests.unit.simulator.test_flow import WORLD, SharedPort, Site, milliseconds
 
 NOW = WORLD.start + 1_000.25
@@ -243,7 +244,7 @@ def test_unnamed_stage_is_named_after_its_position(port: SharedPort) -> None:
     assert record["stageGroup"][0][0] == "Group0-Stage0"
 
 
-SLOW = settings(deadline=None, max_examples=30)
+SLOW = examples(30)
 ORDER = dict.fromkeys(FINISHED | {"SKIP"}, 3) | {"RUNNING": 2, "CANCELLING": 2, "WAITING": 1, "INIT": 0}
 
 

@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import FlowCredentials
 from exporter.simulator.flow import signature
 from exporter.simulator.flow.auth_check import SignatureCheck
+from tests.marks import examples
 from tests.unit.simulator.test_flow import NOW, OWN, SharedPort, Site
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "aliyun_acs3_vectors.json").read_bytes())[
@@ -96,7 +97,7 @@ def test_authorization_of_another_scheme_is_not_parsed(header: str) -> None:
 # -- accepted requests
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
 def test_any_query_text_can_be_signed(port: SharedPort, name: str) -> None:
     """Clients send a space as %20 or as a plus, and sign it as %20."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import (
@@ -22,6 +22,7 @@ from exporter.simulator import (
     running,
 )
 from exporter.simulator.http.answers import encode
+from tests.marks import examples
 from tests.unit.simulator.test_codearts import FINISHED, SEED, UNFINISHED, Desk, _same_shape
 
 WORLD = World(seed=5, pipelines=20)
@@ -629,7 +630,7 @@ def test_latest_remaining_run_is_never_forgotten(desk: ScenarioDesk, scenario: S
 
 WILD = FaultRates(**{**dict.fromkeys(FaultRates.__slots__, 0.2), "reset": 0.02, "recreated": 0.02})
 # A deadline would measure the machine: every example is a whole project.
-SLOW = settings(deadline=None, max_examples=30)
+SLOW = examples(30)
 seeds = st.integers(0, 1_000)
 IDS = [pipeline.id for pipeline in WORLD.pipelines]
 

@@ -22,6 +22,7 @@ from exporter.state.codec import (
 from exporter.tracking.ledger import EndedRun, LedgerState, Streak
 from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Exemplar, Histogram, RunCounters
 from exporter.tracking.saved import Accounts, RetiredPipelines, SavedPipeline, StatusSince, WaitingStage
+from tests.marks import examples
 
 NOON = 1_700_000_000.0
 BOUNDS = BucketBounds(runs=(15.0, 60.0, 3600.0), stages=(30.0, 120.0))
@@ -208,7 +209,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @given(data=st.one_of(nonsense, damaged()))
-@settings(deadline=None, max_examples=500)
+@examples(500)
 def test_any_bytes_are_a_record_or_raise_unreadable_error(data):
     """A record that was decoded can be encoded again."""
     with contextlib.suppress(UnreadableError):

@@ -36,6 +36,7 @@ from exporter.state.sqlite import (
     StateError,
     StoredState,
 )
+from tests.marks import examples
 
 NOON = 1_700_000_000.0
 STAMP = "2023-11-14T221320Z"
@@ -1122,4 +1123,4 @@ class Kept(RuleBasedStateMachine):
 def test_stored_rows_are_the_saved_ones_after_restarts_and_crashes(limit, monkeypatch):
     """A log that lost its end falls back to an earlier save."""
     monkeypatch.setattr(sqlite, "WAL_LIMIT", limit)
-    run_state_machine_as_test(Kept, settings=settings(max_examples=15, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Kept, settings=settings(examples(15), stateful_step_count=25))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.model import Pipeline, Run, Stage, Status
@@ -14,6 +14,7 @@ from exporter.tracking.ledger import Reach
 from exporter.tracking.pipeline import PipelineTracker
 from exporter.tracking.project import ProjectTracker
 from exporter.tracking.saved import RetiredPipelines
+from tests.marks import examples
 
 NOON = 1_700_000_000.0
 IDS = ("p", "q")
@@ -151,7 +152,7 @@ READING_PROJECT = {
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_every_pipeline_that_needs_attention_is_in_the_set(data):
     machine = Machine()
     machine.check()
@@ -171,7 +172,7 @@ def test_every_pipeline_that_needs_attention_is_in_the_set(data):
     "action", [*OF_PIPELINE.values(), *OF_PROJECT.values()], ids=[*OF_PIPELINE, *OF_PROJECT]
 )
 @given(data=st.data())
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_settled_pipeline_that_changes_is_in_the_set(action, data):
     machine = Machine()
     machine.settle()

@@ -41,6 +41,7 @@ from exporter.tracking.ledger import (
 from exporter.tracking.ledger.rules import APART, LEAP, OPEN
 from exporter.tracking.ledger.search import DAY, HOUR, WEEK
 from exporter.tracking.ledger.streak import KEPT
+from tests.marks import examples
 
 NOON = 1_700_000_000.0
 SUCCESS, FAILED, RUNNING = Status.SUCCESS, Status.FAILED, Status.RUNNING
@@ -1587,7 +1588,7 @@ def check_invariants(machine: type[Polled], steps: int) -> None:
     """Run many examples of a number of steps each."""
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=6000 // steps, stateful_step_count=steps, deadline=None),
+        settings=settings(examples(6000 // steps), stateful_step_count=steps),
     )
 
 

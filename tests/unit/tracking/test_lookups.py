@@ -5,12 +5,13 @@ from collections.abc import Iterable
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.tracking.ledger import APART, Extent, Gap, InitialScan, LedgerState, OpenRun, Streak
 from exporter.tracking.ledger.search import DAY
 from exporter.tracking.lookups import LONGEST, DueLookups, LookupSchedule
+from tests.marks import examples
 
 NOON = 1_700_000_000.0
 LISTING = DueLookups(listing=True)
@@ -357,7 +358,7 @@ def test_everything_unknown_is_due_within_a_quarter_of_an_hour_and_nothing_else(
     broken=st.booleans(),
     poll=st.floats(15, 60),
 )
-@settings(deadline=None, max_examples=30)
+@examples(30)
 def test_unavailable_runs_cost_few_requests_a_day(state, broken, poll):
     """Some in the first hour, then four an hour."""
     scheduled = Scheduled(state)
