@@ -62,9 +62,10 @@ class ListCheck:
             ]
             self._patterns = {}
 
-    def log(self) -> None:
-        """Log each mistake once."""
-        if new := [one for one in self._not_listed if one not in self._logged]:
+    def log(self, *, failed: bool) -> None:
+        """Log each mistake once. `failed`: the poll failed, so that an empty list belongs to an outage."""
+        not_listed = () if failed and self._empty else self._not_listed
+        if new := [one for one in not_listed if one not in self._logged]:
             self._logged.update(new)
             more = f", and {len(new) - _SHOWN} more" if len(new) > _SHOWN else ""
             reason = (

@@ -201,7 +201,7 @@ class Poller:
             if self.wants_publication:
                 await self.publish_interim()
             await self._discovery.check(outcome)
-        self._list_check.log()
+        self._list_check.log(failed=outcome.failed)
         answered = outcome.answered or not outcome.failed
         self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
 
