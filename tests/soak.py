@@ -1,4 +1,4 @@
-"""Simulated days of thousands of pipelines in minutes; every run must be counted exactly once.
+"""Simulated days of thousands of pipelines in minutes; every run must be counted exactly once, and streaks must be true.
 
     python -m tests.soak --pipelines 2000 --days 2
     python -m tests.soak --pipelines 300 --days 1 --cloud flow
@@ -30,11 +30,15 @@ from exporter.simulator import CodeArts, FaultRates, Flow, Scenario, ScenarioGen
 from exporter.tracking.run_counters import BucketBounds
 from tests.drivers.audit import Audit, AuditResult
 from tests.drivers.kill_load import kill_repeatedly
+from tests.drivers.streaks import false_streaks, reporting
 from tests.drivers.summary_lists import SummaryListScenario
 from tests.drivers.support import FakeClock
 
 HOUR, DAY = 3600.0, 86_400.0
 INTERVAL, ACTIVE = 120.0, 30.0
+
+RESOLVED = 1500.0
+"""Seconds within which an exporter of a healthy cloud knows what happened, also to hidden runs."""
 
 
 class ExporterLife:
@@ -159,6 +163,7 @@ async def simulate(
     restarts: float,
     misreports: float,
     scenario: Scenario,
+    cloud: CodeArts | Flow,
     progress: Callable[[str], object],
 ) -> AuditResult:
     """Simulate some days, then wait until all runs are resolved; return the result of the audit.
@@ -168,6 +173,15 @@ async def simulate(
     rng, wild = Random(1), Random(2)
     begin = clock.now
     auditor = audit()
+    failures: list[str] = []
+    check_at = begin + HOUR
+
+    def check_streaks(*, settled: bool) -> None:
+        views = [view for tracker in life.exporter.trackers for view in tracker.views()]
+        known_until = clock.now if settled else clock.now - RESOLVED
+        found = false_streaks(views, auditor, scenario, clock.now, known_until, reporting(cloud))
+        failures.extend(f"{(clock.now - begin) / HOUR:.1f} h, streak of {failure}" for failure in found)
+
     last_progress = time.monotonic()
     while clock.now < begin + days * DAY:
         generator.play(clock.now)
@@ -175,10 +189,14 @@ async def simulate(
         if clock.now > begin and wild.random() < misreports * ACTIVE / DAY:
             scenario.misreport(wild.choice(scenario.world.pipelines).id, wild.randrange(10**6, 2**53))
         await life.tick()
+        if clock.now >= check_at:
+            check_streaks(settled=False)
+            check_at = clock.now + 3 * HOUR
         clock.now += ACTIVE
         if rng.random() < restarts * ACTIVE / DAY:
             await life.stop()
             clock.now += rng.uniform(1, 2 * HOUR)
+            check_at = max(check_at, clock.now + RESOLVED)
         if time.monotonic() - last_progress > 10:
             last_progress = time.monotonic()
             progress(f"{(clock.now - begin) / HOUR:.1f} h, {life.unresolved} runs unresolved")
@@ -189,7 +207,10 @@ async def simulate(
         clock.now += INTERVAL
     views = [view for tracker in life.exporter.trackers for view in tracker.views()]
     projects = [view for tracker in life.exporter.trackers if (view := tracker.project_view()) is not None]
-    return auditor.check(views, projects, BucketBounds.of(config.metrics))
+    result = auditor.check(views, projects, BucketBounds.of(config.metrics))
+    check_streaks(settled=True)
+    result.failures += failures
+    return result
 
 
 async def publish_nothing(_: object) -> None:
@@ -280,6 +301,7 @@ def main() -> int:
                 restarts=flags.restarts,
                 misreports=flags.misreports,
                 scenario=scenario,
+                cloud=cloud,
                 progress=lambda text: print(text, file=sys.stderr, flush=True),
             )
             print("unresolved", life.unresolved)

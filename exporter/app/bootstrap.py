@@ -92,7 +92,6 @@ def assemble(
             project.provider,
             pipelines=len(tracker.ids),
             interval=config.poll.interval,
-            now=clock.time(),
         )
     publisher = Publisher(
         trackers,

@@ -85,6 +85,10 @@ class Audit:
                 self._first[pipeline.id] = run.number if run else 0
             self._unfinished[pipeline.id] = run is not None and run.status_text not in FINAL_STATUSES
 
+    def pipeline(self, view: View) -> str:
+        """Return the scenario's id of a pipeline."""
+        return view.pipeline.id if self._ids is None else self._ids[view.pipeline.id]
+
     def numbers_rise(self, pipeline: str) -> bool:
         """Return whether run numbers rise with starts; otherwise rules apply that this audit does not repeat."""
         truths = self._scenario.truth(pipeline)
@@ -161,7 +165,7 @@ class Audit:
         stages: dict[tuple[str, Status], list[float]] = defaultdict(list)
         certain = True
         for view in views:
-            pipeline = view.pipeline.id if self._ids is None else self._ids[view.pipeline.id]
+            pipeline = self.pipeline(view)
             assert view.counters is not None
             assert view.durations is not None
             most, least = self.expected(pipeline), self.expected(pipeline, misreported=False)

@@ -107,6 +107,20 @@ class RunLoad:
             **_histograms("ci_pipeline_run_duration_seconds", lengths, RUN_BOUNDS),
         }
 
+    def streak(self, pipeline: str) -> dict[str, float]:
+        """Return the true streak of a pipeline, by metric; a metric without a value is left out."""
+        failures: list[float] = []
+        success: float | None = None
+        for truth in sorted(self.scenario.truth(pipeline), key=lambda truth: truth.number):
+            last = truth.states[-1]
+            assert last.end is not None
+            if last.status == "COMPLETED":
+                failures, success = [], last.end
+            elif last.status == "FAILED":
+                failures.append(last.end)
+        values = (len(failures), failures[0] if failures else None, success)
+        return {name: value for name, value in zip(STREAKS, values, strict=True) if value is not None}
+
     def stages(self) -> dict[str, float]:
         """Return the true histograms of all pipelines, by stage name, status and bucket."""
         lengths: dict[str, list[float]] = defaultdict(list)
@@ -136,6 +150,11 @@ COUNTERS = (
     "ci_pipeline_run_retries_total",
     "ci_pipeline_runs_missed_total",
     *(f"ci_pipeline_run_duration_seconds_{part}" for part in ("bucket", "count", "sum")),
+)
+STREAKS = (
+    "ci_pipeline_consecutive_failures",
+    "ci_pipeline_broken_since_timestamp_seconds",
+    "ci_pipeline_last_success_timestamp_seconds",
 )
 STAGES = tuple(f"ci_pipeline_stage_duration_seconds_{part}" for part in ("bucket", "count", "sum"))
 
@@ -290,6 +309,11 @@ def kill_repeatedly(
             except AssertionError as error:
                 report.failures.append(str(error))
             _compare(load, watch.scrape(process), report)
+            # Without a state, streaks are read back.
+            process.kill()
+            process.wait()
+            process = start_exporter(directory, {**settings, "state": {}})
+            eventually(lambda: _streaks_known(process, load, report), "streaks without a state")
         finally:
             process.kill()
             process.wait()
@@ -344,5 +368,20 @@ def _compare(load: RunLoad, samples: Samples, report: KillReport) -> None:
         report.missed += missed
         report.lost += max(0, expected - accounted - missed)
         report.double += max(0, accounted + missed - expected)
-        report.failures += [f"pipeline {pipeline}: {failure}" for failure in differences(found, true)]
+        streak = shown_series(samples, STREAKS, pipeline_id=pipeline)
+        failures = differences(found, true) + differences(streak, load.streak(pipeline))
+        report.failures += [f"pipeline {pipeline}: {failure}" for failure in failures]
     report.failures += differences(shown_series(samples, STAGES), load.stages())
+
+
+def _streaks_known(process: Process, load: RunLoad, report: KillReport) -> bool:
+    """Return whether the page shows the streaks of all pipelines. Those that it shows must be true."""
+    samples = Samples(process.get("/metrics").text)
+    shown = {pipeline: shown_series(samples, STREAKS, pipeline_id=pipeline) for pipeline in load.ids}
+    report.failures += [
+        f"pipeline {pipeline}, without a state: {failure}"
+        for pipeline, streak in shown.items()
+        if streak
+        for failure in differences(streak, load.streak(pipeline))
+    ]
+    return all(STREAKS[0] in streak for streak in shown.values())

@@ -1,9 +1,14 @@
 """The streaks of failures that a simulated cloud's runs allow."""
 
+import math
 from collections.abc import Iterable
 
-from exporter.simulator import Report, Scenario, Truth
+import msgspec
+
+from exporter.simulator import CodeArts, Flow, Report, Scenario, Truth
 from exporter.tracking.ledger import Extent, Streak
+from exporter.tracking.views import View
+from tests.drivers.audit import Audit
 
 End = tuple[str, float | None]
 """Final status and end of a run."""
@@ -11,58 +16,104 @@ End = tuple[str, float | None]
 MOST = 2000
 """Possible streaks of a pipeline above which nothing is checked."""
 
-UNREPORTED = -1.0
-"""End that the list does not report. It may follow from the stages of the run."""
 
-TOLERANCE = 4.0
-"""Seconds."""
+class Reporting(msgspec.Struct, frozen=True):
+    """How a cloud reports what its runs are."""
+
+    successes: frozenset[str] = frozenset({"COMPLETED"})
+    """Final states that are reported as a success."""
+    resolution: float = 0.001
+    """Ends are rounded down to multiples of it, in seconds."""
+    lag: float = 0.0
+    """Seconds by which details may report an end too early: they only have the ends of stages."""
+    bounded: bool = False
+    """Whether a list without statuses may bound a streak of few runs."""
+
+    def means(self, shown: float | None, true: float | None) -> bool:
+        """Return whether an end that is shown reports the true one."""
+        if shown is None or true is None:
+            return shown is true
+        reported = math.floor(true / self.resolution + 0.01) * self.resolution
+        return reported - self.lag - 1e-6 <= shown <= reported + 1e-6
 
 
-def possible_streaks(scenario: Scenario, pipeline: str, now: float, *, settled: bool) -> set[Streak] | None:
+def reporting(cloud: CodeArts | Flow) -> Reporting:
+    """Return how a cloud reports ends and states."""
+    if isinstance(cloud, CodeArts):
+        return Reporting()
+    # A failure that is ignored is a skipped job there, and its run succeeds.
+    return Reporting(frozenset({"COMPLETED", "IGNORED"}), 1.0, cloud.end_lag, bounded=True)
+
+
+def possible_streaks(
+    scenario: Scenario, pipeline: str, now: float, *, known_until: float, cloud: Reporting
+) -> set[Streak] | None:
     """Return the streaks that may be shown of a pipeline; None if there are too many.
 
-    An answer can be older than the cloud's present state, unless it is `settled`: then only runs that changed or
-    disappeared after their last report leave a choice.
+    An answer can be older than the cloud's present state. What happened until `known_until` is known, except for changes
+    and deletions after a run's last report, and for runs that began after others with greater numbers.
     """
     truths = [truth for truth in scenario.truth(pipeline) if truth.states[0].moment <= now]
     reports = scenario.reports(pipeline)
+    late = _late(truths)
     found: set[_Shown] = {(0, None, None)}
     for truth in sorted(truths, key=lambda truth: (truth.epoch, truth.number)):
-        ends = _ends(truth, reports.get(truth.id, ()), now, settled=settled)
-        found = {_after(streak, end) for streak in found for end in ends}
+        reported = reports.get(truth.id, ())
+        ends = _ends(truth, reported, now, settled=truth.states[-1].moment <= known_until)
+        if truth.id in late and not reported:
+            ends.add(None)
+        found = {_after(streak, end, cloud) for streak in found for end in ends}
         if len(found) > MOST:
             return None
     return {Streak(*streak, Extent.WHOLE) for streak in found}
 
 
-def allows(possible: Iterable[Streak], shown: Streak) -> bool:
+def _late(truths: Iterable[Truth]) -> set[str]:
+    """Return the runs that began after others with greater numbers. Polls need not show them."""
+    found: set[str] = set()
+    greatest: dict[int, int] = {}
+    for truth in truths:
+        if truth.number < greatest.get(truth.epoch, 0):
+            found.add(truth.id)
+        greatest[truth.epoch] = max(truth.number, greatest.get(truth.epoch, 0))
+    return found
+
+
+def false_streaks(
+    views: Iterable[View], audit: Audit, scenario: Scenario, now: float, known_until: float, cloud: Reporting
+) -> list[str]:
+    """Return the streaks that differ from the truth; once all is known, also those that are absent."""
+    failures = []
+    for view in views:
+        pipeline = audit.pipeline(view)
+        if not audit.numbers_rise(pipeline):
+            continue
+        if view.streak is None:
+            if known_until >= now and view.finished is not None and view.has_run is not False:
+                failures.append(f"pipeline {pipeline}: no streak")
+            continue
+        possible = possible_streaks(scenario, pipeline, now, known_until=known_until, cloud=cloud)
+        if possible is not None and not allows(possible, view.streak, cloud):
+            failures.append(f"pipeline {pipeline}: {view.streak}, expected {sorted(possible, key=repr)[:5]}")
+    return failures
+
+
+def allows(possible: Iterable[Streak], shown: Streak, cloud: Reporting) -> bool:
     """Return whether a streak that is shown is one of the possible ones, or a lower bound of one."""
     if shown.extent is Extent.LIMITED:
-        return shown.last_success is None and any(shown.failures <= one.failures for one in possible)
+        at_most = max(one.failures for one in possible)
+        return cloud.bounded and shown.last_success is None and shown.failures <= at_most
     return any(
         shown.failures == one.failures
-        and _same(shown.broken_since, one.broken_since)
-        and _same(shown.last_success, one.last_success)
+        and cloud.means(shown.broken_since, one.broken_since)
+        and cloud.means(shown.last_success, one.last_success)
         for one in possible
-    )
-
-
-def _same(end: float | None, other: float | None) -> bool:
-    """Return whether two ends are the same. Some clouds round them, or report the end of the last stage."""
-    return (
-        end is other
-        or other == UNREPORTED
-        or (end is not None and other is not None and abs(end - other) <= TOLERANCE)
     )
 
 
 def _ends(truth: Truth, reports: Iterable[Report], now: float, *, settled: bool) -> set[End | None]:
     states = [state for state in truth.states if state.moment <= now]
-    final: list[End] = [
-        (state.status, UNREPORTED if state.end is None else state.end)
-        for state in states
-        if state.status in _FINAL
-    ]
+    final: list[End] = [(state.status, state.end) for state in states if state.status in _FINAL]
     present = states[-1]
     unfinished = present.status not in _FINAL
     last = max(reports, key=lambda report: report.moment, default=None)
@@ -79,10 +130,13 @@ _FINAL = {"COMPLETED", "FAILED", "CANCELED", "IGNORED"}
 _Shown = tuple[int, float | None, float | None]
 
 
-def _after(streak: _Shown, end: End | None) -> _Shown:
+def _after(streak: _Shown, end: End | None, cloud: Reporting) -> _Shown:
     failures, since, success = streak
-    if end is None or end[0] in {"CANCELED", "IGNORED"}:
+    if end is None:
         return streak
-    if end[0] == "COMPLETED":
-        return 0, None, end[1]
-    return failures + 1, since if failures else end[1], success
+    status, moment = end
+    if status in cloud.successes:
+        return 0, None, moment
+    if status == "FAILED":
+        return failures + 1, since if failures else moment, success
+    return streak

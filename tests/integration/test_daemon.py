@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import os
 import re
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -310,6 +312,16 @@ def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
         assert samples.value("pipeline_exporter_project_up", project="dead") == 0
         assert samples.value("ci_pipeline_up", project="dead") == 0
         assert len(samples.get("ci_pipeline_up", project="alive")) == 30
+        success = "pipeline_exporter_last_success_timestamp_seconds"
+        assert (samples.value(success, project="alive") or 0) > time.time() - 60
+        # A project that never answered has no last success, not even the start of the process.
+        assert samples.value(success, project="dead") is None
+        assert samples.value("pipeline_exporter_last_poll_timestamp_seconds", project="dead")
+        of_projects = [
+            line for line in samples.lines if line.startswith("pipeline_exporter_") and 'project="' in line
+        ]
+        assert len(of_projects) > 50
+        assert [line for line in of_projects if 'provider="codearts"' not in line] == []
 
 
 class TestHttp:
@@ -405,6 +417,16 @@ def test_signal_during_a_poll_stops_the_exporter_with_0(tmp_path, cloud, number)
     assert not any("Traceback" in line or "level=error" in line for line in process.log)
 
 
+def test_sighup_is_logged_and_polls_continue(tmp_path, cloud):
+    with exporter(tmp_path, quick(cloud.project())) as process:
+        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
+        os.kill(process.pid, signal.SIGHUP)
+        eventually(lambda: any("id=sighup-ignored" in line for line in process.log), "a log line")
+        cloud.codearts.requests.clear()
+        eventually(lambda: cloud.codearts.requests, "another poll")
+        assert process.stop() == 0
+
+
 def test_port_in_use_exits_with_1(tmp_path, cloud):
     file = tmp_path / "config.yaml"
     with exporter(tmp_path, quick(cloud.project())) as process:
@@ -451,8 +473,11 @@ def test_simulate_prints_a_configuration_for_its_clouds(tmp_path):
         eventually(lambda: "".join(process.output).endswith("\n\n"), "the configuration is printed")
         file = tmp_path / "config.yaml"
         printed = "".join(process.output)
-        assert "&id" not in printed
-        assert "*id" not in printed
+        assert not re.search(r"[&*]\w", printed), "anchors and aliases"
+        sections = yaml.safe_load(printed)["projects"]
+        assert [section["rate_limit"] for section in sections] == [
+            {"requests_per_second": 200, "burst": 100}
+        ] * 2
         file.write_text(printed)
         code, output, errors = command("once", "--config.file", str(file))
         assert code == 0

@@ -134,8 +134,12 @@ def apply_history(
     transition = _Transition(state, now)
     # In order of number, not in that of the list: a success ends the failures before it.
     rows = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
+    # Where nothing is sought that counts, the list was read further back than counts need.
+    sought = state.missing_numbers or state.hidden or state.initial_scan or state.leap
+    only_streak = not sought and not same_answer
     for run in rows:
-        transition.apply_row(run, same_answer=same_answer)
+        if not only_streak or not transition.is_of_earlier_numbering(run):
+            transition.apply_row(run, same_answer=same_answer)
     proven = False
     if transition.includes_latest(rows):
         proven = transition.read_back(rows, coverage)
@@ -424,9 +428,6 @@ class _Transition:
             return
         number = self._number_of(run)
         leap, scan = self.state.leap, self.state.initial_scan
-        if not known and number > self.state.high and self._started_long_before(run):
-            # It belongs to an earlier numbering, which went further.
-            return
         far = self.state.numbered and number > self.state.high + LEAP
         if far and (same_answer or leap is None or self._is_leap(number)):
             return
@@ -439,10 +440,17 @@ class _Transition:
         elif scan is not None and number < scan.number and not run.status.final:
             self.apply_run(run, number)
 
-    def _started_long_before(self, run: Run) -> bool:
-        """Return whether a run started more than an hour before the one with the greatest number."""
-        latest = self.state.high_start
-        return run.start is not None and latest is not None and run.start < latest - HOUR
+    def is_of_earlier_numbering(self, run: Run) -> bool:
+        """Return whether a row is above all numbers, though it started more than an hour before the greatest of them."""
+        run, latest = self.known_as(run), self.state.high_start
+        return (
+            run.number is not None
+            and run.number > self.state.high
+            and not self._is_known(run.id)
+            and run.start is not None
+            and latest is not None
+            and run.start < latest - HOUR
+        )
 
     def includes_latest(self, runs: Iterable[Run]) -> bool:
         """Return whether the latest run is among these rows, as it must be unless the list hides runs."""
