@@ -244,6 +244,10 @@ class Discovery:
         self._waits_for_names = self._waits_for_names and not refused
         outcome.record_error(error, ends_poll=not refused)
 
+    def read_again(self) -> None:
+        """Read the list in the next refresh."""
+        self._listed_at = None
+
     def stop_waiting(self) -> None:
         """Publish pipelines under their ids, if their names are still unknown."""
         self._waits_for_names = False

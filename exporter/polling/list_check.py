@@ -35,7 +35,8 @@ class ListCheck:
         self._shown = False
         self._confirmed_at = 0.0
         """When the project last answered, in monotonic seconds."""
-        self._empty = False
+        self.empty = False
+        """Whether the last list was empty."""
 
     def compare(self, found: Mapping[str, str], *, complete: bool) -> None:
         """Compare a list that is believed with the configuration, names by id. `complete`: every row could be read."""
@@ -43,7 +44,7 @@ class ListCheck:
         lacking = membership.not_listed(found) if membership.has_configured else ()
         known = membership.has_configured and (complete or not lacking)
         self._not_listed = lacking if known else ()
-        self._empty = not found
+        self.empty = not found
         selected = membership.selected(found)
         self._telemetry.set_listed(
             self._project.name,
@@ -62,14 +63,13 @@ class ListCheck:
             ]
             self._patterns = {}
 
-    def log(self, *, failed: bool) -> None:
-        """Log each mistake once. `failed`: the poll failed, so that an empty list belongs to an outage."""
-        not_listed = () if failed and self._empty else self._not_listed
-        if new := [one for one in not_listed if one not in self._logged]:
+    def log(self) -> None:
+        """Log each mistake once."""
+        if new := [one for one in self._not_listed if one not in self._logged]:
             self._logged.update(new)
             more = f", and {len(new) - _SHOWN} more" if len(new) > _SHOWN else ""
             reason = (
-                membership_hint(self._project) if self._empty else "deleted, mistyped, or of another project"
+                membership_hint(self._project) if self.empty else "deleted, mistyped, or of another project"
             )
             _log.warning(
                 "configured pipelines are not listed",
@@ -103,9 +103,9 @@ class ListCheck:
 
     def withdraw(self) -> None:
         """Withdraw the gauges: the list cannot be read."""
+        self._not_listed, self.empty = (), False
         if self._shown:
             self._shown = False
-            self._not_listed = ()
             self._telemetry.set_listed(
                 self._project.name, self._project.provider, not_listed=None, selected=None
             )

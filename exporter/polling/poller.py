@@ -193,6 +193,10 @@ class Poller:
     async def _check_list(self, outcome: PollOutcome) -> None:
         """Compare the provider's list with the configuration if that is due, and log mistakes."""
         self._warn_of_expiry()
+        if outcome.failed and self._list_check.empty:
+            # A project that was refused lists nothing to users who are not members.
+            self._list_check.withdraw()
+            self._discovery.read_again()
         if outcome.ended:
             # What the project answers says nothing about the configured ids.
             self._list_check.refresh_ended(self._clock.monotonic(), answered=outcome.answered)
@@ -201,7 +205,7 @@ class Poller:
             if self.wants_publication:
                 await self.publish_interim()
             await self._discovery.check(outcome)
-        self._list_check.log(failed=outcome.failed)
+        self._list_check.log()
         answered = outcome.answered or not outcome.failed
         self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
 

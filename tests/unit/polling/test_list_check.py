@@ -126,6 +126,21 @@ def test_lost_membership_is_no_mistake_of_the_ids(cloud, caplog):
     assert "the user is not a member of the project" in down.error
 
 
+def test_list_is_read_again_when_the_user_is_a_member_again(cloud, caplog):
+    """Also without configured names, where the empty list is read before the project refuses the rest."""
+    ids = [one["id"] for one in with_others(cloud)["pipelines"]]
+
+    def member_again():
+        cloud.codearts.no_membership = False
+
+    cloud.codearts.no_membership = True
+    lost, *_, found = pages(config(cloud.project(pipelines=ids)), [0, 60, member_again, 60])
+    assert lost.get(NOT_LISTED) == {}
+    assert found.value(NOT_LISTED) == 2
+    [record] = logged(caplog, "pipelines-not-listed")
+    assert record.pipelines == 2
+
+
 def test_pattern_that_selects_nothing_is_logged_once_with_a_hint(cloud, caplog):
     name = cloud.project()["pipelines"][0]["name"]
     discover = {
