@@ -166,12 +166,14 @@ class RunHistoryReader:
             ApiError: a request for details failed and is worth another try.
 
         """
-        for row in sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True):
+        rows = sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True)
+        for row in rows:
             run = row
-            if self._lacks_status(row, known):
+            # The newest row is completed in any case, see `with_details`.
+            if self._lacks_status(row, () if row is rows[0] else known):
                 if len(self._details) < STATUSES:
                     run = self._found[row.id] = await self._complete_run(row, jobs=False)
-                if row.id not in self._details:
+                if row.id not in self._details and row.id not in known:
                     self._status_unknown = True
                     return
             if run.status is Status.SUCCESS and (below is None or (run.number or 0) < below):
