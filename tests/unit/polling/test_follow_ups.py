@@ -1044,3 +1044,19 @@ def test_interrupted_reading_begins_again_if_a_run_was_deleted_meanwhile():
     requested = harness.follow_up()
     assert requested == [f"runs of p from {row}: 100" for row in (0, 100, 200)]
     assert streak_of(harness) == (200, run(500).end, run(499).end)
+
+
+def test_run_with_a_greater_number_that_began_long_before_is_counted_in_a_gap():
+    """Its number was given in the present numbering: the number below it was given early, and its run began late."""
+    harness = Harness()
+    harness.poll(run(10, start=NOON))
+    rows = [
+        run(12, start=NOON + 20_000),
+        run(13, start=NOON + 100),
+        run(11, start=NOON + 50),
+        run(10, start=NOON),
+    ]
+    harness.cloud.histories["p"] = rows
+    harness.poll(rows[0])
+    harness.follow_up()
+    assert harness.counts() == {"success": 3}
