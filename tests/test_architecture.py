@@ -132,7 +132,8 @@ VENDOR_WORDS = re.compile(
     r"codearts|huawei|aliyun|alibaba|yunxiao|\biam\b|devpipe|apig|stage_time_zone|organization|"
     # A status in the vendors' spelling, in quotes; their fields and headers.
     r"""["'](?-i:COMPLETED|FAILED|FAIL|CANCELED|IGNORED|SUSPEND|WAITING|RUNNING|INIT)["']|"""
-    r"(?<!_)run_number|pipeline_run_id|pipelineRunId|stage_status_list|x-auth|x-acs|x-sdk",
+    # As a placeholder of run_url_template, run_number is everyone's word.
+    r"(?<![_{\"])run_number|pipeline_run_id|pipelineRunId|stage_status_list|x-auth|x-acs|x-sdk",
     re.IGNORECASE,
 )
 

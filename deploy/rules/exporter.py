@@ -109,15 +109,13 @@ or
         ),
         Alert(
             "PipelineExporterRecordsRejected",
-            _increase("pipeline_exporter_rejected_records_total", "30m"),
-            severity="warning",
-            waiting="30m",
-            keep_firing="15m",
-            note="A single bad record is no alert: it affects one poll of one pipeline.",
+            _increase("pipeline_exporter_rejected_records_total", "1h"),
+            severity="info",
+            note="A single bad record affects one poll of one pipeline. What stays unreadable has PipelineExporterPipelinesRefused.",
             summary="Responses of a provider have records that cannot be used.",
             description=(
-                '{{ .Value | printf "%.0f" }} records of project {{ .Labels.project }} were rejected in 30 minutes, reason '
-                "{{ .Labels.reason }}. Their pipelines keep old values."
+                '{{ .Value | printf "%.0f" }} records of project {{ .Labels.project }} were rejected in an hour, reason '
+                "{{ .Labels.reason }}. Their pipelines keep old values until they can be read."
                 f"{log('id=record-rejected')}"
             ),
         ),

@@ -91,7 +91,6 @@ def assemble(
             project.provider,
             pipelines=len(tracker.ids),
             interval=config.poll.interval,
-            now=clock.time(),
         )
     publisher = Publisher(
         trackers,

@@ -66,8 +66,10 @@ def _expected(config: Config, shard: Shard | None, *, discovery: bool) -> str:
     if discovery:
         parts.append(f"about {_series_each(config)} for each pipeline discovered")
     inside = {"none": "", "jobs": " of one job", "steps": " of one job of two steps"}[config.metrics.details]
+    failed = "stage" if config.metrics.details == "none" else "stage and job"
     return (
-        f"{', and '.join(parts)} (estimated for {STAGES} stages{inside}, and runs that succeeded and failed)"
+        f"{', and '.join(parts)} (estimated for {STAGES} stages{inside}, and runs that succeeded and failed; "
+        f"a pipeline that is red has 1 more, and 1 for each {failed} that failed)"
     )
 
 

@@ -80,6 +80,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _ignore_hangup)
     scheduler = Scheduler(exporter, config.poll, clock)
     scheduler.start()
     # The first page that a client gets has the stored state. Clients wait for it, polls do not.
@@ -98,6 +99,10 @@ async def run(
         await poller.close()
     await exporter.repository.close()
     return 0 if stop.is_set() else 1
+
+
+def _ignore_hangup() -> None:
+    _log.warning("SIGHUP ignored, restart to apply a changed configuration", extra={"id": "sighup-ignored"})
 
 
 def open_state(config: Config, clock: Clock) -> tuple[SqliteStore, StoredState] | tuple[None, None]:

@@ -53,35 +53,46 @@ class Clouds:
 
     def configuration(self, url: str) -> dict[str, Any]:
         """Return a configuration that polls both clouds at `url`."""
-        common = {
-            "endpoint": url,
-            # The simulated clouds do not throttle, and values should come soon.
-            "rate_limit": {"requests_per_second": 200, "burst": 100},
-            "discover": {"interval": "1m"},
-        }
         return {
             "poll": {"interval": "20s", "active_interval": "10s"},
+            # The address of each run's page, for links on dashboards. It starts new series with each run.
+            "metrics": {"run_info_labels": ["trigger", "branch", "url"]},
             "projects": [
                 {
                     "name": "simulated-codearts",
                     "provider": "codearts",
                     "project_id": self._codearts.world.project_id,
+                    # Like the vendor, the simulated cloud reports the pages of runs only.
+                    "url_template": f"{url}/cicd/project/{{project_id}}/pipeline/detail/{{pipeline_id}}",
                     "auth": {
                         "method": "aksk",
                         "access_key": self._codearts.credentials.access_key,
                         "secret_key": self._codearts.credentials.secret_key,
                     },
-                    **common,
+                    **_common(url),
                 },
                 {
                     "name": "simulated-flow",
                     "provider": "flow",
                     "organization_id": self._flow.organization_id,
+                    # Like the vendor, the simulated cloud reports no pages.
+                    "url_template": f"{url}/pipelines/{{pipeline_id}}/current",
+                    "run_url_template": f"{url}/pipelines/{{pipeline_id}}/builds/{{run_id}}",
                     "auth": {"method": "yunxiao_token", "token": self._flow.credentials.personal_token},
-                    **common,
+                    **_common(url),
                 },
             ],
         }
+
+
+def _common(url: str) -> dict[str, Any]:
+    """Return the keys that both projects have. Each gets values of its own, since YAML shows shared ones as aliases."""
+    return {
+        "endpoint": url,
+        # The simulated clouds do not throttle, and values should come soon.
+        "rate_limit": {"requests_per_second": 200, "burst": 100},
+        "discover": {"interval": "1m"},
+    }
 
 
 _WELCOME = """

@@ -131,7 +131,7 @@ class ApiClient:
             pause = self._retry_delay(result, attempt)
             if pause is None or attempt == RETRIES:
                 raise ApiError(request.operation, result)
-            self._telemetry.request_retried(self._project)
+            self._telemetry.request_retried(self._project, self._provider.name)
             fields = self._requests.fields(request.operation, result)
             _log.debug("retrying request", extra={**fields, "seconds": round(pause, 1)})
             with self.activity.withheld():
@@ -176,7 +176,7 @@ class ApiClient:
                 if rejection is None:
                     return sent.result, True
             credential.record_rejection(sent.fingerprint, rejection.message, rejection.error_code)
-            self._telemetry.set_credentials_valid(self._project, valid=False)
+            self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=False)
             return rejection, False
 
     async def _wait_until_allowed(self) -> RequestFailure | None:
@@ -187,7 +187,7 @@ class ApiClient:
             if failure is not None:
                 self.activity.blocked()
                 if failure.kind is FailureKind.CREDENTIALS:
-                    self._telemetry.set_credentials_valid(self._project, valid=False)
+                    self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=False)
                 return failure
             with self.activity.withheld():
                 await self._rate_limiter.acquire()
@@ -210,9 +210,9 @@ class ApiClient:
         result = sent.result
         if isinstance(result, ApiResponse) or result.kind is FailureKind.CONTENT:
             self._credential.record_success(sent.fingerprint)
-            self._telemetry.set_credentials_valid(self._project, valid=True)
+            self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=True)
         elif result.kind is FailureKind.THROTTLED:
-            self._telemetry.request_throttled(self._project)
+            self._telemetry.request_throttled(self._project, self._provider.name)
             backoff = _FIRST_PAUSE * 2 * (1 + self._jitter())
             self._credential.pause(result.wait if result.wait is not None else backoff)
 

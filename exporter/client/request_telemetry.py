@@ -46,7 +46,9 @@ class RequestTelemetry:
 
     def credential_in_use(self, auth: Auth) -> None:
         """Expose when the present credential expires."""
-        self._telemetry.set_credentials_expiry(self._project, auth.expiry_renewal, auth.expires())
+        self._telemetry.set_credentials_expiry(
+            self._project, self._provider, auth.expiry_renewal, auth.expires()
+        )
 
     def fields(self, operation: str, failure: RequestFailure) -> dict[str, str]:
         """Return the fields of a log line about a failure."""

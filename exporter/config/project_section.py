@@ -2,9 +2,9 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, ClassVar, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -13,6 +13,7 @@ from exporter.config.section import Section
 from exporter.config.tls import Tls
 from exporter.config.types import Duration, Identifier, Labels, Pattern, is_url
 from exporter.config.yaml_source import Path as KeyPath
+from exporter.core.model import url_label
 
 
 class RateLimit(Section):
@@ -74,15 +75,27 @@ class Discover(Section):
         return found
 
 
-def _template(value: str) -> str:
-    filled = value.replace("{project_id}", "p").replace("{pipeline_id}", "i")
-    if "{" in filled or "}" in filled:
-        raise ValueError("may hold {project_id} and {pipeline_id} (and no other { or })")
-    if not is_url(filled):
-        raise ValueError("must be a URL such as https://devcloud.example.com/{project_id}/{pipeline_id}")
-    if "@" in urlsplit(filled).netloc:
-        raise ValueError("must not hold a user or password (it is shown as a label)")
-    return value
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        template = template.replace(f"{{{name}}}", value)
+    return template
+
+
+def _template(*names: str) -> Callable[[str], str]:
+    """Return a validator of the URL of a page with these placeholders."""
+    *first, last = (f"{{{name}}}" for name in names)
+
+    def check(value: str) -> str:
+        filled = _filled(value, dict.fromkeys(names, "i"))
+        if "{" in filled or "}" in filled:
+            raise ValueError(f"may hold {', '.join(first)} and {last} (and no other {{ or }})")
+        if not is_url(filled):
+            raise ValueError(f"must be a URL such as https://devcloud.example.com/{'/'.join((*first, last))}")
+        if "@" in urlsplit(filled).netloc:
+            raise ValueError("must not hold a user or password (it is shown as a label)")
+        return value
+
+    return check
 
 
 def is_placeholder(identity: str) -> bool:
@@ -98,8 +111,12 @@ class CommonSection(Section):
     rate_limit: RateLimit = RateLimit()
     labels: Labels = Field(default={})
     """Labels of each of its pipelines. A pipeline's own labels take precedence."""
-    url_template: Annotated[str, AfterValidator(_template)] | None = None
-    """URL of a pipeline's page, with `{project_id}` and `{pipeline_id}`."""
+    url_template: Annotated[str, AfterValidator(_template("project_id", "pipeline_id"))] | None = None
+    """URL of a pipeline's page."""
+    run_url_template: (
+        Annotated[str, AfterValidator(_template("project_id", "pipeline_id", "run_id", "run_number"))] | None
+    ) = None
+    """URL of a run's page, instead of what the provider reports."""
     pipelines: tuple[Listed[PipelineEntry], ...] = ()
     discover: Discover | None = None
     tls: Tls = Tls()
@@ -136,7 +153,32 @@ class ProjectSection(CommonSection):
         """What to discover: as configured, or everything where no pipeline is listed."""
         return self.discover or (None if self.pipelines else Discover())
 
+    @property
+    def default_url_template(self) -> str:
+        """The vendor's documented URL of a pipeline's page; empty without one."""
+        return ""
+
     def page_url(self, pipeline: str) -> str:
         """Return the URL of a pipeline's page; empty without a template."""
-        template = self.url_template or ""
-        return template.replace("{project_id}", self.scope).replace("{pipeline_id}", pipeline)
+        values = {"project_id": self.scope, "pipeline_id": pipeline}
+        return url_label(_filled(self.url_template or self.default_url_template, values))
+
+    def run_url(self, pipeline: str, run: str, number: int | None) -> str:
+        """Return the URL of a run's page by the template; empty without one, or where the run lacks what it needs.
+
+        `run` is empty and `number` None if the run has none.
+        """
+        template = self.run_url_template
+        if (
+            not template
+            or ("{run_id}" in template and not run)
+            or ("{run_number}" in template and number is None)
+        ):
+            return ""
+        values = {
+            "project_id": self.scope,
+            "pipeline_id": pipeline,
+            "run_id": quote(run, safe=""),
+            "run_number": str(number),
+        }
+        return url_label(_filled(template, values))

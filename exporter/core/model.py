@@ -4,6 +4,7 @@ Providers translate a vendor's responses into these values, and all other packag
 Times are epoch seconds, durations are seconds, and an unknown value is `None`, never zero.
 """
 
+import re
 from enum import StrEnum
 
 import msgspec
@@ -151,6 +152,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     merge_id: str = ""
     source_branch: str = ""
     url: str = ""
+    """The run's page; empty if unknown."""
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -164,6 +166,31 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if not self.status.final or self.start is None or self.end is None or self.end < self.start:
             return None
         return self.end - self.start
+
+
+def failed_stages(run: Run) -> tuple[Stage, ...]:
+    """Return the stages of a failed run that failed or have failed jobs, each with only these jobs and without steps."""
+    if run.status is not Status.FAILED:
+        return ()
+    stages = []
+    for stage in run.stages:
+        jobs = tuple(
+            [msgspec.structs.replace(job, steps=()) for job in stage.jobs if job.status is Status.FAILED]
+        )
+        if jobs or stage.status is Status.FAILED:
+            stages.append(msgspec.structs.replace(stage, jobs=jobs))
+    return tuple(stages)
+
+
+_URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?", re.IGNORECASE)
+
+
+def url_label(value: str | None) -> str:
+    """Return the URL of a page as a label value: empty unless it is an http or https URL of at most `LABEL_LENGTH` characters.
+
+    A URL that is cut would lead to another page. One with a user or password must not be shown.
+    """
+    return value if value and len(value) <= LABEL_LENGTH and _URL.fullmatch(value) else ""
 
 
 def label(value: str | None) -> str:

@@ -139,7 +139,7 @@ class Publisher:
         self.exposition.update(pipelines, projects)
         for tracker in self._trackers:
             withheld = self.exposition.withheld.get(tracker.project, 0)
-            self._telemetry.set_series_withheld(tracker.project, withheld)
+            self._telemetry.set_series_withheld(tracker.project, tracker.provider, withheld)
         return {variant: self.exposition.body(variant) for variant in variants}
 
     def _yield_to_scrapes(self) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from exporter.core.model import ENDS, RUN_STATUSES, Run, Status
-from exporter.metrics.family import Family, MetricType, Sample, gauge
+from exporter.core.model import ENDS, RUN_STATUSES, Run, Status, failed_stages
+from exporter.metrics.family import JOB_LABELS, STAGE_LABELS, Family, MetricType, Sample, gauge
 from exporter.settings.settings import Metrics, RunInfoLabel
 from exporter.tracking.views import View
 
@@ -83,6 +83,16 @@ def latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
     def status(view: View) -> tuple[Sample, ...]:
         return () if view.finished is None else _state_set(view.finished.status, ENDS)
 
+    def failed(view: View) -> Iterable[Sample]:
+        for stage in failed_stages(view.finished) if view.finished else ():
+            if stage.status is Status.FAILED:
+                yield Sample((stage.name, str(stage.sequence)), 1.0)
+
+    def failed_jobs(view: View) -> Iterable[Sample]:
+        for stage in failed_stages(view.finished) if view.finished else ():
+            for job in stage.jobs:
+                yield Sample((stage.name, str(stage.sequence), job.name, str(job.sequence)), 1.0)
+
     def of_finished(value: Callable[[Run], float | None]) -> Callable[[View], float | None]:
         return lambda view: None if view.finished is None else value(view.finished)
 
@@ -115,6 +125,26 @@ def latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
             "Attributes of the latest finished run as labels; always 1.",
             metrics,
             lambda view: view.finished,
+        ),
+        Family(
+            name=f"{prefix}_failed_stage",
+            type=MetricType.GAUGE,
+            help="A stage that failed in the latest finished run, if that run failed; always 1.",
+            labels=STAGE_LABELS,
+            samples=failed,
+        ),
+        *(
+            (
+                Family(
+                    name=f"{prefix}_failed_job",
+                    type=MetricType.GAUGE,
+                    help="A job that failed in the latest finished run, if that run failed; always 1.",
+                    labels=JOB_LABELS,
+                    samples=failed_jobs,
+                ),
+            )
+            if metrics.details != "none"
+            else ()
         ),
         gauge(
             "ci_pipeline_consecutive_failures",

@@ -102,8 +102,8 @@ class FollowUps:
                 yield True, partial(self._read_history, pipeline, deadline)
             for run in lookups.runs:
                 yield False, partial(self._look_up, pipeline, run)
-        for pipeline, latest in self._tracker.wanted_details(self._clock.monotonic()):
-            yield False, partial(self._update_details, pipeline, latest)
+        for pipeline, of in self._tracker.wanted_details(self._clock.monotonic()):
+            yield False, partial(self._update_details, pipeline, of)
         for pipeline, lookups in found.items():
             if lookups.read_back and not (lookups.listing and runs):
                 yield True, partial(self._read_history, pipeline, deadline, only_streak=True)
@@ -138,14 +138,14 @@ class FollowUps:
         else:
             self._tracker[pipeline].postpone(run, clock)
 
-    async def _update_details(self, pipeline: str, latest: Run, outcome: PollOutcome) -> None:
-        result = await self._fetch(pipeline, latest.id, outcome)
+    async def _update_details(self, pipeline: str, of: Run, outcome: PollOutcome) -> None:
+        result = await self._fetch(pipeline, of.id, outcome)
         if not isinstance(result, ApiError):
-            self._tracker.detailed(pipeline, latest, result[0])
+            self._tracker.detailed(pipeline, of, result[0])
         elif result.failure.kind is FailureKind.CONTENT:
-            self._tracker.detailed(pipeline, latest, None)
+            self._tracker.detailed(pipeline, of, None)
         else:
-            self._tracker.detail_failed(pipeline, self._clock.monotonic())
+            self._tracker.detail_failed(pipeline, of, self._clock.monotonic())
 
     async def _read_history(
         self, pipeline: str, deadline: float, outcome: PollOutcome, *, only_streak: bool = False
@@ -222,5 +222,5 @@ class FollowUps:
         counted = self._tracker[pipeline].accounting.preview(
             None, assume_finished(reader.runs), reach, now=now
         )
-        runs, complete = await reader.with_details(counted, jobs=False)
+        runs, complete = await reader.with_details(counted, jobs=self._tracker.jobs)
         return runs, reach if complete else Reach.PARTIAL

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from exporter.config.project_section import PipelineEntry
-from exporter.core.model import Pipeline, label, name_label
+from exporter.core.model import Pipeline, name_label
 from exporter.core.shard import Shard
 from exporter.polling.ownership import OwnershipRegistry
 from exporter.providers.registry import AnyProject
@@ -231,6 +231,6 @@ class Membership:
             project=self._project.name,
             id=identity,
             name=name_label(name),
-            url=label(self._project.page_url(identity)),
+            url=self._project.page_url(identity),
             labels=tuple(labels.items()),
         )

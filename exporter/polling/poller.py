@@ -187,6 +187,9 @@ class Poller:
             any_sent = await self._follow_ups.run(
                 math.inf if once else self._next_tick(), runs=not once, progress=self._progress
             )
+            if once and any_sent:
+                # Run lists may have shown failed runs whose failed stages only their details have.
+                await self._follow_ups.run(math.inf, runs=False, progress=self._progress)
         finally:
             self._following_up = False
         if any_sent:
@@ -224,6 +227,7 @@ class Poller:
         ids = self._tracker.ids
         self._telemetry.set_pipelines(
             self.project,
+            self._provider.name,
             pipelines=len(ids),
             refused=self._strategy.refused(ids),
             unresolved=self._tracker.unresolved,

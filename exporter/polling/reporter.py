@@ -88,7 +88,7 @@ class PollReporter:
         records = Counter(reason for reason, _ in decoded.rejected) + Counter(decoded.further_rejected)
         messages = dict(reversed(decoded.rejected))
         for reason, count in records.items():
-            self._telemetry.records_rejected(self._project, reason, count)
+            self._telemetry.records_rejected(self._project, self._provider, reason, count)
             log = partial(self._log_rejected, reason, messages.get(reason, ""))
             self._warnings.add(("record-rejected", reason), log, count)
 
@@ -114,7 +114,7 @@ class PollReporter:
     def misnumbered(self, misnumbered: Iterable[Misnumbered]) -> None:
         """Count runs reported with a wrong number, and report them."""
         for one in misnumbered:
-            self._telemetry.records_rejected(self._project, "wrong_number")
+            self._telemetry.records_rejected(self._project, self._provider, "wrong_number")
             self._warnings.add(("wrong-run-number",), partial(self._log_misnumbered, one), of_outage=False)
 
     def _log_misnumbered(self, first: Misnumbered, records: int) -> None:
@@ -171,7 +171,7 @@ class PollReporter:
 
     def poll_skipped(self) -> None:
         """Count and report a poll that was due while the previous one was running."""
-        self._telemetry.poll_skipped(self._project)
+        self._telemetry.poll_skipped(self._project, self._provider)
         self._warnings.add(("poll-skipped",), self._log_skipped)
 
     def _log_skipped(self, polls: int) -> None:

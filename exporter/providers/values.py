@@ -4,7 +4,7 @@ Times are numbers, digits or text. Null, absent, empty and 0 all mean "never".
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -17,6 +17,10 @@ from exporter.providers.protocol import Decoded
 _VALUE_LENGTH = 1024
 """Characters kept of an unknown value; logs and labels cut it further."""
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
+
+
+RunUrl = Callable[[str, str, int | None], str]
+"""Returns the configured URL of a run's page from pipeline, run id and run number; empty without one."""
 
 
 class Timed(Protocol):

@@ -31,7 +31,7 @@ class OwnFamily(Generic[M]):
         return self.type(self.name, self.help, self.labels, unit=unit, registry=registry, **options)
 
 
-_PROJECT = ("project",)
+_PROJECT = ("provider", "project")
 
 BUILD_INFO = OwnFamily(
     Info,
@@ -62,7 +62,7 @@ PROJECT_UP = OwnFamily(
     Gauge,
     "pipeline_exporter_project_up",
     "Whether every request of the last refresh and of later active polls was answered.",
-    ("project", "provider"),
+    _PROJECT,
 )
 PROJECT_FAILURE = OwnFamily(
     Gauge,
@@ -147,19 +147,19 @@ CREDENTIALS_EXPIRY = OwnFamily(
     Gauge,
     "pipeline_exporter_credentials_expiry_timestamp_seconds",
     "Unix time at which the credentials of the project expire.",
-    ("project", "renewal"),
+    (*_PROJECT, "renewal"),
 )
 API_REQUESTS = OwnFamily(
     Counter,
     "pipeline_exporter_api_requests_total",
     "Requests sent to the provider, by operation and result.",
-    ("provider", "project", "operation", "code"),
+    (*_PROJECT, "operation", "code"),
 )
 API_ERRORS = OwnFamily(
     Counter,
     "pipeline_exporter_api_errors_total",
     "Failed requests to the provider, by operation and error code.",
-    ("provider", "project", "operation", "error_code"),
+    (*_PROJECT, "operation", "error_code"),
 )
 API_REQUEST_DURATION = OwnFamily(
     Histogram,
@@ -184,7 +184,7 @@ REJECTED_RECORDS = OwnFamily(
     Counter,
     "pipeline_exporter_rejected_records_total",
     "Records in responses that could not be used, by reason.",
-    ("project", "reason"),
+    (*_PROJECT, "reason"),
 )
 UNKNOWN_WORDS = OwnFamily(
     Counter,

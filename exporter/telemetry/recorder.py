@@ -87,32 +87,29 @@ class Telemetry:
             self.registry.register(self._web_config_reloaded)
         self._web_config_reloaded.set(succeeded)
 
-    def add_project(
-        self, project: str, provider: str, *, pipelines: int, interval: float, now: float
-    ) -> None:
+    def add_project(self, project: str, provider: str, *, pipelines: int, interval: float) -> None:
         """Create the series of a project, with their values before its first poll."""
-        self._project_up.labels(project, provider).set(0)
-        self._last_success.labels(project).set(now)
-        self._poll_interval.labels(project).set(interval)
-        self._pipelines.labels(project).set(pipelines)
-        self._poll_duration.labels(project)
+        self._project_up.labels(provider, project).set(0)
+        self._poll_interval.labels(provider, project).set(interval)
+        self._pipelines.labels(provider, project).set(pipelines)
+        self._poll_duration.labels(provider, project)
         for gauge in (self._refused, self._unresolved, self._withheld):
-            gauge.labels(project)
+            gauge.labels(provider, project)
         for counter in (self._polls_skipped, self._retries, self._throttled):
-            counter.labels(project)
+            counter.labels(provider, project)
         for reason in REJECTIONS:
-            self._rejected.labels(project, reason)
+            self._rejected.labels(provider, project, reason)
 
     def poll_ended(
         self, project: str, provider: str, *, up: bool, refresh: bool, seconds: float, now: float
     ) -> None:
         """Record the end of a poll, in epoch seconds; only refreshes have a duration."""
-        self._project_up.labels(project, provider).set(1 if up else 0)
+        self._project_up.labels(provider, project).set(1 if up else 0)
         if refresh:
-            self._last_poll.labels(project).set(now)
-            self._poll_duration.labels(project).observe(seconds)
+            self._last_poll.labels(provider, project).set(now)
+            self._poll_duration.labels(provider, project).observe(seconds)
             if up:
-                self._last_success.labels(project).set(now)
+                self._last_success.labels(provider, project).set(now)
 
     def set_project_down(
         self,
@@ -132,33 +129,35 @@ class Telemetry:
             self._project_failure.labels(provider, project, *cause).set(1)
             self._down_since.labels(provider, project).set(since)
 
-    def poll_skipped(self, project: str) -> None:
+    def poll_skipped(self, project: str, provider: str) -> None:
         """Count a poll that was due while the previous one was still running."""
-        self._polls_skipped.labels(project).inc()
+        self._polls_skipped.labels(provider, project).inc()
 
-    def set_pipelines(self, project: str, *, pipelines: int, refused: int, unresolved: int) -> None:
+    def set_pipelines(
+        self, project: str, provider: str, *, pipelines: int, refused: int, unresolved: int
+    ) -> None:
         """Set the numbers of pipelines, of refused pipelines, and of runs to look up."""
-        self._pipelines.labels(project).set(pipelines)
-        self._refused.labels(project).set(refused)
-        self._unresolved.labels(project).set(unresolved)
+        self._pipelines.labels(provider, project).set(pipelines)
+        self._refused.labels(provider, project).set(refused)
+        self._unresolved.labels(provider, project).set(unresolved)
 
-    def set_series_withheld(self, project: str, series: int) -> None:
+    def set_series_withheld(self, project: str, provider: str, series: int) -> None:
         """Set the number of series of a project that the page does not show."""
-        self._withheld.labels(project).set(series)
+        self._withheld.labels(provider, project).set(series)
 
     def render_failed(self, family: str, times: int) -> None:
         """Count failures to render a family."""
         self._render_failures.labels(family).inc(times)
 
-    def set_credentials_valid(self, project: str, *, valid: bool) -> None:
+    def set_credentials_valid(self, project: str, provider: str, *, valid: bool) -> None:
         """Set whether the provider accepted the credentials."""
-        self._credentials_valid.labels(project).set(1 if valid else 0)
+        self._credentials_valid.labels(provider, project).set(1 if valid else 0)
 
-    def set_credentials_expiry(self, project: str, renewal: str, at: float | None) -> None:
+    def set_credentials_expiry(self, project: str, provider: str, renewal: str, at: float | None) -> None:
         """Set when the current credentials expire, in epoch seconds; None if that is unknown."""
         self._credentials_expiry.remove_by_labels({"project": project})
         if at is not None:
-            self._credentials_expiry.labels(project, renewal).set(at)
+            self._credentials_expiry.labels(provider, project, renewal).set(at)
 
     def request_ended(self, project: str, provider: str, operation: str, code: str, seconds: float) -> None:
         """Record the end of a request, with or without a response."""
@@ -174,17 +173,17 @@ class Telemetry:
         known.add(code)
         self._errors.labels(provider, project, operation, code).inc()
 
-    def request_retried(self, project: str) -> None:
+    def request_retried(self, project: str, provider: str) -> None:
         """Count a request that is sent again."""
-        self._retries.labels(project).inc()
+        self._retries.labels(provider, project).inc()
 
-    def request_throttled(self, project: str) -> None:
+    def request_throttled(self, project: str, provider: str) -> None:
         """Count a response by which the provider throttled the exporter."""
-        self._throttled.labels(project).inc()
+        self._throttled.labels(provider, project).inc()
 
-    def records_rejected(self, project: str, reason: str, records: int = 1) -> None:
+    def records_rejected(self, project: str, provider: str, reason: str, records: int = 1) -> None:
         """Count records that could not be used."""
-        self._rejected.labels(project, reason).inc(records)
+        self._rejected.labels(provider, project, reason).inc(records)
 
     def unknown_values(self, provider: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Count values without a translation, as pairs of field and value; return those seen for the first time."""

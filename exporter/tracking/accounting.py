@@ -5,6 +5,8 @@ The order is: save, then show. A counter that was shown and then lost would go b
 
 from collections.abc import Sequence
 
+import msgspec
+
 from exporter.core.model import Pipeline, Run
 from exporter.tracking.ledger import (
     Coverage,
@@ -131,6 +133,15 @@ class PipelineAccounting:
         update = history_unavailable(self.working.state, now=self.answered)
         self._account(update)
         return update
+
+    def add_failed_stages(self, run: Run) -> None:
+        """Add failed stages and jobs to the latest finished run, if `run` is it and shows more of them."""
+        if self.working is not None:
+            state = self.working.state.with_failed_stages(run)
+            if state is not self.working.state:
+                self.working = msgspec.structs.replace(self.working, state=state)
+        if self.published is not None:
+            self.published = self.published.with_failed_stages(run)
 
     def _account(self, update: LedgerUpdate) -> None:
         working = self.working

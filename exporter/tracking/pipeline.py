@@ -20,7 +20,8 @@ from exporter.tracking.ledger import (
 )
 from exporter.tracking.lookups import LookupSchedule
 from exporter.tracking.run_counters import DurationObserver
-from exporter.tracking.saved import SavedPipeline, StatusSince, WaitingStage
+from exporter.tracking.saved import SavedPipeline, StatusSince
+from exporter.tracking.status_since import status_since
 from exporter.tracking.views import View
 
 ABSENCES = 3
@@ -56,11 +57,15 @@ class PipelineTracker:
         """The latest run of the last believed answer that had one."""
         self.accounting = PipelineAccounting(observer, saved)
         self.details = DetailTracker(interval)
+        self.finished_details = DetailTracker(interval)
+        """Of the latest finished run, where that is not the latest run: they are queried for its failed stages only."""
         self.lookups = LookupSchedule(interval, list_first=lists_are_summaries)
         self._attention = attention
         self._project = project
         self._sent_at: float | None = None
         """When the request of the newest answer was sent; monotonic seconds."""
+        self._shown = saved.answered if saved is not None else 0.0
+        """When the last believed answer about the latest run came, by the provider's clock; epoch seconds."""
         self._up: bool | None = None
         self._expired = False
         self._absences = 0
@@ -122,18 +127,23 @@ class PipelineTracker:
         self._absences = self._absences + 1 if run is None else 0
         if run is not None and update.believed:
             run = _with_known_number(run, update.events)
-            self.accounting.status_since = _status_since(self.accounting.status_since, run, now)
+            before = self.accounting.status_since
+            self.accounting.status_since = status_since(before, run, shown=self._shown, now=now)
             if run != self.latest:
                 self.details.run_changed()
             self.latest = run
+        if update.believed:
+            self._shown = now
         self.lookups.follow(update.state, sent_at)
         self._apply(update)
+        if run is not None:
+            self.accounting.add_failed_stages(run)
 
     def mark_unchanged(self, sent_at: float, now: float) -> None:
         """Apply the same answer again to a pipeline that does not need attention; times as for `answered`."""
         if self._sent_at is None or sent_at >= self._sent_at:
             self._sent_at = self.since = sent_at
-            self.accounting.answered = now
+            self.accounting.answered = self._shown = now
 
     def inactive(self, sent_at: float) -> None:
         """Apply a successful answer that proves that no run started or changed; times as for `answered`."""
@@ -178,6 +188,8 @@ class PipelineTracker:
             ids = frozenset(run.id for run in runs)
             self.lookups.listed(ids, update.state, clock, read_back=not same_answer and not interrupted)
             self._apply(update)
+            for run in runs:
+                self.accounting.add_failed_stages(run)
 
     def not_listed(self, clock: float) -> None:
         """Apply a failure to read the run list; `clock` is monotonic."""
@@ -218,14 +230,44 @@ class PipelineTracker:
             return None
         return run
 
+    def wanted_finished_detail(self, now: float, *, jobs: bool) -> Run | None:
+        """Return the latest finished run if its details should be queried at `now` (monotonic seconds).
+
+        That is a failed run that no answer has shown with its failed stages, or, if `jobs` are wanted, with its failed jobs.
+        Those of the latest run come with that.
+        """
+        state, latest = self.accounting.published, self.latest
+        run = state.finished if state is not None else None
+        if run is None or run.status is not Status.FAILED or self._absences >= ABSENCES:
+            return None
+        if latest is None or latest.id == run.id:
+            return None
+        if any(stage.jobs for stage in run.stages) if jobs else run.stages:
+            return None
+        run = msgspec.structs.replace(run, stages=())
+        return run if self.finished_details.wanted(run, now) else None
+
+    def _details_of(self, run: Run) -> DetailTracker:
+        is_latest = self.latest is not None and self.latest.id == run.id
+        return self.details if is_latest else self.finished_details
+
     def detailed(self, of: Run, detail: Run | None) -> None:
         """Apply the details of a run as it was when they were queried; None if they are unavailable."""
-        self.details.apply(of, detail)
+        self._attention.touch(self)
+        details = self._details_of(of)
+        details.apply(of, detail if details is self.details else None)
+        if detail is not None and detail.id == of.id:
+            self.accounting.add_failed_stages(detail)
+        if details is self.details and self.latest is not None:
+            known = self.accounting.status_since
+            self.accounting.status_since = status_since(
+                known, details.merged(self.latest), shown=self._shown, now=self._shown
+            )
         self._view_outdated = self._view_outdated or self._view is not None
 
-    def detail_failed(self, now: float) -> None:
-        """Note that details could not be queried; `now` is in monotonic seconds."""
-        self.details.failed(now)
+    def detail_failed(self, of: Run, now: float) -> None:
+        """Note that details of a run could not be queried; `now` is in monotonic seconds."""
+        self._details_of(of).failed(now)
         self._view_outdated = self._view_outdated or self._view is not None
 
     # Failures and age
@@ -322,28 +364,6 @@ class PipelineTracker:
 
 def _stage_changes(status_since: StatusSince) -> tuple[tuple[str, int, float], ...]:
     return tuple([(stage.name, stage.sequence, stage.since) for stage in status_since.waiting])
-
-
-def _status_since(before: StatusSince, run: Run, now: float) -> StatusSince:
-    """Return since when the latest run, and each stage that waits, has its status; `now` is in epoch seconds."""
-    change = max(now, run.start or now)
-    if run.status.final and run.end is not None:
-        change = run.end
-    elif (before.run, before.status) == (run.id, run.status) and before.change is not None:
-        change = before.change
-    known = before.waiting if before.run == run.id else ()
-    since = {(stage.name, stage.sequence, stage.status): stage.since for stage in known}
-    waiting = tuple(
-        WaitingStage(
-            stage.name,
-            stage.sequence,
-            stage.status,
-            since.get((stage.name, stage.sequence, stage.status), max(now, stage.start or now)),
-        )
-        for stage in run.stages
-        if stage.status.held
-    )
-    return StatusSince(run.id, run.status, change, waiting)
 
 
 def _with_known_number(run: Run, events: Sequence[Event]) -> Run:

@@ -48,7 +48,7 @@ class ProjectTracker:
         self.jobs = options.details != "none"
         """Whether the jobs of latest runs are shown."""
         self.accounting = ProjectAccounting(DurationObserver.of(options, "project"), durations)
-        self._provider = provider
+        self.provider = provider
         self._interval = interval
         self._lists_are_summaries = lists_are_summaries
         self._retired = retired
@@ -172,23 +172,29 @@ class ProjectTracker:
     def wanted_details(self, now: float) -> tuple[tuple[str, Run], ...]:
         """Return runs whose details should be queried at `now` (monotonic seconds), with the pipeline's id before each.
 
-        Pipelines queried longest ago come first, so that those that change often do not starve the others.
+        Failed runs whose failed stages are unknown come first. Of the others, pipelines queried longest ago come first, so
+        that those that change often do not starve the others.
         """
+        finished = tuple(
+            (tracker.pipeline.id, run)
+            for tracker in self._attention
+            if (run := tracker.wanted_finished_detail(now, jobs=self.jobs)) is not None
+        )
         if not self.jobs or self._lists_are_summaries:
-            return ()
+            return finished
         turns = sorted(self._trackers.items(), key=lambda item: item[1].details.turn)
         wanted = ((pipeline_id, tracker.wanted_detail(now)) for pipeline_id, tracker in turns)
-        return tuple((pipeline_id, run) for pipeline_id, run in wanted if run is not None)
+        return (*finished, *((pipeline_id, run) for pipeline_id, run in wanted if run is not None))
 
     def detailed(self, pipeline_id: str, of: Run, detail: Run | None) -> None:
         """Apply the details of a run as it was when they were queried; None if they are unavailable. Ignore a retired pipeline."""
         if pipeline_id in self._trackers:
             self._take_turn(pipeline_id).detailed(of, detail)
 
-    def detail_failed(self, pipeline_id: str, now: float) -> None:
-        """Note that details could not be queried (monotonic seconds). Ignore a retired pipeline."""
+    def detail_failed(self, pipeline_id: str, of: Run, now: float) -> None:
+        """Note that details of a run could not be queried (monotonic seconds). Ignore a retired pipeline."""
         if pipeline_id in self._trackers:
-            self._take_turn(pipeline_id).detail_failed(now)
+            self._take_turn(pipeline_id).detail_failed(of, now)
 
     def _take_turn(self, pipeline_id: str) -> PipelineTracker:
         self._detail_turn += 1
@@ -230,5 +236,5 @@ class ProjectTracker:
         if durations is None:
             return None
         if self._view is None or self._view.durations is not durations:
-            self._view = ProjectView(provider=self._provider, project=self.project, durations=durations)
+            self._view = ProjectView(provider=self.provider, project=self.project, durations=durations)
         return self._view

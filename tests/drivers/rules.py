@@ -14,6 +14,8 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 RECORDING = DEPLOY / "prometheus" / "rules" / "recording.yml"
 ALERTS = DEPLOY / "prometheus" / "rules" / "alerts.yml"
 BY_TEAM = DEPLOY / "prometheus" / "rules-by-team" / "alerts.yml"
+GOLDEN = DEPLOY.parent / "tests" / "golden" / "alerts"
+"""The texts of the alerts."""
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]

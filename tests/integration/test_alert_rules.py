@@ -5,7 +5,7 @@ import yaml
 
 from tests.drivers.rules import (
     ALERTS,
-    DEPLOY,
+    GOLDEN,
     PROJECT,
     Evaluation,
     pipeline,
@@ -13,7 +13,6 @@ from tests.drivers.rules import (
     series,
 )
 
-GOLDEN = DEPLOY.parent / "tests" / "golden" / "alerts"
 RULES = {
     rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
 }
@@ -164,7 +163,7 @@ TROUBLE = {
     "PipelineExporterCredentialsRefused": ({VALID: steps((1, 10), (0, 40), (1, 60))}, 14, 16, 62),
     "PipelineExporterCredentialsExpiring": ({MANUAL: steps((7 * 86400 + 600, 40), (90 * 86400, 60))}, 15, 17, 46),
     "PipelineExporterThrottled": ({THROTTLED: steps((0, 10), ("0+5", 40), (200, 60))}, 24, 30, 85),
-    "PipelineExporterRecordsRejected": ({REJECTED: steps((0, 10), ("0+1", 60), (60, 120))}, 39, 45, 120),
+    "PipelineExporterRecordsRejected": ({REJECTED: steps((0, 10), (2, 120))}, 9, 11, 75),
     "PipelineExporterRunsMissed": ({MISSED: steps((0, 10), (2, 120))}, 9, 11, 75),
     "PipelineExporterSeriesWithheld": ({WITHHELD: steps((0, 10), (120, 40), (0, 60))}, 19, 21, 62),
     "PipelineExporterPipelinesRefused": ({REFUSED: steps((0, 10), (2, 40), (0, 60))}, 19, 21, 62),

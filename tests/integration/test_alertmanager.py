@@ -21,8 +21,6 @@ from tests.drivers.rules import DEPLOY, PROJECT, Labels
 from tests.drivers.tools import installed
 
 EXAMPLE = DEPLOY / "alertmanager" / "alertmanager.yml"
-FASTER = 720
-"""By how much a simulated day is shorter: two minutes."""
 
 
 def amtool(*arguments: str) -> str:

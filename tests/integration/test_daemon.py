@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import os
 import re
 import signal
 import socket
@@ -9,12 +10,14 @@ import time
 from contextlib import ExitStack
 
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
 from exporter.simulator import CodeArts, InjectedFault, World, running
+from tests.conftest import small_cloud
 from tests.drivers.process import Process, command, eventually, exporter
 from tests.drivers.support import PIPELINE_ID, project
 
@@ -310,16 +313,34 @@ def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
         assert samples.value("pipeline_exporter_project_up", project="dead") == 0
         assert samples.value("ci_pipeline_up", project="dead") == 0
         assert len(samples.get("ci_pipeline_up", project="alive")) == 30
+        success = "pipeline_exporter_last_success_timestamp_seconds"
+        assert (samples.value(success, project="alive") or 0) > time.time() - 60
+        # A project that never answered has no last success, not even the start of the process.
+        assert samples.value(success, project="dead") is None
+        assert samples.value("pipeline_exporter_last_poll_timestamp_seconds", project="dead")
+        of_projects = [
+            line for line in samples.lines if line.startswith("pipeline_exporter_") and 'project="' in line
+        ]
+        assert len(of_projects) > 50
+        assert [line for line in of_projects if 'provider="codearts"' not in line] == []
+
+
+@pytest.fixture(scope="module")
+def shared_cloud():
+    with small_cloud() as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory, shared_cloud):
+    """A running exporter for all tests that only read its pages."""
+    with exporter(tmp_path_factory.mktemp("http"), quick(shared_cloud.project())) as process:
+        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
+        yield process
 
 
 class TestHttp:
     """The pages of a running exporter."""
-
-    @pytest.fixture
-    def process(self, tmp_path, cloud):
-        with exporter(tmp_path, quick(cloud.project())) as process:
-            eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
-            yield process
 
     def test_text_by_default(self, process):
         answer = process.get("/metrics", headers={"Accept": "*/*", "Accept-Encoding": "identity"})
@@ -372,11 +393,11 @@ class TestHttp:
         for path in re.findall(r'href="([^"]+)"', page):
             assert process.get(path).status_code == 200
 
-    def test_config_page_has_defaults_and_masked_secrets(self, process, cloud):
+    def test_config_page_has_defaults_and_masked_secrets(self, process, shared_cloud):
         text = process.get("/config").text
         assert "token: <secret>" in text
         assert "max_age: 15m" in text
-        assert cloud.codearts.credentials.token not in text
+        assert shared_cloud.codearts.credentials.token not in text
 
 
 def test_not_ready_before_the_first_refresh_has_ended(tmp_path, cloud):
@@ -403,6 +424,16 @@ def test_signal_during_a_poll_stops_the_exporter_with_0(tmp_path, cloud, number)
         assert process.get("/-/healthy").status_code == 200
         assert process.stop(number) == 0
     assert not any("Traceback" in line or "level=error" in line for line in process.log)
+
+
+def test_sighup_is_logged_and_polls_continue(tmp_path, cloud):
+    with exporter(tmp_path, quick(cloud.project())) as process:
+        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
+        os.kill(process.pid, signal.SIGHUP)
+        eventually(lambda: any("id=sighup-ignored" in line for line in process.log), "a log line")
+        cloud.codearts.requests.clear()
+        eventually(lambda: cloud.codearts.requests, "another poll")
+        assert process.stop() == 0
 
 
 def test_port_in_use_exits_with_1(tmp_path, cloud):
@@ -451,8 +482,11 @@ def test_simulate_prints_a_configuration_for_its_clouds(tmp_path):
         eventually(lambda: "".join(process.output).endswith("\n\n"), "the configuration is printed")
         file = tmp_path / "config.yaml"
         printed = "".join(process.output)
-        assert "&id" not in printed
-        assert "*id" not in printed
+        assert not re.search(r"[&*]\w", printed), "anchors and aliases"
+        sections = yaml.safe_load(printed)["projects"]
+        assert [section["rate_limit"] for section in sections] == [
+            {"requests_per_second": 200, "burst": 100}
+        ] * 2
         file.write_text(printed)
         code, output, errors = command("once", "--config.file", str(file))
         assert code == 0

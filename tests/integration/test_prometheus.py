@@ -1,11 +1,13 @@
 """A real Prometheus scrapes a real exporter, and promtool accepts its page."""
 
+import math
 import subprocess
 import time
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from exporter.settings.settings import Metrics
 from tests.drivers.process import eventually, exporter
 from tests.drivers.prometheus import api_get, query, scraping
 from tests.drivers.tools import installed
@@ -108,3 +110,53 @@ def test_promtool_accepts_the_page(process):
         [installed("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def counted_runs(world, before, later):
+    """Yield the runs that were unfinished at the time `before`, or began after it, and have ended at the time `later`."""
+    for pipeline in world.pipelines:
+        known, newest = (world.latest_run(pipeline.id, moment) for moment in (before, later))
+        if newest is None:
+            continue
+        first = 1 if known is None else known.number + (known.status.finished)
+        for number in range(first, newest.number + 1):
+            run = world.run(pipeline.id, number, later)
+            if run.status.finished:
+                yield run
+
+
+def test_quantiles_by_stage_lie_in_the_bucket_that_has_the_true_one(tmp_path, cloud):
+    """With the default buckets, half a day of runs, and p50 and p95 as Prometheus computes them."""
+    world, before = cloud.codearts.world, time.time()
+    later = before + 12 * 3600
+    cloud.codearts.clock = lambda: before
+    configuration = {"poll": {"interval": "1s", "active_interval": "1s"}, "projects": [cloud.project()]}
+    runs = list(counted_runs(world, before, later))
+    durations: dict[str, list[int]] = {}
+    for run in runs:
+        for stage in run.stages:
+            if stage.status.finished and stage.end is not None:
+                durations.setdefault(stage.name, []).append(stage.end - stage.start)
+    assert max(len(values) for values in durations.values()) > 50
+    bounds = [0.0, *Metrics().stage_duration_buckets, math.inf]
+    name = "ci_pipeline_stage_duration_seconds"
+    with (
+        exporter(tmp_path, configuration) as process,
+        scraping(installed("prometheus"), process.address(), tmp_path) as url,
+    ):
+        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
+        cloud.codearts.clock = lambda: later
+        total = f"sum({name}_count)"
+        expected = sum(len(values) for values in durations.values())
+        eventually(
+            lambda: [float(row["value"][1]) for row in query(url, total)] == [expected],
+            "every run is counted",
+        )
+        for quantile in (0.5, 0.95):
+            rows = query(url, f"histogram_quantile({quantile}, sum by (le, stage_name) ({name}_bucket))")
+            found = {row["metric"]["stage_name"]: float(row["value"][1]) for row in rows}
+            assert found.keys() == durations.keys()
+            for stage, values in durations.items():
+                true = sorted(values)[math.ceil(quantile * len(values)) - 1]
+                above = next(index for index, bound in enumerate(bounds) if true <= bound)
+                assert bounds[above - 1] <= found[stage] <= bounds[above], (stage, quantile, true)

@@ -79,6 +79,7 @@ class CodeArtsProvider:
         self._project_id = project.project_id
         self._path = f"/v5/{project.project_id}/api/pipelines"
         self._zone = project.stage_time_zone
+        self._run_url = project.run_url
         self._cache = ResponseCache()
 
     def batch_request(self, ids: Sequence[str]) -> ApiRequest:
@@ -143,7 +144,7 @@ class CodeArtsProvider:
     def _translate(self, record: CodeArtsRunRecord, pipeline: str, now: float) -> DecodedRecord:
         """Translate a record, and keep its anomalies with it."""
         anomalies = Decoded()
-        run = CodeArtsDecoder(self._zone, anomalies, now).run(record, pipeline)
+        run = CodeArtsDecoder(self._zone, anomalies, now, self._run_url).run(record, pipeline)
         return DecodedRecord(pipeline, run, tuple(anomalies.unknown_values), anomalies.implausible_times)
 
     def pipelines_request(self, cursor: PageCursor) -> ApiRequest:
@@ -168,7 +169,7 @@ class CodeArtsProvider:
     def read_pipelines(self, body: bytes, now: float, _: Mapping[str, str]) -> PipelineRows:
         """Decode a page of pipelines, without rows of other projects. A row with an unusable run has a name all the same."""
         found = PipelineRows()
-        decoder = CodeArtsDecoder(self._zone, found, now)
+        decoder = CodeArtsDecoder(self._zone, found, now, self._run_url)
         for raw in page(readable_rows(body), "pipelines"):
             found.rows += 1
             pipeline = ""
@@ -202,7 +203,7 @@ class CodeArtsProvider:
     def read_runs(self, body: bytes, pipeline: str, now: float, _: Mapping[str, str]) -> RunRows:
         """Decode a page of runs. A row without pipeline id belongs to the requested pipeline."""
         found = RunRows()
-        decoder = CodeArtsDecoder(self._zone, found, now)
+        decoder = CodeArtsDecoder(self._zone, found, now, self._run_url)
 
         def translate(raw: msgspec.Raw) -> Run:
             record = decode(raw, CodeArtsRunRecord)
@@ -226,7 +227,7 @@ class CodeArtsProvider:
         detail = RunDetail()
         try:
             record = decode(body, CodeArtsDetailRecord)
-            detail.run = CodeArtsDecoder(self._zone, detail, now).detail(record, pipeline)
+            detail.run = CodeArtsDecoder(self._zone, detail, now, self._run_url).detail(record, pipeline)
         except UnusableRecordError as error:
             detail.reject(error.reason, str(error))
         return detail

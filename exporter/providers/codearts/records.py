@@ -14,7 +14,20 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from exporter.core.model import JOBS, STAGES, STEPS, Job, Run, Stage, Status, Step, Trigger, label, name_label
+from exporter.core.model import (
+    JOBS,
+    STAGES,
+    STEPS,
+    Job,
+    Run,
+    Stage,
+    Status,
+    Step,
+    Trigger,
+    label,
+    name_label,
+    url_label,
+)
 from exporter.providers.decoding import (
     PIPELINE_ROWS,
     ROWS,
@@ -27,7 +40,7 @@ from exporter.providers.decoding import (
     text,
 )
 from exporter.providers.protocol import Decoded
-from exporter.providers.values import ValueDecoder, elapsed
+from exporter.providers.values import RunUrl, ValueDecoder, elapsed
 
 # A run can have every status of a stage but those for "skipped".
 STATUSES = {
@@ -195,7 +208,9 @@ class CodeArtsDecoder:
     `now` is the provider's time. `zone` applies to times of stages without a zone.
     """
 
-    def __init__(self, zone: ZoneInfo, decoded: Decoded, now: float) -> None:
+    def __init__(self, zone: ZoneInfo, decoded: Decoded, now: float, run_url: RunUrl) -> None:
+        """`run_url` returns the configured URL of a run's page; empty without one."""
+        self._run_url = run_url
         self._zone = zone
         self._decoded = decoded
         self._now = now
@@ -255,7 +270,7 @@ class CodeArtsDecoder:
             event=label(text(build.event_type)),
             merge_id=label(text(build.merge_id)),
             source_branch=label(text(build.source_branch)),
-            url=label(text(record.detail_url)),
+            url=self._run_url(pipeline, label(text(run_id)), number) or url_label(text(record.detail_url)),
             stages=self._stages(stages, pipeline, window),
         )
 

@@ -19,6 +19,9 @@ from exporter.config.yaml_source import Path as KeyPath
 PERSONAL_ENDPOINT = "https://openapi-rdc.aliyuncs.com"
 """URL of the API of personal tokens, central edition."""
 
+PAGE = "https://flow.aliyun.com/pipelines/{pipeline_id}/current"
+"""URL of a pipeline's page in the central edition."""
+
 SIGNED_ENDPOINT = "https://devops.cn-hangzhou.aliyuncs.com"
 """URL of the signed API, the same for accounts of all regions."""
 
@@ -30,8 +33,8 @@ _PAGES = {"flow.aliyun.com", "devops.aliyun.com", "account-devops.aliyun.com"}
 
 def _number(value: str) -> str:
     if not _NUMBER.fullmatch(value):
-        example = "12222 in https://flow.aliyun.com/pipelines/12222/current"
-        raise ValueError(f"{value!r} is not the id of a pipeline, which is a number ({example})")
+        page = PAGE.replace("{pipeline_id}", "12222")
+        raise ValueError(f"{value!r} is not the id of a pipeline, which is a number (12222 in {page})")
     return value
 
 
@@ -86,6 +89,11 @@ class FlowProject(ProjectSection):
     def base_url(self) -> str:
         """The configured endpoint, or the vendor's."""
         return self.endpoint or (PERSONAL_ENDPOINT if self.personal else SIGNED_ENDPOINT)
+
+    @property
+    def default_url_template(self) -> str:
+        """The vendor's URL, where the organization is the vendor's central edition: other clouds have other pages."""
+        return PAGE if self.endpoint is None and self.edition == "central" else ""
 
     def warnings(self) -> Iterator[tuple[KeyPath, str]]:
         """Yield values that belong to another edition or generation of the API, and addresses of web pages."""

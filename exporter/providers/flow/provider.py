@@ -49,6 +49,7 @@ class FlowProvider:
 
     def __init__(self, project: FlowProject) -> None:
         self._dialect = dialect_of(project)
+        self._run_url = project.run_url
 
     def pipelines_request(self, cursor: PageCursor) -> ApiRequest:
         """Return a request of ListPipelines, whose order is undocumented."""
@@ -83,7 +84,7 @@ class FlowProvider:
     def read_runs(self, body: bytes, pipeline: str, _: float, headers: Mapping[str, str]) -> RunRows:
         """Decode a page of runs. A row without pipeline id belongs to the requested pipeline."""
         found = RunRows()
-        decoder = FlowDecoder(found)
+        decoder = FlowDecoder(found, self._run_url)
 
         def translate(raw: msgspec.Raw) -> Run:
             return decoder.run(decode(raw, FlowRunRecord), pipeline)
@@ -99,7 +100,7 @@ class FlowProvider:
         detail = RunDetail()
         try:
             record = decode(self._dialect.run(body), FlowDetailRecord)
-            detail.run = FlowDecoder(detail).detail(record, pipeline)
+            detail.run = FlowDecoder(detail, self._run_url).detail(record, pipeline)
         except UnusableRecordError as error:
             detail.reject(error.reason, str(error))
         return detail

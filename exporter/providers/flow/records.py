@@ -26,7 +26,7 @@ from exporter.providers.decoding import (
 )
 from exporter.providers.pages import requested_pipeline_id, valid_pipeline_id
 from exporter.providers.protocol import Decoded
-from exporter.providers.values import ValueDecoder, elapsed
+from exporter.providers.values import RunUrl, ValueDecoder, elapsed
 
 # A run can have every status of a stage but the one for "skipped".
 STATUSES = {
@@ -157,7 +157,9 @@ decode = RecordDecoder(_FlowEssential, "pipelineId").decode
 class FlowDecoder:
     """Translates the run records of one response, and adds anomalies to `decoded`."""
 
-    def __init__(self, decoded: Decoded) -> None:
+    def __init__(self, decoded: Decoded, run_url: RunUrl) -> None:
+        """`run_url` returns the configured URL of a run's page; empty without one."""
+        self._run_url = run_url
         self._values = ValueDecoder(decoded)
 
     def run(self, record: FlowRunRecord, pipeline: str) -> Run:
@@ -183,6 +185,7 @@ class FlowDecoder:
             end=end if status.final or status is Status.UNKNOWN else None,
             trigger=self._values.trigger(record.trigger_mode, TRIGGERS, "trigger_mode"),
             executor=label(text(record.creator_account_id)),
+            url=self._run_url(pipeline, str(number), number),
         )
 
     def detail(self, record: FlowDetailRecord, pipeline: str) -> Run:
@@ -212,6 +215,7 @@ class FlowDecoder:
             branch=label(text(origin.branch)),
             commit=_commit(text(origin.commint)),
             executor=label(text(record.creator_account_id)),
+            url=self._run_url(pipeline, str(number), number),
             stages=tuple(self._stages(stages[:STAGES])),
         )
 

@@ -41,6 +41,9 @@ KEYSTONE = "KeystoneCreateUserTokenByPassword"
 IMDS = "MetadataToken"
 SECURITY_KEY = "MetadataSecurityKey"
 POD_IDENTITY = "PodIdentity"
+RUN_PAGE = "RunPage"
+
+_PAGES = "cicd/project/{project_id}/pipeline/detail"
 
 _REFUSALS = {
     InjectedFault.SERVER_ERROR: gateway.INTERNAL,
@@ -87,6 +90,8 @@ class CodeArts(Cloud, CodeArtsSwitches):
             self._service("POST", f"{pipelines}/list", LIST_PIPELINES, self._list),
             self._service("GET", f"{of_runs}/detail", RUN_DETAIL, self._detail),
             self._service("POST", f"{of_runs}/list", LIST_RUNS, self._runs),
+            self._route("GET", f"/{_PAGES}/{{pipeline_id}}", RUN_PAGE, self._run_page),
+            self._route("GET", f"/{_PAGES}/{{pipeline_id}}/{{run_id}}", RUN_PAGE, self._run_page),
             self._route("POST", "/v3/auth/tokens", KEYSTONE, self._create_token),
             self._route("PUT", "/meta-data/latest/api/token", IMDS, self._metadata_token),
             self._route("GET", "/openstack/latest/securitykey", SECURITY_KEY, self._security_key),
@@ -115,7 +120,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
             run = pipeline and self._project.runs.latest_run(pipeline, context.now - self.stale)
             if pipeline and run:
                 run = self._project.runs.apply_misreport(run)
-                records.append(batch_record(pipeline, run))
+                records.append(batch_record(pipeline, run, self._pages(request)))
                 runs.append(run)
         if self.rewrite is not None:
             return Answer(self.rewrite(records))
@@ -129,15 +134,19 @@ class CodeArts(Cloud, CodeArtsSwitches):
 
     def _list(self, request: Request, body: bytes, context: RequestContext) -> Answer:
         project_id = request.path_params["project_id"]
-        return listing.pipelines(self._project, self, project_id, _decode_object(body), context.now)
+        return listing.pipelines(
+            self._project, self, project_id, _decode_object(body), context.now, self._pages(request)
+        )
 
     def _detail(self, request: Request, _: bytes, context: RequestContext) -> Answer:
         pipeline = self._find_pipeline(**request.path_params)
-        return detail(self._project, pipeline, context.run_id, context.now)
+        return detail(self._project, pipeline, context.run_id, context.now, self._pages(request))
 
     def _runs(self, request: Request, body: bytes, context: RequestContext) -> Answer:
         pipeline = self._find_pipeline(**request.path_params)
-        return listing.runs(self._project, self, pipeline, _decode_object(body), context.now)
+        return listing.runs(
+            self._project, self, pipeline, _decode_object(body), context.now, self._pages(request)
+        )
 
     def _create_token(self, request: Request, body: bytes, context: RequestContext) -> Answer:
         catalog = request.query_params.get("nocatalog") != "true"
@@ -151,6 +160,15 @@ class CodeArts(Cloud, CodeArtsSwitches):
 
     def _pod_identity(self, request: Request, _: bytes, context: RequestContext) -> Answer:
         return self.metadata.pod_identity(request.headers, self.credentials, context.now)
+
+    def _run_page(self, request: Request, _: bytes, context: RequestContext) -> Answer:
+        """Return the page that `detail_url` leads to, or that of the latest run, for a browser without credentials."""
+        pipeline = self._find_pipeline(
+            **{key: request.path_params[key] for key in ("project_id", "pipeline_id")}
+        )
+        run_id = request.path_params.get("run_id")
+        answer = detail(self._project, pipeline, run_id, context.now, self._pages(request))
+        return Answer(answer.value)
 
     # -- lookups and credentials
 
@@ -168,6 +186,12 @@ class CodeArts(Cloud, CodeArtsSwitches):
         """Raise `DeclinedError` unless `project_id` is this project and the user is a member of it."""
         if project_id != self.world.project_id or self.no_membership:
             raise no_project()
+
+    def _pages(self, request: Request) -> str:
+        """Return the URL of the folder of all pages of runs; empty for a token without a region."""
+        if "x-auth-token" in request.headers and not self.token_region:
+            return ""
+        return f"{request.base_url}{_PAGES}".replace("{project_id}", self.world.project_id)
 
     def _requested_run(self, request: Request) -> str | None:
         return request.query_params.get("pipeline_run_id") or None

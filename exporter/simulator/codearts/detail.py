@@ -14,8 +14,10 @@ from exporter.simulator.world.world import SimulatedPipeline, World
 _BROKEN = '{"errorMessage":"The build task failed: exit code 1","errorCode":"DEV-CODECI-35002"}'
 
 
-def detail(project: SimulatedProject, pipeline: SimulatedPipeline, run_id: str | None, now: float) -> Answer:
-    """Return the run with that id, by default the latest run, at `now`.
+def detail(
+    project: SimulatedProject, pipeline: SimulatedPipeline, run_id: str | None, now: float, pages: str
+) -> Answer:
+    """Return the run with that id, by default the latest run, at `now`; `pages` as for a record.
 
     Raises `DeclinedError` if the pipeline has no such run.
     """
@@ -23,10 +25,10 @@ def detail(project: SimulatedProject, pipeline: SimulatedPipeline, run_id: str |
     run = runs.run(pipeline, run_id, now) if run_id else runs.latest_run(pipeline, now)
     if run is None:
         raise no_run()
-    return Answer(_record(project.world, pipeline, run, now), runs=(run,))
+    return Answer(_record(project.world, pipeline, run, now, pages), runs=(run,))
 
 
-def _record(world: World, pipeline: SimulatedPipeline, run: RunSnapshot, now: float) -> Record:
+def _record(world: World, pipeline: SimulatedPipeline, run: RunSnapshot, now: float, pages: str) -> Record:
     origin = run.origin
     return {
         "id": run.id,
@@ -51,6 +53,7 @@ def _record(world: World, pipeline: SimulatedPipeline, run: RunSnapshot, now: fl
         "sources": [_source(pipeline, run)],
         "artifacts": None,
         "subject_id": run.id,
+        "detail_url": f"{pages}/{pipeline.id}/{run.id}" if pages else "",
         "current_system_time": int(now * 1000),
     }
 

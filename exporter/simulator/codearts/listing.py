@@ -29,9 +29,17 @@ _PIPELINE_KEYS: dict[str, Callable[[SimulatedPipeline], Any]] = {
 
 
 def pipelines(
-    project: SimulatedProject, switches: CodeArtsSwitches, project_id: str, body: dict[str, Any], now: float
+    project: SimulatedProject,
+    switches: CodeArtsSwitches,
+    project_id: str,
+    body: dict[str, Any],
+    now: float,
+    pages: str,
 ) -> Answer:
-    """Handle ListPipelines; `project_id` is that of the path. Raises `DeclinedError` for a malformed body."""
+    """Handle ListPipelines; `project_id` is that of the path, `pages` as for a record.
+
+    Raises `DeclinedError` for a malformed body.
+    """
     offset, limit = _window(body, switches.page_limit)
     key, descending = _order(body, _PIPELINE_KEYS, "create_time", "asc")
     name = body.get("name") or ""
@@ -59,7 +67,7 @@ def pipelines(
         "limit": limit,
         "total": len(rows),
         "current_system_time": int(now * 1000),
-        "pipelines": [_row(*row) for row in page_runs],
+        "pipelines": [_row(*row, pages) for row in page_runs],
     }
     return Answer(answer, runs=[run for _, _, run in page_runs if run is not None])
 
@@ -70,6 +78,7 @@ def runs(
     pipeline: SimulatedPipeline,
     body: dict[str, Any],
     now: float,
+    pages: str,
 ) -> Answer:
     """Handle ListPipelineRuns: latest start first, unless the body or the switches say otherwise.
 
@@ -101,7 +110,7 @@ def runs(
         "offset": offset,
         "limit": limit,
         "total": len(rows),
-        "pipeline_runs": [list_record(pipeline, run) for run in page],
+        "pipeline_runs": [list_record(pipeline, run, pages) for run in page],
     }
     return Answer(answer, runs=page)
 
@@ -141,7 +150,7 @@ def _foreign_world(seed: int, count: int, start: float) -> World:
     return World(seed=seed + 1_000_003, pipelines=count, start=start)
 
 
-def _row(world: World, pipeline: SimulatedPipeline, run: RunSnapshot | None) -> Record:
+def _row(world: World, pipeline: SimulatedPipeline, run: RunSnapshot | None, pages: str) -> Record:
     return {
         "pipeline_id": pipeline.id,
         "name": pipeline.name,
@@ -152,7 +161,7 @@ def _row(world: World, pipeline: SimulatedPipeline, run: RunSnapshot | None) -> 
         "is_collect": pipeline.index % 10 == 0,
         "manifest_version": "3.0",
         "create_time": milliseconds(pipeline.created),
-        "latest_run": None if run is None else list_record(pipeline, run),
+        "latest_run": None if run is None else list_record(pipeline, run, pages),
         "convert_sign": 0,
         "security_level": None,
         "banned": False,

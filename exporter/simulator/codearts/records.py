@@ -25,8 +25,11 @@ def milliseconds(moment: float | None) -> int | None:
     return None if moment is None else round(moment * 1000)
 
 
-def batch_record(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
-    """Return a run as BatchShowPipelinesLatestStatus reports it."""
+def batch_record(pipeline: SimulatedPipeline, run: RunSnapshot, pages: str) -> Record:
+    """Return a run as BatchShowPipelinesLatestStatus reports it.
+
+    `pages` is the URL of the folder of all pages of runs; empty for a token without a region, which gets no addresses.
+    """
     origin = run.origin
     return {
         "pipeline_id": run.pipeline_id,
@@ -50,12 +53,13 @@ def batch_record(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
         "artifact_params": None,
         "start_time": milliseconds(run.start),
         "end_time": milliseconds(run.end),
+        "detail_url": f"{pages}/{run.pipeline_id}/{run.id}" if pages else "",
     }
 
 
-def list_record(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
-    """Return a run as the lists report it: stages also have an id."""
-    record = batch_record(pipeline, run)
+def list_record(pipeline: SimulatedPipeline, run: RunSnapshot, pages: str) -> Record:
+    """Return a run as the lists report it: stages also have an id. `pages` as for a batch."""
+    record = batch_record(pipeline, run, pages)
     record["stage_status_list"] = [
         {"id": derive_id(run.id, stage["sequence"]), **stage} for stage in record["stage_status_list"]
     ]

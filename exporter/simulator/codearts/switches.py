@@ -24,6 +24,7 @@ class CodeArtsSwitches(Switches):
     - `key_lifetime`: seconds that a temporary key is valid; a change replaces all keys.
     - `agency`: whether the machine has temporary keys at all.
     - `imds_off`: the status with which requests for a metadata token are refused, or None if they are served.
+    - `token_region`: whether tokens have a region, without which no run has the address of its page.
     - `imds_enforced`: whether keys require a metadata token.
 
     The service:
@@ -41,6 +42,7 @@ class CodeArtsSwitches(Switches):
     key_lifetime: float = 3600.0
     agency: bool = True
     imds_off: Literal[404, 405, 503] | None = None
+    token_region: bool = True
     imds_enforced: bool = False
     batch_limit: int | None = None
     batch_refusal: Literal[400, 413, 200] = 400

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from exporter.simulator.flow import errors
 from exporter.simulator.flow.auth_check import FlowCredentials
-from exporter.simulator.flow.generation import ApiGeneration
+from exporter.simulator.flow.generation import ApiGeneration, Operation
 from exporter.simulator.flow.organization import Organization
 from exporter.simulator.flow.personal import ROOT, PersonalApi
 from exporter.simulator.flow.serialized import serialize, summarize
@@ -25,6 +25,11 @@ from exporter.simulator.http.recorder import RequestContext
 from exporter.simulator.world.project import RunSource
 from exporter.simulator.world.runs import RunSnapshot
 from exporter.simulator.world.world import SimulatedPipeline, World
+
+RUN_PAGE = "RunPage"
+
+_PAGES = "/pipelines/"
+"""Pages of the console, for a browser without credentials."""
 
 
 class Flow(Cloud, FlowSwitches):
@@ -65,12 +70,19 @@ class Flow(Cloud, FlowSwitches):
                 for generation in (self._signed, self._personal)
                 for root in generation.roots
                 for operation in generation.operations()
-            )
+            ),
+            *(
+                self._route("GET", f"{_PAGES}{path}", operation.name, self._personal.handler_for(operation))
+                for path, operation in (
+                    ("{pipeline_id}/current", Operation("", RUN_PAGE, self._personal.get_latest_run)),
+                    ("{pipeline_id}/builds/{run_id}", Operation("", RUN_PAGE, self._personal.get_run)),
+                )
+            ),
         )
 
     def serves(self, path: str) -> bool:
         """Return whether a path belongs to Flow, published or not."""
-        return path.startswith((ROOT, ORGANIZATION))
+        return path.startswith((ROOT, ORGANIZATION, _PAGES))
 
     def pipeline_id(self, pipeline_id: str) -> str:
         """Return Flow's id of a pipeline of the world; raise `KeyError` for an unknown one."""

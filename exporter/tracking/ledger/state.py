@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.core.model import Run, Status
+from exporter.core.model import Run, Status, failed_stages
 
 
 class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -157,7 +157,7 @@ class LedgerState(
     recoveries: tuple[int, ...] = ()
     """Numbers of successes that may have ended a streak. Whether they did is known once all runs before them are."""
     finished: Run | None = None
-    """The ended run with the greatest number, as it ended, without its stages."""
+    """The ended run with the greatest number, as it ended. Of its stages it has only `failed_stages`."""
     missed: tuple[str, ...] = ()
     """Ids of runs that were given up, newest first: they are never counted later."""
     unconfirmed_id: str = ""
@@ -175,6 +175,16 @@ class LedgerState(
         """Return the state with some fields set; the same object if nothing differs."""
         different = {name: value for name, value in changes.items() if getattr(self, name) != value}
         return msgspec.structs.replace(self, **different) if different else self
+
+    def with_failed_stages(self, run: Run) -> "LedgerState":
+        """Return the state with the failed stages and jobs of the latest finished run, if `run` is it and shows more of them."""
+        finished = self.finished
+        if finished is None or finished.id != run.id or finished.status is not Status.FAILED:
+            return self
+        stages = failed_stages(run)
+        if not stages or (finished.stages and not any(stage.jobs for stage in stages)):
+            return self
+        return self.changed(finished=msgspec.structs.replace(finished, stages=stages))
 
     @property
     def starts(self) -> tuple[float | None, ...]:

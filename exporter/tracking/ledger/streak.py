@@ -2,7 +2,7 @@
 
 import msgspec
 
-from exporter.core.model import Run, Status
+from exporter.core.model import Run, Status, failed_stages
 from exporter.tracking.ledger.state import EndedRun, Event, EventKind, Extent, LedgerState, Streak
 
 KEPT = 20
@@ -27,7 +27,11 @@ def with_ended(state: LedgerState, run: Run, number: int) -> LedgerState:
     others = [other for other in state.ended if other.id != run.id]
     newest_first = sorted([*others, ended], key=lambda one: one.number, reverse=True)
     # The latest finished run has the greatest number, whichever ended last.
-    finished = msgspec.structs.replace(run, stages=()) if newest_first[0] is ended else state.finished
+    finished = (
+        msgspec.structs.replace(run, stages=failed_stages(run))
+        if newest_first[0] is ended
+        else state.finished
+    )
     return with_streak(state.changed(ended=tuple(newest_first), finished=finished))
 
 

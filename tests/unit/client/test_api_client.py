@@ -77,12 +77,12 @@ class Harness:
     @property
     def retries(self) -> float:
         """Number of retries."""
-        return self.count("retries", project="payments")
+        return self.count("retries", provider="codearts", project="payments")
 
     @property
     def throttled(self) -> float:
         """Number of throttled requests."""
-        return self.count("throttled", project="payments")
+        return self.count("throttled", provider="codearts", project="payments")
 
 
 @contextlib.asynccontextmanager

@@ -88,7 +88,7 @@ async def clients_sharing(
 def valid(harness: Harness, name: str = "payments") -> float | None:
     """Return the exposed validity of a project's credentials, or None."""
     return harness.telemetry.registry.get_sample_value(
-        "pipeline_exporter_credentials_valid", {"project": name}
+        "pipeline_exporter_credentials_valid", {"project": name, "provider": "codearts"}
     )
 
 
@@ -774,7 +774,7 @@ def test_metadata_keys_are_renewed_before_they_expire(cloud: Cloud) -> None:
             assert len(cloud.codearts.requests) <= 540 + 2 * 5
             end = harness.telemetry.registry.get_sample_value(
                 "pipeline_exporter_credentials_expiry_timestamp_seconds",
-                {"project": "payments", "renewal": "auto"},
+                {"project": "payments", "provider": "codearts", "renewal": "auto"},
             )
             assert end is not None
             assert end > cloud.clock.now
@@ -920,7 +920,7 @@ def test_expiry_of_a_token_is_exposed(cloud: Cloud) -> None:
     def end(harness: Harness, renewal: str) -> float | None:
         return harness.telemetry.registry.get_sample_value(
             "pipeline_exporter_credentials_expiry_timestamp_seconds",
-            {"project": "payments", "renewal": renewal},
+            {"project": "payments", "provider": "codearts", "renewal": renewal},
         )
 
     async def main() -> None:

@@ -377,8 +377,10 @@ def test_page_shows_the_number_of_withheld_series():
         return [line for line in lines if line.startswith(("pipeline_exporter_series_withheld{", "ci_"))]
 
     own, *shown = withheld(0)
-    assert own == 'pipeline_exporter_series_withheld{project="payments"} 0.0'
-    assert withheld(1) == [f'pipeline_exporter_series_withheld{{project="payments"}} {len(shown)}.0']
+    assert own == 'pipeline_exporter_series_withheld{project="payments",provider="codearts"} 0.0'
+    assert withheld(1) == [
+        f'pipeline_exporter_series_withheld{{project="payments",provider="codearts"}} {len(shown)}.0'
+    ]
 
 
 Headers = Sequence[tuple[str, str]]

@@ -66,14 +66,14 @@ def own():
     """The exporter's own families, with a series in each of them."""
     telemetry = Telemetry(shard=Shard(0, 3))
     telemetry.set_state_up(up=True)
-    telemetry.set_web_config_reloaded(succeeded=True)
-    telemetry.add_project("payments", "codearts", pipelines=1, interval=60, now=NOON)
+    telemetry.add_project("payments", "codearts", pipelines=1, interval=60)
     telemetry.poll_ended("payments", "codearts", up=True, refresh=True, seconds=1, now=NOON)
+    telemetry.set_pipelines("payments", "codearts", pipelines=2, refused=1, unresolved=3)
+    telemetry.set_credentials_valid("payments", "codearts", valid=True)
+    telemetry.set_credentials_expiry("payments", "codearts", "auto", NOON)
+    telemetry.poll_skipped("payments", "codearts")
+    telemetry.set_web_config_reloaded(succeeded=True)
     telemetry.set_project_down("payments", "codearts", NOON, operation="Batch", code="401", error_code="X.2")
-    telemetry.set_pipelines("payments", pipelines=2, refused=1, unresolved=3)
-    telemetry.set_credentials_valid("payments", valid=True)
-    telemetry.set_credentials_expiry("payments", "auto", NOON)
-    telemetry.poll_skipped("payments")
     telemetry.request_ended("payments", "codearts", "Batch", "200", 0.1)
     telemetry.request_failed(
         "payments",
@@ -81,8 +81,8 @@ def own():
         "Batch",
         RequestFailure(kind=FailureKind.TRANSIENT, code="500", error_code="X.1"),
     )
-    telemetry.request_retried("payments")
-    telemetry.request_throttled("payments")
+    telemetry.request_retried("payments", "codearts")
+    telemetry.request_throttled("payments", "codearts")
     telemetry.unknown_values("codearts", [("status", "NEW")])
     telemetry.render_failed("ci_pipeline_up", 1)
     found = list(telemetry.registry.collect())
@@ -468,12 +468,13 @@ def test_every_label_has_a_string_value():
     """A single `None` would make the whole page invalid."""
     stage = Stage("build", 0, Status.SUCCESS, NOON, 5.0, jobs=(JOB,))
     held = Stage("approve", 1, Status.WAITING)
+    broken = Stage("test", 2, Status.FAILED, jobs=(Job("unit", 0, Status.FAILED),))
     nothing = View(pipeline=Pipeline("codearts", "payments", "p", "p"), up=False)
     per_pipeline = Metrics(stage_histogram="pipeline")
     seen = [
         nothing,
         view(None),
-        view(run(1), run(2, Status.FAILED, stage), metrics=per_pipeline),
+        view(run(1), run(2, Status.FAILED, stage, broken), metrics=per_pipeline),
         minimal_view(),
     ]
     seen += [view(run(1), run(2, Status.RUNNING, stage, held), run(3, Status.RUNNING, stage, held))]

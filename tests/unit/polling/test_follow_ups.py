@@ -15,7 +15,7 @@ from exporter.app.bootstrap import assemble
 from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.hourly_warnings import HourlyWarnings
-from exporter.core.model import Pipeline, Run, Status
+from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.polling.follow_ups import FollowUps
 from exporter.polling.outcome import FAILURES_IN_A_ROW
 from exporter.polling.reporter import PollReporter
@@ -851,8 +851,11 @@ def test_endless_unreadable_rows_take_a_limited_number_of_requests():
 
 
 def failures(first: int, last: int) -> list[Run]:
-    """Return failed runs, the newest first."""
-    return [run(number, FAILED) for number in range(first, last - 1, -1)]
+    """Return failed runs with their failed stage, the newest first."""
+    stages = (Stage("build", 0, FAILED),)
+    return [
+        msgspec.structs.replace(run(number, FAILED), stages=stages) for number in range(first, last - 1, -1)
+    ]
 
 
 def with_history(*rows: Run, page: int = 100) -> Harness:

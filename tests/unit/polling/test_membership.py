@@ -347,9 +347,13 @@ def test_url_is_filled_from_the_template():
     assert [one.url for one in membership.pipelines()] == ["https://x/P/a?again=a", "https://x/P/b?again=b"]
 
 
-def test_long_url_is_cut():
-    (one,) = members(pipelines=["a"], url_template=f"https://x/{'y' * 999}").pipelines()
-    assert len(one.url) == LABEL_LENGTH
+def test_long_url_is_empty():
+    """A part of it would lead to another page."""
+    longest = f"https://x/{'y' * (LABEL_LENGTH - len('https://x/'))}"
+    (one,) = members(pipelines=["a"], url_template=longest).pipelines()
+    assert one.url == longest
+    (one,) = members(pipelines=["a"], url_template=f"{longest}y").pipelines()
+    assert one.url == ""
 
 
 # Ownership

@@ -796,21 +796,49 @@ def test_run_without_stages(stages: Any) -> None:
 
 
 def test_labels_are_cut() -> None:
-    """Label values have at most 256 characters. Two stage names with the same start remain two stages."""
+    """Label values have at most 256 characters. Two stage names with the same start remain two stages.
+
+    A part of a URL would lead to another page.
+    """
     long = "é" * 1000
     run = run_of(
         pipeline_run_id=long,
         executor_id=long,
-        detail_url=long,
+        detail_url=f"https://devcloud.example.com/{long}",
         build_params=dict.fromkeys(
             ["target_branch", "tag", "commit_id", "event_type", "merge_id", "source_branch"], long
         ),
         stage_status_list=[{"name": long + "1", "sequence": 0}, {"name": long + "2", "sequence": 0}],
     )
-    texts = [run.id, run.executor, run.url, run.branch, run.tag, run.commit, run.event, run.merge_id]
+    assert run.url == ""
+    texts = [run.id, run.executor, run.branch, run.tag, run.commit, run.event, run.merge_id]
     texts += [run.source_branch, *(stage.name for stage in run.stages)]
     assert {len(text) for text in texts} == {LABEL_LENGTH}
     assert [stage.sequence for stage in run.stages] == [0, 1]
+
+
+LONGEST_URL = f"https://devcloud.example.com/{'x' * (LABEL_LENGTH - len('https://devcloud.example.com/'))}"
+
+
+@pytest.mark.parametrize(
+    ("reported", "shown"),
+    [
+        ("https://devcloud.example.com/p/1?v=1#top", "https://devcloud.example.com/p/1?v=1#top"),
+        ("HTTP://devcloud.example.com", "HTTP://devcloud.example.com"),
+        (LONGEST_URL, LONGEST_URL),
+        (LONGEST_URL + "x", ""),
+        ("", ""),
+        (None, ""),
+        (7, ""),
+        ("javascript:alert(1)", ""),
+        ("devcloud.example.com/p/1", ""),
+        ("https:///p/1", ""),
+        ("https://root:opensesame@devcloud.example.com/p/1", ""),
+        ("https://devcloud.example.com/p 1", ""),
+    ],
+)
+def test_page_of_a_run_is_the_reported_http_url(reported: Any, shown: str) -> None:
+    assert run_of(detail_url=reported).url == shown
 
 
 @pytest.mark.parametrize("params", [None, {}, {"target_branch": None}])

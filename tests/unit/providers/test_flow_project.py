@@ -82,7 +82,12 @@ def test_scope_is_the_organization_id() -> None:
     project = configured(url_template="https://flow.example.com/{project_id}/{pipeline_id}?{pipeline_id}")
     assert (project.scope, project.scope_key) == (CENTRAL_ID, "organization_id")
     assert project.page_url("12222") == f"https://flow.example.com/{CENTRAL_ID}/12222?12222"
-    assert configured().page_url("12222") == ""
+    assert configured().page_url("12222") == "https://flow.aliyun.com/pipelines/12222/current"
+    assert configured(endpoint="http://127.0.0.1:1").page_url("12222") == ""
+    elsewhere = configured(
+        edition="region", endpoint="https://x.devops.aliyuncs.com", organization_id="r" * 32
+    )
+    assert elsewhere.page_url("12222") == ""
     (other,) = Config.model_validate({"projects": [codearts_project()]}).projects
     assert (other.scope, other.scope_key) == (PROJECT_ID, "project_id")
 

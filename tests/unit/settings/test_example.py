@@ -136,7 +136,7 @@ def test_example_has_the_order_of_the_documentation():
     assert list(whole["metrics"]) == list(Metrics.model_fields)
     assert list(whole["projects"][0]) == [
         "name", "provider", "region", "endpoint", "project_id", "stage_time_zone", "rate_limit", "labels",
-        "url_template", "auth", "pipelines", "discover", "tls", "proxy",
+        "url_template", "run_url_template", "auth", "pipelines", "discover", "tls", "proxy",
     ]  # fmt: skip
     assert list(whole["projects"][5]) == [
         "name", "provider", "organization_id", "auth", "edition", "endpoint", "url_template", "pipelines",

@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_documentation(read):
         "run_duration_buckets": (
             "15s", "30s", "1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h", "4h", "8h", "1d",
         ),
-        "stage_duration_buckets": ("30s", "2m", "10m", "30m", "2h"),
+        "stage_duration_buckets": ("10s", "30s", "1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h"),
         "created_series": False,
     }  # fmt: skip
     assert config.state.path is None
@@ -420,6 +420,30 @@ def test_pattern_with_a_future_warning_is_accepted_without_warning(read):
 def test_url_template_is_filled_at_every_placeholder(read, text, page):
     text = MINIMAL.replace("54f90b75fc1447b1b65e8d3a9f77923d", "p") + f"    url_template: '{text}'\n"
     assert read(text).projects[0].page_url("i") == page
+
+
+@pytest.mark.parametrize(
+    ("template", "page"),
+    [
+        (
+            "https://x.example.com/{project_id}/{pipeline_id}/{run_id}?n={run_number}",
+            "https://x.example.com/p/i/r%2F1?n=7",
+        ),
+        ("https://x.example.com/latest", "https://x.example.com/latest"),
+        (f"https://x.example.com/{{run_id}}/{'y' * 256}", ""),
+    ],
+)
+def test_run_url_template_is_filled_at_every_placeholder(read, template, page):
+    text = MINIMAL.replace("54f90b75fc1447b1b65e8d3a9f77923d", "p") + f"    run_url_template: '{template}'\n"
+    project = read(text).projects[0]
+    assert project.run_url("i", "r/1", 7) == page
+    assert read(MINIMAL).projects[0].run_url("i", "r", 7) == ""
+
+
+@pytest.mark.parametrize(("placeholder", "run", "number"), [("{run_id}", "", 7), ("{run_number}", "r", None)])
+def test_run_url_template_gives_nothing_without_what_it_needs(read, placeholder, run, number):
+    text = MINIMAL + f"    run_url_template: 'https://x.example.com/{placeholder}'\n"
+    assert read(text).projects[0].run_url("i", run, number) == ""
 
 
 AUTH = "{method: token, token: opensesame}"

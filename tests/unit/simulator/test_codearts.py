@@ -388,6 +388,10 @@ def _same_shape(record: Any, example: Any, where: str = "") -> None:
 def test_records_have_the_form_of_the_vendor_example(site: Site) -> None:
     records = site.request(*(pipeline.id for pipeline in WORLD.pipelines)).json()
     assert len(records) == len(RUNNING_PIPELINES)
+    for record in records:
+        page = f"/cicd/project/{WORLD.project_id}/pipeline/detail/{record['pipeline_id']}/{record['pipeline_run_id']}"
+        # The vendor's example lacks it.
+        assert record.pop("detail_url").endswith(page)
     _same_shape(records, SEED)
     for record in records:
         finished = record["status"] in FINISHED

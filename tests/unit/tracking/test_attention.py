@@ -111,13 +111,13 @@ OF_PIPELINE: dict[str, Action] = {
     ),
     "postpone": lambda m, d: m.tracker[d.draw(ids)].postpone(f"run-{d.draw(st.integers(1, 6))}", m.now),
     "detailed": lambda m, d: m.tracker[d.draw(ids)].detailed(d.draw(runs), d.draw(st.none() | runs)),
-    "detail_failed": lambda m, d: m.tracker[d.draw(ids)].detail_failed(m.now),
+    "detail_failed": lambda m, d: m.tracker[d.draw(ids)].detail_failed(d.draw(runs), m.now),
     "failed": lambda m, d: m.tracker[d.draw(ids)].failed(),
     "expire": lambda m, d: m.tracker[d.draw(ids)].expire(m.now, 900.0),
 }
 # Its caller proves that the pipeline does not need attention.
 ONLY_WITHOUT_ATTENTION = {"mark_unchanged"}
-READING_PIPELINE = {"to_save", "active", "wanted_detail"}
+READING_PIPELINE = {"to_save", "active", "wanted_detail", "wanted_finished_detail"}
 
 
 def leave_and_return(machine: Machine, data: st.DataObject) -> None:
@@ -144,7 +144,7 @@ OF_PROJECT: dict[str, Action] = {
     "failed": lambda m, d: m.tracker.failed(d.draw(subsets)),
     "expire": lambda m, _: m.tracker.expire(m.now, 900.0),
     "detailed": lambda m, d: m.tracker.detailed(d.draw(ids), d.draw(runs), None),
-    "detail_failed": lambda m, d: m.tracker.detail_failed(d.draw(ids), m.now),
+    "detail_failed": lambda m, d: m.tracker.detail_failed(d.draw(ids), d.draw(runs), m.now),
 }
 READING_PROJECT = {
     "active", "due", "hold_back", "project_view", "take_misnumbered", "unsaved", "views", "wanted_details",

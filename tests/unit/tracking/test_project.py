@@ -431,12 +431,37 @@ def test_start_after_first_sight_is_the_status_change():
 
 def test_new_status_or_new_run_changes_the_time():
     tracked = Tracked(run(1, Status.RUNNING))
-    tracked.sees(run(1, Status.PAUSED))
+    tracked.sees(run(1, Status.PENDING))
     assert tracked.view().status_change == tracked.now
     tracked.sees(run(1, Status.RUNNING))
     assert tracked.view().status_change == tracked.now
     tracked.sees(run(2, Status.RUNNING))
     assert tracked.view().status_change == tracked.now
+
+
+@pytest.mark.parametrize("status", HELD)
+def test_waiting_run_without_a_waiting_stage_dates_from_the_last_answer_before(status):
+    tracked = Tracked(run(1, Status.RUNNING))
+    running = tracked.now
+    tracked.sees(run(1, status))
+    assert tracked.view().status_change == running
+    tracked.sees(run(1, status))
+    assert tracked.view().status_change == running
+    tracked.sees(run(2, status, start=tracked.now + 5))
+    assert tracked.view().status_change == tracked.now - 10
+
+
+@pytest.mark.parametrize("status", HELD)
+def test_waiting_run_dates_from_the_earliest_of_its_waiting_stages(status):
+    stages = [
+        Stage("a", 0, status, NOON + 70),
+        Stage("b", 1, status, NOON + 60),
+        Stage("c", 2, Status.SUCCESS, NOON, 9),
+    ]
+    tracked = Tracked(run(1, status, stages=stages))
+    assert tracked.view().status_change == NOON + 60
+    tracked.sees(run(1, status, stages=[stages[0], Stage("b", 1, Status.SUCCESS, NOON + 60, 9)]))
+    assert tracked.view().status_change == NOON + 70
 
 
 def test_retry_changes_the_time():
@@ -447,12 +472,36 @@ def test_retry_changes_the_time():
 
 
 @pytest.mark.parametrize("status", HELD)
-def test_waiting_stage_dates_from_first_sight(status):
-    tracked = Tracked(run(1, Status.RUNNING, stages=[Stage("approve", 3, status, NOON)]))
+def test_waiting_stage_dates_from_its_start_at_first_sight(status):
+    held = run(1, status, stages=[Stage("approve", 3, status, NOON + 33)])
+    tracked = Tracked(held)
+    assert tracked.view().stage_changes == (("approve", 3, NOON + 33),)
+    tracked.sees(held)
+    assert tracked.view().stage_changes == (("approve", 3, NOON + 33),)
+
+
+def test_waiting_stage_without_a_start_dates_from_first_sight():
+    held = run(1, Status.WAITING, stages=[Stage("approve", 3, Status.WAITING)])
+    tracked = Tracked(held)
     first = tracked.now
+    tracked.sees(held)
     assert tracked.view().stage_changes == (("approve", 3, first),)
-    tracked.sees(run(1, Status.PAUSED, stages=[Stage("approve", 3, status, NOON)]))
-    assert tracked.view().stage_changes == (("approve", 3, first),)
+
+
+def test_stage_that_waits_after_it_ran_dates_from_the_last_answer_that_showed_it_running():
+    """Such as a stage whose second job is an approval."""
+    tracked = Tracked(run(1, Status.RUNNING, stages=[Stage("a", 0, Status.RUNNING, NOON)]))
+    tracked.sees(run(1, Status.RUNNING, stages=[Stage("a", 0, Status.RUNNING, NOON)]))
+    running = tracked.now
+    tracked.sees(run(1, Status.WAITING, stages=[Stage("a", 0, Status.WAITING, NOON)]))
+    assert (tracked.view().status_change, tracked.view().stage_changes) == (running, (("a", 0, running),))
+
+
+def test_waiting_stage_of_an_older_run_that_is_shown_again_dates_from_its_start():
+    """The last answer was about the newer run, which was deleted, and said nothing about this one."""
+    held = run(1, Status.WAITING, stages=[Stage("a", 0, Status.WAITING, NOON)])
+    tracked = Tracked(held, run(2, Status.RUNNING, start=NOON + 605), held, held)
+    assert tracked.view().stage_changes == (("a", 0, NOON),)
 
 
 def test_waiting_stage_that_starts_later_dates_from_its_start():
@@ -466,8 +515,9 @@ def test_stage_that_continues_and_waits_again_has_a_new_time():
     held, on = (run(1, Status.RUNNING, stages=[Stage("a", 0, s)]) for s in (Status.PAUSED, Status.RUNNING))
     tracked = Tracked(held, on)
     assert tracked.view().stage_changes == ()
+    running = tracked.now
     tracked.sees(held)
-    assert tracked.view().stage_changes == (("a", 0, tracked.now),)
+    assert tracked.view().stage_changes == (("a", 0, running),)
 
 
 def test_other_waiting_status_or_other_run_has_a_new_time():
@@ -478,11 +528,131 @@ def test_other_waiting_status_or_other_run_has_a_new_time():
     tracked.sees(
         run(1, Status.PAUSED, stages=[Stage("a", 0, Status.SUSPENDED), Stage("a", 1, Status.PAUSED)])
     )
-    assert tracked.view().stage_changes == (("a", 0, tracked.now), ("a", 1, first))
+    assert tracked.view().stage_changes == (("a", 0, first), ("a", 1, first))
+    start = tracked.now + 5
     tracked.sees(
-        run(2, Status.PAUSED, stages=[Stage("a", 0, Status.SUSPENDED), Stage("a", 1, Status.PAUSED)])
+        run(
+            2,
+            Status.PAUSED,
+            start=start,
+            stages=[Stage("a", 0, Status.SUSPENDED, start + 3), Stage("a", 1, Status.PAUSED, start + 4)],
+        )
     )
-    assert tracked.view().stage_changes == (("a", 0, tracked.now), ("a", 1, tracked.now))
+    assert tracked.view().stage_changes == (("a", 0, start + 3), ("a", 1, start + 4))
+
+
+def test_waiting_stage_dates_from_the_start_of_its_waiting_job_once_details_are_known():
+    held = run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED, NOON)])
+    tracked = Tracked(held, details="jobs")
+    assert tracked.view().stage_changes == (("a", 0, NOON),)
+    jobs = (Job("build", 0, Status.SUCCESS, NOON, 40.0), Job("approve", 1, Status.PAUSED, NOON + 41))
+    tracked.gets_detail(run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED, NOON, None, jobs)]))
+    tracked.saves()
+    assert (tracked.view().status_change, tracked.view().stage_changes) == (NOON + 41, (("a", 0, NOON + 41),))
+    again = tracked.restarts(later=HOUR)
+    again.sees(held)
+    assert again.view().stage_changes == (("a", 0, NOON + 41),)
+
+
+# Failed stages of the latest finished run
+
+
+def red(number: int = 1, *, jobs: bool = False, **changes: Any) -> Run:
+    """Return a failed run: a stage succeeded, one failed, one was ignored."""
+    names = ((Status.SUCCESS, "lint"), (Status.FAILED, "compile"))
+    one = (
+        tuple(Job(name, at, status, NOON, 5.0, (STEP,)) for at, (status, name) in enumerate(names))
+        if jobs
+        else ()
+    )
+    stages = [
+        Stage("build", 0, Status.SUCCESS, NOON, 9.0),
+        Stage("test", 1, Status.FAILED, NOON + 9, 9.0, one),
+        Stage("scan", 2, Status.IGNORED, NOON + 18, 9.0),
+    ]
+    return run(number, Status.FAILED, stages=stages, **changes)
+
+
+def failed_parts(tracked: Tracked) -> list[tuple[str, list[str]]]:
+    """Return the failed stages of the latest finished run, with the names of their failed jobs."""
+    finished = tracked.view().finished
+    assert finished is not None
+    assert not any(job.steps for stage in finished.stages for job in stage.jobs)
+    return [(stage.name, [job.name for job in stage.jobs]) for stage in finished.stages]
+
+
+def test_failed_stages_stay_while_the_next_run_is_in_progress_and_across_a_restart():
+    tracked = Tracked(red(1), staged(2, Status.RUNNING, start=NOON + 100))
+    assert failed_parts(tracked) == [("test", [])]
+    again = tracked.restarts(later=HOUR)
+    assert failed_parts(again) == [("test", [])]
+    again.sees(staged(2, Status.RUNNING, start=NOON + 100))
+    assert (failed_parts(again), again.wanted_details()) == ([("test", [])], [])
+    again.sees(staged(2, Status.SUCCESS, start=NOON + 100))
+    assert failed_parts(again) == []
+
+
+def test_failed_stages_of_a_run_behind_the_first_one_come_from_the_run_list():
+    tracked = Tracked(staged(2, Status.RUNNING, start=NOON + 100))
+    tracked.reads(staged(2, Status.RUNNING, start=NOON + 100), red(1))
+    assert (failed_parts(tracked), tracked.wanted_details()) == ([("test", [])], [])
+
+
+def test_failed_stages_that_the_run_list_lacks_are_queried_once():
+    tracked = Tracked(staged(2, Status.RUNNING, start=NOON + 100))
+    tracked.reads(staged(2, Status.RUNNING, start=NOON + 100), run(1, Status.FAILED))
+    assert (failed_parts(tracked), tracked.wanted_details()) == ([], ["run-1"])
+    tracked.tracker.detail_failed("p", run(1, Status.FAILED), tracked.clock)
+    assert tracked.wanted_details() == []
+    tracked.waits(60)
+    tracked.gets_detail(red(1))
+    tracked.saves()
+    assert (failed_parts(tracked), tracked.wanted_details()) == ([("test", [])], [])
+    assert failed_parts(tracked.restarts()) == [("test", [])]
+
+
+@pytest.mark.parametrize("detail", [None, run(1, Status.FAILED)], ids=["refused", "no failed stage"])
+def test_failed_stages_that_details_lack_are_not_queried_again(detail):
+    tracked = Tracked(staged(2, Status.RUNNING, start=NOON + 100))
+    tracked.reads(staged(2, Status.RUNNING, start=NOON + 100), run(1, Status.FAILED))
+    tracked.gets_detail(detail)
+    tracked.saves()
+    tracked.sees(staged(2, Status.RUNNING, start=NOON + 100))
+    assert (failed_parts(tracked), tracked.wanted_details()) == ([], [])
+
+
+@pytest.mark.parametrize("status", [Status.SUCCESS, Status.CANCELED, Status.IGNORED])
+def test_run_that_did_not_fail_has_no_failed_stages(status):
+    stages = [Stage("test", 1, Status.FAILED, NOON, 9.0)]
+    tracked = Tracked(run(1, status, stages=stages), staged(2, Status.RUNNING, start=NOON + 100))
+    assert (failed_parts(tracked), tracked.wanted_details()) == ([], [])
+
+
+def test_failed_jobs_come_with_the_details_of_the_latest_run_and_stay():
+    tracked = Tracked(red(1), details="jobs")
+    assert failed_parts(tracked) == [("test", [])]
+    tracked.gets_detail(red(1, jobs=True))
+    tracked.saves()
+    tracked.sees(red(1))
+    tracked.sees(staged(2, Status.RUNNING, start=NOON + 100))
+    assert (failed_parts(tracked), tracked.wanted_details()) == ([("test", ["compile"])], ["run-2"])
+    again = tracked.restarts(later=HOUR)
+    again.sees(staged(2, Status.RUNNING, start=NOON + 100))
+    assert (failed_parts(again), again.wanted_details()) == ([("test", ["compile"])], ["run-2"])
+
+
+def test_failed_jobs_of_a_run_behind_the_first_one_are_queried():
+    tracked = Tracked(staged(2, Status.RUNNING, start=NOON + 100), details="jobs")
+    tracked.reads(staged(2, Status.RUNNING, start=NOON + 100), red(1))
+    assert tracked.wanted_details() == ["run-1", "run-2"]
+    tracked.tracker.detailed("p", run(1, Status.FAILED), red(1, jobs=True))
+    assert (failed_parts(tracked), tracked.wanted_details()) == ([("test", ["compile"])], ["run-2"])
+
+
+def test_failed_stages_are_withdrawn_with_the_latest_finished_run():
+    tracked = Tracked(red(1), staged(2, Status.RUNNING, start=NOON + 100))
+    tracked.waits(MAX_AGE + 1)
+    assert tracked.gauges() == GONE
 
 
 # Active pipelines
@@ -642,7 +812,7 @@ def test_retired_pipeline_is_neither_shown_nor_polled():
     assert (tracked.due_lookups(), tracked.wanted_details(), tracked.tracker.unresolved) == ({}, [], 0)
     tracked.tracker.failed(["q"])
     tracked.tracker.detailed("q", run(3), None)
-    tracked.tracker.detail_failed("q", tracked.clock)
+    tracked.tracker.detail_failed("q", run(3), tracked.clock)
     assert tracked.tracker.views() == ()
     assert tracked.tracker.unsaved() == {}
 
@@ -805,11 +975,11 @@ def test_failed_details_are_queried_again_with_growing_pauses():
     tracked = Tracked(staged(1, Status.RUNNING), details="jobs")
     for pause in (60, 120, 240, 480, 900, 900):
         assert tracked.wanted_details() == ["run-1"]
-        tracked.tracker.detail_failed("p", tracked.clock)
+        tracked.tracker.detail_failed("p", staged(1), tracked.clock)
         tracked.waits(pause - 1)
         assert tracked.wanted_details() == []
         tracked.waits(1)
-    tracked.tracker.detail_failed("p", tracked.clock)
+    tracked.tracker.detail_failed("p", staged(1), tracked.clock)
     assert tracked.wanted_details() == []
     tracked.sees(staged(1, Status.FAILED))
     assert tracked.wanted_details() == ["run-1"]
@@ -932,7 +1102,7 @@ def test_jobs_disappear_if_the_details_of_a_change_are_unavailable(how):
         case _:
             for _ in range(DETAIL_TRIES):
                 assert jobs_of(tracked) == [("compile", "running")]
-                tracked.tracker.detail_failed("p", tracked.clock)
+                tracked.tracker.detail_failed("p", staged(1), tracked.clock)
     assert (jobs_of(tracked), tracked.wanted_details()) == ([], [])
 
 
@@ -1198,9 +1368,10 @@ def test_counters_are_shown_when_committed_and_gauges_at_once():
     before, project = tracked.view(), tracked.tracker.project_view()
     tracked.sees(run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]), saved=False)
     view = tracked.view()
-    assert (view.latest, view.finished) == (
-        run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)]),
-        run(2, Status.FAILED),
+    assert (
+        view.latest
+        == view.finished
+        == run(2, Status.FAILED, stages=[Stage("b", 0, Status.FAILED, NOON, 5.0)])
     )
     assert view.streak == Streak(1, NOON + 50, NOON + 50, Extent.WHOLE)
     assert (view.counters, view.durations) == (before.counters, before.durations)
@@ -1283,7 +1454,7 @@ def test_rolled_back_run_is_accounted_once_with_the_next_answer():
         tracked.sees(ended, saved=False)
         tracked.cannot_save()
         assert tracked.counts() == {}
-        assert tracked.view().finished == run(2, Status.FAILED)
+        assert tracked.view().finished == ended
     tracked.sees(ended)
     tracked.sees(ended)
     assert tracked.counts() == {"failed": 1}
@@ -1424,15 +1595,16 @@ def test_status_change_survives_a_restart():
 
 def test_waiting_stage_keeps_its_time_across_a_restart():
     tracked = Tracked(
-        run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED), Stage("b", 1, Status.PAUSED)])
+        run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED), Stage("b", 1, Status.RUNNING)])
     )
     first = tracked.now
     again = tracked.restarts(later=HOUR)
     again.sees(run(1, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED), Stage("b", 1, Status.WAITING)]))
-    assert again.view().stage_changes == (("a", 0, first), ("b", 1, again.now))
+    # The process before saw that b did not wait.
+    assert again.view().stage_changes == (("a", 0, first), ("b", 1, first))
     other = tracked.restarts(later=HOUR)
-    other.sees(run(2, Status.PAUSED, stages=[Stage("a", 0, Status.PAUSED)]))
-    assert other.view().stage_changes == (("a", 0, other.now),)
+    other.sees(run(2, Status.PAUSED, start=NOON + 1000, stages=[Stage("a", 0, Status.PAUSED, NOON + 1001)]))
+    assert other.view().stage_changes == (("a", 0, NOON + 1001),)
 
 
 def test_absences_start_at_zero_after_a_restart():
