@@ -298,11 +298,16 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
             others.run("many", number, COMPLETED)
 
         fired: set[tuple[str, str]] = set()
-        texts: dict[str, str] = {}
+        texts: dict[tuple[str, str], str] = {}
 
         def seen() -> set[tuple[str, str]]:
             texts.update(
-                {one["labels"]["alertname"]: one["annotations"]["description"] for one in prometheus.alerts()}
+                {
+                    (one["labels"]["alertname"], one["labels"].get("project", "")): one["annotations"][
+                        "description"
+                    ]
+                    for one in prometheus.alerts()
+                }
             )
             fired.update(prometheus.firing())
             return fired
@@ -313,9 +318,9 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
         stage = r'( in stage( "[^"]+")+)?\. It has been red since 20\d\d-.*'
         assert re.match(
             rf"Pipeline red-\d \(project red\) is red: run \d on branch \S+ failed{stage}",
-            texts["PipelineFailed"],
+            texts["PipelineFailed", "red"],
         )
-        assert " Cause: " in texts["PipelineExporterProjectDown"]
+        assert " Cause: " in texts["PipelineExporterProjectDown", "down"]
 
         exporters.close()
         wait_for(prometheus.firing, {GONE, ("PipelineFailed", "red")})
