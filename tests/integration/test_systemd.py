@@ -38,6 +38,10 @@ def test_unit_is_hardened(tmp_path):
     found = re.search(r"Overall exposure level for .*: ([\d.]+) ", done.stdout)
     assert found, done.stdout + done.stderr
     assert float(found[1]) < MOST_EXPOSED
+    assert (
+        f"`systemd-analyze security pipeline-exporter`: {found[1]})"
+        in (ROOT / "docs" / "install.md").read_text()
+    )
 
 
 def test_invalid_configuration_ends_the_service_for_good(tmp_path):
