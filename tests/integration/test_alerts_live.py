@@ -138,7 +138,12 @@ class Monitor:
     def errors(self) -> list[str]:
         """Return what each rule that failed reports."""
         groups = api_get(self.url, "rules")["groups"]
-        return [rule["lastError"] for group in groups for rule in group["rules"] if rule.get("lastError")]
+        return [
+            f"{rule['name']}: {rule['lastError']}"
+            for group in groups
+            for rule in group["rules"]
+            if rule.get("lastError")
+        ]
 
 
 def folder(path: Path) -> Path:
@@ -313,9 +318,10 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
             return fired
 
         wait_for(seen, (PIPELINE_ALERTS | EXPORTER_ALERTS) - COMING)
-        assert prometheus.errors() == []
+        # A machine that is overloaded may evaluate a rule twice for one timestamp; a wrong rule fails every time.
+        eventually(lambda: not prometheus.errors(), "no rule fails")
         assert not {name for name, project in fired if project == "well"}
-        stage = r'( in stage( "[^"]+")+)?\. It has been red since 20\d\d-.*'
+        stage = r' in stage( "[^"]+")+\. It has been red since 20\d\d-.*'
         assert re.match(
             rf"Pipeline red-\d \(project red\) is red: run \d on branch \S+ failed{stage}",
             texts["PipelineFailed", "red"],
