@@ -16,7 +16,7 @@ MONITORING = DEPLOY / "kubernetes-monitoring"
 def chart_copies() -> dict[Path, str]:
     """Return the files of the chart that are copies, byte by byte."""
     sources = {CHART / file.relative_to(PROMETHEUS): file for file in PROMETHEUS.glob("rules*/*.yml")}
-    sources |= {CHART / "dashboards" / file.name: file for file in GRAFANA.glob("*.json")}
+    sources |= {CHART / "dashboards" / file.name: file for file in GRAFANA.rglob("*.json")}
     return {copy: source.read_text(encoding="utf-8") for copy, source in sources.items()}
 
 

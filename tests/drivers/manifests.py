@@ -1,13 +1,15 @@
 """Kubernetes manifests: render them, and check them as a cluster would."""
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import pytest
 import yaml
 
-from tests.drivers.tools import built, installed
+from tests.drivers.tools import built
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "pipeline-exporter"
@@ -51,7 +53,7 @@ def chart(*arguments: str | Path) -> list[Manifest]:
 
 def overlay(folder: Path) -> list[Manifest]:
     """Render a folder with kustomize."""
-    done = run(installed("kubectl"), "kustomize", folder)
+    done = run(shutil.which("kubectl") or pytest.skip("kubectl is not there"), "kustomize", folder)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 

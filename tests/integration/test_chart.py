@@ -15,6 +15,7 @@ from tests.drivers.manifests import (
     CHART,
     OTHER_SPECS,
     RELEASE,
+    ROOT,
     WORKLOADS,
     chart,
     helm,
@@ -304,6 +305,25 @@ def test_web_configuration_moves_the_probes_to_their_own_port():
     policy = only(manifests, "NetworkPolicy")["spec"]
     assert [rule["ports"][0]["port"] for rule in policy["ingress"]] == ["http-metrics", "probes"]
     assert [rule["ports"][0]["port"] for rule in policy["egress"]] == [53, 443, 3128]
+
+
+def test_values_of_the_documentation_are_accepted(tmp_path):
+    page = (ROOT / "docs" / "install.md").read_text()
+    (block,) = re.findall(r"^```yaml\n# values\.yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    values = tmp_path / "values.yaml"
+    values.write_text(block)
+    manifests = chart("--values", values)
+    config = tmp_path / "config.yaml"
+    config.write_text(only(manifests, "ConfigMap")["data"]["config.yaml"])
+    (container,) = pod_template(manifests)["spec"]["containers"]
+    assert container["image"] == f"REGISTRY/pipeline-exporter:{__version__}"
+    (mounted,) = (
+        mount["mountPath"] for mount in container["volumeMounts"] if "/run/secrets" in mount["mountPath"]
+    )
+    assert {str(Path(file).parent) for file in re.findall(r"_file: (\S+)", config.read_text())} == {mounted}
+    assert load(config, {}).state.path
+    for name in re.findall(r"^\| `(\w+)(?:\.\w+)?`", page, re.MULTILINE):
+        assert name in VALUES, name
 
 
 # Refused values
