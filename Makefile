@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test tools bench soak format rules constraints clean
+.PHONY: demo check test tools bench soak format rules copies constraints clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -32,6 +32,7 @@ test: .venv/development
 tools:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
@@ -40,8 +41,10 @@ bench: .venv/development
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
-# Plays days of runs in minutes, and kills the process. Each run must be counted exactly once. Too slow for `make test`.
+# Searches for exceptions to the laws of accounting ten times as long as `make test`, plays days of runs in minutes, and
+# kills the process. Each run must be counted exactly once.
 soak: .venv/development
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/property tests/unit/tracking --numprocesses 2
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1 --calm
 	$(BIN)/python -m tests.soak --pipelines 2000 --days 1
 	$(BIN)/python -m tests.soak --cloud flow --pipelines 300 --days 0.5
@@ -50,6 +53,10 @@ soak: .venv/development
 # Writes the rule files for Prometheus and Grafana from deploy/rules.
 rules: .venv/bin/python
 	$(BIN)/python -m deploy.rules $(RUNBOOKS)
+
+# Copies rules and dashboards to where the chart and the manifests need them.
+copies: .venv/bin/python
+	$(BIN)/python -m deploy.copies
 
 format: .venv/development
 	$(BIN)/ruff check --fix

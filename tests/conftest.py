@@ -1,6 +1,7 @@
 """Shared fixtures: a simulated cloud on a port, and an isolated environment."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ class Cloud:
         return project(**{**own, **changes})
 
 
+@contextmanager
+def small_cloud() -> Iterator[Cloud]:
+    """Run a cloud with thirty pipelines while the context lasts."""
+    codearts = CodeArts(World(pipelines=30))
+    with running(codearts.app) as url:
+        yield Cloud(codearts, url)
+
+
 @pytest.fixture(autouse=True)
 def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start each test without secrets to mask; those of other tests may be ordinary words in this one."""
@@ -50,9 +59,8 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
     """A small cloud."""
-    codearts = CodeArts(World(pipelines=30))
-    with running(codearts.app) as url:
-        yield Cloud(codearts, url)
+    with small_cloud() as cloud:
+        yield cloud
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from exporter.core.shard import Shard
 from exporter.exposition import Variant
 from exporter.exposition.publisher import Publisher
 from exporter.metrics.catalogue import catalogue
+from exporter.polling.list_check import ListCheck
 from exporter.polling.membership import Membership
 from exporter.polling.ownership import OwnershipRegistry
 from exporter.polling.poller import Poller
@@ -136,6 +137,7 @@ def assemble(
             api,
             tracker,
             members[index],
+            ListCheck(project, members[index], telemetry, max_age=config.poll.max_age),
             config.poll,
             started=started,
             # The first refreshes start at once, because users wait for the first values; later ones are spread.

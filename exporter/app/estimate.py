@@ -156,8 +156,11 @@ def _active_interval(config: Config) -> float:
 
 
 def _names(project: AnyProject, shard: Shard | None, listing: str) -> Iterator[str]:
-    if project.discovery is None and any(entry.name is None for entry in owned(project, shard)):
-        yield f"  - names that are not configured: at the start and every hour, {listing}"
+    pipelines = owned(project, shard)
+    if project.discovery is None and pipelines:
+        unnamed = any(entry.name is None for entry in pipelines)
+        purpose = "names that are not configured" if unnamed else "check that the ids are listed"
+        yield f"  - {purpose}: at the start and every hour, {listing}"
 
 
 def _per_minute(number: float, seconds: float) -> str:

@@ -113,6 +113,12 @@ class ApiClient:
         )
 
     @property
+    def manual_expiry(self) -> float | None:
+        """When credentials that a person renews end, in epoch seconds; None if that is unknown or automatic."""
+        auth = self._credential.auth
+        return auth.expires() if auth.expiry_renewal == "manual" else None
+
+    @property
     def sent(self) -> int:
         """Number of requests sent so far, retries included."""
         return self._requests.sent

@@ -25,9 +25,14 @@ class Shard(msgspec.Struct, frozen=True):
 
     def owns(self, provider: str, scope: str, pipeline: str) -> bool:
         """Return whether this shard polls a pipeline. `scope` and `pipeline` are the vendor's ids of project and pipeline."""
-        key = f"{provider}\0{scope}\0{pipeline}".encode()
-        # `max` returns the first of equal hashes, so that another shard does not change the order of the others.
-        return max(range(self.total), key=lambda index: _hash(index, key)) == self.index
+        return owner(self.total, provider, scope, pipeline) == self.index
+
+
+def owner(total: int, provider: str, scope: str, pipeline: str) -> int:
+    """Return the index of the shard that polls a pipeline."""
+    key = f"{provider}\0{scope}\0{pipeline}".encode()
+    # `max` returns the first of equal hashes, so that another shard does not change the order of the others.
+    return max(range(total), key=lambda index: _hash(index, key))
 
 
 def _hash(index: int, key: bytes) -> bytes:

@@ -11,6 +11,7 @@ from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind
 from exporter.core.model import Run, label
 from exporter.polling.cause import Cause
+from exporter.polling.list_check import ListCheck
 from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
 from exporter.polling.progress import PollStep, Progress
@@ -37,6 +38,8 @@ class PipelineLister:
         self._provider = provider
         self._api = api
         self._reporter = reporter
+        self.truncated = False
+        """Whether the last list was longer than what is read of it."""
 
     async def pages(self, progress: Progress) -> AsyncIterator[tuple[PipelineRows, ApiResponse]]:
         """Yield each page with its answer.
@@ -47,6 +50,7 @@ class PipelineLister:
         """
         seen: set[str] = set()
         cursor = PageCursor()
+        self.truncated = False
         while cursor.pages < PAGES and cursor.rows < PAGES * self._provider.page_size:
             answer = await self._api.send(self._provider.pipelines_request(cursor))
             page = self._provider.read_pipelines(answer.body, answer.now, answer.headers)
@@ -62,6 +66,8 @@ class PipelineLister:
             progress(PollStep.LIST, found, found)
             if page.last:
                 break
+        else:
+            self.truncated = True
 
     async def names(self, progress: Progress) -> dict[str, str]:
         """Return the name of each pipeline of the project, by id.
@@ -109,6 +115,7 @@ class Discovery:
         lister: PipelineLister,
         tracker: ProjectTracker,
         membership: Membership,
+        list_check: ListCheck,
         reporter: PollReporter,
         clock: Clock,
         *,
@@ -125,6 +132,7 @@ class Discovery:
         self._lister = lister
         self._tracker = tracker
         self._membership = membership
+        self._list_check = list_check
         self._reporter = reporter
         self._clock = clock
         self._started = started
@@ -140,9 +148,17 @@ class Discovery:
 
     @property
     def due(self) -> bool:
-        """True if the list is to be read now."""
-        if not (self._discovers or self._membership.wants_names):
-            return False
+        """True if the list is to be read now, before pipelines are polled."""
+        return (self._discovers or self._membership.wants_names) and self._is_due
+
+    @property
+    def check_due(self) -> bool:
+        """True if the list is to be read after pipelines are polled, only to compare it with the configuration."""
+        reads_first = self._discovers or self._membership.wants_names
+        return not reads_first and self._membership.has_configured and self._is_due
+
+    @property
+    def _is_due(self) -> bool:
         return (
             self._listed_at is None
             or self._clock.monotonic() - self._listed_at + self._tolerance >= self._interval
@@ -180,9 +196,24 @@ class Discovery:
         else:
             self._listed_at = self._clock.monotonic()
             self._waits_for_names = False
+            self._list_check.compare(names, complete=complete and not self._lister.truncated)
         self._tracker.update(self._membership.pipelines(), self._clock.monotonic(), self._clock.time())
         # A list without any run may be one that leaves runs out.
         return self._apply(pages) if has_runs else frozenset()
+
+    async def check(self, outcome: PollOutcome) -> None:
+        """Read the whole list, and compare it with the configured ids."""
+        names: dict[str, str] = {}
+        complete = True
+        try:
+            async for page, _ in self._lister.pages(self._progress):
+                names |= page.pipelines
+                complete = complete and not page.incomplete
+        except ApiError as error:
+            self._failed(error, outcome)
+            return
+        self._listed_at = self._clock.monotonic()
+        self._list_check.compare(names, complete=complete and not self._lister.truncated)
 
     def _apply(self, pages: list[_WatchedRows]) -> frozenset[str]:
         """Apply the latest runs of a list; return the ids of their pipelines."""
@@ -196,6 +227,8 @@ class Discovery:
 
     def _failed(self, error: ApiError, outcome: PollOutcome) -> None:
         kind = error.failure.kind
+        if kind in {FailureKind.PROJECT, FailureKind.CONTENT, FailureKind.UNREADABLE}:
+            self._list_check.withdraw()
         if not self._discovers and kind in {
             FailureKind.PROJECT,
             FailureKind.CONTENT,
@@ -210,6 +243,10 @@ class Discovery:
         refused = kind in {FailureKind.PROJECT, FailureKind.CONTENT}
         self._waits_for_names = self._waits_for_names and not refused
         outcome.record_error(error, ends_poll=not refused)
+
+    def read_again(self) -> None:
+        """Read the list in the next refresh."""
+        self._listed_at = None
 
     def stop_waiting(self) -> None:
         """Publish pipelines under their ids, if their names are still unknown."""

@@ -51,6 +51,8 @@ class FollowUps:
         self._reporter = reporter
         self._clock = clock
         self._concurrency = concurrency
+        self._suspended: dict[str, RunHistoryReader] = {}
+        """Readings for a streak that the next poll interrupted, by pipeline."""
 
     async def run(self, deadline: float, *, runs: bool = True, progress: Progress = ignore_progress) -> bool:
         """Start follow-ups until `deadline` (monotonic seconds) and finish them; return True if there was any.
@@ -58,7 +60,7 @@ class FollowUps:
         Without `runs` only what gauges show is requested: details of latest runs, and the streak of failures. Where
         nothing is counted, other runs are of no use.
         """
-        due = self._due(runs=runs)
+        due = self._due(deadline, runs=runs)
         if progress is not ignore_progress:
             # Only a display needs to know how many there are.
             listed = list(due)
@@ -86,22 +88,25 @@ class FollowUps:
             self._reporter.failures(outcome)
         return started > 0
 
-    def _due(self, *, runs: bool) -> Iterator[tuple[bool, _FollowUp]]:
+    def _due(self, deadline: float, *, runs: bool) -> Iterator[tuple[bool, _FollowUp]]:
         """Yield due follow-ups, and whether each reads a list.
 
         Runs are first: they are counted, and the others only shown. Streaks come last, unless they share a reading.
         """
         found = self._tracker.due(self._clock.monotonic())
+        self._suspended = {
+            pipeline: self._suspended[pipeline] for pipeline in found if pipeline in self._suspended
+        }
         for pipeline, lookups in found.items() if runs else ():
             if lookups.listing:
-                yield True, partial(self._read_history, pipeline)
+                yield True, partial(self._read_history, pipeline, deadline)
             for run in lookups.runs:
                 yield False, partial(self._look_up, pipeline, run)
         for pipeline, of in self._tracker.wanted_details(self._clock.monotonic()):
             yield False, partial(self._update_details, pipeline, of)
         for pipeline, lookups in found.items():
             if lookups.read_back and not (lookups.listing and runs):
-                yield True, partial(self._read_history, pipeline)
+                yield True, partial(self._read_history, pipeline, deadline, only_streak=True)
 
     async def _fetch(
         self, pipeline: str, run: str, outcome: PollOutcome
@@ -142,18 +147,34 @@ class FollowUps:
         else:
             self._tracker.detail_failed(pipeline, of, self._clock.monotonic())
 
-    async def _read_history(self, pipeline: str, outcome: PollOutcome) -> None:
-        """Read the run list of a pipeline as far back as the wanted runs can be, and as its streak began."""
+    async def _read_history(
+        self, pipeline: str, deadline: float, outcome: PollOutcome, *, only_streak: bool = False
+    ) -> None:
+        """Read the run list of a pipeline as far back as the wanted runs can be, and as its streak began.
+
+        After `deadline` the part for the streak waits until the next poll is done.
+        """
         accounting = self._tracker[pipeline].accounting
         search = accounting.search()
         few = search.size <= _FEW and accounting.failures <= _FEW
         limit = min(_SMALL if few else RUNS, self._provider.runs_page_size)
         reader = RunHistoryReader(self._provider, self._api, self._reporter, pipeline)
+        suspended = self._suspended.pop(pipeline, None)
+        interrupted = False
         reach: Reach | None = None
         failure: ApiError | None = None
         runs: list[Run] | None = None
         try:
+            if suspended is not None and only_streak:
+                reader, reach = suspended, Reach.PARTIAL
+                await reader.resume(accounting.known_ids)
+                limit = self._provider.runs_page_size
+                outcome.record_success()
             while reach is None or not await self._reads_back(reader, accounting):
+                interrupted = reach is not None and self._clock.monotonic() >= deadline
+                if interrupted:
+                    self._suspended[pipeline] = reader
+                    break
                 await reader.read_page(limit)
                 outcome.record_success()
                 limit = self._provider.runs_page_size
@@ -174,7 +195,14 @@ class FollowUps:
         if reader.answer is None or runs is None or reach is None:
             self._tracker[pipeline].not_listed(clock)
         else:
-            self._tracker[pipeline].listed(runs, reach, clock=clock, now=reader.answer.now, coverage=coverage)
+            self._tracker[pipeline].listed(
+                runs,
+                reach,
+                clock=clock,
+                now=reader.answer.now,
+                coverage=coverage,
+                interrupted=interrupted,
+            )
 
     async def _reads_back(self, reader: RunHistoryReader, accounting: PipelineAccounting) -> bool:
         """Return whether the rows show the streak, or further ones would not help; True if it is known."""

@@ -119,6 +119,20 @@ class Membership:
         """True if some configured pipeline takes its name from the provider."""
         return any(True for _ in self._without_name())
 
+    @property
+    def has_configured(self) -> bool:
+        """True if the shard has a pipeline that the configuration lists."""
+        return any(self._owns(identity) for identity in self._configured)
+
+    def not_listed(self, found: Collection[str]) -> tuple[str, ...]:
+        """Return the configured ids of the shard that a list lacks."""
+        return tuple(one for one in self._configured if one not in found and self._owns(one))
+
+    def selected(self, found: Mapping[str, str]) -> int | None:
+        """Return how many pipelines of a list `discover` selects, names by id; None if nothing is discovered."""
+        discovery = self._project.discovery
+        return None if discovery is None else sum(1 for name in found.values() if discovery.matches(name))
+
     def _without_name(self) -> Iterator[str]:
         """Yield the watched ids of the configuration that it gives no name."""
         return (

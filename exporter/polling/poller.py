@@ -10,12 +10,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
 from exporter.polling.discovery import Discovery, PipelineLister
 from exporter.polling.follow_ups import FollowUps
 from exporter.polling.health_reporter import HealthReporter
+from exporter.polling.list_check import ListCheck
 from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
 from exporter.polling.progress import PollStep, Progress, ignore_progress
@@ -46,6 +48,7 @@ class Poller:
         api: ApiClient,
         tracker: ProjectTracker,
         membership: Membership,
+        list_check: ListCheck,
         poll: Poll,
         *,
         started: float,
@@ -84,11 +87,15 @@ class Poller:
         self._unreported = 0
         """Pipelines of the present poll that are not reported as done."""
         self._lister = PipelineLister(provider, api, self._reporter)
+        self._list_check = list_check
+        self._expiry_logged: float | None = None
+        """The end of credentials that has been logged."""
         self._discovery = Discovery(
             project,
             self._lister,
             tracker,
             membership,
+            list_check,
             self._reporter,
             clock,
             started=started,
@@ -161,6 +168,8 @@ class Poller:
             self._tracker.failed(ids)
         # A strategy does not query every pipeline, and a poll that ends early leaves some out.
         self.progressed(self._unreported)
+        if refresh:
+            await self._check_list(outcome)
         shown = self._discovery.update_held_back()
         if refresh or ids:
             await self._save()
@@ -180,6 +189,40 @@ class Poller:
             self.refreshed.set()
         if not outcome.ended:
             await self._follow_up(once=once)
+
+    async def _check_list(self, outcome: PollOutcome) -> None:
+        """Compare the provider's list with the configuration if that is due, and log mistakes."""
+        self._warn_of_expiry()
+        if outcome.failed and self._list_check.empty:
+            # A project that was refused lists nothing to users who are not members.
+            self._list_check.withdraw()
+            self._discovery.read_again()
+        if outcome.ended:
+            # What the project answers says nothing about the configured ids.
+            self._list_check.refresh_ended(self._clock.monotonic(), answered=outcome.answered)
+            return
+        if self._discovery.check_due:
+            if self.wants_publication:
+                await self.publish_interim()
+            await self._discovery.check(outcome)
+        self._list_check.log()
+        answered = outcome.answered or not outcome.failed
+        self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
+
+    def _warn_of_expiry(self) -> None:
+        """Log once that credentials which a person renews have passed their configured end."""
+        expiry = self._api.manual_expiry
+        if expiry is None or expiry > self._clock.time() or expiry == self._expiry_logged:
+            return
+        self._expiry_logged = expiry
+        _log.warning(
+            "credentials have expired",
+            extra={
+                "id": "credentials-expired",
+                "project": self.project,
+                "value": datetime.fromtimestamp(expiry, UTC).isoformat(),
+            },
+        )
 
     async def _follow_up(self, *, once: bool) -> None:
         self._following_up = True

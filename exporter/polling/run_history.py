@@ -84,6 +84,32 @@ class RunHistoryReader:
             self._last_page = page.runs
             self._found |= {run.id: run for run in page.runs}
 
+    async def resume(self, known: Container[str]) -> None:
+        """Continue after polls: read the newest page again, and keep the older rows that join it.
+
+        Rows in `known` may have changed, so they are not kept.
+
+        Raises:
+            ApiError: the request failed.
+
+        """
+        before, cursor, last_page = self._found, self._cursor, self._last_page
+        complete, in_order = self._complete, self._newest_first
+        self._found, self._cursor, self.answer = {}, PageCursor(), None
+        self._complete = self._newest_first = True
+        self._details.clear()
+        await self.read_page(self._provider.runs_page_size)
+        older = {key: run for key, run in before.items() if key not in known and key not in self._found}
+        # A row that the newest page lacks was deleted, so that the pages have moved.
+        joined = self._found.keys() & before.keys() and all(
+            run.start is not None and run.start <= self._oldest for run in older.values()
+        )
+        in_order = in_order and self._newest_first and cursor.rows > self._cursor.rows
+        if joined and in_order and not self._ended:
+            self._found |= older
+            self._complete = self._complete and complete
+            self._cursor, self._last_page = cursor, last_page
+
     @property
     def newest_found(self) -> bool:
         """True if no further page can have a newer run than those found."""
@@ -140,12 +166,14 @@ class RunHistoryReader:
             ApiError: a request for details failed and is worth another try.
 
         """
-        for row in sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True):
+        rows = sorted(self._found.values(), key=lambda run: run.number or 0, reverse=True)
+        for row in rows:
             run = row
-            if self._lacks_status(row, known):
+            # The newest row is completed in any case, see `with_details`.
+            if self._lacks_status(row, () if row is rows[0] else known):
                 if len(self._details) < STATUSES:
                     run = self._found[row.id] = await self._complete_run(row, jobs=False)
-                if row.id not in self._details:
+                if row.id not in self._details and row.id not in known:
                     self._status_unknown = True
                     return
             if run.status is Status.SUCCESS and (below is None or (run.number or 0) < below):

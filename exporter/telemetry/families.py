@@ -113,6 +113,18 @@ PIPELINES = OwnFamily(
     "Number of pipelines that this exporter watches.",
     _PROJECT,
 )
+PIPELINES_NOT_LISTED = OwnFamily(
+    Gauge,
+    "pipeline_exporter_pipelines_not_listed",
+    "Number of configured pipelines that the provider's list of pipelines lacks.",
+    ("provider", "project"),
+)
+PIPELINES_LISTED = OwnFamily(
+    Gauge,
+    "pipeline_exporter_pipelines_listed",
+    "Number of pipelines in the provider's list, by whether discover selects them.",
+    ("provider", "project", "selected"),
+)
 PIPELINES_REFUSED = OwnFamily(
     Gauge,
     "pipeline_exporter_pipelines_refused",

@@ -57,6 +57,8 @@ class Telemetry:
         self._poll_interval = families.POLL_INTERVAL.create(registry)
         self._polls_skipped = families.POLLS_SKIPPED.create(registry)
         self._pipelines = families.PIPELINES.create(registry)
+        self._not_listed = families.PIPELINES_NOT_LISTED.create(registry)
+        self._listed = families.PIPELINES_LISTED.create(registry)
         self._refused = families.PIPELINES_REFUSED.create(registry)
         self._unresolved = families.RUNS_UNRESOLVED.create(registry)
         self._credentials_valid = families.CREDENTIALS_VALID.create(registry)
@@ -140,6 +142,21 @@ class Telemetry:
         self._pipelines.labels(provider, project).set(pipelines)
         self._refused.labels(provider, project).set(refused)
         self._unresolved.labels(provider, project).set(unresolved)
+
+    def set_listed(
+        self, project: str, provider: str, *, not_listed: int | None, selected: tuple[int, int] | None
+    ) -> None:
+        """Set how the provider's list compares with the configuration; None withdraws a gauge.
+
+        `selected` are the numbers of pipelines that `discover` selects and does not select.
+        """
+        for gauge in (self._not_listed, self._listed):
+            gauge.remove_by_labels({"provider": provider, "project": project})
+        if not_listed is not None:
+            self._not_listed.labels(provider, project).set(not_listed)
+        if selected is not None:
+            for value, number in zip(("true", "false"), selected, strict=True):
+                self._listed.labels(provider, project, value).set(number)
 
     def set_series_withheld(self, project: str, provider: str, series: int) -> None:
         """Set the number of series of a project that the page does not show."""

@@ -173,10 +173,12 @@ class PipelineTracker:
         now: float,
         same_answer: bool = False,
         coverage: Coverage = NOTHING,
+        interrupted: bool = False,
     ) -> None:
         """Apply a reading of the run list; `clock` is monotonic, `now` the provider's time (epoch seconds).
 
-        `same_answer`: the latest run was taken from this list, which was not read back for the streak.
+        `same_answer`: the latest run was taken from this list, which was not read back for the streak. `interrupted`: it
+        was not read back far enough yet.
         """
         self._attention.touch(self)
         update = self.accounting.apply_history(
@@ -184,7 +186,7 @@ class PipelineTracker:
         )
         if update is not None:
             ids = frozenset(run.id for run in runs)
-            self.lookups.listed(ids, update.state, clock, read_back=not same_answer)
+            self.lookups.listed(ids, update.state, clock, read_back=not same_answer and not interrupted)
             self._apply(update)
             for run in runs:
                 self.accounting.add_failed_stages(run)

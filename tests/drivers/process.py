@@ -58,11 +58,14 @@ class Samples:
 
 
 class Process:
-    """A running exporter."""
+    """A running exporter, on a machine with a name of its own if `host` is given."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str] | None = None, *, host: str | None = None
+    ) -> None:
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host] if host else []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "exporter", *arguments],
+            [*named, sys.executable, "-m", "exporter", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

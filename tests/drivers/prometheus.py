@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.drivers.process import PATIENCE
+from tests.drivers.process import PATIENCE, eventually
 
 
 @contextmanager
@@ -27,9 +27,6 @@ def scraping(
 
     `interval` and `timeout` are in seconds. `access` are further keys of the scrape configuration.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    file = directory / "prometheus.yml"
     job = {
         "job_name": "pipeline-exporter",
         "scrape_interval": f"{max(interval, timeout):g}s",
@@ -37,7 +34,24 @@ def scraping(
         "static_configs": [{"targets": [target]}],
         **access,
     }
-    file.write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    with _running(program, directory, {"scrape_configs": [job]}, *flags) as url:
+        yield url
+
+
+@contextmanager
+def stored(program: str, directory: Path) -> Iterator[str]:
+    """Run Prometheus on the blocks in the folder `data` of a directory while the context lasts; yield its URL."""
+    with _running(program, directory, {}, "--storage.tsdb.retention.time=10y") as url:
+        eventually(lambda: query(url, "vector(1)"), "Prometheus has loaded its blocks")
+        yield url
+
+
+@contextmanager
+def _running(program: str, directory: Path, configuration: dict[str, Any], *flags: str) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    file = directory / "prometheus.yml"
+    file.write_text(yaml.safe_dump(configuration))
     server = subprocess.Popen(
         [
             program,
@@ -65,7 +79,7 @@ def api_get(url: str, path: str, **parameters: Any) -> Any:
     return answer.json()["data"] if answer.status_code == 200 else None
 
 
-def query(url: str, expression: str) -> list[dict[str, Any]]:
+def query(url: str, expression: str, **parameters: Any) -> list[dict[str, Any]]:
     """Return the result of an instant query; nothing without an answer."""
-    found = api_get(url, "query", query=expression)
+    found = api_get(url, "query", query=expression, **parameters)
     return found["result"] if found else []

@@ -149,7 +149,8 @@ class TestRequests:
         async def scene() -> None:
             large.assemble()
             first = await large.tick()
-            assert first == {RUNS: 1000, DETAIL: 1000}
+            # And once the pages of the list of pipelines.
+            assert first == {RUNS: 1000, DETAIL: 1000, LIST: 34}
             for turn in range(10):
                 ran = ids[turn * 10 : turn * 10 + 10]
                 large.clock.now += 10
@@ -207,7 +208,11 @@ class TestRequests:
 
         refused, *direct, again, resumed = medium.play(scene)
         assert refused == {LIST: 6, RUNS: 6}
-        assert all(requests == {RUNS: 6} for requests in direct)
+        # Meanwhile the list of all pipelines is read once, in 7 pages.
+        assert sorted(requests[LIST] for requests in direct) == [0] * (len(direct) - 1) + [7]
+        assert all(
+            requests.total() == 6 + requests[LIST] == requests[RUNS] + requests[LIST] for requests in direct
+        )
         assert again == resumed == {LIST: LISTS}
 
     def test_check_config_prints_the_requests(self, large: Organization):

@@ -138,7 +138,12 @@ class Monitor:
     def errors(self) -> list[str]:
         """Return what each rule that failed reports."""
         groups = api_get(self.url, "rules")["groups"]
-        return [rule["lastError"] for group in groups for rule in group["rules"] if rule.get("lastError")]
+        return [
+            f"{rule['name']}: {rule['lastError']}"
+            for group in groups
+            for rule in group["rules"]
+            if rule.get("lastError")
+        ]
 
 
 def folder(path: Path) -> Path:
@@ -175,7 +180,7 @@ def well(stack: ExitStack) -> Town:
         town.add(stack, name)
     town.add(stack, "red", pipelines=8)
     town.add(stack, "stuck")
-    town.add(stack, "unlisted", discover={"interval": "1s", "include": ["no-other"]})
+    town.add(stack, "unlisted", discover={"interval": "1s", "include": [".*"]})
     town.add(stack, "nothing", discover={"interval": "1s", "include": ["kept-.*"]})
     del town.sections[-1]["pipelines"]
     town.clouds["nothing"].renamed = {one: f"kept-{n}" for n, one in enumerate(town.pipelines("nothing"))}
@@ -237,8 +242,6 @@ EXPORTER_ALERTS = {
     ("PipelineExporterShardMismatch", ""),
 }  # fmt: skip
 GONE = ("PipelineExporterGone", "")
-COMING = {("PipelineExporterPipelinesNotListed", "unlisted"), ("PipelineExporterNothingSelected", "nothing")}
-"""Alerts on metrics that this release adds."""
 
 
 def wait_for(found: Callable[[], set[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
@@ -298,24 +301,30 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
             others.run("many", number, COMPLETED)
 
         fired: set[tuple[str, str]] = set()
-        texts: dict[str, str] = {}
+        texts: dict[tuple[str, str], str] = {}
 
         def seen() -> set[tuple[str, str]]:
             texts.update(
-                {one["labels"]["alertname"]: one["annotations"]["description"] for one in prometheus.alerts()}
+                {
+                    (one["labels"]["alertname"], one["labels"].get("project", "")): one["annotations"][
+                        "description"
+                    ]
+                    for one in prometheus.alerts()
+                }
             )
             fired.update(prometheus.firing())
             return fired
 
-        wait_for(seen, (PIPELINE_ALERTS | EXPORTER_ALERTS) - COMING)
-        assert prometheus.errors() == []
+        wait_for(seen, PIPELINE_ALERTS | EXPORTER_ALERTS)
+        # A machine that is overloaded may evaluate a rule twice for one timestamp; a wrong rule fails every time.
+        eventually(lambda: not prometheus.errors(), "no rule fails")
         assert not {name for name, project in fired if project == "well"}
-        stage = r'( in stage( "[^"]+")+)?\. It has been red since 20\d\d-.*'
+        stage = r' in stage( "[^"]+")+\. It has been red since 20\d\d-.*'
         assert re.match(
             rf"Pipeline red-\d \(project red\) is red: run \d on branch \S+ failed{stage}",
-            texts["PipelineFailed"],
+            texts["PipelineFailed", "red"],
         )
-        assert " Cause: " in texts["PipelineExporterProjectDown"]
+        assert " Cause: " in texts["PipelineExporterProjectDown", "down"]
 
         exporters.close()
         wait_for(prometheus.firing, {GONE, ("PipelineFailed", "red")})

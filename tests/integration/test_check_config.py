@@ -150,12 +150,12 @@ def test_page_has_the_series_predicted(stub, metrics):
 
 
 def test_refresh_takes_the_requests_predicted(stub):
-    """And at first sight one run list for each pipeline that runs."""
+    """And at first sight one run list for each pipeline that runs, and the list of pipelines with its end."""
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=NAMED), poll={"chunk_size": 7})
     page_after_all_runs(cloud, settings)
     assert requests_per_refresh(settings, settings.projects[0]) == 5
-    assert cloud.requests == {"batch": 5 * len(COURSE), "runs": len(IDS)}
+    assert cloud.requests == {"batch": 5 * len(COURSE), "runs": len(IDS), "list": 2}
 
 
 def test_details_take_one_request_for_each_change(stub):
@@ -205,6 +205,6 @@ def test_shard_has_the_series_and_requests_of_its_part(stub):
         assert len(re.findall(r"^ci_pipeline_", page, re.MULTILINE)) == expected_series(settings, shard)
         requests = requests_per_refresh(settings, settings.projects[0], shard)
         own = len(re.findall(r"^ci_pipeline_up", page, re.MULTILINE))
-        assert cloud.requests == {"batch": requests * len(COURSE), "runs": own}
+        assert cloud.requests == {"batch": requests * len(COURSE), "runs": own, "list": 2}
         pipelines += own
     assert pipelines == len(NAMED)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from exporter.simulator import CodeArts, InjectedFault, World, running
+from tests.conftest import small_cloud
 from tests.drivers.process import Process, command, eventually, exporter
 from tests.drivers.support import PIPELINE_ID, project
 
@@ -324,14 +325,22 @@ def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
         assert [line for line in of_projects if 'provider="codearts"' not in line] == []
 
 
+@pytest.fixture(scope="module")
+def shared_cloud():
+    with small_cloud() as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory, shared_cloud):
+    """A running exporter for all tests that only read its pages."""
+    with exporter(tmp_path_factory.mktemp("http"), quick(shared_cloud.project())) as process:
+        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
+        yield process
+
+
 class TestHttp:
     """The pages of a running exporter."""
-
-    @pytest.fixture
-    def process(self, tmp_path, cloud):
-        with exporter(tmp_path, quick(cloud.project())) as process:
-            eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
-            yield process
 
     def test_text_by_default(self, process):
         answer = process.get("/metrics", headers={"Accept": "*/*", "Accept-Encoding": "identity"})
@@ -384,11 +393,11 @@ class TestHttp:
         for path in re.findall(r'href="([^"]+)"', page):
             assert process.get(path).status_code == 200
 
-    def test_config_page_has_defaults_and_masked_secrets(self, process, cloud):
+    def test_config_page_has_defaults_and_masked_secrets(self, process, shared_cloud):
         text = process.get("/config").text
         assert "token: <secret>" in text
         assert "max_age: 15m" in text
-        assert cloud.codearts.credentials.token not in text
+        assert shared_cloud.codearts.credentials.token not in text
 
 
 def test_not_ready_before_the_first_refresh_has_ended(tmp_path, cloud):

@@ -256,7 +256,7 @@ class TestDetails:
             settings = config(named, metrics={"details": "jobs"}, poll={"timeout": "60s"})
             requests, pages = play.play(settings, 0, 60, 75, 90, lambda: changed.update(ids[:7]), 105, 120)
         first, refresh, *active, last = requests
-        assert first == Counter({BATCH: 40, DETAIL: len(ids), RUNS: 20})
+        assert first == Counter({BATCH: 40, DETAIL: len(ids), RUNS: 20, LIST: 21})
         # Idle and unchanged: the refresh, then one batch of the twenty every 15 s.
         assert refresh == Counter({BATCH: 40})
         assert active == [Counter({BATCH: 1}), Counter({BATCH: 1}), Counter({BATCH: 1, DETAIL: 7})]

@@ -36,6 +36,8 @@ def read_failure(
     if ok and not error.code and not error.throttled:
         kind, code = FailureKind.UNREADABLE, "invalid"
         message = unexpected_response(request.operation, value, problem)
+    if error.code in _NO_PROJECT:
+        message = f"{message or error.code} ({_NO_PROJECT_CAUSES})"
     return RequestFailure(
         kind=kind,
         code=code,
@@ -60,6 +62,9 @@ def unreadable_page(
 
 _OF_ONE_PIPELINE = {"ShowPipelineRunDetail", "ListPipelineRuns"}
 _NO_PROJECT = {"DEVPIPE.00011412", "DEVPIPE.30021001", "DEV_21_100169"}
+_NO_PROJECT_CAUSES = (
+    "the user is not a member of the project, or project_id is not that of a CodeArts project of this region"
+)
 _GATEWAY = re.compile(r"(?:APIGW|APIG)\.")
 _UNAUTHENTICATED = re.compile(r"(?:APIGW|APIG)\.(?:0301|0305|0307)|IAM\.(?:0066|0067|1108)")
 

@@ -59,6 +59,9 @@ def read_failure(
     if ok and not error.code and error.success is not False:
         kind, code = FailureKind.UNREADABLE, "invalid"
         message = unexpected_response(request.operation, value, problem)
+    causes = next((causes for codes, causes in _CAUSES.items() if re.fullmatch(codes, error.code)), "")
+    if causes:
+        message = f"{message or error.code} ({causes})"
     return RequestFailure(
         kind=kind,
         code=code,
@@ -115,6 +118,17 @@ def _wait(headers: Mapping[str, str]) -> float | None:
         return min(float(milliseconds) / 1000, LONGEST_WAIT)
     return retry_after(headers)
 
+
+_CAUSES = {
+    r"InvalidOrganization\.NotFound": (
+        "organization_id is wrong: it is the part of the address after /organization/ in the console"
+    ),
+    r"(Forbidden\.)?(InvalidUser\.)?(UserNotInCurrentOrganization|InvalidOrganizationMember)": (
+        "the user is not a member of the organization, or organization_id is another one's"
+    ),
+    r"InvalidUser\.NotFound": "the user of the access key is not a user of Yunxiao",
+}
+"""Likely causes by error code."""
 
 # A star matches any suffix. After SignatureNonceUsed a retry has another nonce.
 _CODES_OF = {

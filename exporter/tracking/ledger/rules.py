@@ -134,12 +134,10 @@ def apply_history(
     transition = _Transition(state, now)
     # In order of number, not in that of the list: a success ends the failures before it.
     rows = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
-    # Where nothing is sought that counts, the list was read further back than counts need.
     sought = state.missing_numbers or state.hidden or state.initial_scan or state.leap
     only_streak = not sought and not same_answer
     for run in rows:
-        if not only_streak or not transition.is_of_earlier_numbering(run):
-            transition.apply_row(run, same_answer=same_answer)
+        transition.apply_row(run, same_answer=same_answer, only_streak=only_streak)
     proven = False
     if transition.includes_latest(rows):
         proven = transition.read_back(rows, coverage)
@@ -418,11 +416,16 @@ class _Transition:
 
     # One run, from any answer
 
-    def apply_row(self, run: Run, *, same_answer: bool = False) -> None:
-        """Apply a row of the run list, of a known, missing or new run. `same_answer` as for `apply_history`."""
+    def apply_row(self, run: Run, *, same_answer: bool = False, only_streak: bool = False) -> None:
+        """Apply a row of the run list, of a known, missing or new run. `same_answer` as for `apply_history`.
+
+        `only_streak`: the list was read further back than counts need, so rows may have an earlier numbering.
+        """
         if run.start is not None and run.start < self.state.epoch_start:
             return
         run = self.known_as(run)
+        if only_streak and self._has_earlier_numbering(run):
+            return
         known = self._is_known(run.id)
         if run.number is None and not known:
             return
@@ -440,9 +443,9 @@ class _Transition:
         elif scan is not None and number < scan.number and not run.status.final:
             self.apply_run(run, number)
 
-    def is_of_earlier_numbering(self, run: Run) -> bool:
+    def _has_earlier_numbering(self, run: Run) -> bool:
         """Return whether a row is above all numbers, though it started more than an hour before the greatest of them."""
-        run, latest = self.known_as(run), self.state.high_start
+        latest = self.state.high_start
         return (
             run.number is not None
             and run.number > self.state.high

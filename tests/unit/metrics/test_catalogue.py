@@ -74,6 +74,7 @@ def own():
     telemetry.poll_skipped("payments", "codearts")
     telemetry.set_web_config_reloaded(succeeded=True)
     telemetry.set_project_down("payments", "codearts", NOON, operation="Batch", code="401", error_code="X.2")
+    telemetry.set_listed("payments", "codearts", not_listed=1, selected=(2, 3))
     telemetry.request_ended("payments", "codearts", "Batch", "200", 0.1)
     telemetry.request_failed(
         "payments",

@@ -717,7 +717,7 @@ def test_runs_between_two_polls_are_counted_after_the_second(stage):
         async with stage.exporter() as (poller, page):
             stage.add_runs(1)
             await poller.tick()
-            assert stage.asked() == {"BatchShowPipelinesLatestStatus": 1}
+            assert stage.asked() == {"BatchShowPipelinesLatestStatus": 1, "ListPipelines": 2}
             stage.add_runs(5)
             await poller.tick()
             assert stage.asked() == {"BatchShowPipelinesLatestStatus": 1, LIST: 1}
@@ -1020,3 +1020,46 @@ def test_streaks_come_after_details():
         harness.poll(run(2, FAILED), pipeline=pipeline)
     harness.cloud.details["run-2"] = run(2, FAILED)
     assert harness.follow_up() == ["run-2", "run-2", "runs of p from 0: 20", "runs of q from 0: 20"]
+
+
+def test_long_reading_does_not_delay_the_next_poll_and_continues_after_it():
+    harness = with_history(*failures(700, 150), *newest_first(149, 1))
+    harness.cloud.seconds = 1.0
+    requested = harness.follow_up(seconds=3)
+    assert requested == [f"runs of p from {row}" for row in ("0: 20", "20: 100", "120: 100")]
+    assert streak_of(harness) is None
+    newest = run(701, FAILED, start=harness.clock.now - 30)
+    harness.cloud.histories["p"] = [newest, *harness.cloud.histories["p"]]
+    harness.poll(newest)
+    requested = harness.follow_up()
+    assert requested == [f"runs of p from {row}: 100" for row in (0, 220, 320, 420, 520)]
+    assert streak_of(harness) == (552, run(150).end, run(149).end)
+    assert harness.counts() == {"failed": 1}
+
+
+def test_interrupted_reading_begins_again_if_a_run_was_deleted_meanwhile():
+    harness = with_history(*failures(700, 500), *newest_first(499, 1))
+    harness.cloud.seconds = 1.0
+    assert len(harness.follow_up(seconds=2)) == 2
+    rows = [one for one in harness.cloud.histories["p"] if one.number != 690]
+    harness.cloud.histories["p"] = rows
+    harness.poll(rows[0])
+    requested = harness.follow_up()
+    assert requested == [f"runs of p from {row}: 100" for row in (0, 100, 200)]
+    assert streak_of(harness) == (200, run(500).end, run(499).end)
+
+
+def test_run_with_a_greater_number_that_began_long_before_is_counted_in_a_gap():
+    """Its number was given in the present numbering: the number below it was given early, and its run began late."""
+    harness = Harness()
+    harness.poll(run(10, start=NOON))
+    rows = [
+        run(12, start=NOON + 20_000),
+        run(13, start=NOON + 100),
+        run(11, start=NOON + 50),
+        run(10, start=NOON),
+    ]
+    harness.cloud.histories["p"] = rows
+    harness.poll(rows[0])
+    harness.follow_up()
+    assert harness.counts() == {"success": 3}

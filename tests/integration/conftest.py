@@ -1,0 +1,28 @@
+"""Fixtures that several integration tests share."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.history import write_history
+from tests.drivers.tools import installed
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of three weeks of blocks; one of the processes of a test session writes it for all."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "history"
+    promtool = installed("promtool")
+    with (root / "history.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = root / "unfinished"
+            unfinished.mkdir()
+            write_history(promtool, unfinished)
+            unfinished.rename(folder)
+    return folder
