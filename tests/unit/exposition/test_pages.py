@@ -659,7 +659,7 @@ def shared(count: int) -> ProjectView:
 def test_shared_stage_histograms_are_withheld_after_all_stages():
     view_, whole = view(latest=stages(2)), shared(1)
     all_series = len(series(render(limited(0), [view_], [whole])[Format.TEXT]))
-    for less, left in ((0, (2, 8)), (1, (0, 8)), (2, (0, 8)), (3, (0, 0))):
+    for less, left in ((0, (2, 13)), (1, (0, 13)), (2, (0, 13)), (3, (0, 0))):
         exposed = limited(all_series - less)
         lines = [line.partition(b"{")[0] for line in series(render(exposed, [view_], [whole])[Format.TEXT])]
         found = (
@@ -668,6 +668,6 @@ def test_shared_stage_histograms_are_withheld_after_all_stages():
         )
         assert found == left
         assert exposed.withheld["payments"] == all_series - len(lines)
-    alone = limited(8)
-    assert len(series(render(alone, [], [whole])[Format.TEXT])) == 8
+    alone = limited(13)
+    assert len(series(render(alone, [], [whole])[Format.TEXT])) == 13
     assert alone.withheld == {"payments": 0}
