@@ -236,8 +236,11 @@ def test_known_code_decides(
     for status in {usual, 200, 400, 401, 403, 404, 500, 503}:
         answer = {"errorCode": code, "errorMessage": "message", "requestId": "r-1", "success": False}
         failure = failure_of(status, answer, generation=generation, operation=operation)
+        # Some codes add likely causes.
+        message, _, _ = failure.message.partition(" (")
+        assert message == "message"
         assert failure == RequestFailure(
-            kind=kind, code=str(status), error_code=code, message="message", request_id="r-1"
+            kind=kind, code=str(status), error_code=code, message=failure.message, request_id="r-1"
         )
 
 
