@@ -82,6 +82,8 @@ def test_detail_has_the_form_of_the_vendor_example() -> None:
     for pipeline in RUNNING_PIPELINES[:100]:
         record = desk.detail(pipeline.id)
         assert record.pop("current_system_time") == int(NOW * 1000)
+        # The vendor's example lacks it.
+        assert record.pop("detail_url").endswith(f"/pipeline/detail/{record['pipeline_id']}/{record['id']}")
         _same_shape(record, EXAMPLE)
         assert record["name"] == pipeline.name
         for stage in record["stages"]:
