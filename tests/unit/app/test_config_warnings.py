@@ -118,6 +118,7 @@ def test_warnings_are_in_line_order(check, write):
     assert len(lines) == 5
 
 
+@pytest.mark.process
 class TestStandardInput:
     """`check-config -`, as a process."""
 
@@ -193,6 +194,7 @@ class TestVariables:
         file = write(auth={"method": "token", "token": "${PIPELINE_EXPORTER_TOKEN}"})
         assert check(file, "--strict")[::2] == (0, "")
 
+    @pytest.mark.process
     @pytest.mark.parametrize("name", ["run", "demo", "simulate"])
     def test_unknown_variable_is_logged_once(self, write, name):
         """The command then fails, because the address does not exist."""
