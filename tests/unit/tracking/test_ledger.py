@@ -1364,7 +1364,9 @@ class Polled(RuleBasedStateMachine):
         inside = place > self.first_number or place in self.open_at_first
         lost = before is not None and self.number(place) <= before.carried_to
         scanning = before is None or before.initial_scan
-        if run.status.final and not lost and (inside or scanning or place in self.shown):
+        # This reading of the list has shown the streak, so it has all runs that belong to it.
+        read_back = before is not None and not before.streak.known and self.state.streak.known
+        if run.status.final and (read_back or (not lost and (inside or scanning or place in self.shown))):
             self.shown[place] = run
 
     @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
