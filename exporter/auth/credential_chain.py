@@ -14,7 +14,7 @@ _FILE_LIMIT = 1 << 20
 
 
 class CredentialSource(msgspec.Struct, frozen=True):
-    """Source of a credential."""
+    """One place to look for a credential: environment variables, a file, or the metadata service."""
 
     source: str
     """Name of the source for messages."""

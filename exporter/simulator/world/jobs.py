@@ -147,7 +147,7 @@ def _split(
 ) -> list[_Interval]:
     """Split a time range into intervals, the last of which ends in `final_status`.
 
-    There are fewer than `count` unless `final_status` is COMPLETED. A pause within the range falls within one of the
+    There may be fewer than `count` unless `final_status` is COMPLETED. A pause within the range falls within one of the
     intervals.
     """
     reached = count if final_status is SimulatedStatus.COMPLETED else rng.randint(1, count)
