@@ -8,7 +8,7 @@ import pytest
 
 from exporter.simulator import CodeArts, World, running
 from tests.conftest import Cloud
-from tests.drivers.process import PATIENCE, Samples, eventually, exporter
+from tests.drivers.process import Samples, eventually, exporter
 from tests.drivers.prometheus import query, scraping
 from tests.drivers.tools import built
 
@@ -68,10 +68,7 @@ def test_prometheus_that_prefers_protobuf_scrapes_in_seconds(tmp_path, created):
         with exporter(tmp_path, {**sections, "projects": [Cloud(codearts, url).project()]}) as process:
             eventually(lambda: process.get("/-/ready").status_code == 200, "the exporter is ready")
             features = "--enable-feature=created-timestamp-zero-ingestion"
-            with scraping(program, process.address(), tmp_path, features, timeout=PATIENCE) as prometheus:
-                assert (
-                    eventually(lambda: query(prometheus, "up"), "Prometheus has scraped")[0]["value"][1]
-                    == "1"
-                )
-                assert float(query(prometheus, "scrape_duration_seconds")[0]["value"][1]) < 5
+            with scraping(program, process.address(), tmp_path, features, timeout=5) as prometheus:
+                # A scrape that takes longer fails.
+                assert eventually(lambda: query(prometheus, "up == 1"), "Prometheus has scraped")
                 assert float(query(prometheus, "count(ci_pipeline_up)")[0]["value"][1]) == 500
