@@ -1363,7 +1363,7 @@ class Polled(RuleBasedStateMachine):
             self.open_at_first.add(place)
         inside = place > self.first_number or place in self.open_at_first
         lost = before is not None and self.number(place) <= before.carried_to
-        scanning = before is None or before.initial_scan
+        scanning = before is None or before.initial_scan or before.streak.extent is Extent.PARTIAL
         if run.status.final and not lost and (inside or scanning or place in self.shown):
             self.shown[place] = run
 
