@@ -1,4 +1,4 @@
-"""A made-up CodeArts cloud for benchmarks: its batch responses, and a server for them in another process."""
+"""A made-up CodeArts cloud for benchmarks: its responses, and a server for them in another process."""
 
 import asyncio
 import multiprocessing
@@ -92,7 +92,19 @@ class Cloud:
             self._run(index, now)
         self.bodies.clear()
 
-    def respond(self, request: bytes) -> bytes:
+    def respond(self, path: str, request: bytes) -> bytes:
+        """Return the response to a request: of a batch, of the list of pipelines, or of the runs of one."""
+        if path.endswith("/pipeline-runs/list"):
+            runs = [self._records[path.split("/")[-3]]]
+            return orjson.dumps({"offset": 0, "limit": 100, "total": 1, "pipeline_runs": runs})
+        if path.endswith("/list"):
+            page = orjson.loads(request)
+            ids = self.ids[page["offset"] : page["offset"] + page["limit"]]
+            rows = [{"pipeline_id": identity, "name": identity} for identity in ids]
+            return orjson.dumps({"total": len(self.ids), "pipelines": rows})
+        return self.batch(request)
+
+    def batch(self, request: bytes) -> bytes:
         """Return the response to a batch request."""
         if request not in self.bodies:
             self.bodies[request] = orjson.dumps(
@@ -112,7 +124,7 @@ def chunks(cloud: Cloud) -> list[Sequence[str]]:
 
 def responses_of(cloud: Cloud) -> list[bytes]:
     """Return the responses of one refresh."""
-    return [cloud.respond(orjson.dumps(ids)) for ids in chunks(cloud)]
+    return [cloud.batch(orjson.dumps(ids)) for ids in chunks(cloud)]
 
 
 @contextmanager
@@ -134,8 +146,9 @@ def serve_cloud(pipelines: int, listener: socket.socket) -> None:
     """Serve until terminated."""
     cloud = Cloud(pipelines)
 
-    async def batch(request: Request) -> Response:
-        return Response(cloud.respond(await request.body()), media_type="application/json")
+    async def respond(request: Request) -> Response:
+        body = cloud.respond(request.url.path, await request.body())
+        return Response(body, media_type="application/json")
 
     async def change(request: Request) -> Response:
         changes = await request.json()
@@ -145,7 +158,7 @@ def serve_cloud(pipelines: int, listener: socket.socket) -> None:
         return Response()
 
     routes = [
-        Route("/v5/{project}/api/pipelines/status", batch, methods=["POST"]),
+        Route("/v5/{project}/api/pipelines/{operation:path}", respond, methods=["POST"]),
         Route("/change", change, methods=["POST"]),
     ]
     asyncio.run(serve(Starlette(routes=routes), listener))

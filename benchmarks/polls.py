@@ -246,7 +246,7 @@ def without_http(cloud: Cloud, clock: Clock) -> Callable[[ApiClient, ApiRequest]
     """Return a replacement of `ApiClient.send` that has the response at once, and checks it as usual."""
 
     async def send(api: ApiClient, call: ApiRequest) -> ApiResponse:
-        body = cloud.respond(call.body)
+        body = cloud.respond(call.path, call.body)
         api._provider.failure(call, 200, {}, body)  # noqa: SLF001  # checked as usual
         return ApiResponse(body, clock.now, clock.now, "200")
 

@@ -1,8 +1,10 @@
 """The rules of accounting, one test each; then the invariants that they keep together."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import count, pairwise
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -38,6 +40,7 @@ from exporter.tracking.ledger import (
     search,
     streak,
 )
+from exporter.tracking.ledger.read_back import read_back
 from exporter.tracking.ledger.rules import APART, LEAP, OPEN
 from exporter.tracking.ledger.search import DAY, HOUR, WEEK
 from exporter.tracking.ledger.streak import KEPT
@@ -1349,6 +1352,30 @@ class Polled(RuleBasedStateMachine):
         if before is not None:
             self.nonexistent += nonexistent_numbers(self.state) - nonexistent_numbers(before)
 
+    def reads(self, reported: Sequence[Run], showing: Sequence[Run], reach: Reach = Reach.COMPLETE) -> None:
+        """Apply a reading of the run list that reports these rows, which show these runs."""
+        before, proven = self.state, False
+        assert before is not None
+
+        def recorded(*arguments: Any) -> LedgerState | None:
+            nonlocal proven
+            found = read_back(*arguments)
+            proven = found is not None
+            return found
+
+        with mock.patch.object(rules, "read_back", recorded):
+            outcome = apply_history(before, reported, reach, now=self.clock)
+        self.applies(outcome, *showing)
+        if not proven:
+            return
+        # The reading shows the streak, so it has all runs that belong to it as they are now.
+        for run in showing:
+            place = int(run.id.removeprefix("run-"))
+            if run.status.final:
+                self.shown[place] = run
+            elif self.number(place) <= before.carried_to:
+                self.shown.pop(place, None)
+
     def shows(self, before: LedgerState | None, run: Run) -> None:
         """Note how an answer showed a run, if the run is to be accounted."""
         assert self.state is not None
@@ -1363,8 +1390,10 @@ class Polled(RuleBasedStateMachine):
             self.open_at_first.add(place)
         inside = place > self.first_number or place in self.open_at_first
         lost = before is not None and self.number(place) <= before.carried_to
-        scanning = before is None or before.initial_scan or before.streak.extent is Extent.PARTIAL
-        if run.status.final and not lost and (inside or scanning or place in self.shown):
+        scanning = before is None or before.initial_scan
+        # This reading of the list has shown the streak, so it has all runs that belong to it.
+        read_back = before is not None and not before.streak.known and self.state.streak.known
+        if run.status.final and (read_back or (not lost and (inside or scanning or place in self.shown))):
             self.shown[place] = run
 
     @rule(status=st.sampled_from([Status.PENDING, RUNNING]))
@@ -1468,7 +1497,7 @@ class Polled(RuleBasedStateMachine):
             reported = [msgspec.structs.replace(rows[0], number=next(self.wild)), *rows[1:]]
             seen: tuple[OpenRun | EndedRun, ...] = (*self.state.open, *self.state.ended)
             showing = rows if rows[0].id in {one.id for one in seen} else rows[1:]
-        self.applies(apply_history(self.state, reported, reach, now=self.clock), *showing)
+        self.reads(reported, showing, reach)
 
     @precondition(lambda self: self.state is not None)
     @rule(later=st.sampled_from([1, DAY / 2, DAY]))
@@ -1559,7 +1588,7 @@ class Polled(RuleBasedStateMachine):
         for _ in range(2):
             self.clock += APART
             rows = list(self.runs.values())
-            self.applies(apply_history(self.state, rows, Reach.COMPLETE, now=self.clock), *rows)
+            self.reads(rows, rows)
         for one in self.state.hidden:
             found = self.runs.get(int(one.id.removeprefix("run-")))
             self.applies(apply_lookup(self.state, one.id, found, now=self.clock), *([found] if found else []))
