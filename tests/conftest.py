@@ -43,9 +43,11 @@ def small_cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture(autouse=True)
-def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_secrets() -> Iterator[None]:
     """Start each test without secrets to mask; those of other tests may be ordinary words in this one."""
-    monkeypatch.setattr(redaction, "_process", redaction.Redactor())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redaction, "_process", redaction.Redactor())
+        yield
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@
 other programs. `vendor`: the vendors' own SDKs. `timing`: bounds in seconds, so other tests must not run meanwhile.
 """
 
+import gc
 import os
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +34,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def examples(count: int) -> settings:
     """Return settings with a number of examples in the profile `ci`, a tenth of it in `dev`, tenfold in `soak`."""
     return settings(max_examples=max(3, count * settings().max_examples // CI))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Pause the garbage collector: it would visit the thousands of tests, which stay, again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @cache

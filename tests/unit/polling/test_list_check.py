@@ -204,6 +204,7 @@ def test_wrong_organization_and_lost_membership_name_their_causes(caplog, method
     assert cause in down.error
 
 
+@pytest.mark.process
 def test_once_logs_each_mistake_once(cloud, tmp_path):
     """The command, its exit code, its messages and the metric."""
     auth = {"method": "token", "token": cloud.codearts.credentials.token, "expires": "2020-01-31"}
@@ -220,6 +221,7 @@ def test_once_logs_each_mistake_once(cloud, tmp_path):
     assert "a" * 32 in errors
 
 
+@pytest.mark.process
 def test_wrong_project_id_names_its_causes(cloud, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({"projects": [cloud.project(project_id="e" * 32)]}))

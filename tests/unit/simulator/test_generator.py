@@ -209,9 +209,9 @@ def test_forgetting_keeps_the_number_of_runs_level() -> None:
 def test_generator_plays_5000_events_a_second() -> None:
     """The limit is generous for slow machines."""
     first = time.process_time()
-    scenario = played(0.5, world=World(seed=2, pipelines=1_000))
+    scenario = played(0.2, world=World(seed=2, pipelines=1_000))
     events = sum(len(run.states) for run in truths(scenario))
-    assert events > 50_000
+    assert events > 20_000
     assert (time.process_time() - first) / events < 0.0002
 
 
