@@ -33,7 +33,7 @@ class Alert:
     keep_firing: str = ""
     """The value of `keep_firing_for`."""
     labels: dict[str, str] = field(default_factory=dict)
-    """Labels beside the severity that the expression cannot have."""
+    """Labels next to the severity that the expression cannot have."""
     of_pipeline: bool = False
     """True if it has the identity labels of a pipeline, so that labels of its configuration can be joined."""
     maybe_of_project: bool = False
