@@ -157,30 +157,23 @@ def summarize(samples: Samples, now: float) -> Summary:
     index = _Index(samples)
     red = sorted(_red(index), key=lambda one: (-(one.since or 0), one.project, one.pipeline))
     latest = dict(index.statuses("ci_pipeline_latest_run_status"))
-    words = {key: labels.get("status", "") for key, labels in latest.items()}
-    waiting = list(
-        _active(
-            index,
-            {key: labels for key, labels in latest.items() if words[key] in WAITING},
-            index.values("ci_pipeline_latest_run_status_change_timestamp_seconds"),
-            index.stages("ci_pipeline_latest_run_stage_status", WAITING),
-        )
-    )
-    running = list(
-        _active(
-            index,
-            {key: labels for key, labels in latest.items() if words[key] in RUNNING},
-            index.values("ci_pipeline_latest_run_start_timestamp_seconds"),
-            index.stages("ci_pipeline_latest_run_stage_status", RUNNING),
-        )
-    )
+
+    def active(statuses: frozenset[str], since: str) -> list[ActivePipeline]:
+        pipelines = {key: labels for key, labels in latest.items() if labels.get("status", "") in statuses}
+        stages = index.stages("ci_pipeline_latest_run_stage_status", statuses)
+        return list(_active(index, pipelines, index.values(since), stages))
+
+    waiting = active(WAITING, "ci_pipeline_latest_run_status_change_timestamp_seconds")
+    running = active(RUNNING, "ci_pipeline_latest_run_start_timestamp_seconds")
     long_running = [one for one in running if one.since is not None and now - one.since > limit(one)]
     for pipelines in (waiting, long_running):
         # The longest first; those of unknown age last.
         pipelines.sort(key=lambda one: (one.since or now, one.project, one.pipeline))
     counts = {
         "red": Counter(one.project for one in red),
-        "running": Counter(project for (project, _), word in words.items() if word == "running"),
+        "running": Counter(
+            project for (project, _), labels in latest.items() if labels.get("status") == "running"
+        ),
         "waiting": Counter(one.project for one in waiting),
     }
     projects, incomplete = _projects(samples, counts)
