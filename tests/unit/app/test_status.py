@@ -18,6 +18,7 @@ from exporter.app.status.table import duration, print_summary
 from exporter.cli import main
 from exporter.simulator import running
 from exporter.telemetry import families
+from tests.conftest import AGE
 from tests.drivers.support import project
 
 KNOWS_DOWN = hasattr(families, "PROJECT_DOWN_SINCE")
@@ -430,8 +431,7 @@ class TestPoll:
 
     def test_summary_agrees_with_the_cloud(self, run, cloud):
         world = cloud.codearts.world
-        # A moment with red, running and waiting pipelines.
-        now = world.start + 558 * 3600.0
+        now = world.start + AGE
         cloud.codearts.clock = lambda: now
         code, output, errors = run("--format=json", projects=[cloud.project()])
         assert (code, errors) == (0, "")
