@@ -90,6 +90,7 @@ _TRENDS = (
         "Successful runs of deploying pipelines in the 24 hours before each moment.",
         [Query(by("project", _deployments("1d", _DONE), "sum"), "{{project}}")],
         stacked=True,
+        none="no deployment",
     ),
     graph(
         "Change failure rate of the past 7 days",
@@ -104,6 +105,7 @@ _TRENDS = (
             )
         ],
         unit="percentunit",
+        none="no deployment",
     ),
     graph(
         "Time to restore of the past 7 days",

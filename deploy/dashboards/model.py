@@ -228,7 +228,9 @@ def durations(title: str, description: str, expr: str, *, size: tuple[int, int])
     ).y_axis(heatmap.YAxisConfig().unit("s"))
     builder = builder.exemplars_color("orange")
     query = Query(expr, "{{le}}", exemplars=True)
-    return _panel(builder, title, description, [query], size, form="heatmap", unit="short")
+    return _panel(
+        builder, title, description, [query], size, form="heatmap", unit="short", none="no run succeeded"
+    )
 
 
 def ranking(

@@ -136,6 +136,7 @@ _TRENDS = (
         "How many pipelines are red. While the exporter cannot see a pipeline, its last value stays for 24 hours.",
         [Query(by("project", of_team(_FAILED), "sum"), "{{project}}")],
         stacked=True,
+        none="no run ended",
     ),
     graph(
         "Success ratio of the past hour",
@@ -159,6 +160,7 @@ _TRENDS = (
         ],
         unit="percentunit",
         most=1,
+        none="no run ended",
     ),
     graph(
         "Runs an hour by result",
@@ -171,6 +173,7 @@ _TRENDS = (
         bars=True,
         stacked=True,
         colors={status: COLORS[status] for status in ("success", "failed", "canceled", "ignored")},
+        none="no run ended",
     ),
     graph(
         "Duration of successful runs",
@@ -182,6 +185,7 @@ _TRENDS = (
         ],
         unit="s",
         colors={"p50": "light-blue", "p95": "dark-blue"},
+        none="no run succeeded",
     ),
 )
 _NOW = (
@@ -190,7 +194,7 @@ _NOW = (
         "The oldest run in progress of each pipeline, and what 95 % of its successful runs of a week took at most.",
         [
             by(NAMES, _LONGEST),
-            by(NAMES, both(pipelines("pipeline:ci_pipeline_run_duration_seconds:p95_7d"), _LONGEST)),
+            by(NAMES, both(pipelines("pipeline:ci_pipeline_run_duration_seconds:p95_7d") + " > 0", _LONGEST)),
             page(_LONGEST, "latest_run"),
         ],
         [
@@ -256,6 +260,7 @@ _WEEK = (
         steps=((None, "red"), (0.5, "orange"), (0.9, "green")),
         decimals=0,
         most=1,
+        none="no run ended",
     ),
 )
 BOARD = board(

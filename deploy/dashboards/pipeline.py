@@ -153,6 +153,7 @@ _HISTORY = (
             ),
         ],
         size=(24, 5),
+        none="no run",
     ),
     timeline(
         "Stages over time",
@@ -164,6 +165,7 @@ _HISTORY = (
             )
         ],
         size=(24, 7),
+        none="no run",
     ),
     graph(
         "Duration of finished runs",
@@ -174,6 +176,7 @@ _HISTORY = (
         ],
         unit="s",
         colors={"finished run": "blue", "p95 of 7 days": "dark-orange"},
+        none="no run ended",
     ),
     graph(
         "Duration of stages",
@@ -184,6 +187,7 @@ _HISTORY = (
             )
         ],
         unit="s",
+        none="no stage ended",
     ),
     durations(
         "Durations of successful runs",

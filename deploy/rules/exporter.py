@@ -85,8 +85,9 @@ or
             waiting="5m",
             summary="The credentials of a project expire soon.",
             description=(
-                "The credentials of project {{ .Labels.project }} ({{ .Labels.provider }}) expire in "
-                "{{ .Value | humanizeDuration }}; a negative duration is past."
+                "The credentials of project {{ .Labels.project }} ({{ .Labels.provider }}) "
+                '{{ if lt .Value 0.0 }}expired {{ .Value | humanizeDuration | reReplaceAll "^-" "" }} ago'
+                "{{ else }}expire in {{ .Value | humanizeDuration }}{{ end }}."
                 '{{ if eq .Labels.renewal "manual" }} You renew them.'
                 "\nNext: create a new key or token, replace the Secret or file, and set auth.expires to its date."
                 "{{ else }} The exporter should have renewed them, so the renewal fails."
@@ -115,8 +116,12 @@ or
             summary="Responses of a provider have records that cannot be used.",
             description=(
                 '{{ .Value | printf "%.0f" }} records of project {{ .Labels.project }} were rejected in an hour, reason '
-                "{{ .Labels.reason }}. Their pipelines keep old values until they can be read."
-                f"{log('id=record-rejected')}"
+                "{{ .Labels.reason }}."
+                '{{ if eq .Labels.reason "wrong_number" }} Only the numbers of these runs are not used; counters and '
+                "statuses are right."
+                '{{ else if eq .Labels.reason "duplicate" }} The other record of the same run was used, so values are right.'
+                "{{ else }} Their pipelines keep their last values until the records can be used.{{ end }}"
+                f"{log('-e id=record-rejected -e id=wrong-run-number')}"
             ),
         ),
         Alert(
@@ -230,8 +235,9 @@ or
             description=(
                 "Exporters that share a configuration have different values of --shard.total, so some pipelines are watched "
                 "twice or by none."
-                "\nNext: kubectl get pods -l app.kubernetes.io/name=pipeline-exporter -o yaml | grep shard.total, then restart "
-                "the pods with the old value."
+                "\nNext: kubectl get statefulset,pod -l app.kubernetes.io/name=pipeline-exporter -o yaml | grep -e ' name: ' "
+                "-e replicas: -e shard.total. Set replicas and --shard.total to one number, apply it, and delete the pods that "
+                "still have another."
             ),
         ),
         Alert(

@@ -10,11 +10,14 @@ from deploy.rules.texts import (
     FINISHED_RUN,
     FINISHED_RUN_PAGE,
     FIRST,
+    HIDDEN,
     LATEST_RUN,
     LATEST_RUN_PAGE,
     PIPELINE,
     PRESENT_STAGES,
     RED_SINCE,
+    THE_FINISHED_RUN,
+    THE_LATEST_RUN,
     WAITING_STAGES,
     ask,
 )
@@ -109,9 +112,9 @@ time() - ({_OLDEST} > 0)
             summary="A run takes more than twice as long as usual.",
             description=(
                 f"Pipeline {PIPELINE} has had a run in progress for {{{{ .Value | humanizeDuration }}}}; 95 % of its successful "
-                f"runs of the past week took at most {_history(_DURATION + ':p95_7d{@pipeline}')}. The latest is {LATEST_RUN}."
-                f"{PRESENT_STAGES}{LATEST_RUN_PAGE}"
-                "\nNext: read the log of that stage. Cancel the run if it no longer makes progress; check agents if it is pending."
+                f"runs of the past week took at most {_history(_DURATION + ':p95_7d{@pipeline}')}."
+                f"{THE_LATEST_RUN}{PRESENT_STAGES}{HIDDEN}{LATEST_RUN_PAGE}"
+                "\nNext: read the log of its present stage. Cancel the run if it no longer makes progress; check agents if it is pending."
                 f"{BLIND}"
             ),
         ),
@@ -127,8 +130,8 @@ unless on ({IDENTITY}) {_DURATION}:p95_7d > 0
             summary="A run has been in progress for more than two hours.",
             description=(
                 f"Pipeline {PIPELINE} has had a run in progress for {{{{ .Value | humanizeDuration }}}}, and no successful run in "
-                f"the past week to compare with. The latest is {LATEST_RUN}.{PRESENT_STAGES}{LATEST_RUN_PAGE}"
-                "\nNext: read the log of that stage. Cancel the run if it no longer makes progress; check agents if it is pending."
+                f"the past week to compare with.{THE_LATEST_RUN}{PRESENT_STAGES}{HIDDEN}{LATEST_RUN_PAGE}"
+                "\nNext: read the log of its present stage. Cancel the run if it no longer makes progress; check agents if it is pending."
                 f"{BLIND}"
             ),
         ),
@@ -166,7 +169,7 @@ and on ({IDENTITY})
             note="Only pipelines that ran once a day or more in the week before. Three days bridge a weekend.",
             summary="A pipeline that usually runs daily has not run for three days.",
             description=(
-                f"Pipeline {PIPELINE} last started a run {{{{ .Value | humanizeDuration }}}} ago: {LATEST_RUN}. In the week "
+                f"Pipeline {PIPELINE} last started a run {{{{ .Value | humanizeDuration }}}} ago.{THE_LATEST_RUN} In the week "
                 f"before, it ran at least once a day on average.{LATEST_RUN_PAGE}"
                 "\nNext: check its schedule, its trigger and the webhook of its repository."
                 f"{BLIND}"
@@ -191,7 +194,7 @@ sum without (status) ({_RUNS}1d{{status=~"success|failed"}}) >= 8""",
                     f"{{{{ {FIRST} | value | humanizePercentage }}}}",
                     "unknown",
                 )
-                + f". The latest finished run is {FINISHED_RUN}.{FINISHED_RUN_PAGE}"
+                + f".{THE_FINISHED_RUN}{FINISHED_RUN_PAGE}"
                 "\nNext: look for a flaky stage in the failed runs of today."
             ),
         ),

@@ -41,6 +41,15 @@ def run(kind: str, otherwise: str) -> str:
 PIPELINE = "{{ .Labels.pipeline }} (project {{ .Labels.project }})"
 FINISHED_RUN = run("latest_finished_run", "its latest finished run")
 LATEST_RUN = run("latest_run", "its latest run")
+_UNKNOWN = "one whose number is not known"
+THE_FINISHED_RUN = f" The latest finished run is {run('latest_finished_run', _UNKNOWN)}."
+THE_LATEST_RUN = f" The latest run is {run('latest_run', _UNKNOWN)}."
+HIDDEN = ask(
+    "pipeline:ci_pipeline_latest_run_start_timestamp_seconds:held{@pipeline}"
+    " > pipeline:ci_pipeline_oldest_active_run_start_timestamp_seconds:held{@pipeline}",
+    " The run in question is an older one: find it in the list of runs.",
+)
+"""For a run in progress that a newer run hides."""
 _NAMES = '{{ range sortByLabel "stage_sequence" . }} "{{ .Labels.stage_name }}"{{ end }}'
 FAILED_STAGES = ask("ci_pipeline_latest_finished_run_failed_stage{@pipeline} == 1", f" in stage{_NAMES}")
 PRESENT_STAGES = ask(

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 BOARDS: dict[str, dict[str, Any]] = {
     path.stem.removeprefix("pipeline-exporter-"): json.loads(path.read_text(encoding="utf-8"))
@@ -29,15 +31,37 @@ def plain(expr: str, *, pipeline: str = ".*", rate: str = "5m", range_: str = "1
     return re.sub(r"\$(provider|project|team)\b", ".*", expr)
 
 
-def expressions() -> list[tuple[str, str]]:
+def expressions() -> list[tuple[tuple[str, str], str]]:
     """Return where each query of the dashboards is, and the query; those of annotations too."""
     found = [
-        (f"{name}: {panel['title']} {target['refId']}", target["expr"])
+        ((name, f"{panel['title']} {target['refId']}"), target["expr"])
         for (name, _), panel in PANELS.items()
         for target in panel["targets"]
     ]
     return found + [
-        (f"{name}: annotation {one['name']}", one["expr"])
+        ((name, f"annotation {one['name']}"), one["expr"])
         for name, board in BOARDS.items()
         for one in board["annotations"]["list"]
     ]
+
+
+def silent(url: str) -> set[tuple[str, str]]:
+    """Return what has no series now: dashboard, and title of the panel, number of the query. An error is not silence."""
+    return {where for where, expr in expressions() if not _rows(url, plain(expr, rate="1m", range_="5m"))}
+
+
+def empty(url: str) -> set[tuple[str, str]]:
+    """Return the panels that have no series now."""
+    found = silent(url)
+    return {
+        (name, title)
+        for (name, title), panel in PANELS.items()
+        if all((name, f"{title} {target['refId']}") in found for target in panel["targets"])
+    }
+
+
+def _rows(url: str, expr: str) -> list[Any]:
+    data = {"query": expr}
+    answer = httpx.post(f"{url}/api/v1/query", data=data, trust_env=False, timeout=30).json()
+    assert answer["status"] == "success", (expr, answer["error"])
+    return [row for row in answer["data"]["result"] if row["value"][1] != "NaN"]

@@ -1,5 +1,7 @@
 """Every alert's query on a real Prometheus that scrapes the exporter: nothing while all is well, an alert for each trouble.
 
+The same for every query of the dashboards: a panel that is empty while all is well says so in words.
+
 Durations are shortened: `for` and `keep_firing_for` are removed, intervals are a second, and limits of minutes to days are
 seconds. Windows stay as they are; so the recorded increases are too large, but their ratios and quantiles are right.
 """
@@ -19,6 +21,7 @@ from typing import Any
 import yaml
 
 from exporter.simulator import CodeArts, InjectedFault, Scenario, SimulatedStatus, World, running
+from tests.drivers.dashboards import PANELS, empty, silent
 from tests.drivers.process import PATIENCE, Process, eventually, exporter
 from tests.drivers.prometheus import api_get, query
 from tests.drivers.rules import ALERTS, RECORDING
@@ -178,7 +181,7 @@ def well(stack: ExitStack) -> Town:
         "down",
     ):
         town.add(stack, name)
-    town.add(stack, "red", pipelines=8)
+    town.add(stack, "red", pipelines=8, labels={"deploys": "production", "team": "shop"})
     town.add(stack, "stuck")
     town.add(stack, "unlisted", discover={"interval": "1s", "include": [".*"]})
     town.add(stack, "nothing", discover={"interval": "1s", "include": ["kept-.*"]})
@@ -202,6 +205,8 @@ def trouble(town: Town) -> None:
         town.run("red", number, FAILED)
     for _ in range(3):
         town.run("red", 0, FAILED)
+    town.run("red", 5, FAILED, ago=20)
+    town.run("red", 5, COMPLETED, seconds=10)
     town.scenarios["stuck"].begin(town.pipelines("stuck")[0], now - 600)
     town.scenarios["stuck"].begin(town.pipelines("stuck")[1], now - 600)
     paused = town.scenarios["waiting"].begin(town.pipelines("waiting")[0], now - 60)
@@ -242,6 +247,14 @@ EXPORTER_ALERTS = {
     ("PipelineExporterShardMismatch", ""),
 }  # fmt: skip
 GONE = ("PipelineExporterGone", "")
+TROUBLES = {
+    ("exporter", title)
+    for title in (
+        "Projects down", "Credentials refused", "Down now", "Errors of the clouds", "Throttling", "Rejected records",
+        "Runs missed",
+    )
+}  # fmt: skip
+"""Panels that show trouble of the exporter alone. Polls are skipped on a slow machine too, because they are due each second."""
 
 
 def wait_for(found: Callable[[], set[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
@@ -273,7 +286,9 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
         other = exporters.enter_context(
             exporter(folder(tmp_path / "other"), shared, "--shard.index=1", "--shard.total=2")
         )
-        first = exporters.enter_context(exporter(tmp_path, {"poll": poll, "projects": town.sections}))
+        links = {"run_info_labels": ["trigger", "branch", "url"]}
+        configuration = {"poll": poll, "metrics": links, "projects": town.sections}
+        first = exporters.enter_context(exporter(tmp_path, configuration))
         for process in (first, full, other):
             process.address()
         prometheus = stack.enter_context(monitor(tmp_path / "prometheus"))
@@ -291,6 +306,10 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
         town.run("stuck", 0, COMPLETED, ago=3600)
         time.sleep(25)
         assert prometheus.firing() == set()
+        quiet = empty(prometheus.url)
+        assert quiet >= TROUBLES
+        assert not {key for key in quiet if not PANELS[key]["fieldConfig"]["defaults"].get("noValue")}
+        assert all(PANELS[key]["fieldConfig"]["defaults"]["noValue"] == "none" for key in TROUBLES)
 
         trouble(town)
         # Exporters whose trouble is there from their start.
@@ -319,6 +338,7 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
         # A machine that is overloaded may evaluate a rule twice for one timestamp; a wrong rule fails every time.
         eventually(lambda: not prometheus.errors(), "no rule fails")
         assert not {name for name, project in fired if project == "well"}
+        eventually(lambda: not silent(prometheus.url), "every query of the dashboards returns series")
         stage = r' in stage( "[^"]+")+\. It has been red since 20\d\d-.*'
         assert re.match(
             rf"Pipeline red-\d \(project red\) is red: run \d on branch \S+ failed{stage}",

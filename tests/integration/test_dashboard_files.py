@@ -91,8 +91,8 @@ def test_exclusions_have_a_reason():
 def test_prometheus_accepts_every_query(tmp_path):
     """target-promql and template-label-promql: each is checked as a recording rule."""
     labels = [
-        (one["name"], f"group ({selector})")
-        for board in BOARDS.values()
+        ((name, one["name"]), f"group ({selector})")
+        for name, board in BOARDS.items()
         for one in board["templating"]["list"]
         if one["type"] == "query"
         for selector in re.findall(r"label_values\((.*), \w+\)", one["query"])
