@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from exporter.client.api_client import ApiClient
+from exporter.client.api_client import ApiClient, Usage
 from exporter.core.clock import Clock
 from exporter.polling.discovery import Discovery, PipelineLister
 from exporter.polling.follow_ups import FollowUps
@@ -65,6 +65,7 @@ class Poller:
         `discovery_interval` is None where no pipelines are discovered.
         """
         self.project = project
+        self.provider = provider.name
         self._provider = provider
         self._api = api
         self.activity = api.activity
@@ -115,6 +116,8 @@ class Poller:
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, successful or not."""
+        self.last_refresh: float | None = None
+        """When the last refresh ended, in epoch seconds; None before the first."""
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
@@ -123,6 +126,23 @@ class Poller:
         """Return which refresh the present belongs to; -1 is the first one, at the start."""
         since = self._clock.monotonic() - self._started - self.offset
         return max(-1, math.floor((since + _EARLY * self._poll.interval) / self._poll.interval))
+
+    @property
+    def next_refresh(self) -> float:
+        """When the next refresh is due, in epoch seconds. It may be past while polls are late."""
+        slot = -1 if self._slot is None else self._slot + 1
+        due = self._started if slot < 0 else self._started + self.offset + slot * self._poll.interval
+        return self._clock.time() + due - self._clock.monotonic()
+
+    @property
+    def pipelines(self) -> int:
+        """Number of pipelines that are watched."""
+        return len(self._tracker.ids)
+
+    @property
+    def usage(self) -> Usage:
+        """How the project uses its request budget and its credentials."""
+        return self._api.usage
 
     def _due(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether a refresh is due, and the ids to poll now."""
@@ -176,6 +196,7 @@ class Poller:
             seconds = self._clock.monotonic() - started
             self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
             if refresh:
+                self.last_refresh = self._clock.time()
                 self._health_reporter.refresh_ended(
                     outcome,
                     pipelines=len(self._tracker.ids),
