@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+LOCK := .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test tools bench soak format rules copies constraints clean
+.PHONY: demo check test tools bench soak format rules copies locks clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -66,20 +67,26 @@ format: .venv/development
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
 	$(PYTHON) -m venv .venv
 
-.venv/runtime: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) .
+# pip refuses files with other hashes.
+.venv/runtime: .venv/bin/python pyproject.toml requirements/run.txt
+	$(INSTALL) --require-hashes --requirement requirements/run.txt
+	$(INSTALL) --no-deps --editable .
 	@touch $@
 
-.venv/development: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) '.[dev]'
+.venv/development: .venv/bin/python pyproject.toml requirements/development.txt requirements/build.txt
+	$(INSTALL) --require-hashes --requirement requirements/development.txt --requirement requirements/build.txt
+	$(INSTALL) --no-deps --editable .
 	@touch $@ .venv/runtime
 
 # Renews the tested versions: the newest ones that pyproject.toml allows.
-constraints:
-	$(PYTHON) -m venv .venv/fresh
-	.venv/fresh/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	.venv/fresh/bin/pip freeze --exclude-editable --exclude setuptools > constraints.txt
-	rm -r .venv/fresh
+locks: .venv/bin/python
+	$(PYTHON) -m venv .venv/uv
+	.venv/uv/bin/pip install --quiet --disable-pip-version-check uv
+	$(LOCK) pyproject.toml --output-file requirements/run.txt
+	$(LOCK) pyproject.toml --extra dev --constraint requirements/run.txt --output-file requirements/development.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+		| $(LOCK) - --constraint requirements/development.txt --output-file requirements/build.txt
+	rm -r .venv/uv
 
 clean:
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
