@@ -34,7 +34,9 @@ def test_image_is_named_in_one_place():
     assert sorted(named) == ["kubernetes/deployment.yaml", "kubernetes/kustomization.yaml"]
 
 
-@pytest.mark.parametrize("folder", ["kubernetes", "kubernetes-state", "kubernetes-sharded", "kubernetes-poll-now"])
+@pytest.mark.parametrize(
+    "folder", ["kubernetes", "kubernetes-state", "kubernetes-sharded", "kubernetes-poll-now"]
+)
 def test_monitor_and_policy_select_the_pods(folder):
     template = pod_template(overlay(BASE.parent / folder))
     labels = template["metadata"]["labels"].items()
@@ -64,7 +66,9 @@ def test_ingress_exposes_nothing_but_poll_now():
 @pytest.mark.parametrize("source", ["folder", "chart"])
 def test_poll_token_is_a_mounted_secret(source):
     enabled = chart("--set=web.pollToken=pipeline-exporter-poll")
-    spec = pod_template(overlay(BASE.parent / "kubernetes-poll-now") if source == "folder" else enabled)["spec"]
+    spec = pod_template(overlay(BASE.parent / "kubernetes-poll-now") if source == "folder" else enabled)[
+        "spec"
+    ]
     (container,) = spec["containers"]
     (flag,) = [one for one in container["args"] if one.startswith("--web.poll-token-file=")]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
