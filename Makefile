@@ -8,7 +8,11 @@ LOCK := .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-versi
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
+<<<<<<< HEAD
+.PHONY: demo check test tools bench soak format rules dashboards copies constraints clean
+=======
 .PHONY: demo check test tools bench soak format rules copies locks clean
+>>>>>>> main
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -28,12 +32,13 @@ test: .venv/development
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m 'not timing' --numprocesses 3 --dist worksteal
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m timing
 
-# Builds programs that some tests run and that Debian has too old or not at all; needs Go. Without them, these tests are
-# skipped, except in CI.
+# Gets what some tests run and Debian has too old or not at all: programs, which needs Go, and Grafana's types, which needs
+# npm. Without them, these tests are skipped; in CI, without the programs, they fail.
 tools:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
+	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
@@ -54,6 +59,10 @@ soak: .venv/development
 # Writes the rule files for Prometheus and Grafana from deploy/rules.
 rules: .venv/bin/python
 	$(BIN)/python -m deploy.rules $(RUNBOOKS)
+
+# Writes the dashboards for Grafana from deploy/dashboards.
+dashboards: .venv/development
+	$(BIN)/python -W ignore::DeprecationWarning -m deploy.dashboards
 
 # Copies rules and dashboards to where the chart and the manifests need them.
 copies: .venv/bin/python
