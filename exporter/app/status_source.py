@@ -1,10 +1,12 @@
 """What the status page shows of an exporter."""
 
 from exporter.app.bootstrap import Exporter
+from exporter.client.api_client import Usage
 from exporter.core.clock import Clock
 from exporter.polling.poller import Poller
 from exporter.status_page.facts import ProjectFacts, ProjectProblem
 from exporter.status_page.page import StatusPage
+from exporter.tracking.project import ProjectTracker
 from exporter.web.status_routes import StatusSource
 
 
@@ -13,14 +15,18 @@ def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> Status
     return StatusSource(
         page=StatusPage(exporter.publisher.catalogue, metrics_path),
         views=lambda: exporter.publisher.views,
-        facts=lambda: [_facts(poller) for poller in exporter.pollers],
+        facts=lambda: [
+            _facts(poller, client.usage, tracker)
+            for poller, client, tracker in zip(
+                exporter.pollers, exporter.clients, exporter.trackers, strict=True
+            )
+        ],
         clock=clock,
     )
 
 
-def _facts(poller: Poller) -> ProjectFacts:
-    health, usage = poller.health, poller.usage
-    outage = health.outage
+def _facts(poller: Poller, usage: Usage, tracker: ProjectTracker) -> ProjectFacts:
+    outage = poller.health.outage
     problem = None
     if outage is not None:
         cause = outage.cause
@@ -36,8 +42,8 @@ def _facts(poller: Poller) -> ProjectFacts:
     polled = poller.last_refresh is not None
     return ProjectFacts(
         project=poller.project,
-        provider=poller.provider,
-        pipelines=poller.pipelines,
+        provider=tracker.provider,
+        pipelines=len(tracker.ids),
         up=False if outage is not None else (True if polled else None),
         incomplete=polled and outage is None and not poller.up,
         problem=problem,

@@ -118,7 +118,7 @@ class Overview:
         self.running = Counter(row.view.pipeline.project for row in rows if row.status == Status.RUNNING)
 
     def find(self, project: str, pipeline_id: str) -> PipelineRow | None:
-        """Return a pipeline; None if there is none."""
+        """Return a pipeline; None if it does not exist."""
         for row in self.rows.values():
             pipeline = row.view.pipeline
             if pipeline.id == pipeline_id and pipeline.project == project:

@@ -81,7 +81,7 @@ class StatusPage:
         )
 
     def pipeline(self, views: Sequence[View], project: str, pipeline_id: str, now: float) -> str | None:
-        """Return the page of a pipeline as HTML; None if there is none."""
+        """Return the page of a pipeline as HTML; None if it does not exist."""
         row = self._of(views).find(project, pipeline_id)
         if row is None:
             return None

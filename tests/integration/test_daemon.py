@@ -374,7 +374,10 @@ class TestHttp:
         got, head = process.get(path), process.request("HEAD", path)
         assert (head.status_code, head.content) == (200, b"")
         names = ["content-type", "content-encoding", "vary"]
-        if path not in {"/metrics", "/"}:  # another page may have been published in between, or a second has passed
+        if path not in {
+            "/metrics",
+            "/",
+        }:  # another page may have been published in between, or a second has passed
             names.append("content-length")
         assert {name: head.headers.get(name) for name in names} == {
             name: got.headers.get(name) for name in names
@@ -395,14 +398,27 @@ class TestHttp:
     def test_status_page_links_to_existing_pages(self, process):
         page = process.get("/").text
         links = {unescape(link) for link in re.findall(r'(?:href|src|action)="([^"]+)"', page)}
-        assert {"/metrics", "/config", "/api/v1/status", "/assets/status.css", "/?sort=name#pipelines"} <= links
+        assert {
+            "/metrics",
+            "/config",
+            "/api/v1/status",
+            "/assets/status.css",
+            "/?sort=name#pipelines",
+        } <= links
         own = {link for link in links if link.startswith("/")}
         assert sum(link.startswith("/pipeline?") for link in own) == 30
         for link in sorted(own):
             assert process.get(link).status_code == 200, link
 
     def test_status_needs_no_unsafe_inline(self, process):
-        for path in ("/", "/?status=red", "/api/v1/status", "/pipeline", "/assets/status.js", "/?status=green"):
+        for path in (
+            "/",
+            "/?status=red",
+            "/api/v1/status",
+            "/pipeline",
+            "/assets/status.js",
+            "/?status=green",
+        ):
             headers = process.get(path).headers
             assert "unsafe" not in headers["content-security-policy"]
             assert "default-src 'none'" in headers["content-security-policy"]
