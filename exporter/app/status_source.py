@@ -13,7 +13,7 @@ from exporter.web.status_routes import StatusSource
 def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> StatusSource:
     """Return where the status page of an exporter comes from."""
     return StatusSource(
-        page=StatusPage(exporter.publisher.catalogue, metrics_path),
+        page=StatusPage(exporter.publisher.catalogue, metrics_path, exporter.publisher.rest_while_sending),
         views=lambda: exporter.publisher.views,
         facts=lambda: [
             _facts(poller, client.usage, tracker)
