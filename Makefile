@@ -8,7 +8,7 @@ LOCK := .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-versi
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test tools bench soak format rules copies locks clean
+.PHONY: demo check test tools bench soak format rules copies locks release clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -55,9 +55,14 @@ soak: .venv/development
 rules: .venv/bin/python
 	$(BIN)/python -m deploy.rules $(RUNBOOKS)
 
-# Copies rules and dashboards to where the chart and the manifests need them.
+# Copies rules and dashboards to where the chart and the manifests need them, and the version to files that name it.
 copies: .venv/bin/python
 	$(BIN)/python -m deploy.copies
+
+# Builds what a release consists of into dist/, from the last commit: the same commit gives the same bytes.
+release: .venv/development
+	rm -rf dist
+	$(BIN)/python -m deploy.release dist
 
 format: .venv/development
 	$(BIN)/ruff check --fix

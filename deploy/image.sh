@@ -14,8 +14,12 @@ for program in buildah debootstrap; do
 done
 [[ $EUID = 0 ]] || { echo "only root can make a base" >&2; exit 77; }
 
+mkdir -p .tools
+exec 9> "$root.lock"
+flock 9
 if [[ ! -e $root ]]; then
-    mkdir -p "$root.new"
+    rm -rf "$root.new"
+    mkdir "$root.new"
     debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates trixie "$root.new" >&2 ||
         { rm -rf "$root.new"; echo "Debian's packages are out of reach" >&2; exit 77; }
     # As the official images name it, and with the authorities of this machine, for a network with one of its own.
@@ -25,6 +29,7 @@ if [[ ! -e $root ]]; then
     rm -rf "$root.new"/var/cache/apt/archives/*.deb "$root.new"/var/lib/apt/lists/*
     mv "$root.new" "$root"
 fi
+flock --unlock 9
 
 # Nothing of the build stays on the machine, except in the folder.
 buildah() { command buildah --root "$folder/store/root" --runroot "$folder/store/run" --storage-driver overlay "$@"; }

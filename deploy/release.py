@@ -63,7 +63,9 @@ def list_components(source: Path, wheel: Path, target: Path, epoch: int) -> None
         run(*pip, "--no-deps", *where, f"pipeline-exporter=={__version__}", folder=source, epoch=epoch)
         project = Path(folder, "pyproject.toml")
         text = (source / "pyproject.toml").read_text(encoding="utf-8")
-        project.write_text(text.replace('dynamic = ["version"]', f'version = "{__version__}"'), encoding="utf-8")
+        project.write_text(
+            text.replace('dynamic = ["version"]', f'version = "{__version__}"'), encoding="utf-8"
+        )
         tool = (Path(sys.executable).with_name("cyclonedx-py"), "environment", "--output-reproducible")
         run(*tool, "--pyproject", project, "--output-file", target, environment, folder=source, epoch=epoch)
 

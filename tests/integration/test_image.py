@@ -54,9 +54,10 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    folder = tmp_path_factory.mktemp("image")
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[Image]:
+    folder = tmp_path / "image"
+    folder.mkdir()
     store = folder / "store"
     try:
         done = subprocess.run(
@@ -73,34 +74,34 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
             shutil.rmtree(store)
 
 
-def test_image_is_small(image):
+def image_is_small(image):
     """The base is Debian's, which is larger than the official slim one."""
     own = sum(len(gzip.decompress(layer)) for layer in image.layers[1:])
     assert own < 50 * MEBIBYTE
     assert sum(map(len, image.layers)) < 120 * MEBIBYTE
 
 
-def test_labels_name_version_revision_and_base(image):
+def labels_name_version_revision_and_base(image):
     labels = image.config["Labels"]
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.base.name"] == "localhost/base"
     assert labels["org.opencontainers.image.revision"]
 
 
-def test_installed_version_is_that_of_the_source_and_runs_as_no_one(image):
+def installed_version_is_that_of_the_source_and_runs_as_no_one(image):
     done = run(image.inside(*image.config["Entrypoint"], "--version"))
     assert done.stdout.startswith(f"pipeline-exporter, version {__version__} (python 3."), done.stderr
     done = run(image.inside("python", "-c", "import os; print(os.getuid(), os.getgid())"))
     assert done.stdout.split() == ["65532", "65532"]
 
 
-@pytest.mark.parametrize("module", ["pip", "ensurepip", "setuptools", "hatchling", "pytest"])
-def test_image_has_no_tool_to_install_or_develop(image, module):
-    done = run(image.inside("python", "-c", f"import {module}"))
-    assert done.stderr.endswith(f"ModuleNotFoundError: No module named '{module}'\n")
+def image_has_no_tool_to_install_or_develop(image):
+    for module in ("pip", "ensurepip", "setuptools", "hatchling", "pytest"):
+        done = run(image.inside("python", "-c", f"import {module}"))
+        assert done.stderr.endswith(f"ModuleNotFoundError: No module named '{module}'\n")
 
 
-def test_no_file_of_the_exporter_is_writable(image):
+def no_file_of_the_exporter_is_writable(image):
     """Everything is compiled, so nothing has to be written; only the folder of the state belongs to the user."""
     root = Path(image.container)
     state = root / "var" / "lib" / "pipeline-exporter"
@@ -114,13 +115,13 @@ def test_no_file_of_the_exporter_is_writable(image):
     assert all(list((file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")) for file in sources)
 
 
-def test_missing_configuration_is_an_error_with_the_documented_path(image):
+def missing_configuration_is_an_error_with_the_documented_path(image):
     done = run(image.inside(*image.config["Entrypoint"], *image.config["Cmd"]))
     assert done.returncode == 2
     assert "/etc/pipeline-exporter/config.yaml" in done.stderr
 
 
-def test_demo_in_the_image_is_healthy_while_it_runs_and_stops_on_sigterm(image):
+def demo_in_the_image_is_healthy_while_it_runs_and_stops_on_sigterm(image):
     entrypoint = image.inside(*image.config["Entrypoint"])
     process = Process(
         ["demo", "--web.listen-address=127.0.0.1:0", "--simulate.pipelines=20"], program=entrypoint
@@ -136,3 +137,18 @@ def test_demo_in_the_image_is_healthy_while_it_runs_and_stops_on_sigterm(image):
     finally:
         assert process.stop() == 0
     assert run(image.inside(*check)).returncode != 0
+
+
+def test_built_image(image, subtests):
+    """One test, so that the processes of a test session do not build it several times."""
+    for check in (
+        image_is_small,
+        labels_name_version_revision_and_base,
+        installed_version_is_that_of_the_source_and_runs_as_no_one,
+        image_has_no_tool_to_install_or_develop,
+        no_file_of_the_exporter_is_writable,
+        missing_configuration_is_an_error_with_the_documented_path,
+        demo_in_the_image_is_healthy_while_it_runs_and_stops_on_sigterm,
+    ):
+        with subtests.test(check.__name__):
+            check(image)
