@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+UPGRADE ?= --upgrade
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
-LOCK := .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
+LOCK := .venv/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-header
 
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test tools bench soak format rules copies locks release clean
+.PHONY: demo check test tools bench soak format rules dashboards copies locks release clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -28,12 +29,13 @@ test: .venv/development
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m 'not timing' --numprocesses 3 --dist worksteal
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m timing
 
-# Builds programs that some tests run and that Debian has too old or not at all; needs Go. Without them, these tests are
-# skipped, except in CI.
+# Gets what some tests run and Debian has too old or not at all: programs, which needs Go, and Grafana's types, which needs
+# npm. Without them, these tests are skipped; in CI, without the programs, they fail.
 tools:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
+	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
@@ -54,6 +56,10 @@ soak: .venv/development
 # Writes the rule files for Prometheus and Grafana from deploy/rules.
 rules: .venv/bin/python
 	$(BIN)/python -m deploy.rules $(RUNBOOKS)
+
+# Writes the dashboards for Grafana from deploy/dashboards.
+dashboards: .venv/development
+	$(BIN)/python -W ignore::DeprecationWarning -m deploy.dashboards
 
 # Copies rules and dashboards to where the chart and the manifests need them, and the version to files that name it.
 copies: .venv/bin/python
@@ -83,7 +89,8 @@ format: .venv/development
 	$(INSTALL) --no-deps --editable .
 	@touch $@ .venv/runtime
 
-# Renews the tested versions: the newest ones that pyproject.toml allows.
+# Renews the tested versions: the newest ones that pyproject.toml allows. With UPGRADE= it only adds and removes packages,
+# for a change of pyproject.toml.
 locks: .venv/bin/python
 	$(PYTHON) -m venv .venv/uv
 	.venv/uv/bin/pip install --quiet --disable-pip-version-check uv

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
+from exporter.app.poll_now import PollNow
 from exporter.app.scheduler import Scheduler
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.health import Health
@@ -18,6 +19,7 @@ from exporter.settings.settings import Config
 from exporter.state.recovery import open_store
 from exporter.state.sqlite import SqliteStore, StoredState
 from exporter.web.listeners import Listeners
+from exporter.web.poll_now import PollToken, poll_route
 from exporter.web.routes import application
 from exporter.web.web_config_file import WebConfigFile
 
@@ -36,10 +38,11 @@ async def run(
     shard: Shard | None = None,
     web_config: WebConfigFile | None = None,
     probe_listener: socket.socket | None = None,
+    poll_token: PollToken | None = None,
 ) -> int:
     """Poll and serve until SIGTERM or SIGINT; return the exit code.
 
-    `probe_listener` serves the health probes only, without TLS and passwords.
+    `probe_listener` serves the health probes only, without TLS and passwords. `poll_token` enables poll now.
 
     Raises:
         StateError: the state cannot be used.
@@ -63,6 +66,7 @@ async def run(
         effective_config=config.effective(),
         telemetry_path=telemetry_path,
         created_series=config.metrics.created_series,
+        poll_now=poll_route(poll_token, PollNow(lambda: exporter.pollers)) if poll_token else None,
     )
     if web_config is not None:
         exporter.telemetry.set_web_config_reloaded(succeeded=True)
@@ -75,6 +79,7 @@ async def run(
         probe_listener=probe_listener,
         problem=health.problem,
         ready=ready,
+        poll_now=poll_token is not None,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ from exporter import __version__
 from exporter.cli.flags import (
     CONFIG_FILE,
     LOG_FLAGS,
+    POLL_TOKEN_FILE,
     PROBE_LISTEN_ADDRESS,
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
@@ -58,6 +59,7 @@ COMMANDS = {
             TELEMETRY_PATH,
             WEB_CONFIG_FILE,
             PROBE_LISTEN_ADDRESS,
+            POLL_TOKEN_FILE,
             *SHARDS_FLAGS,
             *LOG_FLAGS,
         ),

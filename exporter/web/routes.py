@@ -30,12 +30,14 @@ def application(
     effective_config: str,
     telemetry_path: str,
     created_series: bool = False,
+    poll_now: Route | None = None,
 ) -> Starlette:
     """Return the web application.
 
     `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
     unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `effective_config` is the
-    configuration with its secrets masked. `created_series`: whether OpenMetrics has `_created` series.
+    configuration with its secrets masked. `created_series`: whether OpenMetrics has `_created` series. `poll_now` is the
+    route of poll now, if that is enabled.
     """
 
     async def metrics(request: Request) -> Response:
@@ -56,6 +58,7 @@ def application(
     routes: Sequence[Route] = (
         *_probe_routes(problem, ready),
         Route("/config", config),
+        *([poll_now] if poll_now is not None else []),
         Route(telemetry_path, metrics),
         *([Route("/", landing)] if telemetry_path != "/" else []),
     )
