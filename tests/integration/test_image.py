@@ -61,7 +61,11 @@ def image(tmp_path: Path) -> Iterator[Image]:
     store = folder / "store"
     try:
         done = subprocess.run(
-            [ROOT / "deploy" / "image.sh", folder], capture_output=True, text=True, timeout=580, check=False
+            [str(ROOT / "deploy" / "image.sh"), str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=580,
+            check=False,
         )
         if done.returncode == NOT_POSSIBLE:
             pytest.skip(done.stderr.splitlines()[-1])
@@ -69,8 +73,7 @@ def image(tmp_path: Path) -> Iterator[Image]:
         yield Image(folder / "image", done.stdout.strip())
     finally:
         if store.exists():
-            buildah = ["buildah", "--root", store / "root", "--runroot", store / "run"]
-            subprocess.run([*buildah, "rm", "--all"], capture_output=True, timeout=60, check=False)
+            run(["buildah", "--root", f"{store}/root", "--runroot", f"{store}/run", "rm", "--all"])
             shutil.rmtree(store)
 
 
