@@ -112,7 +112,7 @@ class Bench:
             page=self.publisher.sending,
             problem=lambda: "",
             ready=lambda: True,
-            effective_config="",
+            effective_config=lambda: "",
             telemetry_path="/metrics",
         )
         web.router.routes.append(Route("/static/{name}", static))

@@ -16,6 +16,7 @@ import msgspec
 from exporter import __version__
 from exporter.cli.flags import (
     CONFIG_FILE,
+    ENABLE_LIFECYCLE,
     LOG_FLAGS,
     PROBE_LISTEN_ADDRESS,
     SHARDS_FLAGS,
@@ -58,6 +59,7 @@ COMMANDS = {
             TELEMETRY_PATH,
             WEB_CONFIG_FILE,
             PROBE_LISTEN_ADDRESS,
+            ENABLE_LIFECYCLE,
             *SHARDS_FLAGS,
             *LOG_FLAGS,
         ),

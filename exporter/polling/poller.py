@@ -328,6 +328,18 @@ class Poller:
         if ids:
             self._reporter.poll_skipped()
 
+    def list_again(self) -> None:
+        """Read the list of pipelines in the next refresh, because another project may have given up some of them."""
+        self._discovery.read_again()
+
+    async def drain(self) -> None:
+        """Send nothing more, and wait until the requests in flight have ended."""
+        await self._api.drain()
+
+    async def save(self) -> None:
+        """Save what the polls so far have shown."""
+        await self._save()
+
     async def close(self) -> None:
         """Close the connections to the cloud."""
         await self._api.close()

@@ -39,7 +39,7 @@ async def scheduled(settings, clock=None):
     """The pollers of a configuration under the daemon's scheduler, and their health."""
     clock = clock or LoopClock()
     exporter = assemble(settings, clock)
-    scheduler = Scheduler(exporter, settings.poll, clock)
+    scheduler = Scheduler(exporter, clock)
     health = Health({one.project: one.activity for one in exporter.pollers}, settings.poll.interval)
     scheduler.start()
     try:

@@ -12,7 +12,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
 from exporter.exposition import PROMETHEUS, Body, Format, Variant
@@ -389,7 +390,11 @@ Headers = Sequence[tuple[str, str]]
 def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> Starlette:
     """Return a web application that serves these pages."""
     return application(
-        page=page, problem=lambda: "", ready=lambda: True, effective_config="", telemetry_path="/metrics"
+        page=page,
+        problem=lambda: "",
+        ready=lambda: True,
+        effective_config=lambda: "",
+        telemetry_path="/metrics",
     )
 
 
