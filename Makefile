@@ -2,12 +2,17 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+LOCK := .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test tools bench soak format rules copies constraints clean
+<<<<<<< HEAD
+.PHONY: demo check test tools bench soak format rules dashboards copies constraints clean
+=======
+.PHONY: demo check test tools bench soak format rules copies locks clean
+>>>>>>> main
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -27,12 +32,13 @@ test: .venv/development
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m 'not timing' --numprocesses 3 --dist worksteal
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m timing
 
-# Builds programs that some tests run and that Debian has too old or not at all; needs Go. Without them, these tests are
-# skipped, except in CI.
+# Gets what some tests run and Debian has too old or not at all: programs, which needs Go, and Grafana's types, which needs
+# npm. Without them, these tests are skipped; in CI, without the programs, they fail.
 tools:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
+	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
@@ -54,6 +60,10 @@ soak: .venv/development
 rules: .venv/bin/python
 	$(BIN)/python -m deploy.rules $(RUNBOOKS)
 
+# Writes the dashboards for Grafana from deploy/dashboards.
+dashboards: .venv/development
+	$(BIN)/python -W ignore::DeprecationWarning -m deploy.dashboards
+
 # Copies rules and dashboards to where the chart and the manifests need them.
 copies: .venv/bin/python
 	$(BIN)/python -m deploy.copies
@@ -66,20 +76,26 @@ format: .venv/development
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
 	$(PYTHON) -m venv .venv
 
-.venv/runtime: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) .
+# pip refuses files with other hashes.
+.venv/runtime: .venv/bin/python pyproject.toml requirements/run.txt
+	$(INSTALL) --require-hashes --requirement requirements/run.txt
+	$(INSTALL) --no-deps --editable .
 	@touch $@
 
-.venv/development: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) '.[dev]'
+.venv/development: .venv/bin/python pyproject.toml requirements/development.txt requirements/build.txt
+	$(INSTALL) --require-hashes --requirement requirements/development.txt --requirement requirements/build.txt
+	$(INSTALL) --no-deps --editable .
 	@touch $@ .venv/runtime
 
 # Renews the tested versions: the newest ones that pyproject.toml allows.
-constraints:
-	$(PYTHON) -m venv .venv/fresh
-	.venv/fresh/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	.venv/fresh/bin/pip freeze --exclude-editable --exclude setuptools > constraints.txt
-	rm -r .venv/fresh
+locks: .venv/bin/python
+	$(PYTHON) -m venv .venv/uv
+	.venv/uv/bin/pip install --quiet --disable-pip-version-check uv
+	$(LOCK) pyproject.toml --output-file requirements/run.txt
+	$(LOCK) pyproject.toml --extra dev --constraint requirements/run.txt --output-file requirements/development.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+		| $(LOCK) - --constraint requirements/development.txt --output-file requirements/build.txt
+	rm -r .venv/uv
 
 clean:
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,6 @@
 """Shared fixtures: a simulated cloud on a port, and an isolated environment."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,10 +35,14 @@ class Cloud:
         return project(**{**own, **changes})
 
 
+AGE = 558 * 3600
+"""Age of a small cloud in seconds. At this age, pipelines are red, running and waiting."""
+
+
 @contextmanager
 def small_cloud() -> Iterator[Cloud]:
-    """Run a cloud with thirty pipelines while the context lasts."""
-    codearts = CodeArts(World(pipelines=30))
+    """Run a cloud with thirty pipelines while the context lasts; it shows the same runs at any time of day."""
+    codearts = CodeArts(World(pipelines=30, start=float(int(time.time()) - AGE)))
     with running(codearts.app) as url:
         yield Cloud(codearts, url)
 

@@ -12,6 +12,7 @@ import msgspec
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.app.exporter import Exporter
+from exporter.app.poll_now import PollNow
 from exporter.app.reloader import Reloader
 from exporter.app.scheduler import Scheduler
 from exporter.core.clock import Clock, SystemClock
@@ -23,6 +24,7 @@ from exporter.settings.settings import Config
 from exporter.state.recovery import open_store
 from exporter.state.sqlite import SqliteStore, StoredState
 from exporter.web.listeners import Listeners
+from exporter.web.poll_now import PollToken, poll_route
 from exporter.web.routes import application
 from exporter.web.web_config_file import WebConfigFile
 
@@ -42,6 +44,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """Serves the health probes only, without TLS and passwords."""
     lifecycle: bool = False
     """Whether clients may reload the configuration."""
+    poll_token: PollToken | None = None
+    """Enables poll now."""
 
 
 async def run(
@@ -83,6 +87,7 @@ class _Daemon:
 
     def _serve(self, serving: Serving, clock: Clock) -> Listeners:
         exporter, reloader, telemetry = self._exporter, self._reloader, self._exporter.telemetry
+        token = serving.poll_token
         effective = exporter.config.effective()
         web = application(
             page=exporter.publisher.sending,
@@ -92,6 +97,7 @@ class _Daemon:
             telemetry_path=serving.telemetry_path,
             created_series=lambda: exporter.config.metrics.created_series,
             reload=reloader.start if reloader and serving.lifecycle else None,
+            poll_now=poll_route(token, PollNow(lambda: exporter.pollers)) if token else None,
         )
         if serving.web_config is not None:
             telemetry.files.set_web_config_reloaded(succeeded=True)
@@ -104,6 +110,7 @@ class _Daemon:
             probe_listener=serving.probe_listener,
             problem=self._health.problem,
             ready=self._readiness,
+            poll_now=token is not None,
         )
 
     async def run(self) -> int:

@@ -91,7 +91,18 @@ def _common(url: str) -> dict[str, Any]:
         "endpoint": url,
         # The simulated clouds do not throttle, and values should come soon.
         "rate_limit": {"requests_per_second": 200, "burst": 100},
-        "discover": {"interval": "1m"},
+        "discover": {
+            "interval": "1m",
+            # Alerts are routed by team. The dashboard Delivery shows pipelines with the label `deploys`.
+            "labels": [
+                {"match": ".*-(web|mobile|sdk)-.*", "labels": {"team": "apps"}},
+                {
+                    "match": ".*-(api|batch|gateway|operator|schema|service|worker)-.*",
+                    "labels": {"team": "backend"},
+                },
+                {"match": ".*-deploy", "labels": {"deploys": "production"}},
+            ],
+        },
     }
 
 

@@ -174,6 +174,7 @@ class Exporter:
         clouds = {one.link.base_url for one in retired}
         for project in stays.values():
             self._access.keep(project.link)
+            # It may discover what another project has given up.
             if project.settings.discovery and project.link.base_url in clouds:
                 project.poller.list_again()
         self.projects = tuple(

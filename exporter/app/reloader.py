@@ -117,7 +117,6 @@ class Reloader:
             _log.info(
                 "configuration reloaded",
                 extra={
-                    "id": "configuration-reloaded",
                     "file": str(self._file),
                     "detail": _summary(changes),
                     "seconds": round(self._clock.monotonic() - began, 2),

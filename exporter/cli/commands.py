@@ -28,6 +28,7 @@ from exporter.cli.parser import parse
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
 from exporter.config.project_section import ProjectSection
+from exporter.config.secret import SecretError
 from exporter.core import logs
 from exporter.core.clock import SystemClock
 from exporter.core.redaction import redact
@@ -37,6 +38,7 @@ from exporter.polling.reporter import error_fields
 from exporter.settings.load import FILE_LIMIT, ConfigError, LoadedFile, load_file
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
+from exporter.web.poll_now import PollToken
 from exporter.web.server import ListenError, listen
 from exporter.web.tls import TlsError
 from exporter.web.web_config_file import WebConfigFile
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ListenError, StateError, PageError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 1
-    except (SetupError, TlsError) as error:
+    except (SetupError, TlsError, SecretError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -105,6 +107,7 @@ def _run(flags: argparse.Namespace) -> int:
     if flags.shard:
         _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
     web_config = WebConfigFile(Path(flags.web_config_file)) if flags.web_config_file else None
+    poll_token = PollToken(Path(flags.web_poll_token_file)) if flags.web_poll_token_file else None
     probe_address = flags.web_probe_listen_address
     return asyncio.run(
         run(
@@ -117,6 +120,7 @@ def _run(flags: argparse.Namespace) -> int:
                 if probe_address
                 else None,
                 lifecycle=flags.web_enable_lifecycle,
+                poll_token=poll_token,
             ),
             shard=flags.shard,
         )

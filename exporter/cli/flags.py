@@ -80,7 +80,7 @@ def address(text: str) -> str:
 
 def path(text: str) -> str:
     """Return the path of the metrics."""
-    if text in {"/config", "/-/healthy", "/-/ready", "/-/reload"}:
+    if text in {"/config", "/-/healthy", "/-/poll", "/-/ready", "/-/reload"}:
         raise argparse.ArgumentTypeError(
             f"{text!r} is used for another page (choose a path such as /metrics)"
         )
@@ -139,6 +139,10 @@ def log_flags(level: str) -> tuple[Flag, ...]:
 CONFIG_FILE = Flag("config.file", "the configuration file, instead of FILE", "config.yaml", source=True)
 WEB_CONFIG_FILE = Flag(
     "web.config.file", "file with TLS, passwords, headers and a rate limit, in the format of exporter-toolkit"
+)
+POLL_TOKEN_FILE = Flag(
+    "web.poll-token-file",
+    "file with the token that enables POST /-/poll, by which a pipeline asks for a poll",
 )
 PROBE_LISTEN_ADDRESS = Flag(
     "web.probe-listen-address",

@@ -4,6 +4,9 @@
 project do not overlap, so no request is sent twice at the same time and no answer overtakes a newer one. Within a tick
 the request budget serves the list of pipelines first, then the refresh or active poll, then follow-ups for the time
 that remains until the next tick. Results are saved before they are published.
+
+Clients can request polls of single pipelines. These never overlap with a tick either: a tick that is running sends them
+between its own requests.
 """
 
 import asyncio
@@ -22,7 +25,9 @@ from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
 from exporter.polling.progress import PollStep, Progress, ignore_progress
 from exporter.polling.reporter import PollReporter
+from exporter.polling.requested import RequestedPolls
 from exporter.polling.strategies import choose_strategy
+from exporter.polling.strategies.base import IGNORED
 from exporter.providers.protocol import AnyProvider
 from exporter.settings.settings import Poll
 from exporter.state.repository import StateRepository
@@ -118,6 +123,9 @@ class Poller:
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
+        self._requested = RequestedPolls(clock, self._poll_between_ticks)
+        self._turn = asyncio.Lock()
+        """Held by a tick, or by a requested poll between ticks."""
 
     def _present_slot(self) -> int:
         """Return which refresh the present belongs to; -1 is the first one, at the start."""
@@ -134,12 +142,13 @@ class Poller:
 
         `once`: no other tick will come, so nothing is left for later.
         """
-        with self.activity.poll():
-            await self._poll_due(once=once)
-            while self._tick_missed:
-                # Follow-ups ended a little after the next tick was due: that tick is late, not skipped.
-                self._tick_missed = False
-                await self._poll_due()
+        async with self._turn:
+            with self.activity.poll():
+                await self._poll_due(once=once)
+                while self._tick_missed:
+                    # Follow-ups ended a little after the next tick was due: that tick is late, not skipped.
+                    self._tick_missed = False
+                    await self._poll_due()
         if once:
             self._warnings.flush()
 
@@ -153,7 +162,7 @@ class Poller:
         covered: frozenset[str] = frozenset()
         if refresh:
             if self._discovery.due:
-                covered = await self._discovery.read(outcome)
+                covered = await self._discovery.read(outcome, self.poll_requested)
                 ids = tuple(identity for identity in self._tracker.ids if identity not in covered)
             if once:
                 self._discovery.stop_waiting()
@@ -172,7 +181,7 @@ class Poller:
             await self._check_list(outcome)
         shown = self._discovery.update_held_back()
         if refresh or ids:
-            await self._save()
+            await self.save()
             seconds = self._clock.monotonic() - started
             self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
             if refresh:
@@ -204,7 +213,7 @@ class Poller:
         if self._discovery.check_due:
             if self.wants_publication:
                 await self.publish_interim()
-            await self._discovery.check(outcome)
+            await self._discovery.check(outcome, self.poll_requested)
         self._list_check.log()
         answered = outcome.answered or not outcome.failed
         self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
@@ -227,20 +236,30 @@ class Poller:
     async def _follow_up(self, *, once: bool) -> None:
         self._following_up = True
         try:
-            any_sent = await self._follow_ups.run(
-                math.inf if once else self._next_tick(), runs=not once, progress=self._progress
-            )
-            if once and any_sent:
-                # Run lists may have shown failed runs whose failed stages only their details have.
-                await self._follow_ups.run(math.inf, runs=False, progress=self._progress)
+            while True:
+                await self._follow_up_once(once=once)
+                if not self._requested.due:
+                    break
+                await self.poll_requested()
         finally:
             self._following_up = False
+
+    async def _follow_up_once(self, *, once: bool) -> None:
+        """Follow up until the next tick or requested poll is due."""
+        next_tick = math.inf if once else self._next_tick()
+        any_sent = await self._follow_ups.run(
+            lambda: min(next_tick, self._requested.next), runs=not once, progress=self._progress
+        )
+        if once and any_sent:
+            # Run lists may have shown failed runs whose failed stages only their details have.
+            await self._follow_ups.run(lambda: math.inf, runs=False, progress=self._progress)
         if any_sent:
-            await self._save()
+            await self.save()
             self._update_telemetry()
             await self._publish()
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Save what the polls so far have shown."""
         self._reporter.missed(await self._repository.save(self._tracker))
 
     def _end_poll(self, outcome: PollOutcome, queried: int, *, refresh: bool, seconds: float) -> None:
@@ -305,17 +324,56 @@ class Poller:
 
     @property
     def wants_publication(self) -> bool:
-        """True during the first refresh, when the last publication is some time ago."""
-        return (
+        """True if a requested poll is due, or during the first refresh, when the last publication is some time ago."""
+        return self._requested.due or (
             not self.refreshed.is_set() and self._clock.monotonic() - self._published_at >= INTERIM_INTERVAL
         )
 
     async def publish_interim(self) -> None:
-        """Save and publish the results so far."""
-        await self._save()
+        """Send the requested polls that are due, then save and publish the results so far."""
+        await self.poll_requested()
+        await self.save()
         self._update_telemetry()
         await self._publish()
         self._published_at = self._clock.monotonic()
+
+    # Requested polls
+
+    def watches(self, pipeline_id: str) -> bool:
+        """Return True if the project polls a pipeline."""
+        return pipeline_id in self._tracker.ids
+
+    def request_poll(self, pipeline_id: str) -> bool:
+        """Poll a watched pipeline at once, and again while its run is in progress; return False if called too often."""
+        return self._requested.request(pipeline_id)
+
+    async def _poll_between_ticks(self) -> None:
+        """Send the requested polls that are due; if a tick is running, wait until it has sent them."""
+        try:
+            async with self._turn:
+                if self._requested.due:
+                    with self.activity.poll():
+                        await self.poll_requested()
+        except Exception:  # noqa: BLE001  # the next one may succeed
+            _log.exception(
+                "poll ended by an internal error, please report this",
+                extra={"id": "poll-crashed", "project": self.project},
+            )
+
+    async def poll_requested(self) -> None:
+        """Send the requested polls that are due. No other request for pipelines is in flight meanwhile."""
+        ids = tuple(one for one in self._requested.take() if self.watches(one))
+        if not ids:
+            return
+        outcome = PollOutcome()
+        started = self._clock.monotonic()
+        queried = await self._strategy.poll(ids, outcome, IGNORED, refresh=False)
+        await self.save()
+        self._end_poll(outcome, queried, refresh=False, seconds=self._clock.monotonic() - started)
+        await self._publish()
+        if not outcome.failed:
+            ended = [one for one in ids if self.watches(one) and not self._tracker[one].in_progress]
+            self._requested.ended(ended, started)
 
     # Between polls
 
@@ -324,22 +382,19 @@ class Poller:
         if self._following_up:
             self._tick_missed = True
             return
-        _, ids = self._due()
-        if ids:
+        if self._due()[1]:
             self._reporter.poll_skipped()
 
     def list_again(self) -> None:
-        """Read the list of pipelines in the next refresh, because another project may have given up some of them."""
+        """Read the list of pipelines in the next refresh."""
         self._discovery.read_again()
 
     async def drain(self) -> None:
         """Send nothing more, and wait until the requests in flight have ended."""
         await self._api.drain()
-
-    async def save(self) -> None:
-        """Save what the polls so far have shown."""
-        await self._save()
+        await self._requested.close()
 
     async def close(self) -> None:
-        """Close the connections to the cloud."""
+        """Send no more requested polls, and close the connections to the cloud."""
+        await self._requested.close()
         await self._api.close()

@@ -314,6 +314,11 @@ class PipelineTracker:
         state = self.accounting.state
         return self._rolled_back or (state is not None and bool(state.open or state.leap))
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether the latest run, as far as known, has not ended."""
+        return self.latest is not None and not self.latest.status.final
+
     def active(self, now: float) -> bool:
         """Return whether to poll it more often at `now` (epoch seconds), since its latest run is in progress."""
         run = self.latest

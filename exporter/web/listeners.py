@@ -34,10 +34,12 @@ class Listeners:
         probe_listener: socket.socket | None = None,
         problem: Callable[[], str],
         ready: Callable[[], bool],
+        poll_now: bool = False,
     ) -> None:
         """Create the servers. Call this before polls begin, because the servers count the descriptors that are open.
 
-        `reloaded` gets whether a changed web configuration is in force. `problem` and `ready` are as for `probes`.
+        `reloaded` gets whether a changed web configuration is in force. `problem` and `ready` are as for `probes`,
+        `poll_now` is as for `Guard`.
         """
         self._web_config = web_config
         self._reloaded = reloaded
@@ -45,7 +47,8 @@ class Listeners:
         if web_config is None:
             main = Server(app)
         else:
-            main = Server(Guard(app, lambda: web_config.settings, clock), lambda: web_config.tls)
+            guard = Guard(app, lambda: web_config.settings, clock, poll_now=poll_now)
+            main = Server(guard, lambda: web_config.tls)
         self._main = main
         self._servers = [(main, listener)]
         if probe_listener is not None:

@@ -31,13 +31,15 @@ def application(
     telemetry_path: str,
     created_series: Callable[[], bool] = lambda: False,
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    poll_now: Route | None = None,
 ) -> Starlette:
     """Return the web application.
 
     `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
     unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `effective_config` is the
     configuration with its secrets masked. `created_series`: whether OpenMetrics has `_created` series. `reload` reads the
-    configuration again, and returns every fault; None where clients may not do that.
+    configuration again, and returns every fault; None where clients may not do that. `poll_now` is the route of poll now,
+    if that is enabled.
     """
 
     async def metrics(request: Request) -> Response:
@@ -59,6 +61,7 @@ def application(
         *_probe_routes(problem, ready),
         Route("/config", config),
         Route("/-/reload", _reloading(reload), methods=["POST", "PUT"]),
+        *([poll_now] if poll_now is not None else []),
         Route(telemetry_path, metrics),
         *([Route("/", landing)] if telemetry_path != "/" else []),
     )

@@ -343,7 +343,7 @@ def test_the_state_is_on_its_volume(
     (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "state")
     path = Path(config["state"]["path"])
     assert str(path.parent) == mount["mountPath"]
-    assert ("RUN", f"install -d -o 65532 -g 65532 {path.parent}") in dockerfile
+    assert f"install -d -o 65532 -g 65532 {path.parent} " in argument(dockerfile, "RUN")
     assert str(path.parent) in (DEPLOY / "README.md").read_text()
 
 
@@ -528,7 +528,30 @@ def test_the_image_reads_the_config_where_kubernetes_mounts_it(
 
 
 def test_the_image_installs_the_tested_versions(dockerfile: list[tuple[str, str]]) -> None:
-    assert ("RUN", "pip install --no-cache-dir -c constraints.txt .") in dockerfile
+    installs = re.findall(
+        r"pip (?:--python \S+ )?install (.*?)(?: &&|$)",
+        "\n".join(value for _, value in dockerfile),
+        re.MULTILINE,
+    )
+    assert [re.findall(r"--require-hashes -r (\S+)|--no-deps --no-index (\S+)", one) for one in installs] == [
+        [("requirements/build.txt", "")],
+        [("requirements/run.txt", "")],
+        [("", "dist/*.whl")],
+    ]
+
+
+def test_the_health_check_needs_no_shell_and_asks_the_exporter(dockerfile: list[tuple[str, str]]) -> None:
+    program, flag, code = json.loads(argument(dockerfile, "HEALTHCHECK").partition(" CMD ")[2])
+    assert (program, flag) == ("python", "-c")
+    assert f"127.0.0.1', {PORT}" in code
+
+
+def test_the_base_is_an_argument(dockerfile: list[tuple[str, str]]) -> None:
+    """So that a release can name it by its digest."""
+    assert [value for name, value in dockerfile if name == "FROM"] == [
+        "${PYTHON_IMAGE} AS build",
+        "${PYTHON_IMAGE}",
+    ]
 
 
 def test_the_build_context_has_exactly_the_copied_files(dockerfile: list[tuple[str, str]]) -> None:

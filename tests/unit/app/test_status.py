@@ -18,6 +18,7 @@ from exporter.app.status.table import duration, print_summary
 from exporter.cli import main
 from exporter.simulator import running
 from exporter.telemetry import families
+from tests.conftest import AGE
 from tests.drivers.support import project
 
 KNOWS_DOWN = hasattr(families, "PROJECT_DOWN_SINCE")
@@ -429,17 +430,17 @@ class TestPoll:
     """`status FILE` polls once."""
 
     def test_summary_agrees_with_the_cloud(self, run, cloud):
-        now = cloud.codearts.clock()
+        world = cloud.codearts.world
+        now = world.start + AGE
         cloud.codearts.clock = lambda: now
         code, output, errors = run("--format=json", projects=[cloud.project()])
         assert (code, errors) == (0, "")
         found = json.loads(output)
-        world = cloud.codearts.world
         words = [run.status for one in world.pipelines if (run := world.latest_run(one.id, now))]
         [shown] = found["projects"]
         assert shown["pipelines"] == 30
-        assert shown["running"] == words.count("RUNNING")
-        assert shown["waiting"] == words.count("PAUSED") + words.count("SUSPEND")
+        assert shown["running"] == words.count("RUNNING") > 0
+        assert shown["waiting"] == words.count("PAUSED") + words.count("SUSPEND") > 0
         assert len(found["red"]) == shown["red"] > 0
 
     def test_refused_credentials_take_one_request(self, run, cloud):

@@ -62,6 +62,9 @@ spec:
         - --web.config.file=/etc/pipeline-exporter-web/web-config.yml
         - --web.probe-listen-address=:{{ int .Values.web.probePort }}
         {{- end }}
+        {{- if .Values.web.pollToken }}
+        - --web.poll-token-file=/run/secrets/poll/token
+        {{- end }}
         {{- if .Values.sharding.enabled }}
         # The number of replicas. Each pod takes its index from its name.
         - --shard.total={{ int .Values.sharding.shards }}
@@ -122,6 +125,11 @@ spec:
           mountPath: /etc/pipeline-exporter-web
           readOnly: true
         {{- end }}
+        {{- if .Values.web.pollToken }}
+        - name: poll
+          mountPath: /run/secrets/poll
+          readOnly: true
+        {{- end }}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -152,6 +160,12 @@ spec:
     - name: web-config
       secret:
         secretName: {{ .Values.web.config }}
+        defaultMode: 288
+    {{- end }}
+    {{- if .Values.web.pollToken }}
+    - name: poll
+      secret:
+        secretName: {{ .Values.web.pollToken }}
         defaultMode: 288
     {{- end }}
     {{- with .Values.extraVolumes }}
