@@ -15,6 +15,7 @@ from exporter.app.exporter import Exporter
 from exporter.app.poll_now import PollNow
 from exporter.app.reloader import Reloader
 from exporter.app.scheduler import Scheduler
+from exporter.app.status_source import status_source
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.health import Health
 from exporter.core.shard import Shard
@@ -93,6 +94,7 @@ class _Daemon:
             page=exporter.publisher.sending,
             problem=self._health.problem,
             ready=self._readiness,
+            status=status_source(exporter, clock, serving.telemetry_path),
             effective_config=lambda: reloader.effective if reloader else effective,
             telemetry_path=serving.telemetry_path,
             created_series=lambda: exporter.config.metrics.created_series,

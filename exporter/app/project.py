@@ -26,6 +26,7 @@ class Project(msgspec.Struct, frozen=True, eq=False):
     link: Link
     membership: Membership
     tracker: ProjectTracker
+    client: ApiClient
     poller: Poller
 
 
@@ -86,10 +87,11 @@ class ProjectBuilder:
             )
         else:
             tracker.update(membership.pipelines(), started, self._clock.time())
+        client = self._client(config, settings, link)
         poller = Poller(
             settings.name,
             link.provider,
-            self._client(config, settings, link),
+            client,
             tracker,
             membership,
             ListCheck(settings, membership, self._telemetry, max_age=config.poll.max_age),
@@ -104,7 +106,7 @@ class ProjectBuilder:
             publish=self._publish,
             progress=self._progress,
         )
-        return Project(settings, link, membership, tracker, poller)
+        return Project(settings, link, membership, tracker, client, poller)
 
     def _client(self, config: Config, settings: AnyProject, link: Link) -> ApiClient:
         return ApiClient(

@@ -48,6 +48,10 @@ class Publisher:
         """`max_series` limits each project; 0 means no limit. `always` are variants to render even if unrequested."""
         self.published = 0
         """Number of pages published so far."""
+        self.catalogue = catalogue
+        """The families of the page."""
+        self.views: Sequence[View] = ()
+        """The views of the last publication."""
         self._trackers = trackers
         self._telemetry = telemetry
         self._clock = clock
@@ -71,8 +75,8 @@ class Publisher:
         self.exposition = self._new_exposition(
             catalogue, created_series=created_series, max_series=max_series
         )
-        self._next_exposition: Exposition | None = None
-        """Replaces the present one with the next page."""
+        self._next: tuple[Catalogue, Exposition] | None = None
+        """Replace the present ones with the next page."""
         # A single worker, so that two pages are never rendered at the same time, even if a caller is cancelled.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
 
@@ -91,9 +95,8 @@ class Publisher:
 
     def replace_catalogue(self, catalogue: Catalogue, *, created_series: bool, max_series: int = 0) -> None:
         """Show these families from the next page on. Until then, clients get the present page."""
-        self._next_exposition = self._new_exposition(
-            catalogue, created_series=created_series, max_series=max_series
-        )
+        exposition = self._new_exposition(catalogue, created_series=created_series, max_series=max_series)
+        self._next = catalogue, exposition
 
     async def body(self, variant: Variant) -> Body:
         """Return the current page in a variant; if it is not ready, all clients wait for the same rendering."""
@@ -130,7 +133,8 @@ class Publisher:
             trackers = self._trackers
             pipelines = [view for tracker in trackers for view in tracker.views()]
             projects = [view for tracker in trackers if (view := tracker.project_view()) is not None]
-            exposition = self._next_exposition or self.exposition
+            following = self._next
+            catalogue, exposition = following or (self.catalogue, self.exposition)
             since = self._clock.monotonic() - FORGET
             self._requested = {variant: at for variant, at in self._requested.items() if at >= since}
             variants = self._always | self._requested.keys()
@@ -144,9 +148,9 @@ class Publisher:
                 raise
             replaced = [chunk for body in self._page.values() for chunk in body.chunks]
             self._page = page
-            self.exposition = exposition
-            if self._next_exposition is exposition:
-                self._next_exposition = None
+            self.catalogue, self.exposition, self.views = catalogue, exposition, pipelines
+            if self._next is following:
+                self._next = None
             self.published += 1
             self._thread.submit(self._work, partial(self._free, replaced))
 

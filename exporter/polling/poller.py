@@ -13,7 +13,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
@@ -93,8 +92,6 @@ class Poller:
         """Pipelines of the present poll that are not reported as done."""
         self._lister = PipelineLister(provider, api, self._reporter)
         self._list_check = list_check
-        self._expiry_logged: float | None = None
-        """The end of credentials that has been logged."""
         self._discovery = Discovery(
             project,
             self._lister,
@@ -120,6 +117,8 @@ class Poller:
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, successful or not."""
+        self.last_refresh: float | None = None
+        """When the last refresh ended, in epoch seconds; None before the first."""
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
@@ -131,6 +130,12 @@ class Poller:
         """Return which refresh the present belongs to; -1 is the first one, at the start."""
         since = self._clock.monotonic() - self._started - self.offset
         return max(-1, math.floor((since + _EARLY * self._poll.interval) / self._poll.interval))
+
+    @property
+    def next_refresh(self) -> float:
+        """When the next refresh is due, in epoch seconds. It may be past while polls are late."""
+        since = 0.0 if self._slot is None else self.offset + (self._slot + 1) * self._poll.interval
+        return self._clock.time() + self._started + since - self._clock.monotonic()
 
     def _due(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether a refresh is due, and the ids to poll now."""
@@ -185,6 +190,7 @@ class Poller:
             seconds = self._clock.monotonic() - started
             self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
             if refresh:
+                self.last_refresh = self._clock.time()
                 self._health_reporter.refresh_ended(
                     outcome,
                     pipelines=len(self._tracker.ids),
@@ -201,7 +207,7 @@ class Poller:
 
     async def _check_list(self, outcome: PollOutcome) -> None:
         """Compare the provider's list with the configuration if that is due, and log mistakes."""
-        self._warn_of_expiry()
+        self._reporter.credentials_expire(self._api.manual_expiry, self._clock.time())
         if outcome.failed and self._list_check.empty:
             # A project that was refused lists nothing to users who are not members.
             self._list_check.withdraw()
@@ -217,21 +223,6 @@ class Poller:
         self._list_check.log()
         answered = outcome.answered or not outcome.failed
         self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
-
-    def _warn_of_expiry(self) -> None:
-        """Log once that credentials which a person renews have passed their configured end."""
-        expiry = self._api.manual_expiry
-        if expiry is None or expiry > self._clock.time() or expiry == self._expiry_logged:
-            return
-        self._expiry_logged = expiry
-        _log.warning(
-            "credentials have expired",
-            extra={
-                "id": "credentials-expired",
-                "project": self.project,
-                "value": datetime.fromtimestamp(expiry, UTC).isoformat(),
-            },
-        )
 
     async def _follow_up(self, *, once: bool) -> None:
         self._following_up = True
