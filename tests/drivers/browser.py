@@ -110,7 +110,7 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Run a browser while the context lasts; skip the test where there is none."""
+    """Run a browser while the context lasts; skip the test where it is not installed."""
     installed("chromium")
     driver = subprocess.Popen(
         [installed("chromedriver"), "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -93,6 +93,11 @@ def violations(session):
     return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
 
 
+def headline(session):
+    """Return the headline. The element may be replaced at any time, so it is found and read in one step."""
+    return session.run("return document.querySelector('h1').textContent")
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
 @pytest.mark.parametrize(
     "path", ["/", "/?status=red&sort=name", "/pipeline?project=shop&pipeline_id=id-broken"]
@@ -151,7 +156,7 @@ def test_renewal_keeps_focus_and_scroll_position(page):
     assert before > 0
     exporter.views = [*HEALTHY[:59], view("pipeline-59", status=FAILED)]
     session.run("document.dispatchEvent(new Event('visibilitychange'))")
-    eventually(lambda: "1 pipeline red" in session.text("h1"), "the page is renewed")
+    eventually(lambda: headline(session) == "1 pipeline red", "the page is renewed")
     assert session.run("return document.activeElement.href").endswith("id-pipeline-40")
     assert session.run("return scrollY") == before
     assert session.run("return document.title").startswith("1 pipeline red")
@@ -170,7 +175,7 @@ def test_renewal_waits_while_text_is_selected_or_it_is_switched_off(page):
     )
     assert session.run(wait) == "All green"
     session.run(f"document.querySelector('#refresh input').click(); {renew}")
-    eventually(lambda: session.text("h1") == "1 pipeline red", "the page is renewed")
+    eventually(lambda: headline(session) == "1 pipeline red", "the page is renewed")
 
 
 def test_keyboard_alone_filters_and_opens_a_pipeline(page):
