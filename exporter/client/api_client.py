@@ -54,6 +54,20 @@ class ApiResponse(msgspec.Struct, frozen=True):
     """With lower-case names."""
 
 
+class Exchange(msgspec.Struct, frozen=True):
+    """What was received for one request that was sent, error responses included."""
+
+    operation: str
+    code: str
+    """The HTTP status, or `timeout`, `connect`, `invalid`."""
+    error_code: str
+    seconds: float
+    date: float | None
+    """The `Date` header in epoch seconds."""
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class ApiError(Exception):
     """Request that failed for good. Secrets in the message of the failure are masked."""
 
@@ -90,6 +104,8 @@ class ApiClient:
         self._host = url.netloc.removesuffix(f":{standard}")
         self._prefix = url.path
         self.activity = Activity(clock)
+        self.observer: Callable[[Exchange], None] | None = None
+        """Gets each exchange with the provider, for diagnosis."""
         self._rate_limiter = rate_limiter
         self._concurrency = asyncio.Semaphore(concurrency)
         self._timeout = timeout
@@ -267,6 +283,8 @@ class ApiClient:
         with self.activity.request():
             outcome = await self._connections.exchange(outgoing)
         date = None
+        headers: Mapping[str, str] = {}
+        body = b""
         result: ApiResponse | RequestFailure
         if isinstance(outcome, RequestFailure):
             result = outcome
@@ -280,6 +298,10 @@ class ApiClient:
         if isinstance(result, RequestFailure):
             result = self._requests.failed(request.operation, result)
         self._requests.ended(request.operation, result.code, started)
+        if self.observer is not None:
+            error_code = result.error_code if isinstance(result, RequestFailure) else ""
+            seconds = self._clock.monotonic() - started
+            self.observer(Exchange(request.operation, result.code, error_code, seconds, date, headers, body))
         return _Sent(result, fingerprint, skew, date)
 
     def _signed(self, request: ApiRequest) -> httpx.Request:

@@ -71,7 +71,7 @@ class Poller:
         """
         self.project = project
         self._provider = provider
-        self._api = api
+        self.api = api
         self.activity = api.activity
         self._tracker = tracker
         self._poll = poll
@@ -157,7 +157,7 @@ class Poller:
         self._slot = self._present_slot()
         outcome = PollOutcome()
         started = self._clock.monotonic()
-        sent = self._api.sent
+        sent = self.api.sent
         queried = 0
         covered: frozenset[str] = frozenset()
         if refresh:
@@ -188,7 +188,7 @@ class Poller:
                 self._health_reporter.refresh_ended(
                     outcome,
                     pipelines=len(self._tracker.ids),
-                    requests=self._api.sent - sent,
+                    requests=self.api.sent - sent,
                     seconds=seconds,
                     log=not once,
                 )
@@ -220,7 +220,7 @@ class Poller:
 
     def _warn_of_expiry(self) -> None:
         """Log once that credentials which a person renews have passed their configured end."""
-        expiry = self._api.manual_expiry
+        expiry = self.api.manual_expiry
         if expiry is None or expiry > self._clock.time() or expiry == self._expiry_logged:
             return
         self._expiry_logged = expiry
@@ -388,4 +388,4 @@ class Poller:
     async def close(self) -> None:
         """Send no more requested polls, and close the connections to the cloud."""
         await self._requested.close()
-        await self._api.close()
+        await self.api.close()
