@@ -2,17 +2,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+UPGRADE ?= --upgrade
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
-LOCK := .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
+LOCK := .venv/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-header
 
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-<<<<<<< HEAD
-.PHONY: demo check test tools bench soak format rules dashboards copies constraints clean
-=======
-.PHONY: demo check test tools bench soak format rules copies locks clean
->>>>>>> main
+.PHONY: demo check test tools bench soak format rules dashboards copies locks release clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -64,9 +61,14 @@ rules: .venv/bin/python
 dashboards: .venv/development
 	$(BIN)/python -W ignore::DeprecationWarning -m deploy.dashboards
 
-# Copies rules and dashboards to where the chart and the manifests need them.
+# Copies rules and dashboards to where the chart and the manifests need them, and the version to files that name it.
 copies: .venv/bin/python
 	$(BIN)/python -m deploy.copies
+
+# Builds what a release consists of into dist/, from the last commit: the same commit gives the same bytes.
+release: .venv/development
+	rm -rf dist
+	$(BIN)/python -m deploy.release dist
 
 format: .venv/development
 	$(BIN)/ruff check --fix
@@ -87,7 +89,8 @@ format: .venv/development
 	$(INSTALL) --no-deps --editable .
 	@touch $@ .venv/runtime
 
-# Renews the tested versions: the newest ones that pyproject.toml allows.
+# Renews the tested versions: the newest ones that pyproject.toml allows. With UPGRADE= it only adds and removes packages,
+# for a change of pyproject.toml.
 locks: .venv/bin/python
 	$(PYTHON) -m venv .venv/uv
 	.venv/uv/bin/pip install --quiet --disable-pip-version-check uv

@@ -37,6 +37,7 @@ class Exporter(msgspec.Struct, frozen=True):
     """The parts of an exporter."""
 
     pollers: tuple[Poller, ...]
+    clients: tuple[ApiClient, ...]
     trackers: tuple[ProjectTracker, ...]
     publisher: Publisher
     repository: StateRepository
@@ -106,7 +107,7 @@ def assemble(
     bodies = Bodies()
     lockouts: dict[str, Lockouts] = {}
     credentials: dict[tuple[str, str], CredentialState] = {}
-    pollers = []
+    pollers, clients = [], []
     for index, (project, tracker) in enumerate(zip(config.projects, trackers, strict=True)):
         provider, auth, base_url = connections[index]
         credential = credentials.setdefault(
@@ -150,7 +151,8 @@ def assemble(
             progress=progress,
         )
         pollers.append(poller)
-    return Exporter(tuple(pollers), trackers, publisher, repository, telemetry)
+        clients.append(api)
+    return Exporter(tuple(pollers), tuple(clients), trackers, publisher, repository, telemetry)
 
 
 def label_names(config: Config) -> set[str]:

@@ -11,6 +11,7 @@ from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.app.poll_now import PollNow
 from exporter.app.scheduler import Scheduler
+from exporter.app.status_source import status_source
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.health import Health
 from exporter.core.shard import Shard
@@ -59,10 +60,12 @@ async def run(
         return first or clock.monotonic() - started >= READY_ANYWAY
 
     health = Health({poller.project: poller.activity for poller in exporter.pollers}, config.poll.interval)
+    source = status_source(exporter, clock, telemetry_path)
     web = application(
         page=exporter.publisher.sending,
         problem=health.problem,
         ready=ready,
+        status=lambda: source,
         effective_config=config.effective(),
         telemetry_path=telemetry_path,
         created_series=config.metrics.created_series,

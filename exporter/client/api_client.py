@@ -77,6 +77,23 @@ class ApiError(Exception):
         self.failure = failure
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """How a project uses its request budget and its credentials."""
+
+    requests_per_minute: int
+    """Requests in the last minute."""
+    budget_left: int
+    """Requests that may be sent at once now."""
+    budget: int
+    """The most that it can be."""
+    credentials_accepted: bool | None
+    """Whether the provider accepted the credentials last; None before its first answer."""
+    credentials_expire: float | None
+    """Epoch seconds; None if that is unknown."""
+    credentials_renewal: str
+    """`auto` or `manual`."""
+
+
 class ApiClient:
     """Authenticated client of one project, with retries, a rate limit and a limit on concurrency."""
 
@@ -115,6 +132,7 @@ class ApiClient:
         self._requests = RequestTelemetry(project, provider.name, telemetry, clock)
         self._clock = clock
         self._jitter = jitter
+        self._accepted: bool | None = None
         self._connections = ConnectionPools(timeout, concurrency, transport)
         self._renewal = CredentialRenewal(
             credential,
@@ -138,6 +156,19 @@ class ApiClient:
     def sent(self) -> int:
         """Number of requests sent so far, retries included."""
         return self._requests.sent
+
+    @property
+    def usage(self) -> Usage:
+        """How the project uses its request budget and its credentials now."""
+        auth = self._credential.auth
+        return Usage(
+            requests_per_minute=self._rate_limiter.last_minute,
+            budget_left=self._rate_limiter.left,
+            budget=self._rate_limiter.burst,
+            credentials_accepted=self._accepted,
+            credentials_expire=auth.expires(),
+            credentials_renewal=auth.expiry_renewal,
+        )
 
     async def send(self, request: ApiRequest) -> ApiResponse:
         """Send a request, with retries after transient failures.
@@ -198,7 +229,7 @@ class ApiClient:
                 if rejection is None:
                     return sent.result, True
             credential.record_rejection(sent.fingerprint, rejection.message, rejection.error_code)
-            self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=False)
+            self._set_accepted(accepted=False)
             return rejection, False
 
     async def _wait_until_allowed(self) -> RequestFailure | None:
@@ -209,7 +240,7 @@ class ApiClient:
             if failure is not None:
                 self.activity.blocked()
                 if failure.kind is FailureKind.CREDENTIALS:
-                    self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=False)
+                    self._set_accepted(accepted=False)
                 return failure
             with self.activity.withheld():
                 await self._rate_limiter.acquire()
@@ -232,11 +263,15 @@ class ApiClient:
         result = sent.result
         if isinstance(result, ApiResponse) or result.kind is FailureKind.CONTENT:
             self._credential.record_success(sent.fingerprint)
-            self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=True)
+            self._set_accepted(accepted=True)
         elif result.kind is FailureKind.THROTTLED:
             self._telemetry.request_throttled(self._project, self._provider.name)
             backoff = _FIRST_PAUSE * 2 * (1 + self._jitter())
             self._credential.pause(result.wait if result.wait is not None else backoff)
+
+    def _set_accepted(self, *, accepted: bool) -> None:
+        self._accepted = accepted
+        self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=accepted)
 
     async def _refresh(self, sent: "_Sent", rejection: RequestFailure) -> RequestFailure | None:
         """After a rejection, renew the credential or correct the clock.

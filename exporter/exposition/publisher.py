@@ -48,6 +48,10 @@ class Publisher:
         """`max_series` limits each project; 0 means no limit. `always` are variants to render even if unrequested."""
         self.published = 0
         """Number of pages published so far."""
+        self.catalogue = catalogue
+        """The families of the page."""
+        self.views: Sequence[View] = ()
+        """The views of the last publication."""
         self._trackers = trackers
         self._telemetry = telemetry
         self._clock = clock
@@ -123,6 +127,7 @@ class Publisher:
                 raise
             replaced = [chunk for body in self._page.values() for chunk in body.chunks]
             self._page = page
+            self.views = pipelines
             self.published += 1
             self._thread.submit(self._work, partial(self._free, replaced))
 

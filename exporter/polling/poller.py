@@ -120,6 +120,8 @@ class Poller:
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, successful or not."""
+        self.last_refresh: float | None = None
+        """When the last refresh ended, in epoch seconds; None before the first."""
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
@@ -131,6 +133,12 @@ class Poller:
         """Return which refresh the present belongs to; -1 is the first one, at the start."""
         since = self._clock.monotonic() - self._started - self.offset
         return max(-1, math.floor((since + _EARLY * self._poll.interval) / self._poll.interval))
+
+    @property
+    def next_refresh(self) -> float:
+        """When the next refresh is due, in epoch seconds. It may be past while polls are late."""
+        since = 0.0 if self._slot is None else self.offset + (self._slot + 1) * self._poll.interval
+        return self._clock.time() + self._started + since - self._clock.monotonic()
 
     def _due(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether a refresh is due, and the ids to poll now."""
@@ -185,6 +193,7 @@ class Poller:
             seconds = self._clock.monotonic() - started
             self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
             if refresh:
+                self.last_refresh = self._clock.time()
                 self._health_reporter.refresh_ended(
                     outcome,
                     pipelines=len(self._tracker.ids),

@@ -9,6 +9,7 @@ from exporter.tracking.accounting import PipelineAccounting, ProjectAccounting
 from exporter.tracking.attention import AttentionSet
 from exporter.tracking.details import DetailTracker
 from exporter.tracking.ledger import (
+    KEPT,
     NOTHING,
     Coverage,
     Event,
@@ -364,6 +365,8 @@ class PipelineTracker:
             status_change=status_since.change if latest is not None else None,
             stage_changes=_stage_changes(status_since) if latest is not None else (),
             active_starts=state.starts if answered and not gone else None,
+            runs=state.ended[:KEPT],
+            unresolved=state.unresolved,
         )
 
 

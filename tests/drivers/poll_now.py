@@ -8,6 +8,7 @@ import httpx
 from exporter.app.bootstrap import assemble
 from exporter.app.poll_now import PollNow
 from exporter.app.scheduler import Scheduler
+from exporter.app.status_source import status_source
 from exporter.client.transport import ConnectionPools
 from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
@@ -102,6 +103,7 @@ async def instance(monkeypatch, directory, app, clock, settings, *, latency=0.0)
         page=exporter.publisher.sending,
         problem=str,
         ready=lambda: True,
+        status=lambda: status_source(exporter, clock, "/metrics"),
         effective_config="",
         telemetry_path="/metrics",
         poll_now=poll_route(PollToken(file), PollNow(lambda: exporter.pollers)),

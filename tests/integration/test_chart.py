@@ -277,10 +277,15 @@ def test_dashboards_are_the_files_of_the_chart(tmp_path):
     assert {board["spec"]["configMapRef"]["key"] for board in boards} == set(shown)
 
 
-@pytest.mark.parametrize("file", copies.chart_copies() | copies.rule_objects(), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", copies.everything(), ids=lambda file: file.name)
 def test_copy_equals_its_source(file):
     """`make copies` renews them."""
-    assert file.read_text() == (copies.chart_copies() | copies.rule_objects())[file]
+    assert file.read_text() == copies.everything()[file]
+
+
+@pytest.mark.parametrize("file", copies.versioned(), ids=lambda file: file.name)
+def test_file_names_the_version(file):
+    assert __version__ in file.read_text()
 
 
 def test_no_copy_is_left_without_its_source():

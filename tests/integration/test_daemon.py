@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from contextlib import ExitStack
+from html import unescape
 
 import pytest
 import yaml
@@ -373,7 +374,10 @@ class TestHttp:
         got, head = process.get(path), process.request("HEAD", path)
         assert (head.status_code, head.content) == (200, b"")
         names = ["content-type", "content-encoding", "vary"]
-        if path != "/metrics":  # another page may have been published in between
+        if path not in {
+            "/metrics",
+            "/",
+        }:  # another page may have been published in between, or a second has passed
             names.append("content-length")
         assert {name: head.headers.get(name) for name in names} == {
             name: got.headers.get(name) for name in names
@@ -391,10 +395,52 @@ class TestHttp:
     def test_other_paths_are_404(self, process, path):
         assert process.get(path).status_code == 404
 
-    def test_landing_page_links_to_existing_pages(self, process):
+    def test_status_page_links_to_existing_pages(self, process):
         page = process.get("/").text
-        for path in re.findall(r'href="([^"]+)"', page):
-            assert process.get(path).status_code == 200
+        links = {unescape(link) for link in re.findall(r'(?:href|src|action)="([^"]+)"', page)}
+        assert {
+            "/metrics",
+            "/config",
+            "/api/v1/status",
+            "/assets/status.css",
+            "/?sort=name#pipelines",
+        } <= links
+        own = {link for link in links if link.startswith("/")}
+        assert sum(link.startswith("/pipeline?") for link in own) == 30
+        for link in sorted(own):
+            assert process.get(link).status_code == 200, link
+
+    def test_status_needs_no_unsafe_inline(self, process):
+        for path in (
+            "/",
+            "/?status=red",
+            "/api/v1/status",
+            "/pipeline",
+            "/assets/status.js",
+            "/?status=green",
+        ):
+            headers = process.get(path).headers
+            assert "unsafe" not in headers["content-security-policy"]
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "no-referrer"
+        page = process.get("/").text
+        assert not re.findall(r"<style|<script>|\sstyle=|\son\w+=", page)
+
+    def test_status_as_json_has_the_pipelines_of_the_page(self, process):
+        found = process.get("/api/v1/status?sort=name&q=").json()
+        [project] = found["projects"]
+        assert (project["project"], project["up"], project["pipelines"]) == ("payments", True, 30)
+        assert found["total"] == len(found["pipelines"]) == 30
+
+        def agree():
+            samples, pipelines = process.samples(), process.get("/api/v1/status").json()["pipelines"]
+            labels = [{"pipeline_id": one["pipeline_id"], "status": one["status"]} for one in pipelines]
+            return [samples.value("ci_pipeline_latest_run_status", **one) for one in labels] == [1] * 30
+
+        eventually(agree, "both pages show the same statuses")
+        assert process.get("/api/v1/status?status=green").status_code == 400
+        assert process.get("/pipeline?project=payments&pipeline_id=x").status_code == 404
 
     def test_config_page_has_defaults_and_masked_secrets(self, process, shared_cloud):
         text = process.get("/config").text

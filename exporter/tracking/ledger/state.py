@@ -19,6 +19,10 @@ class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     number: int
     status: Status
     end: float | None
+    start: float | None = None
+    """None if it is unknown, as in states of earlier releases."""
+    counted: bool = True
+    """False if it ended before first sight: then it only puts the streak in order, and no counter has it."""
 
 
 class OpenRun(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -23,6 +23,7 @@ from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.views import ProjectView, View
 from exporter.web.routes import application
+from exporter.web.status_routes import StatusSource
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, project
 from tests.drivers.views import counting
 
@@ -389,8 +390,18 @@ Headers = Sequence[tuple[str, str]]
 def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> Starlette:
     """Return a web application that serves these pages."""
     return application(
-        page=page, problem=lambda: "", ready=lambda: True, effective_config="", telemetry_path="/metrics"
+        page=page,
+        problem=lambda: "",
+        ready=lambda: True,
+        status=unused,
+        effective_config="",
+        telemetry_path="/metrics",
     )
+
+
+def unused() -> StatusSource:
+    """Return no source: these tests request no status."""
+    raise NotImplementedError
 
 
 async def sent(body: Body, method: str = "GET", headers: Headers = ()) -> list[Message]:
