@@ -15,6 +15,7 @@ import msgspec
 
 from exporter.auth.protocol import UnsignedRequest, query_string
 from exporter.client.credential_state import CredentialState
+from exporter.client.exchange import Exchange
 from exporter.client.rate_limiter import RateLimiter
 from exporter.client.renewal import CredentialRenewal
 from exporter.client.request_telemetry import RequestTelemetry
@@ -52,20 +53,6 @@ class ApiResponse(msgspec.Struct, frozen=True):
     """HTTP status."""
     headers: Mapping[str, str] = MappingProxyType({})
     """With lower-case names."""
-
-
-class Exchange(msgspec.Struct, frozen=True):
-    """What was received for one request that was sent, error responses included."""
-
-    operation: str
-    code: str
-    """The HTTP status, or `timeout`, `connect`, `invalid`."""
-    error_code: str
-    seconds: float
-    date: float | None
-    """The `Date` header in epoch seconds."""
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class ApiError(Exception):

@@ -38,4 +38,4 @@ class RequestFailure(msgspec.Struct, frozen=True, kw_only=True):
     wait: float | None = None
     """Seconds that the vendor asks to wait."""
     membership: bool = False
-    """Whether the caller is not a member of the project or organization, or it does not exist."""
+    """Whether the caller is not a member of the project, or the project does not exist."""

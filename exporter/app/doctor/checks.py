@@ -8,7 +8,7 @@ from exporter.client.api_client import ApiError
 from exporter.polling.cause import PAGE, remedy
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -44,13 +44,13 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     project: str | None = None
     """None for a check of this machine."""
     check: Name
-    state: State = State.OK
+    state: CheckState = CheckState.OK
     detail: str
     remedy: str = ""
     """What to do; empty if the check is ok."""
 
 
-def failed(check: Name, error: ApiError, *, state: State = State.FAULT) -> Check:
+def failed(check: Name, error: ApiError, *, state: CheckState = CheckState.FAULT) -> Check:
     """Return the check that a failed request decides."""
     failure = error.failure
     codes = " ".join(code for code in (failure.code, failure.error_code) if code)

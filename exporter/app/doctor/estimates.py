@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from exporter.app.check_config import series_each
 from exporter.app.config_warnings import MANY_SERIES
-from exporter.app.doctor.checks import Check, Name, State
+from exporter.app.doctor.checks import Check, CheckState, Name
 from exporter.app.estimate import requests
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
@@ -23,7 +23,7 @@ def estimates(config: Config, project: AnyProject, watched: int | None) -> Itera
         return
     yield Check(
         check=Name.SERIES,
-        state=State.WARNING,
+        state=CheckState.WARNING,
         detail=detail,
         remedy="expose fewer (metrics, discover), or use several exporters; see docs/scaling.md",
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from exporter.app.bootstrap import assemble
-from exporter.app.doctor.checks import Check, State
+from exporter.app.doctor.checks import Check, CheckState
 from exporter.app.doctor.machine import check_machine
 from exporter.app.doctor.project import ProjectDoctor
 from exporter.app.doctor.report import report
@@ -26,7 +26,7 @@ class Examination(msgspec.Struct, frozen=True):
     @property
     def failed(self) -> bool:
         """True if a check found a fault."""
-        return any(check.state is State.FAULT for check in self.checks)
+        return any(check.state is CheckState.FAULT for check in self.checks)
 
 
 async def examine(

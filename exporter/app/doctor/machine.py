@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.app.doctor.checks import Check, Name, State, entry
+from exporter.app.doctor.checks import Check, CheckState, Name, entry
 from exporter.settings.settings import Config
 from exporter.web.server import ListenError, address_of, listen
 
@@ -32,7 +32,7 @@ def _state(config: Config) -> Check:
         return Check(check=Name.STATE, detail=f"{folder} is writable")
     return Check(
         check=Name.STATE,
-        state=State.FAULT,
+        state=CheckState.FAULT,
         detail=problem,
         remedy=f"mount the volume there, or give it to the user of the exporter; {entry('start-errors')}",
     )
@@ -45,7 +45,7 @@ def _address(address: str) -> Check:
         in_use = "in use" in str(error)
         return Check(
             check=Name.ADDRESS,
-            state=State.WARNING if in_use else State.FAULT,
+            state=CheckState.WARNING if in_use else CheckState.FAULT,
             detail=str(error),
             remedy="nothing, if that is the exporter itself; otherwise choose another address"
             if in_use

@@ -1,16 +1,13 @@
 """The way to a provider: name resolution, and TLS with the end of its certificate. No request is sent."""
 
-import asyncio
 import contextlib
 import ipaddress
-import socket
-import ssl
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from exporter.app.bootstrap import LOOPBACK
-from exporter.app.doctor.checks import Check, Name, State, entry
-from exporter.client.transport import tls_context
+from exporter.app.doctor.checks import Check, CheckState, Name, entry
+from exporter.client.reachability import UnreachableError, UntrustedError, certificate_end, resolve
 from exporter.providers.registry import AnyProject
 
 SOON = 14
@@ -24,7 +21,7 @@ async def check_network(project: AnyProject, *, timeout: float, now: float) -> l
     proxy = _proxy(project, url)
     target = url if proxy is None else proxy
     resolution = await _resolution(target.hostname or "", timeout, via_proxy=proxy is not None)
-    if resolution.state is State.FAULT:
+    if resolution.state is CheckState.FAULT:
         return [resolution]
     if url.scheme == "http":
         return [resolution, _without_tls(url)]
@@ -53,17 +50,14 @@ async def _resolution(host: str, timeout: float, *, via_proxy: bool) -> Check:
         ipaddress.ip_address(host)
         return Check(check=Name.RESOLUTION, detail=f"{role}{host} is an address")
     try:
-        async with asyncio.timeout(timeout):
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        problem = "no answer from the name server" if isinstance(error, TimeoutError) else str(error)
+        addresses = await resolve(host, timeout)
+    except UnreachableError as error:
         return Check(
             check=Name.RESOLUTION,
-            state=State.FAULT,
-            detail=f"cannot resolve {role}{host}: {problem}",
+            state=CheckState.FAULT,
+            detail=f"cannot resolve {role}{host}: {error}",
             remedy=f"check the name server, and endpoint or region; {entry('no-response')}",
         )
-    addresses = sorted({str(address[4][0]) for address in found})
     return Check(check=Name.RESOLUTION, detail=f"{role}{host} resolves to {', '.join(addresses)}")
 
 
@@ -72,7 +66,7 @@ def _without_tls(url: SplitResult) -> Check:
         return Check(check=Name.TLS, detail="not used, the endpoint is on this machine")
     return Check(
         check=Name.TLS,
-        state=State.WARNING,
+        state=CheckState.WARNING,
         detail="the endpoint is http: credentials and data are sent in plain text",
         remedy="use https in endpoint",
     )
@@ -80,43 +74,36 @@ def _without_tls(url: SplitResult) -> Check:
 
 async def _tls(project: AnyProject, url: SplitResult, timeout: float, now: float) -> Check:
     verify = not project.tls.insecure_skip_verify
-    context = tls_context(project.tls.ca_file, verify=verify)
     host, port = url.hostname or "", url.port or 443
     try:
-        async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.SSLCertVerificationError as error:
+        end = await certificate_end(host, port, timeout, ca_file=project.tls.ca_file, verify=verify)
+    except UntrustedError as error:
         return Check(
             check=Name.TLS,
-            state=State.FAULT,
-            detail=f"the certificate of {host} is not trusted: {error.verify_message}",
+            state=CheckState.FAULT,
+            detail=f"the certificate of {host} is not trusted: {error}",
             remedy="set tls.ca_file to the authority of the endpoint or proxy, or correct the clock of this machine",
         )
-    except (OSError, ssl.SSLError) as error:
-        problem = f"no connection within {timeout:g} s" if isinstance(error, TimeoutError) else str(error)
+    except UnreachableError as error:
         return Check(
             check=Name.TLS,
-            state=State.FAULT,
-            detail=f"no TLS connection to {host} port {port}: {problem}",
+            state=CheckState.FAULT,
+            detail=f"no TLS connection to {host} port {port}: {error}",
             remedy=f"check firewall and proxy; {entry('no-response')}",
         )
-    certificate = writer.get_extra_info("peercert") or {}
-    writer.close()
-    with contextlib.suppress(OSError, ssl.SSLError):
-        await writer.wait_closed()
-    if not verify:
+    if end is None:
         return Check(
             check=Name.TLS,
-            state=State.WARNING,
+            state=CheckState.WARNING,
             detail="the certificate is not verified (tls.insecure_skip_verify)",
             remedy="set tls.ca_file instead",
         )
-    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - now) / _DAY
+    days = (end - now) / _DAY
     detail = f"the certificate of {host} ends in {days:.0f} days"
     if days < SOON:
         return Check(
             check=Name.TLS,
-            state=State.WARNING,
+            state=CheckState.WARNING,
             detail=detail,
             remedy="renew the certificate of the endpoint or proxy; that of a vendor is renewed by the vendor",
         )

@@ -5,11 +5,11 @@ from itertools import groupby
 
 import msgspec
 
-from exporter.app.doctor.checks import Check, Name, State
+from exporter.app.doctor.checks import Check, CheckState, Name
 from exporter.core.redaction import printable
 
 _LENGTH = 500
-_STATE_WIDTH = max(map(len, State))
+_STATE_WIDTH = max(map(len, CheckState))
 _NAME_WIDTH = max(map(len, Name))
 
 
@@ -22,7 +22,7 @@ def lines(checks: Sequence[Check]) -> Iterator[str]:
                 f"  {one.state:{_STATE_WIDTH}}  {one.check:{_NAME_WIDTH}}  {printable(one.detail, _LENGTH)}"
             )
             yield f"{text} ({printable(one.remedy, _LENGTH)})" if one.remedy else text
-    counts = [sum(one.state is state for one in checks) for state in State]
+    counts = [sum(one.state is state for one in checks) for state in CheckState]
     yield f"{counts[0]} ok, {counts[1]} warnings, {counts[2]} faults"
 
 

@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import msgspec
 
-from exporter.app.doctor.checks import Check, Name, State, entry, failed
+from exporter.app.doctor.checks import Check, CheckState, Name, entry, failed
 from exporter.app.doctor.estimates import estimates
 from exporter.app.doctor.network import check_network
-from exporter.client.api_client import ApiClient, ApiError, ApiResponse, Exchange
+from exporter.client.api_client import ApiClient, ApiError, ApiResponse
+from exporter.client.exchange import Exchange
 from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind
 from exporter.core.model import Run
@@ -77,7 +78,7 @@ class ProjectDoctor:
         timeout = self._config.poll.timeout
         for check in await check_network(self._project, timeout=timeout, now=self._clock.time()):
             self._add(check)
-        if not any(check.state is State.FAULT for check in self._checks.values()):
+        if not any(check.state is CheckState.FAULT for check in self._checks.values()):
             await self._examine_provider()
         for check in estimates(self._config, self._project, self._watched_pipelines):
             self._add(check)
@@ -158,7 +159,7 @@ class ProjectDoctor:
             self._add(Check(check=Name.CLOCK, detail=detail))
         else:
             remedy = f"synchronize the clock of this machine (NTP); {entry('clock-differs')}"
-            self._add(Check(check=Name.CLOCK, state=State.WARNING, detail=detail, remedy=remedy))
+            self._add(Check(check=Name.CLOCK, state=CheckState.WARNING, detail=detail, remedy=remedy))
 
     def _record_latency(self) -> None:
         slowest = max(one.seconds for one in self.exchanges)
@@ -172,7 +173,7 @@ class ProjectDoctor:
         self._add(
             Check(
                 check=Name.ANSWER,
-                state=State.WARNING,
+                state=CheckState.WARNING,
                 detail=f"{detail}{late}; poll.timeout is {timeout:g} s",
                 remedy=f"raise poll.timeout, or check network and proxy; {entry('no-response')}",
             )
@@ -202,13 +203,13 @@ class ProjectDoctor:
         if names is None:
             # Only the list is refused. Configured pipelines can be polled.
             refused = self._checks[Name.PERMISSION]
-            state = State.WARNING if configured else State.FAULT
+            state = CheckState.WARNING if configured else CheckState.FAULT
             self._add(Check(check=Name.PERMISSION, state=state, detail=refused.detail, remedy=refused.remedy))
             return bool(configured)
         self._add(
             Check(
                 check=Name.MEMBERSHIP,
-                state=State.WARNING,
+                state=CheckState.WARNING,
                 detail="the list of pipelines is empty: providers list nothing to users who are not members",
                 remedy=f"compare {self._project.scope_key}, and add the user to the project; "
                 f"{entry('no-pipelines-listed')}",
@@ -229,7 +230,7 @@ class ProjectDoctor:
             self._add(
                 Check(
                     check=Name.PIPELINES,
-                    state=State.WARNING,
+                    state=CheckState.WARNING,
                     detail=f"{len(unknown)} of {len(configured)} configured ids are not listed: "
                     f"{', '.join(unknown[:_SHOWN])}{more}",
                     remedy=f"correct or remove them; {entry('pipelines-not-listed')}",
@@ -239,7 +240,7 @@ class ProjectDoctor:
             self._add(
                 Check(
                     check=Name.PIPELINES,
-                    state=State.WARNING,
+                    state=CheckState.WARNING,
                     detail=f"discover selects none of {len(names)} pipelines",
                     remedy=f"correct the patterns; {entry('pattern-selects-nothing')}",
                 )
@@ -257,7 +258,7 @@ class ProjectDoctor:
         self._add(
             Check(
                 check=Name.RECORDS,
-                state=State.WARNING,
+                state=CheckState.WARNING,
                 detail=f"{self._rejected} records could not be read: {self._first_rejection}",
                 remedy=f"report them with the file of --report; {entry('record-rejected')}",
             )
@@ -296,7 +297,7 @@ class ProjectDoctor:
         self._add(
             Check(
                 check=Name.BATCH,
-                state=State.WARNING,
+                state=CheckState.WARNING,
                 detail=f"{wanted} pipelines in one request were refused ({refusal}), {len(ids)} were accepted",
                 remedy=f"set poll.chunk_size to {len(ids)}, or remove the id at fault; {entry('pipeline-refused')}",
             )
@@ -306,7 +307,7 @@ class ProjectDoctor:
 
     async def _run(self, watched: Sequence[str]) -> None:
         """Read the run lists of some pipelines, and the details of a run."""
-        slow = self._checks[Name.ANSWER].state is not State.OK
+        slow = self._checks[Name.ANSWER].state is not CheckState.OK
         samples = BATCH_SAMPLES if slow or self._provider.batched else SAMPLES
         step = max(1, len(watched) // samples)
         pipelines = watched[::step][:samples]
@@ -322,7 +323,7 @@ class ProjectDoctor:
             self._first_rejection = self._first_rejection or unreadable[0].failure.message
         other = next((error for error in errors if error not in unreadable), None)
         if other is not None:
-            self._add(failed(Name.RUNS, other, state=State.WARNING))
+            self._add(failed(Name.RUNS, other, state=CheckState.WARNING))
         elif read:
             with_runs = sum(1 for _, runs in read if runs)
             self._add(Check(check=Name.RUNS, detail=f"{with_runs} of {len(read)} pipelines read have runs"))

@@ -15,7 +15,7 @@ import msgspec
 
 from exporter import __version__
 from exporter.app.doctor.checks import Check
-from exporter.client.api_client import Exchange
+from exporter.client.exchange import Exchange
 from exporter.core.redaction import redact
 from exporter.providers.registry import AnyProject
 

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import re
+from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
 from exporter.app.doctor import output
-from exporter.app.doctor.checks import Name, State
+from exporter.app.doctor.checks import CheckState, Name
 from exporter.app.doctor.examine import examine
 from exporter.client.transport import ConnectionPools
 from exporter.core.failures import FailureKind, RequestFailure
@@ -21,13 +22,18 @@ from tests.drivers.support import config
 KINDS = ["codearts", "flow"]
 
 
+def simulated(kind, world, clock) -> Any:
+    """Return a simulated cloud. Each has switches that the other lacks."""
+    return (CodeArts if kind == "codearts" else Flow)(world, clock=clock.time)
+
+
 class Case:
     """A simulated cloud in virtual time, and a project on it."""
 
     def __init__(self, kind, monkeypatch, **changes):
         world = World(pipelines=60)
         self.clock = CloudClock(world.start + 30 * 86_400.0)
-        self.cloud = (CodeArts if kind == "codearts" else Flow)(world, clock=self.clock.time)
+        self.cloud = simulated(kind, world, self.clock)
         common = {"name": "payments", "provider": kind, "endpoint": "http://127.0.0.1:1"}
         if kind == "codearts":
             own = {
@@ -64,7 +70,7 @@ class Case:
 
 def first(examination):
     """Return the first check that is not ok, and the entry of the documentation that its remedy names."""
-    check = next(check for check in examination.checks if check.state is not State.OK)
+    check = next(check for check in examination.checks if check.state is not CheckState.OK)
     return check.check, re.findall(r"troubleshooting\.md#([a-z-]+)", check.remedy)[-1]
 
 
@@ -96,7 +102,7 @@ def test_first_cause_of_each_trouble(trouble, kind, listed, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_healthy_project_has_no_warning(kind, monkeypatch):
     examination = Case(kind, monkeypatch).examine()
-    assert {check.state for check in examination.checks} == {State.OK}
+    assert {check.state for check in examination.checks} == {CheckState.OK}
     names = [check.check for check in examination.checks]
     assert names == [name for name in Name if name in names]
     both = {*Name} - {Name.BATCH, Name.RETENTION}
@@ -115,7 +121,7 @@ def test_refused_credentials_take_one_request(kind, monkeypatch):
     projects = [{**case.project, "name": name} for name in ("one", "two", "three")]
     examination = case.examine(*projects)
     assert sum(case.cloud.request_counts.values()) == 1
-    faults = [check for check in examination.checks if check.state is State.FAULT]
+    faults = [check for check in examination.checks if check.state is CheckState.FAULT]
     assert [(check.project, check.check) for check in faults] == [
         (name, Name.CREDENTIALS) for name in ("one", "two", "three")
     ]
@@ -161,7 +167,7 @@ def test_batch_limit_is_found(monkeypatch):
     case = Case("codearts", monkeypatch)
     case.cloud.batch_limit = 20
     (check,) = [one for one in case.examine().checks if one.check is Name.BATCH]
-    assert check.state is State.WARNING
+    assert check.state is CheckState.WARNING
     assert "set poll.chunk_size to 13" in check.remedy
 
 
@@ -169,14 +175,14 @@ def test_clock_that_is_off(monkeypatch):
     case = Case("codearts", monkeypatch)
     case.cloud.clock = lambda: case.clock.time() + 400
     (check,) = [one for one in case.examine().checks if one.check is Name.CLOCK]
-    assert (check.state, "400 s ahead" in check.detail) == (State.WARNING, True)
+    assert (check.state, "400 s ahead" in check.detail) == (CheckState.WARNING, True)
 
 
 def test_retention_is_not_known_without_the_account(monkeypatch):
     case = Case("codearts", monkeypatch)
     case.cloud.world.domain_id = ""
     (check,) = [one for one in case.examine().checks if one.check is Name.RETENTION]
-    assert (check.state, check.detail) == (State.OK, "not known")
+    assert (check.state, check.detail) == (CheckState.OK, "not known")
 
 
 def test_state_folder_and_address(monkeypatch, tmp_path):
@@ -210,7 +216,8 @@ def test_report_has_no_values(trouble, kind, monkeypatch):
     case = Case(kind, monkeypatch)
     if trouble is not None:
         Drill([case.cloud], case.clock.time).plan(trouble)
-    addresses, bodies = [], []
+    addresses: list[str] = []
+    bodies: list[bytes] = []
     answer = ConnectionPools.exchange
 
     async def exchange(pools, request, limit=0):
