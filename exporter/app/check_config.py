@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from exporter.app.bootstrap import label_names
 from exporter.app.estimate import owned, requests
+from exporter.app.exporter import label_names
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.metrics.catalogue import catalogue

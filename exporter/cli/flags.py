@@ -80,7 +80,7 @@ def address(text: str) -> str:
 
 def path(text: str) -> str:
     """Return the path of the metrics."""
-    if text in {"/config", "/-/healthy", "/-/poll", "/-/ready"}:
+    if text in {"/config", "/-/healthy", "/-/poll", "/-/ready", "/-/reload"}:
         raise argparse.ArgumentTypeError(
             f"{text!r} is used for another page (choose a path such as /metrics)"
         )
@@ -148,6 +148,9 @@ PROBE_LISTEN_ADDRESS = Flag(
     "web.probe-listen-address",
     "another HOST:PORT with /-/healthy and /-/ready only, without TLS and passwords",
     read=address,
+)
+ENABLE_LIFECYCLE = Flag(
+    "web.enable-lifecycle", "let clients reload the configuration by POST /-/reload", switch=True
 )
 TELEMETRY_PATH = Flag("web.telemetry-path", "path of the metrics", "/metrics", path)
 SHARDS_FLAGS = (

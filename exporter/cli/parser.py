@@ -16,6 +16,7 @@ import msgspec
 from exporter import __version__
 from exporter.cli.flags import (
     CONFIG_FILE,
+    ENABLE_LIFECYCLE,
     FORMAT,
     LOG_FLAGS,
     POLL_TOKEN_FILE,
@@ -61,6 +62,7 @@ COMMANDS = {
             TELEMETRY_PATH,
             WEB_CONFIG_FILE,
             PROBE_LISTEN_ADDRESS,
+            ENABLE_LIFECYCLE,
             POLL_TOKEN_FILE,
             *SHARDS_FLAGS,
             *LOG_FLAGS,

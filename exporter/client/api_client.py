@@ -361,6 +361,10 @@ class ApiClient:
         url = f"{self._origin}{unsigned.path}" + (f"?{query}" if query else "")
         return httpx.Request(request.method, _parsed(url), headers=headers, content=request.body)
 
+    async def drain(self) -> None:
+        """Send nothing more, and wait until the requests in flight have ended."""
+        await self._connections.drain()
+
     async def close(self) -> None:
         """Close every connection."""
         await self._connections.close()

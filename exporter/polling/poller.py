@@ -13,7 +13,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
@@ -93,8 +92,6 @@ class Poller:
         """Pipelines of the present poll that are not reported as done."""
         self._lister = PipelineLister(provider, api, self._reporter)
         self._list_check = list_check
-        self._expiry_logged: float | None = None
-        """The end of credentials that has been logged."""
         self._discovery = Discovery(
             project,
             self._lister,
@@ -189,7 +186,7 @@ class Poller:
             await self._check_list(outcome)
         shown = self._discovery.update_held_back()
         if refresh or ids:
-            await self._save()
+            await self.save()
             seconds = self._clock.monotonic() - started
             self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
             if refresh:
@@ -210,7 +207,7 @@ class Poller:
 
     async def _check_list(self, outcome: PollOutcome) -> None:
         """Compare the provider's list with the configuration if that is due, and log mistakes."""
-        self._warn_of_expiry()
+        self._reporter.credentials_expire(self.api.manual_expiry, self._clock.time())
         if outcome.failed and self._list_check.empty:
             # A project that was refused lists nothing to users who are not members.
             self._list_check.withdraw()
@@ -226,21 +223,6 @@ class Poller:
         self._list_check.log()
         answered = outcome.answered or not outcome.failed
         self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
-
-    def _warn_of_expiry(self) -> None:
-        """Log once that credentials which a person renews have passed their configured end."""
-        expiry = self.api.manual_expiry
-        if expiry is None or expiry > self._clock.time() or expiry == self._expiry_logged:
-            return
-        self._expiry_logged = expiry
-        _log.warning(
-            "credentials have expired",
-            extra={
-                "id": "credentials-expired",
-                "project": self.project,
-                "value": datetime.fromtimestamp(expiry, UTC).isoformat(),
-            },
-        )
 
     async def _follow_up(self, *, once: bool) -> None:
         self._following_up = True
@@ -263,11 +245,12 @@ class Poller:
             # Run lists may have shown failed runs whose failed stages only their details have.
             await self._follow_ups.run(lambda: math.inf, runs=False, progress=self._progress)
         if any_sent:
-            await self._save()
+            await self.save()
             self._update_telemetry()
             await self._publish()
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Save what the polls so far have shown."""
         self._reporter.missed(await self._repository.save(self._tracker))
 
     def _end_poll(self, outcome: PollOutcome, queried: int, *, refresh: bool, seconds: float) -> None:
@@ -340,7 +323,7 @@ class Poller:
     async def publish_interim(self) -> None:
         """Send the requested polls that are due, then save and publish the results so far."""
         await self.poll_requested()
-        await self._save()
+        await self.save()
         self._update_telemetry()
         await self._publish()
         self._published_at = self._clock.monotonic()
@@ -376,7 +359,7 @@ class Poller:
         outcome = PollOutcome()
         started = self._clock.monotonic()
         queried = await self._strategy.poll(ids, outcome, IGNORED, refresh=False)
-        await self._save()
+        await self.save()
         self._end_poll(outcome, queried, refresh=False, seconds=self._clock.monotonic() - started)
         await self._publish()
         if not outcome.failed:
@@ -390,9 +373,17 @@ class Poller:
         if self._following_up:
             self._tick_missed = True
             return
-        _, ids = self._due()
-        if ids:
+        if self._due()[1]:
             self._reporter.poll_skipped()
+
+    def list_again(self) -> None:
+        """Read the list of pipelines in the next refresh."""
+        self._discovery.read_again()
+
+    async def drain(self) -> None:
+        """Send nothing more, and wait until the requests in flight have ended."""
+        await self.api.drain()
+        await self._requested.close()
 
     async def close(self) -> None:
         """Send no more requested polls, and close the connections to the cloud."""
