@@ -5,7 +5,7 @@ import ipaddress
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from exporter.app.bootstrap import LOOPBACK
+from exporter.app.cloud_access import LOOPBACK
 from exporter.app.doctor.checks import Check, CheckState, Name, entry
 from exporter.client.reachability import UnreachableError, UntrustedError, certificate_end, resolve
 from exporter.providers.registry import AnyProject
