@@ -36,6 +36,7 @@ from exporter.core.shard import Shard, chosen
 from exporter.polling.membership import membership_hint
 from exporter.polling.reporter import error_fields
 from exporter.settings.load import FILE_LIMIT, ConfigError, LoadedFile, load_file
+from exporter.settings.schema import schema_text
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.poll_now import PollToken
@@ -128,6 +129,9 @@ def _run(flags: argparse.Namespace) -> int:
 
 
 def _check_config(flags: argparse.Namespace) -> int:
+    if flags.schema:
+        print(schema_text(), end="")
+        return 0
     file = Path(flags.config_file)
     content = sys.stdin.buffer.read(FILE_LIMIT + 1) if str(file) == "-" else None
     loaded = load_file(file, content=content)
