@@ -3,9 +3,6 @@
 {{- $probe := ternary "probes" "http-metrics" (not (empty .Values.web.config)) -}}
 metadata:
   annotations:
-    {{- if not .Values.existingConfigMap }}
-    checksum/config: {{ toYaml .Values.config | sha256sum }}
-    {{- end }}
     kubectl.kubernetes.io/default-container: pipeline-exporter
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
