@@ -128,13 +128,21 @@ def test_secrets_are_folders_named_after_them():
         assert mounts[volume["name"]]["readOnly"]
 
 
-def test_changed_configuration_reaches_the_pod_without_replacing_it():
-    """The exporter reloads a mounted folder, but it would not see a file that is mounted by subPath."""
-    before, after = (chart(f"--set=config.poll.interval={interval}") for interval in ("60s", "90s"))
-    assert only(before, "ConfigMap")["data"] != only(after, "ConfigMap")["data"]
-    assert pod_template(before) == pod_template(after)
-    (container,) = pod_template(after)["spec"]["containers"]
-    assert not any("subPath" in mount for mount in container["volumeMounts"])
+def test_only_a_change_that_needs_a_restart_replaces_the_pod():
+    """The exporter reloads the others: the name of the ConfigMap stays."""
+    template = pod_template(chart())
+    for flag in ("--set=config.poll.interval=90s", "--set=service.annotations.a=b"):
+        assert pod_template(chart(flag)) == template
+    moved = pod_template(chart("--set=config.state.path=/var/lib/pipeline-exporter/other.db"))
+    assert moved["metadata"]["annotations"] != template["metadata"]["annotations"]
+
+
+def test_reload_by_request_is_off_unless_it_is_enabled():
+    flag = "--web.enable-lifecycle"
+    (container,) = pod_template(chart())["spec"]["containers"]
+    assert flag not in container["args"]
+    (container,) = pod_template(variant("locked-down"))["spec"]["containers"]
+    assert flag in container["args"]
 
 
 def test_what_exists_already_is_used():

@@ -3,6 +3,10 @@
 {{- $probe := ternary "probes" "http-metrics" (not (empty .Values.web.config)) -}}
 metadata:
   annotations:
+    {{- if not .Values.existingConfigMap }}
+    # The exporter reloads everything else.
+    checksum/state: {{ toYaml .Values.config.state | sha256sum }}
+    {{- end }}
     kubectl.kubernetes.io/default-container: pipeline-exporter
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -58,6 +62,9 @@ spec:
         {{- if .Values.web.config }}
         - --web.config.file=/etc/pipeline-exporter-web/web-config.yml
         - --web.probe-listen-address=:{{ int .Values.web.probePort }}
+        {{- end }}
+        {{- if .Values.web.enableLifecycle }}
+        - --web.enable-lifecycle
         {{- end }}
         {{- if .Values.web.pollToken }}
         - --web.poll-token-file=/run/secrets/poll/token
