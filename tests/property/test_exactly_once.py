@@ -97,7 +97,6 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
     name = "codearts"
     size = 3
     keeps_state = True
-    checks_streaks = True
     """Without a state each restart is a first sight: counts begin again, but streaks must be true all the same."""
 
     def __init__(self) -> None:
@@ -361,8 +360,6 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
 
     def streaks_are_true_or_absent(self, *, settled: bool) -> None:
         """Compare the streaks that are shown with the cloud's runs. Once settled, all of them are shown."""
-        if not self.checks_streaks:
-            return
         assert self.audit is not None
         views = [view for tracker in self.life.exporter.trackers for view in tracker.views()]
         now = self.clock.now
@@ -444,15 +441,6 @@ class FlowMachine(ExactlyOnceMachine):
             self.cloud.run_status = end_reported
 
 
-class LongFlowMachine(FlowMachine):
-    """Flow over many steps.
-
-    Counts are compared, streaks are not: after some sequences the last success that is shown is an earlier one.
-    """
-
-    checks_streaks = False
-
-
 class StatelessMachine(ExactlyOnceMachine):
     """CodeArts, and an exporter without a state."""
 
@@ -505,7 +493,7 @@ def failing_saves(fault: SaveFault, clock: FakeClock, scenario: Scenario):
         (ExactlyOnceMachine, 250, 25),
         (ExactlyOnceMachine, 60, 110),
         (FlowMachine, 100, 25),
-        (LongFlowMachine, 25, 110),
+        (FlowMachine, 25, 110),
         (StatelessMachine, 60, 40),
         (StatelessFlowMachine, 40, 40),
     ],
