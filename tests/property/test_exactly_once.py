@@ -492,12 +492,12 @@ def failing_saves(fault: SaveFault, clock: FakeClock, scenario: Scenario):
 @pytest.mark.parametrize(
     ("machine", "count", "steps"),
     [
-        (ExactlyOnceMachine, 250, 25),
-        (ExactlyOnceMachine, 60, 110),
-        (FlowMachine, 100, 25),
-        (FlowMachine, 25, 110),
-        (StatelessMachine, 60, 40),
-        (StatelessFlowMachine, 40, 40),
+        (ExactlyOnceMachine, 100, 25),
+        (ExactlyOnceMachine, 25, 110),
+        (FlowMachine, 40, 25),
+        (FlowMachine, 10, 110),
+        (StatelessMachine, 25, 40),
+        (StatelessFlowMachine, 15, 40),
     ],
 )
 def test_every_run_is_counted_exactly_once(port, machine, count, steps):
