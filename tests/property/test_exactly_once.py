@@ -417,6 +417,7 @@ class FlowMachine(ExactlyOnceMachine):
     def starts_with_runs(self, statuses, switches):
         for name, value in switches.items():
             setattr(self.cloud, name, value)
+        self.cloud.run_status = self.cloud.run_status or bool(self.cloud.end_lag)
         self.first_poll(statuses)
 
     @rule(
@@ -432,7 +433,7 @@ class FlowMachine(ExactlyOnceMachine):
 
     @rule(end_reported=st.booleans())
     def run_list_has_statuses(self, end_reported):
-        """The list of the personal API need not have them. It does not change where ends in details are others than in the list."""
+        """The list of the personal API need not have them. There, ends in details and in the list are the same."""
         if self.cloud.end_lag:
             return
         if (
