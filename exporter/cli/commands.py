@@ -176,6 +176,25 @@ def _status(flags: argparse.Namespace) -> int:
     return 3 if flags.fail_on == "red" and summary.red else 0
 
 
+def _doctor(flags: argparse.Namespace) -> int:
+    from exporter.app.doctor import output  # noqa: PLC0415  # the daemon does not need it
+    from exporter.app.doctor.examine import examine  # noqa: PLC0415
+
+    examination = asyncio.run(examine(_config(flags), flags.web_listen_address, SystemClock()))
+    if flags.format == "json":
+        print(output.json(examination.checks))
+    else:
+        for line in output.lines(examination.checks):
+            print(line)
+    if flags.report:
+        try:
+            Path(flags.report).write_text(examination.report, encoding="utf-8")
+        except OSError as error:
+            print(f"pipeline-exporter: cannot write {flags.report}: {error.strerror}", file=sys.stderr)
+            return 1
+    return 1 if examination.failed else 0
+
+
 def _discover(flags: argparse.Namespace) -> int:
     config = _config(flags)
     return asyncio.run(_print_pipelines(config))
@@ -262,6 +281,7 @@ _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
     "once": _once,
     "status": _status,
     "discover": _discover,
+    "doctor": _doctor,
     "demo": _demo,
     "simulate": _simulate,
 }

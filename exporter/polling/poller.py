@@ -70,7 +70,7 @@ class Poller:
         """
         self.project = project
         self._provider = provider
-        self._api = api
+        self.api = api
         self.activity = api.activity
         self._tracker = tracker
         self._poll = poll
@@ -162,7 +162,7 @@ class Poller:
         self._slot = self._present_slot()
         outcome = PollOutcome()
         started = self._clock.monotonic()
-        sent = self._api.sent
+        sent = self.api.sent
         queried = 0
         covered: frozenset[str] = frozenset()
         if refresh:
@@ -194,7 +194,7 @@ class Poller:
                 self._health_reporter.refresh_ended(
                     outcome,
                     pipelines=len(self._tracker.ids),
-                    requests=self._api.sent - sent,
+                    requests=self.api.sent - sent,
                     seconds=seconds,
                     log=not once,
                 )
@@ -207,7 +207,7 @@ class Poller:
 
     async def _check_list(self, outcome: PollOutcome) -> None:
         """Compare the provider's list with the configuration if that is due, and log mistakes."""
-        self._reporter.credentials_expire(self._api.manual_expiry, self._clock.time())
+        self._reporter.credentials_expire(self.api.manual_expiry, self._clock.time())
         if outcome.failed and self._list_check.empty:
             # A project that was refused lists nothing to users who are not members.
             self._list_check.withdraw()
@@ -382,10 +382,10 @@ class Poller:
 
     async def drain(self) -> None:
         """Send nothing more, and wait until the requests in flight have ended."""
-        await self._api.drain()
+        await self.api.drain()
         await self.requested.close()
 
     async def close(self) -> None:
         """Send no more requested polls, and close the connections to the cloud."""
         await self.requested.close()
-        await self._api.close()
+        await self.api.close()
