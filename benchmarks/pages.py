@@ -114,8 +114,8 @@ class Bench:
             page=self.publisher.sending,
             problem=lambda: "",
             ready=lambda: True,
-            status=lambda: source,
-            effective_config="",
+            effective_config=lambda: "",
+            status=source,
             telemetry_path="/metrics",
         )
         web.router.routes.append(Route("/static/{name}", static))

@@ -1,6 +1,8 @@
 """What the status page shows of an exporter."""
 
-from exporter.app.bootstrap import Exporter
+from collections.abc import Callable
+
+from exporter.app.exporter import Exporter
 from exporter.client.api_client import Usage
 from exporter.core.clock import Clock
 from exporter.polling.poller import Poller
@@ -10,19 +12,27 @@ from exporter.tracking.project import ProjectTracker
 from exporter.web.status_routes import StatusSource
 
 
-def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> StatusSource:
-    """Return where the status page of an exporter comes from."""
-    return StatusSource(
-        page=StatusPage(exporter.publisher.catalogue, metrics_path),
-        views=lambda: exporter.publisher.views,
-        facts=lambda: [
-            _facts(poller, client.usage, tracker)
-            for poller, client, tracker in zip(
-                exporter.pollers, exporter.clients, exporter.trackers, strict=True
-            )
-        ],
-        clock=clock,
-    )
+def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> Callable[[], StatusSource]:
+    """Return a function that returns where the status page of an exporter comes from now."""
+    catalogue = exporter.publisher.catalogue
+    page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
+
+    def source() -> StatusSource:
+        nonlocal catalogue, page
+        if exporter.publisher.catalogue is not catalogue:
+            # Another configuration has other families.
+            catalogue = exporter.publisher.catalogue
+            page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
+        return StatusSource(
+            page=page,
+            views=lambda: exporter.publisher.views,
+            facts=lambda: [
+                _facts(project.poller, project.client.usage, project.tracker) for project in exporter.projects
+            ],
+            clock=clock,
+        )
+
+    return source
 
 
 def _facts(poller: Poller, usage: Usage, tracker: ProjectTracker) -> ProjectFacts:

@@ -80,7 +80,7 @@ def address(text: str) -> str:
 
 def path(text: str) -> str:
     """Return the path of the metrics."""
-    if text in {"/config", "/-/healthy", "/-/poll", "/-/ready"}:
+    if text in {"/config", "/-/healthy", "/-/poll", "/-/ready", "/-/reload"}:
         raise argparse.ArgumentTypeError(
             f"{text!r} is used for another page (choose a path such as /metrics)"
         )
@@ -149,6 +149,9 @@ PROBE_LISTEN_ADDRESS = Flag(
     "another HOST:PORT with /-/healthy and /-/ready only, without TLS and passwords",
     read=address,
 )
+ENABLE_LIFECYCLE = Flag(
+    "web.enable-lifecycle", "let clients reload the configuration by POST /-/reload", switch=True
+)
 TELEMETRY_PATH = Flag("web.telemetry-path", "path of the metrics", "/metrics", path)
 SHARDS_FLAGS = (
     Flag(
@@ -173,6 +176,11 @@ SIMULATE_FLAGS = (
     Flag("trouble.after", "time from the start until the trouble begins (default: 0s)", read=delay),
     Flag("trouble.for", "time that the trouble lasts (default: until the end)", read=delay),
 )
+FORMAT = Flag("format", "table, for people, or json", "table", one_of("table", "json"))
+REPORT = Flag(
+    "report",
+    "file to write a report to, for a bug report: shapes of responses, without values, ids, names or secrets",
+)
 STATUS_FLAGS = (
     Flag(
         "url",
@@ -180,6 +188,6 @@ STATUS_FLAGS = (
         read=http_url,
         source=True,
     ),
-    Flag("format", "table, for people, or json", "table", one_of("table", "json")),
+    FORMAT,
     Flag("fail-on", "red: exit with 3 if a pipeline is red", read=one_of("red")),
 )

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
@@ -71,7 +70,7 @@ class Poller:
         """
         self.project = project
         self._provider = provider
-        self._api = api
+        self.api = api
         self.activity = api.activity
         self._tracker = tracker
         self._poll = poll
@@ -93,8 +92,6 @@ class Poller:
         """Pipelines of the present poll that are not reported as done."""
         self._lister = PipelineLister(provider, api, self._reporter)
         self._list_check = list_check
-        self._expiry_logged: float | None = None
-        """The end of credentials that has been logged."""
         self._discovery = Discovery(
             project,
             self._lister,
@@ -125,7 +122,7 @@ class Poller:
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
-        self._requested = RequestedPolls(clock, self._poll_between_ticks)
+        self.requested = RequestedPolls(clock, self._poll_between_ticks)
         self._turn = asyncio.Lock()
         """Held by a tick, or by a requested poll between ticks."""
 
@@ -165,7 +162,7 @@ class Poller:
         self._slot = self._present_slot()
         outcome = PollOutcome()
         started = self._clock.monotonic()
-        sent = self._api.sent
+        sent = self.api.sent
         queried = 0
         covered: frozenset[str] = frozenset()
         if refresh:
@@ -189,7 +186,7 @@ class Poller:
             await self._check_list(outcome)
         shown = self._discovery.update_held_back()
         if refresh or ids:
-            await self._save()
+            await self.save()
             seconds = self._clock.monotonic() - started
             self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
             if refresh:
@@ -197,7 +194,7 @@ class Poller:
                 self._health_reporter.refresh_ended(
                     outcome,
                     pipelines=len(self._tracker.ids),
-                    requests=self._api.sent - sent,
+                    requests=self.api.sent - sent,
                     seconds=seconds,
                     log=not once,
                 )
@@ -210,7 +207,7 @@ class Poller:
 
     async def _check_list(self, outcome: PollOutcome) -> None:
         """Compare the provider's list with the configuration if that is due, and log mistakes."""
-        self._warn_of_expiry()
+        self._reporter.credentials_expire(self.api.manual_expiry, self._clock.time())
         if outcome.failed and self._list_check.empty:
             # A project that was refused lists nothing to users who are not members.
             self._list_check.withdraw()
@@ -227,27 +224,12 @@ class Poller:
         answered = outcome.answered or not outcome.failed
         self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
 
-    def _warn_of_expiry(self) -> None:
-        """Log once that credentials which a person renews have passed their configured end."""
-        expiry = self._api.manual_expiry
-        if expiry is None or expiry > self._clock.time() or expiry == self._expiry_logged:
-            return
-        self._expiry_logged = expiry
-        _log.warning(
-            "credentials have expired",
-            extra={
-                "id": "credentials-expired",
-                "project": self.project,
-                "value": datetime.fromtimestamp(expiry, UTC).isoformat(),
-            },
-        )
-
     async def _follow_up(self, *, once: bool) -> None:
         self._following_up = True
         try:
             while True:
                 await self._follow_up_once(once=once)
-                if not self._requested.due:
+                if not self.requested.due:
                     break
                 await self.poll_requested()
         finally:
@@ -257,17 +239,18 @@ class Poller:
         """Follow up until the next tick or requested poll is due."""
         next_tick = math.inf if once else self._next_tick()
         any_sent = await self._follow_ups.run(
-            lambda: min(next_tick, self._requested.next), runs=not once, progress=self._progress
+            lambda: min(next_tick, self.requested.next), runs=not once, progress=self._progress
         )
         if once and any_sent:
             # Run lists may have shown failed runs whose failed stages only their details have.
             await self._follow_ups.run(lambda: math.inf, runs=False, progress=self._progress)
         if any_sent:
-            await self._save()
+            await self.save()
             self._update_telemetry()
             await self._publish()
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Save what the polls so far have shown."""
         self._reporter.missed(await self._repository.save(self._tracker))
 
     def _end_poll(self, outcome: PollOutcome, queried: int, *, refresh: bool, seconds: float) -> None:
@@ -333,14 +316,14 @@ class Poller:
     @property
     def wants_publication(self) -> bool:
         """True if a requested poll is due, or during the first refresh, when the last publication is some time ago."""
-        return self._requested.due or (
+        return self.requested.due or (
             not self.refreshed.is_set() and self._clock.monotonic() - self._published_at >= INTERIM_INTERVAL
         )
 
     async def publish_interim(self) -> None:
         """Send the requested polls that are due, then save and publish the results so far."""
         await self.poll_requested()
-        await self._save()
+        await self.save()
         self._update_telemetry()
         await self._publish()
         self._published_at = self._clock.monotonic()
@@ -353,13 +336,13 @@ class Poller:
 
     def request_poll(self, pipeline_id: str) -> bool:
         """Poll a watched pipeline at once, and again while its run is in progress; return False if called too often."""
-        return self._requested.request(pipeline_id)
+        return self.requested.request(pipeline_id)
 
     async def _poll_between_ticks(self) -> None:
         """Send the requested polls that are due; if a tick is running, wait until it has sent them."""
         try:
             async with self._turn:
-                if self._requested.due:
+                if self.requested.due:
                     with self.activity.poll():
                         await self.poll_requested()
         except Exception:  # noqa: BLE001  # the next one may succeed
@@ -370,18 +353,18 @@ class Poller:
 
     async def poll_requested(self) -> None:
         """Send the requested polls that are due. No other request for pipelines is in flight meanwhile."""
-        ids = tuple(one for one in self._requested.take() if self.watches(one))
+        ids = tuple(one for one in self.requested.take() if self.watches(one))
         if not ids:
             return
         outcome = PollOutcome()
         started = self._clock.monotonic()
         queried = await self._strategy.poll(ids, outcome, IGNORED, refresh=False)
-        await self._save()
+        await self.save()
         self._end_poll(outcome, queried, refresh=False, seconds=self._clock.monotonic() - started)
         await self._publish()
         if not outcome.failed:
             ended = [one for one in ids if self.watches(one) and not self._tracker[one].in_progress]
-            self._requested.ended(ended, started)
+            self.requested.ended(ended, started)
 
     # Between polls
 
@@ -390,11 +373,19 @@ class Poller:
         if self._following_up:
             self._tick_missed = True
             return
-        _, ids = self._due()
-        if ids:
+        if self._due()[1]:
             self._reporter.poll_skipped()
+
+    def list_again(self) -> None:
+        """Read the list of pipelines in the next refresh."""
+        self._discovery.read_again()
+
+    async def drain(self) -> None:
+        """Send nothing more, and wait until the requests in flight have ended."""
+        await self.api.drain()
+        await self.requested.close()
 
     async def close(self) -> None:
         """Send no more requested polls, and close the connections to the cloud."""
-        await self._requested.close()
-        await self._api.close()
+        await self.requested.close()
+        await self.api.close()

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,6 +19,8 @@ from exporter.web.status_routes import StatusSource, status_routes
 _YIELD_BYTES = 1 << 20
 """Bytes after which a response yields to others."""
 
+T = TypeVar("T")
+
 _log = logging.getLogger("exporter.web.routes")
 
 
@@ -27,32 +30,35 @@ def application(
     problem: Callable[[], str],
     ready: Callable[[], bool],
     status: Callable[[], StatusSource],
-    effective_config: str,
+    effective_config: Callable[[], str],
     telemetry_path: str,
-    created_series: bool = False,
+    created_series: Callable[[], bool] = lambda: False,
+    reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
     poll_now: Route | None = None,
 ) -> Starlette:
     """Return the web application.
 
     `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
     unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `status` returns where the
-    status page comes from. `effective_config` is the configuration with its secrets masked. `created_series`: whether
-    OpenMetrics has `_created` series. `poll_now` is the route of poll now, if that is enabled.
+    status page comes from. `effective_config` returns the configuration in force with its secrets masked.
+    `created_series`: whether OpenMetrics has `_created` series. `reload` reads the configuration again, and returns every
+    fault; None where clients may not do that. `poll_now` is the route of poll now, if that is enabled.
     """
 
     async def metrics(request: Request) -> Response:
         variant = Variant(
-            choose_format(", ".join(request.headers.getlist("accept")), created_series=created_series),
+            choose_format(", ".join(request.headers.getlist("accept")), created_series=created_series()),
             accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))),
         )
         return _PageResponse(variant, page)
 
     async def config(_: Request) -> Response:
-        return PlainTextResponse(effective_config)
+        return PlainTextResponse(effective_config())
 
     routes: Sequence[Route] = (
-        *_probe_routes(problem, ready),
+        *_probe_routes(_waiting_for(problem), _waiting_for(ready)),
         Route("/config", config),
+        Route("/-/reload", _reloading(reload), methods=["POST", "PUT"]),
         *([poll_now] if poll_now is not None else []),
         Route(telemetry_path, metrics),
         *status_routes(status, root=telemetry_path != "/"),
@@ -60,20 +66,43 @@ def application(
     return _without_redirects(routes)
 
 
-def probes(problem: Callable[[], str], ready: Callable[[], bool]) -> Starlette:
-    """Return an application with the health probes only; `problem` and `ready` as for `application`."""
+def probes(problem: Callable[[], Awaitable[str]], ready: Callable[[], Awaitable[bool]]) -> Starlette:
+    """Return an application with the health probes only; `problem` and `ready` return what those of `application` do."""
     return _without_redirects(_probe_routes(problem, ready))
 
 
-def _probe_routes(problem: Callable[[], str], ready: Callable[[], bool]) -> Sequence[Route]:
+def _reloading(
+    reload: Callable[[], Awaitable[Sequence[str]]] | None,
+) -> Callable[[Request], Awaitable[Response]]:
+    async def reloading(_: Request) -> Response:
+        if reload is None:
+            return PlainTextResponse("Reloading is not enabled (--web.enable-lifecycle)\n", status_code=403)
+        faults = await asyncio.shield(reload())
+        if faults:
+            return PlainTextResponse("\n".join(("Not reloaded:", *faults, "")), status_code=500)
+        return PlainTextResponse("Reloaded\n")
+
+    return reloading
+
+
+def _waiting_for(function: Callable[[], T]) -> Callable[[], Awaitable[T]]:
+    async def call() -> T:
+        return function()
+
+    return call
+
+
+def _probe_routes(
+    problem: Callable[[], Awaitable[str]], ready: Callable[[], Awaitable[bool]]
+) -> Sequence[Route]:
     async def healthy(_: Request) -> Response:
-        reason = problem()
+        reason = await problem()
         if reason:
             return PlainTextResponse(f"Unhealthy: {reason}", status_code=503)
         return PlainTextResponse("Healthy\n")
 
     async def readiness(_: Request) -> Response:
-        if ready():
+        if await ready():
             return PlainTextResponse("Ready\n")
         return PlainTextResponse("Not ready: the first refresh has not ended\n", status_code=503)
 

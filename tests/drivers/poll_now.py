@@ -103,8 +103,8 @@ async def instance(monkeypatch, directory, app, clock, settings, *, latency=0.0)
         page=exporter.publisher.sending,
         problem=str,
         ready=lambda: True,
-        status=lambda: status_source(exporter, clock, "/metrics"),
-        effective_config="",
+        effective_config=lambda: "",
+        status=status_source(exporter, clock, "/metrics"),
         telemetry_path="/metrics",
         poll_now=poll_route(PollToken(file), PollNow(lambda: exporter.pollers)),
     )
@@ -112,7 +112,7 @@ async def instance(monkeypatch, directory, app, clock, settings, *, latency=0.0)
         transport=httpx.ASGITransport(app=web), base_url="http://exporter"
     ) as client:
         running = Instance(exporter, config, client, clock)
-        scheduler = Scheduler(exporter, config.poll, clock)
+        scheduler = Scheduler(exporter, clock)
         scheduler.start()
         try:
             yield running

@@ -2,7 +2,6 @@
 
 import gzip
 import itertools
-import os
 import re
 import signal
 import socket
@@ -473,16 +472,6 @@ def test_signal_during_a_poll_stops_the_exporter_with_0(tmp_path, cloud, number)
         assert process.get("/-/healthy").status_code == 200
         assert process.stop(number) == 0
     assert not any("Traceback" in line or "level=error" in line for line in process.log)
-
-
-def test_sighup_is_logged_and_polls_continue(tmp_path, cloud):
-    with exporter(tmp_path, quick(cloud.project())) as process:
-        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
-        os.kill(process.pid, signal.SIGHUP)
-        eventually(lambda: any("id=sighup-ignored" in line for line in process.log), "a log line")
-        cloud.codearts.requests.clear()
-        eventually(lambda: cloud.codearts.requests, "another poll")
-        assert process.stop() == 0
 
 
 def test_port_in_use_exits_with_1(tmp_path, cloud):

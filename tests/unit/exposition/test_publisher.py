@@ -12,7 +12,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
 from exporter.exposition import PROMETHEUS, Body, Format, Variant
@@ -393,8 +394,8 @@ def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> St
         page=page,
         problem=lambda: "",
         ready=lambda: True,
+        effective_config=lambda: "",
         status=unused,
-        effective_config="",
         telemetry_path="/metrics",
     )
 

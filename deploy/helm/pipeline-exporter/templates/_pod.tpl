@@ -4,7 +4,8 @@
 metadata:
   annotations:
     {{- if not .Values.existingConfigMap }}
-    checksum/config: {{ toYaml .Values.config | sha256sum }}
+    # The exporter reloads everything else.
+    checksum/state: {{ toYaml .Values.config.state | sha256sum }}
     {{- end }}
     kubectl.kubernetes.io/default-container: pipeline-exporter
     {{- with .Values.podAnnotations }}
@@ -61,6 +62,9 @@ spec:
         {{- if .Values.web.config }}
         - --web.config.file=/etc/pipeline-exporter-web/web-config.yml
         - --web.probe-listen-address=:{{ int .Values.web.probePort }}
+        {{- end }}
+        {{- if .Values.web.enableLifecycle }}
+        - --web.enable-lifecycle
         {{- end }}
         {{- if .Values.web.pollToken }}
         - --web.poll-token-file=/run/secrets/poll/token
