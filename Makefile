@@ -35,16 +35,17 @@ tools:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
-	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3
+	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3 axe-core@4.14.1
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
 bench: .venv/development
 	@$(BIN)/python -m benchmarks.polls --json benchmarks/results/polls.json $(addprefix --json-exporter ,$(JSON_EXPORTER))
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
+	@$(BIN)/python -m benchmarks.status_page --json benchmarks/results/status_page.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
-# Searches for exceptions to the laws of accounting ten times as long as `make test`, plays days of runs in minutes, and
+# Searches for exceptions to the laws of accounting 25 times as long as `make test`, plays days of runs in minutes, and
 # kills the process. Each run must be counted exactly once.
 soak: .venv/development
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/property tests/unit/tracking --numprocesses 2

@@ -15,14 +15,14 @@ from exporter.web.status_routes import StatusSource
 def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> Callable[[], StatusSource]:
     """Return a function that returns where the status page of an exporter comes from now."""
     catalogue = exporter.publisher.catalogue
-    page = StatusPage(catalogue, metrics_path)
+    page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
 
     def source() -> StatusSource:
         nonlocal catalogue, page
         if exporter.publisher.catalogue is not catalogue:
             # Another configuration has other families.
             catalogue = exporter.publisher.catalogue
-            page = StatusPage(catalogue, metrics_path)
+            page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
         return StatusSource(
             page=page,
             views=lambda: exporter.publisher.views,

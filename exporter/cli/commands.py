@@ -105,7 +105,10 @@ def _warn_of_variables(used: Collection[str] = ()) -> None:
 def _run(flags: argparse.Namespace) -> int:
     loaded = _loaded(flags)
     if flags.shard:
-        _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
+        _log.info(
+            "running as a shard",
+            extra={"detail": f"shard {flags.shard.index} of {flags.shard.total}, counted from 0"},
+        )
     web_config = WebConfigFile(Path(flags.web_config_file)) if flags.web_config_file else None
     poll_token = PollToken(Path(flags.web_poll_token_file)) if flags.web_poll_token_file else None
     probe_address = flags.web_probe_listen_address
@@ -174,6 +177,25 @@ def _status(flags: argparse.Namespace) -> int:
     if summary.down:
         return 1
     return 3 if flags.fail_on == "red" and summary.red else 0
+
+
+def _doctor(flags: argparse.Namespace) -> int:
+    from exporter.app.doctor import output  # noqa: PLC0415  # the daemon does not need it
+    from exporter.app.doctor.examine import examine  # noqa: PLC0415
+
+    examination = asyncio.run(examine(_config(flags), flags.web_listen_address, SystemClock()))
+    if flags.format == "json":
+        print(output.json(examination.checks))
+    else:
+        for line in output.lines(examination.checks):
+            print(line)
+    if flags.report:
+        try:
+            Path(flags.report).write_text(examination.report, encoding="utf-8")
+        except OSError as error:
+            print(f"pipeline-exporter: cannot write {flags.report}: {error.strerror}", file=sys.stderr)
+            return 1
+    return 1 if examination.failed else 0
 
 
 def _discover(flags: argparse.Namespace) -> int:
@@ -262,6 +284,7 @@ _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
     "once": _once,
     "status": _status,
     "discover": _discover,
+    "doctor": _doctor,
     "demo": _demo,
     "simulate": _simulate,
 }

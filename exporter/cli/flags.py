@@ -176,6 +176,11 @@ SIMULATE_FLAGS = (
     Flag("trouble.after", "time from the start until the trouble begins (default: 0s)", read=delay),
     Flag("trouble.for", "time that the trouble lasts (default: until the end)", read=delay),
 )
+FORMAT = Flag("format", "table, for people, or json", "table", one_of("table", "json"))
+REPORT = Flag(
+    "report",
+    "file to write a report to, for a bug report: shapes of responses, without values, ids, names or secrets",
+)
 STATUS_FLAGS = (
     Flag(
         "url",
@@ -183,6 +188,6 @@ STATUS_FLAGS = (
         read=http_url,
         source=True,
     ),
-    Flag("format", "table, for people, or json", "table", one_of("table", "json")),
+    FORMAT,
     Flag("fail-on", "red: exit with 3 if a pipeline is red", read=one_of("red")),
 )

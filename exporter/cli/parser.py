@@ -17,9 +17,11 @@ from exporter import __version__
 from exporter.cli.flags import (
     CONFIG_FILE,
     ENABLE_LIFECYCLE,
+    FORMAT,
     LOG_FLAGS,
     POLL_TOKEN_FILE,
     PROBE_LISTEN_ADDRESS,
+    REPORT,
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
     STATUS_FLAGS,
@@ -110,6 +112,15 @@ COMMANDS = {
         "Print the pipelines that the provider lists for each project, as YAML to paste into the configuration.",
         (CONFIG_FILE, *LOG_FLAGS),
         {0: "every project listed pipelines", 1: "a project failed, or listed no pipelines", 2: _INVALID},
+        takes_file=True,
+    ),
+    "doctor": Command(
+        "ask each provider what works and what is missing",
+        "Check each project step by step, from name resolution to the details of a run, then this machine. Everything is "
+        "read-only. Where credentials are refused, no further request is sent. The first fault of a project is the "
+        "cause of what follows.",
+        (CONFIG_FILE, FORMAT, REPORT, listen_address(":10047"), *log_flags("warning")),
+        {0: "no check found a fault", 1: "a check found a fault", 2: _INVALID},
         takes_file=True,
     ),
     "demo": Command(

@@ -4,8 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -15,6 +13,7 @@ import msgspec
 
 from exporter.auth.protocol import UnsignedRequest, query_string
 from exporter.client.credential_state import CredentialState
+from exporter.client.exchange import Exchange, response_date
 from exporter.client.rate_limiter import RateLimiter
 from exporter.client.renewal import CredentialRenewal
 from exporter.client.request_telemetry import RequestTelemetry
@@ -32,7 +31,6 @@ RETRIES = 2
 _FIRST_PAUSE = 0.5
 _SKEW = 300.0
 """Seconds that the provider's clock must differ from the assumed time to be the likely cause of a rejection."""
-_LAST_DATE = 2.0**32
 
 # Most requests have the same URL, and parsing it takes as long as everything else done here for a request.
 _parsed = lru_cache(16)(httpx.URL)
@@ -107,6 +105,8 @@ class ApiClient:
         self._host = url.netloc.removesuffix(f":{standard}")
         self._prefix = url.path
         self.activity = Activity(clock)
+        self.observer: Callable[[Exchange], None] | None = None
+        """Gets each exchange with the provider, for diagnosis."""
         self._rate_limiter = rate_limiter
         self._concurrency = asyncio.Semaphore(concurrency)
         self._timeout = timeout
@@ -302,12 +302,14 @@ class ApiClient:
         with self.activity.request():
             outcome = await self._connections.exchange(outgoing)
         date = None
+        headers: Mapping[str, str] = {}
+        body = b""
         result: ApiResponse | RequestFailure
         if isinstance(outcome, RequestFailure):
             result = outcome
         else:
             status, headers, body = outcome
-            date = _date(headers.get("date"))
+            date = response_date(headers.get("date"))
             now = self._clock.time() if date is None else date
             problem = too_complex(request, body) if 200 <= status < 300 else None
             problem = problem or self._provider.failure(request, status, headers, body)
@@ -315,6 +317,10 @@ class ApiClient:
         if isinstance(result, RequestFailure):
             result = self._requests.failed(request.operation, result)
         self._requests.ended(request.operation, result.code, started)
+        if self.observer is not None:
+            error_code = result.error_code if isinstance(result, RequestFailure) else ""
+            seconds = self._clock.monotonic() - started
+            self.observer(Exchange(request.operation, result.code, error_code, seconds, date, headers, body))
         return _Sent(result, fingerprint, skew, date)
 
     def _signed(self, request: ApiRequest) -> httpx.Request:
@@ -379,17 +385,3 @@ class _Sent(msgspec.Struct, frozen=True):
         if isinstance(result, RequestFailure) and result.kind is FailureKind.CREDENTIALS:
             return result
         return None
-
-
-# All responses of a second have the same date.
-@lru_cache(16)
-def _date(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        date = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    # A signature cannot be dated by a clock that is centuries off.
-    return date if 0 < date < _LAST_DATE else None

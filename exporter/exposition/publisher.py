@@ -22,6 +22,9 @@ FORGET = 600.0
 REST = 4
 """While a page is sent, rendering rests this many times as long as it has worked."""
 
+BRIEF = 0.002
+"""Most seconds for which other threads wait at a time while a page is sent."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger("exporter.exposition.publisher")
@@ -153,6 +156,10 @@ class Publisher:
                 self._next = None
             self.published += 1
             self._thread.submit(self._work, partial(self._free, replaced))
+
+    def rest_while_sending(self) -> None:
+        """Wait while a page is being sent, but not for long. Other threads call this often while they work."""
+        self._idle.wait(BRIEF)
 
     def close(self) -> None:
         """Stop rendering, and abort what is in progress."""

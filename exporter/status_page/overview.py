@@ -3,8 +3,11 @@
 An overview is made from frozen views. Of a view that did not change, everything is kept.
 """
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
@@ -37,6 +40,8 @@ class PipelineRow(msgspec.Struct, frozen=True, gc=False):
     red: bool
     since: float | None
     """Of a red one since when, otherwise since when it has its status; epoch seconds."""
+    notable: bool
+    """Whether it is red or its latest run has not ended."""
     text: str
     """Name and id in lower case."""
     attention: tuple[int, float, str, str]
@@ -81,7 +86,8 @@ def _row(view: View) -> PipelineRow:
         attention = (_RUNNING, (run.start if run is not None else None) or float("inf"), project, name)
     else:
         attention = (_OTHER, 0.0, name, project)
-    return PipelineRow(view, status, red, since, f"{name}\n{view.pipeline.id}".lower(), attention)
+    notable = attention[0] != _OTHER
+    return PipelineRow(view, status, red, since, notable, f"{name}\n{view.pipeline.id}".lower(), attention)
 
 
 def _latest_first(value: float | None) -> float:
@@ -89,7 +95,7 @@ def _latest_first(value: float | None) -> float:
 
 
 _KEYS: dict[str, Callable[[PipelineRow], object]] = {
-    "attention": lambda row: row.attention,
+    "attention": attrgetter("attention"),
     "name": lambda row: (row.view.pipeline.name, row.view.pipeline.project),
     "since": lambda row: (_latest_first(row.since), row.attention),
     "started": lambda row: (_latest_first(row.latest.start if row.latest else None), row.attention),
@@ -107,15 +113,35 @@ class Overview:
     def __init__(self, views: Sequence[View], previous: "Overview | None" = None) -> None:
         self.views = views
         known = previous.rows if previous is not None else {}
-        self.rows: dict[int, PipelineRow] = {
-            id(view): known[id(view)] if id(view) in known else _row(view) for view in views
-        }
+        self.rows: dict[int, PipelineRow] = {}
         """By the `id()` of their views, which they keep alive."""
-        self._sorted: dict[str, list[PipelineRow]] = {}
-        rows = self.rows.values()
-        self.red = Counter(row.view.pipeline.project for row in rows if row.red)
-        self.waiting = Counter(row.view.pipeline.project for row in rows if row.status in WAITING)
-        self.running = Counter(row.view.pipeline.project for row in rows if row.status == Status.RUNNING)
+        self._new: list[PipelineRow] = []
+        self._orders_before = previous._orders if previous is not None else {}  # noqa: SLF001  # of the same class
+        self._orders: dict[str, list[PipelineRow]] = {}
+        notable = []
+        for view in views:
+            key = id(view)
+            row = known.get(key)
+            if row is None:
+                row = _row(view)
+                self._new.append(row)
+            self.rows[key] = row
+            if row.notable:
+                notable.append(row)
+        self.waiting_rows = sorted(
+            (row for row in notable if row.status in WAITING),
+            key=lambda row: (row.view.status_change or float("inf"), row.attention),
+        )
+        """The longest first, also those that are red."""
+        self._running_rows = sorted(
+            (row for row in notable if row.status in RUNNING),
+            key=lambda row: ((row.latest.start if row.latest else None) or float("inf"), row.attention),
+        )
+        self.red = Counter(row.view.pipeline.project for row in notable if row.red)
+        self.waiting = Counter(row.view.pipeline.project for row in self.waiting_rows)
+        self.running = Counter(
+            row.view.pipeline.project for row in self._running_rows if row.status == Status.RUNNING
+        )
 
     def find(self, project: str, pipeline_id: str) -> PipelineRow | None:
         """Return a pipeline; None if it does not exist."""
@@ -142,12 +168,20 @@ class Overview:
 
     def long_running(self, now: float) -> list[PipelineRow]:
         """Return the pipelines whose run takes unusually long, the longest first."""
-        return [row for row in self._in_order("attention") if row.long_running(now)]
+        return [row for row in self._running_rows if row.long_running(now)]
 
     def _in_order(self, sort: str) -> list[PipelineRow]:
-        if sort not in self._sorted:
-            self._sorted[sort] = sorted(self.rows.values(), key=_KEYS[sort])  # type: ignore[arg-type]
-        return self._sorted[sort]
+        if sort not in self._orders:
+            key: Callable[[PipelineRow], Any] = _KEYS[sort]
+            found = [row for row in self._orders_before.get(sort, ()) if id(row.view) in self.rows]
+            if len(found) + len(self._new) == len(self.rows) and len(self._new) < len(found) / 10:
+                # Most rows are where they were: sorting all again would take longer than anything else here.
+                for row in self._new:
+                    insort(found, row, key=key)
+            else:
+                found = sorted(self.rows.values(), key=key)
+            self._orders[sort] = found
+        return self._orders[sort]
 
 
 # Rows as values of an answer. Here vendors' texts are masked.

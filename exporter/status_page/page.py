@@ -3,12 +3,12 @@
 Everything is computed from frozen views and facts, so this can run in any thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from exporter import __version__
 from exporter.core.model import Status
@@ -27,13 +27,19 @@ from exporter.tracking.ledger import KEPT, Extent
 from exporter.tracking.views import View
 
 ASSETS = Path(__file__).parent / "assets"
+_PARTS = 50
+"""Parts of a page between two pauses: less than a millisecond of work."""
 
 
 class StatusPage:
     """The pages of an exporter. It keeps the overview of the last views that it was given."""
 
-    def __init__(self, catalogue: Catalogue, metrics_path: str) -> None:
+    def __init__(
+        self, catalogue: Catalogue, metrics_path: str, pause: Callable[[], None] = lambda: None
+    ) -> None:
+        """`pause` is called often while a page is rendered; it may wait a little."""
         self._catalogue = catalogue
+        self._pause = pause
         self._overview = Overview(())
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -57,7 +63,8 @@ class StatusPage:
         selected = found.select(query)
         number, pages, shown = _page_of(selected, query)
         down = [one for one in facts if one.up is False]
-        return self._page.render(
+        return self._render(
+            self._page,
             now=now,
             time=lambda at: clock_time(at, now),
             query=query,
@@ -86,7 +93,8 @@ class StatusPage:
         if row is None:
             return None
         view, latest = row.view, row.view.latest
-        return self._pipeline.render(
+        return self._render(
+            self._pipeline,
             now=now,
             time=lambda at: clock_time(at, now),
             row=_cells(row, now),
@@ -122,27 +130,25 @@ class StatusPage:
                 time=now,
                 projects=[_project(one, found) for one in facts],
                 red=[rows.red_pipeline(row) for row in in_order if row.red],
-                waiting=sorted(
-                    (
-                        rows.active_pipeline(row, row.view.status_change)
-                        for row in in_order
-                        if row.status in WAITING
-                    ),
-                    key=lambda one: (one.since or now, one.project, one.pipeline),
-                ),
-                long_running=sorted(
-                    (
-                        rows.active_pipeline(row, row.view.latest.start if row.view.latest else None)
-                        for row in found.long_running(now)
-                    ),
-                    key=lambda one: (one.since or now, one.project, one.pipeline),
-                ),
+                waiting=[rows.active_pipeline(row, row.view.status_change) for row in found.waiting_rows],
+                long_running=[
+                    rows.active_pipeline(row, row.view.latest.start if row.view.latest else None)
+                    for row in found.long_running(now)
+                ],
                 pipelines=[rows.pipeline_status(row) for row in shown],
                 page=number,
                 pages=pages,
                 total=len(selected),
             )
         )
+
+    def _render(self, template: Template, **values: Any) -> str:
+        parts = []
+        for index, part in enumerate(template.generate(**values)):
+            parts.append(part)
+            if index % _PARTS == 0:
+                self._pause()
+        return "".join(parts)
 
     def _of(self, views: Sequence[View]) -> Overview:
         if self._overview.views is not views:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from exporter.web.status_routes import StatusSource, status_routes
 
 _YIELD_BYTES = 1 << 20
 """Bytes after which a response yields to others."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("exporter.web.routes")
 
@@ -53,7 +56,7 @@ def application(
         return PlainTextResponse(effective_config())
 
     routes: Sequence[Route] = (
-        *_probe_routes(problem, ready),
+        *_probe_routes(_waiting_for(problem), _waiting_for(ready)),
         Route("/config", config),
         Route("/-/reload", _reloading(reload), methods=["POST", "PUT"]),
         *([poll_now] if poll_now is not None else []),
@@ -63,8 +66,8 @@ def application(
     return _without_redirects(routes)
 
 
-def probes(problem: Callable[[], str], ready: Callable[[], bool]) -> Starlette:
-    """Return an application with the health probes only; `problem` and `ready` as for `application`."""
+def probes(problem: Callable[[], Awaitable[str]], ready: Callable[[], Awaitable[bool]]) -> Starlette:
+    """Return an application with the health probes only; `problem` and `ready` return what those of `application` do."""
     return _without_redirects(_probe_routes(problem, ready))
 
 
@@ -82,15 +85,24 @@ def _reloading(
     return reloading
 
 
-def _probe_routes(problem: Callable[[], str], ready: Callable[[], bool]) -> Sequence[Route]:
+def _waiting_for(function: Callable[[], T]) -> Callable[[], Awaitable[T]]:
+    async def call() -> T:
+        return function()
+
+    return call
+
+
+def _probe_routes(
+    problem: Callable[[], Awaitable[str]], ready: Callable[[], Awaitable[bool]]
+) -> Sequence[Route]:
     async def healthy(_: Request) -> Response:
-        reason = problem()
+        reason = await problem()
         if reason:
             return PlainTextResponse(f"Unhealthy: {reason}", status_code=503)
         return PlainTextResponse("Healthy\n")
 
     async def readiness(_: Request) -> Response:
-        if ready():
+        if await ready():
             return PlainTextResponse("Ready\n")
         return PlainTextResponse("Not ready: the first refresh has not ended\n", status_code=503)
 

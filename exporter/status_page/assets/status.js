@@ -55,4 +55,5 @@
     }
   };
   setInterval(renew, SECONDS * 1000);
+  document.addEventListener("visibilitychange", renew);
 })();
