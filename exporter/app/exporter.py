@@ -188,6 +188,9 @@ class Exporter:
             )
             for index, settings in enumerate(config.projects)
         )
+        for project in self.projects:
+            if project.settings.name in former:
+                project.poller.requested.resume(former[project.settings.name].poller.requested.waiting)
         self.config = config
         self._access.forget_unused(project.link for project in self.projects)
         changes = self._report(config, stays, former)

@@ -52,7 +52,7 @@ class Reloader:
     def start(self) -> asyncio.Task[list[str]]:
         """Begin to reload; the result is every fault, or nothing where the configuration of the file is in force."""
         # A task of its own, so that a client that leaves does not stop it half-way.
-        task = asyncio.create_task(self._reload())
+        task = asyncio.create_task(self._guarded_reload())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -101,6 +101,16 @@ class Reloader:
             extra={"id": "restart-needed", "field": "state.path", "value": in_force.path or "none"},
         )
         return config.model_copy(update={"state": in_force})
+
+    async def _guarded_reload(self) -> list[str]:
+        try:
+            return await self._reload()
+        except Exception:  # noqa: BLE001  # the next reload may succeed
+            self._exporter.telemetry.files.config_rejected()
+            _log.exception(
+                "reload ended by an internal error, please report this", extra={"id": "reload-crashed"}
+            )
+            return ["internal error, see the log"]
 
     async def _reload(self) -> list[str]:
         async with self._lock:

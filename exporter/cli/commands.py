@@ -106,7 +106,10 @@ def _warn_of_variables(used: Collection[str] = ()) -> None:
 def _run(flags: argparse.Namespace) -> int:
     loaded = _loaded(flags)
     if flags.shard:
-        _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
+        _log.info(
+            "running as a shard",
+            extra={"detail": f"shard {flags.shard.index} of {flags.shard.total}, counted from 0"},
+        )
     web_config = WebConfigFile(Path(flags.web_config_file)) if flags.web_config_file else None
     poll_token = PollToken(Path(flags.web_poll_token_file)) if flags.web_poll_token_file else None
     probe_address = flags.web_probe_listen_address

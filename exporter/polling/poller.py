@@ -122,7 +122,7 @@ class Poller:
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
-        self._requested = RequestedPolls(clock, self._poll_between_ticks)
+        self.requested = RequestedPolls(clock, self._poll_between_ticks)
         self._turn = asyncio.Lock()
         """Held by a tick, or by a requested poll between ticks."""
 
@@ -229,7 +229,7 @@ class Poller:
         try:
             while True:
                 await self._follow_up_once(once=once)
-                if not self._requested.due:
+                if not self.requested.due:
                     break
                 await self.poll_requested()
         finally:
@@ -239,7 +239,7 @@ class Poller:
         """Follow up until the next tick or requested poll is due."""
         next_tick = math.inf if once else self._next_tick()
         any_sent = await self._follow_ups.run(
-            lambda: min(next_tick, self._requested.next), runs=not once, progress=self._progress
+            lambda: min(next_tick, self.requested.next), runs=not once, progress=self._progress
         )
         if once and any_sent:
             # Run lists may have shown failed runs whose failed stages only their details have.
@@ -316,7 +316,7 @@ class Poller:
     @property
     def wants_publication(self) -> bool:
         """True if a requested poll is due, or during the first refresh, when the last publication is some time ago."""
-        return self._requested.due or (
+        return self.requested.due or (
             not self.refreshed.is_set() and self._clock.monotonic() - self._published_at >= INTERIM_INTERVAL
         )
 
@@ -336,13 +336,13 @@ class Poller:
 
     def request_poll(self, pipeline_id: str) -> bool:
         """Poll a watched pipeline at once, and again while its run is in progress; return False if called too often."""
-        return self._requested.request(pipeline_id)
+        return self.requested.request(pipeline_id)
 
     async def _poll_between_ticks(self) -> None:
         """Send the requested polls that are due; if a tick is running, wait until it has sent them."""
         try:
             async with self._turn:
-                if self._requested.due:
+                if self.requested.due:
                     with self.activity.poll():
                         await self.poll_requested()
         except Exception:  # noqa: BLE001  # the next one may succeed
@@ -353,7 +353,7 @@ class Poller:
 
     async def poll_requested(self) -> None:
         """Send the requested polls that are due. No other request for pipelines is in flight meanwhile."""
-        ids = tuple(one for one in self._requested.take() if self.watches(one))
+        ids = tuple(one for one in self.requested.take() if self.watches(one))
         if not ids:
             return
         outcome = PollOutcome()
@@ -364,7 +364,7 @@ class Poller:
         await self._publish()
         if not outcome.failed:
             ended = [one for one in ids if self.watches(one) and not self._tracker[one].in_progress]
-            self._requested.ended(ended, started)
+            self.requested.ended(ended, started)
 
     # Between polls
 
@@ -383,9 +383,9 @@ class Poller:
     async def drain(self) -> None:
         """Send nothing more, and wait until the requests in flight have ended."""
         await self.api.drain()
-        await self._requested.close()
+        await self.requested.close()
 
     async def close(self) -> None:
         """Send no more requested polls, and close the connections to the cloud."""
-        await self._requested.close()
+        await self.requested.close()
         await self.api.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from exporter.core.clock import Clock
 
@@ -39,6 +39,17 @@ class RequestedPolls:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return True
+
+    @property
+    def waiting(self) -> Mapping[str, Sequence[tuple[float, float]]]:
+        """The polls that are still to come, for `resume`."""
+        return self._polls
+
+    def resume(self, waiting: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+        """Send the polls that another poller of the project still had to send when it ended."""
+        self._polls = {pipeline_id: list(polls) for pipeline_id, polls in waiting.items()}
+        if self._polls:
+            self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         while (due := self.next) < math.inf:
