@@ -69,7 +69,7 @@ def good_blocks() -> list[str]:
 def is_yaml(file: Path) -> bool:
     try:
         json.dumps(read(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError, TypeError):
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return False  # an editor says so without the schema
     return True
 
