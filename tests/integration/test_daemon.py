@@ -448,6 +448,30 @@ class TestHttp:
         assert shared_cloud.codearts.credentials.token not in text
 
 
+def test_status_page_shows_a_project_that_is_down(tmp_path, cloud):
+    refused = cloud.project(name="refused", auth={"method": "token", "token": "a-token-that-is-wrong"})
+    healthy = cloud.project(3, name="healthy")
+    refused["pipelines"] = refused["pipelines"][3:]
+    with exporter(tmp_path, quick(refused, healthy)) as process:
+
+        def both():
+            found = process.get("/api/v1/status").json()["projects"]
+            return found if [one["up"] for one in found] == [False, True] else None
+
+        down, up = eventually(both, "one project is down and the other one up")
+        assert down["error_code"]
+        assert down["error_code"] in down["cause"]
+        assert (down["remedy"], down["credentials_accepted"]) == ("credentials-rejected", False)
+        assert down["last_poll"] >= down["down_since"] > time.time() - 60
+        assert (up["down_since"], up["remedy"], up["credentials_accepted"]) == (None, None, True)
+        assert up["requests_per_minute"] > 0 < up["budget_left"] <= up["budget"]
+        page = process.get("/").text
+        assert "refused is down since" in page
+        assert down["error_code"] in page
+        assert "docs/troubleshooting.md#credentials-rejected" in page
+        assert "a-token-that-is-wrong" not in page
+
+
 def test_not_ready_before_the_first_refresh_has_ended(tmp_path, cloud):
     """The page answers with the exporter's own series."""
     cloud.codearts.latency = 1.0
