@@ -45,7 +45,7 @@ bench: .venv/development
 	@$(BIN)/python -m benchmarks.status_page --json benchmarks/results/status_page.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
-# Searches for exceptions to the laws of accounting ten times as long as `make test`, plays days of runs in minutes, and
+# Searches for exceptions to the laws of accounting 25 times as long as `make test`, plays days of runs in minutes, and
 # kills the process. Each run must be counted exactly once.
 soak: .venv/development
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/property tests/unit/tracking --numprocesses 2

@@ -20,7 +20,7 @@ flock 9
 if [[ ! -e $root ]]; then
     rm -rf "$root.new"
     mkdir "$root.new"
-    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates trixie "$root.new" >&2 ||
+    timeout 300 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates trixie "$root.new" >&2 ||
         { rm -rf "$root.new"; echo "Debian's packages are out of reach" >&2; exit 77; }
     # As the official images name it, and with the authorities of this machine, for a network with one of its own.
     ln -s python3 "$root.new/usr/bin/python"

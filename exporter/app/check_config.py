@@ -1,4 +1,7 @@
-"""Describe a configuration for `check-config`: expected requests and series."""
+"""Describe a configuration for `check-config`: expected requests and series.
+
+The checks themselves are in `settings/load.py` (faults) and `app/config_warnings.py` (warnings).
+"""
 
 from collections.abc import Iterator
 

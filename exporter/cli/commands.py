@@ -36,6 +36,7 @@ from exporter.core.shard import Shard, chosen
 from exporter.polling.membership import membership_hint
 from exporter.polling.reporter import error_fields
 from exporter.settings.load import FILE_LIMIT, ConfigError, LoadedFile, load_file
+from exporter.settings.schema import schema_text
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
 from exporter.web.poll_now import PollToken
@@ -105,7 +106,10 @@ def _warn_of_variables(used: Collection[str] = ()) -> None:
 def _run(flags: argparse.Namespace) -> int:
     loaded = _loaded(flags)
     if flags.shard:
-        _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
+        _log.info(
+            "running as a shard",
+            extra={"detail": f"shard {flags.shard.index} of {flags.shard.total}, counted from 0"},
+        )
     web_config = WebConfigFile(Path(flags.web_config_file)) if flags.web_config_file else None
     poll_token = PollToken(Path(flags.web_poll_token_file)) if flags.web_poll_token_file else None
     probe_address = flags.web_probe_listen_address
@@ -128,6 +132,9 @@ def _run(flags: argparse.Namespace) -> int:
 
 
 def _check_config(flags: argparse.Namespace) -> int:
+    if flags.schema:
+        print(schema_text(), end="")
+        return 0
     file = Path(flags.config_file)
     content = sys.stdin.buffer.read(FILE_LIMIT + 1) if str(file) == "-" else None
     loaded = load_file(file, content=content)

@@ -166,6 +166,7 @@ SHARDS_FLAGS = (
     ),
 )
 LOG_FLAGS = log_flags("info")
+SCHEMA = Flag("schema", "print the JSON Schema of a configuration, and check nothing", switch=True)
 STRICT = Flag("strict", "exit with 2 if there are warnings, for CI", switch=True)
 SIMULATE_FLAGS = (
     Flag("simulate.pipelines", "pipelines of each simulated cloud", "200", whole(1, 100_000)),

@@ -22,6 +22,7 @@ from exporter.cli.flags import (
     POLL_TOKEN_FILE,
     PROBE_LISTEN_ADDRESS,
     REPORT,
+    SCHEMA,
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
     STATUS_FLAGS,
@@ -74,7 +75,7 @@ COMMANDS = {
         "check FILE, and print the requests and series to expect",
         "Check a configuration, and print what it means: projects, pipelines, requests and series. Nothing is sent. "
         "Probable mistakes are printed as FILE:LINE: KEY: warning: problem.",
-        (CONFIG_FILE, STRICT, *SHARDS_FLAGS, *LOG_FLAGS),
+        (CONFIG_FILE, STRICT, SCHEMA, *SHARDS_FLAGS, *LOG_FLAGS),
         {
             0: "the configuration is valid",
             2: f"{_INVALID}, or --strict is given and there are warnings",
