@@ -26,7 +26,7 @@ _HEARTBEAT = 15.0
 _GRAIN = 0.001
 _PATIENCE = 30.0
 """Seconds that the requests in flight of projects that leave have to end."""
-_SETTLE = 0.1
+_SETTLE = 0.05
 """Seconds that a poll has to use the last responses before it is cancelled."""
 
 _log = logging.getLogger("exporter.app.scheduler")

@@ -390,7 +390,7 @@ class TestHttp:
         assert answer.status_code == 405
         assert "GET" in answer.headers["allow"]
 
-    @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/-/reload", "/favicon.ico"])
+    @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/favicon.ico"])
     def test_other_paths_are_404(self, process, path):
         assert process.get(path).status_code == 404
 
