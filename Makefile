@@ -2,17 +2,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+UPGRADE ?= --upgrade
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
-LOCK := .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
+LOCK := .venv/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-header
 
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-<<<<<<< HEAD
-.PHONY: demo check test tools bench soak format rules dashboards copies constraints clean
-=======
-.PHONY: demo check test tools bench soak format rules copies locks clean
->>>>>>> main
+.PHONY: demo check test tools bench soak format rules dashboards copies locks release clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -38,16 +35,17 @@ tools:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
-	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3
+	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3 axe-core@4.14.1
 
 # Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
 bench: .venv/development
 	@$(BIN)/python -m benchmarks.polls --json benchmarks/results/polls.json $(addprefix --json-exporter ,$(JSON_EXPORTER))
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
+	@$(BIN)/python -m benchmarks.status_page --json benchmarks/results/status_page.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
-# Searches for exceptions to the laws of accounting ten times as long as `make test`, plays days of runs in minutes, and
+# Searches for exceptions to the laws of accounting 25 times as long as `make test`, plays days of runs in minutes, and
 # kills the process. Each run must be counted exactly once.
 soak: .venv/development
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/property tests/unit/tracking --numprocesses 2
@@ -64,9 +62,14 @@ rules: .venv/bin/python
 dashboards: .venv/development
 	$(BIN)/python -W ignore::DeprecationWarning -m deploy.dashboards
 
-# Copies rules and dashboards to where the chart and the manifests need them.
+# Copies rules and dashboards to where the chart and the manifests need them, and the version to files that name it.
 copies: .venv/bin/python
 	$(BIN)/python -m deploy.copies
+
+# Builds what a release consists of into dist/, from the last commit: the same commit gives the same bytes.
+release: .venv/development
+	rm -rf dist
+	$(BIN)/python -m deploy.release dist
 
 format: .venv/development
 	$(BIN)/ruff check --fix
@@ -87,7 +90,8 @@ format: .venv/development
 	$(INSTALL) --no-deps --editable .
 	@touch $@ .venv/runtime
 
-# Renews the tested versions: the newest ones that pyproject.toml allows.
+# Renews the tested versions: the newest ones that pyproject.toml allows. With UPGRADE= it only adds and removes packages,
+# for a change of pyproject.toml.
 locks: .venv/bin/python
 	$(PYTHON) -m venv .venv/uv
 	.venv/uv/bin/pip install --quiet --disable-pip-version-check uv

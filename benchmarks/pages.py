@@ -37,6 +37,7 @@ from benchmarks.machine import in_process, peak, resident, unit
 from benchmarks.state import Cloud, settings
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
+from exporter.app.status_source import status_source
 from exporter.core.clock import SystemClock
 from exporter.core.model import Status
 from exporter.exposition import Format, Variant
@@ -108,11 +109,13 @@ class Bench:
         async def static(request: Request) -> Response:
             return Response(copies[request.url.path])
 
+        source = status_source(self.exporter, SystemClock(), "/metrics")
         web = application(
             page=self.publisher.sending,
             problem=lambda: "",
             ready=lambda: True,
-            effective_config="",
+            effective_config=lambda: "",
+            status=source,
             telemetry_path="/metrics",
         )
         web.router.routes.append(Route("/static/{name}", static))

@@ -1,10 +1,13 @@
-"""Write the copies of tested files that the manifests need: `python -m deploy.copies`, or `make copies`.
+"""Write the copies of tested files that the manifests need, and the version: `python -m deploy.copies`, or `make copies`.
 
 Helm reads only files inside the chart, and the Prometheus Operator wants rules inside an object.
 """
 
+import re
 import textwrap
 from pathlib import Path
+
+from exporter import __version__
 
 DEPLOY = Path(__file__).parent
 PROMETHEUS = DEPLOY / "prometheus"
@@ -35,6 +38,26 @@ def rule_objects() -> dict[Path, str]:
     }
 
 
+def versioned() -> dict[Path, str]:
+    """Return the files that name the version, with that of the exporter."""
+    files = [
+        DEPLOY.parent / "README.md",
+        DEPLOY.parent / "README.zh-CN.md",
+        DEPLOY.parent / "docs" / "install.md",
+        DEPLOY / "README.md",
+        DEPLOY / "compose" / "compose.yaml",
+        DEPLOY / "kubernetes" / "kustomization.yaml",
+        CHART / "Chart.yaml",
+    ]
+    named = re.compile(r"(pipeline-exporter:|VERSION[=:] ?|newTag: |ersion: |, version )\d+\.\d+\.\d+\b")
+    return {file: named.sub(rf"\g<1>{__version__}", file.read_text(encoding="utf-8")) for file in files}
+
+
+def everything() -> dict[Path, str]:
+    """Return all files that are made from others, with their contents."""
+    return chart_copies() | rule_objects() | versioned()
+
+
 def stale() -> list[Path]:
     """Return copies whose source is gone."""
     copies = [*CHART.glob("rules*/*"), *CHART.glob("dashboards/*")]
@@ -45,7 +68,7 @@ def write() -> None:
     """Write all copies."""
     for path in stale():
         path.unlink()
-    for path, text in (chart_copies() | rule_objects()).items():
+    for path, text in everything().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 

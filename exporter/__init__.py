@@ -1,3 +1,3 @@
 """pipeline-exporter: CI/CD pipelines of the cloud as Prometheus metrics."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -22,8 +22,9 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
 from exporter.app.daemon import open_state
+from exporter.app.exporter import Exporter
 from exporter.exposition.publisher import Publisher
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, FaultRates, Flow, Scenario, ScenarioGenerator, World, running

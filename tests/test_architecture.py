@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "polling": {"client", "tracking", "state", "settings", "telemetry"},
     "metrics": {"tracking", "settings"},
     "exposition": {"metrics", "telemetry"},
-    "web": {"exposition"},
+    "status_page": {"metrics"},
+    "web": {"exposition", "status_page"},
     "simulator": set(),
     "app": {"polling", "web", "simulator"},
     "cli": {"app"},
@@ -60,7 +61,7 @@ OUTWARD = {
     "sqlite3": {"state"},
     "fcntl": {"state"},
     "isal": {"exposition"},
-    "jinja2": {"simulator"},
+    "jinja2": {"status_page", "simulator"},
     "ctypes": {"app"},
 }
 

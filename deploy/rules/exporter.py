@@ -210,6 +210,21 @@ or
             ),
         ),
         Alert(
+            "PipelineExporterReloadFailed",
+            f"{seen('pipeline_exporter_config_last_reload_successful', how='min')} == 0",
+            severity="warning",
+            waiting="10m",
+            keep_firing="5m",
+            note="`for` is long enough to correct a file by hand, and longer than the last 0 of a replaced pod is still seen.",
+            summary="The exporter cannot apply its changed configuration.",
+            description=(
+                "The configuration file has faults. The exporter polls with the configuration from before the change, so what "
+                "was changed has no effect; everything else is right. A restart would fail until the file is correct."
+                f"{log('id=config-reload-failed')} Each line is one fault. Check the corrected file with pipeline-exporter "
+                "check-config FILE; the exporter then applies it by itself."
+            ),
+        ),
+        Alert(
             "PipelineExporterShardMissing",
             "job:pipeline_exporter_shard_index:missing > 0",
             severity="critical",

@@ -1,9 +1,12 @@
-"""Describe a configuration for `check-config`: expected requests and series."""
+"""Describe a configuration for `check-config`: expected requests and series.
+
+The checks themselves are in `settings/load.py` (faults) and `app/config_warnings.py` (warnings).
+"""
 
 from collections.abc import Iterator
 
-from exporter.app.bootstrap import label_names
 from exporter.app.estimate import owned, requests
+from exporter.app.exporter import label_names
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.metrics.catalogue import catalogue
@@ -64,7 +67,7 @@ def _expected(config: Config, shard: Shard | None, *, discovery: bool) -> str:
     series = expected_series(config, shard)
     parts = [f"about {series}"] if series else []
     if discovery:
-        parts.append(f"about {_series_each(config)} for each pipeline discovered")
+        parts.append(f"about {series_each(config)} for each pipeline discovered")
     inside = {"none": "", "jobs": " of one job", "steps": " of one job of two steps"}[config.metrics.details]
     failed = "stage" if config.metrics.details == "none" else "stage and job"
     return (
@@ -79,10 +82,10 @@ def expected_series(config: Config, shard: Shard | None = None) -> int:
     families = catalogue(config.metrics, label_names(config))
     project = ProjectView(provider="", project="", durations=_example_durations(config))
     shared = sum(_series(family, project) for family in families.projects)
-    return pipelines * _series_each(config) + len(config.projects) * shared
+    return pipelines * series_each(config) + len(config.projects) * shared
 
 
-def _series_each(config: Config) -> int:
+def series_each(config: Config) -> int:
     """Return the series of one such pipeline."""
     families = catalogue(config.metrics, label_names(config))
     stages = _example_stages(Status.SUCCESS)

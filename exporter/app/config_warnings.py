@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from exporter.app.bootstrap import LOOPBACK
 from exporter.app.check_config import expected_series
+from exporter.app.cloud_access import LOOPBACK
 from exporter.app.estimate import batched, owned, quiet_requests
 from exporter.config.duration import format_duration
 from exporter.config.project_section import Discover

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from exporter.app.daemon import run
+from exporter.app.daemon import Serving, run
 from exporter.config.duration import parse_duration
 from exporter.settings.settings import Config
 from exporter.simulator import CodeArts, Console, Flow, Trouble, World, serve
@@ -140,7 +140,7 @@ async def run_demo(listener: socket.socket, telemetry_path: str, simulation: Sim
     )
     print(text, flush=True)  # noqa: T201  # the command's output
     try:
-        return await run(config, listener, telemetry_path)
+        return await run(config, Serving(listener=listener, telemetry_path=telemetry_path))
     finally:
         serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):

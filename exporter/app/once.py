@@ -2,7 +2,8 @@
 
 import asyncio
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.app.scheduler import guarded_tick
 from exporter.core.clock import SystemClock
 from exporter.core.shard import Shard

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_SUBMITTED, JobSubmissionEvent
@@ -10,7 +11,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from exporter.app import runtime
-from exporter.app.bootstrap import Exporter
+from exporter.app.exporter import Exporter
+from exporter.app.project import Project
 from exporter.core.clock import Clock, MonotonicZone, watch
 from exporter.polling.poller import Poller
 from exporter.settings.settings import Poll
@@ -22,6 +24,10 @@ _EXPIRY_CHECKS = 4
 _HEARTBEAT = 15.0
 """Most seconds between two pages."""
 _GRAIN = 0.001
+_PATIENCE = 30.0
+"""Seconds that the requests in flight of projects that leave have to end."""
+_SETTLE = 0.05
+"""Seconds that a poll has to use the last responses before it is cancelled."""
 
 _log = logging.getLogger("exporter.app.scheduler")
 
@@ -53,11 +59,15 @@ class PollTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
 class Scheduler:
     """Runs the pollers of an exporter."""
 
-    def __init__(self, exporter: Exporter, poll: Poll, clock: Clock) -> None:
+    def __init__(self, exporter: Exporter, clock: Clock) -> None:
         self._exporter = exporter
-        self._poll = poll
         self._clock = clock
-        self._running: set[asyncio.Task[None]] = set()
+        self._jobs: dict[str, Poller] = {}
+        """The scheduled pollers, by the id of their job."""
+        self._number = 0
+        """Of the last job."""
+        self._ticks: dict[Poller, asyncio.Task[None]] = {}
+        """The running polls."""
         self._background: set[asyncio.Task[None]] = set()
         # The default grace time of a second would drop late ticks; several late ticks are one.
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
@@ -68,45 +78,66 @@ class Scheduler:
         """Begin to poll."""
         self._scheduler.add_listener(self._fired, EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_listener(self._skipped, EVENT_JOB_MAX_INSTANCES)
-        now = datetime.now(self._zone)
-        for index, poller in enumerate(self._exporter.pollers):
-            trigger = PollTrigger(now, self._poll, poller.offset)
-            self._scheduler.add_job(self._tick, trigger, [poller], id=str(index))
+        self.add_new()
         self._scheduler.start()
         self._background = {
             asyncio.create_task(self._watchdog()),
             asyncio.create_task(watch(self._clock)),
         }
 
+    def add_new(self) -> None:
+        """Poll the projects that are not scheduled yet, at once and then whenever they are due."""
+        now, scheduled = datetime.now(self._zone), frozenset(self._jobs.values())
+        for poller in self._exporter.pollers:
+            if poller not in scheduled:
+                self._number += 1
+                job = str(self._number)
+                self._jobs[job] = poller
+                trigger = PollTrigger(now, self._exporter.config.poll, poller.offset)
+                self._scheduler.add_job(self._tick, trigger, [job], id=job)
+
+    async def retire(self, projects: Sequence[Project]) -> None:
+        """End the polls of some projects for good; requests in flight have the time that they always have."""
+        retired = frozenset(project.poller for project in projects)
+        for job in [job for job, poller in self._jobs.items() if poller in retired]:
+            del self._jobs[job]
+            self._scheduler.remove_job(job)
+        draining = {asyncio.create_task(poller.drain()) for poller in retired}
+        if draining:
+            await asyncio.wait(draining, timeout=_PATIENCE)
+        await _cancel(draining)
+        ticks = {self._ticks[poller] for poller in retired if poller in self._ticks}
+        if ticks:
+            # Responses that have just come are still used.
+            await asyncio.wait(ticks, timeout=_SETTLE)
+        await _cancel(ticks)
+
     async def stop(self) -> None:
         """Cancel running polls and wait until they have ended."""
         self._scheduler.pause()
-        for task in self._background:
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        while self._running:
-            for task in self._running:
-                task.cancel()
-            await asyncio.wait(self._running, timeout=1)
+        self._jobs.clear()
+        await _cancel({*self._ticks.values(), *self._background})
         self._scheduler.shutdown(wait=False)
 
-    async def _tick(self, poller: Poller) -> None:
+    async def _tick(self, job: str) -> None:
+        poller = self._jobs.get(job)
+        if poller is None:
+            return  # retired since the job was submitted
         # A task of its own, because APScheduler logs a cancelled job as a failed one.
-        task = asyncio.create_task(guarded_tick(poller))
-        self._running.add(task)
+        task = self._ticks[poller] = asyncio.create_task(guarded_tick(poller))
         try:
             await asyncio.wait({task})
         finally:
-            self._running.discard(task)
+            del self._ticks[poller]
 
     async def _watchdog(self) -> None:
         """Withdraw values that are too old, and publish counters during long polls."""
-        check = min(self._poll.max_age / _EXPIRY_CHECKS, _HEARTBEAT)
         publisher = self._exporter.publisher
         pages, published_at = publisher.published, self._clock.monotonic()
         collected_at = -math.inf
         while True:
-            await self._clock.sleep(check)
+            max_age = self._exporter.config.poll.max_age
+            await self._clock.sleep(min(max_age / _EXPIRY_CHECKS, _HEARTBEAT))
             now = self._clock.monotonic()
             if now - collected_at >= _GARBAGE_INTERVAL and all(
                 poller.refreshed.is_set() for poller in self._exporter.pollers
@@ -116,7 +147,7 @@ class Scheduler:
             if publisher.published != pages:
                 pages, published_at = publisher.published, now
             try:
-                expired = sum(tracker.expire(now, self._poll.max_age) for tracker in self._exporter.trackers)
+                expired = sum(tracker.expire(now, max_age) for tracker in self._exporter.trackers)
                 if expired or now - published_at >= _HEARTBEAT:
                     await publisher.publish()
             except Exception:  # noqa: BLE001  # the next round may succeed
@@ -125,10 +156,21 @@ class Scheduler:
                 )
 
     def _fired(self, event: JobSubmissionEvent) -> None:
-        self._exporter.pollers[int(event.job_id)].activity.fired()
+        if poller := self._jobs.get(event.job_id):
+            poller.activity.fired()
 
     def _skipped(self, event: JobSubmissionEvent) -> None:
-        self._exporter.pollers[int(event.job_id)].skip()
+        if poller := self._jobs.get(event.job_id):
+            poller.skip()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks, again and again until they have ended."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
 
 
 async def guarded_tick(poller: Poller, *, once: bool = False) -> None:

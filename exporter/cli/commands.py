@@ -18,7 +18,7 @@ import yaml
 from exporter.app import check_config, demo
 from exporter.app.bootstrap import assemble
 from exporter.app.config_warnings import warning_lines
-from exporter.app.daemon import run
+from exporter.app.daemon import Serving, run
 from exporter.app.once import poll_once
 from exporter.app.status.page import PageError, fetch
 from exporter.app.status.poll import poll
@@ -28,15 +28,18 @@ from exporter.cli.parser import parse
 from exporter.client.api_client import ApiError
 from exporter.client.transport import SetupError
 from exporter.config.project_section import ProjectSection
+from exporter.config.secret import SecretError
 from exporter.core import logs
 from exporter.core.clock import SystemClock
 from exporter.core.redaction import redact
 from exporter.core.shard import Shard, chosen
 from exporter.polling.membership import membership_hint
 from exporter.polling.reporter import error_fields
-from exporter.settings.load import FILE_LIMIT, ConfigError, load_file
+from exporter.settings.load import FILE_LIMIT, ConfigError, LoadedFile, load_file
+from exporter.settings.schema import schema_text
 from exporter.settings.settings import Config
 from exporter.state.sqlite import StateError
+from exporter.web.poll_now import PollToken
 from exporter.web.server import ListenError, listen
 from exporter.web.tls import TlsError
 from exporter.web.web_config_file import WebConfigFile
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ListenError, StateError, PageError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 1
-    except (SetupError, TlsError) as error:
+    except (SetupError, TlsError, SecretError) as error:
         print(f"pipeline-exporter: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -82,9 +85,13 @@ def _shard(flags: argparse.Namespace) -> Shard | None:
 
 
 def _config(flags: argparse.Namespace) -> Config:
+    return _loaded(flags).config
+
+
+def _loaded(flags: argparse.Namespace) -> LoadedFile:
     loaded = load_file(Path(flags.config_file))
     _warn_of_variables(loaded.document.variables)
-    return loaded.config
+    return loaded
 
 
 def _warn_of_variables(used: Collection[str] = ()) -> None:
@@ -97,24 +104,37 @@ def _warn_of_variables(used: Collection[str] = ()) -> None:
 
 
 def _run(flags: argparse.Namespace) -> int:
-    config = _config(flags)
+    loaded = _loaded(flags)
     if flags.shard:
-        _log.info("running as a shard", extra={"detail": f"index {flags.shard.index} of {flags.shard.total}"})
+        _log.info(
+            "running as a shard",
+            extra={"detail": f"shard {flags.shard.index} of {flags.shard.total}, counted from 0"},
+        )
     web_config = WebConfigFile(Path(flags.web_config_file)) if flags.web_config_file else None
+    poll_token = PollToken(Path(flags.web_poll_token_file)) if flags.web_poll_token_file else None
     probe_address = flags.web_probe_listen_address
     return asyncio.run(
         run(
-            config,
-            listen(flags.web_listen_address),
-            flags.web_telemetry_path,
+            loaded,
+            Serving(
+                listener=listen(flags.web_listen_address),
+                telemetry_path=flags.web_telemetry_path,
+                web_config=web_config,
+                probe_listener=listen(probe_address, flag="web.probe-listen-address")
+                if probe_address
+                else None,
+                lifecycle=flags.web_enable_lifecycle,
+                poll_token=poll_token,
+            ),
             shard=flags.shard,
-            web_config=web_config,
-            probe_listener=listen(probe_address, flag="web.probe-listen-address") if probe_address else None,
         )
     )
 
 
 def _check_config(flags: argparse.Namespace) -> int:
+    if flags.schema:
+        print(schema_text(), end="")
+        return 0
     file = Path(flags.config_file)
     content = sys.stdin.buffer.read(FILE_LIMIT + 1) if str(file) == "-" else None
     loaded = load_file(file, content=content)
@@ -161,6 +181,25 @@ def _status(flags: argparse.Namespace) -> int:
     if summary.down:
         return 1
     return 3 if flags.fail_on == "red" and summary.red else 0
+
+
+def _doctor(flags: argparse.Namespace) -> int:
+    from exporter.app.doctor import output  # noqa: PLC0415  # the daemon does not need it
+    from exporter.app.doctor.examine import examine  # noqa: PLC0415
+
+    examination = asyncio.run(examine(_config(flags), flags.web_listen_address, SystemClock()))
+    if flags.format == "json":
+        print(output.json(examination.checks))
+    else:
+        for line in output.lines(examination.checks):
+            print(line)
+    if flags.report:
+        try:
+            Path(flags.report).write_text(examination.report, encoding="utf-8")
+        except OSError as error:
+            print(f"pipeline-exporter: cannot write {flags.report}: {error.strerror}", file=sys.stderr)
+            return 1
+    return 1 if examination.failed else 0
 
 
 def _discover(flags: argparse.Namespace) -> int:
@@ -249,6 +288,7 @@ _COMMAND: dict[str, Callable[[argparse.Namespace], int]] = {
     "once": _once,
     "status": _status,
     "discover": _discover,
+    "doctor": _doctor,
     "demo": _demo,
     "simulate": _simulate,
 }

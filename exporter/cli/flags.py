@@ -80,7 +80,7 @@ def address(text: str) -> str:
 
 def path(text: str) -> str:
     """Return the path of the metrics."""
-    if text in {"/config", "/-/healthy", "/-/ready"}:
+    if text in {"/config", "/-/healthy", "/-/poll", "/-/ready", "/-/reload"}:
         raise argparse.ArgumentTypeError(
             f"{text!r} is used for another page (choose a path such as /metrics)"
         )
@@ -140,10 +140,17 @@ CONFIG_FILE = Flag("config.file", "the configuration file, instead of FILE", "co
 WEB_CONFIG_FILE = Flag(
     "web.config.file", "file with TLS, passwords, headers and a rate limit, in the format of exporter-toolkit"
 )
+POLL_TOKEN_FILE = Flag(
+    "web.poll-token-file",
+    "file with the token that enables POST /-/poll, by which a pipeline asks for a poll",
+)
 PROBE_LISTEN_ADDRESS = Flag(
     "web.probe-listen-address",
     "another HOST:PORT with /-/healthy and /-/ready only, without TLS and passwords",
     read=address,
+)
+ENABLE_LIFECYCLE = Flag(
+    "web.enable-lifecycle", "let clients reload the configuration by POST /-/reload", switch=True
 )
 TELEMETRY_PATH = Flag("web.telemetry-path", "path of the metrics", "/metrics", path)
 SHARDS_FLAGS = (
@@ -159,6 +166,7 @@ SHARDS_FLAGS = (
     ),
 )
 LOG_FLAGS = log_flags("info")
+SCHEMA = Flag("schema", "print the JSON Schema of a configuration, and check nothing", switch=True)
 STRICT = Flag("strict", "exit with 2 if there are warnings, for CI", switch=True)
 SIMULATE_FLAGS = (
     Flag("simulate.pipelines", "pipelines of each simulated cloud", "200", whole(1, 100_000)),
@@ -169,6 +177,11 @@ SIMULATE_FLAGS = (
     Flag("trouble.after", "time from the start until the trouble begins (default: 0s)", read=delay),
     Flag("trouble.for", "time that the trouble lasts (default: until the end)", read=delay),
 )
+FORMAT = Flag("format", "table, for people, or json", "table", one_of("table", "json"))
+REPORT = Flag(
+    "report",
+    "file to write a report to, for a bug report: shapes of responses, without values, ids, names or secrets",
+)
 STATUS_FLAGS = (
     Flag(
         "url",
@@ -176,6 +189,6 @@ STATUS_FLAGS = (
         read=http_url,
         source=True,
     ),
-    Flag("format", "table, for people, or json", "table", one_of("table", "json")),
+    FORMAT,
     Flag("fail-on", "red: exit with 3 if a pipeline is red", read=one_of("red")),
 )

@@ -16,8 +16,13 @@ import msgspec
 from exporter import __version__
 from exporter.cli.flags import (
     CONFIG_FILE,
+    ENABLE_LIFECYCLE,
+    FORMAT,
     LOG_FLAGS,
+    POLL_TOKEN_FILE,
     PROBE_LISTEN_ADDRESS,
+    REPORT,
+    SCHEMA,
     SHARDS_FLAGS,
     SIMULATE_FLAGS,
     STATUS_FLAGS,
@@ -58,6 +63,8 @@ COMMANDS = {
             TELEMETRY_PATH,
             WEB_CONFIG_FILE,
             PROBE_LISTEN_ADDRESS,
+            ENABLE_LIFECYCLE,
+            POLL_TOKEN_FILE,
             *SHARDS_FLAGS,
             *LOG_FLAGS,
         ),
@@ -68,7 +75,7 @@ COMMANDS = {
         "check FILE, and print the requests and series to expect",
         "Check a configuration, and print what it means: projects, pipelines, requests and series. Nothing is sent. "
         "Probable mistakes are printed as FILE:LINE: KEY: warning: problem.",
-        (CONFIG_FILE, STRICT, *SHARDS_FLAGS, *LOG_FLAGS),
+        (CONFIG_FILE, STRICT, SCHEMA, *SHARDS_FLAGS, *LOG_FLAGS),
         {
             0: "the configuration is valid",
             2: f"{_INVALID}, or --strict is given and there are warnings",
@@ -106,6 +113,15 @@ COMMANDS = {
         "Print the pipelines that the provider lists for each project, as YAML to paste into the configuration.",
         (CONFIG_FILE, *LOG_FLAGS),
         {0: "every project listed pipelines", 1: "a project failed, or listed no pipelines", 2: _INVALID},
+        takes_file=True,
+    ),
+    "doctor": Command(
+        "ask each provider what works and what is missing",
+        "Check each project step by step, from name resolution to the details of a run, then this machine. Everything is "
+        "read-only. Where credentials are refused, no further request is sent. The first fault of a project is the "
+        "cause of what follows.",
+        (CONFIG_FILE, FORMAT, REPORT, listen_address(":10047"), *log_flags("warning")),
+        {0: "no check found a fault", 1: "a check found a fault", 2: _INVALID},
         takes_file=True,
     ),
     "demo": Command(

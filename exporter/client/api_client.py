@@ -4,8 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -15,6 +13,7 @@ import msgspec
 
 from exporter.auth.protocol import UnsignedRequest, query_string
 from exporter.client.credential_state import CredentialState
+from exporter.client.exchange import Exchange, response_date
 from exporter.client.rate_limiter import RateLimiter
 from exporter.client.renewal import CredentialRenewal
 from exporter.client.request_telemetry import RequestTelemetry
@@ -32,7 +31,6 @@ RETRIES = 2
 _FIRST_PAUSE = 0.5
 _SKEW = 300.0
 """Seconds that the provider's clock must differ from the assumed time to be the likely cause of a rejection."""
-_LAST_DATE = 2.0**32
 
 # Most requests have the same URL, and parsing it takes as long as everything else done here for a request.
 _parsed = lru_cache(16)(httpx.URL)
@@ -63,6 +61,23 @@ class ApiError(Exception):
         self.failure = failure
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """How a project uses its request budget and its credentials."""
+
+    requests_per_minute: int
+    """Requests in the last minute."""
+    budget_left: int
+    """Requests that may be sent at once now."""
+    budget: int
+    """The most that it can be."""
+    credentials_accepted: bool | None
+    """Whether the provider accepted the credentials last; None before its first answer."""
+    credentials_expire: float | None
+    """Epoch seconds; None if that is unknown."""
+    credentials_renewal: str
+    """`auto` or `manual`."""
+
+
 class ApiClient:
     """Authenticated client of one project, with retries, a rate limit and a limit on concurrency."""
 
@@ -90,6 +105,8 @@ class ApiClient:
         self._host = url.netloc.removesuffix(f":{standard}")
         self._prefix = url.path
         self.activity = Activity(clock)
+        self.observer: Callable[[Exchange], None] | None = None
+        """Gets each exchange with the provider, for diagnosis."""
         self._rate_limiter = rate_limiter
         self._concurrency = asyncio.Semaphore(concurrency)
         self._timeout = timeout
@@ -99,6 +116,7 @@ class ApiClient:
         self._requests = RequestTelemetry(project, provider.name, telemetry, clock)
         self._clock = clock
         self._jitter = jitter
+        self._accepted: bool | None = None
         self._connections = ConnectionPools(timeout, concurrency, transport)
         self._renewal = CredentialRenewal(
             credential,
@@ -122,6 +140,19 @@ class ApiClient:
     def sent(self) -> int:
         """Number of requests sent so far, retries included."""
         return self._requests.sent
+
+    @property
+    def usage(self) -> Usage:
+        """How the project uses its request budget and its credentials now."""
+        auth = self._credential.auth
+        return Usage(
+            requests_per_minute=self._rate_limiter.last_minute,
+            budget_left=self._rate_limiter.left,
+            budget=self._rate_limiter.burst,
+            credentials_accepted=self._accepted,
+            credentials_expire=auth.expires(),
+            credentials_renewal=auth.expiry_renewal,
+        )
 
     async def send(self, request: ApiRequest) -> ApiResponse:
         """Send a request, with retries after transient failures.
@@ -182,7 +213,7 @@ class ApiClient:
                 if rejection is None:
                     return sent.result, True
             credential.record_rejection(sent.fingerprint, rejection.message, rejection.error_code)
-            self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=False)
+            self._set_accepted(accepted=False)
             return rejection, False
 
     async def _wait_until_allowed(self) -> RequestFailure | None:
@@ -193,7 +224,7 @@ class ApiClient:
             if failure is not None:
                 self.activity.blocked()
                 if failure.kind is FailureKind.CREDENTIALS:
-                    self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=False)
+                    self._set_accepted(accepted=False)
                 return failure
             with self.activity.withheld():
                 await self._rate_limiter.acquire()
@@ -216,11 +247,15 @@ class ApiClient:
         result = sent.result
         if isinstance(result, ApiResponse) or result.kind is FailureKind.CONTENT:
             self._credential.record_success(sent.fingerprint)
-            self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=True)
+            self._set_accepted(accepted=True)
         elif result.kind is FailureKind.THROTTLED:
             self._telemetry.request_throttled(self._project, self._provider.name)
             backoff = _FIRST_PAUSE * 2 * (1 + self._jitter())
             self._credential.pause(result.wait if result.wait is not None else backoff)
+
+    def _set_accepted(self, *, accepted: bool) -> None:
+        self._accepted = accepted
+        self._telemetry.set_credentials_valid(self._project, self._provider.name, valid=accepted)
 
     async def _refresh(self, sent: "_Sent", rejection: RequestFailure) -> RequestFailure | None:
         """After a rejection, renew the credential or correct the clock.
@@ -267,12 +302,14 @@ class ApiClient:
         with self.activity.request():
             outcome = await self._connections.exchange(outgoing)
         date = None
+        headers: Mapping[str, str] = {}
+        body = b""
         result: ApiResponse | RequestFailure
         if isinstance(outcome, RequestFailure):
             result = outcome
         else:
             status, headers, body = outcome
-            date = _date(headers.get("date"))
+            date = response_date(headers.get("date"))
             now = self._clock.time() if date is None else date
             problem = too_complex(request, body) if 200 <= status < 300 else None
             problem = problem or self._provider.failure(request, status, headers, body)
@@ -280,6 +317,10 @@ class ApiClient:
         if isinstance(result, RequestFailure):
             result = self._requests.failed(request.operation, result)
         self._requests.ended(request.operation, result.code, started)
+        if self.observer is not None:
+            error_code = result.error_code if isinstance(result, RequestFailure) else ""
+            seconds = self._clock.monotonic() - started
+            self.observer(Exchange(request.operation, result.code, error_code, seconds, date, headers, body))
         return _Sent(result, fingerprint, skew, date)
 
     def _signed(self, request: ApiRequest) -> httpx.Request:
@@ -317,6 +358,10 @@ class ApiClient:
         url = f"{self._origin}{unsigned.path}" + (f"?{query}" if query else "")
         return httpx.Request(request.method, _parsed(url), headers=headers, content=request.body)
 
+    async def drain(self) -> None:
+        """Send nothing more, and wait until the requests in flight have ended."""
+        await self._connections.drain()
+
     async def close(self) -> None:
         """Close every connection."""
         await self._connections.close()
@@ -340,17 +385,3 @@ class _Sent(msgspec.Struct, frozen=True):
         if isinstance(result, RequestFailure) and result.kind is FailureKind.CREDENTIALS:
             return result
         return None
-
-
-# All responses of a second have the same date.
-@lru_cache(16)
-def _date(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        date = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    # A signature cannot be dated by a clock that is centuries off.
-    return date if 0 < date < _LAST_DATE else None

@@ -85,7 +85,7 @@ class CredentialState:
         """Seconds that the provider's clock is ahead of ours; 0 until a signature failed because of it."""
         self.renewing = asyncio.Lock()
         self._clock = clock
-        self._interval = interval
+        self.interval = interval
         self._accepted: str | None = None
         """The fingerprint accepted last; None once it was rejected."""
         self._accepted_skew = 0.0
@@ -157,7 +157,7 @@ class CredentialState:
             return  # was in flight together with the request that was rejected first
         # A fresh secret that is rejected as well continues the series, and so does the same one in another credential.
         rejections = max(self._rejections, lockout.rejections if lockout else 0)
-        pause = _backoff(self._interval, rejections, LONGEST_PAUSE)
+        pause = _backoff(self.interval, rejections, LONGEST_PAUSE)
         self._rejections = rejections + 1
         self._lockouts.add(fingerprint, Lockout(now + pause, message, self._rejections, error_code))
 
@@ -198,12 +198,12 @@ class CredentialState:
             # Wrong passwords lock a user as wrong signatures lock a key.
             lockout = self._issuer_lockouts.get(fingerprint)
             rejections = max(self._renewal_rejections, lockout.rejections if lockout else 0)
-            pause = _backoff(self._interval, rejections, LONGEST_PAUSE)
+            pause = _backoff(self.interval, rejections, LONGEST_PAUSE)
             self._renewal_rejections = rejections + 1
             until = self._clock.monotonic() + pause
             self._issuer_lockouts.add(fingerprint, Lockout(until, failure.message, self._renewal_rejections))
         else:
-            longest = max(self._interval, _FIRST_RENEWAL_PAUSE)
+            longest = max(self.interval, _FIRST_RENEWAL_PAUSE)
             pause = _backoff(_FIRST_RENEWAL_PAUSE, self._renewal_failures, longest)
             self._renewal_failures += 1
         self._renewal_failure = failure

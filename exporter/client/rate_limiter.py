@@ -4,8 +4,12 @@ Libraries for rate limits do not accept an injected clock, which the tests need.
 """
 
 import asyncio
+import math
+from collections import deque
 
 from exporter.core.clock import Clock
+
+_MINUTE = 60
 
 
 class RateLimiter:
@@ -18,6 +22,8 @@ class RateLimiter:
         self._tokens = float(burst)
         self._updated = clock.monotonic()
         self._queue = asyncio.Lock()
+        self._seconds: deque[list[int]] = deque()
+        """Requests of the last minute: a second of the clock, and how many it had."""
 
     async def acquire(self) -> None:
         """Wait until one more request may be sent."""
@@ -26,6 +32,35 @@ class RateLimiter:
             while (wait := self._refill()) > 0:
                 await self._clock.sleep(wait)
             self._tokens -= 1
+            self._note(math.floor(self._updated))
+
+    @property
+    def burst(self) -> int:
+        """Requests that may be sent at once after a pause."""
+        return int(self._burst)
+
+    @property
+    def left(self) -> int:
+        """Requests that may be sent at once now."""
+        self._refill()
+        return max(0, math.floor(self._tokens))
+
+    @property
+    def last_minute(self) -> int:
+        """Requests in the last minute."""
+        self._forget(math.floor(self._clock.monotonic()))
+        return sum(count for _, count in self._seconds)
+
+    def _note(self, second: int) -> None:
+        if self._seconds and self._seconds[-1][0] == second:
+            self._seconds[-1][1] += 1
+            return
+        self._forget(second)
+        self._seconds.append([second, 1])
+
+    def _forget(self, second: int) -> None:
+        while self._seconds and self._seconds[0][0] <= second - _MINUTE:
+            self._seconds.popleft()
 
     def _refill(self) -> float:
         """Add the tokens since the last call; return the seconds until one is available."""

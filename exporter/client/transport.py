@@ -135,10 +135,16 @@ class ConnectionPools:
         self._pool: _Pool | None = None
         self._users: dict[_Pool, int] = {}
         """Requests in flight by pool."""
+        self._exchanges: set[asyncio.Task[Received]] = set()
+        self._draining = False
 
     async def exchange(self, request: httpx.Request, limit: int = BODY_LIMIT) -> Received | RequestFailure:
         """Send a request; return the response, or a failure without a complete response of `limit` bytes in time."""
+        if self._draining:
+            await asyncio.Event().wait()
         exchange = asyncio.create_task(self._read(request, limit))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
         try:
             done, _ = await asyncio.wait({exchange}, timeout=self._timeout)
         except asyncio.CancelledError:
@@ -183,6 +189,12 @@ class ConnectionPools:
                 await response.aclose()
         headers = {name.lower(): value for name, value in response.headers.items()}
         return response.status_code, headers, body
+
+    async def drain(self) -> None:
+        """Wait until the requests in flight have ended. Later ones are not sent: they wait until they are cancelled."""
+        self._draining = True
+        while self._exchanges:
+            await asyncio.wait(self._exchanges)
 
     async def _abandon(self, exchange: asyncio.Task[Received]) -> None:
         await self._rotate()

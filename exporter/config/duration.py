@@ -16,6 +16,9 @@ _UNITS = {
 }
 _PATTERN = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit})?" for unit in _UNITS))
 
+DURATION_PATTERN = f"^(?=.){''.join(f'([0-9]{{1,9}}{unit})?' for unit in _UNITS)}$"
+"""The form of a duration as JSON Schema understands it. Whether it is too short or too long is checked apart."""
+
 SHORTEST = 0.1
 """Seconds. A shorter duration is most likely a mistake."""
 

@@ -20,15 +20,20 @@ class RateLimit(Section):
     """The request budget of a project in this process."""
 
     requests_per_second: float = Field(default=10, ge=0.001, le=100_000, allow_inf_nan=False)
+    """Requests a second in the long run."""
     burst: int = Field(default=20, ge=1, le=100_000)
+    """Requests that may be sent at once after a pause."""
 
 
 class PipelineEntry(Section):
     """A pipeline to watch."""
 
     id: Identifier
+    """The provider's id of the pipeline."""
     name: str | None = Field(default=None, min_length=1)
+    """Value of the label `pipeline`; by default the name in the provider's list."""
     labels: Labels = Field(default={})
+    """Labels of this pipeline; they override those of the project."""
 
 
 P = TypeVar("P", bound=PipelineEntry)
@@ -50,16 +55,22 @@ class LabelsByName(Section):
     """Labels for the pipelines whose name matches."""
 
     match: Pattern
+    """A regular expression that must match the whole name."""
     labels: Labels
+    """Labels of the matching pipelines."""
 
 
 class Discover(Section):
     """Which of the provider's pipelines to watch in addition to the listed ones."""
 
     interval: Duration = 600.0
+    """How often the list is read, as part of a refresh."""
     include: Annotated[tuple[Pattern, ...], Field(min_length=1)] = (re.compile(".*"),)
+    """A pipeline is watched if one of these matches its whole name,"""
     exclude: tuple[Pattern, ...] = ()
+    """and none of these does."""
     labels: tuple[LabelsByName, ...] = ()
+    """Labels by name. Where entries give one label twice, the last one wins."""
 
     def matches(self, name: str) -> bool:
         """Return whether to watch a pipeline of this name."""
@@ -107,8 +118,11 @@ class CommonSection(Section):
     """The settings that every provider's project has."""
 
     name: str = Field(min_length=1, max_length=256)
+    """Value of the label `project`, unique in the file."""
     provider: str
+    """The cloud."""
     rate_limit: RateLimit = RateLimit()
+    """Request budget of this project."""
     labels: Labels = Field(default={})
     """Labels of each of its pipelines. A pipeline's own labels take precedence."""
     url_template: Annotated[str, AfterValidator(_template("project_id", "pipeline_id"))] | None = None
@@ -118,9 +132,13 @@ class CommonSection(Section):
     ) = None
     """URL of a run's page, instead of what the provider reports."""
     pipelines: tuple[Listed[PipelineEntry], ...] = ()
+    """Pipelines to watch, as ids or mappings. Without any, and without `discover`, every pipeline is watched."""
     discover: Discover | None = None
+    """Pipelines to find by name, in addition to `pipelines`."""
     tls: Tls = Tls()
+    """How the certificate of the cloud is verified."""
     proxy: ProxyUrl | None = None
+    """URL of an HTTP proxy for this project."""
 
 
 class ProjectSection(CommonSection):

@@ -27,6 +27,16 @@ class Secret:
         register(self._value)
         return self._value
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same secret, so that a reload finds what has changed."""
+        return type(other) is type(self) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> str:
+        return self._value
+
     def __repr__(self) -> str:
         return MASK
 
@@ -48,6 +58,9 @@ class FileSecret(Secret):
     def __init__(self, path: Path) -> None:
         super().__init__("")
         self.path = path
+
+    def _identity(self) -> str:
+        return str(self.path)
 
     def check(self) -> None:
         """Check that the file can be a secret. A missing file is accepted, since it may appear later.

@@ -4,10 +4,21 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from exporter.config.secret import FileSecret, Secret, SecretError
 from exporter.core.redaction import MASK
+
+FILE_FORM = {"type": "string", "minLength": 1, "pattern": r"^[^\x00-\x1f]*$"}
+"""The path of a file, as JSON Schema."""
 
 
 class Context:
@@ -50,7 +61,12 @@ def _secret(value: object) -> Secret:
     return Secret(value)
 
 
-SecretText = Annotated[Secret, PlainValidator(_secret), PlainSerializer(lambda _: MASK, return_type=str)]
+SecretText = Annotated[
+    Secret,
+    PlainValidator(_secret),
+    PlainSerializer(lambda _: MASK, return_type=str),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
 """A secret `x`, which a user can also give as `x_file`."""
 
 
@@ -70,7 +86,7 @@ class Section(BaseModel):
     def _prepare(cls, data: Any, info: ValidationInfo) -> Any:
         if not isinstance(data, dict):
             return data
-        secrets = _secrets_of(cls)
+        secrets = secrets_of(cls)
         known = (*cls.model_fields, *(f"{name}_file" for name in secrets))
         directory = Path()
         if isinstance(info.context, Context):
@@ -106,7 +122,8 @@ def _file_secret(path: Path) -> FileSecret | _InvalidSecret:
 
 
 @cache
-def _secrets_of(section: type[Section]) -> tuple[str, ...]:
+def secrets_of(section: type[Section]) -> tuple[str, ...]:
+    """Return the keys of the secrets in a section."""
     return tuple(name for name, field in section.model_fields.items() if _holds_secret(field.annotation))
 
 

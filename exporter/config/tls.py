@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import PlainSerializer, PlainValidator, ValidationInfo
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 
 from exporter.config.files import NotUsableError, read_file
-from exporter.config.section import Section, resolve_path
+from exporter.config.section import FILE_FORM, Section, resolve_path
 
 CA_LIMIT = 4 << 20
 """Most bytes of a file with certificate authorities."""
@@ -47,6 +47,15 @@ def _is_der(encoded: bytes) -> bool:
 class Tls(Section):
     """How a provider's certificate is verified."""
 
-    ca_file: Annotated[Path, PlainValidator(_ca_file), PlainSerializer(str, return_type=str)] | None = None
+    ca_file: (
+        Annotated[
+            Path,
+            PlainValidator(_ca_file),
+            PlainSerializer(str, return_type=str),
+            WithJsonSchema(FILE_FORM),
+        ]
+        | None
+    ) = None
     """Authorities to trust instead of the usual ones."""
     insecure_skip_verify: bool = False
+    """Whether any certificate is accepted. Anyone in between can then read the credentials."""

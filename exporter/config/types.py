@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
-from exporter.config.duration import format_duration, parse_duration
+from exporter.config.duration import DURATION_PATTERN, format_duration, parse_duration
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+ID_PATTERN = f"^{_ID.pattern}$"
+"""The form of an id as JSON Schema understands it."""
 _QUOTED = 100
 """Characters of a value to repeat in a message."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
@@ -25,7 +27,12 @@ def _duration(value: object) -> float:
     raise ValueError("must be a duration, such as 90s")
 
 
-Duration = Annotated[float, PlainValidator(_duration), PlainSerializer(format_duration, return_type=str)]
+Duration = Annotated[
+    float,
+    PlainValidator(_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "1h30m"]}),
+]
 """Seconds, written as Prometheus writes durations."""
 
 
@@ -46,6 +53,7 @@ Moment = Annotated[
     datetime,
     PlainValidator(_moment),
     PlainSerializer(lambda moment: moment.isoformat().replace("+00:00", "Z"), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d\d-\d\d", "examples": ["2027-01-31"]}),
 ]
 """A date (midnight in UTC) or a date with time and zone, as in RFC 3339."""
 
@@ -77,7 +85,9 @@ def _identifier(value: str) -> str:
     return value
 
 
-Identifier = Annotated[str, AfterValidator(_identifier)]
+Identifier = Annotated[
+    str, AfterValidator(_identifier), WithJsonSchema({"type": "string", "pattern": ID_PATTERN})
+]
 """A vendor's id, safe in a URL path."""
 
 
@@ -114,7 +124,9 @@ def _endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Endpoint = Annotated[
+    str, AfterValidator(_endpoint), WithJsonSchema({"type": "string", "pattern": "^https?://[^?#@ ]+$"})
+]
 """Base URL of a service, without a slash at its end."""
 
 
@@ -165,5 +177,7 @@ Pattern = Annotated[
     re.Pattern[str],
     PlainValidator(_pattern),
     PlainSerializer(lambda pattern: pattern.pattern, return_type=str),
+    # Python's expressions are not those of JSON Schema, so `format: regex` would refuse good ones.
+    WithJsonSchema({"type": "string", "minLength": 1}),
 ]
 """A regular expression that must match a whole name."""

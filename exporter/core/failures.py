@@ -37,3 +37,5 @@ class RequestFailure(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     wait: float | None = None
     """Seconds that the vendor asks to wait."""
+    membership: bool = False
+    """Whether the caller is not a member of the project, or the project does not exist."""

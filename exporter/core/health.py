@@ -95,9 +95,13 @@ class Health:
 
     def __init__(self, projects: Mapping[str, Activity], interval: float) -> None:
         """`interval` is the poll interval in seconds."""
+        self._healthy = True
+        self.watch(projects, interval)
+
+    def watch(self, projects: Mapping[str, Activity], interval: float) -> None:
+        """Watch these projects from now on, polled every `interval` seconds."""
         self._projects = projects
         self._limit = max(_INTERVALS * interval, _MIN_LIMIT)
-        self._healthy = True
 
     def problem(self) -> str:
         """Return one line for each project whose polls are stuck. Empty means healthy."""

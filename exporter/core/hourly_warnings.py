@@ -21,14 +21,16 @@ Log = Callable[[int], None]
 
 
 class _Warning(msgspec.Struct):
-    """Warnings of one kind."""
+    """What is held of one kind of warning."""
 
     logged_at: float = -math.inf
+    """When it was last logged, in seconds of the monotonic clock."""
     log: Log | None = None
-    """Logs the first one since then; None without one."""
+    """Logs the first occurrence since then; None if there was no occurrence."""
     count: int = 0
-    """How often it has occurred since then."""
+    """Number of occurrences since then."""
     of_outage: bool = True
+    """Whether it is dropped if the project goes down: the outage has lines of its own."""
 
 
 class HourlyWarnings:

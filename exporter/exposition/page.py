@@ -78,8 +78,8 @@ def _join(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
 class OwnSeries(Collector):
     """The exporter's metrics about itself at one moment; they are few, so prometheus-client renders them."""
 
-    def __init__(self, registry: Collector) -> None:
-        self._metrics = tuple(registry.collect())
+    def __init__(self, source: Collector) -> None:
+        self._metrics = tuple(source.collect())
 
     def collect(self) -> Iterable[Metric]:
         """Return the same metrics each time."""

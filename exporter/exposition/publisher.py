@@ -22,6 +22,9 @@ FORGET = 600.0
 REST = 4
 """While a page is sent, rendering rests this many times as long as it has worked."""
 
+BRIEF = 0.002
+"""Most seconds for which other threads wait at a time while a page is sent."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger("exporter.exposition.publisher")
@@ -48,6 +51,10 @@ class Publisher:
         """`max_series` limits each project; 0 means no limit. `always` are variants to render even if unrequested."""
         self.published = 0
         """Number of pages published so far."""
+        self.catalogue = catalogue
+        """The families of the page."""
+        self.views: Sequence[View] = ()
+        """The views of the last publication."""
         self._trackers = trackers
         self._telemetry = telemetry
         self._clock = clock
@@ -68,15 +75,31 @@ class Publisher:
         self._worked_since = 0.0
         """When the thread last rested or started to work, in monotonic seconds."""
         self._closed = False
-        self.exposition = Exposition(
+        self.exposition = self._new_exposition(
+            catalogue, created_series=created_series, max_series=max_series
+        )
+        self._next: tuple[Catalogue, Exposition] | None = None
+        """Replace the present ones with the next page."""
+        # A single worker, so that two pages are never rendered at the same time, even if a caller is cancelled.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
+
+    def _new_exposition(self, catalogue: Catalogue, *, created_series: bool, max_series: int) -> Exposition:
+        return Exposition(
             catalogue,
-            lambda: OwnSeries(telemetry.registry).render,
+            lambda: OwnSeries(self._telemetry).render,
             created_series=created_series,
             max_series=max_series,
             pause=self._yield_to_scrapes,
         )
-        # A single worker, so that two pages are never rendered at the same time, even if a caller is cancelled.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
+
+    def show(self, trackers: Sequence[ProjectTracker]) -> None:
+        """Show these trackers from the next page on."""
+        self._trackers = trackers
+
+    def replace_catalogue(self, catalogue: Catalogue, *, created_series: bool, max_series: int = 0) -> None:
+        """Show these families from the next page on. Until then, clients get the present page."""
+        exposition = self._new_exposition(catalogue, created_series=created_series, max_series=max_series)
+        self._next = catalogue, exposition
 
     async def body(self, variant: Variant) -> Body:
         """Return the current page in a variant; if it is not ready, all clients wait for the same rendering."""
@@ -84,7 +107,7 @@ class Publisher:
         if variant not in self._page:
             async with self._lock:
                 if variant not in self._page:
-                    body = await self._in_thread(lambda: self.exposition.body(variant))
+                    body = await self._in_thread(self.exposition, lambda: self.exposition.body(variant))
                     self._page = {**self._page, variant: body}
         return self._page[variant]
 
@@ -110,21 +133,33 @@ class Publisher:
                 return
             self._outdated = False
             # Views are frozen, so they cannot change while the thread renders them.
-            pipelines = [view for tracker in self._trackers for view in tracker.views()]
-            projects = [view for tracker in self._trackers if (view := tracker.project_view()) is not None]
+            trackers = self._trackers
+            pipelines = [view for tracker in trackers for view in tracker.views()]
+            projects = [view for tracker in trackers if (view := tracker.project_view()) is not None]
+            following = self._next
+            catalogue, exposition = following or (self.catalogue, self.exposition)
             since = self._clock.monotonic() - FORGET
             self._requested = {variant: at for variant, at in self._requested.items() if at >= since}
             variants = self._always | self._requested.keys()
             try:
-                page = await self._in_thread(lambda: self._render(pipelines, projects, variants))
+                page = await self._in_thread(
+                    exposition, lambda: self._render(exposition, trackers, pipelines, projects, variants)
+                )
             except BaseException:
                 # Callers that wait for the lock rely on this publication.
                 self._outdated = True
                 raise
             replaced = [chunk for body in self._page.values() for chunk in body.chunks]
             self._page = page
+            self.catalogue, self.exposition, self.views = catalogue, exposition, pipelines
+            if self._next is following:
+                self._next = None
             self.published += 1
             self._thread.submit(self._work, partial(self._free, replaced))
+
+    def rest_while_sending(self) -> None:
+        """Wait while a page is being sent, but not for long. Other threads call this often while they work."""
+        self._idle.wait(BRIEF)
 
     def close(self) -> None:
         """Stop rendering, and abort what is in progress."""
@@ -133,14 +168,19 @@ class Publisher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _render(
-        self, pipelines: Sequence[View], projects: Sequence[ProjectView], variants: Collection[Variant]
+        self,
+        exposition: Exposition,
+        trackers: Sequence[ProjectTracker],
+        pipelines: Sequence[View],
+        projects: Sequence[ProjectView],
+        variants: Collection[Variant],
     ) -> Mapping[Variant, Body]:
-        self.exposition.retain(variants)
-        self.exposition.update(pipelines, projects)
-        for tracker in self._trackers:
-            withheld = self.exposition.withheld.get(tracker.project, 0)
+        exposition.retain(variants)
+        exposition.update(pipelines, projects)
+        for tracker in trackers:
+            withheld = exposition.withheld.get(tracker.project, 0)
             self._telemetry.set_series_withheld(tracker.project, tracker.provider, withheld)
-        return {variant: self.exposition.body(variant) for variant in variants}
+        return {variant: exposition.body(variant) for variant in variants}
 
     def _yield_to_scrapes(self) -> None:
         """Rest in the rendering thread if a page is being sent.
@@ -163,9 +203,9 @@ class Publisher:
             self._yield_to_scrapes()
             chunks.pop()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, exposition: Exposition, work: Callable[[], T]) -> T:
         done = await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
-        for family, failure in self.exposition.failures.take().items():
+        for family, failure in exposition.failures.take().items():
             self._telemetry.render_failed(family, failure.times)
             if family not in self._logged:
                 self._logged.add(family)

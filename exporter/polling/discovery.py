@@ -1,7 +1,7 @@
 """Read a project's list of pipelines: names, discovered pipelines, and latest runs where the list has them."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -164,8 +164,13 @@ class Discovery:
             or self._clock.monotonic() - self._listed_at + self._tolerance >= self._interval
         )
 
-    async def read(self, outcome: PollOutcome) -> frozenset[str]:
-        """Read the whole list and update the watched pipelines; return the ids whose latest runs it has."""
+    async def read(
+        self, outcome: PollOutcome, between_pages: Callable[[], Awaitable[None]]
+    ) -> frozenset[str]:
+        """Read the whole list and update the watched pipelines; return the ids whose latest runs it has.
+
+        `between_pages` is called after each page.
+        """
         names: dict[str, str] = {}
         selected: set[str] = set()
         pages: list[_WatchedRows] = []
@@ -185,6 +190,7 @@ class Discovery:
                 if kept > self._membership.limit:
                     # Which of them are watched is known at the end; they are polled then.
                     pages.clear()
+                await between_pages()
         except ApiError as error:
             self._failed(error, outcome)
             return frozenset()
@@ -201,14 +207,15 @@ class Discovery:
         # A list without any run may be one that leaves runs out.
         return self._apply(pages) if has_runs else frozenset()
 
-    async def check(self, outcome: PollOutcome) -> None:
-        """Read the whole list, and compare it with the configured ids."""
+    async def check(self, outcome: PollOutcome, between_pages: Callable[[], Awaitable[None]]) -> None:
+        """Read the whole list, and compare it with the configured ids; `between_pages` as for `read`."""
         names: dict[str, str] = {}
         complete = True
         try:
             async for page, _ in self._lister.pages(self._progress):
                 names |= page.pipelines
                 complete = complete and not page.incomplete
+                await between_pages()
         except ApiError as error:
             self._failed(error, outcome)
             return

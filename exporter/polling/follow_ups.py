@@ -54,8 +54,10 @@ class FollowUps:
         self._suspended: dict[str, RunHistoryReader] = {}
         """Readings for a streak that the next poll interrupted, by pipeline."""
 
-    async def run(self, deadline: float, *, runs: bool = True, progress: Progress = ignore_progress) -> bool:
-        """Start follow-ups until `deadline` (monotonic seconds) and finish them; return True if there was any.
+    async def run(
+        self, deadline: Callable[[], float], *, runs: bool = True, progress: Progress = ignore_progress
+    ) -> bool:
+        """Start follow-ups until `deadline()` (monotonic seconds) and finish them; return True if there was any.
 
         Without `runs` only what gauges show is requested: details of latest runs, and the streak of failures. Where
         nothing is counted, other runs are of no use.
@@ -73,7 +75,7 @@ class FollowUps:
         async def work() -> None:
             nonlocal started
             for is_list, follow_up in due:
-                if self._clock.monotonic() >= deadline or lists.fatal or details.fatal:
+                if self._clock.monotonic() >= deadline() or lists.fatal or details.fatal:
                     break
                 outcome = lists if is_list else details
                 if not outcome.ended:
@@ -88,7 +90,7 @@ class FollowUps:
             self._reporter.failures(outcome)
         return started > 0
 
-    def _due(self, deadline: float, *, runs: bool) -> Iterator[tuple[bool, _FollowUp]]:
+    def _due(self, deadline: Callable[[], float], *, runs: bool) -> Iterator[tuple[bool, _FollowUp]]:
         """Yield due follow-ups, and whether each reads a list.
 
         Runs are first: they are counted, and the others only shown. Streaks come last, unless they share a reading.
@@ -148,7 +150,7 @@ class FollowUps:
             self._tracker.detail_failed(pipeline, of, self._clock.monotonic())
 
     async def _read_history(
-        self, pipeline: str, deadline: float, outcome: PollOutcome, *, only_streak: bool = False
+        self, pipeline: str, deadline: Callable[[], float], outcome: PollOutcome, *, only_streak: bool = False
     ) -> None:
         """Read the run list of a pipeline as far back as the wanted runs can be, and as its streak began.
 
@@ -171,7 +173,7 @@ class FollowUps:
                 limit = self._provider.runs_page_size
                 outcome.record_success()
             while reach is None or not await self._reads_back(reader, accounting):
-                interrupted = reach is not None and self._clock.monotonic() >= deadline
+                interrupted = reach is not None and self._clock.monotonic() >= deadline()
                 if interrupted:
                     self._suspended[pipeline] = reader
                     break

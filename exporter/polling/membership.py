@@ -32,6 +32,11 @@ def membership_hint(project: AnyProject) -> str:
     )
 
 
+def listed_keys(project: AnyProject) -> set[Hashable]:
+    """Return the pipelines that a project lists by id, as the registry of owners identifies them."""
+    return {(project.provider, project.base_url, entry.id) for entry in project.pipelines}
+
+
 class Membership:
     """The pipelines of one project, or those that a shard has of them."""
 
@@ -140,6 +145,28 @@ class Membership:
             for identity, entry in self._configured.items()
             if entry.name is None and self._owns(identity)
         )
+
+    @property
+    def discovered(self) -> Collection[Hashable]:
+        """The discovered pipelines, as `listed_keys` identifies them."""
+        return {self._key(identity) for identity in self._absences}
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The known names of the watched pipelines, by id."""
+        return self._names
+
+    def claim_configured(self, registry: OwnershipRegistry, index: int) -> None:
+        """Continue in another configuration, where the same project is at `index`: claim what it lists."""
+        self._registry, self._index = registry, index
+        for identity in self._configured:
+            registry.take(self._key(identity), index, discovered=False)
+
+    def claim_discovered(self) -> None:
+        """Claim the discovered pipelines, after all projects have claimed what they list."""
+        for identity in list(self._absences):
+            if not self._registry.take(self._key(identity), self._index, discovered=True):
+                self._leave(identity)
 
     def recall(self, names: Mapping[str, str]) -> None:
         """Continue with the pipelines that were watched before the start, names by id.

@@ -4,13 +4,15 @@
 project do not overlap, so no request is sent twice at the same time and no answer overtakes a newer one. Within a tick
 the request budget serves the list of pipelines first, then the refresh or active poll, then follow-ups for the time
 that remains until the next tick. Results are saved before they are published.
+
+Clients can request polls of single pipelines. These never overlap with a tick either: a tick that is running sends them
+between its own requests.
 """
 
 import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from exporter.client.api_client import ApiClient
 from exporter.core.clock import Clock
@@ -22,7 +24,9 @@ from exporter.polling.membership import Membership
 from exporter.polling.outcome import PollOutcome
 from exporter.polling.progress import PollStep, Progress, ignore_progress
 from exporter.polling.reporter import PollReporter
+from exporter.polling.requested import RequestedPolls
 from exporter.polling.strategies import choose_strategy
+from exporter.polling.strategies.base import IGNORED
 from exporter.providers.protocol import AnyProvider
 from exporter.settings.settings import Poll
 from exporter.state.repository import StateRepository
@@ -66,7 +70,7 @@ class Poller:
         """
         self.project = project
         self._provider = provider
-        self._api = api
+        self.api = api
         self.activity = api.activity
         self._tracker = tracker
         self._poll = poll
@@ -88,8 +92,6 @@ class Poller:
         """Pipelines of the present poll that are not reported as done."""
         self._lister = PipelineLister(provider, api, self._reporter)
         self._list_check = list_check
-        self._expiry_logged: float | None = None
-        """The end of credentials that has been logged."""
         self._discovery = Discovery(
             project,
             self._lister,
@@ -115,14 +117,25 @@ class Poller:
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, successful or not."""
+        self.last_refresh: float | None = None
+        """When the last refresh ended, in epoch seconds; None before the first."""
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
+        self.requested = RequestedPolls(clock, self._poll_between_ticks)
+        self._turn = asyncio.Lock()
+        """Held by a tick, or by a requested poll between ticks."""
 
     def _present_slot(self) -> int:
         """Return which refresh the present belongs to; -1 is the first one, at the start."""
         since = self._clock.monotonic() - self._started - self.offset
         return max(-1, math.floor((since + _EARLY * self._poll.interval) / self._poll.interval))
+
+    @property
+    def next_refresh(self) -> float:
+        """When the next refresh is due, in epoch seconds. It may be past while polls are late."""
+        since = 0.0 if self._slot is None else self.offset + (self._slot + 1) * self._poll.interval
+        return self._clock.time() + self._started + since - self._clock.monotonic()
 
     def _due(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether a refresh is due, and the ids to poll now."""
@@ -134,12 +147,13 @@ class Poller:
 
         `once`: no other tick will come, so nothing is left for later.
         """
-        with self.activity.poll():
-            await self._poll_due(once=once)
-            while self._tick_missed:
-                # Follow-ups ended a little after the next tick was due: that tick is late, not skipped.
-                self._tick_missed = False
-                await self._poll_due()
+        async with self._turn:
+            with self.activity.poll():
+                await self._poll_due(once=once)
+                while self._tick_missed:
+                    # Follow-ups ended a little after the next tick was due: that tick is late, not skipped.
+                    self._tick_missed = False
+                    await self._poll_due()
         if once:
             self._warnings.flush()
 
@@ -148,12 +162,12 @@ class Poller:
         self._slot = self._present_slot()
         outcome = PollOutcome()
         started = self._clock.monotonic()
-        sent = self._api.sent
+        sent = self.api.sent
         queried = 0
         covered: frozenset[str] = frozenset()
         if refresh:
             if self._discovery.due:
-                covered = await self._discovery.read(outcome)
+                covered = await self._discovery.read(outcome, self.poll_requested)
                 ids = tuple(identity for identity in self._tracker.ids if identity not in covered)
             if once:
                 self._discovery.stop_waiting()
@@ -172,14 +186,15 @@ class Poller:
             await self._check_list(outcome)
         shown = self._discovery.update_held_back()
         if refresh or ids:
-            await self._save()
+            await self.save()
             seconds = self._clock.monotonic() - started
             self._end_poll(outcome, queried, refresh=refresh, seconds=seconds)
             if refresh:
+                self.last_refresh = self._clock.time()
                 self._health_reporter.refresh_ended(
                     outcome,
                     pipelines=len(self._tracker.ids),
-                    requests=self._api.sent - sent,
+                    requests=self.api.sent - sent,
                     seconds=seconds,
                     log=not once,
                 )
@@ -192,7 +207,7 @@ class Poller:
 
     async def _check_list(self, outcome: PollOutcome) -> None:
         """Compare the provider's list with the configuration if that is due, and log mistakes."""
-        self._warn_of_expiry()
+        self._reporter.credentials_expire(self.api.manual_expiry, self._clock.time())
         if outcome.failed and self._list_check.empty:
             # A project that was refused lists nothing to users who are not members.
             self._list_check.withdraw()
@@ -204,43 +219,38 @@ class Poller:
         if self._discovery.check_due:
             if self.wants_publication:
                 await self.publish_interim()
-            await self._discovery.check(outcome)
+            await self._discovery.check(outcome, self.poll_requested)
         self._list_check.log()
         answered = outcome.answered or not outcome.failed
         self._list_check.refresh_ended(self._clock.monotonic(), answered=answered)
 
-    def _warn_of_expiry(self) -> None:
-        """Log once that credentials which a person renews have passed their configured end."""
-        expiry = self._api.manual_expiry
-        if expiry is None or expiry > self._clock.time() or expiry == self._expiry_logged:
-            return
-        self._expiry_logged = expiry
-        _log.warning(
-            "credentials have expired",
-            extra={
-                "id": "credentials-expired",
-                "project": self.project,
-                "value": datetime.fromtimestamp(expiry, UTC).isoformat(),
-            },
-        )
-
     async def _follow_up(self, *, once: bool) -> None:
         self._following_up = True
         try:
-            any_sent = await self._follow_ups.run(
-                math.inf if once else self._next_tick(), runs=not once, progress=self._progress
-            )
-            if once and any_sent:
-                # Run lists may have shown failed runs whose failed stages only their details have.
-                await self._follow_ups.run(math.inf, runs=False, progress=self._progress)
+            while True:
+                await self._follow_up_once(once=once)
+                if not self.requested.due:
+                    break
+                await self.poll_requested()
         finally:
             self._following_up = False
+
+    async def _follow_up_once(self, *, once: bool) -> None:
+        """Follow up until the next tick or requested poll is due."""
+        next_tick = math.inf if once else self._next_tick()
+        any_sent = await self._follow_ups.run(
+            lambda: min(next_tick, self.requested.next), runs=not once, progress=self._progress
+        )
+        if once and any_sent:
+            # Run lists may have shown failed runs whose failed stages only their details have.
+            await self._follow_ups.run(lambda: math.inf, runs=False, progress=self._progress)
         if any_sent:
-            await self._save()
+            await self.save()
             self._update_telemetry()
             await self._publish()
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Save what the polls so far have shown."""
         self._reporter.missed(await self._repository.save(self._tracker))
 
     def _end_poll(self, outcome: PollOutcome, queried: int, *, refresh: bool, seconds: float) -> None:
@@ -305,17 +315,56 @@ class Poller:
 
     @property
     def wants_publication(self) -> bool:
-        """True during the first refresh, when the last publication is some time ago."""
-        return (
+        """True if a requested poll is due, or during the first refresh, when the last publication is some time ago."""
+        return self.requested.due or (
             not self.refreshed.is_set() and self._clock.monotonic() - self._published_at >= INTERIM_INTERVAL
         )
 
     async def publish_interim(self) -> None:
-        """Save and publish the results so far."""
-        await self._save()
+        """Send the requested polls that are due, then save and publish the results so far."""
+        await self.poll_requested()
+        await self.save()
         self._update_telemetry()
         await self._publish()
         self._published_at = self._clock.monotonic()
+
+    # Requested polls
+
+    def watches(self, pipeline_id: str) -> bool:
+        """Return True if the project polls a pipeline."""
+        return pipeline_id in self._tracker.ids
+
+    def request_poll(self, pipeline_id: str) -> bool:
+        """Poll a watched pipeline at once, and again while its run is in progress; return False if called too often."""
+        return self.requested.request(pipeline_id)
+
+    async def _poll_between_ticks(self) -> None:
+        """Send the requested polls that are due; if a tick is running, wait until it has sent them."""
+        try:
+            async with self._turn:
+                if self.requested.due:
+                    with self.activity.poll():
+                        await self.poll_requested()
+        except Exception:  # noqa: BLE001  # the next one may succeed
+            _log.exception(
+                "poll ended by an internal error, please report this",
+                extra={"id": "poll-crashed", "project": self.project},
+            )
+
+    async def poll_requested(self) -> None:
+        """Send the requested polls that are due. No other request for pipelines is in flight meanwhile."""
+        ids = tuple(one for one in self.requested.take() if self.watches(one))
+        if not ids:
+            return
+        outcome = PollOutcome()
+        started = self._clock.monotonic()
+        queried = await self._strategy.poll(ids, outcome, IGNORED, refresh=False)
+        await self.save()
+        self._end_poll(outcome, queried, refresh=False, seconds=self._clock.monotonic() - started)
+        await self._publish()
+        if not outcome.failed:
+            ended = [one for one in ids if self.watches(one) and not self._tracker[one].in_progress]
+            self.requested.ended(ended, started)
 
     # Between polls
 
@@ -324,10 +373,19 @@ class Poller:
         if self._following_up:
             self._tick_missed = True
             return
-        _, ids = self._due()
-        if ids:
+        if self._due()[1]:
             self._reporter.poll_skipped()
 
+    def list_again(self) -> None:
+        """Read the list of pipelines in the next refresh."""
+        self._discovery.read_again()
+
+    async def drain(self) -> None:
+        """Send nothing more, and wait until the requests in flight have ended."""
+        await self.api.drain()
+        await self.requested.close()
+
     async def close(self) -> None:
-        """Close the connections to the cloud."""
-        await self._api.close()
+        """Send no more requested polls, and close the connections to the cloud."""
+        await self.requested.close()
+        await self.api.close()

@@ -6,6 +6,7 @@ Warnings are held until a refresh has ended: failures that took the project down
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import partial
 
 from exporter.client.api_client import ApiError
@@ -54,6 +55,8 @@ class PollReporter:
         self._warnings = warnings
         self._zone_key = zone_key
         self._logged: set[tuple[str, ...]] = set()
+        self._expiry_logged: float | None = None
+        """The end of credentials that has been logged."""
 
     # Answers
 
@@ -256,5 +259,21 @@ class PollReporter:
                 "project": self._project,
                 "failures": failures,
                 **error_fields(error),
+            },
+        )
+
+    # Credentials
+
+    def credentials_expire(self, expiry: float | None, now: float) -> None:
+        """Log once that credentials which a person renews have passed their configured end (epoch seconds)."""
+        if expiry is None or expiry > now or expiry == self._expiry_logged:
+            return
+        self._expiry_logged = expiry
+        _log.warning(
+            "credentials have expired",
+            extra={
+                "id": "credentials-expired",
+                "project": self._project,
+                "value": datetime.fromtimestamp(expiry, UTC).isoformat(),
             },
         )

@@ -215,4 +215,15 @@ class SupportsActivityQuery(Provider, Protocol):
         """Decode a page of active pipelines."""
 
 
+@runtime_checkable
+class KnowsRetention(Provider, Protocol):
+    """Project of a cloud that reports how long runs are kept."""
+
+    def retention_request(self, detail: bytes) -> ApiRequest | None:
+        """Return the request for the days that runs are kept; None if the details of a run lack what it needs."""
+
+    def read_retention(self, body: bytes) -> int | None:
+        """Return the days that runs are kept, None if the response has no such number."""
+
+
 AnyProvider = SupportsBatchQuery | SupportsActivityQuery

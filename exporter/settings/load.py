@@ -1,5 +1,6 @@
 """Load a configuration file: return the settings, or raise every fault of the file."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class LoadedFile:
     file: Path
     document: Document
     config: Config
+    digest: bytes
+    """Digest of the file's content."""
 
 
 def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -86,7 +89,7 @@ def load_file(
     ]
     if faults:
         raise ConfigError(file, faults)
-    return LoadedFile(file, document, config)
+    return LoadedFile(file, document, config, hashlib.sha256(content).digest())
 
 
 def _same_endpoint(config: Config, document: Document) -> list[Fault]:

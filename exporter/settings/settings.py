@@ -11,7 +11,9 @@ from exporter.core.histograms import HistogramScope
 from exporter.core.redaction import redact
 from exporter.providers.registry import AnyProject
 
-Buckets = Annotated[tuple[Duration, ...], AfterValidator(increasing)]
+Buckets = Annotated[
+    tuple[Duration, ...], AfterValidator(increasing), Field(json_schema_extra={"minItems": 1})
+]
 
 RunInfoLabel = Literal[
     "trigger", "branch", "tag", "run_id", "commit", "executor", "event", "merge_id", "source_branch", "url"
@@ -26,39 +28,55 @@ class Poll(Section):
     """When and how clouds are polled."""
 
     interval: Duration = 60.0
+    """How often every pipeline is refreshed."""
     active_interval: Duration = 15.0
+    """How often a pipeline is polled while its latest run is in progress."""
     chunk_size: int = Field(default=50, ge=1, le=1000)
+    """Pipelines in one batch request."""
     concurrency: int = Field(default=4, ge=1, le=100)
+    """Requests of one project in flight at the same time."""
     timeout: Duration = 10.0
+    """Time limit of one request, up to the last byte of the response."""
     max_age: Duration = 15 * _MINUTE
+    """Time without an answer after which a pipeline's gauges are withdrawn."""
 
 
 class Metrics(Section):
     """Which series are exposed."""
 
     run_status_series: Literal["all", "current"] = "all"
+    """Whether each status of the latest run has a series, or only the current one."""
     stage_status_series: Literal["all", "current"] = "current"
+    """The same for stages."""
     run_info_labels: Annotated[tuple[RunInfoLabel, ...], AfterValidator(without_duplicates)] = (
         "trigger",
         "branch",
     )
+    """Labels of the info metrics of runs."""
     details: Literal["none", "jobs", "steps"] = "none"
+    """The finest level that is shown of the latest run. It costs a request for each run that has changed."""
     run_histogram: HistogramScope = "pipeline"
+    """What has a histogram of run durations of its own."""
     stage_histogram: HistogramScope = "project"
+    """What has histograms of stage durations of its own."""
     run_duration_buckets: Buckets = (
         15.0, 30.0, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 30 * _MINUTE,
         _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, 24 * _HOUR,
     )  # fmt: skip
+    """Bucket bounds of run durations, in rising order."""
     stage_duration_buckets: Buckets = (
         10.0, 30.0, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR,
     )  # fmt: skip
+    """Bucket bounds of stage durations, in rising order."""
     created_series: bool = False
+    """Whether each counter and histogram has a `_created` series."""
 
 
 class State(Section):
     """Where the state is stored that survives a restart."""
 
     path: Annotated[str, Field(min_length=1), AfterValidator(resolve_path)] | None = None
+    """File of the state. Without it, counters start at zero with each process."""
 
 
 class Limits(Section):
@@ -79,10 +97,15 @@ class Config(Section):
     """The whole configuration."""
 
     poll: Poll = Poll()
+    """When and how clouds are polled."""
     metrics: Metrics = Metrics()
+    """Which series are exposed."""
     state: State = State()
+    """Where the state is stored that survives a restart."""
     limits: Limits = Limits()
+    """Bounds on the number of series and pipelines."""
     projects: tuple[Annotated[AnyProject, BeforeValidator(_of_a_provider)], ...] = Field(min_length=1)
+    """The projects to watch, each with its credentials."""
 
     def effective(self) -> str:
         """Return the configuration in force as YAML, with defaults, and every secret as `<secret>`."""

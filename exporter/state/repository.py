@@ -7,7 +7,7 @@ therefore writes the committed values of its rows again.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from exporter.core.clock import Clock
 from exporter.core.shard import Shard
@@ -62,7 +62,7 @@ class StateRepository:
         self._bounds = BucketBounds.of(config.metrics)
         self._retired_by_key: dict[Key, RetiredPipelines] = {}
         self._durations: dict[ProjectKey, DurationHistograms] = {}
-        self._keys = {project.name: _key(project) for project in config.projects}
+        self._keys = _keys(config)
         self._forgotten: set[PipelineKey] = set()
         """What to delete with the next save."""
         self._stored_left: dict[PipelineKey, float] = {}
@@ -133,6 +133,30 @@ class StateRepository:
                 pipeline_id: (saved, now if left is None else left)
                 for pipeline_id, (saved, left) in retired.retired.items()
             }
+
+    def replace(self, config: Config, retired: Iterable[ProjectTracker]) -> None:
+        """Continue with another configuration, after the last save of these trackers, which have no pipelines any more."""
+        for tracker in retired:
+            if tracker.accounting.committed is not None:
+                key = ProjectKey(self._keys[tracker.project], tracker.project)
+                self._durations[key] = tracker.accounting.committed
+        self._keys = _keys(config)
+        before, self._bounds = self._bounds, BucketBounds.of(config.metrics)
+        if self._bounds != before:
+            self._convert(before)
+
+    def _convert(self, before: BucketBounds) -> None:
+        """Replace the histograms that have other bounds by empty ones, as a restart does."""
+        now = self._clock.time()
+        for retired in self._retired_by_key.values():
+            retired.retired = {
+                pipeline_id: (decode_pipeline(encode_pipeline(saved, before), self._bounds, now), left)
+                for pipeline_id, (saved, left) in retired.retired.items()
+            }
+        self._durations = {
+            key: decode_durations(encode_durations(durations, before), self._bounds, now)
+            for key, durations in self._durations.items()
+        }
 
     async def save(self, tracker: ProjectTracker) -> list[MissedRuns]:
         """Save what a tracker knows in one transaction, then have it shown. Return the missed runs."""
@@ -249,6 +273,10 @@ def _merged(first: Changes, second: Changes) -> Changes:
         left={**first.left, **second.left},
         projects={**first.projects, **second.projects},
     )
+
+
+def _keys(config: Config) -> dict[str, Key]:
+    return {project.name: _key(project) for project in config.projects}
 
 
 def _key(project: AnyProject) -> Key:

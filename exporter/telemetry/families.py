@@ -53,6 +53,22 @@ STATE_UP = OwnFamily(
     "pipeline_exporter_state_up",
     "Whether the last save of the state succeeded (1) or failed (0).",
 )
+CONFIG_RELOADED = OwnFamily(
+    Gauge,
+    "pipeline_exporter_config_last_reload_successful",
+    "Whether the last load of the configuration succeeded (1) or failed (0).",
+)
+CONFIG_RELOAD_TIME = OwnFamily(
+    Gauge,
+    "pipeline_exporter_config_last_reload_success_timestamp_seconds",
+    "Unix time of the last successful load of the configuration.",
+)
+CONFIG_HASH = OwnFamily(
+    Gauge,
+    "pipeline_exporter_config_hash",
+    "Hash of the configuration in force with its secrets masked; always 1.",
+    ("hash",),
+)
 WEB_CONFIG_RELOADED = OwnFamily(
     Gauge,
     "pipeline_exporter_web_config_last_reload_successful",

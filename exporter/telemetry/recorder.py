@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
+    Metric,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
@@ -18,23 +19,31 @@ from exporter.core.redaction import redact
 from exporter.core.shard import Shard
 from exporter.providers.protocol import REJECTIONS
 from exporter.telemetry import families
+from exporter.telemetry.files import FileTelemetry
 
 _OTHER = "other"
 # Label values come from the provider, so their number is limited.
 _MAX_ERROR_CODES = 100
 _MAX_UNKNOWN_VALUES = 100
 _MAX_LENGTH = 64
+_MAX_REMOVED = 1000
+"""Removed projects whose counters are kept."""
+
+
+def set_created_series(enabled: bool) -> None:
+    """Set whether counters and histograms have `_created` series."""
+    # prometheus-client has one switch for the process, and reads it when a metric is exposed.
+    if enabled:
+        enable_created_metrics()
+    else:
+        disable_created_metrics()
 
 
 class Telemetry:
     """The exporter's metrics about itself, in a registry of their own."""
 
     def __init__(self, *, created_series: bool = False, shard: Shard | None = None) -> None:
-        # prometheus-client has one switch for the process, and reads it when a metric is exposed.
-        if created_series:
-            enable_created_metrics()
-        else:
-            disable_created_metrics()
+        set_created_series(created_series)
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -46,8 +55,7 @@ class Telemetry:
             families.SHARDS.create(registry).set(shard.total)
         self._has_state = False
         self._state_up = families.STATE_UP.create(None)
-        self._has_web_config = False
-        self._web_config_reloaded = families.WEB_CONFIG_RELOADED.create(None)
+        self.files = FileTelemetry(registry)
         self._project_up = families.PROJECT_UP.create(registry)
         self._project_failure = families.PROJECT_FAILURE.create(registry)
         self._down_since = families.PROJECT_DOWN_SINCE.create(registry)
@@ -72,8 +80,31 @@ class Telemetry:
         self._unknown_values = families.UNKNOWN_WORDS.create(registry)
         self._withheld = families.SERIES_WITHHELD.create(registry)
         self._render_failures = families.RENDER_FAILURES.create(registry)
+        self._project_gauges = (
+            self._project_up, self._project_failure, self._down_since, self._last_poll, self._last_success,
+            self._poll_interval, self._pipelines, self._not_listed, self._listed, self._refused, self._unresolved,
+            self._credentials_valid, self._credentials_expiry, self._withheld,
+        )  # fmt: skip
+        self._project_counters = (
+            self._poll_duration, self._polls_skipped, self._requests, self._errors, self._retries, self._throttled,
+            self._rejected,
+        )  # fmt: skip
         self._error_codes: dict[str, set[str]] = {}
         self._known_values: set[tuple[str, str, str]] = set()
+        self._removed: dict[tuple[str, str], None] = {}
+        """Provider and project of removed projects, the last one removed at the end."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all metrics, without the series of removed projects."""
+        for metric in self.registry.collect():
+            if self._removed:
+                metric.samples = [
+                    sample
+                    for sample in metric.samples
+                    if (sample.labels.get("provider", ""), sample.labels.get("project", ""))
+                    not in self._removed
+                ]
+            yield metric
 
     def set_state_up(self, *, up: bool) -> None:
         """Set whether the last save of the state succeeded; the gauge is absent before the first call."""
@@ -82,15 +113,12 @@ class Telemetry:
             self.registry.register(self._state_up)
         self._state_up.set(up)
 
-    def set_web_config_reloaded(self, *, succeeded: bool) -> None:
-        """Set whether the web configuration file is in force as it is; the gauge is absent before the first call."""
-        if not self._has_web_config:
-            self._has_web_config = True
-            self.registry.register(self._web_config_reloaded)
-        self._web_config_reloaded.set(succeeded)
-
     def add_project(self, project: str, provider: str, *, pipelines: int, interval: float) -> None:
-        """Create the series of a project, with their values before its first poll."""
+        """Create the series of a project, with their values before its first poll.
+
+        Counters of a project that was removed before continue, so that none goes back.
+        """
+        self._removed.pop((provider, project), None)
         self._project_up.labels(provider, project).set(0)
         self._poll_interval.labels(provider, project).set(interval)
         self._pipelines.labels(provider, project).set(pipelines)
@@ -101,6 +129,27 @@ class Telemetry:
             counter.labels(provider, project)
         for reason in REJECTIONS:
             self._rejected.labels(provider, project, reason)
+
+    def replace_project(self, project: str, provider: str, *, pipelines: int, interval: float) -> None:
+        """Take over other settings of a project; what only its next refresh can say keeps its value."""
+        self._poll_interval.labels(provider, project).set(interval)
+        self._pipelines.labels(provider, project).set(pipelines)
+        self.set_project_down(project, provider, None)
+        self.set_listed(project, provider, not_listed=None, selected=None)
+        self.set_credentials_expiry(project, provider, "", None)
+
+    def remove_project(self, project: str, provider: str) -> None:
+        """Withdraw the series of a project. Its counters are kept in case it returns."""
+        for gauge in self._project_gauges:
+            gauge.remove_by_labels({"provider": provider, "project": project})
+        self._removed[provider, project] = None
+        if len(self._removed) > _MAX_REMOVED:
+            oldest = next(iter(self._removed))
+            del self._removed[oldest]
+            labels = dict(zip(("provider", "project"), oldest, strict=True))
+            for metric in (*self._project_gauges, *self._project_counters):
+                metric.remove_by_labels(labels)
+            self._error_codes.pop(labels["project"], None)
 
     def poll_ended(
         self, project: str, provider: str, *, up: bool, refresh: bool, seconds: float, now: float

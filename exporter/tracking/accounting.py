@@ -186,7 +186,7 @@ class PipelineAccounting:
 
     @property
     def known_ids(self) -> frozenset[str]:
-        """The ids of the runs whose status needs no details."""
+        """Ids of the runs that are accounted: ended ones that are kept, and open ones."""
         state = self.state
         if state is None:
             return frozenset()

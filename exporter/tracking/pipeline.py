@@ -9,6 +9,7 @@ from exporter.tracking.accounting import PipelineAccounting, ProjectAccounting
 from exporter.tracking.attention import AttentionSet
 from exporter.tracking.details import DetailTracker
 from exporter.tracking.ledger import (
+    KEPT,
     NOTHING,
     Coverage,
     Event,
@@ -314,6 +315,11 @@ class PipelineTracker:
         state = self.accounting.state
         return self._rolled_back or (state is not None and bool(state.open or state.leap))
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether the latest run, as far as known, has not ended."""
+        return self.latest is not None and not self.latest.status.final
+
     def active(self, now: float) -> bool:
         """Return whether to poll it more often at `now` (epoch seconds), since its latest run is in progress."""
         run = self.latest
@@ -359,6 +365,8 @@ class PipelineTracker:
             status_change=status_since.change if latest is not None else None,
             stage_changes=_stage_changes(status_since) if latest is not None else (),
             active_starts=state.starts if answered and not gone else None,
+            runs=state.ended[:KEPT],
+            unresolved=state.unresolved,
         )
 
 

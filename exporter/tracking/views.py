@@ -7,7 +7,7 @@ reused for as long as the view is the same object.
 import msgspec
 
 from exporter.core.model import Pipeline, Run
-from exporter.tracking.ledger import Streak
+from exporter.tracking.ledger import EndedRun, Streak
 from exporter.tracking.run_counters import DurationHistograms, RunCounters
 
 
@@ -29,6 +29,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Failures in a row; None once withdrawn."""
     active_starts: tuple[float | None, ...] | None = None
     """Start of each run in progress; None once withdrawn."""
+    runs: tuple[EndedRun, ...] = ()
+    """The newest ended runs, by falling number. No series comes from them; the status page draws them."""
+    unresolved: int = 0
+    """Runs that are known and not found yet, or whose end is unknown."""
     counters: RunCounters | None = None
     """None until first sight."""
     durations: DurationHistograms | None = None

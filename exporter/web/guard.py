@@ -8,13 +8,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.core.clock import Clock
 from exporter.web.basic_auth import PasswordCheck
+from exporter.web.poll_now import PATH as POLL_NOW
 from exporter.web.web_config import RequestRateLimit, WebConfig
 
 
 class Guard:
     """ASGI middleware that applies the settings in force to each request."""
 
-    def __init__(self, app: ASGIApp, settings: Callable[[], WebConfig], clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Callable[[], WebConfig], clock: Clock, *, poll_now: bool = False
+    ) -> None:
+        """`poll_now`: it is enabled, and has a token instead of a password."""
+        self._without_password = {POLL_NOW} if poll_now else set()
         self._app = app
         self._settings = settings
         self._clock = clock
@@ -40,7 +45,7 @@ class Guard:
             self._bucket = _TokenBucket(settings.rate_limit, now)
         if not self._bucket.take(now):
             return PlainTextResponse("Too many requests\n", status_code=429)
-        users = settings.basic_auth_users
+        users = {} if scope["path"] in self._without_password else settings.basic_auth_users
         if users and not await self._passwords.accepts(Headers(scope=scope).get("authorization", ""), users):
             return PlainTextResponse(
                 "Unauthorized\n",

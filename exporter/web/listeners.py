@@ -10,12 +10,9 @@ from starlette.types import ASGIApp
 from exporter import __version__
 from exporter.core.clock import Clock
 from exporter.web.guard import Guard
-from exporter.web.routes import probes
+from exporter.web.probe_server import ProbeServer
 from exporter.web.server import Server, address_of
 from exporter.web.web_config_file import WebConfigFile
-
-_PROBES = 32
-"""Connections of the probe listener; the kubelet opens one a probe."""
 
 _log = logging.getLogger("exporter.web.listeners")
 
@@ -34,10 +31,12 @@ class Listeners:
         probe_listener: socket.socket | None = None,
         problem: Callable[[], str],
         ready: Callable[[], bool],
+        poll_now: bool = False,
     ) -> None:
         """Create the servers. Call this before polls begin, because the servers count the descriptors that are open.
 
-        `reloaded` gets whether a changed web configuration is in force. `problem` and `ready` are as for `probes`.
+        `reloaded` gets whether a changed web configuration is in force. `problem` and `ready` are as for
+        `ProbeServer`, `poll_now` is as for `Guard`.
         """
         self._web_config = web_config
         self._reloaded = reloaded
@@ -45,21 +44,23 @@ class Listeners:
         if web_config is None:
             main = Server(app)
         else:
-            main = Server(Guard(app, lambda: web_config.settings, clock), lambda: web_config.tls)
+            guard = Guard(app, lambda: web_config.settings, clock, poll_now=poll_now)
+            main = Server(guard, lambda: web_config.tls)
         self._main = main
-        self._servers = [(main, listener)]
-        if probe_listener is not None:
-            self._servers.append((Server(probes(problem, ready), connections=_PROBES), probe_listener))
+        self._listener = listener
+        self._probe_listener = probe_listener
+        self._probes = ProbeServer(probe_listener, problem, ready) if probe_listener is not None else None
 
     async def serve(self) -> None:
         """Serve until `stop`, or until a server fails."""
         if self._web_config is not None:
             self._watching = asyncio.create_task(self._web_config.watch(self._apply))
-        serving = [
-            asyncio.create_task(server.serve(sockets=[listener])) for server, listener in self._servers
-        ]
-        for _, listener in self._servers:
-            _log.info("listening", extra={"address": address_of(listener), "version": __version__})
+        serving = [asyncio.create_task(self._main.serve(sockets=[self._listener]))]
+        if self._probes is not None:
+            serving.append(asyncio.create_task(self._probes.serve()))
+        for listener in (self._listener, self._probe_listener):
+            if listener is not None:
+                _log.info("listening", extra={"address": address_of(listener), "version": __version__})
         await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
         self.stop()
         await asyncio.gather(*serving)
@@ -68,8 +69,9 @@ class Listeners:
         """Stop serving."""
         if self._watching is not None:
             self._watching.cancel()
-        for server, _ in self._servers:
-            server.should_exit = True
+        self._main.should_exit = True
+        if self._probes is not None:
+            self._probes.stop()
 
     def _apply(self, succeeded: bool) -> None:
         if succeeded:

@@ -1,23 +1,25 @@
 """HTTP routes: they send finished pages, and never wait for a cloud."""
 
 import asyncio
-import html
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from exporter import __version__
 from exporter.exposition import Body, Variant
 from exporter.exposition.negotiation import accepts_gzip, choose_format
+from exporter.web.status_routes import StatusSource, status_routes
 
 _YIELD_BYTES = 1 << 20
 """Bytes after which a response yields to others."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("exporter.web.routes")
 
@@ -27,55 +29,80 @@ def application(
     page: Callable[[Variant], AbstractAsyncContextManager[Body]],
     problem: Callable[[], str],
     ready: Callable[[], bool],
-    effective_config: str,
+    status: Callable[[], StatusSource],
+    effective_config: Callable[[], str],
     telemetry_path: str,
-    created_series: bool = False,
+    created_series: Callable[[], bool] = lambda: False,
+    reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    poll_now: Route | None = None,
 ) -> Starlette:
     """Return the web application.
 
     `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
-    unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `effective_config` is the
-    configuration with its secrets masked. `created_series`: whether OpenMetrics has `_created` series.
+    unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `status` returns where the
+    status page comes from. `effective_config` returns the configuration in force with its secrets masked.
+    `created_series`: whether OpenMetrics has `_created` series. `reload` reads the configuration again, and returns every
+    fault; None where clients may not do that. `poll_now` is the route of poll now, if that is enabled.
     """
 
     async def metrics(request: Request) -> Response:
         variant = Variant(
-            choose_format(", ".join(request.headers.getlist("accept")), created_series=created_series),
+            choose_format(", ".join(request.headers.getlist("accept")), created_series=created_series()),
             accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))),
         )
         return _PageResponse(variant, page)
 
     async def config(_: Request) -> Response:
-        return PlainTextResponse(effective_config)
-
-    async def landing(_: Request) -> Response:
-        return HTMLResponse(
-            _LANDING.format(version=html.escape(__version__), metrics=html.escape(telemetry_path))
-        )
+        return PlainTextResponse(effective_config())
 
     routes: Sequence[Route] = (
-        *_probe_routes(problem, ready),
+        *_probe_routes(_waiting_for(problem), _waiting_for(ready)),
         Route("/config", config),
+        Route("/-/reload", _reloading(reload), methods=["POST", "PUT"]),
+        *([poll_now] if poll_now is not None else []),
         Route(telemetry_path, metrics),
-        *([Route("/", landing)] if telemetry_path != "/" else []),
+        *status_routes(status, root=telemetry_path != "/"),
     )
     return _without_redirects(routes)
 
 
-def probes(problem: Callable[[], str], ready: Callable[[], bool]) -> Starlette:
-    """Return an application with the health probes only; `problem` and `ready` as for `application`."""
+def probes(problem: Callable[[], Awaitable[str]], ready: Callable[[], Awaitable[bool]]) -> Starlette:
+    """Return an application with the health probes only; `problem` and `ready` return what those of `application` do."""
     return _without_redirects(_probe_routes(problem, ready))
 
 
-def _probe_routes(problem: Callable[[], str], ready: Callable[[], bool]) -> Sequence[Route]:
+def _reloading(
+    reload: Callable[[], Awaitable[Sequence[str]]] | None,
+) -> Callable[[Request], Awaitable[Response]]:
+    async def reloading(_: Request) -> Response:
+        if reload is None:
+            return PlainTextResponse("Reloading is not enabled (--web.enable-lifecycle)\n", status_code=403)
+        faults = await asyncio.shield(reload())
+        if faults:
+            return PlainTextResponse("\n".join(("Not reloaded:", *faults, "")), status_code=500)
+        return PlainTextResponse("Reloaded\n")
+
+    return reloading
+
+
+def _waiting_for(function: Callable[[], T]) -> Callable[[], Awaitable[T]]:
+    async def call() -> T:
+        return function()
+
+    return call
+
+
+def _probe_routes(
+    problem: Callable[[], Awaitable[str]], ready: Callable[[], Awaitable[bool]]
+) -> Sequence[Route]:
     async def healthy(_: Request) -> Response:
-        reason = problem()
+        reason = await problem()
         if reason:
             return PlainTextResponse(f"Unhealthy: {reason}", status_code=503)
         return PlainTextResponse("Healthy\n")
 
     async def readiness(_: Request) -> Response:
-        if ready():
+        if await ready():
             return PlainTextResponse("Ready\n")
         return PlainTextResponse("Not ready: the first refresh has not ended\n", status_code=503)
 
@@ -127,35 +154,3 @@ class _PageResponse(Response):
                         await asyncio.sleep(0)
                         sent = 0
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-_LANDING = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>pipeline-exporter</title>
-<style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 40rem; padding: 0 1rem; color: #222; }}
-h1 {{ font-size: 1.5rem; margin-bottom: 0; }}
-small {{ color: #666; }}
-dt {{ margin-top: .75rem; font-family: ui-monospace, monospace; }}
-dd {{ margin: 0; color: #444; }}
-@media (prefers-color-scheme: dark) {{
-body {{ background: #16181d; color: #ddd; }} small, dd {{ color: #aaa; }} a {{ color: #8ab4f8; }}
-}}
-</style>
-</head>
-<body>
-<h1>pipeline-exporter</h1>
-<small>version {version}</small>
-<p>Prometheus metrics of CI/CD pipelines in the cloud.</p>
-<dl>
-<dt><a href="{metrics}">{metrics}</a></dt><dd>the metrics, for Prometheus</dd>
-<dt><a href="/config">/config</a></dt><dd>the configuration, with secrets masked</dd>
-<dt><a href="/-/healthy">/-/healthy</a></dt><dd>200 while polls make progress, otherwise 503 with the reason</dd>
-<dt><a href="/-/ready">/-/ready</a></dt><dd>200 after the first refresh of each project, successful or not; otherwise 503</dd>
-</dl>
-</body>
-</html>
-"""

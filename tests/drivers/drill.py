@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.app.scheduler import Scheduler
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.logs import Formatter
@@ -89,7 +90,7 @@ class Drill:
             self.cloud.clock = clock.time
             self._exchange(lambda _, request: self._send(request))
             self.exporter = assemble(self._settings, clock)
-            scheduler = Scheduler(self.exporter, self._settings.poll, clock)
+            scheduler = Scheduler(self.exporter, clock)
             scheduler.start()
             for step in steps:
                 await (_call(step) if callable(step) else asyncio.sleep(step))

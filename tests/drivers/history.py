@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.client.transport import ConnectionPools
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.exposition.publisher import Publisher

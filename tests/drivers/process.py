@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,19 @@ class Samples:
 
 
 class Process:
-    """A running exporter, on a machine with a name of its own if `host` is given."""
+    """A running exporter, on a machine with a name of its own if `host` is given, of another `program` if one is given."""
 
     def __init__(
-        self, arguments: list[str], environment: dict[str, str] | None = None, *, host: str | None = None
+        self,
+        arguments: list[str],
+        environment: dict[str, str] | None = None,
+        *,
+        host: str | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "exporter"),
     ) -> None:
         named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host] if host else []
         self._process = subprocess.Popen(
-            [*named, sys.executable, "-m", "exporter", *arguments],
+            [*named, *program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -119,8 +119,8 @@ def _ends(truth: Truth, reports: Iterable[Report], now: float, *, settled: bool)
     last = max(reports, key=lambda report: report.moment, default=None)
     unseen = last is not None and (last.moment < present.moment or truth.deleted is not None)
     if settled and not unseen and truth.deleted is None:
-        # While a retry is in progress the old end is shown, if it was seen.
-        return {final[-1] if final else None} | ({None} if unfinished else set())
+        # While a retry is in progress an end before it is shown: the last one that an answer showed, if any did.
+        return {*final, None} if unfinished else {final[-1]}
     changed = len(states) > 1 and any(not report.final for report in reports)
     return {*final} | ({None} if unfinished or changed or truth.deleted is not None or not settled else set())
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from exporter.app.bootstrap import Exporter
+from exporter.app.exporter import Exporter
 from exporter.auth.protocol import Auth
 from exporter.core.redaction import MASK, redact
 from exporter.exposition import Format, Variant

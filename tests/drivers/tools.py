@@ -25,3 +25,9 @@ def _required(name: str, path: str | None) -> str:
         pytest.skip(f"{name} is not there")
     assert path, f"{name} is not there"
     return path
+
+
+def fetched(name: str) -> str:
+    """Return the path of a file of a Node package that `make tools` fetches."""
+    path = BUILT.parent / "node_modules" / name
+    return _required(name, str(path) if path.exists() else None)

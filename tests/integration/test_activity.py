@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.app import bootstrap
-from exporter.app.bootstrap import Exporter
 from exporter.app.check_config import report
+from exporter.app.exporter import Exporter
 from exporter.polling.strategies.activity import DIRECT_INTERVAL, LISTS, RETRY_INTERVAL, activity_query_pays
 from exporter.simulator import Flow, InjectedFault, Scenario, World, running
 from exporter.simulator import SimulatedStatus as Status

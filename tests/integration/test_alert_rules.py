@@ -60,6 +60,7 @@ NOT_LISTED = project("pipeline_exporter_pipelines_not_listed")
 SELECTED = project("pipeline_exporter_pipelines_listed", selected="true")
 UNSELECTED = project("pipeline_exporter_pipelines_listed", selected="false")
 STATE_UP = series("pipeline_exporter_state_up")
+RELOADED = series("pipeline_exporter_config_last_reload_successful")
 
 HEALTHY = {
     UP: constant(1),
@@ -91,6 +92,7 @@ HEALTHY = {
     SELECTED: constant(3),
     UNSELECTED: constant(7),
     STATE_UP: constant(1),
+    RELOADED: constant(1),
 }
 RED = {
     FAILED: steps((0, 10), (1, 60), (0, 100)),
@@ -170,6 +172,7 @@ TROUBLE = {
     "PipelineExporterPipelinesNotListed": ({NOT_LISTED: steps((0, 10), (2, 40), (0, 60))}, 19, 21, 62),
     "PipelineExporterNothingSelected": ({SELECTED: steps((3, 10), (0, 40), (3, 60))}, 19, 21, 62),
     "PipelineExporterStateDown": ({STATE_UP: steps((1, 10), (0, 40), (1, 60))}, 19, 21, 62),
+    "PipelineExporterReloadFailed": ({RELOADED: steps((1, 10), (0, 40), (1, 60))}, 19, 21, 62),
     "PipelineExporterShardMissing": (shards(3, 3, 3, missing=(1,)), 19, 22, 60),
     "PipelineExporterShardMismatch": (shards(4, 4, 4, 4) | {
         series("pipeline_exporter_shards", instance="0:10047", pod="exporter-0"): steps((4, 10), (3, 40), (4, 60))

@@ -244,7 +244,7 @@ EXPORTER_ALERTS = {
     ("PipelineExporterPipelinesRefused", "broken"), ("PipelineExporterRunsMissed", "missed"),
     ("PipelineExporterPipelinesNotListed", "unlisted"), ("PipelineExporterNothingSelected", "nothing"),
     ("PipelineExporterSeriesWithheld", "many"), ("PipelineExporterStateDown", ""), ("PipelineExporterShardMissing", ""),
-    ("PipelineExporterShardMismatch", ""),
+    ("PipelineExporterShardMismatch", ""), ("PipelineExporterReloadFailed", ""),
 }  # fmt: skip
 GONE = ("PipelineExporterGone", "")
 TROUBLES = {
@@ -316,6 +316,7 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
         prometheus.scrape(full, other)
         eventually(lambda: full.samples().value("pipeline_exporter_state_up") == 1, "the state is saved")
         fill_disk(full)
+        (tmp_path / "full" / "config.yaml").write_text("projects: []")
         for number in range(6):
             others.run("many", number, COMPLETED)
 

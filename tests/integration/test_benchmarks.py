@@ -67,6 +67,20 @@ def test_page_benchmark_reports_sizes_memory_and_scrapes(tmp_path):
         assert all(one["publications"] > 1 for one in figures["busy"])
 
 
+def test_status_page_benchmark_reports_times_and_size(tmp_path):
+    file = tmp_path / "status_page.json"
+    size = ("--pipelines", "20", "--turns", "1", "--seconds", "0.2", "--json", str(file))
+    command = (sys.executable, "-m", "benchmarks.status_page", *size)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| scrapes with one page a second | " in done.stdout
+    figures = json.loads(file.read_text())
+    assert figures["pipelines"] == 20
+    assert 5_000 < figures["size"] < 200_000
+    for name in ("unchanged", "published", "answer", "alone", "beside"):
+        assert 0 < figures[name]["p50"] <= figures[name]["p99"]
+
+
 def test_poll_benchmark_reports_refreshes_memory_and_peer(tmp_path):
     file = tmp_path / "polls.json"
     peer = tmp_path / "peer"

@@ -128,14 +128,21 @@ def test_secrets_are_folders_named_after_them():
         assert mounts[volume["name"]]["readOnly"]
 
 
-def test_changed_configuration_replaces_the_pod():
-    before, after = (
-        pod_template(chart(f"--set=config.poll.interval={interval}"))["metadata"]["annotations"]
-        for interval in ("60s", "90s")
-    )
-    assert before["checksum/config"] != after["checksum/config"]
-    other = pod_template(chart("--set=service.annotations.a=b"))["metadata"]["annotations"]
-    assert other == pod_template(chart())["metadata"]["annotations"]
+def test_only_a_change_that_needs_a_restart_replaces_the_pod():
+    """The exporter reloads the others: the name of the ConfigMap stays."""
+    template = pod_template(chart())
+    for flag in ("--set=config.poll.interval=90s", "--set=service.annotations.a=b"):
+        assert pod_template(chart(flag)) == template
+    moved = pod_template(chart("--set=config.state.path=/var/lib/pipeline-exporter/other.db"))
+    assert moved["metadata"]["annotations"] != template["metadata"]["annotations"]
+
+
+def test_reload_by_request_is_off_unless_it_is_enabled():
+    flag = "--web.enable-lifecycle"
+    (container,) = pod_template(chart())["spec"]["containers"]
+    assert flag not in container["args"]
+    (container,) = pod_template(variant("locked-down"))["spec"]["containers"]
+    assert flag in container["args"]
 
 
 def test_what_exists_already_is_used():
@@ -277,10 +284,15 @@ def test_dashboards_are_the_files_of_the_chart(tmp_path):
     assert {board["spec"]["configMapRef"]["key"] for board in boards} == set(shown)
 
 
-@pytest.mark.parametrize("file", copies.chart_copies() | copies.rule_objects(), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", copies.everything(), ids=lambda file: file.name)
 def test_copy_equals_its_source(file):
     """`make copies` renews them."""
-    assert file.read_text() == (copies.chart_copies() | copies.rule_objects())[file]
+    assert file.read_text() == copies.everything()[file]
+
+
+@pytest.mark.parametrize("file", copies.versioned(), ids=lambda file: file.name)
+def test_file_names_the_version(file):
+    assert __version__ in file.read_text()
 
 
 def test_no_copy_is_left_without_its_source():

@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
 from exporter.app.check_config import STAGES, expected_series
 from exporter.app.estimate import requests_per_refresh, requests_with_discovery
+from exporter.app.exporter import Exporter
 from exporter.core.shard import Shard
 from exporter.settings.settings import Config
 from exporter.simulator import running

@@ -2,12 +2,12 @@
 
 import gzip
 import itertools
-import os
 import re
 import signal
 import socket
 import time
 from contextlib import ExitStack
+from html import unescape
 
 import pytest
 import yaml
@@ -373,7 +373,10 @@ class TestHttp:
         got, head = process.get(path), process.request("HEAD", path)
         assert (head.status_code, head.content) == (200, b"")
         names = ["content-type", "content-encoding", "vary"]
-        if path != "/metrics":  # another page may have been published in between
+        if path not in {
+            "/metrics",
+            "/",
+        }:  # another page may have been published in between, or a second has passed
             names.append("content-length")
         assert {name: head.headers.get(name) for name in names} == {
             name: got.headers.get(name) for name in names
@@ -387,20 +390,86 @@ class TestHttp:
         assert answer.status_code == 405
         assert "GET" in answer.headers["allow"]
 
-    @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/-/reload", "/favicon.ico"])
+    @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/favicon.ico"])
     def test_other_paths_are_404(self, process, path):
         assert process.get(path).status_code == 404
 
-    def test_landing_page_links_to_existing_pages(self, process):
+    def test_status_page_links_to_existing_pages(self, process):
         page = process.get("/").text
-        for path in re.findall(r'href="([^"]+)"', page):
-            assert process.get(path).status_code == 200
+        links = {unescape(link) for link in re.findall(r'(?:href|src|action)="([^"]+)"', page)}
+        assert {
+            "/metrics",
+            "/config",
+            "/api/v1/status",
+            "/assets/status.css",
+            "/?sort=name#pipelines",
+        } <= links
+        own = {link for link in links if link.startswith("/")}
+        assert sum(link.startswith("/pipeline?") for link in own) == 30
+        for link in sorted(own):
+            assert process.get(link).status_code == 200, link
+
+    def test_status_needs_no_unsafe_inline(self, process):
+        for path in (
+            "/",
+            "/?status=red",
+            "/api/v1/status",
+            "/pipeline",
+            "/assets/status.js",
+            "/?status=green",
+        ):
+            headers = process.get(path).headers
+            assert "unsafe" not in headers["content-security-policy"]
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "no-referrer"
+        page = process.get("/").text
+        assert not re.findall(r"<style|<script>|\sstyle=|\son\w+=", page)
+
+    def test_status_as_json_has_the_pipelines_of_the_page(self, process):
+        found = process.get("/api/v1/status?sort=name&q=").json()
+        [project] = found["projects"]
+        assert (project["project"], project["up"], project["pipelines"]) == ("payments", True, 30)
+        assert found["total"] == len(found["pipelines"]) == 30
+
+        def agree():
+            samples, pipelines = process.samples(), process.get("/api/v1/status").json()["pipelines"]
+            labels = [{"pipeline_id": one["pipeline_id"], "status": one["status"]} for one in pipelines]
+            return [samples.value("ci_pipeline_latest_run_status", **one) for one in labels] == [1] * 30
+
+        eventually(agree, "both pages show the same statuses")
+        assert process.get("/api/v1/status?status=green").status_code == 400
+        assert process.get("/pipeline?project=payments&pipeline_id=x").status_code == 404
 
     def test_config_page_has_defaults_and_masked_secrets(self, process, shared_cloud):
         text = process.get("/config").text
         assert "token: <secret>" in text
         assert "max_age: 15m" in text
         assert shared_cloud.codearts.credentials.token not in text
+
+
+def test_status_page_shows_a_project_that_is_down(tmp_path, cloud):
+    refused = cloud.project(name="refused", auth={"method": "token", "token": "a-token-that-is-wrong"})
+    healthy = cloud.project(3, name="healthy")
+    refused["pipelines"] = refused["pipelines"][3:]
+    with exporter(tmp_path, quick(refused, healthy)) as process:
+
+        def both():
+            found = process.get("/api/v1/status").json()["projects"]
+            return found if [one["up"] for one in found] == [False, True] else None
+
+        down, up = eventually(both, "one project is down and the other one up")
+        assert down["error_code"]
+        assert down["error_code"] in down["cause"]
+        assert (down["remedy"], down["credentials_accepted"]) == ("credentials-rejected", False)
+        assert down["last_poll"] >= down["down_since"] > time.time() - 60
+        assert (up["down_since"], up["remedy"], up["credentials_accepted"]) == (None, None, True)
+        assert up["requests_per_minute"] > 0 < up["budget_left"] <= up["budget"]
+        page = process.get("/").text
+        assert "refused is down since" in page
+        assert down["error_code"] in page
+        assert "docs/troubleshooting.md#credentials-rejected" in page
+        assert "a-token-that-is-wrong" not in page
 
 
 def test_not_ready_before_the_first_refresh_has_ended(tmp_path, cloud):
@@ -427,16 +496,6 @@ def test_signal_during_a_poll_stops_the_exporter_with_0(tmp_path, cloud, number)
         assert process.get("/-/healthy").status_code == 200
         assert process.stop(number) == 0
     assert not any("Traceback" in line or "level=error" in line for line in process.log)
-
-
-def test_sighup_is_logged_and_polls_continue(tmp_path, cloud):
-    with exporter(tmp_path, quick(cloud.project())) as process:
-        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
-        os.kill(process.pid, signal.SIGHUP)
-        eventually(lambda: any("id=sighup-ignored" in line for line in process.log), "a log line")
-        cloud.codearts.requests.clear()
-        eventually(lambda: cloud.codearts.requests, "another poll")
-        assert process.stop() == 0
 
 
 def test_port_in_use_exits_with_1(tmp_path, cloud):

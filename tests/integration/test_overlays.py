@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from exporter.web.poll_now import PATH
 from tests.drivers.manifests import ROOT, WORKLOADS, chart, only, overlay, pod_template, validate, violations
 
 FOLDERS = sorted(path.parent for path in (ROOT / "deploy").glob("kubernetes*/kustomization.yaml"))
@@ -33,7 +34,9 @@ def test_image_is_named_in_one_place():
     assert sorted(named) == ["kubernetes/deployment.yaml", "kubernetes/kustomization.yaml"]
 
 
-@pytest.mark.parametrize("folder", ["kubernetes", "kubernetes-state", "kubernetes-sharded"])
+@pytest.mark.parametrize(
+    "folder", ["kubernetes", "kubernetes-state", "kubernetes-sharded", "kubernetes-poll-now"]
+)
 def test_monitor_and_policy_select_the_pods(folder):
     template = pod_template(overlay(BASE.parent / folder))
     labels = template["metadata"]["labels"].items()
@@ -43,6 +46,35 @@ def test_monitor_and_policy_select_the_pods(folder):
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels
     assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} == ports
     assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports
+
+
+def test_ingress_exposes_nothing_but_poll_now():
+    manifests = overlay(BASE.parent / "kubernetes-poll-now")
+    ingress = only(manifests, "Ingress")["spec"]
+    assert "defaultBackend" not in ingress
+    (rule,) = ingress["rules"]
+    (path,) = rule["http"]["paths"]
+    assert (path["path"], path["pathType"]) == (PATH, "Exact")
+    service = only(manifests, "Service")
+    backend = path["backend"]["service"]
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    # The token is never sent in plain text.
+    assert ingress["tls"][0]["hosts"] == [rule["host"]]
+
+
+@pytest.mark.parametrize("source", ["folder", "chart"])
+def test_poll_token_is_a_mounted_secret(source):
+    enabled = chart("--set=web.pollToken=pipeline-exporter-poll")
+    spec = pod_template(overlay(BASE.parent / "kubernetes-poll-now") if source == "folder" else enabled)[
+        "spec"
+    ]
+    (container,) = spec["containers"]
+    (flag,) = [one for one in container["args"] if one.startswith("--web.poll-token-file=")]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    folder, _, key = flag.partition("=")[2].rpartition("/")
+    (volume,) = [one for one in spec["volumes"] if one["name"] == mounts[folder]]
+    assert (volume["secret"]["secretName"], key) == ("pipeline-exporter-poll", "token")
 
 
 def test_rules_are_the_tested_ones():

@@ -62,6 +62,8 @@ def test_snippets_create_the_user_and_the_folders(tmp_path):
     secret = tmp_path / "etc" / "pipeline-exporter" / "secrets" / "sk"
     secret.parent.mkdir(parents=True)
     secret.write_text("a secret")
+    environment = tmp_path / setting("EnvironmentFile").removeprefix("-/")
+    environment.write_text("HUAWEICLOUD_SDK_AK=a key")
     for program, name, flags in (
         ("systemd-sysusers", "pipeline-exporter.sysusers.conf", []),
         ("systemd-tmpfiles", "pipeline-exporter.tmpfiles.conf", ["--create"]),
@@ -77,6 +79,8 @@ def test_snippets_create_the_user_and_the_folders(tmp_path):
     for path, mode in ((secret.parent.parent, 0o750), (secret.parent, 0o750), (secret, 0o640)):
         status = path.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, int(account[3]), mode)
+    status = environment.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 0, 0o600)
 
 
 def test_state_folder_is_that_of_the_documentation():

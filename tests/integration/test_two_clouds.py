@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 import yaml
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.simulator import CodeArts, Flow, FlowCredentials, InjectedFault, World, combine, running
 from tests.drivers.process import Samples, command
 from tests.drivers.support import FakeClock, config, shown

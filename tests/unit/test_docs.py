@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter import __version__
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
@@ -28,6 +30,12 @@ def test_links_lead_somewhere(page):
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
+
+
+def test_changelog_has_this_version_below_what_is_not_released():
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert re.fullmatch(rf"{re.escape(__version__)} \(\d{{4}}-\d\d-\d\d\)", headings[1])
 
 
 def test_index_lists_every_page():

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.app.bootstrap import LOOPBACK
+from exporter.app.cloud_access import LOOPBACK
 from exporter.client.transport import USER_AGENT, tls_context
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.redaction import register_proxy

@@ -7,74 +7,19 @@ from collections.abc import Iterator
 import msgspec
 
 from exporter.app.status.page import Samples
-
-WAITING = frozenset({"waiting", "paused", "suspended"})
-RUNNING = frozenset({"running", "pending"})
-
-LONG = 3600.0
-"""Seconds after which a run is long-running, where nothing is known of earlier runs."""
-FACTOR = 3
-"""How many times the average of earlier runs makes a run long-running."""
-ENOUGH = 5
-"""Successful runs that make an average."""
-SHORTEST = 300.0
-"""Seconds that a run takes before it is long-running, also where runs usually take seconds."""
-
-_PROBLEMS = {
-    "connect": "could not connect",
-    "timeout": "was not answered in time",
-    "invalid": "was answered with something unreadable",
-    "refused": "was not sent, since the credentials were refused",
-}
-"""What the values of the label `code` mean that are not HTTP statuses."""
+from exporter.status_page.answer import (
+    ENOUGH,
+    RUNNING,
+    WAITING,
+    ActivePipeline,
+    ProjectStatus,
+    RedPipeline,
+    describe,
+    limit,
+)
 
 _Key = tuple[str, str]
 """Project and pipeline id."""
-
-
-class ProjectStatus(msgspec.Struct, kw_only=True):
-    """A project. A value that is unknown is None; times are epoch seconds."""
-
-    project: str
-    provider: str
-    up: bool | None
-    """False while the project is down; None before its first refresh has ended."""
-    down_since: float | None
-    cause: str | None
-    pipelines: int
-    red: int
-    running: int
-    waiting: int
-
-
-class RedPipeline(msgspec.Struct, kw_only=True):
-    """A pipeline whose latest finished run failed."""
-
-    project: str
-    pipeline: str
-    pipeline_id: str
-    since: float | None
-    failures: int | None
-    failed_stages: list[str]
-    branch: str | None
-    url: str | None
-
-
-class ActivePipeline(msgspec.Struct, kw_only=True):
-    """A pipeline whose latest run waits, or is in progress for unusually long."""
-
-    project: str
-    pipeline: str
-    pipeline_id: str
-    status: str
-    since: float | None
-    """Since when it waits; of a long-running one, its start."""
-    stages: list[str]
-    """The stages that wait, or run."""
-    branch: str | None
-    url: str | None
-    usual_seconds: float | None
-    """Average duration of successful runs, where enough are known."""
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -165,7 +110,9 @@ def summarize(samples: Samples, now: float) -> Summary:
 
     waiting = active(WAITING, "ci_pipeline_latest_run_status_change_timestamp_seconds")
     running = active(RUNNING, "ci_pipeline_latest_run_start_timestamp_seconds")
-    long_running = [one for one in running if one.since is not None and now - one.since > limit(one)]
+    long_running = [
+        one for one in running if one.since is not None and now - one.since > limit(one.usual_seconds)
+    ]
     for pipelines in (waiting, long_running):
         # The longest first; those of unknown age last.
         pipelines.sort(key=lambda one: (one.since or now, one.project, one.pipeline))
@@ -180,11 +127,6 @@ def summarize(samples: Samples, now: float) -> Summary:
     return Summary(
         projects=projects, red=red, waiting=waiting, long_running=long_running, incomplete=incomplete
     )
-
-
-def limit(run: ActivePipeline) -> float:
-    """Return the seconds after which a run in progress is long-running."""
-    return LONG if run.usual_seconds is None else max(SHORTEST, FACTOR * run.usual_seconds)
 
 
 def _red(index: _Index) -> Iterator[RedPipeline]:
@@ -244,7 +186,9 @@ def _projects(
     polled = values("pipeline_exporter_last_poll_timestamp_seconds")
     pipelines = values("pipeline_exporter_pipelines")
     causes = {
-        labels.get("project", ""): _cause(labels)
+        labels.get("project", ""): describe(
+            labels.get("operation", ""), labels.get("code", ""), labels.get("error_code", "")
+        )
         for labels, _ in samples["pipeline_exporter_project_failure_info"]
     }
     projects, incomplete = [], set()
@@ -267,12 +211,3 @@ def _projects(
             )
         )
     return projects, frozenset(incomplete)
-
-
-def _cause(labels: dict[str, str]) -> str:
-    """Return why a project is down, in words."""
-    code = labels.get("code", "")
-    problem = _PROBLEMS.get(code, f"answered {code}" if code.isdecimal() else code)
-    return " ".join(
-        part for part in (labels.get("operation", ""), problem, labels.get("error_code", "")) if part
-    )

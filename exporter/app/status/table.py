@@ -1,7 +1,6 @@
 """Print a summary for people: aligned columns that fit a terminal, or whole lines in a pipe."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import TextIO
 
 import msgspec
@@ -10,14 +9,13 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from exporter.app.status.summary import ActivePipeline, Summary
+from exporter.app.status.summary import Summary
+from exporter.status_page.answer import ActivePipeline
+from exporter.status_page.times import duration
 
 _GAP = 2
 """Blanks between two columns."""
 _UNKNOWN = "-"
-_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-_EXACT = 3600
-"""Seconds of the smallest unit that is shown with the next one."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -206,13 +204,3 @@ def _usual(run: ActivePipeline) -> str:
 
 def _age(since: float | None, now: float) -> str:
     return _UNKNOWN if since is None else duration(max(now - since, 0.0))
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in its largest unit, from an hour on in its two largest units."""
-    rest = int(seconds)
-    for (size, unit), (smaller, next_unit) in pairwise(_UNITS):
-        if rest >= size:
-            exact = f" {rest % size // smaller}{next_unit}" if size >= _EXACT else ""
-            return f"{rest // size}{unit}{exact}"
-    return f"{rest}s"

@@ -10,7 +10,9 @@ class YunxiaoTokenSection(Section):
     """`auth` with a personal access token of Yunxiao, for the API `/oapi/v1`."""
 
     method: Literal["yunxiao_token"]
+    """A personal access token."""
     token: SecretText
+    """The token."""
     expires: Moment | None = None
     """When the token ends, for a reminder. Every token ends, but no response contains the date."""
 
@@ -19,11 +21,13 @@ class AliyunAkskSection(Section):
     """`auth` with an access key, permanent or (with `security_token`) temporary, for the API of 2021-06-25."""
 
     method: Literal["aksk"]
+    """An access key."""
     access_key: SecretText
     """The AccessKey ID."""
     secret_key: SecretText
     """The AccessKey secret."""
     security_token: SecretText | None = None
+    """Token of temporary keys."""
     expires: Moment | None = None
     """When to replace the key, for a reminder. No response contains the date."""
 
@@ -32,6 +36,7 @@ class AliyunDefaultSection(Section):
     """`auth` with the access key that the vendor's SDK would find in environment variables and files."""
 
     method: Literal["default"]
+    """What the vendor's SDK would find."""
 
 
 AuthSection = YunxiaoTokenSection | AliyunAkskSection | AliyunDefaultSection

@@ -44,7 +44,9 @@ class TokenSection(Section):
     """`auth` with an IAM token that a person renews."""
 
     method: Literal["token"]
+    """An IAM token that a person renews."""
     token: SecretText
+    """The token."""
     expires: Moment | None = None
     """When the token ends, for a reminder. No response contains the date."""
 
@@ -53,9 +55,13 @@ class HuaweiAkskSection(Section):
     """`auth` with an access key, permanent or (with `security_token`) temporary."""
 
     method: Literal["aksk"]
+    """An access key."""
     access_key: SecretText
+    """The access key id (AK)."""
     secret_key: SecretText
+    """The secret access key (SK)."""
     security_token: SecretText | None = None
+    """Token of temporary keys."""
     iam_project_id: Identifier | None = None
     """The IAM project of the region, for accounts with several. It is not the CodeArts project."""
     expires: Moment | None = None
@@ -66,13 +72,17 @@ class PasswordSection(Section):
     """`auth` with the password of an IAM user. The exporter obtains tokens."""
 
     method: Literal["password"]
+    """The password of an IAM user."""
     domain: Name
     """The account of the user."""
     username: Name
+    """Name of the IAM user."""
     password: SecretText
+    """Password of the user."""
     iam_project: Name | None = None
     """Name of the IAM project. The default is the name of the region."""
     iam_endpoint: IamEndpoint | None = None
+    """Address of IAM. The default is that of the region."""
 
     def project_in(self, region: str | None) -> str:
         """Return the name of the IAM project to which tokens are scoped.
@@ -107,14 +117,18 @@ class MetadataSection(Section):
     """`auth` with the temporary keys of the server (ECS) on which the exporter runs."""
 
     method: Literal["metadata"]
+    """The temporary keys of the server."""
     metadata_endpoint: MetadataEndpoint = METADATA_ENDPOINT
+    """Address of the metadata service."""
 
 
 class HuaweiDefaultSection(Section):
     """`auth` with what the vendor's SDK would find: environment variables, files, or the platform's temporary keys."""
 
     method: Literal["default"]
+    """What the vendor's SDK would find."""
     metadata_endpoint: MetadataEndpoint = METADATA_ENDPOINT
+    """Address of the metadata service."""
 
 
 AuthSection = TokenSection | HuaweiAkskSection | PasswordSection | MetadataSection | HuaweiDefaultSection

@@ -28,6 +28,22 @@ class PollObserver(Protocol):
         """Publish the results so far; no request is in flight meanwhile."""
 
 
+class _Ignored:
+    """Follows nothing."""
+
+    wants_publication = False
+
+    def progressed(self, pipelines: int) -> None:
+        """Do nothing."""
+
+    async def publish_interim(self) -> None:
+        """Do nothing."""
+
+
+IGNORED: PollObserver = _Ignored()
+"""For polls that are published at their end only."""
+
+
 class PollStrategy(ABC):
     """Queries the latest runs of one project's pipelines, and applies the answers to its tracker."""
 

@@ -45,6 +45,7 @@ def read_failure(
         message=message or without_message(status, headers, problem),
         request_id=error.request_id,
         wait=error.wait,
+        membership=error.code in _NO_PROJECT,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
 from exporter.auth.huawei import AuthSection, HuaweiAkskSection, PasswordSection
 from exporter.config.project_section import ProjectSection, is_placeholder
@@ -51,14 +51,22 @@ class CodeArtsProject(ProjectSection):
 
     scope_key: ClassVar[str] = "project_id"
     provider: Literal["codearts"]
+    """Huawei Cloud CodeArts Pipeline."""
     endpoint: Endpoint | None = None
+    """Base URL of the API. Needed only where that of the region is wrong."""
     region: str | None = Field(default=None, validate_default=True)
+    """Region of the project. Required unless `endpoint` is given."""
     project_id: Identifier
     """The CodeArts project, not the IAM one."""
-    stage_time_zone: Annotated[ZoneInfo, PlainValidator(_zone), PlainSerializer(str, return_type=str)] = (
-        ZoneInfo("Asia/Shanghai")
-    )
+    stage_time_zone: Annotated[
+        ZoneInfo,
+        PlainValidator(_zone),
+        PlainSerializer(str, return_type=str),
+        WithJsonSchema({"type": "string"}),
+    ] = ZoneInfo("Asia/Shanghai")
+    """Time zone of stage times, which CodeArts reports without one."""
     auth: Annotated[AuthSection, Field(discriminator="method")]
+    """The credentials."""
 
     @field_validator("auth", mode="after")
     @classmethod

@@ -12,6 +12,7 @@ import msgspec
 from exporter.core.failures import RequestFailure
 from exporter.core.model import Run
 from exporter.core.redaction import redact
+from exporter.providers.codearts import retention
 from exporter.providers.codearts.errors import read_failure, unreadable_page
 from exporter.providers.codearts.project import CodeArtsProject
 from exporter.providers.codearts.records import (
@@ -48,7 +49,7 @@ _JSON = (("Content-Type", "application/json"),)
 # The key of the rows in a page.
 _ROWS = {LIST_PIPELINES: "pipelines", LIST_RUNS: "pipeline_runs"}
 # The key that a response must have; empty for an array.
-_REQUIRED = {BATCH: "", GET_RUN: "status", **_ROWS}
+_REQUIRED = {BATCH: "", GET_RUN: "status", retention.RETENTION: retention.DAYS, **_ROWS}
 
 OBJECTS = 5000
 OBJECTS_EACH = 100
@@ -231,6 +232,14 @@ class CodeArtsProvider:
         except UnusableRecordError as error:
             detail.reject(error.reason, str(error))
         return detail
+
+    def retention_request(self, detail: bytes) -> ApiRequest | None:
+        """Return the request for the days that runs are kept; None if the details lack the account."""
+        return retention.request(detail)
+
+    def read_retention(self, body: bytes) -> int | None:
+        """Return the days that runs are kept."""
+        return retention.days(body)
 
     def failure(
         self, request: ApiRequest, status: int, headers: Mapping[str, str], body: bytes

@@ -69,6 +69,7 @@ def read_failure(
         message=message or without_message(status, headers, problem),
         request_id=error.request_id or headers.get("x-acs-request-id", ""),
         wait=_wait(headers) if kind is FailureKind.THROTTLED or status == 503 else None,
+        membership=bool(causes),
     )
 
 

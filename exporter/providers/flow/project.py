@@ -42,6 +42,7 @@ class FlowPipelineEntry(PipelineEntry):
     """Configuration of a pipeline of Flow."""
 
     id: Annotated[str, AfterValidator(_number)]
+    """Id of the pipeline, a number."""
 
 
 class FlowProject(ProjectSection):
@@ -49,12 +50,17 @@ class FlowProject(ProjectSection):
 
     scope_key: ClassVar[str] = "organization_id"
     provider: Literal["flow"]
+    """Alibaba Cloud Yunxiao Flow."""
     organization_id: Identifier
+    """Id of the organization."""
     pipelines: tuple[Listed[FlowPipelineEntry], ...] = ()
+    """Pipelines to watch, as ids or mappings. Without any, and without `discover`, every pipeline is watched."""
     auth: Annotated[AuthSection, Field(discriminator="method")]
+    """The credentials."""
     edition: Literal["central", "region"] = "central"
     """Edition of the API of personal tokens: shared, or for an organization with its own domain."""
     endpoint: Endpoint | None = Field(default=None, validate_default=True)
+    """Base URL of the API. Required for `edition: region`."""
 
     @field_validator("edition", mode="after")
     @classmethod

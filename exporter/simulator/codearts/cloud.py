@@ -42,6 +42,9 @@ IMDS = "MetadataToken"
 SECURITY_KEY = "MetadataSecurityKey"
 POD_IDENTITY = "PodIdentity"
 RUN_PAGE = "RunPage"
+RETENTION = "ShowRecordVisibleDays"
+
+RETENTION_DAYS = 365
 
 _PAGES = "cicd/project/{project_id}/pipeline/detail"
 
@@ -90,6 +93,9 @@ class CodeArts(Cloud, CodeArtsSwitches):
             self._service("POST", f"{pipelines}/list", LIST_PIPELINES, self._list),
             self._service("GET", f"{of_runs}/detail", RUN_DETAIL, self._detail),
             self._service("POST", f"{of_runs}/list", LIST_RUNS, self._runs),
+            self._service(
+                "GET", "/v5/{tenant_id}/api/whitelist/record-visible-days", RETENTION, self._retention
+            ),
             self._route("GET", f"/{_PAGES}/{{pipeline_id}}", RUN_PAGE, self._run_page),
             self._route("GET", f"/{_PAGES}/{{pipeline_id}}/{{run_id}}", RUN_PAGE, self._run_page),
             self._route("POST", "/v3/auth/tokens", KEYSTONE, self._create_token),
@@ -147,6 +153,13 @@ class CodeArts(Cloud, CodeArtsSwitches):
         return listing.runs(
             self._project, self, pipeline, _decode_object(body), context.now, self._pages(request)
         )
+
+    def _retention(self, request: Request, _: bytes, __: RequestContext) -> Answer:
+        query = request.query_params
+        if not request.path_params["tenant_id"] == query.get("domain_id") == self.world.domain_id:
+            raise no_project()
+        self._require_membership(query.get("project_id", ""))
+        return Answer({"record_visible_days": RETENTION_DAYS})
 
     def _create_token(self, request: Request, body: bytes, context: RequestContext) -> Answer:
         catalog = request.query_params.get("nocatalog") != "true"

@@ -135,9 +135,8 @@ def _ended(state: LedgerState, rows: Sequence[Run], numbering: dict[str, int], u
         if run.id in found or run.number is None or not run.status.final:
             continue
         if unclear < 0 or (not numbering[run.id] and run.number > unclear):
-            found[run.id] = _Row(
-                numbering[run.id], run.start, EndedRun(run.id, run.number, run.status, run.end)
-            )
+            ended = EndedRun.of(run, run.number, counted=False)
+            found[run.id] = _Row(numbering[run.id], run.start, ended)
     return sorted(found.values(), key=lambda row: row.place)
 
 

@@ -260,7 +260,7 @@ class _Transition:
             latest=run.id,
         )
         if run.status.final:
-            self.state = with_ended(self.state, run, self.state.high)
+            self.state = with_ended(self.state, run, self.state.high, counted=False)
         else:
             self.apply_run(run, self.state.high)
             # Runs may overlap: older ones may be in progress, too.
@@ -282,7 +282,7 @@ class _Transition:
         before = [run for run in ended if run.number is not None and run.number < scan.number]
         self.change(ordered_from=scan.number)
         for run in before[-KEPT:]:
-            self.state = with_ended(self.state, run, run.number or 0)
+            self.state = with_ended(self.state, run, run.number or 0, counted=False)
 
     def read_back(self, rows: Iterable[Run], coverage: Coverage) -> bool:
         """Find the streak in the rows of the run list, if it is unknown; return whether they show it."""
@@ -515,8 +515,9 @@ class _Transition:
         """Count the end of a run, unless it is known. `reopened`: it was accounted before, and was seen unfinished since."""
         known = self._find_ended(run.id)
         counted = True
+        in_counters = run.id not in self.state.missed if known is None else known.counted
         if known is None:
-            counted = run.id not in self.state.missed
+            counted = in_counters
             if counted:
                 self._events.append(Event(kind=EventKind.RETRIED if reopened else EventKind.ENDED, run=run))
         elif _is_no_news(known, run, reopened=reopened):
@@ -538,7 +539,7 @@ class _Transition:
                     self.change(failed_before=(*self.state.failed_before, known))
             else:
                 self._events += recovery(ended, run.end)
-        self.state = with_ended(self.state, run, number)
+        self.state = with_ended(self.state, run, number, counted=in_counters)
 
     # Missing numbers
 

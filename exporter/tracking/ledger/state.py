@@ -11,6 +11,9 @@ import msgspec
 
 from exporter.core.model import Run, Status, failed_stages
 
+_INTEGERS = 2**32
+"""Whole seconds below this are stored in five bytes."""
+
 
 class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run that ended, with its last end."""
@@ -19,6 +22,18 @@ class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     number: int
     status: Status
     end: float | None
+    start: float | None = None
+    """In whole seconds, which take half the bytes. None if it is unknown, as in states of earlier releases."""
+    counted: bool = True
+    """False if it ended before first sight: then it only puts the streak in order, and no counter has it."""
+
+    @classmethod
+    def of(cls, run: Run, number: int, *, counted: bool) -> "EndedRun":
+        """Return a run that ended."""
+        start = run.start
+        if start is not None and 0 <= start < _INTEGERS:
+            start = int(start)
+        return cls(run.id, number, run.status, run.end, start, counted)
 
 
 class OpenRun(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -17,9 +17,9 @@ def has_known_order(state: LedgerState, number: int) -> bool:
     return number > state.carried_to
 
 
-def with_ended(state: LedgerState, run: Run, number: int) -> LedgerState:
-    """Return the state with a run that ended, or ended again."""
-    ended = EndedRun(run.id, number, run.status, run.end)
+def with_ended(state: LedgerState, run: Run, number: int, *, counted: bool) -> LedgerState:
+    """Return the state with a run that ended, or ended again. `counted`: whether its first end was counted."""
+    ended = EndedRun.of(run, number, counted=counted)
     if not has_known_order(state, number):
         # Only the run list shows where it belongs.
         changes_streak = run.status in {Status.SUCCESS, Status.FAILED}

@@ -32,7 +32,7 @@ class SetClock(SystemClock):
 async def running_daemon(settings, clock=None):
     listener = listen("127.0.0.1:0")
     port = listener.getsockname()[1]
-    task = asyncio.create_task(daemon.run(settings, listener, "/metrics", clock))
+    task = asyncio.create_task(daemon.run(settings, daemon.Serving(listener=listener), clock))
     try:
         yield port
     finally:

@@ -14,9 +14,10 @@ from starlette.routing import Route
 
 from exporter.app.status.page import DETAILS, PROJECTS, STATUSES, read_samples
 from exporter.app.status.summary import summarize
-from exporter.app.status.table import duration, print_summary
+from exporter.app.status.table import print_summary
 from exporter.cli import main
 from exporter.simulator import running
+from exporter.status_page.times import duration
 from exporter.telemetry import families
 from tests.conftest import AGE
 from tests.drivers.support import project

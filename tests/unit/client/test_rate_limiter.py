@@ -122,3 +122,22 @@ def test_cancelled_wait_takes_no_token_and_blocks_no_other() -> None:
         return served, clock.now
 
     assert asyncio.run(main()) == (["b", "d"], 2.0)
+
+
+def test_requests_of_the_last_minute_and_the_rest_of_the_budget_are_known() -> None:
+    async def main() -> None:
+        clock = FakeClock(0.0)
+        budget = RateLimiter(0.5, 3, clock)
+        assert (budget.last_minute, budget.left, budget.burst) == (0, 3, 3)
+        for _ in range(2):
+            await budget.acquire()
+        assert (budget.last_minute, budget.left) == (2, 1)
+        clock.now = 30.0
+        await budget.acquire()
+        assert (budget.last_minute, budget.left) == (3, 2)
+        clock.now = 60.0
+        assert (budget.last_minute, budget.left) == (1, 3)
+        clock.now = 90.0
+        assert budget.last_minute == 0
+
+    asyncio.run(main())

@@ -12,7 +12,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.core.clock import Clock, SystemClock
 from exporter.core.model import Run, Status
 from exporter.exposition import PROMETHEUS, Body, Format, Variant
@@ -23,6 +24,7 @@ from exporter.settings.settings import Metrics
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.views import ProjectView, View
 from exporter.web.routes import application
+from exporter.web.status_routes import StatusSource
 from tests.drivers.support import PIPELINE_ID, FakeClock, config, project
 from tests.drivers.views import counting
 
@@ -389,8 +391,18 @@ Headers = Sequence[tuple[str, str]]
 def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> Starlette:
     """Return a web application that serves these pages."""
     return application(
-        page=page, problem=lambda: "", ready=lambda: True, effective_config="", telemetry_path="/metrics"
+        page=page,
+        problem=lambda: "",
+        ready=lambda: True,
+        effective_config=lambda: "",
+        status=unused,
+        telemetry_path="/metrics",
     )
+
+
+def unused() -> StatusSource:
+    """Return no source: these tests request no status."""
+    raise NotImplementedError
 
 
 async def sent(body: Body, method: str = "GET", headers: Headers = ()) -> list[Message]:

@@ -177,7 +177,7 @@ class Harness:
         """Run follow-ups for some seconds; return what was requested."""
         self.cloud.requested = []
         deadline = self.clock.now + seconds
-        assert asyncio.run(self.follow_ups.run(deadline, runs=runs)) is bool(self.cloud.requested)
+        assert asyncio.run(self.follow_ups.run(lambda: deadline, runs=runs)) is bool(self.cloud.requested)
         self.reporter.missed(self.tracker.commit(self.tracker.unsaved()))
         self.warnings.flush()
         return self.cloud.requested

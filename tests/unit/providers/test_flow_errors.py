@@ -240,7 +240,12 @@ def test_known_code_decides(
         message, _, _ = failure.message.partition(" (")
         assert message == "message"
         assert failure == RequestFailure(
-            kind=kind, code=str(status), error_code=code, message=failure.message, request_id="r-1"
+            kind=kind,
+            code=str(status),
+            error_code=code,
+            message=failure.message,
+            request_id="r-1",
+            membership="(" in failure.message,
         )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.app.bootstrap import Exporter, assemble
+from exporter.app.bootstrap import assemble
+from exporter.app.exporter import Exporter
 from exporter.core.model import Pipeline, Run, Stage, Status
 from exporter.core.shard import Shard
 from exporter.simulator import CodeArts, InjectedFault, World, running

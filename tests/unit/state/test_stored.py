@@ -76,7 +76,8 @@ def a_state() -> LedgerState:
         "nonexistent": (Gap(20, 22, NOON + 5, NOON + 6, NOON + 7, missed=True),),
         "initial_scan": InitialScan(11, NOON + 8),
         "ended": tuple(
-            EndedRun(f"run-{38 - at}", 38 - at, status, NOON + at) for at, status in enumerate(Status)
+            EndedRun(f"run-{38 - at}", 38 - at, status, NOON + at, NOON - at, counted=False)
+            for at, status in enumerate(Status)
         ),
         "carried_streak": Streak(2, NOON + 9, NOON + 10, Extent.LIMITED),
         "carried_to": 12,
@@ -88,7 +89,7 @@ def a_state() -> LedgerState:
         "leap": a_run(4000, Status.RUNNING),
         "ordered_from": 13,
         "unfinished": (14, 15),
-        "failed_before": (EndedRun("run-37", 37, Status.FAILED, NOON + 18),),
+        "failed_before": (EndedRun("run-37", 37, Status.FAILED, NOON + 18, NOON + 17),),
     }
     return LedgerState(**fields)
 
@@ -141,10 +142,21 @@ def with_state(found: SavedPipeline, **changes: Any) -> SavedPipeline:
     return msgspec.structs.replace(found, accounts=msgspec.structs.replace(found.accounts, state=state))
 
 
+def a_third_pipeline() -> SavedPipeline:
+    """Return what the third layout has of it: nothing about the starts of runs, and about which are counted."""
+    found = a_pipeline()
+    state = found.accounts.state
+
+    def as_stored(runs: tuple[EndedRun, ...]) -> tuple[EndedRun, ...]:
+        return tuple(msgspec.structs.replace(run, start=None, counted=True) for run in runs)
+
+    return with_state(found, ended=as_stored(state.ended), failed_before=as_stored(state.failed_before))
+
+
 def a_second_pipeline() -> SavedPipeline:
     """Return what the second layout has of it: nothing about how much of a streak is known."""
     return with_state(
-        a_pipeline(),
+        a_third_pipeline(),
         carried_streak=Streak(2, NOON + 9, NOON + 10),
         streak=Streak(3, NOON + 11, NOON + 12),
         ordered_from=0,
@@ -160,7 +172,12 @@ def a_first_pipeline() -> SavedPipeline:
     return with_state(found, leap=None, missing_numbers=gaps)
 
 
-EXPECTED = {"1-first": a_first_pipeline(), "2-leap": a_second_pipeline(), "3-streak": a_pipeline()}
+EXPECTED = {
+    "1-first": a_first_pipeline(),
+    "2-leap": a_second_pipeline(),
+    "3-streak": a_third_pipeline(),
+    "4-starts": a_pipeline(),
+}
 """Content of each file, by its name."""
 
 

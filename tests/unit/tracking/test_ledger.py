@@ -178,6 +178,25 @@ def test_run_final_at_first_sight_is_shown_but_not_counted():
     assert watcher.state.streak.failures == 1
 
 
+def test_only_runs_that_are_in_a_counter_are_marked_as_counted():
+    watcher = Watcher(run(7, FAILED))
+    read = apply_history(
+        watcher.state,
+        [run(5), run(6, FAILED), run(7, FAILED)],
+        Reach.COMPLETE,
+        now=NOON,
+        coverage=Coverage(complete=True),
+    )
+    ended = apply_latest(read.state, run(8, FAILED), now=NOON, answered=NOON).state.ended
+    assert [(one.number, one.counted) for one in ended] == [(8, True), (7, False), (6, False), (5, False)]
+    retried = apply_latest(read.state, run(7, end=NOON + 900), now=NOON, answered=NOON)
+    assert [as_tuple(event)[:2] for event in retried.events] == [
+        ("retried", "run-7"),
+        ("recovered", NOON + 900 - end_of(6)),
+    ]
+    assert retried.state.ended[0].counted is False
+
+
 def test_run_in_progress_at_first_sight_counts_when_it_ends():
     watcher = Watcher(run(7, RUNNING))
     assert watcher.active == "run-7"
@@ -837,7 +856,7 @@ def test_hidden_run_keeps_its_number_if_details_lack_it():
     assert watcher.looks_up("run-2", run(None, FAILED, identity="run-2", end=NOON + 250)) == [
         ("ended", "run-2", "failed")
     ]
-    assert watcher.state.ended[0] == EndedRun("run-2", 2, FAILED, NOON + 250)
+    assert watcher.state.ended[0] == EndedRun("run-2", 2, FAILED, NOON + 250, NOON)
     assert (watcher.active, watcher.state.high) == ("run-3", 3)
 
 
@@ -1278,9 +1297,9 @@ def test_streak_longer_than_the_kept_runs_is_counted_whole():
 def test_newest_ended_runs_are_kept_by_falling_number():
     watcher = Watcher(run(1), run(2, FAILED), run(3), run(3, FAILED, end=NOON + 999))
     assert watcher.state.ended == (
-        EndedRun("run-3", 3, FAILED, NOON + 999),
-        EndedRun("run-2", 2, FAILED, run(2).end),
-        EndedRun("run-1", 1, SUCCESS, run(1).end),
+        EndedRun("run-3", 3, FAILED, NOON + 999, run(3).start),
+        EndedRun("run-2", 2, FAILED, run(2).end, run(2).start),
+        EndedRun("run-1", 1, SUCCESS, run(1).end, run(1).start, counted=False),
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.settings.settings import Metrics
 from exporter.tracking.details import DETAIL_TRIES
-from exporter.tracking.ledger import Coverage, Extent, Reach, Streak
+from exporter.tracking.ledger import Coverage, EndedRun, Extent, Reach, Streak
 from exporter.tracking.ledger.rules import OPEN
 from exporter.tracking.ledger.search import DAY, HOUR
 from exporter.tracking.lookups import DueLookups
@@ -1516,6 +1516,7 @@ def test_restart_shows_saved_values_before_the_first_poll():
         pipeline=pipeline(),
         finished=run(2, Status.FAILED),
         streak=Streak(1, NOON + 50, NOON + 50, Extent.WHOLE),
+        runs=(EndedRun.of(run(2, Status.FAILED), 2, counted=True), EndedRun.of(run(1), 1, counted=False)),
         counters=before.counters,
         durations=before.durations,
     )

@@ -85,7 +85,7 @@ labels:
 {{- fail "web.probePort equals port: the probes need a port of their own when web.config is set." }}
 {{- end }}
 {{- range .Values.extraArgs }}
-{{- if regexMatch "^--(shard\\.|config\\.file|web\\.listen-address|web\\.config\\.file|web\\.probe-listen-address|web\\.telemetry-path)" . }}
+{{- if regexMatch "^--(shard\\.|config\\.file|web\\.listen-address|web\\.config\\.file|web\\.probe-listen-address|web\\.poll-token-file|web\\.telemetry-path)" . }}
 {{- fail (printf "extraArgs has %s, which the chart sets itself. Use the values sharding, config, port and web instead." .) }}
 {{- end }}
 {{- end }}

@@ -4,7 +4,8 @@
 metadata:
   annotations:
     {{- if not .Values.existingConfigMap }}
-    checksum/config: {{ toYaml .Values.config | sha256sum }}
+    # The exporter reloads everything else.
+    checksum/state: {{ toYaml .Values.config.state | sha256sum }}
     {{- end }}
     kubectl.kubernetes.io/default-container: pipeline-exporter
     {{- with .Values.podAnnotations }}
@@ -61,6 +62,12 @@ spec:
         {{- if .Values.web.config }}
         - --web.config.file=/etc/pipeline-exporter-web/web-config.yml
         - --web.probe-listen-address=:{{ int .Values.web.probePort }}
+        {{- end }}
+        {{- if .Values.web.enableLifecycle }}
+        - --web.enable-lifecycle
+        {{- end }}
+        {{- if .Values.web.pollToken }}
+        - --web.poll-token-file=/run/secrets/poll/token
         {{- end }}
         {{- if .Values.sharding.enabled }}
         # The number of replicas. Each pod takes its index from its name.
@@ -122,6 +129,11 @@ spec:
           mountPath: /etc/pipeline-exporter-web
           readOnly: true
         {{- end }}
+        {{- if .Values.web.pollToken }}
+        - name: poll
+          mountPath: /run/secrets/poll
+          readOnly: true
+        {{- end }}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -152,6 +164,12 @@ spec:
     - name: web-config
       secret:
         secretName: {{ .Values.web.config }}
+        defaultMode: 288
+    {{- end }}
+    {{- if .Values.web.pollToken }}
+    - name: poll
+      secret:
+        secretName: {{ .Values.web.pollToken }}
         defaultMode: 288
     {{- end }}
     {{- with .Values.extraVolumes }}

@@ -1,0 +1,67 @@
+"""What a check found, and the checks in the order in which they are printed."""
+
+from enum import StrEnum
+
+import msgspec
+
+from exporter.client.api_client import ApiError
+from exporter.polling.cause import PAGE, remedy
+
+
+class CheckState(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAULT = "fault"
+
+
+class Name(StrEnum):
+    """The checks of a project, then those of this machine."""
+
+    RESOLUTION = "name resolution"
+    TLS = "TLS"
+    CLOCK = "clock"
+    ANSWER = "answer"
+    CREDENTIALS = "credentials"
+    PERMISSION = "permission"
+    MEMBERSHIP = "membership"
+    PIPELINES = "pipelines"
+    RECORDS = "records"
+    BATCH = "batch limit"
+    RETENTION = "retention"
+    RUNS = "run list"
+    DETAILS = "details"
+    REQUESTS = "requests"
+    SERIES = "series"
+    STATE = "state folder"
+    ADDRESS = "listen address"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a check."""
+
+    project: str | None = None
+    """None for a check of this machine."""
+    check: Name
+    state: CheckState = CheckState.OK
+    detail: str
+    remedy: str = ""
+    """What to do; empty if the check is ok."""
+
+
+def failed(check: Name, error: ApiError, *, state: CheckState = CheckState.FAULT) -> Check:
+    """Return the check that a failed request decides."""
+    failure = error.failure
+    codes = " ".join(code for code in (failure.code, failure.error_code) if code)
+    return Check(
+        check=check,
+        state=state,
+        detail=f"{error.operation} failed: {codes}: {failure.message}",
+        remedy=entry(remedy(failure)),
+    )
+
+
+def entry(heading: str) -> str:
+    """Return the entry of the documentation with a remedy."""
+    return f"see {PAGE}#{heading}"

@@ -1,0 +1,110 @@
+"""The way to a provider: name resolution, and TLS with the end of its certificate. No request is sent."""
+
+import contextlib
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from exporter.app.cloud_access import LOOPBACK
+from exporter.app.doctor.checks import Check, CheckState, Name, entry
+from exporter.client.reachability import UnreachableError, UntrustedError, certificate_end, resolve
+from exporter.providers.registry import AnyProject
+
+SOON = 14
+"""Days before the end of a certificate from which on it is a warning."""
+_DAY = 86_400.0
+
+
+async def check_network(project: AnyProject, *, timeout: float, now: float) -> list[Check]:
+    """Return the checks of the way to the provider of a project; `now` is in epoch seconds."""
+    url = urlsplit(project.base_url)
+    proxy = _proxy(project, url)
+    target = url if proxy is None else proxy
+    resolution = await _resolution(target.hostname or "", timeout, via_proxy=proxy is not None)
+    if resolution.state is CheckState.FAULT:
+        return [resolution]
+    if url.scheme == "http":
+        return [resolution, _without_tls(url)]
+    if proxy is not None:
+        detail = "not checked, the connection leads through a proxy"
+        return [resolution, Check(check=Name.TLS, detail=detail)]
+    return [resolution, await _tls(project, url, timeout, now)]
+
+
+def _proxy(project: AnyProject, url: SplitResult) -> SplitResult | None:
+    """Return the address of the proxy to the provider; None for a direct connection."""
+    if url.hostname in LOOPBACK:
+        return None
+    if project.proxy is not None:
+        return urlsplit(project.proxy.reveal())
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all", "")
+    if not proxy or proxy_bypass(url.netloc):
+        return None
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+
+
+async def _resolution(host: str, timeout: float, *, via_proxy: bool) -> Check:
+    role = "proxy " if via_proxy else ""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return Check(check=Name.RESOLUTION, detail=f"{role}{host} is an address")
+    try:
+        addresses = await resolve(host, timeout)
+    except UnreachableError as error:
+        return Check(
+            check=Name.RESOLUTION,
+            state=CheckState.FAULT,
+            detail=f"cannot resolve {role}{host}: {error}",
+            remedy=f"check the name server, and endpoint or region; {entry('no-response')}",
+        )
+    return Check(check=Name.RESOLUTION, detail=f"{role}{host} resolves to {', '.join(addresses)}")
+
+
+def _without_tls(url: SplitResult) -> Check:
+    if url.hostname in LOOPBACK:
+        return Check(check=Name.TLS, detail="not used, the endpoint is on this machine")
+    return Check(
+        check=Name.TLS,
+        state=CheckState.WARNING,
+        detail="the endpoint is http: credentials and data are sent in plain text",
+        remedy="use https in endpoint",
+    )
+
+
+async def _tls(project: AnyProject, url: SplitResult, timeout: float, now: float) -> Check:
+    verify = not project.tls.insecure_skip_verify
+    host, port = url.hostname or "", url.port or 443
+    try:
+        end = await certificate_end(host, port, timeout, ca_file=project.tls.ca_file, verify=verify)
+    except UntrustedError as error:
+        return Check(
+            check=Name.TLS,
+            state=CheckState.FAULT,
+            detail=f"the certificate of {host} is not trusted: {error}",
+            remedy="set tls.ca_file to the authority of the endpoint or proxy, or correct the clock of this machine",
+        )
+    except UnreachableError as error:
+        return Check(
+            check=Name.TLS,
+            state=CheckState.FAULT,
+            detail=f"no TLS connection to {host} port {port}: {error}",
+            remedy=f"check firewall and proxy; {entry('no-response')}",
+        )
+    if end is None:
+        return Check(
+            check=Name.TLS,
+            state=CheckState.WARNING,
+            detail="the certificate is not verified (tls.insecure_skip_verify)",
+            remedy="set tls.ca_file instead",
+        )
+    days = (end - now) / _DAY
+    detail = f"the certificate of {host} ends in {days:.0f} days"
+    if days < SOON:
+        return Check(
+            check=Name.TLS,
+            state=CheckState.WARNING,
+            detail=detail,
+            remedy="renew the certificate of the endpoint or proxy; that of a vendor is renewed by the vendor",
+        )
+    return Check(check=Name.TLS, detail=detail)

@@ -1,0 +1,68 @@
+"""What the status page shows of an exporter."""
+
+from collections.abc import Callable
+
+from exporter.app.exporter import Exporter
+from exporter.client.api_client import Usage
+from exporter.core.clock import Clock
+from exporter.polling.poller import Poller
+from exporter.status_page.facts import ProjectFacts, ProjectProblem
+from exporter.status_page.page import StatusPage
+from exporter.tracking.project import ProjectTracker
+from exporter.web.status_routes import StatusSource
+
+
+def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> Callable[[], StatusSource]:
+    """Return a function that returns where the status page of an exporter comes from now."""
+    catalogue = exporter.publisher.catalogue
+    page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
+
+    def source() -> StatusSource:
+        nonlocal catalogue, page
+        if exporter.publisher.catalogue is not catalogue:
+            # Another configuration has other families.
+            catalogue = exporter.publisher.catalogue
+            page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
+        return StatusSource(
+            page=page,
+            views=lambda: exporter.publisher.views,
+            facts=lambda: [
+                _facts(project.poller, project.client.usage, project.tracker) for project in exporter.projects
+            ],
+            clock=clock,
+        )
+
+    return source
+
+
+def _facts(poller: Poller, usage: Usage, tracker: ProjectTracker) -> ProjectFacts:
+    outage = poller.health.outage
+    problem = None
+    if outage is not None:
+        cause = outage.cause
+        problem = ProjectProblem(
+            since=outage.since,
+            operation=cause.operation,
+            code=cause.code,
+            error_code=cause.error_code,
+            message=cause.message,
+            request_id=cause.request_id,
+            remedy=cause.remedy,
+        )
+    polled = poller.last_refresh is not None
+    return ProjectFacts(
+        project=poller.project,
+        provider=tracker.provider,
+        pipelines=len(tracker.ids),
+        up=False if outage is not None else (True if polled else None),
+        incomplete=polled and outage is None and not poller.up,
+        problem=problem,
+        last_poll=poller.last_refresh,
+        next_poll=poller.next_refresh,
+        requests_per_minute=usage.requests_per_minute,
+        budget_left=usage.budget_left,
+        budget=usage.budget,
+        credentials_accepted=usage.credentials_accepted,
+        credentials_expire=usage.credentials_expire,
+        credentials_renewal=usage.credentials_renewal,
+    )

@@ -1,0 +1,39 @@
+"""What was received for a request: the date of a response, and all of it for diagnosis."""
+
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+import msgspec
+
+_LAST_DATE = 2.0**32
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """What was received for one request that was sent, error responses included."""
+
+    operation: str
+    code: str
+    """The HTTP status, or `timeout`, `connect`, `invalid`."""
+    error_code: str
+    seconds: float
+    date: float | None
+    """The `Date` header in epoch seconds."""
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# All responses of a second have the same date.
+@lru_cache(16)
+def response_date(text: str | None) -> float | None:
+    """Return the time of a `Date` header in epoch seconds; None if it is missing or implausible."""
+    if text is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+        date = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    # A signature cannot be dated by a clock that is centuries off.
+    return date if 0 < date < _LAST_DATE else None

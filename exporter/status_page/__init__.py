@@ -1,0 +1,1 @@
+"""The status page: what the exporter sees, for people and as JSON."""

@@ -1,0 +1,43 @@
+"""What the page shows of projects, as frozen values."""
+
+import msgspec
+
+
+class ProjectProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a project is down. Secrets are masked."""
+
+    since: float
+    """Epoch seconds."""
+    operation: str
+    code: str
+    """The HTTP status, or a word of the exporter."""
+    error_code: str
+    """The vendor's; empty without one."""
+    message: str
+    request_id: str
+    remedy: str
+    """Heading of docs/troubleshooting.md."""
+
+
+class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A project at one moment; times are epoch seconds."""
+
+    project: str
+    provider: str
+    pipelines: int
+    up: bool | None
+    """False while the project is down; None before its first refresh has ended."""
+    incomplete: bool
+    """True if it is up although part of the last refresh failed."""
+    problem: ProjectProblem | None
+    """None unless the project is down."""
+    last_poll: float | None
+    next_poll: float
+    requests_per_minute: int
+    budget_left: int
+    budget: int
+    credentials_accepted: bool | None
+    """None before the first answer."""
+    credentials_expire: float | None
+    credentials_renewal: str
+    """`auto` or `manual`."""
