@@ -211,3 +211,31 @@ def test_alert_fires_on_its_trouble_alone_and_says_what_to_do(tmp_path, alert):
     text = found.annotations(alert)
     assert text["runbook_url"].endswith(f"/{alert}.md")
     assert f"{text['summary']}\n{text['description']}\n" == (GOLDEN / f"{alert}.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("wrong_number", "Only the numbers of these runs are not used; counters and statuses are right."),
+        ("duplicate", "The other record of the same run was used, so values are right."),
+    ],
+)
+def test_rejected_records_that_change_no_value_say_so(tmp_path, reason, said):
+    rejected = {project("pipeline_exporter_rejected_records_total", reason=reason): steps((0, 10), (2, 50))}
+    alert = "PipelineExporterRecordsRejected"
+    text = Evaluation(tmp_path, HEALTHY | rejected, at=["20m"], texts=[("20m", alert)]).annotations(alert)
+    assert said in text["description"]
+    assert "last values" not in text["description"]
+
+
+def test_expired_credentials_say_how_long_ago(tmp_path):
+    alert = "PipelineExporterCredentialsExpiring"
+    found = Evaluation(tmp_path, HEALTHY | {MANUAL: constant(600)}, at=["20m"], texts=[("20m", alert)])
+    assert "(codearts) expired 10m 0s ago. You renew them." in found.annotations(alert)["description"]
+
+
+def test_a_stuck_run_that_a_newer_one_hides_is_an_older_one(tmp_path):
+    alert = "PipelineRunStuckWithoutHistory"
+    hidden = {OLDEST: constant(60), START: constant(3600), RUNNING: constant(1)}
+    found = Evaluation(tmp_path, HEALTHY | hidden, at=["130m"], texts=[("130m", alert)])
+    assert "The run in question is an older one" in found.annotations(alert)["description"]

@@ -91,9 +91,12 @@ class _Panel:
             "state-timeline": self._states,
             "heatmap": self._heatmap,
             "bargauge": self._ranking,
-            "text": lambda: MarkdownIt().render(panel["options"]["content"]),
+            "text": self._text,
         }
         self.content = draw[self.kind]() if self.kind in draw else ""
+
+    def _text(self) -> str:
+        return str(MarkdownIt().render(self._panel["options"]["content"]))
 
     @property
     def _nothing(self) -> str:
