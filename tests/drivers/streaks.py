@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from exporter.simulator import CodeArts, Flow, Report, Scenario, Truth
+from exporter.simulator.flow.vocabulary import UNREPORTED
 from exporter.tracking.ledger import Extent, Streak
 from exporter.tracking.views import View
 from tests.drivers.audit import Audit
@@ -116,7 +117,9 @@ def _ends(truth: Truth, reports: Iterable[Report], now: float, *, settled: bool)
     final: list[End] = [(state.status, state.end) for state in states if state.status in _FINAL]
     present = states[-1]
     unfinished = present.status not in _FINAL
-    last = max(reports, key=lambda report: report.moment, default=None)
+    # A row of a list without statuses shows no change of a run that has ended.
+    shown = (report for report in reports if report.status != UNREPORTED)
+    last = max(shown, key=lambda report: report.moment, default=None)
     unseen = last is not None and (last.moment < present.moment or truth.deleted is not None)
     if settled and not unseen and truth.deleted is None:
         # While a retry is in progress an end before it is shown: the last one that an answer showed, if any did.
