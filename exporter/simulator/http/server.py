@@ -57,22 +57,37 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
         await asyncio.shield(running_server)
     finally:
         stopping = True
-        server.should_exit = True
-        while not running_server.done():
-            for connection in list(server.server_state.connections):
-                connection.transport.abort()
-            # Connections notice their end in the next iteration of the loop, before their requests are
-            # cancelled.
-            await asyncio.sleep(0)
-            for task in list(server.server_state.tasks):
-                task.cancel()
-            await asyncio.wait([running_server], timeout=0.05)
+        server.stop.set()
+        await asyncio.wait([running_server])
 
 
 class _Server(uvicorn.Server):
+    """Starts as uvicorn does, and stops at once: uvicorn looks for a stop every 0.1 s, then waits for requests in flight."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stop = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        await self.stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        while self.server_state.connections or self.server_state.tasks:
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            # Connections notice their end in the next iteration of the loop, before their requests are cancelled.
+            await asyncio.sleep(0)
+            for task in list(self.server_state.tasks):
+                task.cancel()
+            await asyncio.sleep(0)
 
 
 def _reset_connection(server: uvicorn.Server, scope: Scope) -> None:
