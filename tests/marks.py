@@ -23,8 +23,12 @@ TIMING = {
 }
 PORT_OR_DISK = {
     "test_api_client.py",
+    "test_codearts.py",
+    "test_console.py",
     "test_credential_state.py",
     "test_doctor.py",
+    "test_flow.py",
+    "test_flow_runs.py",
     "test_follow_ups.py",
     "test_generator.py",
     "test_list_check.py",
@@ -32,6 +36,7 @@ PORT_OR_DISK = {
     "test_poller.py",
     "test_repository.py",
     "test_sqlite.py",
+    "test_status.py",
     "test_transport.py",
 }
 """Tests of one package that wait for servers and disks: `make test` runs them, `make check` does not."""
