@@ -21,25 +21,6 @@ TIMING = {
     "test_daemon_loop.py",
     "test_hung_disk.py",
 }
-PORT_OR_DISK = {
-    "test_api_client.py",
-    "test_codearts.py",
-    "test_console.py",
-    "test_credential_state.py",
-    "test_doctor.py",
-    "test_flow.py",
-    "test_flow_runs.py",
-    "test_follow_ups.py",
-    "test_generator.py",
-    "test_list_check.py",
-    "test_once.py",
-    "test_poller.py",
-    "test_repository.py",
-    "test_sqlite.py",
-    "test_status.py",
-    "test_transport.py",
-}
-"""Tests of one package that wait for servers and disks: `make test` runs them, `make check` does not."""
 
 # `dev` finds most mistakes in seconds, for `make check`; `ci` is for `make test`, `soak` for `make soak`. Only `soak` searches
 # at random: a change must not fail because of an example that has nothing to do with it.
@@ -82,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("vendor")
         elif any(item.get_closest_marker(name) for name in ("process", "property")):
             pass
-        elif folder == "integration" or item.path.name in PORT_OR_DISK:
+        elif folder == "integration":
             item.add_marker("process")
         elif folder == "property":
             item.add_marker("property")

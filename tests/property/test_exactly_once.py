@@ -422,6 +422,7 @@ class FlowMachine(ExactlyOnceMachine):
     def starts_with_runs(self, statuses, switches):
         for name, value in switches.items():
             setattr(self.cloud, name, value)
+        # Where ends in details differ from the list, a list without statuses makes a run seem retried (docs/accounting.md).
         self.cloud.run_status = self.cloud.run_status or bool(self.cloud.end_lag)
         self.first_poll(statuses)
 

@@ -19,6 +19,8 @@ from exporter.simulator.console.drill import Drill
 from tests.drivers.poll_now import CloudClock, play
 from tests.drivers.support import config
 
+pytestmark = pytest.mark.process
+
 KINDS = ["codearts", "flow"]
 
 

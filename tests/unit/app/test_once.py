@@ -9,6 +9,8 @@ from exporter.app.once import poll_once
 from exporter.polling.progress import PollStep
 from tests.drivers.support import config
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize("discovers", [True, False])
 def test_progress_covers_follow_ups_and_never_exceeds_what_there_is(cloud, discovers):

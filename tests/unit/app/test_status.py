@@ -22,6 +22,8 @@ from exporter.telemetry import families
 from tests.conftest import AGE
 from tests.drivers.support import project
 
+pytestmark = pytest.mark.process
+
 KNOWS_DOWN = hasattr(families, "PROJECT_DOWN_SINCE")
 NOW = 1_700_000_000.0
 HOUR = 3600.0

@@ -40,7 +40,7 @@ TOKEN = "a-token-to-keep-secret"  # as in tests.drivers.support.project
 OPERATION = {"provider": "codearts", "project": "payments", "operation": "BatchShowPipelinesLatestStatus"}
 
 
-pytestmark = pytest.mark.usefixtures("no_proxy")
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("no_proxy")]
 
 
 class Harness:

@@ -33,6 +33,8 @@ from tests.unit.client.test_api_client import (
 )
 from tests.unit.core.test_logs import configured
 
+pytestmark = pytest.mark.process
+
 TLS = tls_context()
 WORLD = World(seed=3, pipelines=12)
 IDS = [pipeline.id for pipeline in WORLD.pipelines]

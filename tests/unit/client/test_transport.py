@@ -18,7 +18,7 @@ ELSEWHERE = "http://cloud.invalid/v5/pipelines?page=1"
 """An unresolvable host, so that every response is from the proxy."""
 
 
-pytestmark = pytest.mark.usefixtures("no_proxy")
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("no_proxy")]
 
 
 @contextlib.asynccontextmanager

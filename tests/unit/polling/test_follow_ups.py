@@ -33,6 +33,8 @@ from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, shown
 
+pytestmark = pytest.mark.process
+
 NOON = 1_700_000_000.0
 LIST, DETAIL = "ListPipelineRuns", "ShowPipelineRunDetail"
 RUNNING, FAILED = Status.RUNNING, Status.FAILED

@@ -12,6 +12,8 @@ from exporter.simulator import Flow, InjectedFault, World, running
 from tests.drivers.process import Samples, command
 from tests.drivers.support import FakeClock, config, shown
 
+pytestmark = pytest.mark.process
+
 NOT_LISTED = "pipeline_exporter_pipelines_not_listed"
 LISTED = "pipeline_exporter_pipelines_listed"
 OTHERS = [{"id": letter * 32, "name": letter} for letter in "ab"]

@@ -15,6 +15,8 @@ from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import FakeClock, config, project, shown
 
+pytestmark = pytest.mark.process
+
 
 class FastClock(FakeClock):
     """A clock whose waits end at once and count as time, for polls over a real port."""

@@ -22,6 +22,8 @@ from tests.unit.providers.test_flow_lists import PROVIDERS, each_generation
 from tests.unit.providers.test_flow_lists import body as page_body
 from tests.unit.providers.test_flow_requests import NEVER_RAN, RAN, TODAY, WORLD, FlowHarness, generations
 
+pytestmark = pytest.mark.process
+
 NOW = 1_748_400_000.0
 PIPELINE = "4185805"
 OTHER = 4185806

@@ -36,6 +36,8 @@ from exporter.simulator.codearts.cloud import BATCH_STATUS
 from exporter.simulator.http.answers import HUGE_BYTES, encode
 from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus
 
+pytestmark = pytest.mark.process
+
 DATA = Path(__file__).parents[2] / "data"
 SEED = json.loads((DATA / "codearts_batch_seed.json").read_bytes())
 VECTOR_FILE = json.loads((DATA / "huawei_sign_vectors.json").read_bytes())

@@ -9,6 +9,8 @@ import pytest
 from exporter.simulator import CodeArts, Console, Flow, Trouble, World
 from exporter.simulator.console import console
 
+pytestmark = pytest.mark.process
+
 NOW = World().start + 3600.5
 
 FORM = "application/x-www-form-urlencoded"

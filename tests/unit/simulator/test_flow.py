@@ -28,6 +28,8 @@ from exporter.simulator.flow import signature
 from exporter.simulator.flow.personal_records import SECRET
 from exporter.simulator.flow.switches import FlowSwitches
 
+pytestmark = pytest.mark.process
+
 WORLD = World(seed=7, pipelines=120)
 NOW = WORLD.start + 12 * 86_400 + 0.5
 RAN = [pipeline for pipeline in WORLD.pipelines if pipeline.first is not None]

@@ -13,6 +13,8 @@ from exporter.simulator import AcceleratedClock, FaultRates, Scenario, ScenarioG
 from tests.marks import examples
 from tests.unit.simulator.test_codearts import FINISHED
 
+pytestmark = pytest.mark.process
+
 HOUR, DAY = 3_600, 86_400
 WORLD = World(seed=9, pipelines=200)
 START = WORLD.start

@@ -34,6 +34,8 @@ from tests.conftest import Cloud
 from tests.drivers.process import Samples
 from tests.drivers.support import PROJECT_ID, FakeClock, config, project, shown
 
+pytestmark = pytest.mark.process
+
 NOON = 1_700_000_000.0
 DAY = 86_400.0
 ALPHA, BETA, GAMMA = "a" * 32, "b" * 32, "d" * 32

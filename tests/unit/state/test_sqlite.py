@@ -38,6 +38,8 @@ from exporter.state.sqlite import (
 )
 from tests.marks import examples
 
+pytestmark = pytest.mark.process
+
 NOON = 1_700_000_000.0
 STAMP = "2023-11-14T221320Z"
 KEY = Key(
