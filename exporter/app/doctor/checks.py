@@ -50,6 +50,21 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What to do; empty if the check is ok."""
 
 
+def ok(check: Name, detail: str) -> Check:
+    """Return a check that found nothing wrong."""
+    return Check(check=check, detail=detail)
+
+
+def warning(check: Name, detail: str, remedy: str) -> Check:
+    """Return a check that found something that may be wrong."""
+    return Check(check=check, state=CheckState.WARNING, detail=detail, remedy=remedy)
+
+
+def fault(check: Name, detail: str, remedy: str) -> Check:
+    """Return a check that found why a project is down, or the exporter does not start."""
+    return Check(check=check, state=CheckState.FAULT, detail=detail, remedy=remedy)
+
+
 def failed(check: Name, error: ApiError, *, state: CheckState = CheckState.FAULT) -> Check:
     """Return the check that a failed request decides."""
     failure = error.failure

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from exporter.app.check_config import series_each
 from exporter.app.config_warnings import MANY_SERIES
-from exporter.app.doctor.checks import Check, CheckState, Name
+from exporter.app.doctor.checks import Check, Name, ok, warning
 from exporter.app.estimate import requests
 from exporter.providers.registry import AnyProject
 from exporter.settings.settings import Config
@@ -13,17 +13,14 @@ from exporter.settings.settings import Config
 def estimates(config: Config, project: AnyProject, watched: int | None) -> Iterator[Check]:
     """Yield the estimates for a project that watches so many pipelines; None if that is unknown."""
     lines = [line.strip(" -") for line in requests(config, project, None)]
-    yield Check(check=Name.REQUESTS, detail="; ".join(lines[:2]))
+    yield ok(Name.REQUESTS, "; ".join(lines[:2]))
     if watched is None:
         return
     series, limit = watched * series_each(config), config.limits.max_series
     detail = f"about {series} for {watched} pipelines"
     if series <= MANY_SERIES and not 0 < limit < series:
-        yield Check(check=Name.SERIES, detail=detail)
+        yield ok(Name.SERIES, detail)
         return
-    yield Check(
-        check=Name.SERIES,
-        state=CheckState.WARNING,
-        detail=detail,
-        remedy="expose fewer (metrics, discover), or use several exporters; see docs/scaling.md",
+    yield warning(
+        Name.SERIES, detail, "expose fewer (metrics, discover), or use several exporters; see docs/scaling.md"
     )

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.app.doctor.checks import Check, CheckState, Name, entry
+from exporter.app.doctor.checks import Check, Name, entry, fault, ok, warning
 from exporter.settings.settings import Config
 from exporter.web.server import ListenError, address_of, listen
 
@@ -17,7 +17,7 @@ def check_machine(config: Config, address: str) -> Iterator[Check]:
 
 def _state(config: Config) -> Check:
     if config.state.path is None:
-        return Check(check=Name.STATE, detail="no state.path, counters begin at 0 after each start")
+        return ok(Name.STATE, "no state.path, counters begin at 0 after each start")
     file = Path(config.state.path)
     folder = file.parent
     if not folder.is_dir():
@@ -29,12 +29,11 @@ def _state(config: Config) -> Check:
     elif file.exists() and not os.access(file, os.R_OK | os.W_OK):
         problem = f"this user may not write {file}"
     else:
-        return Check(check=Name.STATE, detail=f"{folder} is writable")
-    return Check(
-        check=Name.STATE,
-        state=CheckState.FAULT,
-        detail=problem,
-        remedy=f"mount the volume there, or give it to the user of the exporter; {entry('start-errors')}",
+        return ok(Name.STATE, f"{folder} is writable")
+    return fault(
+        Name.STATE,
+        problem,
+        f"mount the volume there, or give it to the user of the exporter; {entry('start-errors')}",
     )
 
 
@@ -42,14 +41,9 @@ def _address(address: str) -> Check:
     try:
         listener = listen(address)
     except ListenError as error:
-        in_use = "in use" in str(error)
-        return Check(
-            check=Name.ADDRESS,
-            state=CheckState.WARNING if in_use else CheckState.FAULT,
-            detail=str(error),
-            remedy="nothing, if that is the exporter itself; otherwise choose another address"
-            if in_use
-            else entry("start-errors"),
-        )
+        if "in use" in str(error):
+            remedy = "nothing, if that is the exporter itself; otherwise choose another address"
+            return warning(Name.ADDRESS, str(error), remedy)
+        return fault(Name.ADDRESS, str(error), entry("start-errors"))
     with listener:
-        return Check(check=Name.ADDRESS, detail=f"{address_of(listener)} is free")
+        return ok(Name.ADDRESS, f"{address_of(listener)} is free")

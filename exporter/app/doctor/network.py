@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from exporter.app.cloud_access import LOOPBACK
-from exporter.app.doctor.checks import Check, CheckState, Name, entry
+from exporter.app.doctor.checks import Check, CheckState, Name, entry, fault, ok, warning
 from exporter.client.reachability import UnreachableError, UntrustedError, certificate_end, resolve
 from exporter.providers.registry import AnyProject
 
@@ -27,7 +27,7 @@ async def check_network(project: AnyProject, *, timeout: float, now: float) -> l
         return [resolution, _without_tls(url)]
     if proxy is not None:
         detail = "not checked, the connection leads through a proxy"
-        return [resolution, Check(check=Name.TLS, detail=detail)]
+        return [resolution, ok(Name.TLS, detail)]
     return [resolution, await _tls(project, url, timeout, now)]
 
 
@@ -48,27 +48,23 @@ async def _resolution(host: str, timeout: float, *, via_proxy: bool) -> Check:
     role = "proxy " if via_proxy else ""
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
-        return Check(check=Name.RESOLUTION, detail=f"{role}{host} is an address")
+        return ok(Name.RESOLUTION, f"{role}{host} is an address")
     try:
         addresses = await resolve(host, timeout)
     except UnreachableError as error:
-        return Check(
-            check=Name.RESOLUTION,
-            state=CheckState.FAULT,
-            detail=f"cannot resolve {role}{host}: {error}",
-            remedy=f"check the name server, and endpoint or region; {entry('no-response')}",
+        return fault(
+            Name.RESOLUTION,
+            f"cannot resolve {role}{host}: {error}",
+            f"check the name server, and endpoint or region; {entry('no-response')}",
         )
-    return Check(check=Name.RESOLUTION, detail=f"{role}{host} resolves to {', '.join(addresses)}")
+    return ok(Name.RESOLUTION, f"{role}{host} resolves to {', '.join(addresses)}")
 
 
 def _without_tls(url: SplitResult) -> Check:
     if url.hostname in LOOPBACK:
-        return Check(check=Name.TLS, detail="not used, the endpoint is on this machine")
-    return Check(
-        check=Name.TLS,
-        state=CheckState.WARNING,
-        detail="the endpoint is http: credentials and data are sent in plain text",
-        remedy="use https in endpoint",
+        return ok(Name.TLS, "not used, the endpoint is on this machine")
+    return warning(
+        Name.TLS, "the endpoint is http: credentials and data are sent in plain text", "use https in endpoint"
     )
 
 
@@ -78,33 +74,27 @@ async def _tls(project: AnyProject, url: SplitResult, timeout: float, now: float
     try:
         end = await certificate_end(host, port, timeout, ca_file=project.tls.ca_file, verify=verify)
     except UntrustedError as error:
-        return Check(
-            check=Name.TLS,
-            state=CheckState.FAULT,
-            detail=f"the certificate of {host} is not trusted: {error}",
-            remedy="set tls.ca_file to the authority of the endpoint or proxy, or correct the clock of this machine",
+        return fault(
+            Name.TLS,
+            f"the certificate of {host} is not trusted: {error}",
+            "set tls.ca_file to the authority of the endpoint or proxy, or correct the clock of this machine",
         )
     except UnreachableError as error:
-        return Check(
-            check=Name.TLS,
-            state=CheckState.FAULT,
-            detail=f"no TLS connection to {host} port {port}: {error}",
-            remedy=f"check firewall and proxy; {entry('no-response')}",
+        return fault(
+            Name.TLS,
+            f"no TLS connection to {host} port {port}: {error}",
+            f"check firewall and proxy; {entry('no-response')}",
         )
     if end is None:
-        return Check(
-            check=Name.TLS,
-            state=CheckState.WARNING,
-            detail="the certificate is not verified (tls.insecure_skip_verify)",
-            remedy="set tls.ca_file instead",
+        return warning(
+            Name.TLS, "the certificate is not verified (tls.insecure_skip_verify)", "set tls.ca_file instead"
         )
     days = (end - now) / _DAY
     detail = f"the certificate of {host} ends in {days:.0f} days"
     if days < SOON:
-        return Check(
-            check=Name.TLS,
-            state=CheckState.WARNING,
-            detail=detail,
-            remedy="renew the certificate of the endpoint or proxy; that of a vendor is renewed by the vendor",
+        return warning(
+            Name.TLS,
+            detail,
+            "renew the certificate of the endpoint or proxy; that of a vendor is renewed by the vendor",
         )
-    return Check(check=Name.TLS, detail=detail)
+    return ok(Name.TLS, detail)

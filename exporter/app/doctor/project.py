@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from exporter.app.doctor.checks import Check, CheckState, Name, entry, failed
+from exporter.app.doctor.checks import Check, CheckState, Name, entry, failed, fault, ok, warning
 from exporter.app.doctor.estimates import estimates
 from exporter.app.doctor.network import check_network
 from exporter.client.api_client import ApiClient, ApiError, ApiResponse
@@ -96,7 +96,7 @@ class ProjectDoctor:
                 return
         else:
             self._record_first(None)
-            self._add(Check(check=Name.PERMISSION, detail="the user may list pipelines"))
+            self._add(ok(Name.PERMISSION, "the user may list pipelines"))
         if not await self._membership(names):
             return
         watched = self._watched(names or {})
@@ -144,7 +144,7 @@ class ProjectDoctor:
         if error is not None and kind in {FailureKind.CREDENTIALS, FailureKind.NOT_SENT}:
             self._add(failed(Name.CREDENTIALS, error))
             return
-        self._add(Check(check=Name.CREDENTIALS, detail=f"{self._project.auth.method} was accepted"))
+        self._add(ok(Name.CREDENTIALS, f"{self._project.auth.method} was accepted"))
         if error is not None and not error.failure.membership:
             self._add(failed(Name.PERMISSION, error))
         elif error is not None:
@@ -156,10 +156,10 @@ class ProjectDoctor:
             return
         detail = f"the provider's clock is {abs(difference):.0f} s {'ahead' if difference > 0 else 'behind'}"
         if abs(difference) <= CLOCK:
-            self._add(Check(check=Name.CLOCK, detail=detail))
+            self._add(ok(Name.CLOCK, detail))
         else:
             remedy = f"synchronize the clock of this machine (NTP); {entry('clock-differs')}"
-            self._add(Check(check=Name.CLOCK, state=CheckState.WARNING, detail=detail, remedy=remedy))
+            self._add(warning(Name.CLOCK, detail, remedy))
 
     def _record_latency(self) -> None:
         slowest = max(one.seconds for one in self.exchanges)
@@ -167,15 +167,14 @@ class ProjectDoctor:
         timeout = self._config.poll.timeout
         detail = f"the slowest of {len(self.exchanges)} requests took {slowest:.2f} s"
         if slowest <= timeout / 2:
-            self._add(Check(check=Name.ANSWER, detail=detail))
+            self._add(ok(Name.ANSWER, detail))
             return
         late = f", {timeouts} had no answer within poll.timeout" if timeouts else ""
         self._add(
-            Check(
-                check=Name.ANSWER,
-                state=CheckState.WARNING,
-                detail=f"{detail}{late}; poll.timeout is {timeout:g} s",
-                remedy=f"raise poll.timeout, or check network and proxy; {entry('no-response')}",
+            warning(
+                Name.ANSWER,
+                f"{detail}{late}; poll.timeout is {timeout:g} s",
+                f"raise poll.timeout, or check network and proxy; {entry('no-response')}",
             )
         )
 
@@ -184,10 +183,10 @@ class ProjectDoctor:
     async def _membership(self, names: dict[str, str] | None) -> bool:
         """Check the membership; return whether further requests make sense."""
         if names:
-            self._add(Check(check=Name.MEMBERSHIP, detail="the project lists pipelines to this user"))
+            self._add(ok(Name.MEMBERSHIP, "the project lists pipelines to this user"))
             return True
         # An empty or refused list proves nothing: a user who is not a member may get an empty list.
-        configured = [entry.id for entry in self._project.pipelines]
+        configured = [one.id for one in self._project.pipelines]
         try:
             if isinstance(self._provider, SupportsBatchQuery):
                 await self._api.send(self._provider.batch_request(configured[:1] or ["0" * 32]))
@@ -203,15 +202,14 @@ class ProjectDoctor:
         if names is None:
             # Only the list is refused. Configured pipelines can be polled.
             refused = self._checks[Name.PERMISSION]
-            state = CheckState.WARNING if configured else CheckState.FAULT
-            self._add(Check(check=Name.PERMISSION, state=state, detail=refused.detail, remedy=refused.remedy))
+            report = warning if configured else fault
+            self._add(report(Name.PERMISSION, refused.detail, refused.remedy))
             return bool(configured)
         self._add(
-            Check(
-                check=Name.MEMBERSHIP,
-                state=CheckState.WARNING,
-                detail="the list of pipelines is empty: providers list nothing to users who are not members",
-                remedy=f"compare {self._project.scope_key}, and add the user to the project; "
+            warning(
+                Name.MEMBERSHIP,
+                "the list of pipelines is empty: providers list nothing to users who are not members",
+                f"compare {self._project.scope_key}, and add the user to the project; "
                 f"{entry('no-pipelines-listed')}",
             )
         )
@@ -228,39 +226,34 @@ class ProjectDoctor:
         if unknown and names:
             more = f", and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
             self._add(
-                Check(
-                    check=Name.PIPELINES,
-                    state=CheckState.WARNING,
-                    detail=f"{len(unknown)} of {len(configured)} configured ids are not listed: "
+                warning(
+                    Name.PIPELINES,
+                    f"{len(unknown)} of {len(configured)} configured ids are not listed: "
                     f"{', '.join(unknown[:_SHOWN])}{more}",
-                    remedy=f"correct or remove them; {entry('pipelines-not-listed')}",
+                    f"correct or remove them; {entry('pipelines-not-listed')}",
                 )
             )
         elif names and not watched:
             self._add(
-                Check(
-                    check=Name.PIPELINES,
-                    state=CheckState.WARNING,
-                    detail=f"discover selects none of {len(names)} pipelines",
-                    remedy=f"correct the patterns; {entry('pattern-selects-nothing')}",
+                warning(
+                    Name.PIPELINES,
+                    f"discover selects none of {len(names)} pipelines",
+                    f"correct the patterns; {entry('pattern-selects-nothing')}",
                 )
             )
         elif names:
-            self._add(
-                Check(check=Name.PIPELINES, detail=f"{len(names)} are listed, {len(watched)} are watched")
-            )
+            self._add(ok(Name.PIPELINES, f"{len(names)} are listed, {len(watched)} are watched"))
         return [one for one in watched if one not in unknown] if names else watched
 
     def _records(self) -> None:
         if not self._rejected:
-            self._add(Check(check=Name.RECORDS, detail="every record could be read"))
+            self._add(ok(Name.RECORDS, "every record could be read"))
             return
         self._add(
-            Check(
-                check=Name.RECORDS,
-                state=CheckState.WARNING,
-                detail=f"{self._rejected} records could not be read: {self._first_rejection}",
-                remedy=f"report them with the file of --report; {entry('record-rejected')}",
+            warning(
+                Name.RECORDS,
+                f"{self._rejected} records could not be read: {self._first_rejection}",
+                f"report them with the file of --report; {entry('record-rejected')}",
             )
         )
 
@@ -292,14 +285,13 @@ class ProjectDoctor:
             self._count(provider.read_batch(answer.body, ids, answer.now))
             break
         if not refusal:
-            self._add(Check(check=Name.BATCH, detail=f"{len(ids)} pipelines in one request were accepted"))
+            self._add(ok(Name.BATCH, f"{len(ids)} pipelines in one request were accepted"))
             return
         self._add(
-            Check(
-                check=Name.BATCH,
-                state=CheckState.WARNING,
-                detail=f"{wanted} pipelines in one request were refused ({refusal}), {len(ids)} were accepted",
-                remedy=f"set poll.chunk_size to {len(ids)}, or remove the id at fault; {entry('pipeline-refused')}",
+            warning(
+                Name.BATCH,
+                f"{wanted} pipelines in one request were refused ({refusal}), {len(ids)} were accepted",
+                f"set poll.chunk_size to {len(ids)}, or remove the id at fault; {entry('pipeline-refused')}",
             )
         )
 
@@ -326,7 +318,7 @@ class ProjectDoctor:
             self._add(failed(Name.RUNS, other, state=CheckState.WARNING))
         elif read:
             with_runs = sum(1 for _, runs in read if runs)
-            self._add(Check(check=Name.RUNS, detail=f"{with_runs} of {len(read)} pipelines read have runs"))
+            self._add(ok(Name.RUNS, f"{with_runs} of {len(read)} pipelines read have runs"))
         for pipeline, runs in read:
             if runs:
                 await self._details(pipeline, runs[0])
@@ -349,7 +341,7 @@ class ProjectDoctor:
         detail = self._count(self._provider.read_detail(answer.body, pipeline, answer.now))
         if detail.run is not None:
             stages = len(detail.run.stages)
-            self._add(Check(check=Name.DETAILS, detail=f"the newest run of a pipeline has {stages} stages"))
+            self._add(ok(Name.DETAILS, f"the newest run of a pipeline has {stages} stages"))
         await self._retention(answer)
 
     async def _retention(self, detail: ApiResponse) -> None:
@@ -364,4 +356,4 @@ class ProjectDoctor:
             except ApiError:
                 days = None
         detail_text = f"runs are kept for {days} days" if days is not None else "not known"
-        self._add(Check(check=Name.RETENTION, detail=detail_text))
+        self._add(ok(Name.RETENTION, detail_text))
