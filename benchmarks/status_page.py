@@ -63,7 +63,7 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
     await bench.publisher.body(GZIP)
     await bench.publisher.publish()
     runtime.collect_garbage()
-    source = status_source(bench.exporter, SystemClock(), "/metrics")()
+    source = status_source(bench.exporter, SystemClock(), "/metrics")
 
     def page() -> str:
         return source.page.page(source.views(), source.facts(), PipelineQuery(), time.time())

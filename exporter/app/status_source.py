@@ -1,10 +1,8 @@
 """What the status page shows of an exporter."""
 
-from collections.abc import Callable
-
 from exporter.app.exporter import Exporter
-from exporter.client.api_client import Usage
 from exporter.core.clock import Clock
+from exporter.core.usage import Usage
 from exporter.polling.poller import Poller
 from exporter.status_page.facts import ProjectFacts, ProjectProblem
 from exporter.status_page.page import StatusPage
@@ -12,27 +10,17 @@ from exporter.tracking.project import ProjectTracker
 from exporter.web.status_routes import StatusSource
 
 
-def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> Callable[[], StatusSource]:
-    """Return a function that returns where the status page of an exporter comes from now."""
-    catalogue = exporter.publisher.catalogue
-    page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
-
-    def source() -> StatusSource:
-        nonlocal catalogue, page
-        if exporter.publisher.catalogue is not catalogue:
-            # Another configuration has other families.
-            catalogue = exporter.publisher.catalogue
-            page = StatusPage(catalogue, metrics_path, exporter.publisher.rest_while_sending)
-        return StatusSource(
-            page=page,
-            views=lambda: exporter.publisher.views,
-            facts=lambda: [
-                _facts(project.poller, project.client.usage, project.tracker) for project in exporter.projects
-            ],
-            clock=clock,
-        )
-
-    return source
+def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> StatusSource:
+    """Return where the status page of an exporter comes from."""
+    return StatusSource(
+        page=StatusPage(metrics_path, exporter.publisher.rest_while_sending),
+        catalogue=lambda: exporter.publisher.catalogue,
+        views=lambda: exporter.publisher.views,
+        facts=lambda: [
+            _facts(project.poller, project.client.usage, project.tracker) for project in exporter.projects
+        ],
+        clock=clock,
+    )
 
 
 def _facts(poller: Poller, usage: Usage, tracker: ProjectTracker) -> ProjectFacts:
@@ -59,10 +47,5 @@ def _facts(poller: Poller, usage: Usage, tracker: ProjectTracker) -> ProjectFact
         problem=problem,
         last_poll=poller.last_refresh,
         next_poll=poller.next_refresh,
-        requests_per_minute=usage.requests_per_minute,
-        budget_left=usage.budget_left,
-        budget=usage.budget,
-        credentials_accepted=usage.credentials_accepted,
-        credentials_expire=usage.credentials_expire,
-        credentials_renewal=usage.credentials_renewal,
+        usage=usage,
     )

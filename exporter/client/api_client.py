@@ -23,6 +23,7 @@ from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity
 from exporter.core.hourly_warnings import HourlyWarnings
+from exporter.core.usage import Usage
 from exporter.providers.protocol import ApiRequest, Provider
 from exporter.providers.responses import too_complex
 from exporter.telemetry.recorder import Telemetry
@@ -59,23 +60,6 @@ class ApiError(Exception):
         super().__init__(failure.message)
         self.operation = operation
         self.failure = failure
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """How a project uses its request budget and its credentials."""
-
-    requests_per_minute: int
-    """Requests in the last minute."""
-    budget_left: int
-    """Requests that may be sent at once now."""
-    budget: int
-    """The most that it can be."""
-    credentials_accepted: bool | None
-    """Whether the provider accepted the credentials last; None before its first answer."""
-    credentials_expire: float | None
-    """Epoch seconds; None if that is unknown."""
-    credentials_renewal: str
-    """`auto` or `manual`."""
 
 
 class ApiClient:

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from exporter.core.usage import Usage
+
 
 class ProjectProblem(msgspec.Struct, frozen=True, kw_only=True):
     """Why a project is down. Secrets are masked."""
@@ -33,11 +35,4 @@ class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):
     """None unless the project is down."""
     last_poll: float | None
     next_poll: float
-    requests_per_minute: int
-    budget_left: int
-    budget: int
-    credentials_accepted: bool | None
-    """None before the first answer."""
-    credentials_expire: float | None
-    credentials_renewal: str
-    """`auto` or `manual`."""
+    usage: Usage

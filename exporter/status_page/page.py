@@ -4,11 +4,12 @@ Everything is computed from frozen views and facts, so this can run in any threa
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from exporter import __version__
 from exporter.core.model import Status
@@ -34,13 +35,15 @@ _PARTS = 50
 class StatusPage:
     """The pages of an exporter. It keeps the overview of the last views that it was given."""
 
-    def __init__(
-        self, catalogue: Catalogue, metrics_path: str, pause: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, metrics_path: str, pause: Callable[[], None] = lambda: None) -> None:
         """`pause` is called often while a page is rendered; it may wait a little."""
-        self._catalogue = catalogue
+        self._metrics_path = metrics_path
         self._pause = pause
         self._overview = Overview(())
+
+    @cached_property
+    def _templates(self) -> Environment:
+        """The templates. Compiling them takes longer than a page, so it is left to the first request."""
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent / "templates"),
             autoescape=True,
@@ -51,9 +54,8 @@ class StatusPage:
         )
         environment.filters["duration"] = duration
         environment.filters["masked"] = redact
-        environment.globals.update(version=__version__, metrics_path=metrics_path, moment=moment)
-        self._page = environment.get_template("overview.html")
-        self._pipeline = environment.get_template("pipeline.html")
+        environment.globals.update(version=__version__, metrics_path=self._metrics_path, moment=moment)
+        return environment
 
     def page(
         self, views: Sequence[View], facts: Sequence[ProjectFacts], query: PipelineQuery, now: float
@@ -64,7 +66,7 @@ class StatusPage:
         number, pages, shown = _page_of(selected, query)
         down = [one for one in facts if one.up is False]
         return self._render(
-            self._page,
+            "overview.html",
             now=now,
             time=lambda at: clock_time(at, now),
             query=query,
@@ -87,14 +89,16 @@ class StatusPage:
             pages=pages,
         )
 
-    def pipeline(self, views: Sequence[View], project: str, pipeline_id: str, now: float) -> str | None:
-        """Return the page of a pipeline as HTML; None if it does not exist."""
+    def pipeline(
+        self, views: Sequence[View], catalogue: Catalogue, project: str, pipeline_id: str, now: float
+    ) -> str | None:
+        """Return the page of a pipeline, with its series in `catalogue`, as HTML; None if it does not exist."""
         row = self._of(views).find(project, pipeline_id)
         if row is None:
             return None
         view, latest = row.view, row.view.latest
         return self._render(
-            self._pipeline,
+            "pipeline.html",
             now=now,
             time=lambda at: clock_time(at, now),
             row=_cells(row, now),
@@ -110,7 +114,7 @@ class StatusPage:
             selector=selector(view),
             families=[
                 (name, family.help)
-                for family in self._catalogue.pipelines
+                for family in catalogue.pipelines
                 if any(True for _ in family.samples(view))
                 for name in (series_name(family),)
             ],
@@ -142,9 +146,9 @@ class StatusPage:
             )
         )
 
-    def _render(self, template: Template, **values: Any) -> str:
+    def _render(self, template: str, **values: Any) -> str:
         parts = []
-        for index, part in enumerate(template.generate(**values)):
+        for index, part in enumerate(self._templates.get_template(template).generate(**values)):
             parts.append(part)
             if index % _PARTS == 0:
                 self._pause()
@@ -164,7 +168,7 @@ def _page_of(selected: Sequence[PipelineRow], query: PipelineQuery) -> tuple[int
 
 
 def _project(facts: ProjectFacts, overview: Overview) -> DetailedProject:
-    problem = facts.problem
+    problem, usage = facts.problem, facts.usage
     return DetailedProject(
         project=facts.project,
         provider=facts.provider,
@@ -179,12 +183,12 @@ def _project(facts: ProjectFacts, overview: Overview) -> DetailedProject:
         remedy=problem.remedy if problem is not None else None,
         last_poll=facts.last_poll,
         next_poll=facts.next_poll,
-        requests_per_minute=facts.requests_per_minute,
-        budget_left=facts.budget_left,
-        budget=facts.budget,
-        credentials_accepted=facts.credentials_accepted,
-        credentials_expire=facts.credentials_expire,
-        credentials_renewal=facts.credentials_renewal if facts.credentials_expire is not None else None,
+        requests_per_minute=usage.requests_per_minute,
+        budget_left=usage.budget_left,
+        budget=usage.budget,
+        credentials_accepted=usage.credentials_accepted,
+        credentials_expire=usage.credentials_expire,
+        credentials_renewal=usage.credentials_renewal if usage.credentials_expire is not None else None,
     )
 
 

@@ -29,7 +29,7 @@ def application(
     page: Callable[[Variant], AbstractAsyncContextManager[Body]],
     problem: Callable[[], str],
     ready: Callable[[], bool],
-    status: Callable[[], StatusSource],
+    status: StatusSource,
     effective_config: Callable[[], str],
     telemetry_path: str,
     created_series: Callable[[], bool] = lambda: False,
@@ -39,7 +39,7 @@ def application(
     """Return the web application.
 
     `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
-    unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `status` returns where the
+    unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `status` is where the
     status page comes from. `effective_config` returns the configuration in force with its secrets masked.
     `created_series`: whether OpenMetrics has `_created` series. `reload` reads the configuration again, and returns every
     fault; None where clients may not do that. `poll_now` is the route of poll now, if that is enabled.

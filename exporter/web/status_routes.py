@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.core.clock import Clock
+from exporter.metrics.catalogue import Catalogue
 from exporter.status_page.facts import ProjectFacts
 from exporter.status_page.page import ASSETS, StatusPage
 from exporter.status_page.query import PipelineQuery, QueryError
@@ -33,6 +34,8 @@ class StatusSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where the status comes from."""
 
     page: StatusPage
+    catalogue: Callable[[], Catalogue]
+    """Returns the families of the last publication."""
     views: Callable[[], Sequence[View]]
     """Returns the views of the last publication."""
     facts: Callable[[], Sequence[ProjectFacts]]
@@ -40,8 +43,8 @@ class StatusSource(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
 
 
-def status_routes(source: Callable[[], StatusSource], *, root: bool) -> Sequence[Route]:
-    """Return the routes of the status. `source` is called for each request. `root`: whether `/` is free for the page."""
+def status_routes(source: StatusSource, *, root: bool) -> Sequence[Route]:
+    """Return the routes of the status. `root`: whether `/` is free for the page."""
     # One thread: however many clients ask, scrapes compete with one rendering.
     thread = ThreadPoolExecutor(1, thread_name_prefix="status-page")
 
@@ -50,24 +53,21 @@ def status_routes(source: Callable[[], StatusSource], *, root: bool) -> Sequence
 
     async def overview(request: Request) -> Response:
         query = PipelineQuery.of(request.query_params)
-        now = source()
-        views, facts, at = now.views(), now.facts(), now.clock.time()
-        return _html(await rendered(lambda: now.page.page(views, facts, query, at)))
+        views, facts, now = source.views(), source.facts(), source.clock.time()
+        return _html(await rendered(lambda: source.page.page(views, facts, query, now)))
 
     async def pipeline(request: Request) -> Response:
         project, pipeline_id = (request.query_params.get(name, "") for name in ("project", "pipeline_id"))
-        now = source()
-        views, at = now.views(), now.clock.time()
-        page = await rendered(lambda: now.page.pipeline(views, project, pipeline_id, at))
+        views, catalogue, now = source.views(), source.catalogue(), source.clock.time()
+        page = await rendered(lambda: source.page.pipeline(views, catalogue, project, pipeline_id, now))
         if page is None:
             return PlainTextResponse("no such pipeline is watched here\n", 404, headers=_HEADERS)
         return _html(page)
 
     async def answer(request: Request) -> Response:
         query = PipelineQuery.of(request.query_params)
-        now = source()
-        views, facts, at = now.views(), now.facts(), now.clock.time()
-        body = await rendered(lambda: now.page.answer(views, facts, query, at))
+        views, facts, now = source.views(), source.facts(), source.clock.time()
+        body = await rendered(lambda: source.page.answer(views, facts, query, now))
         return Response(body, media_type="application/json", headers=_fresh(_HEADERS))
 
     files = {name: (ASSETS / name).read_bytes() for name in _FILES}

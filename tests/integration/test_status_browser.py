@@ -15,6 +15,7 @@ from tests.drivers.support import FakeClock
 from tests.drivers.tools import fetched
 from tests.unit.status_page.pages import (
     FAILED,
+    FAMILIES,
     HOUR,
     NOON,
     RUNNING,
@@ -56,9 +57,13 @@ class Exporter:
         self.views = HEALTHY
         self.facts = [facts()]
         source = StatusSource(
-            page=status_page(), views=lambda: self.views, facts=lambda: self.facts, clock=FakeClock(NOON)
+            page=status_page(),
+            catalogue=lambda: FAMILIES,
+            views=lambda: self.views,
+            facts=lambda: self.facts,
+            clock=FakeClock(NOON),
         )
-        self.app = Starlette(routes=list(status_routes(lambda: source, root=True)))
+        self.app = Starlette(routes=list(status_routes(source, root=True)))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from exporter.exposition.publisher import FORGET, REST, ClosedError, Publisher
 from exporter.metrics.catalogue import Catalogue, catalogue
 from exporter.metrics.family import Family, MetricType, Sample
 from exporter.settings.settings import Metrics
+from exporter.status_page.page import StatusPage
 from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.views import ProjectView, View
 from exporter.web.routes import application
@@ -395,14 +396,15 @@ def pages_of(page: Callable[[Variant], AbstractAsyncContextManager[Body]]) -> St
         problem=lambda: "",
         ready=lambda: True,
         effective_config=lambda: "",
-        status=unused,
+        status=StatusSource(
+            page=StatusPage("/metrics"),
+            catalogue=lambda: catalogue(Metrics()),
+            views=list,
+            facts=list,
+            clock=FakeClock(),
+        ),
         telemetry_path="/metrics",
     )
-
-
-def unused() -> StatusSource:
-    """Return no source: these tests request no status."""
-    raise NotImplementedError
 
 
 async def sent(body: Body, method: str = "GET", headers: Headers = ()) -> list[Message]:

@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 from exporter.core.model import Pipeline, Run, Stage, Status
+from exporter.core.usage import Usage
 from exporter.metrics.catalogue import catalogue
 from exporter.settings.settings import Metrics
 from exporter.status_page.facts import ProjectFacts, ProjectProblem
@@ -17,9 +18,12 @@ HOUR = 3600.0
 FAILED, SUCCESS, RUNNING, WAITING = Status.FAILED, Status.SUCCESS, Status.RUNNING, Status.WAITING
 
 
+FAMILIES = catalogue(Metrics())
+
+
 @cache
 def status_page() -> StatusPage:
-    return StatusPage(catalogue(Metrics()), "/metrics")
+    return StatusPage("/metrics")
 
 
 def facts(project: str = "shop", **changes: Any) -> ProjectFacts:
@@ -33,6 +37,8 @@ def facts(project: str = "shop", **changes: Any) -> ProjectFacts:
         "problem": None,
         "last_poll": NOON - 12,
         "next_poll": NOON + 48,
+    }
+    used: dict[str, Any] = {
         "requests_per_minute": 7,
         "budget_left": 19,
         "budget": 20,
@@ -40,7 +46,8 @@ def facts(project: str = "shop", **changes: Any) -> ProjectFacts:
         "credentials_expire": None,
         "credentials_renewal": "auto",
     }
-    return ProjectFacts(**{**values, **changes})
+    usage = Usage(**{name: changes.pop(name, value) for name, value in used.items()})
+    return ProjectFacts(**{**values, "usage": usage, **changes})
 
 
 def problem(**changes: Any) -> ProjectProblem:

@@ -19,6 +19,7 @@ from exporter.status_page.remedies import REMEDIES
 from exporter.tracking.ledger import EndedRun, Extent, Streak
 from tests.unit.status_page.pages import (
     FAILED,
+    FAMILIES,
     HOUR,
     NOON,
     RUNNING,
@@ -279,7 +280,7 @@ class TestPipeline:
             EndedRun("run-6", 6, SUCCESS, NOON - 2 * HOUR, None, counted=False),
         )
         found = view(status=FAILED, runs=runs, unresolved=2)
-        page = Text(status_page().pipeline([found], "shop", "id-checkout", NOON) or "")
+        page = Text(status_page().pipeline([found], FAMILIES, "shop", "id-checkout", NOON) or "")
         assert "Red for 2h 0m , since 20:13 , 3 failures in a row" in page.text
         assert "Deploy failed 21:14 9m" in page.text
         assert "#7 failed 21:13 21:23 10m yes #6 success 20:13 no, from before first sight" in page.text
@@ -291,8 +292,8 @@ class TestPipeline:
         assert "ci_pipeline_latest_run_job_status" not in page.text
 
     def test_unknown_pipeline_has_no_page(self):
-        assert status_page().pipeline([view()], "shop", "other", NOON) is None
-        assert status_page().pipeline([view()], "other", "id-checkout", NOON) is None
+        assert status_page().pipeline([view()], FAMILIES, "shop", "other", NOON) is None
+        assert status_page().pipeline([view()], FAMILIES, "other", "id-checkout", NOON) is None
 
     def test_selector_escapes_what_promql_demands(self):
         pipeline = Pipeline("flow", 'a "b" \\ c', "1", "x")
@@ -303,7 +304,7 @@ class TestPipeline:
         stored = view(latest=None, up=None, has_run=None, active_starts=None, status_change=None)
         assert (
             "Latest run #7, success"
-            in Text(status_page().pipeline([stored], "shop", "id-checkout", NOON) or "").text
+            in Text(status_page().pipeline([stored], FAMILIES, "shop", "id-checkout", NOON) or "").text
         )
 
 
@@ -371,7 +372,7 @@ class TestUntrusted:
             lambda one: status_page().page(
                 [one], [facts(up=False, problem=problem(message=one.pipeline.name))], PipelineQuery(), NOON
             ),
-            lambda one: status_page().pipeline([one], "shop", "1", NOON) or "",
+            lambda one: status_page().pipeline([one], FAMILIES, "shop", "1", NOON) or "",
         ):
             pages = [Text(render(one)) for one in (plain, nasty)]
             assert pages[0].tags == pages[1].tags
@@ -382,7 +383,7 @@ class TestUntrusted:
     def test_only_http_addresses_are_links(self, url):
         bad = view(pipeline=Pipeline("flow", "shop", "1", "a", url), latest=run(SUCCESS, url=url))
         assert url not in html(bad).links
-        assert url not in Text(status_page().pipeline([bad], "shop", "1", NOON) or "").links
+        assert url not in Text(status_page().pipeline([bad], FAMILIES, "shop", "1", NOON) or "").links
         assert answer(bad)["pipelines"][0]["url"] is None
 
     def test_secrets_are_masked(self):
@@ -399,7 +400,7 @@ class TestUntrusted:
         page = status_page()
         for body in (
             page.page([found], [facts()], PipelineQuery(), NOON),
-            page.pipeline([found], "shop", "id-checkout", NOON),
+            page.pipeline([found], FAMILIES, "shop", "id-checkout", NOON),
             page.answer([found], [facts()], PipelineQuery(), NOON).decode(),
         ):
             assert body is not None
@@ -408,7 +409,7 @@ class TestUntrusted:
     def test_times_that_no_calendar_has_are_no_error(self):
         wild = view(status=FAILED, latest=run(FAILED, start=1e300, end=float("inf")), status_change=-1e300)
         assert "unknown" in html(wild).text
-        assert status_page().pipeline([wild], "shop", "id-checkout", NOON)
+        assert status_page().pipeline([wild], FAMILIES, "shop", "id-checkout", NOON)
         assert answer(wild)
 
 
