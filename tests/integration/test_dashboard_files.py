@@ -12,7 +12,6 @@ from deploy.dashboards.files import files
 from tests.drivers.dashboards import BOARDS, FOLDER, PANELS, expressions, plain
 from tests.drivers.manifests import CHART, ROOT, overlay, run, validate
 from tests.drivers.rules import RECORDING
-from tests.drivers.tools import installed
 
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 UNITS = {"short", "none", "s", "bytes", "percentunit", "reqps", "dateTimeAsIso"}
@@ -88,7 +87,7 @@ def test_exclusions_have_a_reason():
     assert all(rule["reason"].endswith(".") for rule in found.values())
 
 
-def test_prometheus_accepts_every_query(tmp_path):
+def test_prometheus_accepts_every_query(promtool, tmp_path):
     """target-promql and template-label-promql: each is checked as a recording rule."""
     labels = [
         ((name, one["name"]), f"group ({selector})")
@@ -106,7 +105,7 @@ def test_prometheus_accepts_every_query(tmp_path):
         "rules": [{"record": f"query:number{n}", "expr": expr} for n, (_, expr) in enumerate(found)],
     }
     file.write_text(yaml.safe_dump({"groups": [group]}))
-    done = run(installed("promtool"), "check", "rules", file)
+    done = run(promtool, "check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(found)} rules found" in done.stdout
 
