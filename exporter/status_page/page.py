@@ -21,9 +21,9 @@ from exporter.status_page.answer import RUNNING, WAITING, DetailedProject, Statu
 from exporter.status_page.chart import chart, run_duration
 from exporter.status_page.facts import ProjectFacts
 from exporter.status_page.overview import PAGE, Overview, PipelineRow
-from exporter.status_page.query import FILTERS, PipelineQuery
+from exporter.status_page.query import FILTERS, PipelineQuery, pipeline_link
 from exporter.status_page.remedies import REMEDIES
-from exporter.status_page.times import clock_time, duration, moment
+from exporter.status_page.times import age, clock_time, duration, machine_time
 from exporter.tracking.ledger import KEPT, Extent
 from exporter.tracking.views import View
 
@@ -54,7 +54,14 @@ class StatusPage:
         )
         environment.filters["duration"] = duration
         environment.filters["masked"] = redact
-        environment.globals.update(version=__version__, metrics_path=self._metrics_path, moment=moment)
+        environment.globals.update(
+            version=__version__,
+            metrics_path=self._metrics_path,
+            # Functions, since a call of a macro costs ten times as much, and a page has some hundreds.
+            age=age,
+            machine_time=machine_time,
+            pipeline_link=pipeline_link,
+        )
         return environment
 
     def page(
