@@ -29,8 +29,10 @@ _PROBLEMS = {
 
 def describe(operation: str, code: str, error_code: str) -> str:
     """Return why a project is down, in words."""
-    problem = _PROBLEMS.get(code, f"answered {code}" if code.isdecimal() else code)
-    return " ".join(part for part in (operation, problem, error_code) if part)
+    if code.isdecimal():
+        return " ".join(part for part in (operation, f"answered {code}", error_code) if part)
+    problem = f"{operation} {_PROBLEMS.get(code, code)}".strip()
+    return f"{problem} ({error_code})" if error_code else problem
 
 
 class ProjectStatus(msgspec.Struct, kw_only=True):

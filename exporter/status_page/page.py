@@ -61,6 +61,7 @@ class StatusPage:
             age=age,
             machine_time=machine_time,
             pipeline_link=pipeline_link,
+            number="{:,}".format,
         )
         return environment
 
@@ -82,7 +83,6 @@ class StatusPage:
             down=down,
             stale={one.project for one in down},
             remedies=REMEDIES,
-            describe=describe,
             counts={"red": found.red, "waiting": found.waiting, "running": found.running},
             red=sum(found.red.values()),
             waiting=sum(found.waiting.values()),

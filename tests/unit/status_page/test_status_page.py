@@ -84,12 +84,36 @@ class TestOverview:
         )
         text = page.text
         assert "1 project down" in text
-        assert "shop is down since 20:13 (2h 0m)" in text
+        assert "shop has been down since 20:13 (2h 0m)" in text
         assert "ListPipelines answered 401 Forbidden.Token: the token is no longer valid" in text
         assert "Error code Forbidden.Token , request request-1" in text
         assert REMEDIES["credentials-rejected"] in text
         assert "docs/troubleshooting.md#credentials-rejected" in text
         assert text.index("shop flow down") < text.index("well flow up")
+
+    @pytest.mark.parametrize(
+        ("changes", "why"),
+        [
+            ({"message": ""}, "Why ListPipelines answered 401 Forbidden.Token Error code"),
+            ({"code": "timeout", "error_code": "", "message": "10 s"}, "Why ListPipelines was not answered in time: 10 s What"),
+            (
+                {"code": "refused", "message": "request not sent: credentials rejected", "held_back": True},
+                "Why request not sent: credentials rejected Error code",
+            ),
+            (
+                {"code": "refused", "message": "", "held_back": True},
+                "Why ListPipelines was not sent, since the credentials were refused (Forbidden.Token) Error code",
+            ),
+        ],
+    )  # fmt: skip
+    def test_cause_of_an_outage_is_said_once(self, changes, why):
+        assert why in html(view(), projects=[facts(up=False, problem=problem(**changes))]).text
+
+    def test_large_numbers_have_separators(self):
+        views = [view(f"p-{index}", status=FAILED) for index in range(1001)]
+        text = html(*views, projects=[facts(pipelines=12_000)]).text
+        assert "1,001 pipelines red" in text
+        assert "shop flow up 12,000 1,001 0 0 12s ago" in text
 
     def test_red_pipeline_has_since_stage_failures_branch_run_and_link(self):
         page = html(view(status=FAILED, latest=run(FAILED, url="https://flow.example.com/7/runs/7")))
