@@ -99,6 +99,8 @@ class DetailedProject(ProjectStatus, kw_only=True):
     """When the next refresh is due."""
     requests_per_minute: int
     """Requests in the last minute."""
+    requests_allowed_per_minute: int
+    """Requests that `rate_limit` allows in a minute."""
     budget_left: int
     """Requests that may be sent at once, of `budget`."""
     budget: int

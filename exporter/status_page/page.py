@@ -81,7 +81,7 @@ class StatusPage:
             filters=FILTERS,
             projects=sorted(facts, key=lambda one: one.up is not False),
             down=down,
-            stale={one.project for one in down},
+            unseen_since={one.project: one.problem.since for one in down if one.problem is not None},
             remedies=REMEDIES,
             counts={"red": found.red, "waiting": found.waiting, "running": found.running},
             red=sum(found.red.values()),
@@ -191,6 +191,7 @@ def _project(facts: ProjectFacts, overview: Overview) -> DetailedProject:
         last_poll=facts.last_poll,
         next_poll=facts.next_poll,
         requests_per_minute=usage.requests_per_minute,
+        requests_allowed_per_minute=usage.allowed_per_minute,
         budget_left=usage.budget_left,
         budget=usage.budget,
         credentials_accepted=usage.credentials_accepted,
@@ -212,8 +213,17 @@ def _cells(row: PipelineRow, now: float) -> dict[str, Any]:
         "latest_failed": row.status == Status.FAILED,
         "at_least": row.view.streak is not None and row.view.streak.extent is Extent.LIMITED,
         "unanswered": row.view.up is False,
+        "failed_run": _failed_run(row),
         "chart": chart(row.view.runs[:KEPT], KEPT),
     }
+
+
+def _failed_run(row: PipelineRow) -> dict[str, Any] | None:
+    """Return number and address of the run that a pipeline is red for, if its next run has started."""
+    latest, finished = row.view.latest, row.view.finished
+    if not row.red or latest is None or finished is None or latest.id == finished.id:
+        return None
+    return {"number": finished.number, "url": rows.url_of(row, finished)}
 
 
 def _anomalies(row: PipelineRow, now: float) -> list[str]:
