@@ -144,6 +144,8 @@ class Discovery:
         self._waits_for_names = self._discovers or membership.wants_names
         self._surplus = 0
         """Pipelines above the limit when last logged."""
+        self._refused = False
+        """Whether the last refresh was refused the pipelines of the project."""
         self.update_held_back()
 
     @property
@@ -195,7 +197,7 @@ class Discovery:
             self._failed(error, outcome)
             return frozenset()
         outcome.record_success()
-        doubt = self._membership.listed(names, selected, complete=complete)
+        doubt = self._membership.listed(names, selected, complete=complete, refused=self._refused)
         if doubt:
             outcome.record_gap(self._lister.implausible(doubt))
             self._reporter.implausible_list(len(names), doubt)
@@ -250,6 +252,10 @@ class Discovery:
         refused = kind in {FailureKind.PROJECT, FailureKind.CONTENT}
         self._waits_for_names = self._waits_for_names and not refused
         outcome.record_error(error, ends_poll=not refused)
+
+    def refresh_ended(self, outcome: PollOutcome) -> None:
+        """Take the result of a refresh."""
+        self._refused = outcome.refused
 
     def read_again(self) -> None:
         """Read the list in the next refresh."""

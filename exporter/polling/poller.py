@@ -183,6 +183,7 @@ class Poller:
         # A strategy does not query every pipeline, and a poll that ends early leaves some out.
         self.progressed(self._unreported)
         if refresh:
+            self._discovery.refresh_ended(outcome)
             await self._check_list(outcome)
         shown = self._discovery.update_held_back()
         if refresh or ids:

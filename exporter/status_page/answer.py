@@ -22,6 +22,7 @@ _PROBLEMS = {
     "connect": "could not connect",
     "timeout": "was not answered in time",
     "invalid": "was answered with something unreadable",
+    "implausible": "has implausibly few pipelines",
     "refused": "was not sent, since the credentials were refused",
 }
 """What the codes of failures mean that are not HTTP statuses."""

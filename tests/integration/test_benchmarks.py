@@ -81,6 +81,22 @@ def test_status_page_benchmark_reports_times_and_size(tmp_path):
         assert 0 < figures[name]["p50"] <= figures[name]["p99"]
 
 
+def test_streaks_are_known_two_refreshes_after_the_pages_that_they_need(tmp_path):
+    """Times are virtual, so this benchmark is judged: most red pipelines need one page, and the first refresh uses its budget."""
+    file = tmp_path / "streaks.json"
+    command = (sys.executable, "-m", "benchmarks.streaks", "--pipelines", "300", "--json", str(file))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\n| codearts | 300 | " in done.stdout
+    for name, figures in zip(("codearts", "flow"), json.loads(file.read_text()), strict=True):
+        assert (figures["cloud"], figures["pipelines"]) == (name, 300)
+        needed = figures["requests"]["ListPipelineRuns"]
+        assert figures["known"] <= figures["refreshed"] + needed / 10 + 2 * 60
+        assert figures["pages"]["1"] > 0.9 * figures["red"] > 10
+        assert figures["first_page"] <= min(figures["refreshed"], 8)
+    assert figures["refresh_requests"] / figures["refreshed"] > 9.5
+
+
 def test_poll_benchmark_reports_refreshes_memory_and_peer(tmp_path):
     file = tmp_path / "polls.json"
     peer = tmp_path / "peer"

@@ -216,6 +216,16 @@ def test_empty_list_is_not_doubted_again_once_believed():
     assert names(membership) == {}
 
 
+def test_empty_list_proves_nothing_while_the_project_is_refused():
+    membership = members(**DISCOVERS)
+    membership.listed(many(2))
+    for _ in range(3 * AGREEING):
+        assert membership.listed({}, refused=True) == EMPTY
+    assert names(membership) == many(2)
+    # Those lists do not agree with later ones either.
+    assert [bool(membership.listed({})) for _ in range(AGREEING)] == [True] * (AGREEING - 1) + [False]
+
+
 def test_first_empty_lists_are_not_believed():
     """A missing permission is the most likely cause."""
     membership = members(**DISCOVERS)

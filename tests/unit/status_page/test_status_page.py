@@ -91,6 +91,11 @@ class TestOverview:
         assert "docs/troubleshooting.md#credentials-rejected" in text
         assert text.index("shop flow down") < text.index("well flow up")
 
+    @pytest.mark.parametrize("remedy", REMEDIES)
+    def test_page_shows_each_remedy(self, remedy):
+        text = html(view(), projects=[facts(up=False, problem=problem(remedy=remedy))]).text
+        assert REMEDIES[remedy] in text
+
     def test_red_pipeline_has_since_stage_failures_branch_run_and_link(self):
         page = html(view(status=FAILED, latest=run(FAILED, url="https://flow.example.com/7/runs/7")))
         assert "1 pipeline red" in page.text
@@ -414,7 +419,7 @@ class TestUntrusted:
 
 
 def test_every_cause_has_a_remedy_that_the_page_on_troubles_has_too():
-    slugs = {*cause._REMEDIES.values(), "provider-fails", "no-response"}
+    slugs = {*cause._REMEDIES.values(), "provider-fails", "no-response", "implausible-list"}
     assert REMEDIES.keys() == slugs
     page = TROUBLESHOOTING.read_text(encoding="utf-8")
     for slug, remedy in REMEDIES.items():
