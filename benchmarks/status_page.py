@@ -1,4 +1,4 @@
-"""Measure the status page: server time, size, and what its requests cost scrapes.
+"""Measure the status page: server time, size, and how much its requests slow down scrapes.
 
     python -m benchmarks.status_page --pipelines 10000
 
@@ -26,10 +26,10 @@ from exporter.core.clock import SystemClock
 from exporter.status_page.query import PipelineQuery
 
 TIMES = 30
-"""Renderings of each kind."""
+"""Number of renderings of each kind."""
 TURNS = 6
 SECONDS = 8.0
-"""About how long each turn takes."""
+"""Approximate length of a turn, in seconds."""
 
 
 class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,21 +37,21 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     pipelines: int
     unchanged: Spread
-    """CPU time of a page while nothing changes."""
+    """CPU time of a status page while nothing changes."""
     published: Spread
     """The same after a publication in which 1 % of the pipelines have changed."""
     answer: Spread
-    """CPU time of the JSON."""
+    """CPU time of the same status as JSON."""
     size: int
-    """Bytes of the page."""
+    """Bytes of the status page."""
     alone: Spread
-    """Scrapes without requests for the status page."""
+    """Response times of scrapes without requests for the status page."""
     with_page: Spread
-    """Scrapes with one request a second."""
+    """Response times of scrapes with one such request a second."""
 
 
 def cpu_time(work: Callable[[], object]) -> float:
-    """Return the CPU seconds of some work in this thread."""
+    """Return the CPU seconds that a call takes in this thread."""
     started = time.thread_time()
     work()
     return time.thread_time() - started
@@ -106,7 +106,7 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
 
 
 async def scrapes(port: int, rounds: int) -> list[float]:
-    """Return the seconds of so many scrapes, one after the other."""
+    """Return the seconds of each of `rounds` scrapes, one after the other."""
     request = REQUESTS[GZIP]
     command = (sys.executable, "-m", "benchmarks.scraper", str(port), "1", str(rounds), request)
     scraper = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
@@ -115,7 +115,7 @@ async def scrapes(port: int, rounds: int) -> list[float]:
 
 
 async def rounds_of(port: int, seconds: float) -> int:
-    """Return the scrapes that take about so many seconds."""
+    """Return the number of scrapes that take about `seconds`, at least 20."""
     first = await scrapes(port, 20)
     return max(20, round(seconds / (sum(first) / len(first))))
 
@@ -129,7 +129,7 @@ def request_pages(port: int) -> None:
 
 
 def report(found: StatusFigures) -> str:
-    """Return the table for people."""
+    """Return the figures as a Markdown table."""
     rows = [
         ("page, nothing changed", f"{spread(found.unchanged)} CPU", "target 50 ms"),
         ("page, 1 % changed since the last one", f"{spread(found.published)} CPU", "target 50 ms"),
@@ -147,7 +147,7 @@ def report(found: StatusFigures) -> str:
 
 
 def spread(found: Spread) -> str:
-    """Return a distribution for people."""
+    """Format the median and the 99th percentile of a distribution."""
     return f"{milliseconds(found.p50)}, {milliseconds(found.p99)}"
 
 
