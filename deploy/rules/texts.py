@@ -31,7 +31,7 @@ def label(name: str, text: str) -> str:
 
 
 def run(kind: str, otherwise: str) -> str:
-    """Return number and branch of a run. `kind` is the middle of the metrics' names."""
+    """Return a template for number and branch of a run; `kind` is the part of metric names after `ci_pipeline_`."""
     number = f'run {{{{ {FIRST} | value | printf "%.0f" }}}}'
     return ask(f"ci_pipeline_{kind}_number{{@pipeline}}", number, otherwise) + ask(
         f"ci_pipeline_{kind}_info{{@pipeline}}", label("branch", " on branch {{ . }}")
