@@ -1,4 +1,4 @@
-"""Measure the memory of processes (Linux) and the speed of the machine, and run measurements in new processes."""
+"""Measure the memory of processes (Linux) and the speed of the machine, run measurements in new processes, write figures."""
 
 import os
 import subprocess
@@ -46,3 +46,10 @@ def unit() -> float:
         return time.process_time() - started
 
     return min(once() for _ in range(3))
+
+
+def write_json(file: Path | None, figures: object) -> None:
+    """Write figures to a file as JSON, if there is a file."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")

@@ -33,7 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.figures import BusyScrapes, Figures, MemoryUse, Publication, Scrapes, Spread, report
-from benchmarks.machine import in_process, peak, resident, unit
+from benchmarks.machine import in_process, peak, resident, unit, write_json
 from benchmarks.state import Cloud, settings
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
@@ -299,9 +299,7 @@ def main() -> int:
         return 0
     found = [in_process("benchmarks.pages", size, Figures) for size in flags.sizes]
     sys.stdout.write(f"{report(found)}\n")
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    write_json(flags.json, found)
     return 0
 
 

@@ -29,7 +29,7 @@ import orjson
 from benchmarks import json_exporter
 from benchmarks.batch_cloud import NOW, Cloud, change_server, chunks, responses_of, serving
 from benchmarks.json_exporter import Peer
-from benchmarks.machine import forget_peak, in_process, peak, resident, unit
+from benchmarks.machine import forget_peak, in_process, peak, resident, unit, write_json
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.client.api_client import ApiClient, ApiResponse
@@ -322,14 +322,8 @@ def main() -> int:
         same += ["--json-exporter", str(flags.json_exporter)]
     figures = [in_process("benchmarks.polls", pipelines, Figures, *same) for pipelines in flags.pipelines]
     sys.stdout.writelines(f"{line}\n" for line in report(figures))
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        machine = {
-            "cores": os.cpu_count(),
-            "machine": platform.processor(),
-            "python": platform.python_version(),
-        }
-        flags.json.write_bytes(msgspec.json.encode({**machine, "figures": figures}))
+    machine = {"cores": os.cpu_count(), "machine": platform.processor(), "python": platform.python_version()}
+    write_json(flags.json, {**machine, "figures": figures})
     return 0
 
 

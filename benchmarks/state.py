@@ -24,6 +24,7 @@ from typing import cast
 
 import msgspec
 
+from benchmarks.machine import write_json
 from exporter.app.bootstrap import assemble
 from exporter.app.exporter import Exporter
 from exporter.core.clock import SystemClock
@@ -334,9 +335,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=flags.directory) as directory:
         figures = asyncio.run(measure(Path(directory), flags.pipelines, flags.changed, flags.polls))
     sys.stdout.write(f"{table(figures)}\n")
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    write_json(flags.json, figures)
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.figures import Spread, milliseconds
+from benchmarks.machine import write_json
 from benchmarks.pages import GZIP, REQUESTS, Bench
 from exporter.app import runtime
 from exporter.app.status_source import status_source
@@ -45,7 +46,7 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the status page."""
     alone: Spread
     """Response times of scrapes without requests for the status page."""
-    beside: Spread
+    with_page: Spread
     """Response times of scrapes with one such request a second."""
 
 
@@ -82,7 +83,7 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
         await bench.publisher.publish()
         published.append(cpu_time(page))
     alone: list[float] = []
-    beside: list[float] = []
+    with_page: list[float] = []
     async with bench.serving() as port:
         rounds = await rounds_of(port, seconds)
         for _ in range(turns):
@@ -90,7 +91,7 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
             client = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "benchmarks.status_page", "--client", str(port)
             )
-            beside += await scrapes(port, rounds)
+            with_page += await scrapes(port, rounds)
             client.terminate()
             await client.wait()
     return StatusFigures(
@@ -100,7 +101,7 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
         answer=answer,
         size=size,
         alone=Spread.of(alone),
-        beside=Spread.of(beside),
+        with_page=Spread.of(with_page),
     )
 
 
@@ -137,8 +138,8 @@ def report(found: StatusFigures) -> str:
         ("scrapes alone", spread(found.alone), ""),
         (
             "scrapes with one page a second",
-            spread(found.beside),
-            f"p99 is {found.beside.p99 / found.alone.p99:.2f} times that alone (target 1.2)",
+            spread(found.with_page),
+            f"p99 is {found.with_page.p99 / found.alone.p99:.2f} times that alone (target 1.2)",
         ),
     ]
     lines = [f"{found.pipelines} pipelines", "", "| measurement | p50, p99 | comparison |", "|---|---|---|"]
@@ -165,9 +166,7 @@ def main() -> int:
         request_pages(flags.client)
     found = asyncio.run(measure(flags.pipelines, flags.turns, flags.seconds))
     sys.stdout.write(f"{report(found)}\n")
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    write_json(flags.json, found)
     return 0
 
 

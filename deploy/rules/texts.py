@@ -89,6 +89,6 @@ CAUSE = ask(
 LOG = "kubectl logs --since=1h --tail=-1 -l app.kubernetes.io/name=pipeline-exporter"
 
 
-def log(pattern: str) -> str:
-    """Return the command that shows the exporter's log about something."""
-    return f"\nNext: {LOG} | grep {pattern}, or search the exporter's log."
+def log(pattern: str, then: str) -> str:
+    """Return the next step: the command that shows the exporter's log about something, and what to do then."""
+    return f"\nNext: {LOG} | grep {pattern} (outside Kubernetes, search the exporter's log). {then}"

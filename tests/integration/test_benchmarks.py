@@ -77,7 +77,7 @@ def test_status_page_benchmark_reports_times_and_size(tmp_path):
     figures = json.loads(file.read_text())
     assert figures["pipelines"] == 20
     assert 5_000 < figures["size"] < 200_000
-    for name in ("unchanged", "published", "answer", "alone", "beside"):
+    for name in ("unchanged", "published", "answer", "alone", "with_page"):
         assert 0 < figures[name]["p50"] <= figures[name]["p99"]
 
 

@@ -290,10 +290,12 @@ def test_running_out_of_descriptors_is_logged_once(process):
     soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (process.open_files() + 5, hard))
     with clients(process, 100):
-        eventually(lambda: any("cannot accept connections" in line for line in process.log), "the line")
+        eventually(
+            lambda: any("cannot accept another connection" in line for line in process.log), "the line"
+        )
         time.sleep(3)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (soft, hard))
     settled(process)
-    lines = [line for line in process.log if "cannot accept connections" in line]
+    lines = [line for line in process.log if "cannot accept another connection" in line]
     assert len(lines) == 1
     assert sum(len(line) for line in process.log) < 20_000

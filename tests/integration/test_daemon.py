@@ -467,7 +467,7 @@ def test_status_page_shows_a_project_that_is_down(tmp_path, cloud):
         assert (up["down_since"], up["remedy"], up["credentials_accepted"]) == (None, None, True)
         assert up["requests_per_minute"] > 0 < up["budget_left"] <= up["budget"]
         page = process.get("/").text
-        assert "refused is down since" in page
+        assert "refused has been down since" in page
         assert down["error_code"] in page
         assert "docs/troubleshooting.md#credentials-rejected" in page
         assert "a-token-that-is-wrong" not in page

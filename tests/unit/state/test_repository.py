@@ -369,7 +369,7 @@ def test_failed_saves_pause_counting_and_lose_nothing(house, caplog):
     records = [record for record in caplog.records if record.name == "exporter.state.repository"]
     assert [(record.levelname, record.getMessage()) for record in records] == [
         ("ERROR", "cannot save the state, counting paused"),
-        ("INFO", "state saved again, counting resumed"),
+        ("INFO", "state is writable again, counting runs again"),
     ] * 2
     assert str(house.path) in vars(records[0])["error"]
     with house.life(listing(ALPHA)) as life:

@@ -40,6 +40,7 @@ def facts(project: str = "shop", **changes: Any) -> ProjectFacts:
     }
     used: dict[str, Any] = {
         "requests_per_minute": 7,
+        "allowed_per_minute": 600,
         "budget_left": 19,
         "budget": 20,
         "credentials_accepted": True,
