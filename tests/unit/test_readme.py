@@ -1,4 +1,4 @@
-"""The README stays short, its links and commands are real, and the Chinese README agrees with it."""
+"""The README is short, its links and commands work, and the Chinese README agrees with it."""
 
 import re
 from pathlib import Path

@@ -247,7 +247,7 @@ def test_families_without_requests_for_ten_minutes_are_not_rendered():
 
 
 def test_rendering_rests_four_times_its_work_while_a_page_is_sent():
-    """A client that does not read must not stop publications."""
+    """A client that does not read its page must not stop publications."""
     clock = FakeClock()
     one = exporter(clock)
 

@@ -52,7 +52,7 @@ def facts(project: str = "shop", **changes: Any) -> ProjectFacts:
 
 
 def problem(**changes: Any) -> ProjectProblem:
-    """Return why a project is down for two hours."""
+    """Return why a project has been down for two hours."""
     values: dict[str, Any] = {
         "since": NOON - 2 * HOUR,
         "operation": "ListPipelines",

@@ -1,4 +1,4 @@
-"""The status page as HTML and JSON: what it says, in which order, and that vendors' texts do no harm."""
+"""The status page as HTML and JSON: content, order, and safe handling of texts from vendors."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def names(*views, **query):
 
 
 class TestOverview:
-    """What the page says."""
+    """Content of the overview."""
 
     def test_healthy_page_says_so_first(self):
         page = html(view())
