@@ -345,13 +345,13 @@ def process(tmp_path_factory, shared_cloud):
 class TestHttp:
     """The pages of a running exporter."""
 
-    def test_text_by_default(self, process):
+    def test_page_is_text_by_default(self, process):
         answer = process.get("/metrics", headers={"Accept": "*/*", "Accept-Encoding": "identity"})
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert "content-encoding" not in answer.headers
         assert answer.text.endswith("\n")
 
-    def test_openmetrics_on_request(self, process):
+    def test_page_is_openmetrics_on_request(self, process):
         answer = process.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
         assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
         assert answer.text.endswith("# EOF\n")

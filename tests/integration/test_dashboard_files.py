@@ -39,7 +39,7 @@ def test_every_dashboard_has_its_source():
 
 
 @EACH_BOARD
-def test_template_datasource_rule(name):
+def test_first_variable_is_the_data_source(name):
     source = BOARDS[name]["templating"]["list"][0]
     assert (source["name"], source["type"], source["label"]) == ("datasource", "datasource", "Data source")
     assert source["query"] == "prometheus"
@@ -53,12 +53,12 @@ def test_template_on_time_change_reload_rule(name):
 
 
 @EACH_BOARD
-def test_uneditable_rule(name):
+def test_dashboard_is_read_only(name):
     assert BOARDS[name]["editable"] is False
 
 
 @EACH_PANEL
-def test_panel_rules(panel):
+def test_panel_follows_the_rules_of_the_linter(panel):
     """Rules of Grafana's linter: panel-datasource, panel-title-description, panel-units, panel-no-targets."""
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert panel["title"]
