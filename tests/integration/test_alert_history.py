@@ -1,7 +1,7 @@
-"""Recording rules and the alerts that compare a day with the week before, over nine days. promtool evaluates the rules.
+"""Recording rules and the alerts that compare a day with the week before, evaluated over nine days by promtool.
 
-It does so every half hour, not every five minutes, which would take six times as long. So there are a sixth as many values,
-and the sums of days and weeks are a sixth of what they are in truth.
+It evaluates them every half hour, because five minutes would take six times as long. So there are a sixth as many values,
+and the sums of days and weeks are a sixth of the correct ones.
 
 Prometheus 2 has both ends of a window, Prometheus 3 its last one alone. Counters grow at each sample, so that increases do
 not depend on it; a pause between two lives keeps their ratios apart.
@@ -16,7 +16,7 @@ from tests.drivers.rules import GOLDEN, PROJECT, Evaluation, series
 
 DAYS = 9
 PER_HOUR = 2
-"""Evaluations and samples."""
+"""Number of evaluations and samples in an hour."""
 HOURS = DAYS * 24
 BUCKETS = {"60.0": 60, "300.0": 300, "600.0": 600, "1800.0": 1800, "28800.0": 28_800, "+Inf": 10**9}
 ALWAYS = f"1x{HOURS * PER_HOUR}"
@@ -31,7 +31,10 @@ def pipeline(name: str) -> dict[str, str]:
 
 
 def counter(increments: Sequence[float]) -> str:
-    """Return the values of a counter that grows every half hour, long after its start. Near 0, increases are estimated in another way."""
+    """Return the values of a counter that grows every half hour.
+
+    It begins far from 0, because Prometheus estimates increases in another way near 0.
+    """
     return " ".join(str(total) for total in accumulate(increments, initial=1000))
 
 
@@ -121,7 +124,7 @@ ALERTS = {
 
 @pytest.fixture(scope="module")
 def evaluated(promtool, tmp_path_factory) -> Evaluation:
-    """Return what all rules make of nine days, at the end of the eighth and of the ninth."""
+    """Return the results of all rules at the end of the eighth and of the ninth day."""
     return Evaluation(
         promtool,
         tmp_path_factory.mktemp("history"),
@@ -144,7 +147,7 @@ def value(evaluated: Evaluation, name: str, **labels: str) -> float:
 
 
 def test_alerts_that_look_back_fire_for_what_changed_alone(evaluated):
-    """The steady pipeline, the one with long runs, and the stage Test have none, and neither has any before the change."""
+    """The steady pipeline, the one with long runs, and the stage Test have no alert; nothing has one before the change."""
     before, after = (
         {
             (labels["alertname"], labels.get("pipeline") or labels["stage_name"])
@@ -163,7 +166,7 @@ def test_text_of_an_alert_that_looks_back(evaluated, alert):
 
 
 def test_days_and_weeks_add_the_increases_of_hours(evaluated):
-    """Each of the twelve values an hour counts a twelfth; here are two."""
+    """Each of the twelve values of an hour counts a twelfth; this test has two values an hour."""
     runs = {"pipeline": "flaky", "status": "success"}
     part = PER_HOUR / 12
     hour = value(evaluated, "pipeline:ci_pipeline_runs:increase1h", **runs)
