@@ -204,7 +204,7 @@ def test_alert_fires_on_its_trouble_alone_and_says_what_to_do(evaluate, alert):
     _, during, _ = minutes(*times)
     found = evaluate(HEALTHY | changes, at=minutes(*times), texts=[(during, alert)])
     assert found.firing(alert) == [0, 1, 0]
-    # A repeated failure is a failure too; the example for Alertmanager inhibits the one or the other.
+    # These alerts imply another one, which the example for Alertmanager inhibits.
     including = {"PipelineFailingRepeatedly": {"PipelineFailed"}, "PipelinesManyRed": {"PipelineFailed"}}
     assert found.names()[1] == {alert} | including.get(alert, set())
     text = found.annotations(alert)

@@ -318,7 +318,7 @@ def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
         assert len(samples.get("ci_pipeline_up", project="alive")) == 30
         success = "pipeline_exporter_last_success_timestamp_seconds"
         assert (samples.value(success, project="alive") or 0) > time.time() - 60
-        # A project that never answered has no last success, not even the start of the process.
+        # A project without any response has no last success; the start of the process does not replace it.
         assert samples.value(success, project="dead") is None
         assert samples.value("pipeline_exporter_last_poll_timestamp_seconds", project="dead")
         of_projects = [
