@@ -1,4 +1,4 @@
-"""Families about the latest run of a pipeline, and about its latest finished run."""
+"""Metric families about the latest run of a pipeline, and about its latest finished run."""
 
 from collections.abc import Callable, Iterable
 
