@@ -1034,7 +1034,7 @@ def test_long_reading_does_not_delay_the_next_poll_and_continues_after_it():
     harness.cloud.histories["p"] = [newest, *harness.cloud.histories["p"]]
     harness.poll(newest)
     requested = harness.follow_up()
-    assert requested == [f"runs of p from {row}: 100" for row in (0, 220, 320, 420, 520)]
+    assert requested == [f"runs of p from {row}: 100" for row in (0, 120, 220, 320, 420, 520)]
     assert streak_of(harness) == (552, run(150).end, run(149).end)
     assert harness.counts() == {"failed": 1}
 
@@ -1049,6 +1049,26 @@ def test_interrupted_reading_begins_again_if_a_run_was_deleted_meanwhile():
     requested = harness.follow_up()
     assert requested == [f"runs of p from {row}: 100" for row in (0, 100, 200)]
     assert streak_of(harness) == (200, run(500).end, run(499).end)
+
+
+@pytest.mark.parametrize("deleted", [[590], range(590, 481, -1), range(600, 479, -1)])
+def test_interrupted_reading_skips_no_run_if_older_ones_were_deleted_meanwhile(deleted):
+    """Later rows have moved up, so that the next page begins behind runs that were never read."""
+    history = [*failures(700, 481), run(480), *failures(479, 150), *newest_first(149, 1)]
+    harness = with_history(*history)
+    harness.cloud.seconds = 1.0
+    assert len(harness.follow_up(seconds=3)) == 3
+    harness.cloud.histories["p"] = [one for one in history if one.number not in deleted]
+    harness.poll(history[0])
+    harness.follow_up()
+    found = streak_of(harness)
+    assert found is not None
+    if 480 in deleted:
+        # What was read before the deletion may be part of it.
+        assert found[0] == 700 - 149 - len(deleted)
+    else:
+        assert found[0] in {220, 220 - len(deleted)}
+        assert found[2] == run(480).end
 
 
 def test_run_with_a_greater_number_that_began_long_before_is_counted_in_a_gap():
