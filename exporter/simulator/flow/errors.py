@@ -41,7 +41,7 @@ class ApiErrorResponse:
 
 
 class Problem(enum.Enum):
-    """A problem with an authenticated request, with the errors of the signed and the personal generation."""
+    """A problem with an authenticated request; its value is the error of the signed and of the personal generation."""
 
     NOT_REGISTERED = (
         ApiErrorResponse(
@@ -152,12 +152,12 @@ TOO_MANY = ApiErrorResponse(429, "TooManyRequests", "Too many requests")
 
 
 def missing(parameter: str) -> ApiErrorResponse:
-    """Return the error for a missing header; `parameter` is its name as a parameter."""
+    """Return the error for a missing header; `parameter` is its name in error messages."""
     return ApiErrorResponse(400, f"Missing{parameter}", f"{parameter} is mandatory for this action.")
 
 
 def mismatch(string_to_sign: str, canonical: bytes) -> ApiErrorResponse:
-    """Return the error for a wrong signature, with the text that should have been signed."""
+    """Return the error for a wrong signature, which quotes what the client should have signed."""
     request = canonical.decode("utf-8", "replace")
     text = (
         "Specified signature is not matched with our calculation. "

@@ -1,7 +1,7 @@
 """Records of the personal generation, as observed; the documentation differs in places.
 
-A start or end that has not been reached is null. A run contains much that must not be exposed: secret parameters, and
-URLs with tokens.
+A start or end that has not been reached is null. A run contains values that an exporter must not expose: secret
+parameters, and URLs with tokens.
 """
 
 import json
@@ -54,7 +54,7 @@ def run_row(
     *,
     status: bool,
 ) -> Record:
-    """Return the row of a run in the list, with its end from `ended`; the status is not documented."""
+    """Return the row of a run in the list, with its end from `ended`, and the undocumented status if `status`."""
     return {
         **({"status": status_text(run)} if status else {}),
         "startTime": milliseconds(run.start),

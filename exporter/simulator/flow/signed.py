@@ -1,4 +1,4 @@
-"""The signed generation, version 2021-06-25: answers in an envelope, pages with the token of the next page."""
+"""The signed generation of the API, version 2021-06-25: responses in an envelope, pagination by token."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar

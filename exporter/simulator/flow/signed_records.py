@@ -1,6 +1,6 @@
 """Records of the signed generation, in the form of its published examples.
 
-A start or end that has not been reached has no key. A run has no start or end of its own.
+A start or end that has not been reached is absent. The record of a whole run has neither start nor end.
 """
 
 import json
@@ -83,7 +83,7 @@ def pipeline_record(organization: Organization, pipeline: SimulatedPipeline) -> 
 
 
 def groups(serialized: SerializedRun, names: list[str]) -> list[list[str]]:
-    """Group the names of all stages: groups run one after the other, the stages of a group in parallel."""
+    """Return `names`, one for each stage, by group. Groups run one after the other, stages of a group in parallel."""
     arranged: list[list[str]] = []
     for stage, name in zip(serialized.stages, names, strict=True):
         if stage.position.stage == 0:
