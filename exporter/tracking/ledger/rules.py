@@ -45,6 +45,7 @@ from exporter.tracking.ledger.state import (
 from exporter.tracking.ledger.streak import (
     KEPT,
     has_known_order,
+    may_change_streak,
     needs_read_back,
     recovery,
     streak_ended_by,
@@ -442,6 +443,9 @@ class _Transition:
                 self.apply_run(run, number)
         elif scan is not None and number < scan.number and not run.status.final:
             self.apply_run(run, number)
+        elif may_change_streak(self.state, number):
+            # It began late, with a number from before first sight. It is never counted, only read back.
+            self.change(unfinished=(*self.state.unfinished, number))
 
     def _has_earlier_numbering(self, run: Run) -> bool:
         """Return whether a row is above all numbers, though it started more than an hour before the greatest of them."""

@@ -999,6 +999,27 @@ def test_older_run_that_was_in_progress_is_read_again_until_it_ends():
     assert harness.counts() == {}
 
 
+@pytest.mark.parametrize("status", [FAILED, RUNNING])
+def test_run_that_begins_late_with_a_number_from_before_first_sight_is_part_of_the_streak(status):
+    """Its number was given early. It is not counted."""
+    canceled = [run(number, Status.CANCELED) for number in (11, 10, 9)]
+    harness = with_history(canceled[2], run(7, FAILED), run(6))
+    harness.follow_up()
+    assert streak_of(harness) == (1, run(7).end, run(6).end)
+    late = run(8, status, start=canceled[1].start)
+    harness.cloud.histories["p"] = [*canceled[:2], late, canceled[2], run(7, FAILED), run(6)]
+    harness.poll(canceled[0])
+    harness.follow_up()
+    late = run(8, FAILED, start=canceled[1].start)
+    harness.cloud.histories["p"] = [*canceled[:2], late, canceled[2], run(7, FAILED), run(6)]
+    harness.wait(900)
+    harness.follow_up()
+    assert streak_of(harness) == (2, run(7).end, run(6).end)
+    assert harness.counts() == {"canceled": 2}
+    harness.wait(DAY)
+    assert harness.follow_up() == []
+
+
 def test_streaks_of_a_new_numbering_continue_those_before_it():
     old = [run(number, FAILED, start=NOON + number) for number in range(40, 37, -1)]
     new = [run(2, FAILED, start=NOON + 90_000), run(1, FAILED, start=NOON + 80_000)]
