@@ -1030,6 +1030,25 @@ def test_streaks_of_a_new_numbering_continue_those_before_it():
     assert harness.counts() == {}
 
 
+def test_success_that_ended_earlier_and_has_a_greater_number_ends_the_streak():
+    """The number of the latest run was given early, so that the run before it has a greater one."""
+    late = run(7, FAILED, start=NOON + 90_000)
+    harness = with_history(late, run(9), run(8, FAILED), *failures(6, 5), *newest_first(4, 1))
+    harness.follow_up()
+    assert streak_of(harness) == (0, None, run(9).end)
+    harness.poll(late, late, run(10, FAILED, start=NOON + 99_000))
+    assert streak_of(harness) == (1, NOON + 99_050, run(9).end)
+
+
+def test_new_numbering_whose_runs_do_not_overlap_the_old_ones_is_no_early_number():
+    old = [run(number, FAILED, start=NOON + number) for number in (5, 4)]
+    new = [run(2, FAILED, start=NOON + 90_000), run(1, FAILED, start=NOON + 80_000)]
+    harness = with_history(*new, *old, run(3, start=NOON + 3))
+    harness.follow_up()
+    assert streak_of(harness) == (4, old[-1].end, NOON + 53)
+    assert harness.counts() == {}
+
+
 def test_streaks_are_read_where_nothing_is_counted():
     harness = with_history(*failures(9, 6), *newest_first(5, 1))
     assert harness.follow_up(runs=False) == ["runs of p from 0: 20"]
