@@ -9,7 +9,7 @@ LOCK := .venv/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-vers
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test tools bench soak format rules dashboards copies locks release clean
+.PHONY: demo check test tools bench soak format rules dashboards pictures copies locks release clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -62,6 +62,11 @@ rules: .venv/bin/python
 # Writes the dashboards for Grafana from deploy/dashboards.
 dashboards: .venv/development
 	$(BIN)/python -W ignore::DeprecationWarning -m deploy.dashboards
+
+# Takes the pictures of the status page in docs/images, of simulated clouds in a headless Chromium.
+pictures: .venv/development
+	$(BIN)/python -m tests.pictures
+	$(BIN)/python -m tests.pictures --pipelines 10000
 
 # Copies rules and dashboards to where the chart and the manifests need them, and the version to files that name it.
 copies: .venv/bin/python

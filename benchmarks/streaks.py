@@ -1,10 +1,11 @@
-"""Measure the time until every streak of failures is known after a first start, at the default request budget.
+"""Measure the time until every failure streak is known after a first start, at the default request budget.
 
     python -m benchmarks.streaks --cloud flow --pipelines 10000
 
-Exporter, scheduler and simulated cloud share an event loop in virtual time, and requests do not leave it: an hour takes as long as
-its requests and computations. Each request takes `--latency` seconds of virtual time. Pages are not rendered. The cloud has the
-runs of the demo, `--slower` times as far apart: one that has a run every few minutes leaves no budget for anything else.
+Exporter, scheduler and simulated cloud share an event loop in virtual time without a network, so an hour takes only as
+long as its computations. Each request takes `--latency` seconds of virtual time. The metrics page is not rendered. The
+cloud has the runs of the demo, `--slower` times as far apart, because frequent runs would leave no request budget for
+streaks.
 """
 
 import argparse
@@ -36,13 +37,13 @@ from exporter.tracking.project import ProjectTracker
 
 DAY = 86_400.0
 SAMPLE = 2.0
-"""Virtual seconds between two looks at the streaks."""
+"""Virtual seconds between two checks of the streaks."""
 MOST = 3 * 3600.0
 """Virtual seconds after which a measurement ends."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Measurements of one start; times are virtual seconds since it."""
+    """Measurements of one start; times are virtual seconds since the start."""
 
     cloud: str
     pipelines: int
@@ -50,23 +51,23 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     refreshed: float
     """When the first refresh ended."""
     unknown: int
-    """Streaks that were unknown then."""
+    """Number of streaks that were unknown at the end of the first refresh."""
     known: float
     """When every streak had been known."""
     refreshes: tuple[int, ...]
-    """When refreshes had ended until then."""
+    """When each refresh up to `known` ended."""
     red: int
-    """Pipelines that were red then."""
+    """Number of pipelines that were red at `known`."""
     pages: dict[int, int]
-    """How many red pipelines needed so many pages of their run list until their streaks were known."""
+    """Number of red pipelines by the pages of their run list that were read until their streaks were known."""
     other_pages: int
-    """Pages that pipelines that are not red needed."""
+    """Pages of run lists that were read for pipelines that are not red."""
     refresh_requests: int
     """Requests of the first refresh."""
     requests: dict[str, int]
     """All requests until every streak was known, by operation."""
     cpu: float
-    """CPU seconds of the measurement, with those of the cloud."""
+    """CPU seconds of the measurement, including the simulated cloud."""
 
     @property
     def rate(self) -> float:
@@ -75,7 +76,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def later_rate(self) -> float:
-        """Requests a second from then on."""
+        """Requests a second after the first refresh."""
         return (sum(self.requests.values()) - self.refresh_requests) / (self.known - self.refreshed)
 
 
@@ -90,7 +91,7 @@ class _LeapingSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time. Work for threads is done at once: time would pass while the loop waits for it."""
+    """An event loop in virtual time; it runs work for threads itself, because virtual time would pass while it waits."""
 
     def __init__(self) -> None:
         self._leaping = _LeapingSelector()
@@ -103,7 +104,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # as a finished future
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """Call the function now."""
+        """Call the function at once; return a finished future."""
         del executor
         future = self.create_future()
         future.set_result(func(*args))
@@ -111,13 +112,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class Clock:
-    """The clock of exporter and cloud, a month after the start of the world."""
+    """Clock of the exporter and the cloud, which starts a month after the start of the world."""
 
     def __init__(self, start: float) -> None:
         self._start = start + 30 * DAY
 
     def time(self) -> float:
-        """Return epoch seconds."""
+        """Return the time in Unix seconds."""
         return self._start + self.monotonic()
 
     def monotonic(self) -> float:
@@ -130,7 +131,7 @@ class Clock:
 
 
 class SlowerWorld(World):
-    """A world whose runs are so many times as far apart."""
+    """A world whose runs are `slower` times as far apart."""
 
     def __init__(self, pipelines: int, slower: float) -> None:
         self._slower = slower
@@ -164,7 +165,7 @@ def settings(cloud: CodeArts | Flow) -> Config:
 
 
 class Progress:
-    """What is known of the streaks of a project."""
+    """Counts the pipelines of a project whose failure streaks are unknown, and the pages read for them."""
 
     def __init__(self, tracker: ProjectTracker) -> None:
         self._tracker = tracker
@@ -174,7 +175,7 @@ class Progress:
         """Pages of run lists that were read while the streak was unknown, by pipeline."""
 
     def read(self, pipeline: str) -> None:
-        """Note that a page is read."""
+        """Count a page of a pipeline's run list, if its streak is unknown."""
         if pipeline not in self._known and self._is_unknown(pipeline):
             self.pages[pipeline] += 1
 
@@ -184,7 +185,7 @@ class Progress:
 
     @property
     def unknown(self) -> int:
-        """Pipelines whose streak has not been known yet. A run that is sought may hide a known one for a while."""
+        """Number of pipelines whose streak has never been known; one that is hidden for a while counts as known."""
         left = [one for one in self._tracker.ids if one not in self._known]
         self._known.update(one for one in left if not self._is_unknown(one))
         return len(self._tracker.ids) - len(self._known)
@@ -272,7 +273,7 @@ def last_refresh(poller: Poller, clock: Clock) -> int:
 
 
 def report(figures: list[Figures]) -> Iterator[str]:
-    """Return the lines of the report."""
+    """Yield the lines of the report."""
     yield "| cloud | pipelines | first page | first refresh | requests a second | unknown then | all known | red | their pages |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for one in figures:

@@ -210,7 +210,7 @@ class Publisher:
             if family not in self._logged:
                 self._logged.add(family)
                 _log.error(
-                    "metric family not rendered, please report this",
+                    "metric family left out after an internal error, please report this",
                     extra={"id": "family-not-rendered", "family": family, "error": failure.message},
                 )
         return done

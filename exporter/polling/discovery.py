@@ -278,7 +278,7 @@ class Discovery:
             self._surplus = surplus
             if surplus:
                 _log.error(
-                    "more pipelines than limits.max_pipelines, watching the first by id",
+                    "more pipelines than limits.max_pipelines, not watching the rest",
                     extra={
                         "id": "too-many-pipelines",
                         "project": self._project,

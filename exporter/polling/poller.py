@@ -348,7 +348,7 @@ class Poller:
                         await self.poll_requested()
         except Exception:  # noqa: BLE001  # the next one may succeed
             _log.exception(
-                "poll ended by an internal error, please report this",
+                "poll failed by an internal error, please report this",
                 extra={"id": "poll-crashed", "project": self.project},
             )
 

@@ -192,7 +192,7 @@ class StateRepository:
             self._failing = True
             return False
         if self._failing:
-            _log.info("state saved again, counting resumed")
+            _log.info("state is writable again, counting runs again")
         self._failing = False
         self._telemetry.set_state_up(up=True)
         self._uncertain = Changes()

@@ -166,7 +166,7 @@ class Connections:
             if error is not None and error.errno in _EXHAUSTED:
                 if self._may_log("cannot-accept-connections"):
                     _log.warning(
-                        "cannot accept connections, closing the longest idle ones",
+                        "cannot accept another connection, closing the longest idle ones",
                         extra={
                             "id": "cannot-accept-connections",
                             "limit": self.limit,

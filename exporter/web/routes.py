@@ -132,7 +132,7 @@ class _PageResponse(Response):
         except Exception:
             # uvicorn's own log is disabled, because it reports each client that leaves early.
             _log.exception(
-                "scrape ended by an internal error, please report this", extra={"id": "scrape-failed"}
+                "scrape failed by an internal error, please report this", extra={"id": "scrape-failed"}
             )
             raise
 

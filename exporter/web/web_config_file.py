@@ -46,7 +46,7 @@ class WebConfigFile:
                 return None
             self._failed = str(error)
             _log.error(
-                "web configuration has faults, keeping the last good one",
+                "web configuration not reloaded, keeping the one in force",
                 extra={
                     "id": "web-config-reload-failed",
                     "file": str(self._file),

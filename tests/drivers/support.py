@@ -65,5 +65,5 @@ def config(*projects: dict[str, Any], **sections: Any) -> Config:
 
 
 def shown(exporter: Exporter) -> str:
-    """Return the last published page as text."""
+    """Return the last published metrics page as text."""
     return b"".join(exporter.publisher.exposition.body(Variant(Format.TEXT, gzip=False)).chunks).decode()

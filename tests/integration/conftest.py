@@ -12,7 +12,7 @@ from tests.drivers.tools import installed
 
 @pytest.fixture(scope="session")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of three weeks of blocks; one of the processes of a test session writes it for all."""
+    """The folder with blocks of three weeks; one process of a test session writes it for all others."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent

@@ -1,4 +1,4 @@
-"""A day of a team: how many messages its people get from Prometheus' rules and the example for Alertmanager."""
+"""A day of a team: how many messages it gets from the Prometheus rules and the example for Alertmanager."""
 
 import time
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ EPISODES = (
 GONE = range(500, 560)
 """Minutes without any exporter. One red pipeline stays red throughout, another one is repaired meanwhile."""
 DOWN = range(900, 970)
-"""Minutes in which the provider does not answer, with the same two cases."""
+"""Minutes of an outage of the provider, with the same two cases."""
 MAX_AGE = 15
 
 
@@ -36,12 +36,12 @@ def seen(value_at: Mapping[int, float | str], *, withdrawn: bool = False) -> str
 
 
 def frozen(minute: int) -> int:
-    """Return the minute of the last answer: while the project is down, its values do not change."""
+    """Return the minute of the last response by `minute`: while the project is down, its values do not change."""
     return DOWN.start - STEP if minute in DOWN else minute
 
 
 def day() -> dict[str, str]:
-    """Return what the exporter shows of twenty pipelines."""
+    """Return the values of the series of twenty pipelines."""
     found: dict[str, str] = {}
     always = dict.fromkeys(range(DAY), 1.0)
     down = {minute: int(minute not in DOWN) for minute in range(DAY)}
@@ -108,7 +108,7 @@ def assert_each_failure_and_outage_fires_once(day_of_alerts: list[dict[tuple[str
 
 
 def test_people_get_one_message_for_each_failure_and_one_for_its_end(tmp_path):
-    """The test posts what Prometheus would: what fires, and what has ended, at every evaluation."""
+    """The test posts the firing and the resolved alerts at every evaluation, as Prometheus does."""
     day_of_alerts = fired(tmp_path)
     assert_each_failure_and_outage_fires_once(day_of_alerts)
     with alertmanager(tmp_path, FASTER) as (manager, messages):

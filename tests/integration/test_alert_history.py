@@ -1,7 +1,7 @@
-"""Recording rules and the alerts that compare a day with the week before, over nine days. promtool evaluates the rules.
+"""Recording rules and the alerts that compare a day with the week before, evaluated over nine days by promtool.
 
-It does so every quarter of an hour, not every five minutes, which would take three times as long. So there are a third as
-many values, and the sums of days and weeks are a third of what they are in truth.
+It evaluates them every quarter of an hour, because five minutes would take three times as long. So there are a third as
+many values, and the sums of days and weeks are a third of the correct ones.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from tests.drivers.rules import GOLDEN, PROJECT, Evaluation, series
 
 DAYS = 9
 PER_HOUR = 4
-"""Evaluations and samples."""
+"""Number of evaluations and samples in an hour."""
 HOURS = DAYS * 24
 BUCKETS = {"60.0": 60, "300.0": 300, "600.0": 600, "1800.0": 1800, "28800.0": 28_800, "+Inf": 10**9}
 ALWAYS = f"1x{HOURS * PER_HOUR}"
@@ -111,7 +111,7 @@ ALERTS = {
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> Evaluation:
-    """Return what all rules make of nine days, at the end of the eighth and of the ninth."""
+    """Return the results of all rules at the end of the eighth and of the ninth day."""
     return Evaluation(
         tmp_path_factory.mktemp("history"),
         LIVES,
@@ -133,7 +133,7 @@ def value(evaluated: Evaluation, name: str, **labels: str) -> float:
 
 
 def test_alerts_that_look_back_fire_for_what_changed_alone(evaluated):
-    """The steady pipeline, the one with long runs, and the stage Test have none, and neither has any before the change."""
+    """The steady pipeline, the one with long runs, and the stage Test have no alert; nothing has one before the change."""
     before, after = (
         {
             (labels["alertname"], labels.get("pipeline") or labels["stage_name"])
@@ -152,7 +152,7 @@ def test_text_of_an_alert_that_looks_back(evaluated, alert):
 
 
 def test_days_and_weeks_add_the_increases_of_hours(evaluated):
-    """Each of the twelve values an hour counts a twelfth; here are four."""
+    """Each of the twelve values of an hour counts a twelfth; this test has four values an hour."""
     runs = {"pipeline": "flaky", "status": "success"}
     part = PER_HOUR / 12
     assert value(evaluated, "pipeline:ci_pipeline_runs:increase1h", **runs) == pytest.approx(1, rel=0.1)

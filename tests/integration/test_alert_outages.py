@@ -1,4 +1,4 @@
-"""Alerts outlive restarts, failed scrapes and outages, and resolve when they should. promtool evaluates the rules."""
+"""Alerts outlive restarts, failed scrapes and outages, and resolve when they should, as evaluated by promtool."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Each alert fires on its trouble and not without it, outlives outages, and says what to do. promtool evaluates the rules."""
+"""Each alert fires on its trouble alone, outlives outages, and says what to do, as evaluated by promtool."""
 
 import pytest
 import yaml
@@ -17,7 +17,7 @@ RULES = {
     rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
 }
 LONG = 400
-"""Minutes; longer than any test."""
+"""Minutes of a series that lasts longer than any test."""
 STAGE = {"stage_name": "Deploy", "stage_sequence": "2"}
 RUN = "https://example.com/runs/45"
 
@@ -27,7 +27,7 @@ def constant(value: float) -> str:
 
 
 def steps(*parts: tuple[float | str, int]) -> str:
-    """Return values that last for some minutes each; `_` is no sample, a text is one as it stands."""
+    """Return (value, minutes) parts in promtool's notation; `_` stands for minutes without a sample."""
     # promtool: 1x2 is three samples, _x2 is two.
     return " ".join(
         f"{value}x{minutes - (value != '_')}" if minutes > 1 else f"{value}" for value, minutes in parts

@@ -1,4 +1,4 @@
-"""The Helm chart: what it renders for each variant, what it refuses, and its copies of tested files."""
+"""The Helm chart: manifests of each variant, refused values, and copies of tested files."""
 
 import copy
 import re
@@ -129,7 +129,7 @@ def test_secrets_are_folders_named_after_them():
 
 
 def test_only_a_change_that_needs_a_restart_replaces_the_pod():
-    """The exporter reloads the others: the name of the ConfigMap stays."""
+    """The exporter reloads other changes, so the name of the ConfigMap stays the same."""
     template = pod_template(chart())
     for flag in ("--set=config.poll.interval=90s", "--set=service.annotations.a=b"):
         assert pod_template(chart(flag)) == template
@@ -201,7 +201,7 @@ def test_longest_name_leaves_room_for_what_kubernetes_adds():
 @pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize("kind", MONITORS)
 def test_monitor_names_the_target_for_good(kind, sharded):
-    """Played through as Prometheus relabels: two pods in succession are one target, two shards are two."""
+    """After relabeling, two successive pods are one target, and two shards are two targets."""
     name = kind[0].lower() + kind[1:]
     manifests = chart(f"--set={name}.enabled=true", f"--set=sharding.enabled={str(sharded).lower()}")
     monitor = only(manifests, kind)
@@ -263,7 +263,7 @@ def test_recording_rules_alone():
 
 
 def test_dashboards_are_the_files_of_the_chart(tmp_path):
-    """With a file that has what Helm and Grafana use in templates."""
+    """One file has template syntax that both Helm and Grafana use."""
     whole = tmp_path / "chart"
     shutil.copytree(CHART, whole)
     text = '{"uid": "x", "legendFormat": "{{status}} <&> $__rate_interval"}\n'
@@ -286,7 +286,7 @@ def test_dashboards_are_the_files_of_the_chart(tmp_path):
 
 @pytest.mark.parametrize("file", copies.everything(), ids=lambda file: file.name)
 def test_copy_equals_its_source(file):
-    """`make copies` renews them."""
+    """Run `make copies` to update the copies."""
     assert file.read_text() == copies.everything()[file]
 
 
@@ -402,7 +402,7 @@ def test_schema_knows_every_value():
     ],
 )
 def test_notes_say_how_to_check(flags, expected, tmp_path):
-    """Without a cluster, helm shows no notes. So a copy of the chart has them in an object."""
+    """Without a cluster, helm shows no notes, so a copy of the chart renders them into an object."""
     whole = tmp_path / "chart"
     shutil.copytree(CHART, whole)
     (whole / "templates" / "zz.yaml").write_text(

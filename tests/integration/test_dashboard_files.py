@@ -26,7 +26,7 @@ QUERIES = expressions()
 
 @pytest.mark.parametrize("file", files(), ids=lambda path: path.name)
 def test_the_file_is_what_the_source_generates(file):
-    """`make dashboards` renews it."""
+    """Run `make dashboards` to update the file."""
     assert file.read_text(encoding="utf-8") == files()[file]
 
 
@@ -59,7 +59,7 @@ def test_uneditable_rule(name):
 
 @EACH_PANEL
 def test_panel_rules(panel):
-    """panel-datasource, panel-title-description, panel-units, panel-no-targets."""
+    """Rules of Grafana's linter: panel-datasource, panel-title-description, panel-units, panel-no-targets."""
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert panel["title"]
     assert panel["description"].endswith(".")
@@ -74,7 +74,7 @@ def test_panel_rules(panel):
 
 @EACH_PANEL
 def test_target_rate_interval_and_counter_rules(panel):
-    """target-rate-interval, target-counter-agg."""
+    """Rules of Grafana's linter: target-rate-interval, target-counter-agg."""
     for target in panel["targets"]:
         expr = target["expr"]
         assert set(re.findall(r"\b(?:rate|irate|increase)\([^\[]*\[(.*?)\]", expr)) <= {"$__rate_interval"}
@@ -89,7 +89,7 @@ def test_exclusions_have_a_reason():
 
 
 def test_prometheus_accepts_every_query(tmp_path):
-    """target-promql and template-label-promql: each is checked as a recording rule."""
+    """Rules target-promql and template-label-promql of Grafana's linter; each query is checked as a recording rule."""
     labels = [
         ((name, one["name"]), f"group ({selector})")
         for name, board in BOARDS.items()
@@ -199,7 +199,7 @@ def test_each_dashboard_has_a_stable_address_that_links_use():
 
 @EACH_BOARD
 def test_panels_fill_their_lines(name):
-    """No hole in the layout: the widths of a line add up to the whole."""
+    """The layout has no hole: the widths of the panels in a line add up to the whole width."""
     by_line: dict[int, int] = {}
     for panel in BOARDS[name]["panels"]:
         by_line[panel["gridPos"]["y"]] = by_line.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]

@@ -1,4 +1,4 @@
-"""What the log says in an hour of trouble, with the real pollers on a simulated cloud in virtual time."""
+"""The log during an hour of trouble, with the real pollers on a simulated cloud in virtual time."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ INTERVAL = 60.0
 RECOVERY = 400.0
 POLL = {"active_interval": "60s"}
 MOST = 6
-"""Lines about one outage in an hour."""
+"""Maximum number of lines about one outage in an hour."""
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_first_refresh_is_logged_with_its_figures(drill):
 
 
 def test_failed_names_and_follow_ups_are_one_warning_an_hour_each(drill):
-    """They do not take the project down."""
+    """These failures do not make the project down."""
     cloud = CodeArts(World(pipelines=4))
     listed = [{"id": one.id} for one in cloud.world.pipelines]
     made = drill(

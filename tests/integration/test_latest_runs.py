@@ -1,4 +1,4 @@
-"""What the page shows of latest runs: failed stages, links and waiting times, from a process and both simulated clouds."""
+"""Latest runs on the metrics page of a process with both simulated clouds: failed stages, links and waiting times."""
 
 import time
 from contextlib import contextmanager
@@ -107,7 +107,7 @@ def shown_stages(page, provider, pipeline_id):
 
 
 def test_failed_stages_are_shown_also_if_the_next_run_had_started_before_the_exporter_did(tmp_path):
-    """From both clouds, with one list page for each such pipeline, and for Flow one detail; they survive a restart."""
+    """Each such pipeline takes one page of its run list, in Flow also one detail. The stages survive a restart."""
     scenario = red_behind_a_run_in_progress()
     truth = [failed_stages_of(scenario, 0), failed_stages_of(scenario, 1), set(), set()]
     assert truth[0]
@@ -256,7 +256,7 @@ def test_flow_has_a_default_page_of_a_pipeline_only_for_the_vendors_own_cloud(tm
 
 @pytest.mark.parametrize("details", ["none", "jobs"])
 def test_waiting_run_dates_from_the_start_of_what_waits(tmp_path, details):
-    """An exporter that starts an hour later knows since when."""
+    """An exporter that starts an hour later knows when the wait began."""
     scenario, now = Scenario(WORLD), time.time()
     run = scenario.begin(WORLD.pipelines[0].id, now - 3700)
     scenario.pause(run, now - 3600)

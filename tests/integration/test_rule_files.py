@@ -27,7 +27,7 @@ EACH_ALERT = [pytest.param(rule, id=rule["alert"]) for rule in rules(ALERTS)]
 
 @pytest.mark.parametrize("file", files(), ids=lambda path: str(path.relative_to(DEPLOY)))
 def test_the_file_is_what_the_source_generates(file):
-    """`make rules` renews it."""
+    """Run `make rules` to update the file."""
     assert file.read_text(encoding="utf-8") == files()[file]
 
 

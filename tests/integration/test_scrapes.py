@@ -1,4 +1,4 @@
-"""What a scrape costs from outside: the first one, and those of a Prometheus that prefers protobuf."""
+"""Duration of scrapes: the first one, and those of a Prometheus that prefers protobuf."""
 
 import gzip
 import statistics

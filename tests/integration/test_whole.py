@@ -1,4 +1,4 @@
-"""CodeArts, whole: discovery, details, refusals and bad days, from the configuration to the page, requests counted.
+"""A whole CodeArts project: discovery, details, refusals and outages, from the configuration to the metrics page.
 
 The simulated cloud and the exporter share one clock, which a test moves.
 """
@@ -40,7 +40,7 @@ class Stage:
         return self.cloud.codearts
 
     def play(self, settings, *seconds):
-        """Tick at these seconds; return the operations requested in each tick, and the page after each."""
+        """Run a tick at each time (seconds since the start), or call functions; return requests and page of each tick."""
 
         async def ticks():
             exporter = assemble(settings, self.clock)
@@ -351,7 +351,7 @@ class TestRefusals:
 
 
 class TestOutages:
-    """Each is visible, takes few requests, and ends in correct values without a restart."""
+    """Each outage is visible, takes few requests, and ends in correct values without a restart."""
 
     def test_token_revoked_during_a_poll(self, small):
         """A fresh one is requested once, and nothing is missed."""
@@ -544,7 +544,7 @@ class TestHiddenRuns:
             yield story, world.pipelines[0].id, Stage(Cloud(codearts, url), clock)
 
     def test_hidden_run_is_counted_when_it_ends(self, one_pipeline):
-        """Looked up at growing intervals, counted once."""
+        """It is looked up at growing intervals, and counted once."""
         story, own, stage = one_pipeline
         first = story.begin(own, stage.clock.now)
 

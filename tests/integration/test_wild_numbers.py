@@ -1,4 +1,4 @@
-"""One answer has a wild run number: later runs count and none is missed, with a real process on both clouds."""
+"""One response has an implausible run number: later runs count and none is missed, in a real process on both clouds."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The figures of docs/scaling.md follow from the code and from the plan, played through."""
+"""The figures in docs/scaling.md agree with the code and with its plan."""
 
 import math
 import re
@@ -112,7 +112,7 @@ def parts(shards: int, projects: int) -> Counter[tuple[int, int]]:
 def requests_a_second(
     tmp_path: Path, shards: int, *, poll: int = 300, active: int = 60, discover: int = 3600
 ) -> float:
-    """Return the requests of all pods, with 2 % of the pipelines running, if each project has so many shards."""
+    """Return the requests a second of all pods with this many shards, if 2 % of the pipelines are running."""
     projects = 20 if shards == 10 else 1
     config = loaded(tmp_path, poll={"interval": f"{poll}s"}, discover=f"{discover}s")
     discovery = config.projects[0].discovery

@@ -50,7 +50,7 @@ def labels_of(number=1, name="checkout", **more):
 
 
 def page(**changes):
-    """Return a page with a project and the given samples; the prefix `ci_pipeline_` of names is left out."""
+    """Return a metrics page with a project and these samples, whose names lack the prefix `ci_pipeline_`."""
     own = {"provider": "flow", "project": "shop"}
     found = {
         "pipeline_exporter_project_up": [(own, 1.0)],
@@ -130,7 +130,7 @@ def table(summary, width=None, *, colour=False):
 
 
 class TestSummary:
-    """What a page says."""
+    """Summaries of metrics pages."""
 
     def test_red_pipeline_has_streak_stages_branch_and_link_in_json(self):
         found = json.loads(summary_of(**red(stages=("Test", "Scan"))).json())
@@ -286,7 +286,7 @@ WIDE = "结算服务发布流水线" * 6
 
 
 class TestTable:
-    """Lines for people."""
+    """The table that `status` prints."""
 
     def test_pipe_gets_whole_lines(self):
         found = table(summary_of(**red(name=WIDE, url=LINK)))

@@ -81,9 +81,9 @@ class FakeCloud:
         self.failures: dict[tuple[str, str], RequestFailure] = {}
         """Failures by operation and pipeline."""
         self.failing_from = 0
-        """Row from which on lists fail."""
+        """Lowest row offset at which a failure of lists takes effect."""
         self.page = 100
-        """Most rows of a page."""
+        """Maximum number of rows of a page."""
         self.uses_offset = True
         self.seconds = 0.0
         """Duration of a request."""
@@ -159,7 +159,7 @@ class Harness:
         )
 
     def poll(self, *answers: Run | None, pipeline: str = "p") -> None:
-        """Apply answers about a pipeline, fifteen seconds apart."""
+        """Apply responses with these runs of a pipeline, fifteen seconds apart."""
         for answer in answers:
             self.clock.now += 15
             runs = {} if answer is None else {pipeline: answer}
@@ -167,7 +167,7 @@ class Harness:
             self.tracker.commit(self.tracker.unsaved())
 
     def poll_at_end(self, *answers: Run) -> None:
-        """Apply answers about pipeline `p`, each at the end of its run."""
+        """Apply responses with these runs of pipeline `p`, each at the end of its run."""
         for answer in answers:
             self.clock.now = (answer.end or 0.0) - 15
             self.poll(answer)
@@ -260,7 +260,7 @@ def test_next_page_begins_after_the_rows_returned():
 
 
 def test_run_that_starts_between_two_pages_loses_no_other_run():
-    """It shifts the rows, so that a page repeats one."""
+    """The new run shifts the rows, so that the second page repeats one."""
     harness = Harness()
     harness.poll_at_end(run(1), run(60))
     pages = iter(
@@ -306,7 +306,7 @@ def test_list_is_read_back_to_an_hour_before_the_gap():
 
 
 def test_runs_older_than_a_week_are_given_up():
-    """After two weeks without an answer, where the start of the run before the gap is unknown."""
+    """Two weeks pass without a response, and the start of the run before the gap is unknown."""
     harness = Harness()
     harness.poll(msgspec.structs.replace(run(1), start=None))
     harness.wait(2 * WEEK)
@@ -329,7 +329,7 @@ def test_runs_beyond_a_thousand_rows_are_given_up(caplog):
 
 
 def test_numbers_stay_open_if_the_cloud_ignores_the_offset():
-    """Rows that it does not return are neither nonexistent nor missed."""
+    """Runs whose rows it does not return are neither nonexistent nor missed."""
     harness = Harness()
     harness.poll(run(1), run(150), run(150))
     harness.cloud.histories["p"] = newest_first(150, 1)
@@ -343,7 +343,7 @@ def test_numbers_stay_open_if_the_cloud_ignores_the_offset():
 
 
 def test_unreadable_row_leaves_numbers_open(caplog):
-    """It may be the missing run; once readable it is counted."""
+    """The row may be the missing run; once it is readable, the run is counted."""
     harness = Harness()
     harness.poll(run(1), run(4))
     harness.cloud.histories["p"] = newest_first(4, 1)
@@ -478,7 +478,7 @@ def test_details_of_no_run_or_another_run_are_requested_again(found, caplog):
 
 
 def test_failed_list_is_retried_with_growing_pauses():
-    """At least every quarter of an hour."""
+    """The pauses grow up to a quarter of an hour."""
     harness = Harness()
     harness.poll(run(1), run(3))
     harness.fail(LIST, "p")
@@ -552,7 +552,7 @@ def test_runs_are_missed_if_the_list_fails_for_a_day(caplog):
 
 @pytest.mark.parametrize("kind", [FailureKind.CREDENTIALS, FailureKind.THROTTLED])
 def test_fatal_failure_ends_follow_ups(kind):
-    """The rest stays due."""
+    """The remaining follow-ups stay due."""
     harness = with_hidden_run("p", "q", "r", details="jobs")
     harness.cloud.details = {"run-2": run(2), "run-3": run(3, RUNNING)}
     harness.fail(DETAIL, "p", "q", "r", kind=kind)
@@ -713,7 +713,7 @@ def stage() -> Iterator[SimulatedPoll]:
 
 
 def test_runs_between_two_polls_are_counted_after_the_second(stage):
-    """They take one request more."""
+    """Counting them takes one request more."""
 
     async def scenario():
         async with stage.exporter() as (poller, page):
@@ -861,7 +861,7 @@ def failures(first: int, last: int) -> list[Run]:
 
 
 def with_history(*rows: Run, page: int = 100) -> Harness:
-    """Return a pipeline whose first answer is the newest of these runs."""
+    """Return a pipeline whose first response has the newest of these runs."""
     harness = Harness()
     harness.clock.now = max(NOON + 100_000, rows[0].start or 0.0)
     harness.cloud.histories["p"] = rows
@@ -871,7 +871,7 @@ def with_history(*rows: Run, page: int = 100) -> Harness:
 
 
 def streak_of(harness: Harness) -> tuple[int, float | None, float | None] | None:
-    """Return failures in a row, since when, and the last success; None while they are unknown."""
+    """Return the number of failures, when the first of them ended, and the last success; None while unknown."""
     found = harness.view().streak
     return None if found is None else (found.failures, found.broken_since, found.last_success)
 

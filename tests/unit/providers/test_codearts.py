@@ -270,7 +270,7 @@ def apart_from(run: Run, affected: set[str]) -> Any:
 
 
 def test_every_field_is_covered() -> None:
-    """The table of dependencies has every field but the ids."""
+    """The table of dependencies lists every field except the ids."""
     assert {name for name in HANGS_ON if isinstance(name, str)} == set(FULL) - {
         "pipeline_id",
         "pipeline_run_id",
@@ -587,7 +587,7 @@ def test_milliseconds_are_kept() -> None:
     "value", [None, "", 0, 0.0, "0", -1, "-62135769600000", "1970-01-01T00:00:00Z", "1970-01-01 08:00:00"]
 )
 def test_formats_of_never(value: Any) -> None:
-    """It is absent and not reported as unknown."""
+    """The time is absent, and not reported as unknown."""
     batch = read(record(end_time=value, start_time=value))
     run = batch.runs[pipeline_id(0)]
     assert (run.start, run.end, run.duration) == (None, None, None)
@@ -596,7 +596,7 @@ def test_formats_of_never(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["1970-01-01 08:00:00", "1970-01-01 00:00:00", "", None, 0, "0"])
 def test_stage_that_never_started_has_no_duration(value: Any) -> None:
-    """Zero formatted as a date must not become fifty years."""
+    """A zero formatted as a date must not become a duration of fifty years."""
     stage = stage_of(start_time=value, status="FAILED")
     assert (stage.start, stage.duration) == (None, None)
 

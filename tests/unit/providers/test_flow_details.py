@@ -308,7 +308,7 @@ def timed(
 
 
 def test_run_starts_with_its_first_stage_and_ends_with_its_last() -> None:
-    """By time, since stages are parallel."""
+    """First and last by time, because stages are parallel."""
     assert timed((30, 60, "SUCCESS"), (0, 20, "SUCCESS"), (10, 90, "FAIL"), (20, 50, "FINISH")) == (0, 90)
     assert timed((0, 20, "SUCCESS"), (None, None, "SKIP"), (30, 40, "CANCELED")) == (0, 40)
 
@@ -340,7 +340,7 @@ def test_run_without_final_status_has_no_end(status: Any) -> None:
 def test_unfinished_stage_leaves_the_end_open(
     unfinished: tuple[int, int | None, str],
 ) -> None:
-    """It was restarted, or its end is missing, so the ends of the others are not that of the run."""
+    """The stage was restarted, or its end is missing, so the run does not end with the other stages."""
     assert timed((0, 20, "SUCCESS"), unfinished, (20, 25, "FAIL")) == (0, None)
 
 
@@ -378,7 +378,7 @@ def test_stages_have_the_order_of_their_groups() -> None:
 
 @given(st.permutations(range(5)), st.integers(1, 5))
 def test_order_of_the_list_does_not_matter(order: list[int], size: int) -> None:
-    """Nor does the division into groups."""
+    """The division into groups does not matter either."""
     names = [f"Group{index}-Stage0" for index in range(5)]
     groups = [names[start : start + size] for start in range(0, 5, size)]
     listed = [stage(index, name="same") for index in order]
@@ -536,7 +536,7 @@ def test_jobs_differ_by_index() -> None:
 
 
 def test_numbers_may_be_digits() -> None:
-    """For the run and on each level, as text and as numbers."""
+    """Test the run and each level, with text and numbers."""
 
     def as_text(value: Any) -> Any:
         if isinstance(value, dict):

@@ -107,7 +107,7 @@ LATER = PageCursor().after(ListPage(rows=30, token="a+b/c=")).after(ListPage(row
 @generations
 @pytest.mark.parametrize("place", [FIRST, LATER])
 def test_request_for_pipelines(generation: str, place: PageCursor) -> None:
-    """By page number, or by the token of the page before; never by rows."""
+    """A page is requested by its number, or by the token of the page before, never by row offset."""
     call = provider(generation).pipelines_request(place)
     assert (call.operation, call.method, call.path) == ("ListPipelines", "GET", ROOTS[generation])
     assert dict(call.headers) == headers_of(generation, "ListPipelines")

@@ -380,7 +380,7 @@ def test_last_of_two_rows_of_a_run_is_used(order: tuple[int, int]) -> None:
 
 @each_generation
 def test_every_row_is_counted(generation: str) -> None:
-    """Rejected ones as well."""
+    """Rejected rows are counted as well."""
     others: list[Any] = [None, 1, "x", [], {}, row(pipelineId=OTHER), row(0, status=True), row(0), row(0)]
     page = read(*others, row(1), generation=generation)
     assert page.rows == len(others) + 1
