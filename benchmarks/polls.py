@@ -46,7 +46,7 @@ TARGETS = {("nothing", False): 1.0, ("nothing", True): 6.0, ("1 %", False): 9.0}
 """Targets for a refresh of 10,000 pipelines, in multiples of `orjson.loads`, by what changed and whether with HTTP."""
 
 MAX_EXPONENT = 1.1
-"""Target for the exponent of the growth of costs with the number of pipelines."""
+"""Target exponent for the growth of costs with the number of pipelines."""
 
 REST, PEAK = 2.5, 4.0
 """Targets for the memory of an exporter, in multiples of the metrics page without compression."""

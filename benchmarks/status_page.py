@@ -58,7 +58,7 @@ def cpu_time(work: Callable[[], object]) -> float:
 
 
 async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
-    """Measure one size."""
+    """Measure with this number of pipelines, and turns of scrapes of about `seconds` each."""
     runtime.tune()
     bench = Bench(pipelines)
     await bench.publisher.body(GZIP)

@@ -19,7 +19,7 @@ def _dense(expr: str) -> str:
 
 
 def _held(name: str, expr: str, note: str = "", how: str = "max") -> tuple[Record, Record]:
-    """Return two rules: the value, and the value for alerts, which stays for 24 hours while the exporter is blind."""
+    """Return two rules: the value, and a value for alerts that stays up to 24 hours while the pipeline is not seen."""
     recorded = f"pipeline:{name}:{how}"
     last = f"last_over_time({recorded}[1d]) and on ({IDENTITY}) pipeline:ci_pipeline_up:blind"
     return Record(recorded, expr, note), Record(f"pipeline:{name}:held", f"{recorded}\nor\n{last}")

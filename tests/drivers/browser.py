@@ -92,7 +92,7 @@ class Browser:
         return str(self._call("GET", f"{self._session}/element/{self.find(selector)}/text"))
 
     def url(self) -> str:
-        """Return the address of the page."""
+        """Return the URL of the page."""
         return str(self._call("GET", f"{self._session}/url"))
 
     def messages(self) -> list[str]:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import yaml
 
-from tests.drivers.tools import installed
-
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RECORDING = DEPLOY / "prometheus" / "rules" / "recording.yml"
 ALERTS = DEPLOY / "prometheus" / "rules" / "alerts.yml"
@@ -50,6 +48,7 @@ class Evaluation:
 
     def __init__(
         self,
+        promtool: str,
         folder: Path,
         values: dict[str, str],
         *,
@@ -83,7 +82,7 @@ class Evaluation:
         file = folder / "rules.test.yml"
         file.write_text(yaml.safe_dump(suite, width=100_000))
         done = subprocess.run(
-            [installed("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False
+            [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False
         )
         self._output = done.stdout + done.stderr
         found = re.findall(r"\n    expr: .*, time: (.*),\n +exp: nil\n +got: (.*)", self._output)

@@ -60,7 +60,7 @@ def project(**changes: Any) -> dict[str, Any]:
 
 
 def config(*projects: dict[str, Any], **sections: Any) -> Config:
-    """Return a configuration with these projects, by default one, and sections."""
+    """Return a configuration with these projects, by default a single one, and other sections."""
     return Config.model_validate({**sections, "projects": projects or (project(),)})
 
 

@@ -207,7 +207,7 @@ def render(
 def counting(
     *, labels: tuple[str, ...] = (), sample_labels: tuple[str, ...] | None = None
 ) -> tuple[Family[View], list[str]]:
-    """Return a family, and a list of the pipelines that it is rendered for."""
+    """Return a family, and a list to which each rendering of the family appends the pipeline id."""
     rendered: list[str] = []
 
     def samples(view: View) -> tuple[Sample, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.drivers.rules import BY_TEAM, PROJECT, Evaluation, Labels, series
+from tests.drivers.tools import built, installed
 from tests.integration.test_alertmanager import alert, alertmanager
 
 DAY = 1440
@@ -84,10 +85,10 @@ def identity(labels: Labels) -> tuple[str, ...]:
     )
 
 
-def fired(folder: Path) -> list[dict[tuple[str, ...], Labels]]:
+def fired(promtool: str, folder: Path) -> list[dict[tuple[str, ...], Labels]]:
     """Return the alerts that fire at each evaluation of the day."""
     times = [f"{minute}m" for minute in range(0, DAY, STEP)]
-    found = Evaluation(folder, day(), at=times, alerts=BY_TEAM, step=f"{STEP}m")
+    found = Evaluation(promtool, folder, day(), at=times, alerts=BY_TEAM, step=f"{STEP}m")
     return [
         {
             identity(labels): {
@@ -107,9 +108,13 @@ def assert_each_failure_and_outage_fires_once(day_of_alerts: list[dict[tuple[str
     assert names == {"PipelineFailed", "PipelineExporterGone", "PipelineExporterProjectDown"}
 
 
+def test_each_failure_and_outage_fires_once_on_prometheus_3_too(tmp_path):
+    assert_each_failure_and_outage_fires_once(fired(built("promtool"), tmp_path))
+
+
 def test_people_get_one_message_for_each_failure_and_one_for_its_end(tmp_path):
     """The test posts the firing and the resolved alerts at every evaluation, as Prometheus does."""
-    day_of_alerts = fired(tmp_path)
+    day_of_alerts = fired(installed("promtool"), tmp_path)
     assert_each_failure_and_outage_fires_once(day_of_alerts)
     with alertmanager(tmp_path, FASTER) as (manager, messages):
         begun = time.monotonic()

@@ -312,7 +312,7 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
         assert all(PANELS[key]["fieldConfig"]["defaults"]["noValue"] == "none" for key in TROUBLES)
 
         trouble(town)
-        # Exporters whose trouble is there from their start.
+        # These exporters have their trouble from the start.
         prometheus.scrape(full, other)
         eventually(lambda: full.samples().value("pipeline_exporter_state_up") == 1, "the state is saved")
         fill_disk(full)

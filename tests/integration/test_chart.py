@@ -91,7 +91,7 @@ def test_versions_are_those_of_the_exporter():
         ({"tag": "edge", "digest": f"sha256:{'a' * 64}"}, f"pipeline-exporter@sha256:{'a' * 64}"),
     ],
 )
-def test_image_reference(image, reference):
+def test_image_values_make_the_reference(image, reference):
     flags = [f"--set=image.{key}={value}" for key, value in image.items()]
     (container,) = pod_template(chart(*flags))["spec"]["containers"]
     assert container["image"] == reference
@@ -249,7 +249,7 @@ def test_rules_are_the_tested_ones(by_team, folder):
     }
 
 
-def test_runbooks_of_ones_own():
+def test_runbook_links_are_those_of_the_values():
     (alerts,) = (manifest for manifest in variant("team") if manifest["metadata"]["name"] == f"{FULL}-alerts")
     links = {
         rule["annotations"]["runbook_url"] for group in alerts["spec"]["groups"] for rule in group["rules"]
@@ -257,7 +257,7 @@ def test_runbooks_of_ones_own():
     assert all(link.startswith("https://wiki.example.com/runbooks/") for link in links)
 
 
-def test_recording_rules_alone():
+def test_recording_rules_can_be_installed_without_alerts():
     manifests = chart("--set=prometheusRule.enabled=true", "--set=prometheusRule.alerts=false")
     assert only(manifests, "PrometheusRule")["metadata"]["name"] == f"{FULL}-recording"
 
@@ -435,7 +435,7 @@ def test_notes_say_how_to_check(flags, expected, tmp_path):
         (("volumes", 0), {"name": "x", "hostPath": {"path": "/"}}),
     ],
 )
-def test_restricted_standard_finds(path, value):
+def test_violation_of_the_restricted_standard_is_found(path, value):
     spec = copy.deepcopy(pod_template(chart())["spec"])
     place = spec
     for key in path[:-1]:

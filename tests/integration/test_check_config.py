@@ -178,7 +178,7 @@ def test_discovery_takes_the_requests_predicted(stub, interval, listings, batche
 @pytest.mark.parametrize(
     ("interval", "mean"), [("30s", 11), ("1m", 11), ("2m", (20 + 11) / 2), ("10m", (9 * 20 + 11) / 10)]
 )
-def test_mean_requests_with_discovery(interval, mean):
+def test_mean_requests_include_the_lists_of_discovery(interval, mean):
     """A thousand pipelines are 20 chunks or 10 pages."""
     settings = config(project(pipelines=[], discover={"interval": interval}))
     discovery = settings.projects[0].discovery

@@ -33,7 +33,7 @@ def write(tmp_path):
     return write
 
 
-def test_version():
+def test_version_is_printed():
     code, output, _ = command("--version")
     assert code == 0
     assert output.startswith(f"pipeline-exporter, version {__version__} (python 3.")

@@ -70,7 +70,7 @@ def answer(url: str, expression: str, labels: Iterable[str], time: float = NOW) 
     return rows
 
 
-# The truth. An end counts in a window if it lies between the first and the last page of the window.
+# Expected results. An end is in a window if it lies between the first and the last scrape of the window.
 
 
 def ends_within(past: Past, seconds: float, *, before: float = 0) -> list[End]:

@@ -318,7 +318,7 @@ def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
         assert len(samples.get("ci_pipeline_up", project="alive")) == 30
         success = "pipeline_exporter_last_success_timestamp_seconds"
         assert (samples.value(success, project="alive") or 0) > time.time() - 60
-        # A project that never answered has no last success, not even the start of the process.
+        # A project without any response has no last success; the start of the process does not replace it.
         assert samples.value(success, project="dead") is None
         assert samples.value("pipeline_exporter_last_poll_timestamp_seconds", project="dead")
         of_projects = [
@@ -345,13 +345,13 @@ def process(tmp_path_factory, shared_cloud):
 class TestHttp:
     """The pages of a running exporter."""
 
-    def test_text_by_default(self, process):
+    def test_page_is_text_by_default(self, process):
         answer = process.get("/metrics", headers={"Accept": "*/*", "Accept-Encoding": "identity"})
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert "content-encoding" not in answer.headers
         assert answer.text.endswith("\n")
 
-    def test_openmetrics_on_request(self, process):
+    def test_page_is_openmetrics_on_request(self, process):
         answer = process.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
         assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
         assert answer.text.endswith("# EOF\n")

@@ -12,7 +12,6 @@ from deploy.dashboards.files import files
 from tests.drivers.dashboards import BOARDS, FOLDER, PANELS, expressions, plain
 from tests.drivers.manifests import CHART, ROOT, overlay, run, validate
 from tests.drivers.rules import RECORDING
-from tests.drivers.tools import installed
 
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 UNITS = {"short", "none", "s", "bytes", "percentunit", "reqps", "dateTimeAsIso"}
@@ -39,7 +38,7 @@ def test_every_dashboard_has_its_source():
 
 
 @EACH_BOARD
-def test_template_datasource_rule(name):
+def test_first_variable_is_the_data_source(name):
     source = BOARDS[name]["templating"]["list"][0]
     assert (source["name"], source["type"], source["label"]) == ("datasource", "datasource", "Data source")
     assert source["query"] == "prometheus"
@@ -53,12 +52,12 @@ def test_template_on_time_change_reload_rule(name):
 
 
 @EACH_BOARD
-def test_uneditable_rule(name):
+def test_dashboard_is_read_only(name):
     assert BOARDS[name]["editable"] is False
 
 
 @EACH_PANEL
-def test_panel_rules(panel):
+def test_panel_follows_the_rules_of_the_linter(panel):
     """Rules of Grafana's linter: panel-datasource, panel-title-description, panel-units, panel-no-targets."""
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert panel["title"]
@@ -88,7 +87,7 @@ def test_exclusions_have_a_reason():
     assert all(rule["reason"].endswith(".") for rule in found.values())
 
 
-def test_prometheus_accepts_every_query(tmp_path):
+def test_prometheus_accepts_every_query(promtool, tmp_path):
     """Rules target-promql and template-label-promql of Grafana's linter; each query is checked as a recording rule."""
     labels = [
         ((name, one["name"]), f"group ({selector})")
@@ -106,7 +105,7 @@ def test_prometheus_accepts_every_query(tmp_path):
         "rules": [{"record": f"query:number{n}", "expr": expr} for n, (_, expr) in enumerate(found)],
     }
     file.write_text(yaml.safe_dump({"groups": [group]}))
-    done = run(installed("promtool"), "check", "rules", file)
+    done = run(promtool, "check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(found)} rules found" in done.stdout
 

@@ -136,7 +136,7 @@ def test_failed_stages_are_shown_also_if_the_next_run_had_started_before_the_exp
             assert len(details) <= 4
         code, output, _ = command("once", "--config.file", str(tmp_path / "config.yaml"))
         assert (code, as_in_truth(Samples(output))) == (0, True)
-        # The clouds no longer answer usefully: what is shown comes from the state.
+        # The clouds fail from now on, so the values come from the state.
         clouds.codearts.injected_fault = clouds.flow.injected_fault = InjectedFault.SERVER_ERROR
         with exporter(tmp_path, configuration) as process:
             assert as_in_truth(process.samples())
@@ -208,7 +208,7 @@ def test_run_pages_are_those_that_the_cloud_reports_or_the_template(tmp_path):
                 urls(page, "ci_pipeline_latest_run_info", "codearts")[pipeline.id]
                 == f"{base}/{pipeline.id}/{run.id}"
             )
-        # No address is invented: none for a run of Flow, and none for a pipeline, since the endpoint is another one.
+        # Flow reports no URL of a run, and there is no default URL of a pipeline for an unknown endpoint.
         assert set(urls(page, "ci_pipeline_latest_run_info", "flow").values()) == {""}
         assert set(urls(page, "ci_pipeline_info", "flow").values()) == {""}
         assert set(urls(page, "ci_pipeline_info", "codearts").values()) == {""}

@@ -87,3 +87,8 @@ def test_commands_name_targets_and_the_version_that_exist():
     assert set(re.findall(r"\bmake ([a-z]+)", "\n".join(code(ENGLISH) + blocks(ENGLISH)))) <= targets
     assert set(re.findall(r"pipeline-exporter:(\d[\d.]*)", ENGLISH)) == {__version__}
     assert f"version {__version__} " in ENGLISH
+
+
+def test_readme_says_how_many_alerts_there_are():
+    alerts = (ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    assert f"{alerts.count('- alert:')} tested alerts" in ENGLISH

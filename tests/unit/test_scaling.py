@@ -79,7 +79,7 @@ def test_requests_and_series_of_the_table_are_those_of_check_config(tmp_path):
         ({"run_status_series": "current", "run_histogram": "project"}, 3),
     ],
 )
-def test_series_of_a_pipeline(metrics, row, tmp_path):
+def test_documented_series_of_a_pipeline_are_those_expected(metrics, row, tmp_path):
     series = expected_series(loaded(tmp_path, 1000, metrics=metrics)) / 1000
     assert round(series) == pytest.approx(int(rows("Fewer series")[2:][row][1]), abs=1)
 

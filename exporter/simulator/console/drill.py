@@ -39,7 +39,7 @@ _BAD_ONE_IN = 25
 
 
 class Drill:
-    """Schedule of one trouble of a set of clouds.
+    """Schedule of one trouble for a set of clouds.
 
     `update` begins and ends the trouble when due, by switches of the clouds; call it before each request.
     """

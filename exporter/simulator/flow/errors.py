@@ -17,7 +17,7 @@ class ApiErrorResponse:
     text: str
 
     def gateway_body(self, request_id: str, host: str) -> dict[str, Any]:
-        """Return the body of an error of the signed generation's gateway."""
+        """Return the body in which the gateway of the signed generation reports the error."""
         return {
             "RequestId": request_id,
             "Message": self.text,
@@ -27,7 +27,7 @@ class ApiErrorResponse:
         }
 
     def envelope_body(self, request_id: str) -> dict[str, Any]:
-        """Return the body of an error of the signed generation's service."""
+        """Return the body in which the service of the signed generation reports the error."""
         return {
             "requestId": request_id,
             "success": False,
@@ -36,7 +36,7 @@ class ApiErrorResponse:
         }
 
     def personal_body(self, request_id: str) -> dict[str, Any]:
-        """Return the body of an error of the personal generation."""
+        """Return the body in which the personal generation reports the error."""
         return {"errorCode": self.code, "errorMessage": self.text, "requestId": request_id}
 
 
@@ -104,7 +104,7 @@ class Problem(enum.Enum):
 
 
 class ProblemError(Exception):
-    """Raised by code that both generations share; each generation reports it in its own form."""
+    """Raised by code of both generations for a problem; each generation turns it into its own error response."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)

@@ -127,19 +127,19 @@ class ApiGeneration(ABC):
 
     @abstractmethod
     def gateway_error(self, error: ApiErrorResponse, request: Request, context: RequestContext) -> Answer:
-        """Return an error in the form of the gateway."""
+        """Return the gateway's response for an error."""
 
     @abstractmethod
     def _service_error(self, problem: Problem, request: Request, context: RequestContext) -> Answer:
-        """Return a problem in the form of the service."""
+        """Return the service's response for a problem."""
 
     @abstractmethod
     def _error_body(self, error: ApiErrorResponse, context: RequestContext) -> Record:
-        """Return the body of an error of the service."""
+        """Return the body of the service's response for an error."""
 
     @abstractmethod
     def _error_for(self, problem: Problem) -> ApiErrorResponse:
-        """Return the error for a problem."""
+        """Return this generation's error for a problem."""
 
     @abstractmethod
     def _throttled_error(self) -> ApiErrorResponse:
@@ -257,7 +257,7 @@ class ApiGeneration(ABC):
 
     @abstractmethod
     def _run_row(self, pipeline: SimulatedPipeline, run: RunSnapshot, ended: Record) -> Record:
-        """Return the row of a run in the list, with its end from `ended`."""
+        """Return the row of a run in the list; `ended` has the field of its end, if any."""
 
     @abstractmethod
     def _run_record(self, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int) -> Record:

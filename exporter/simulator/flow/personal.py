@@ -53,7 +53,7 @@ class PersonalApi(ApiGeneration):
         )
 
     def gateway_error(self, error: ApiErrorResponse, _: Request, context: RequestContext) -> Answer:
-        """Return an error; gateway and service use the same form."""
+        """Return the response for an error, which is the same for gateway and service."""
         return Answer(self._error_body(error, context), self._status(error))
 
     def _service_error(self, problem: Problem, request: Request, context: RequestContext) -> Answer:

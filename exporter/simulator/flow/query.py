@@ -30,7 +30,7 @@ def parse_number(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time range in milliseconds, both ends included; None leaves an end open."""
+    """A time range in Unix milliseconds, both ends included; None leaves an end open."""
 
     since: int | None = None
     until: int | None = None

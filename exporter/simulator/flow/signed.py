@@ -56,7 +56,7 @@ class SignedApi(ApiGeneration):
         )
 
     def gateway_error(self, error: ApiErrorResponse, request: Request, context: RequestContext) -> Answer:
-        """Return an error in the form of the gateway."""
+        """Return the gateway's response for an error."""
         return Answer(
             error.gateway_body(context.request_id, request.headers.get("host", "")),
             self._status(error),

@@ -18,7 +18,7 @@ from exporter.simulator.world.world import SimulatedPipeline
 def run_record(
     organization: Organization, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int
 ) -> Record:
-    """Return the record of a whole run; `created` is its creation time, in milliseconds."""
+    """Return the record of a run with its stages; `created` is its creation time, in Unix milliseconds."""
     run = serialized.run
     return {
         "creatorAccountId": executor(run),
@@ -38,7 +38,7 @@ def run_record(
 def run_row(
     organization: Organization, pipeline: SimulatedPipeline, run: RunSnapshot, ended: dict[str, Any]
 ) -> Record:
-    """Return the row of a run in the list, with its end from `ended`."""
+    """Return the row of a run in the list; `ended` has the field of its end, if any."""
     return {
         "pipelineId": organization.numbers.of(pipeline),
         "pipelineRunId": run.number,

@@ -1,4 +1,4 @@
-"""Generator of random runs of thousands of pipelines, with the faults that clouds and users cause.
+"""Generator of random runs for thousands of pipelines, with the faults that clouds and users cause.
 
 The generator acts on a scenario, which records the results. The same seed and rates produce the same runs, regardless
 of the steps in which `play` advances the time.

@@ -27,7 +27,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The complete history of a run.
+    """The true history of a run, as far as the cloud reports it.
 
     `epoch` counts how often the pipeline's numbering was reset before the run. `deleted` is when the run was deleted,
     in Unix seconds, or None.

@@ -117,7 +117,7 @@ def jobs(pipeline: SimulatedPipeline, run: RunSnapshot, sequence: int, now: floa
 
 
 def _plan(pipeline: SimulatedPipeline, sequence: int) -> list[tuple[str, list[int]]]:
-    """Return (name, indices of its steps) of each job of a stage; all runs of the pipeline have the same jobs."""
+    """Return (name, step indices) of each job in a stage; all runs of the pipeline have the same jobs."""
     rng = Random(f"{pipeline.id} jobs {sequence}")
     count = rng.choices((1, 2, 3, 4), (50, 30, 15, 5))[0]
     names = rng.sample(_JOBS, count)

@@ -160,7 +160,7 @@ def test_ids_that_the_provider_lacks(monkeypatch):
     assert known not in check.detail
 
 
-def test_patterns_that_select_nothing(monkeypatch):
+def test_patterns_that_select_nothing_are_found(monkeypatch):
     case = Case("flow", monkeypatch, discover={"include": ["no-such-name"]})
     assert first(case.examine()) == (Name.PIPELINES, "pattern-selects-nothing")
 
@@ -173,7 +173,7 @@ def test_batch_limit_is_found(monkeypatch):
     assert "set poll.chunk_size to 13" in check.remedy
 
 
-def test_clock_that_is_off(monkeypatch):
+def test_clock_that_is_off_is_a_warning(monkeypatch):
     case = Case("codearts", monkeypatch)
     case.cloud.clock = lambda: case.clock.time() + 400
     (check,) = [one for one in case.examine().checks if one.check is Name.CLOCK]
@@ -187,7 +187,7 @@ def test_retention_is_not_known_without_the_account(monkeypatch):
     assert (check.state, check.detail) == (CheckState.OK, "not known")
 
 
-def test_state_folder_and_address(monkeypatch, tmp_path):
+def test_missing_state_folder_is_a_fault_and_nothing_is_written(monkeypatch, tmp_path):
     case = Case("codearts", monkeypatch)
     examination = case.examine(state={"path": str(tmp_path / "missing" / "state.db")})
     assert first(examination) == (Name.STATE, "start-errors")

@@ -221,7 +221,7 @@ def simulated(codearts: CodeArts, **changes: Any) -> dict[str, Any]:
     return {"project_id": WORLD.project_id, "auth": token, "ids": IDS, **changes}
 
 
-def test_success(codearts: CodeArts, url: str) -> None:
+def test_success_returns_the_body_and_counts_one_request(codearts: CodeArts, url: str) -> None:
     async def main() -> None:
         async with client_for(url, **simulated(codearts)) as harness:
             response = await harness.send()

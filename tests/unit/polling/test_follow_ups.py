@@ -300,7 +300,7 @@ def test_list_is_read_back_to_an_hour_before_the_gap():
     harness = Harness()
     harness.poll_at_end(run(500), run(502))
     harness.cloud.histories["p"] = [run(502), *newest_first(500, 1)]
-    # Runs start 100 s apart: the first page that is older than the gap as a whole begins with run 381.
+    # Runs start 100 s apart, so the page from run 381 on is the first whose runs all began an hour before the gap.
     assert harness.follow_up() == [f"runs of p from {row}" for row in ("0: 20", "20: 100", "120: 100")]
     assert harness.unresolved == 1
 

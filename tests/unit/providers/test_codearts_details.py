@@ -232,18 +232,18 @@ def test_run_with_stages_jobs_and_steps() -> None:
 
 
 @pytest.mark.parametrize("stages", [None, [], [None]])
-def test_run_without_stages(stages: Any) -> None:
+def test_run_may_have_no_stages(stages: Any) -> None:
     assert run_of(stages=stages).stages == ()
 
 
 @pytest.mark.parametrize("jobs", [None, [], [None], "none", {}])
-def test_stage_without_jobs(jobs: Any) -> None:
+def test_stage_may_have_no_jobs(jobs: Any) -> None:
     (found,) = run_of(stages=[stage(jobs=jobs)]).stages
     assert found == Stage("stage-0", 0, Status.SUCCESS, START, 60)
 
 
 @pytest.mark.parametrize("steps", [None, [], [None], "no list", 0])
-def test_job_without_steps(steps: Any) -> None:
+def test_job_may_have_no_steps(steps: Any) -> None:
     assert jobs_of(job(steps=steps)) == (Job("job-0", 0, Status.SUCCESS, START, 60),)
 
 
@@ -260,7 +260,7 @@ def test_entry_and_exit_of_a_stage_are_not_jobs() -> None:
 
 
 @pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
-def test_statuses_of_jobs_and_steps(word: str, status: Status) -> None:
+def test_statuses_of_jobs_and_steps_are_translated(word: str, status: Status) -> None:
     """On all three levels. Only final parts have a duration."""
     inner = step(status=word)
     detail = read(record(stages=[stage(status=word, jobs=[job(status=word, steps=[inner])])]))

@@ -292,7 +292,7 @@ def test_both_forms_of_a_row_are_decoded(generation: str) -> None:
         ("x" * 9999, "x" * 9999),
     ],
 )
-def test_names(generation: str, name: Any, expected: str) -> None:
+def test_name_is_used_unchanged(generation: str, name: Any, expected: str) -> None:
     """Text and numbers are used unchanged. A row without name is a pipeline."""
     assert plain(read(generation, row(name=name))) == (1, {identity(0): expected}, [])
     assert plain(read(generation, documented(pipelineName=name))) == (1, {identity(0): expected}, [])

@@ -67,7 +67,7 @@ def test_every_switch_returns_to_its_value(desk, drill, trouble):
     assert (during != before) is (trouble is not Trouble.LOST_MEMBERSHIP)
 
 
-def test_codearts_in_each_trouble(desk, drill):
+def test_codearts_responds_as_the_vendor_in_each_trouble(desk, drill):
     answers = {}
     for trouble in (Trouble.THROTTLING, Trouble.EXPIRED_TOKEN, Trouble.LOST_MEMBERSHIP):
         drill.plan(trouble)

@@ -213,7 +213,7 @@ class TestSelection:
             ({"sort": "failures"}, ["broken", "held", "busy", "calm", "new"]),
         ],
     )
-    def test_filters_and_orders(self, query, expected):
+    def test_query_filters_and_orders_pipelines(self, query, expected):
         assert names(*self.VIEWS, **query) == expected
 
     def test_page_has_a_hundred_pipelines_and_links_to_its_neighbours(self):
