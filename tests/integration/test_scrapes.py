@@ -45,7 +45,7 @@ def scrape_seconds(process):
 @pytest.mark.timing
 @pytest.mark.parametrize("pipelines", [1000, 10_000])
 def test_first_scrape_costs_at_most_twice_the_tenth(tmp_path, pipelines):
-    ratios = []
+    ratios: list[float] = []
     # Another process may take the processor from any one scrape.
     while len(ratios) < 3 and min(ratios, default=9) > 2:
         directory = tmp_path / str(len(ratios))
