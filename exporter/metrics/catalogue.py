@@ -9,7 +9,7 @@ import msgspec
 
 from exporter.metrics.accounting import counters, durations
 from exporter.metrics.family import Family
-from exporter.metrics.latest_run import latest_finished_run, latest_run
+from exporter.metrics.latest_run import latest_finished_run, latest_run, streak
 from exporter.metrics.pipeline import pipeline
 from exporter.metrics.stages import jobs, stages, steps
 from exporter.settings.settings import Metrics
@@ -32,6 +32,7 @@ def catalogue(metrics: Metrics, user_labels: Iterable[str] = ()) -> Catalogue:
             *(jobs() if metrics.details in {"jobs", "steps"} else ()),
             *(steps() if metrics.details == "steps" else ()),
             *latest_finished_run(metrics),
+            *streak(),
             *counters(),
             *durations(metrics, "pipeline", lambda view: view.durations),
             *pipeline(tuple(sorted(set(user_labels)))),
