@@ -9,7 +9,7 @@ LOCK := .venv/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-vers
 # Without compiled files, each start of Python compiles everything again, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test tools bench soak format rules dashboards copies locks release clean
+.PHONY: demo check test tools bench soak format rules dashboards pictures copies locks release clean
 
 demo: .venv/runtime
 	@$(BIN)/pipeline-exporter demo
@@ -37,12 +37,13 @@ tools:
 	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
 	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @grafana/schema@13.2.3 typescript@5.9.3 axe-core@4.14.1
 
-# Measures polls, pages and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
+# Measures polls, pages, streaks and the state. benchmarks/README.md has the figures of one machine. With JSON_EXPORTER=path of its
 # binary, json_exporter is measured too.
 bench: .venv/development
 	@$(BIN)/python -m benchmarks.polls --json benchmarks/results/polls.json $(addprefix --json-exporter ,$(JSON_EXPORTER))
 	@$(BIN)/python -m benchmarks.pages --json benchmarks/results/pages.json
 	@$(BIN)/python -m benchmarks.status_page --json benchmarks/results/status_page.json
+	@$(BIN)/python -m benchmarks.streaks --json benchmarks/results/streaks.json
 	@$(BIN)/python -m benchmarks.state --json benchmarks/results/state.json
 
 # Searches for exceptions to the laws of accounting 25 times as long as `make test`, plays days of runs in minutes, and
@@ -61,6 +62,11 @@ rules: .venv/bin/python
 # Writes the dashboards for Grafana from deploy/dashboards.
 dashboards: .venv/development
 	$(BIN)/python -W ignore::DeprecationWarning -m deploy.dashboards
+
+# Takes the pictures of the status page in docs/images, of simulated clouds in a headless Chromium.
+pictures: .venv/development
+	$(BIN)/python -m tests.pictures
+	$(BIN)/python -m tests.pictures --pipelines 10000
 
 # Copies rules and dashboards to where the chart and the manifests need them, and the version to files that name it.
 copies: .venv/bin/python

@@ -1,4 +1,4 @@
-"""A made-up CodeArts cloud for benchmarks: its responses, and a server for them in another process."""
+"""A minimal CodeArts cloud for benchmarks: its responses, and a server for them in another process."""
 
 import asyncio
 import multiprocessing
@@ -20,18 +20,18 @@ from exporter.simulator import serve
 
 STAGES = ("checkout", "build", "test", "package", "deploy")
 NOW = 1_700_000_000.0
-"""Time of the first runs, in epoch seconds."""
+"""Time of the first runs, in Unix seconds."""
 
 
 class Cloud:
-    """The latest runs of pipelines with five stages; all of them are finished."""
+    """A cloud whose pipelines have one run each, finished and with five stages."""
 
     def __init__(self, pipelines: int) -> None:
         self._random = Random(1)
         self.ids = [self._id() for _ in range(pipelines)]
         self._numbers = [self._random.randint(1, 5000) for _ in self.ids]
         self.bodies: dict[bytes, bytes] = {}
-        """Response to each request, by the body of the request."""
+        """Responses to batch requests, by the body of the request."""
         self._records: dict[str, dict[str, Any]] = {}
         for index in range(pipelines):
             self._run(index, NOW)
@@ -87,13 +87,13 @@ class Cloud:
         }
 
     def change(self, share: float, now: float) -> None:
-        """Give a random share of the pipelines a new run."""
+        """Give a random fraction `share` of the pipelines a new finished run."""
         for index in self._random.sample(range(len(self.ids)), round(share * len(self.ids))):
             self._run(index, now)
         self.bodies.clear()
 
     def respond(self, path: str, request: bytes) -> bytes:
-        """Return the response to a request: of a batch, of the list of pipelines, or of the runs of one."""
+        """Return the response to a request for the runs of a pipeline, the list of pipelines, or a batch."""
         if path.endswith("/pipeline-runs/list"):
             runs = [self._records[path.split("/")[-3]]]
             return orjson.dumps({"offset": 0, "limit": 100, "total": 1, "pipeline_runs": runs})
@@ -118,18 +118,18 @@ def _local(moment: int) -> str:
 
 
 def chunks(cloud: Cloud) -> list[Sequence[str]]:
-    """Return the ids of each request, with the default chunk size."""
+    """Return the pipeline ids of each batch request, with the default chunk size."""
     return [cloud.ids[first : first + 50] for first in range(0, len(cloud.ids), 50)]
 
 
 def responses_of(cloud: Cloud) -> list[bytes]:
-    """Return the responses of one refresh."""
+    """Return the responses to all batch requests of one refresh."""
     return [cloud.batch(orjson.dumps(ids)) for ids in chunks(cloud)]
 
 
 @contextmanager
 def serving(pipelines: int) -> Iterator[str]:
-    """Run a server of the same cloud in another process; return its URL."""
+    """Serve a cloud with that many pipelines from another process while the context lasts; yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = multiprocessing.get_context("spawn").Process(
             target=serve_cloud, args=(pipelines, listener), daemon=True
@@ -143,7 +143,7 @@ def serving(pipelines: int) -> Iterator[str]:
 
 
 def serve_cloud(pipelines: int, listener: socket.socket) -> None:
-    """Serve until terminated."""
+    """Serve a cloud on `listener` until the process is terminated."""
     cloud = Cloud(pipelines)
 
     async def respond(request: Request) -> Response:
@@ -165,6 +165,6 @@ def serve_cloud(pipelines: int, listener: socket.socket) -> None:
 
 
 async def change_server(url: str, share: float, now: float) -> None:
-    """Change the pipelines of the server as those of this process."""
+    """Make the server change its pipelines as `Cloud.change` does in this process."""
     async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         (await client.post(f"{url}/change", json={"share": share, "now": now})).raise_for_status()

@@ -24,45 +24,45 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Scrapes(msgspec.Struct, frozen=True, kw_only=True):
-    """Scrapes of one variant by a number of concurrent clients."""
+    """Response times of scrapes of one variant, by concurrent clients."""
 
     gzip: bool
     clients: int
     page: Spread
     static: Spread
-    """The same bytes as a static response of the same server."""
+    """Response times for the same bytes as a static response of the same server."""
 
 
 class BusyScrapes(msgspec.Struct, frozen=True, kw_only=True):
-    """Scrapes by one client while pages are published without a pause."""
+    """Response times of scrapes by one client while pages are published without a pause."""
 
     gzip: bool
     page: Spread
     publications: int
     stall: float
-    """Longest time in which the event loop did nothing else, in seconds."""
+    """Longest time for which the event loop was blocked, in seconds."""
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """Cost of a publication; OpenMetrics with gzip is in use."""
+    """Cost of one publication, while clients use OpenMetrics with gzip."""
 
     changed: float
-    """Share of the pipelines that have changed."""
+    """Fraction of the pipelines that have changed."""
     cpu: float
     """CPU seconds."""
     unit: float
-    """CPU seconds of a fixed piece of work at that time, as a measure of the speed of the machine."""
+    """CPU seconds of a fixed piece of work at the same time, as a measure of the machine's speed."""
     seconds: float
     stall: float
 
 
 class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
-    """Resident bytes above those of the bare process."""
+    """Resident bytes above those of the process before the benchmark."""
 
     trackers: int = msgspec.field(name="boards")
-    """Before the first page."""
+    """Before the first metrics page is rendered."""
     rest: int
-    """With OpenMetrics pages, plain and with gzip, after publications of all shares."""
+    """After all publications, with an OpenMetrics page both plain and with gzip."""
     peak: int
 
 
@@ -72,11 +72,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     pipelines: int
     series: int
     plain: int
-    """Bytes of a page."""
+    """Bytes of a metrics page without compression."""
     gzip: int
-    """Bytes of a page with gzip."""
+    """Bytes of a metrics page with gzip."""
     first: float
-    """Seconds until the first client has its page."""
+    """Seconds from the first request to its complete page."""
     publications: list[Publication]
     memory: MemoryUse
     scrapes: list[Scrapes]
@@ -91,17 +91,17 @@ def exponent(figures: Sequence[Figures], costs: Sequence[float]) -> float:
 
 
 def relative(publication: Publication) -> float:
-    """Return the CPU cost in units of the fixed work, since sizes are measured minutes apart on a shared machine."""
+    """Return the CPU cost in units of the fixed work, because the speed of a shared machine changes between sizes."""
     return publication.cpu / publication.unit
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time for people."""
+    """Format a number of seconds in milliseconds or seconds."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
-    """Return the rows of the table: name, value, and comparison."""
+    """Yield the rows of the table for one size: name, value, and comparison."""
     memory, page = figures.memory, figures.plain
     yield "series", f"{figures.series}", f"{figures.series / figures.pipelines:.0f} per pipeline"
     yield "page", f"{page / 1e6:.1f} MB", f"{page / figures.pipelines:.0f} B per pipeline"
@@ -158,7 +158,7 @@ def _kind(gzip: bool) -> str:
 
 
 def report(found: Sequence[Figures]) -> str:
-    """Return the tables for people."""
+    """Return Markdown tables of all sizes, and of the growth from the first to the last."""
     lines = [f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"]
     for figures in found:
         lines += [

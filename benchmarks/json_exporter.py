@@ -1,8 +1,8 @@
-"""Measure json_exporter for comparison, which queries the cloud, decodes and renders at every scrape.
+"""Measure json_exporter, another exporter, which queries the cloud, decodes and renders at every scrape.
 
 It needs a binary of https://github.com/prometheus-community/json_exporter. One probe covers 50 pipelines, whose ids are a
 parameter of the probe. Its configuration language can expose numbers and times of runs and, as labels, their statuses. It
-cannot assign stages to their pipeline, so they are left out.
+cannot assign stages to their pipeline, so stages are left out.
 """
 
 import json
@@ -41,23 +41,23 @@ _NUMBERS = {
     },
 }
 _START = 10.0
-"""Time limit for its start, in seconds."""
+"""Time limit for the start of json_exporter, in seconds."""
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Medians of scrapes of all pipelines, each of which queries the cloud."""
+    """Cost of probing all pipelines once, as medians."""
 
     cpu: float
     """CPU seconds."""
     seconds: float
-    """Sum over all probes, one after the other, from request to end of page."""
+    """Wall-clock seconds of all probes, one after the other."""
     series: int
     resident: int
-    """Resident bytes afterwards."""
+    """Resident bytes after the last turn."""
 
 
 def measure(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: int) -> Peer:
-    """Measure probes of all chunks at a URL in each turn."""
+    """Probe all chunks of pipelines in each turn; `target` is the URL that json_exporter queries."""
     configuration = {
         "modules": {
             "codearts": {
@@ -85,7 +85,7 @@ def measure(binary: Path, target: str, chunks: Sequence[Sequence[str]], turns: i
 
 @contextmanager
 def _running(binary: Path, configuration: object) -> Iterator[tuple[int, str]]:
-    """Run json_exporter; return its process id and URL."""
+    """Run json_exporter while the context lasts; yield its process id and URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with TemporaryDirectory() as directory:
@@ -101,7 +101,7 @@ def _running(binary: Path, configuration: object) -> Iterator[tuple[int, str]]:
 
 
 def _wait(url: str) -> None:
-    """Wait until it responds."""
+    """Wait until a URL responds; raise the last error after the time limit."""
     end = time.monotonic() + _START
     while True:
         try:
@@ -115,6 +115,6 @@ def _wait(url: str) -> None:
 
 
 def _cpu(process: int) -> float:
-    """Return the CPU seconds of a process."""
+    """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Measure the memory of processes (Linux) and the speed of the machine, and run measurements in processes of their own."""
+"""Measure the memory of processes (Linux) and the speed of the machine, run measurements in new processes, write figures."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def in_process(module: str, size: int, figures: type[T], *flags: str) -> T:
-    """Return the figures of a benchmark for one size, measured in a new process, with no memory of earlier ones."""
+    """Return the figures of a benchmark for one size, measured in a new process so that others do not affect it."""
     command = (sys.executable, "-m", module, "--alone", str(size), *flags)
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this program itself
     return msgspec.json.decode(done.stdout, type=figures)
@@ -46,3 +46,10 @@ def unit() -> float:
         return time.process_time() - started
 
     return min(once() for _ in range(3))
+
+
+def write_json(file: Path | None, figures: object) -> None:
+    """Write figures to a file as JSON, if there is a file."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")

@@ -1,10 +1,10 @@
-"""Measure pages: scrapes, publications and memory, next to simpler references.
+"""Measure the metrics page: scrapes, publications and memory, compared with simpler references.
 
     python -m benchmarks.pages --sizes 1000 10000 20000
 
 Each size is measured in a process of its own. Trackers get runs as polls would deliver them. Pages are published and served as
-in the daemon, and clients are another process (`benchmarks.scraper`). Each value is measured in turns with its reference, so
-ratios hold where times do not.
+in the daemon, and clients are another process (`benchmarks.scraper`). Values and their references are measured in turns, so
+ratios are comparable even where the speed of the machine changes.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.figures import BusyScrapes, Figures, MemoryUse, Publication, Scrapes, Spread, report
-from benchmarks.machine import in_process, peak, resident, unit
+from benchmarks.machine import in_process, peak, resident, unit, write_json
 from benchmarks.state import Cloud, settings
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
@@ -50,15 +50,15 @@ from exporter.web.server import Server, listen
 
 SIZES = (1_000, 10_000, 20_000)
 MAX_REFERENCE = 10_000
-"""Largest size with measurements that take gigabytes of memory: prometheus-client, and many static responses."""
+"""Largest size with references that take gigabytes of memory: prometheus-client, and many static responses."""
 CLIENTS = 20
 CHUNK = 50
-"""Pipelines in a response."""
+"""Number of pipelines in a response."""
 PAUSE = 0.001
 """Seconds between two responses."""
 
 PLAIN, GZIP = (Variant(Format.OPENMETRICS, gzip=gzip) for gzip in (False, True))
-"""Prometheus requests the second one."""
+"""Variants of the page; Prometheus requests the second one."""
 REQUESTS = {
     PLAIN: "/metrics\nAccept: application/openmetrics-text",
     GZIP: "/metrics\nAccept: application/openmetrics-text\nAccept-Encoding: gzip",
@@ -67,7 +67,7 @@ STATIC = {PLAIN: "/static/plain", GZIP: "/static/gzip"}
 
 
 class Bench:
-    """An exporter with its trackers, and the HTTP server for its pages."""
+    """An exporter with one project, and the HTTP server for its metrics page."""
 
     def __init__(self, pipelines: int) -> None:
         self.cloud = Cloud(pipelines)
@@ -84,13 +84,13 @@ class Bench:
         self.tracker.answered(ids, self.cloud.latest, sent_at=self.cloud.now, now=self.cloud.now)
 
     def advance(self, ids: Sequence[str], status: Status | None = None) -> None:
-        """Give some pipelines a new run, which is polled and saved."""
+        """Give some pipelines a new run, and let the tracker receive and commit it."""
         self.cloud.advance(ids, status)
         self.respond(ids)
         self.tracker.commit(ids)
 
     async def refresh(self, share: float) -> None:
-        """Poll all pipelines, of which a share has a new run, and publish a page."""
+        """Give a fraction `share` of the pipelines a new run, let the tracker receive all runs, and publish a page."""
         ids = self.cloud.ids
         changed = self.cloud.some(round(share * len(ids)))
         self.cloud.advance(changed)
@@ -102,7 +102,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
-        """Serve pages, and copies of the current ones as static responses; return the port."""
+        """Serve pages, and copies of the current ones as static responses; yield the port."""
         bytes_of = {variant: b"".join((await self.publisher.body(variant)).chunks) for variant in REQUESTS}
         copies = {STATIC[variant]: copy for variant, copy in bytes_of.items()}
 
@@ -128,7 +128,7 @@ class Bench:
 
 
 class Stall:
-    """Measures the longest time in which the event loop did nothing else."""
+    """Measures the longest time for which the event loop is blocked."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -150,7 +150,7 @@ class Stall:
 
 
 async def scrape(port: int, clients: int, rounds: int, *requests: str) -> list[Spread]:
-    """Return the times of responses, for each request."""
+    """Return the response times of each request, measured by clients in another process."""
     command = (sys.executable, "-m", "benchmarks.scraper", str(port), str(clients), str(rounds), *requests)
     scraper = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     output, _ = await scraper.communicate()
@@ -189,7 +189,7 @@ async def scrape_while_busy(bench: Bench, port: int, variant: Variant, rounds: i
 
 
 async def measure(pipelines: int) -> Figures:
-    """Measure one size, in a new process."""
+    """Measure one size; call it once in a process."""
     runtime.tune()
     bare = resident()
     bench = Bench(pipelines)
@@ -240,7 +240,7 @@ async def measure(pipelines: int) -> Figures:
 
 
 class _Collector:
-    """Collects families that already exist."""
+    """Collector of families that already exist, for prometheus-client."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -250,7 +250,7 @@ class _Collector:
 
 
 def reference(views: Sequence[View]) -> float:
-    """Return the seconds that prometheus-client takes for a page of these views."""
+    """Return the seconds that prometheus-client takes to render a page of these views."""
     metrics = settings(Cloud(1), Path("unused")).metrics
     registry = CollectorRegistry()
     registry.register(_Collector([_family(family, views) for family in catalogue(metrics).pipelines]))
@@ -299,9 +299,7 @@ def main() -> int:
         return 0
     found = [in_process("benchmarks.pages", size, Figures) for size in flags.sizes]
     sys.stdout.write(f"{report(found)}\n")
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    write_json(flags.json, found)
     return 0
 
 

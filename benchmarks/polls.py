@@ -2,8 +2,8 @@
 
     python -m benchmarks.polls --pipelines 1000 10000 20000
 
-The exporter is wired as in the daemon, and one page is requested (OpenMetrics, gzip). The clock jumps from one refresh to the
-next. Responses have the vendor's shape. They are passed to the exporter without HTTP, and then come from a server in another
+The exporter is assembled as in the daemon, and one metrics page is requested (OpenMetrics, gzip). The clock jumps from one
+refresh to the next. Responses have the vendor's form. First the exporter gets them without HTTP, then from a server in another
 process. Exporter and reference are measured in turns, so ratios hold on a noisy machine. With `--json-exporter`, a binary of
 json_exporter queries the same server.
 """
@@ -29,7 +29,7 @@ import orjson
 from benchmarks import json_exporter
 from benchmarks.batch_cloud import NOW, Cloud, change_server, chunks, responses_of, serving
 from benchmarks.json_exporter import Peer
-from benchmarks.machine import forget_peak, in_process, peak, resident, unit
+from benchmarks.machine import forget_peak, in_process, peak, resident, unit, write_json
 from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.client.api_client import ApiClient, ApiResponse
@@ -43,13 +43,13 @@ SHARES = {"nothing": 0.0, "1 %": 0.01, "all": 1.0}
 PAGE = Variant(Format.OPENMETRICS, gzip=True)
 
 TARGETS = {("nothing", False): 1.0, ("nothing", True): 6.0, ("1 %", False): 9.0}
-"""Cost of a refresh of 10,000 pipelines in multiples of `orjson.loads`, by what changed and whether HTTP is included."""
+"""Targets for a refresh of 10,000 pipelines, in multiples of `orjson.loads`, by what changed and whether with HTTP."""
 
 MAX_EXPONENT = 1.1
-"""Exponent by which costs may grow."""
+"""Target exponent for the growth of costs with the number of pipelines."""
 
 REST, PEAK = 2.5, 4.0
-"""Memory of an exporter in multiples of the plain page."""
+"""Targets for the memory of an exporter, in multiples of the metrics page without compression."""
 
 
 class Refresh(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class Refresh(msgspec.Struct, frozen=True):
 
 
 class MemoryUse(msgspec.Struct, frozen=True):
-    """Resident bytes of a whole exporter, above those of the process before."""
+    """Resident bytes of a whole exporter, above those of the process before it."""
 
     rest: int
     """After refreshes in which nothing changed."""
@@ -86,11 +86,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     answers: int
     """Bytes of the responses of one refresh."""
     page: int
-    """Bytes of the plain page."""
+    """Bytes of the metrics page without compression."""
     start: float
     """CPU seconds from the start to the first complete page, without HTTP."""
     unit: float
-    """CPU seconds of the fixed piece of work just after that."""
+    """CPU seconds of the fixed piece of work just after `start`."""
     first_page: float
     """Wall-clock seconds from the first request to the first complete page, with HTTP."""
     refreshes: tuple[Refresh, ...]
@@ -106,15 +106,15 @@ class Clock:
     now = NOW
 
     def time(self) -> float:
-        """Return epoch seconds."""
+        """Return the time in Unix seconds."""
         return self.now
 
     def monotonic(self) -> float:
-        """Return the same value."""
+        """Return the same value as monotonic seconds."""
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Jump ahead."""
+        """Advance the time at once."""
         self.now += seconds
 
 
@@ -138,7 +138,7 @@ def settings(cloud: Cloud, url: str) -> Config:
 
 
 def measure(pipelines: int, turns: int, binary: Path | None) -> Figures:
-    """Measure with this number of pipelines; `binary` is that of json_exporter."""
+    """Measure with this number of pipelines; `binary` is the path of json_exporter, or None to leave it out."""
     cloud = Cloud(pipelines)
     refreshes: list[Refresh] = []
     with serving(pipelines) as url:
@@ -148,7 +148,7 @@ def measure(pipelines: int, turns: int, binary: Path | None) -> Figures:
             if http:
                 first_page = start.seconds
             else:
-                # Without HTTP comes first, so its memory has no leftovers of the other.
+                # Measured first, so its memory has no leftovers of the measurement with HTTP.
                 first, memory = start, used
         target = f"{url}/v5/{PROJECT}/api/pipelines/status"
         peer = json_exporter.measure(binary, target, chunks(cloud), turns) if binary else None
@@ -166,7 +166,7 @@ def measure(pipelines: int, turns: int, binary: Path | None) -> Figures:
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Cost from the first request to the first complete page."""
+    """Cost from the first request to the first complete page, in CPU and wall-clock seconds."""
 
     cpu: float
     seconds: float
@@ -230,20 +230,20 @@ async def measure_refreshes(
 
 
 def load(bodies: Sequence[bytes]) -> None:
-    """Decode responses, as the least that a refresh must do."""
+    """Decode responses, which is the minimum that a refresh must do."""
     for body in bodies:
         orjson.loads(body)
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """Return the CPU seconds of some work."""
+    """Return the CPU seconds that a call takes."""
     cpu_started = time.process_time()
     work()
     return time.process_time() - cpu_started
 
 
 def without_http(cloud: Cloud, clock: Clock) -> Callable[[ApiClient, ApiRequest], Any]:
-    """Return a replacement of `ApiClient.send` that has the response at once, and checks it as usual."""
+    """Return a replacement for `ApiClient.send` that gets the response from `cloud` and checks it as usual."""
 
     async def send(api: ApiClient, call: ApiRequest) -> ApiResponse:
         body = cloud.respond(call.path, call.body)
@@ -257,7 +257,7 @@ def without_http(cloud: Cloud, clock: Clock) -> Callable[[ApiClient, ApiRequest]
 
 
 def report(figures: Sequence[Figures]) -> Iterator[str]:
-    """Return the lines of the report, with targets."""
+    """Yield the lines of the report, with targets."""
     yield "| pipelines | responses | page | changed | HTTP | CPU seconds | times `orjson.loads` | target |"
     yield "|---|---|---|---|---|---|---|---|"
     for one in figures:
@@ -290,7 +290,7 @@ def report(figures: Sequence[Figures]) -> Iterator[str]:
 
 
 def exponents(figures: Sequence[Figures]) -> Iterator[tuple[str, float]]:
-    """Return the exponent by which each cost grows from the first to the last size, in units of the fixed work."""
+    """Yield the exponent by which each cost grows from the first to the last size, in units of the fixed work."""
     if len(figures) < 2:
         return
     smallest, largest = figures[0], figures[-1]
@@ -322,14 +322,8 @@ def main() -> int:
         same += ["--json-exporter", str(flags.json_exporter)]
     figures = [in_process("benchmarks.polls", pipelines, Figures, *same) for pipelines in flags.pipelines]
     sys.stdout.writelines(f"{line}\n" for line in report(figures))
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        machine = {
-            "cores": os.cpu_count(),
-            "machine": platform.processor(),
-            "python": platform.python_version(),
-        }
-        flags.json.write_bytes(msgspec.json.encode({**machine, "figures": figures}))
+    machine = {"cores": os.cpu_count(), "machine": platform.processor(), "python": platform.python_version()}
+    write_json(flags.json, {**machine, "figures": figures})
     return 0
 
 

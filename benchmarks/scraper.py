@@ -1,4 +1,4 @@
-"""Scrape with several clients as fast as they can read.
+"""Scrape with several clients at once, as fast as they can read.
 
     python -m benchmarks.scraper PORT CLIENTS ROUNDS PATH[ HEADER: VALUE]...
 

@@ -1,4 +1,4 @@
-"""Measure the state: the transaction of a poll, the size of the file, and the start.
+"""Measure the stored state: the transaction of a poll, the size of the file, and the start of the exporter.
 
     python -m benchmarks.state --pipelines 10000 --changed 100 --polls 30
 
@@ -24,6 +24,7 @@ from typing import cast
 
 import msgspec
 
+from benchmarks.machine import write_json
 from exporter.app.bootstrap import assemble
 from exporter.app.exporter import Exporter
 from exporter.core.clock import SystemClock
@@ -38,11 +39,11 @@ TRANSACTION = 0.050
 """Target for the transaction of a poll, in seconds."""
 
 SIZE = 3000
-"""Target for the bytes of a pipeline in the file."""
+"""Target for the size of a pipeline in the file, in bytes."""
 
 STAGES = ("checkout", "build", "test", "package", "deploy")
 FAILING = 0.2
-"""Share of failed runs."""
+"""Fraction of runs that fail."""
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Measurements, and the machine."""
+    """Measurements, and the machine on which they were taken."""
 
     pipelines: int
     changed: int
@@ -81,7 +82,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     opened: float
     """Seconds to open, check and read the file."""
     begun: float
-    """Seconds from then until the first page has all pipelines."""
+    """Seconds from then until the first metrics page has all pipelines."""
     disk: Spread
     """For comparison: writing 4 KiB to the same disk and flushing it."""
     cores: int
@@ -91,7 +92,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timed:
-    """A store that measures its saves."""
+    """Wraps a store to measure its saves."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
@@ -100,7 +101,7 @@ class Timed:
         """Bytes saved for each pipeline."""
 
     async def save(self, changes: Changes) -> None:
-        """Save and measure the time."""
+        """Save changes; record the time and the bytes of each pipeline."""
         started = time.perf_counter()
         await self._store.save(changes)
         self.seconds.append(time.perf_counter() - started)
@@ -144,23 +145,23 @@ class Cloud:
         )
 
     def some(self, count: int) -> list[str]:
-        """Return random pipelines."""
+        """Return the ids of `count` random pipelines."""
         return self._random.sample(self.ids, count)
 
     def advance(self, pipelines: Iterable[str], status: Status | None = None) -> None:
-        """Give some pipelines a new run, a minute later; without a status it is random."""
+        """Advance the time by a minute and give some pipelines a new run, by default with a random status."""
         self.now += 60
         for identity in pipelines:
             self.latest[identity] = self._run((self.latest[identity].number or 0) + 1, status)
 
     def respond(self, exporter: Exporter) -> None:
-        """Give the tracker a response with all pipelines."""
+        """Give the tracker a response with the latest runs of all pipelines."""
         (tracker,) = exporter.trackers
         tracker.answered(self.ids, self.latest, sent_at=self.now, now=self.now)
 
 
 def settings(cloud: Cloud, path: Path) -> Config:
-    """Return a default configuration of one project."""
+    """Return a default configuration of one project, with its state at `path`."""
     return Config.model_validate(
         {
             "state": {"path": str(path)},
@@ -182,13 +183,13 @@ def settings(cloud: Cloud, path: Path) -> Config:
 
 
 def open_state(config: Config) -> tuple[Timed, StoredState]:
-    """Open the state; return the store and what it holds."""
+    """Open the state; return a store that measures its saves, and the stored state."""
     store, stored = open_store(Path(config.state.path or ""), time.time())
     return Timed(store), stored
 
 
 def flush(file: Path) -> float:
-    """Return the seconds to write 4 KiB to the disk."""
+    """Return the seconds to write 4 KiB to a file and flush it to the disk."""
     started = time.perf_counter()
     with file.open("wb") as page:
         page.write(bytes(4096))
@@ -265,7 +266,7 @@ async def measure(directory: Path, pipelines: int, changed: int, polls: int) -> 
 
 
 def table(figures: Figures) -> str:
-    """Return the tables for people."""
+    """Return the figures as Markdown tables."""
 
     def row(name: str, *values: str, target: str = "") -> str:
         return f"| {name} | {' | '.join(values)} | {target} |"
@@ -334,9 +335,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=flags.directory) as directory:
         figures = asyncio.run(measure(Path(directory), flags.pipelines, flags.changed, flags.polls))
     sys.stdout.write(f"{table(figures)}\n")
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    write_json(flags.json, figures)
     return 0
 
 

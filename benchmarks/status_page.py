@@ -1,4 +1,4 @@
-"""Measure the status page: server time, size, and what its requests cost scrapes.
+"""Measure the status page: server time, size, and how much its requests slow down scrapes.
 
     python -m benchmarks.status_page --pipelines 10000
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.figures import Spread, milliseconds
+from benchmarks.machine import write_json
 from benchmarks.pages import GZIP, REQUESTS, Bench
 from exporter.app import runtime
 from exporter.app.status_source import status_source
@@ -25,10 +26,10 @@ from exporter.core.clock import SystemClock
 from exporter.status_page.query import PipelineQuery
 
 TIMES = 30
-"""Renderings of each kind."""
+"""Number of renderings of each kind."""
 TURNS = 6
 SECONDS = 8.0
-"""About how long each turn takes."""
+"""Approximate length of a turn, in seconds."""
 
 
 class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,28 +37,28 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     pipelines: int
     unchanged: Spread
-    """CPU time of a page while nothing changes."""
+    """CPU time of a status page while nothing changes."""
     published: Spread
     """The same after a publication in which 1 % of the pipelines have changed."""
     answer: Spread
-    """CPU time of the JSON."""
+    """CPU time of the same status as JSON."""
     size: int
-    """Bytes of the page."""
+    """Bytes of the status page."""
     alone: Spread
-    """Scrapes without requests for the status page."""
-    beside: Spread
-    """Scrapes with one request a second."""
+    """Response times of scrapes without requests for the status page."""
+    with_page: Spread
+    """Response times of scrapes with one such request a second."""
 
 
 def cpu_time(work: Callable[[], object]) -> float:
-    """Return the CPU seconds of some work in this thread."""
+    """Return the CPU seconds that a call takes in this thread."""
     started = time.thread_time()
     work()
     return time.thread_time() - started
 
 
 async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
-    """Measure one size."""
+    """Measure with this number of pipelines, and turns of scrapes of about `seconds` each."""
     runtime.tune()
     bench = Bench(pipelines)
     await bench.publisher.body(GZIP)
@@ -82,7 +83,7 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
         await bench.publisher.publish()
         published.append(cpu_time(page))
     alone: list[float] = []
-    beside: list[float] = []
+    with_page: list[float] = []
     async with bench.serving() as port:
         rounds = await rounds_of(port, seconds)
         for _ in range(turns):
@@ -90,7 +91,7 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
             client = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "benchmarks.status_page", "--client", str(port)
             )
-            beside += await scrapes(port, rounds)
+            with_page += await scrapes(port, rounds)
             client.terminate()
             await client.wait()
     return StatusFigures(
@@ -100,12 +101,12 @@ async def measure(pipelines: int, turns: int, seconds: float) -> StatusFigures:
         answer=answer,
         size=size,
         alone=Spread.of(alone),
-        beside=Spread.of(beside),
+        with_page=Spread.of(with_page),
     )
 
 
 async def scrapes(port: int, rounds: int) -> list[float]:
-    """Return the seconds of so many scrapes, one after the other."""
+    """Return the seconds of each of `rounds` scrapes, one after the other."""
     request = REQUESTS[GZIP]
     command = (sys.executable, "-m", "benchmarks.scraper", str(port), "1", str(rounds), request)
     scraper = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
@@ -114,7 +115,7 @@ async def scrapes(port: int, rounds: int) -> list[float]:
 
 
 async def rounds_of(port: int, seconds: float) -> int:
-    """Return the scrapes that take about so many seconds."""
+    """Return the number of scrapes that take about `seconds`, at least 20."""
     first = await scrapes(port, 20)
     return max(20, round(seconds / (sum(first) / len(first))))
 
@@ -128,7 +129,7 @@ def request_pages(port: int) -> None:
 
 
 def report(found: StatusFigures) -> str:
-    """Return the table for people."""
+    """Return the figures as a Markdown table."""
     rows = [
         ("page, nothing changed", f"{spread(found.unchanged)} CPU", "target 50 ms"),
         ("page, 1 % changed since the last one", f"{spread(found.published)} CPU", "target 50 ms"),
@@ -137,8 +138,8 @@ def report(found: StatusFigures) -> str:
         ("scrapes alone", spread(found.alone), ""),
         (
             "scrapes with one page a second",
-            spread(found.beside),
-            f"p99 is {found.beside.p99 / found.alone.p99:.2f} times that alone (target 1.2)",
+            spread(found.with_page),
+            f"p99 is {found.with_page.p99 / found.alone.p99:.2f} times that alone (target 1.2)",
         ),
     ]
     lines = [f"{found.pipelines} pipelines", "", "| measurement | p50, p99 | comparison |", "|---|---|---|"]
@@ -146,7 +147,7 @@ def report(found: StatusFigures) -> str:
 
 
 def spread(found: Spread) -> str:
-    """Return a distribution for people."""
+    """Format the median and the 99th percentile of a distribution."""
     return f"{milliseconds(found.p50)}, {milliseconds(found.p99)}"
 
 
@@ -165,9 +166,7 @@ def main() -> int:
         request_pages(flags.client)
     found = asyncio.run(measure(flags.pipelines, flags.turns, flags.seconds))
     sys.stdout.write(f"{report(found)}\n")
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    write_json(flags.json, found)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Build what a release consists of, from the last commit: `python -m deploy.release FOLDER`, or `make release`.
+"""Build the files of a release from the last commit: `python -m deploy.release FOLDER`, or `make release`.
 
-The wheel, the source, the chart, the rules and dashboards, the list of components (CycloneDX), and checksums. The same commit
-gives the same bytes.
+They are the wheel, the source, the chart, the rules and dashboards, the list of components (CycloneDX), and checksums. The
+same commit gives the same bytes.
 """
 
 import gzip
@@ -22,14 +22,14 @@ MONITORING = ("LICENSE", "deploy/prometheus", "deploy/alertmanager", "deploy/gra
 
 
 def run(*command: str | Path, folder: Path, epoch: int) -> str:
-    """Run a program in a folder with the time of the release, and return its output; raise an error if it fails."""
+    """Run a program in a folder, with `epoch` as SOURCE_DATE_EPOCH, and return its output; raise an error if it fails."""
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return done.stdout
 
 
 def pack(archive: Path, top: str, files: Iterable[tuple[str, Path]], epoch: int) -> None:
-    """Write files into a `.tar.gz` below a top folder, without what differs between machines: owners, modes and times."""
+    """Write files below a top folder into a `.tar.gz` whose owners, modes and times are the same on all machines."""
     with (
         archive.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=epoch) as compressed,
@@ -43,7 +43,7 @@ def pack(archive: Path, top: str, files: Iterable[tuple[str, Path]], epoch: int)
 
 
 def files_in(source: Path, *parts: str, below: str = ".") -> Iterable[tuple[str, Path]]:
-    """Yield the files of folders, with their paths relative to a folder, without the code that generated them."""
+    """Yield (path relative to `below`, file) for the files in `parts` of `source`, except for generating Python code."""
     for part in parts:
         path = source / part
         for file in [path] if path.is_file() else path.rglob("*"):
@@ -52,13 +52,13 @@ def files_in(source: Path, *parts: str, below: str = ".") -> Iterable[tuple[str,
 
 
 def list_components(source: Path, wheel: Path, target: Path, epoch: int) -> None:
-    """Install the locked packages and the wheel into an empty environment, and write what is in it as CycloneDX."""
+    """Install the locked packages and the wheel into an empty environment, and list its components as CycloneDX."""
     with tempfile.TemporaryDirectory() as folder:
         environment = Path(folder, "environment")
         run(sys.executable, "-m", "venv", "--without-pip", environment, folder=source, epoch=epoch)
         pip = (sys.executable, "-m", "pip", "--python", environment, "install", "--quiet")
         run(*pip, "--require-hashes", "--requirement", REQUIREMENTS, folder=source, epoch=epoch)
-        # By its name, because a list of components has the path of what was installed by a path.
+        # By its name, because the list would contain the path of a wheel that is installed by its path.
         where = ("--no-index", "--find-links", wheel.parent)
         run(*pip, "--no-deps", *where, f"pipeline-exporter=={__version__}", folder=source, epoch=epoch)
         project = Path(folder, "pyproject.toml")

@@ -72,5 +72,5 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def seed_response() -> bytes:
-    """The batch answer in the vendor's documentation, byte for byte."""
+    """The batch response in the vendor's documentation, byte for byte."""
     return (Path(__file__).parent / "data" / "codearts_batch_seed.json").read_bytes()

@@ -38,7 +38,7 @@ def examples(count: int) -> settings:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Pause the garbage collector: it would visit the thousands of tests, which stay, again and again."""
+    """Pause the garbage collector, because it would scan the thousands of tests, which stay alive, again and again."""
     gc.disable()
     try:
         return (yield)
@@ -49,7 +49,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @cache
 def folder_of(path: Path) -> str:
-    """Return the name of the folder, or file, in `tests` that a test lies in."""
+    """Return the first part of a test's path below `tests`: a folder, or the file itself."""
     return path.relative_to(TESTS).parts[0]
 
 

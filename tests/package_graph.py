@@ -72,7 +72,7 @@ def layers() -> list[list[str]]:
 
 
 def _needed(package: str) -> list[str]:
-    """Return the imports of a package that no other import of it includes already."""
+    """Return the imports of a package that do not already follow from its other imports."""
     direct = imports()[package]
     return sorted(one for one in direct if not any(one in _reachable(other) for other in direct - {one}))
 
@@ -83,7 +83,7 @@ def _reachable(package: str) -> frozenset[str]:
 
 
 def drawing() -> str:
-    """Return the drawing: a Mermaid graph, imports pointing to what is imported, layer by layer."""
+    """Return the drawing: a Mermaid graph by layer, with arrows from packages to those that they import."""
     lines = ["```mermaid", "graph BT"]
     for layer in layers():
         for package in layer:

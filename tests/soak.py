@@ -3,7 +3,7 @@
     python -m tests.soak --pipelines 2000 --days 2
     python -m tests.soak --pipelines 300 --days 1 --cloud flow
 
-The pollers run on a clock that jumps from one poll to the next; the cloud answers on a real port. With `--kills` the
+The pollers run on a clock that jumps from one poll to the next; the cloud serves on a real port. With `--kills`, the
 exporter is a process in real time that is killed repeatedly:
 
     python -m tests.soak --kills 200
@@ -39,7 +39,7 @@ HOUR, DAY = 3600.0, 86_400.0
 INTERVAL, ACTIVE = 120.0, 30.0
 
 RESOLVED = 1500.0
-"""Seconds within which an exporter of a healthy cloud knows what happened, also to hidden runs."""
+"""Seconds after which an exporter on a healthy cloud knows what happened to all runs, including hidden ones."""
 
 
 class ExporterLife:
@@ -113,7 +113,7 @@ def configurations(
 
 
 def create_cloud(name: str, world: World, clock: FakeClock) -> tuple[Scenario, CodeArts | Flow]:
-    """Return a cloud by name, with its scenario on a world."""
+    """Return a new scenario on a world, and the cloud of that name that serves it."""
     if name == "codearts":
         scenario = Scenario(world)
         return scenario, CodeArts(world, clock=clock.time, runs=scenario)
@@ -123,7 +123,7 @@ def create_cloud(name: str, world: World, clock: FakeClock) -> tuple[Scenario, C
 
 
 def projects(cloud: CodeArts | Flow) -> Iterator[dict[str, Any]]:
-    """Yield the project keys that differ between clouds, for projects with all pipelines."""
+    """Yield the keys of a project section that depend on the cloud; for Flow, once for each API generation."""
     pipelines = cloud.world.pipelines
     if isinstance(cloud, CodeArts):
         yield {
@@ -169,7 +169,7 @@ async def simulate(
 ) -> AuditResult:
     """Simulate some days, then wait until all runs are resolved; return the result of the audit.
 
-    `restarts` and `misreports` are numbers a day. A misreport is an answer with a wild run number.
+    `restarts` and `misreports` are numbers a day. A misreport is a response with an implausible run number.
     """
     rng, wild = Random(1), Random(2)
     begin = clock.now
@@ -186,7 +186,7 @@ async def simulate(
     last_progress = time.monotonic()
     while clock.now < begin + days * DAY:
         generator.play(clock.now)
-        # The first answers set the numbers from which runs are counted.
+        # The first responses set the numbers from which runs are counted.
         if clock.now > begin and wild.random() < misreports * ACTIVE / DAY:
             scenario.misreport(wild.choice(scenario.world.pipelines).id, wild.randrange(10**6, 2**53))
         await life.tick()
@@ -285,7 +285,7 @@ def main() -> int:
     generator = ScenarioGenerator(scenario, flags.seed, rates)
     generator.play(clock.now)
     started = time.monotonic()
-    # A page at each tick would cost more than everything else, and is not read.
+    # Rendering a page at each tick would take most of the time, and no page is read.
     quiet = patch.object(Publisher, "publish", new=publish_nothing)
     with quiet, running(cloud.app) as url, tempfile.TemporaryDirectory() as directory:
         configs = configurations(cloud, url, Path(directory) / "state.db")

@@ -21,8 +21,7 @@ from tests.package_graph import (
     parsed,
 )
 
-# What each package may import. An arrow includes what lies before it: what a package may import may itself be imported
-# by those that import it.
+# What each package may import. Permissions are transitive: a package may also import what these packages may import.
 MAY_IMPORT = {
     "core": set(),
     "config": {"core"},

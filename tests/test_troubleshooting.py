@@ -46,13 +46,13 @@ RETURNING = {
 }
 """Functions that return a message for the user."""
 WITH_MESSAGE = {"client", "providers", "state"}
-"""Packages whose variables `message` have a message for the user."""
+"""Packages in which variables named `message` hold a message for the user."""
 GIVING_UP = {"give_up", "give_up_missing"}
 """Functions that give up runs, with the reason as the last argument."""
 VALUE = "\0"
-"""Stands for a value in a message."""
+"""Placeholder for a value in a message."""
 SHORTEST, LONGEST = 12, 30
-"""Characters of a part of an error that identify it."""
+"""Minimum and maximum length of the part of an error message that must be in the docs."""
 
 
 @cache
@@ -111,7 +111,7 @@ def called(node: ast.Call) -> str:
 
 
 def assigned(tree: ast.Module, name: str) -> list[ast.expr]:
-    """Return what a module assigns to a name, at any level."""
+    """Return the expressions that a module assigns to a name, at any level."""
     return [
         node.value
         for node in nodes(tree)
@@ -122,7 +122,7 @@ def assigned(tree: ast.Module, name: str) -> list[ast.expr]:
 
 
 def returned(name: str) -> list[ast.expr]:
-    """Return what functions of a name return."""
+    """Return the expressions that functions with this name return."""
     return [
         inner.value
         for tree in TREES.values()
@@ -134,7 +134,7 @@ def returned(name: str) -> list[ast.expr]:
 
 
 def all_keys(node: ast.expr | None, tree: ast.Module) -> Iterator[str]:
-    """Yield every key of an `extra`, also those of functions that return a part of it."""
+    """Yield every key of an `extra` argument, including keys from functions that return a part of it."""
     match node:
         case None:
             pass

@@ -1,4 +1,4 @@
-"""The dashboard Exporter: can it see every project, and how it works."""
+"""The dashboard Exporter: whether it sees every project, its requests, and its process."""
 
 from deploy.dashboards.model import (
     NONE,

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[1] / "grafana"
 
 
 def _classic(board: object) -> dict[str, Any]:
-    """Return a dashboard without what the SDK adds and other versions of Grafana do not know."""
+    """Return a dashboard as JSON, without the keys of the SDK that other versions of Grafana do not know."""
     found: dict[str, Any] = json.loads(JSONEncoder().encode(board))
     for variable in found["templating"]["list"]:
         for name in ("auto", "auto_min", "auto_count"):
@@ -26,7 +26,7 @@ def _classic(board: object) -> dict[str, Any]:
 
 
 def files() -> dict[Path, str]:
-    """Return the text of each dashboard."""
+    """Return the text of each dashboard, by the path of its file."""
     boards = [_classic(module.BOARD.build()) for module in (overview, pipeline, delivery, exporter)]
     return {
         FOLDER / f"{board['uid']}.json": json.dumps(board, indent=2, sort_keys=True, ensure_ascii=False)

@@ -41,7 +41,7 @@ COLORS = {
 }
 """The colour of each status, on all dashboards."""
 NONE = "none"
-"""What a panel shows if there is nothing to report."""
+"""Text of a panel that has nothing to report."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: a label, or the value of the query with this number."""
+    """A column of a table; `field` is a label, or the index of the query whose values it shows."""
 
     field: str | int
     title: str
@@ -65,11 +65,11 @@ class Column:
     mappings: tuple[Any, ...] = ()
     steps: tuple[tuple[float | None, str], ...] = ()
     link: tuple[str, str] | None = None
-    """Title and address."""
+    """Title and URL."""
 
 
 def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
-    """Return thresholds: from each value on, the colour."""
+    """Return thresholds from (value, colour): each colour applies from its value on, None for the lowest."""
     found = [model.Threshold(value=value, color=color) for value, color in steps]
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(found)
 
@@ -85,13 +85,13 @@ def words(found: Mapping[str, tuple[str, str]]) -> model.ValueMap:
 
 
 STATES = words({str(number): (status, COLORS[status]) for number, status in enumerate(STATUSES, start=1)})
-"""The numbers of `queries.coded`."""
+"""Mapping of the numbers of `queries.coded` to statuses."""
 OPEN = model.RegexMap(
     options=model.DashboardRegexMapOptions(
         pattern="^https?:.*", result=model.ValueMappingResult(text="open", color="blue", index=0)
     )
 )
-"""Shows an address as the word open."""
+"""Mapping of every URL to the word `open`."""
 
 
 def _target(query: Query, number: int, *, instant: bool, form: str) -> prometheus.Dataquery:
@@ -179,7 +179,7 @@ def graph(
     most: float | None = None,
     none: str = "",
 ) -> Any:
-    """Return a panel with lines, bars or points over time. `colors` are by legend."""
+    """Return a panel with lines, bars or points over time; `colors` maps legends to colours."""
     builder = timeseries.Panel().fill_opacity(70 if bars else 10 if not points else 0)
     builder = builder.draw_style(
         types.GraphDrawStyle.BARS
@@ -271,7 +271,7 @@ def rows(
     sort: tuple[str, bool] | None = None,
     none: str = "",
 ) -> Any:
-    """Return a table. Rows of its queries that have the same labels are one row. `sort` is a title, and if it descends."""
+    """Return a table that merges the rows of its queries by their labels; `sort` is (title of a column, descending)."""
     fields = {column.title: _field(column.field, len(queries)) for column in columns}
     shown = list(fields.values())
     builder = table.Panel().cell_height(types.TableCellHeight.SM)
@@ -341,7 +341,7 @@ def note(title: str, description: str, content: str, *, size: tuple[int, int]) -
 def variable(
     name: str, label: str, query: str, *, many: bool = True, everything: bool = True
 ) -> dashboard.QueryVariable:
-    """Return a variable with the values of a label; `everything` offers all of them, and those without the label."""
+    """Return a variable with the values of a label; `everything` adds the value All, which needs no label."""
     found = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query(query)
     found = found.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
     found = found.sort(model.VariableSort.ALPHABETICAL_ASC).multi(many).include_all(everything)
@@ -358,7 +358,7 @@ ONE_PIPELINE = variable("pipeline", "Pipeline", _NAMES, many=False, everything=F
 
 
 def _ends(status: str, deploys: str = "") -> str:
-    """Return the ends of the latest finished runs with a status, in milliseconds."""
+    """Return a query for the ends of the latest finished runs with a status, in Unix milliseconds."""
     ends = both(
         of_team(pipelines("ci_pipeline_latest_finished_run_end_timestamp_seconds")),
         pipelines("ci_pipeline_latest_finished_run_status", f'status="{status}"') + " == 1",
@@ -384,12 +384,12 @@ def _annotation(name: str, expr: str, color: str, *, enabled: bool) -> dashboard
 
 
 def failed_runs(*, enabled: bool) -> dashboard.AnnotationQuery:
-    """Return marks at the ends of failed runs."""
+    """Return an annotation at the end of each failed run."""
     return _annotation("Failed run", _ends("failed"), "red", enabled=enabled)
 
 
 def deploying_runs(*, enabled: bool) -> dashboard.AnnotationQuery:
-    """Return marks at the ends of successful runs of deploying pipelines."""
+    """Return an annotation at the end of each successful run of a deploying pipeline."""
     return _annotation("Deploying run", _ends("success", 'label_deploys!=""'), "blue", enabled=enabled)
 
 
@@ -403,7 +403,7 @@ def board(
     annotations: Sequence[Any] = (),
     sections: Sequence[tuple[str, Sequence[Any]]],
 ) -> dashboard.Dashboard:
-    """Return a dashboard with rows of panels."""
+    """Return a dashboard; each section is a row of panels with a heading."""
     found = (
         dashboard.Dashboard(f"Pipelines / {title}")
         .uid(f"pipeline-exporter-{name}")

@@ -28,7 +28,7 @@ _STATE = f"""\
 + on ({NAMES}) group by ({NAMES}) (pipeline:ci_pipeline_up:blind)
 or
 {by(NAMES, _RED)}"""
-"""1, or 2 while the exporter cannot see the pipeline."""
+"""1 for each red pipeline, or 2 while the exporter cannot see it."""
 _OLDEST = pipelines("pipeline:ci_pipeline_oldest_active_run_start_timestamp_seconds:held")
 _LONGEST = f"topk(10, time() - (\n{of_team(f'{_OLDEST} > 0')}\n))"
 _CHANGE = pipelines("pipeline:ci_pipeline_latest_run_status_change_timestamp_seconds:held")

@@ -10,7 +10,7 @@ _INTERVAL = seen("pipeline_exporter_poll_interval_seconds")
 _EXPIRY = "pipeline_exporter_credentials_expiry_timestamp_seconds"
 _SELECTED = seen('pipeline_exporter_pipelines_listed{selected="true"}', "selected")
 _SHARDS = "last_over_time(pipeline_exporter_shards[5m])"
-_PROJECT_LOG = log("project={{ .Labels.project }}")
+_PROJECT_LOG = "project={{ .Labels.project }}"
 
 
 def _increase(metric: str, window: str) -> str:
@@ -29,9 +29,14 @@ ALERTS = Group(
             note="A single failed request does not make a project down: two refreshes in a row, or one without any answer, do.",
             summary="The exporter cannot refresh the pipelines of a project.",
             description=(
-                "Project {{ .Labels.project }} ({{ .Labels.provider }}) has been down since {{ .Value | humanizeTimestamp }}."
-                f"{CAUSE} Its pipelines keep their last values for poll.max_age (15 minutes); their alerts keep firing for up "
-                f"to 24 hours and may be out of date.{_PROJECT_LOG}"
+                "No refresh of project {{ .Labels.project }} ({{ .Labels.provider }}) has succeeded since "
+                f"{{{{ .Value | humanizeTimestamp }}}}.{CAUSE} No new failure of its pipelines is noticed. They keep their last "
+                "values for poll.max_age (15 minutes); their alerts keep firing for up to 24 hours and may be out of date."
+                + log(
+                    _PROJECT_LOG,
+                    "With a code 5xx, wait for the provider. Otherwise the field remedy names a heading of "
+                    "docs/troubleshooting.md.",
+                )
             ),
         ),
         Alert(
@@ -48,7 +53,7 @@ unless on ({PROJECT}) {_SUCCESS}""",
             waiting="10m",
             keep_firing="5m",
             note="For a project that is not down, but has no complete refresh either: refreshes hang, are slow, or fail in turns.",
-            summary="No refresh of a project has succeeded for long, although the project is not down.",
+            summary="Every refresh of a project fails in part, or takes too long.",
             description=(
                 "No refresh of project {{ .Labels.project }} has been complete"
                 + ask(
@@ -56,8 +61,12 @@ unless on ({PROJECT}) {_SUCCESS}""",
                     f" since {{{{ {FIRST} | value | humanizeTimestamp }}}}",
                     " since the exporter started",
                 )
-                + ". Some requests fail in every refresh, or refreshes do not end. Values of its pipelines may be old."
-                f"{_PROJECT_LOG}"
+                + ", although the provider answers requests. Values of some pipelines are old."
+                + log(
+                    _PROJECT_LOG,
+                    'In Prometheus, ci_pipeline_up{project="{{ .Labels.project }}"} == 0 lists the pipelines with old values. '
+                    "Without a line in the log, refreshes take too long: raise poll.interval.",
+                )
             ),
         ),
         Alert(
@@ -69,10 +78,10 @@ unless on ({PROJECT}) {_SUCCESS}""",
             summary="The provider refuses the credentials of a project.",
             description=(
                 "{{ .Labels.provider }} refuses the credentials of project {{ .Labels.project }}."
-                f"{CAUSE} The exporter sends one request after growing pauses, because repeated refusals lock a key. Do not "
+                f"{CAUSE} The exporter tries again at growing intervals, because repeated refusals lock a key. Do not "
                 "test the key by hand meanwhile."
-                "\nNext: create a new key or token and replace the Secret or file; the exporter reads it without a restart. Then "
-                "check that its user still is a member of the project."
+                "\nNext: check that the user of the key still is a member of the project. If so, put a new key or token into the "
+                "Secret or file; the exporter reads it without a restart."
             ),
         ),
         Alert(
@@ -91,7 +100,7 @@ or
                 '{{ if eq .Labels.renewal "manual" }} You renew them.'
                 "\nNext: create a new key or token, replace the Secret or file, and set auth.expires to its date."
                 "{{ else }} The exporter should have renewed them, so the renewal fails."
-                f"{_PROJECT_LOG}{{{{ end }}}}"
+                f"{log('id=credential-renewal-failed', 'The error says why.')}{{{{ end }}}}"
             ),
         ),
         Alert(
@@ -104,8 +113,8 @@ or
             description=(
                 '{{ .Labels.provider }} throttled the exporter {{ .Value | printf "%.0f" }} times in 15 minutes for project '
                 "{{ .Labels.project }}. Polls are delayed, so values are older than poll.interval."
-                "\nNext: pipeline-exporter check-config FILE shows the requests a minute. Raise poll.interval, or lower "
-                "rate_limit.requests_per_second below the provider's limit."
+                "\nNext: raise poll.interval of the configuration, or halve rate_limit.requests_per_second of the project, until "
+                "the alert ends. pipeline-exporter check-config FILE shows the requests a minute."
             ),
         ),
         Alert(
@@ -121,7 +130,10 @@ or
                 "statuses are right."
                 '{{ else if eq .Labels.reason "duplicate" }} The other record of the same run was used, so values are right.'
                 "{{ else }} Their pipelines keep their last values until the records can be used.{{ end }}"
-                f"{log('-e id=record-rejected -e id=wrong-run-number')}"
+                + log(
+                    "-e id=record-rejected -e id=wrong-run-number",
+                    "Each line names the record and the field. If they continue for a day, report them as a bug.",
+                )
             ),
         ),
         Alert(
@@ -131,9 +143,12 @@ or
             of_pipeline=True,
             summary="Runs of a pipeline ended, but could not be counted.",
             description=(
-                '{{ .Value | printf "%.0f" }} runs of pipeline {{ .Labels.pipeline }} (project {{ .Labels.project }}) existed, '
-                "but how they ended cannot be found out. Counters and ratios of this pipeline lack them; red and green are right."
-                f"{log('id=runs-given-up')}"
+                '{{ .Value | printf "%.0f" }} runs of pipeline {{ .Labels.pipeline }} (project {{ .Labels.project }}) ended, '
+                "but the exporter cannot find out how. Its counters and ratios will always lack these runs; its status is right."
+                + log(
+                    "id=runs-given-up",
+                    "The reason says why. There is nothing to repair unless this happens again.",
+                )
             ),
         ),
         Alert(
@@ -144,10 +159,10 @@ or
             keep_firing="5m",
             summary="The exporter withholds series because of limits.max_series.",
             description=(
-                "{{ .Value }} series of project {{ .Labels.project }} are not on the page, because it has more than "
+                "{{ .Value }} series of project {{ .Labels.project }} are left out of /metrics, because the project exceeds "
                 "limits.max_series. Whole pipelines may be without alerts."
                 "\nNext: pipeline-exporter check-config FILE shows the expected series. Raise limits.max_series together with "
-                "sample_limit of Prometheus, or choose fewer metrics."
+                "sample_limit of Prometheus, or set metrics.run_status_series: current."
             ),
         ),
         Alert(
@@ -160,7 +175,10 @@ or
             description=(
                 "{{ .Value }} pipelines of project {{ .Labels.project }} are refused by {{ .Labels.provider }}, or their "
                 "responses cannot be read. They have old values or none; the others are not affected."
-                f"{log('-e id=pipeline-refused -e id=pipeline-unreadable')}"
+                + log(
+                    "-e id=pipeline-refused -e id=pipeline-unreadable",
+                    "Each line names a pipeline and the reason: give the user access to it, or take it out of the configuration.",
+                )
             ),
         ),
         Alert(
@@ -203,10 +221,12 @@ or
             note="`for` is longer than the five minutes for which the last 0 of a replaced pod is still seen.",
             summary="The exporter cannot write its state and counts nothing.",
             description=(
-                "The state cannot be written. Gauges and alerts on red pipelines are right; counters, histograms and what is "
-                "computed from them do not move. Once the state can be written, runs that ended meanwhile are counted, for up "
-                "to a week and 1,000 runs of a pipeline."
-                f"{log('id=state-not-saved')} Check whether the disk of state.path is full, read-only or slow."
+                "Gauges and alerts on red pipelines are right. Counters, histograms and what is computed from them stand still. "
+                "Once the state can be written, the exporter counts the runs that ended meanwhile: those of the past week, and at "
+                "most 1,000 of each pipeline."
+                + log(
+                    "id=state-not-saved", "Check whether the disk of state.path is full, read-only or slow."
+                )
             ),
         ),
         Alert(
@@ -218,10 +238,13 @@ or
             note="`for` is long enough to correct a file by hand, and longer than the last 0 of a replaced pod is still seen.",
             summary="The exporter cannot apply its changed configuration.",
             description=(
-                "The configuration file has faults. The exporter polls with the configuration from before the change, so what "
-                "was changed has no effect; everything else is right. A restart would fail until the file is correct."
-                f"{log('id=config-reload-failed')} Each line is one fault. Check the corrected file with pipeline-exporter "
-                "check-config FILE; the exporter then applies it by itself."
+                "The configuration file has faults. The exporter runs with the configuration from before the change, so the "
+                "change has no effect; all values are right. Do not restart it: it would not start with this file."
+                + log(
+                    "id=config-reload-failed",
+                    "Each line is one fault. Check the corrected file with pipeline-exporter check-config FILE; the exporter "
+                    "then applies it by itself.",
+                )
             ),
         ),
         Alert(

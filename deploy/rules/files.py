@@ -29,7 +29,7 @@ def _comment(text: str, indent: int) -> str:
 
 
 def _block(key: str, text: str, indent: int) -> str:
-    """Return a key with text, which may have several lines."""
+    """Return a YAML key with a block of text, which may have several lines."""
     pad = " " * indent
     return f"{pad}{key}: |-\n{textwrap.indent(text, pad + '  ')}\n"
 
@@ -66,7 +66,7 @@ def _prometheus(groups: tuple[Group[Any], ...], head: str, runbooks: str = "") -
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as a block."""
+    """YAML dumper that writes text of several lines as a block."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -81,7 +81,7 @@ def _uid(name: str) -> str:
 
 
 def _grafana_rule(alert: Alert, runbooks: str) -> dict[str, Any]:
-    """Return an alert as Grafana provisions it: any row of the query is an alert, as in Prometheus."""
+    """Return an alert in Grafana's provisioning format; each row of its query fires, as in Prometheus."""
     query = {
         "refId": "A",
         "relativeTimeRange": {"from": 600, "to": 0},
@@ -142,7 +142,7 @@ def _grafana(groups: Rules, runbooks: str) -> str:
 
 
 def files(runbooks: str = RUNBOOKS) -> dict[Path, str]:
-    """Return the text of each generated file."""
+    """Return the text of each generated file, by path."""
     plain: Rules = (pipelines.ALERTS, exporter.ALERTS)
     routed = tuple(with_labels(alert, TEAM) for alert in exporter.ALERTS.rules)
     by_team: Rules = (pipelines.by_label(TEAM), replace(exporter.ALERTS, rules=routed))

@@ -1,4 +1,4 @@
-"""What a rule is made of, and the PromQL fragments that several rules share."""
+"""Recording rules, alerts and groups, and PromQL fragments that several rules share."""
 
 from dataclasses import dataclass, field, replace
 from textwrap import indent
@@ -15,7 +15,7 @@ class Record:
     name: str
     expr: str
     note: str = ""
-    """Why it is written this way; a comment in the file."""
+    """Reason for the expression; it becomes a comment in the file."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Alert:
     keep_firing: str = ""
     """The value of `keep_firing_for`."""
     labels: dict[str, str] = field(default_factory=dict)
-    """Labels next to the severity that the expression cannot have."""
+    """Labels in addition to the severity, which the expression cannot provide."""
     of_pipeline: bool = False
-    """True if it has the identity labels of a pipeline, so that labels of its configuration can be joined."""
+    """Whether the expression has the identity labels of a pipeline, so that labels of its configuration can be joined."""
     maybe_of_project: bool = False
-    """True if it lacks the pipeline where a histogram is kept per project."""
+    """Whether the expression lacks the pipeline if the configuration sets its histogram to `project`."""
 
 
 Rule = TypeVar("Rule", Record, Alert)
@@ -45,7 +45,7 @@ Rule = TypeVar("Rule", Record, Alert)
 
 @dataclass(frozen=True)
 class Group(Generic[Rule]):
-    """Rules that are evaluated one after the other, at the same time."""
+    """A rule group: rules that Prometheus evaluates in order, with the same timestamp."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -54,20 +54,20 @@ class Group(Generic[Rule]):
 
 
 def seen(metric: str, *dropped: str, how: str = "max") -> str:
-    """Return a gauge without the labels of its target and those dropped.
+    """Return a query for a gauge, aggregated over the labels of its target and over `dropped` labels.
 
-    The five minutes bridge failed scrapes and the gap of a restart.
+    It finds values of the past five minutes, so that it bridges failed scrapes and restarts.
     """
     return f"{how} without ({', '.join(('instance', 'pod', *dropped))}) (\n  last_over_time({metric}[5m])\n)"
 
 
 def joined(expr: str, labels: str) -> str:
-    """Return an expression with labels that the configuration gives to pipelines."""
+    """Return `expr` with labels that the configuration gives to pipelines."""
     return f"(\n{indent(expr, '  ')}\n)\n* on ({IDENTITY}) group_left ({labels}) pipeline:ci_pipeline_info:latest"
 
 
 def with_labels(alert: Alert, labels: str) -> Alert:
-    """Return the alert with labels that the configuration gives to pipelines."""
+    """Return the alert with labels that the configuration gives to pipelines, unless it has no pipeline."""
     if not alert.of_pipeline or not labels:
         return alert
     expr = joined(alert.expr, labels)

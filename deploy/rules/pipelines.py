@@ -38,7 +38,10 @@ unless on ({IDENTITY})
   ({_WAITING} == 1 or {_STAGE_WAITS} > 0)"""
 
 # Alerts on histograms have no pipeline where metrics.run_histogram or metrics.stage_histogram is `project`.
-_OF = "{{ with .Labels.pipeline }}pipeline {{ . }} of {{ end }}project {{ .Labels.project }}"
+_OF = (
+    "{{ if .Labels.pipeline }}pipeline {{ .Labels.pipeline }} (project {{ .Labels.project }})"
+    "{{ else }}project {{ .Labels.project }}{{ end }}"
+)
 
 
 def _history(name: str) -> str:
@@ -214,9 +217,9 @@ and ignoring (le)
             note="A quantile of a histogram is as exact as its buckets. The minute keeps short pipelines quiet.",
             summary="Successful runs take much longer than in the week before.",
             description=(
-                f"95 % of the successful runs of {_OF} took at most {{{{ .Value | humanizeDuration }}}} in the past 24 hours, "
-                "more than one and a half times as long as in the week before."
-                "\nNext: compare the stages of a run of today with one of last week. Alert PipelineStageSlower names the stage."
+                f"The 95th percentile of successful runs of {_OF} was {{{{ .Value | humanizeDuration }}}} in the past 24 hours, "
+                "over 1.5 times that of the week before."
+                "\nNext: compare the stages of a run of today with one of last week."
             ),
         ),
         Alert(
@@ -234,9 +237,11 @@ and
             keep_firing="1h",
             summary="A stage takes much longer than in the week before.",
             description=(
-                f'Stage "{{{{ .Labels.stage_name }}}}" of {_OF} took {{{{ .Value | humanizeDuration }}}} on average in the '
-                "past 24 hours, more than one and a half times as long as in the week before."
-                "\nNext: compare the log of the stage with one of last week: agents, caches, tests that were added."
+                f'Stage "{{{{ .Labels.stage_name }}}}" took {{{{ .Value | humanizeDuration }}}} on average in all runs of {_OF} in '
+                "the past 24 hours, over 1.5 times as long as in the week before."
+                "\nNext: find the slowest with topk(5, ci_pipeline_latest_run_stage_duration_seconds"
+                '{project="{{ .Labels.project }}",stage_name="{{ .Labels.stage_name }}"}). Compare the log of its stage with one '
+                "of last week: agents, caches, tests that were added."
             ),
         ),
     ),

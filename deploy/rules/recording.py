@@ -14,12 +14,12 @@ _OLDEST = "ci_pipeline_oldest_active_run_start_timestamp_seconds"
 
 
 def _dense(expr: str) -> str:
-    """Record 0 where the metric is absent, so that the last recorded value is as recent as the pipeline's others."""
+    """Return `expr`, or 0 where it is absent, so that its last recorded value is as recent as the pipeline's others."""
     return f"{expr}\nor\n0 * pipeline:{_START}:max"
 
 
 def _held(name: str, expr: str, note: str = "", how: str = "max") -> tuple[Record, Record]:
-    """Record a value, and the value that alerts use: while the exporter is blind, the last one of the past 24 hours."""
+    """Return two rules: the value, and a value for alerts that stays up to 24 hours while the pipeline is not seen."""
     recorded = f"pipeline:{name}:{how}"
     last = f"last_over_time({recorded}[1d]) and on ({IDENTITY}) pipeline:ci_pipeline_up:blind"
     return Record(recorded, expr, note), Record(f"pipeline:{name}:held", f"{recorded}\nor\n{last}")
@@ -115,7 +115,7 @@ _DEPLOYMENTS = "pipeline:ci_pipeline_deployments"
 
 
 def _increased(metric: str) -> str:
-    """Return the increase in an hour, over all targets. Durations are those of successful runs, without their status."""
+    """Return a query for the increase in an hour, over all targets; it drops `status` if the metric selects one."""
     dropped = "instance, pod, status" if "{" in metric else "instance, pod"
     return f"sum without ({dropped}) (increase({metric}[1h]))"
 

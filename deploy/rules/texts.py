@@ -31,7 +31,7 @@ def label(name: str, text: str) -> str:
 
 
 def run(kind: str, otherwise: str) -> str:
-    """Return number and branch of a run. `kind` is the middle of the metrics' names."""
+    """Return a template for number and branch of a run; `kind` is the part of metric names after `ci_pipeline_`."""
     number = f'run {{{{ {FIRST} | value | printf "%.0f" }}}}'
     return ask(f"ci_pipeline_{kind}_number{{@pipeline}}", number, otherwise) + ask(
         f"ci_pipeline_{kind}_info{{@pipeline}}", label("branch", " on branch {{ . }}")
@@ -89,6 +89,6 @@ CAUSE = ask(
 LOG = "kubectl logs --since=1h --tail=-1 -l app.kubernetes.io/name=pipeline-exporter"
 
 
-def log(pattern: str) -> str:
-    """Return the command that shows the exporter's log about something."""
-    return f"\nNext: {LOG} | grep {pattern}, or search the exporter's log."
+def log(pattern: str, then: str) -> str:
+    """Return the next step: the command that shows the exporter's log about something, and what to do then."""
+    return f"\nNext: {LOG} | grep {pattern} (outside Kubernetes, search the exporter's log). {then}"

@@ -42,9 +42,10 @@ class Clouds:
 
     def __init__(self, simulation: Simulation) -> None:
         seed, pipelines = simulation.seed, simulation.pipelines
-        self._codearts = CodeArts(World(seed=seed, pipelines=pipelines))
+        self.codearts = CodeArts(World(seed=seed, pipelines=pipelines))
+        """The cloud of the first project."""
         self._flow = Flow(World(seed=seed + 1, pipelines=pipelines))
-        clouds = {"simulated-codearts": self._codearts, "simulated-flow": self._flow}
+        clouds = {"simulated-codearts": self.codearts, "simulated-flow": self._flow}
         console = Console(clouds, parse_delay)
         if simulation.trouble is not None:
             console.drill.plan(Trouble(simulation.trouble), simulation.after, simulation.duration)
@@ -61,13 +62,13 @@ class Clouds:
                 {
                     "name": "simulated-codearts",
                     "provider": "codearts",
-                    "project_id": self._codearts.world.project_id,
+                    "project_id": self.codearts.world.project_id,
                     # Like the vendor, the simulated cloud reports the pages of runs only.
                     "url_template": f"{url}/cicd/project/{{project_id}}/pipeline/detail/{{pipeline_id}}",
                     "auth": {
                         "method": "aksk",
-                        "access_key": self._codearts.credentials.access_key,
-                        "secret_key": self._codearts.credentials.secret_key,
+                        "access_key": self.codearts.credentials.access_key,
+                        "secret_key": self.codearts.credentials.secret_key,
                     },
                     **_common(url),
                 },

@@ -97,7 +97,7 @@ class Reloader:
         if config.state == in_force:
             return config
         _log.warning(
-            "setting changed that needs a restart, keeping the one in force",
+            "changed setting needs a restart, keeping the old value",
             extra={"id": "restart-needed", "field": "state.path", "value": in_force.path or "none"},
         )
         return config.model_copy(update={"state": in_force})
@@ -108,7 +108,7 @@ class Reloader:
         except Exception:  # noqa: BLE001  # the next reload may succeed
             self._exporter.telemetry.files.config_rejected()
             _log.exception(
-                "reload ended by an internal error, please report this", extra={"id": "reload-crashed"}
+                "reload failed by an internal error, please report this", extra={"id": "reload-crashed"}
             )
             return ["internal error, see the log"]
 

@@ -152,7 +152,8 @@ class Scheduler:
                     await publisher.publish()
             except Exception:  # noqa: BLE001  # the next round may succeed
                 _log.exception(
-                    "publishing a page failed, please report this", extra={"id": "publication-failed"}
+                    "publication failed by an internal error, please report this",
+                    extra={"id": "publication-failed"},
                 )
 
     def _fired(self, event: JobSubmissionEvent) -> None:
@@ -179,6 +180,6 @@ async def guarded_tick(poller: Poller, *, once: bool = False) -> None:
         await poller.tick(once=once)
     except Exception:  # noqa: BLE001  # no caller would log it
         _log.exception(
-            "poll ended by an internal error, please report this",
+            "poll failed by an internal error, please report this",
             extra={"id": "poll-crashed", "project": poller.project},
         )

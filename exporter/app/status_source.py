@@ -36,6 +36,7 @@ def _facts(poller: Poller, usage: Usage, tracker: ProjectTracker) -> ProjectFact
             message=cause.message,
             request_id=cause.request_id,
             remedy=cause.remedy,
+            held_back=cause.held_back,
         )
     polled = poller.last_refresh is not None
     return ProjectFacts(

@@ -20,7 +20,7 @@ from exporter.app.bootstrap import assemble
 from exporter.app.config_warnings import warning_lines
 from exporter.app.daemon import Serving, run
 from exporter.app.once import poll_once
-from exporter.app.status.page import PageError, fetch
+from exporter.app.status.page import PageError, fetch, fetch_remedies
 from exporter.app.status.poll import poll
 from exporter.app.status.summary import summarize
 from exporter.cli.environment import unknown_variables
@@ -166,17 +166,21 @@ def _status(flags: argparse.Namespace) -> int:
     from exporter.app.status.table import print_summary  # noqa: PLC0415  # the daemon does not need it
     from exporter.cli.progress import progress_line  # noqa: PLC0415
 
+    remedies: dict[str, str] = {}
     if flags.url:
         samples = fetch(flags.url, flags.web_telemetry_path)
     else:
         config = _config(flags)
         with progress_line() as progress:
-            samples = asyncio.run(poll(config, flags.shard, progress))
+            samples, remedies = asyncio.run(poll(config, flags.shard, progress))
     now = SystemClock().time()
     summary = summarize(samples, now)
     if flags.format == "json":
         print(summary.json())
     else:
+        if flags.url and summary.down:
+            remedies = fetch_remedies(flags.url, flags.web_telemetry_path)
+        summary.remedies = remedies
         print_summary(summary, now, sys.stdout, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     if summary.down:
         return 1

@@ -131,6 +131,7 @@ class ApiClient:
         auth = self._credential.auth
         return Usage(
             requests_per_minute=self._rate_limiter.last_minute,
+            allowed_per_minute=self._rate_limiter.per_minute,
             budget_left=self._rate_limiter.left,
             budget=self._rate_limiter.burst,
             credentials_accepted=self._accepted,

@@ -35,6 +35,11 @@ class RateLimiter:
             self._note(math.floor(self._updated))
 
     @property
+    def per_minute(self) -> int:
+        """Requests that may be sent in a minute on average."""
+        return round(self._rate * _MINUTE)
+
+    @property
     def burst(self) -> int:
         """Requests that may be sent at once after a pause."""
         return int(self._burst)

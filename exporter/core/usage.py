@@ -8,6 +8,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     requests_per_minute: int
     """Requests in the last minute."""
+    allowed_per_minute: int
+    """Requests that `rate_limit` allows in a minute."""
     budget_left: int
     """Requests that may be sent at once now."""
     budget: int

@@ -144,6 +144,8 @@ class Discovery:
         self._waits_for_names = self._discovers or membership.wants_names
         self._surplus = 0
         """Pipelines above the limit when last logged."""
+        self._refused = False
+        """Whether the last refresh was refused the pipelines of the project."""
         self.update_held_back()
 
     @property
@@ -195,7 +197,7 @@ class Discovery:
             self._failed(error, outcome)
             return frozenset()
         outcome.record_success()
-        doubt = self._membership.listed(names, selected, complete=complete)
+        doubt = self._membership.listed(names, selected, complete=complete, refused=self._refused)
         if doubt:
             outcome.record_gap(self._lister.implausible(doubt))
             self._reporter.implausible_list(len(names), doubt)
@@ -251,6 +253,10 @@ class Discovery:
         self._waits_for_names = self._waits_for_names and not refused
         outcome.record_error(error, ends_poll=not refused)
 
+    def refresh_ended(self, outcome: PollOutcome) -> None:
+        """Take the result of a refresh."""
+        self._refused = outcome.refused
+
     def read_again(self) -> None:
         """Read the list in the next refresh."""
         self._listed_at = None
@@ -272,7 +278,7 @@ class Discovery:
             self._surplus = surplus
             if surplus:
                 _log.error(
-                    "more pipelines than limits.max_pipelines, watching the first by id",
+                    "more pipelines than limits.max_pipelines, not watching the rest",
                     extra={
                         "id": "too-many-pipelines",
                         "project": self._project,

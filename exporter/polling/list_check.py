@@ -72,7 +72,7 @@ class ListCheck:
                 membership_hint(self._project) if self.empty else "deleted, mistyped, or of another project"
             )
             _log.warning(
-                "configured pipelines are not listed",
+                "configured pipelines are not in the provider's list",
                 extra={
                     "id": "pipelines-not-listed",
                     "project": self._project.name,
@@ -83,7 +83,7 @@ class ListCheck:
             )
         for key, pattern, hint in self._unselective:
             _log.warning(
-                "pattern of discover selects nothing",
+                "discover pattern matches no pipeline",
                 extra={
                     "id": "pattern-selects-nothing",
                     "project": self._project.name,

@@ -191,19 +191,25 @@ class Membership:
         self._size = len(self._absences) or None
 
     def listed(
-        self, found: Mapping[str, str], selected: Collection[str] | None = None, *, complete: bool = True
+        self,
+        found: Mapping[str, str],
+        selected: Collection[str] | None = None,
+        *,
+        complete: bool = True,
+        refused: bool = False,
     ) -> str:
         """Apply a list of pipelines, names by id; return why it is not believed, or an empty string.
 
         `selected` are the ids that `selects` accepts, where the caller has checked them page by page. `complete`: every
-        row could be read, so that pipelines that the list lacks are gone.
+        row could be read, so that pipelines that the list lacks are gone. `refused`: the last refresh was refused the
+        pipelines of the project.
         """
         for identity, name in found.items():
             if name and (identity in self._configured or identity in self._absences):
                 self._set_name(identity, name)
         if self._project.discovery is None:
             return ""
-        if doubt := self._doubt(found):
+        if doubt := self._doubt(found, refused=refused):
             return doubt
         self._size = len(found)
         missing = [identity for identity in self._absences if identity not in found]
@@ -229,9 +235,13 @@ class Membership:
             self._leave(identity)
         return ""
 
-    def _doubt(self, found: Mapping[str, str]) -> str:
+    def _doubt(self, found: Mapping[str, str], *, refused: bool) -> str:
         """Return why a list is not believed, or an empty string; only lists with the same ids agree."""
         before = self._size or 0
+        if refused and not found:
+            # Users who are not members are shown no pipelines: that proves nothing, however often.
+            self._disbelieved, self._disbelieved_ids = 0, None
+            return membership_hint(self._project)
         if len(found) >= before / 2 and (found or self._size == 0):
             self._disbelieved, self._disbelieved_ids = 0, None
             return ""

@@ -41,6 +41,11 @@ class PollOutcome:
         """Why the poll failed, the first cause first."""
         return tuple(self._causes.values())
 
+    @property
+    def refused(self) -> bool:
+        """True if the provider refused the project."""
+        return any(error.failure.kind is FailureKind.PROJECT for _, error in self.errors)
+
     def record_success(self) -> None:
         """Note that a request was answered."""
         self._in_a_row = 0

@@ -183,6 +183,7 @@ class Poller:
         # A strategy does not query every pipeline, and a poll that ends early leaves some out.
         self.progressed(self._unreported)
         if refresh:
+            self._discovery.refresh_ended(outcome)
             await self._check_list(outcome)
         shown = self._discovery.update_held_back()
         if refresh or ids:
@@ -347,7 +348,7 @@ class Poller:
                         await self.poll_requested()
         except Exception:  # noqa: BLE001  # the next one may succeed
             _log.exception(
-                "poll ended by an internal error, please report this",
+                "poll failed by an internal error, please report this",
                 extra={"id": "poll-crashed", "project": self.project},
             )
 

@@ -109,6 +109,10 @@ class ProjectHealth:
             # A request that is held back confirms the failure that it is held back for.
             self._other, self._times = None, 0
             return
+        if outage.cause.held_back:
+            # A poll between refreshes met the failure first; this one says what it was.
+            outage.cause = first
+            return
         same = self._other is not None and self._other.key == first.key
         self._other, self._times = first, self._times + 1 if same else 1
         if self._times >= REFRESHES:

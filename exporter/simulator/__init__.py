@@ -2,7 +2,7 @@
 
 The runs of a `World` are a pure function of a seed and the time, so a test can compute what an exporter should have
 seen. A `Scenario` has runs that a test begins, ends and deletes; it records the true states of each run and what
-answers reported about it. This package imports nothing else of the exporter.
+responses reported about it. This package imports nothing else of the exporter.
 """
 
 from exporter.simulator.codearts.cloud import CodeArts

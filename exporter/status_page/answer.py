@@ -22,6 +22,7 @@ _PROBLEMS = {
     "connect": "could not connect",
     "timeout": "was not answered in time",
     "invalid": "was answered with something unreadable",
+    "implausible": "has implausibly few pipelines",
     "refused": "was not sent, since the credentials were refused",
 }
 """What the codes of failures mean that are not HTTP statuses."""
@@ -29,8 +30,10 @@ _PROBLEMS = {
 
 def describe(operation: str, code: str, error_code: str) -> str:
     """Return why a project is down, in words."""
-    problem = _PROBLEMS.get(code, f"answered {code}" if code.isdecimal() else code)
-    return " ".join(part for part in (operation, problem, error_code) if part)
+    if code.isdecimal():
+        return " ".join(part for part in (operation, f"answered {code}", error_code) if part)
+    problem = f"{operation} {_PROBLEMS.get(code, code)}".strip()
+    return f"{problem} ({error_code})" if error_code else problem
 
 
 class ProjectStatus(msgspec.Struct, kw_only=True):
@@ -96,6 +99,8 @@ class DetailedProject(ProjectStatus, kw_only=True):
     """When the next refresh is due."""
     requests_per_minute: int
     """Requests in the last minute."""
+    requests_allowed_per_minute: int
+    """Requests that `rate_limit` allows in a minute."""
     budget_left: int
     """Requests that may be sent at once, of `budget`."""
     budget: int

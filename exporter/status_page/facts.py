@@ -3,6 +3,7 @@
 import msgspec
 
 from exporter.core.usage import Usage
+from exporter.status_page.answer import describe
 
 
 class ProjectProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +20,17 @@ class ProjectProblem(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     remedy: str
     """Heading of docs/troubleshooting.md."""
+    held_back: bool = False
+    """Whether no request was sent because of an earlier failure, which the message names."""
+
+    @property
+    def why(self) -> str:
+        """The cause in words, with the message."""
+        if self.held_back and self.message:
+            # The message says that the request was not sent, and why.
+            return self.message
+        cause = describe(self.operation, self.code, self.error_code)
+        return f"{cause}: {self.message}" if self.message else cause
 
 
 class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,9 +21,9 @@ from exporter.status_page.answer import RUNNING, WAITING, DetailedProject, Statu
 from exporter.status_page.chart import chart, run_duration
 from exporter.status_page.facts import ProjectFacts
 from exporter.status_page.overview import PAGE, Overview, PipelineRow
-from exporter.status_page.query import FILTERS, PipelineQuery
+from exporter.status_page.query import FILTERS, PipelineQuery, pipeline_link
 from exporter.status_page.remedies import REMEDIES
-from exporter.status_page.times import clock_time, duration, moment
+from exporter.status_page.times import age, clock_time, duration, machine_time
 from exporter.tracking.ledger import KEPT, Extent
 from exporter.tracking.views import View
 
@@ -54,7 +54,15 @@ class StatusPage:
         )
         environment.filters["duration"] = duration
         environment.filters["masked"] = redact
-        environment.globals.update(version=__version__, metrics_path=self._metrics_path, moment=moment)
+        environment.globals.update(
+            version=__version__,
+            metrics_path=self._metrics_path,
+            # Functions, since a call of a macro costs ten times as much, and a page has some hundreds.
+            age=age,
+            machine_time=machine_time,
+            pipeline_link=pipeline_link,
+            number="{:,}".format,
+        )
         return environment
 
     def page(
@@ -73,9 +81,8 @@ class StatusPage:
             filters=FILTERS,
             projects=sorted(facts, key=lambda one: one.up is not False),
             down=down,
-            stale={one.project for one in down},
+            unseen_since={one.project: one.problem.since for one in down if one.problem is not None},
             remedies=REMEDIES,
-            describe=describe,
             counts={"red": found.red, "waiting": found.waiting, "running": found.running},
             red=sum(found.red.values()),
             waiting=sum(found.waiting.values()),
@@ -184,6 +191,7 @@ def _project(facts: ProjectFacts, overview: Overview) -> DetailedProject:
         last_poll=facts.last_poll,
         next_poll=facts.next_poll,
         requests_per_minute=usage.requests_per_minute,
+        requests_allowed_per_minute=usage.allowed_per_minute,
         budget_left=usage.budget_left,
         budget=usage.budget,
         credentials_accepted=usage.credentials_accepted,
@@ -205,8 +213,17 @@ def _cells(row: PipelineRow, now: float) -> dict[str, Any]:
         "latest_failed": row.status == Status.FAILED,
         "at_least": row.view.streak is not None and row.view.streak.extent is Extent.LIMITED,
         "unanswered": row.view.up is False,
+        "failed_run": _failed_run(row),
         "chart": chart(row.view.runs[:KEPT], KEPT),
     }
+
+
+def _failed_run(row: PipelineRow) -> dict[str, Any] | None:
+    """Return number and address of the run that a pipeline is red for, if its next run has started."""
+    latest, finished = row.view.latest, row.view.finished
+    if not row.red or latest is None or finished is None or latest.id == finished.id:
+        return None
+    return {"number": finished.number, "url": rows.url_of(row, finished)}
 
 
 def _anomalies(row: PipelineRow, now: float) -> list[str]:

@@ -81,3 +81,8 @@ class PipelineQuery(msgspec.Struct, frozen=True):
             {name: value for name, value in values.items() if value not in {"", "attention", 1}}
         )
         return f"/?{found}" if found else "/"
+
+
+def pipeline_link(project: str, pipeline_id: str) -> str:
+    """Return the address of a pipeline's page."""
+    return f"/pipeline?{urlencode({'project': project, 'pipeline_id': pipeline_id})}"

@@ -26,4 +26,8 @@ REMEDIES = {
         "Check the ids of pipelines: do they belong to this project? pipeline-exporter discover lists them."
     ),
     "responses-unreadable": "Check endpoint and proxies.",
+    "implausible-list": (
+        "Check that the user is still a member of the project and may read its pipelines. "
+        "If they were deleted, the exporter drops them after three lists that agree."
+    ),
 }

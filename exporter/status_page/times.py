@@ -21,12 +21,23 @@ def duration(seconds: float) -> str:
     return f"{rest}s"
 
 
+def age(at: float, now: float) -> str:
+    """Return the time from `at` to `now` as a duration; zero for one in the future."""
+    return duration(max(now - at, 0.0))
+
+
 def moment(at: float) -> datetime | None:
     """Return a time in UTC; None for one that a calendar does not have."""
     try:
         return datetime.fromtimestamp(at, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def machine_time(at: float) -> str:
+    """Return a time in UTC as RFC 3339 has it; empty for one that a calendar does not have."""
+    found = moment(at)
+    return found.isoformat(timespec="seconds").replace("+00:00", "Z") if found is not None else ""
 
 
 def clock_time(at: float, now: float) -> str:

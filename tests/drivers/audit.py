@@ -1,12 +1,12 @@
-"""What the counters must be, derived from the true runs and the reports of a simulated cloud.
+"""Expected counters, derived from the true runs of a simulated cloud and from what it reported about them.
 
-Nothing of the exporter's accounting is used. A run is in scope if its number is above that of the first answer about
-its pipeline, or if it was unfinished then and that was reported at once. Each run in scope that was ever reported as
-finished counts once, as the first such report says. A run that was reported but disappeared before it was reported as
-finished is missed.
+The audit uses no code of the exporter's accounting. A run is in scope if its number is above that in the first response
+about its pipeline, or if that response reported the run as unfinished. Each run in scope that was ever reported as
+finished counts once, with the values of the first such report. A run that was reported but deleted before it was
+reported as finished is missed.
 
-A report with a wrong run number may or may not count. For a known run the rest of the report is used; for a new run
-only if the number is corrected. Where this matters there are two bounds.
+A report with a wrong run number may or may not count. The exporter uses the rest of the report for a known run, and for
+a new run only if the number is corrected. Where this matters, the audit has a lower and an upper bound.
 """
 
 from bisect import bisect_left
@@ -30,12 +30,12 @@ FINAL_STATUSES = {
 
 @dataclass
 class ExpectedCounts:
-    """Counts and observations of a pipeline."""
+    """Expected counts and observed durations (in seconds) of a pipeline."""
 
     runs: Counter[Status] = field(default_factory=Counter)
     missed: int = 0
     possibly_missed: int = 0
-    """Runs that the exporter may have given up by now."""
+    """Runs that the exporter may or may not have given up by now."""
     retries: int = 0
     """How often finished runs were restarted and finished again."""
     unfinished: int = 0
@@ -49,22 +49,22 @@ class AuditResult:
     """Result of an audit; all numbers are runs."""
 
     true: int = 0
-    """Finished runs in scope."""
+    """Runs in scope that must be counted or missed."""
     accounted: int = 0
     missed: int = 0
     unexplained: int = 0
     """Missed runs that the cloud would have reported."""
     double: int = 0
     doubtful: int = 0
-    """Runs that were only reported as finished with a wrong number."""
+    """Runs that only reports with a wrong number showed as finished."""
     failures: list[str] = field(default_factory=list)
 
 
 class Audit:
-    """Expected counts of a scenario's pipelines since a moment."""
+    """Expected counts of a scenario's pipelines since the start of an exporter."""
 
     def __init__(self, scenario: Scenario, started: float, ids: Mapping[str, str] | None = None) -> None:
-        """`started` is the time of the first answers.
+        """`started` is the time of the first responses, in Unix seconds.
 
         `ids` maps pipeline ids of the cloud to those of the scenario, if they differ. The latest run of such a cloud is
         the one with the greatest number, because its runs have no other id.
@@ -86,11 +86,11 @@ class Audit:
             self._unfinished[pipeline.id] = run is not None and run.status_text not in FINAL_STATUSES
 
     def pipeline(self, view: View) -> str:
-        """Return the scenario's id of a pipeline."""
+        """Return the scenario's id of the pipeline of a view."""
         return view.pipeline.id if self._ids is None else self._ids[view.pipeline.id]
 
     def numbers_rise(self, pipeline: str) -> bool:
-        """Return whether run numbers rise with starts; otherwise rules apply that this audit does not repeat."""
+        """Return whether run numbers rise with starts; otherwise other rules apply, which the audit lacks."""
         truths = self._scenario.truth(pipeline)
         epochs = {truth.epoch for truth in truths if truth.deleted is None or truth.deleted > self._started}
         late = any(
@@ -109,7 +109,7 @@ class Audit:
     ) -> bool:
         if truth.number > self._first[pipeline]:
             return True
-        # A run of a later numbering, or one that starts or appears late, may be out of scope all the same. Then this
+        # A run of a later numbering, or one that starts or appears late, may still be out of scope. The audit then
         # expects too much, never too little.
         late = truth.epoch > self._epoch[pipeline] or truth.states[0].start > self._started
         if late or (first_run_deleted and not all(report.final for report in reports)):

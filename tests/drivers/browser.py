@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by the WebDriver protocol of its own driver."""
+"""A headless Chromium, controlled by the WebDriver protocol."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ from tests.drivers.process import PATIENCE
 from tests.drivers.tools import installed
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-"""The key of a reference to an element; the WebDriver standard names it."""
+"""Key of a reference to an element, as defined by the WebDriver standard."""
 _OPTIONS = {
     "browserName": "chrome",
     "goog:loggingPrefs": {"browser": "ALL"},
@@ -92,11 +92,11 @@ class Browser:
         return str(self._call("GET", f"{self._session}/element/{self.find(selector)}/text"))
 
     def url(self) -> str:
-        """Return the address of the page."""
+        """Return the URL of the page."""
         return str(self._call("GET", f"{self._session}/url"))
 
     def messages(self) -> list[str]:
-        """Return what the browser reported since the last call, such as violations of a policy."""
+        """Return the browser's log since the last call, such as violations of the content security policy."""
         return [entry["message"] for entry in self._post("se/log", type="browser")]
 
     def picture(self, path: Path) -> None:

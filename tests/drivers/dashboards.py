@@ -1,4 +1,4 @@
-"""The dashboards as Grafana reads them, and their queries as Prometheus reads them."""
+"""The generated dashboards, and their queries with variables replaced, as Prometheus gets them."""
 
 import json
 import re
@@ -24,7 +24,7 @@ PANELS = {(name, panel["title"]): panel for name in BOARDS for panel in panels(n
 
 
 def plain(expr: str, *, pipeline: str = ".*", rate: str = "5m", range_: str = "1d") -> str:
-    """Return a query with values in place of its variables, which are all `All` except for the pipeline."""
+    """Return a query with its variables replaced; provider, project and team match everything."""
     values = {"$__rate_interval": rate, "$__range": range_, "$pipeline": pipeline}
     for name, value in values.items():
         expr = expr.replace(name, value)
@@ -32,7 +32,7 @@ def plain(expr: str, *, pipeline: str = ".*", rate: str = "5m", range_: str = "1
 
 
 def expressions() -> list[tuple[tuple[str, str], str]]:
-    """Return where each query of the dashboards is, and the query; those of annotations too."""
+    """Return each query of panels and annotations, after (dashboard, title with the letter of the query)."""
     found = [
         ((name, f"{panel['title']} {target['refId']}"), target["expr"])
         for (name, _), panel in PANELS.items()
@@ -46,12 +46,12 @@ def expressions() -> list[tuple[tuple[str, str], str]]:
 
 
 def silent(url: str) -> set[tuple[str, str]]:
-    """Return what has no series now: dashboard, and title of the panel, number of the query. An error is not silence."""
+    """Return the places, as in `expressions`, of the queries without a result now; a query with an error fails."""
     return {where for where, expr in expressions() if not _rows(url, plain(expr, rate="1m", range_="5m"))}
 
 
 def empty(url: str) -> set[tuple[str, str]]:
-    """Return the panels that have no series now."""
+    """Return (dashboard, title) of the panels whose queries have no result now."""
     found = silent(url)
     return {
         (name, title)

@@ -21,7 +21,7 @@ DAY = 86_400.0
 
 
 class DrillClock(LoopClock):
-    """The clock of the exporter and of the cloud, a month after the start of the cloud's world."""
+    """Clock of the exporter and the cloud, which starts a month after the start of the cloud's world."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._start = cloud.world.start + 30 * DAY
@@ -42,11 +42,11 @@ class Lines(logging.Handler):
             now = asyncio.get_running_loop().time()
         except RuntimeError:
             return
-        # The line's time is that of this machine.
+        # The record has the time of this machine only.
         self.records.append((now, record))
 
     def between(self, start: float, end: float = float("inf")) -> list[tuple[float, Any]]:
-        """Return the records about projects within a time."""
+        """Return the records about projects from `start` until before `end`."""
         return [(now, one) for now, one in self.records if start <= now < end and hasattr(one, "project")]
 
     def text(self) -> str:
@@ -58,13 +58,13 @@ class Lines(logging.Handler):
 
 
 class Drill:
-    """One exporter on one cloud, while a scenario passes."""
+    """One exporter on one cloud during a drill."""
 
     def __init__(self, cloud: Cloud, settings: Config, exchange: Any) -> None:
-        """`exchange` is a `pytest.MonkeyPatch`-like function that replaces how requests are sent."""
+        """`exchange` replaces `ConnectionPools.exchange` by its argument until the end of the test."""
         self.cloud = cloud
         self.unreachable = False
-        """Whether no request reaches the cloud."""
+        """True while requests do not reach the cloud."""
         self._settings = settings
         self._exchange = exchange
         self.exporter: Exporter | None = None

@@ -1,7 +1,7 @@
-"""The past as a Prometheus that scraped the exporter has stored it.
+"""The scrapes of three weeks, as a Prometheus stores them.
 
-The exporter polls the clouds of `Past` on a fake clock. promtool turns its pages, with the labels and times of a scrape,
-into blocks.
+An exporter polls the clouds of `Past` on a fake clock. promtool converts its metrics pages, with the labels and times of
+scrapes, into blocks.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from tests.drivers.support import FakeClock, config, shown
 
 TARGET = 'job="pipeline-exporter",instance="exporter:10047"'
 REPLACEMENT = 'job="pipeline-exporter",instance="exporter-new:10047"'
-"""The target that replaces the first one: the last page is stored from both."""
+"""Labels of the target that replaces the first one; the last page is stored for both."""
 CHUNK = 500
-"""Pages that promtool reads at once."""
+"""Number of metrics pages that promtool converts at once."""
 TEAMS = {"payments": "checkout", "mobile": "apps"}
 """The label `team` of each project."""
 
@@ -70,7 +70,7 @@ def configuration(past: Past) -> Config:
 
 
 class _Connections:
-    """Requests that go to the clouds of the past in this process."""
+    """Sends requests to the clouds of a `Past` in this process."""
 
     def __init__(self, past: Past, clock: FakeClock) -> None:
         self._past = past
@@ -111,7 +111,7 @@ def _stored(line: str, target: str) -> str:
 
 
 class _Blocks:
-    """Blocks that promtool makes of some hundred pages at a time."""
+    """Writes metrics pages as blocks; promtool converts `CHUNK` pages at a time."""
 
     def __init__(self, promtool: str, folder: Path) -> None:
         self._promtool = promtool
@@ -120,7 +120,7 @@ class _Blocks:
         self._texts: list[str] = []
 
     def add(self, moment: float, page: str, target: str = TARGET) -> None:
-        """Add the page of a scrape."""
+        """Add the page of a scrape at `moment` (Unix seconds)."""
         end = f" {moment:.3f}\n"
         lines = [_stored(line, target) for line in page.splitlines() if line[0] != "#"]
         self._texts.append(end.join([f"up{{{target}}} 1", *lines, ""]))
@@ -128,7 +128,7 @@ class _Blocks:
             self.flush()
 
     def flush(self) -> None:
-        """Let promtool write blocks of the pages so far."""
+        """Convert the pages added since the last call."""
         with self._file.open("w", encoding="utf-8") as file:
             file.writelines([*self._texts, "# EOF\n"])
         self._texts.clear()
@@ -150,7 +150,7 @@ class _Blocks:
 
 
 def write_history(promtool: str, folder: Path) -> None:
-    """Write the blocks of three weeks to a folder."""
+    """Write the scrapes of three weeks as blocks to a folder."""
 
     async def write() -> None:
         past, clock = Past(), FakeClock(pages()[0])

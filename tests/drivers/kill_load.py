@@ -27,13 +27,13 @@ from tests.drivers.process import PATIENCE, Process, Samples, eventually
 RUN_BOUNDS = (0.1, 0.25, 0.5, 1.0, 1.5)
 STAGE_BOUNDS = (0.5, 1.0)
 BACKLOG = 200
-"""Unresolved runs above which a kill waits. A slow machine could not resolve more between two kills, and would rightly give up runs."""
+"""Number of unresolved runs above which a kill waits, because a slow exporter would rightly give up runs."""
 
 
 class RunLoad:
     """Short runs in real time; some overlap, and some end between two polls.
 
-    Runs are created when the cloud reads its clock, in the cloud's thread and never during an answer.
+    Runs are created when the cloud reads its clock, in the cloud's thread and never during a response.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RunLoad:
         self._until = float("inf")
 
     def end(self) -> None:
-        """Stop creating runs; return when the cloud has created the last, which may not have ended."""
+        """Stop creating runs; return once the cloud has created the last run, which may still be in progress."""
         self._until = until = time.time()
         eventually(lambda: self._played > until, "the cloud has a request")
 
@@ -87,7 +87,7 @@ class RunLoad:
         )
 
     def number(self, pipeline: str) -> int:
-        """Return the number of the pipeline's last run; 0 without runs."""
+        """Return the number of the pipeline's latest run; 0 without runs."""
         latest = self.scenario.latest(pipeline, time.time())
         return latest.number if latest is not None else 0
 
@@ -164,7 +164,7 @@ STAGES = tuple(f"ci_pipeline_stage_duration_seconds_{part}" for part in ("bucket
 
 
 def shown_series(samples: Samples, names: Iterable[str], **labels: str) -> dict[str, float]:
-    """Return series of a page, named as in `RunLoad`."""
+    """Return the series of a metrics page, with the keys of `RunLoad.series`."""
     parts = ("stage_name", "status", "le")
     return {
         " ".join([name, *(dict(found)[part] for part in parts if part in dict(found))]): value
@@ -174,11 +174,11 @@ def shown_series(samples: Samples, names: Iterable[str], **labels: str) -> dict[
 
 
 def differences(found: dict[str, float], true: dict[str, float]) -> list[str]:
-    """Return the series that differ between the page and the truth."""
+    """Return a message for each series whose value on the metrics page is not the true one."""
     return [
         f"{name}: shown {found.get(name)}, true {true.get(name)}"
         for name in sorted(found.keys() | true.keys())
-        # The sums come from times of day, in which a float has an error of some microseconds.
+        # Sums are computed from Unix seconds, which a float represents with an error of some microseconds.
         if abs(found.get(name, -1) - true.get(name, -1)) > (0.01 if "_sum" in name else 0)
     ]
 
@@ -196,7 +196,7 @@ class CounterWatch:
         """The process of the last page."""
 
     def scrape(self, process: Process) -> Samples:
-        """Read the page of a process."""
+        """Scrape a process; record a failure for each counter that has decreased."""
         page = process.get("/metrics").text
         self.pages += 1
         now = {series: float(value) for series, value in self._SERIES.findall(page)}
@@ -246,7 +246,7 @@ def latest_shown(samples: Samples, load: RunLoad) -> bool:
 
 
 def all_counted(samples: Samples, load: RunLoad) -> bool:
-    """Return whether the page has all runs, and none is unresolved or active."""
+    """Return whether the page counts all runs, and shows no unresolved or active run."""
     # After an outage of the disk, a page may show the latest runs before the next poll counts them.
     counted = samples.get("ci_pipeline_runs_total"), samples.get("ci_pipeline_runs_missed_total")
     return (
@@ -259,18 +259,18 @@ def all_counted(samples: Samples, load: RunLoad) -> bool:
 
 
 class KillTiming(Enum):
-    """The event after which an exporter is killed, at a random delay."""
+    """The event after which, with a random delay, an exporter is killed."""
 
     STARTING = auto()
-    """Its start."""
+    """The process starts."""
     RUNNING = auto()
-    """It listens."""
+    """The exporter listens."""
     SAVING = auto()
-    """It saves: another connection locks the state until the exporter is dead."""
+    """The exporter saves; another connection locks the state until the exporter is dead."""
 
 
 KILL_TIMINGS = (KillTiming.RUNNING, KillTiming.SAVING, KillTiming.RUNNING, KillTiming.STARTING)
-"""The timings, in turn."""
+"""The timings of successive kills, in turn."""
 
 
 @dataclass
@@ -317,7 +317,7 @@ def kill_repeatedly(
             except AssertionError as error:
                 report.failures.append(str(error))
             _compare(load, watch.scrape(process), report)
-            # Without a state, streaks are read back.
+            # Without a state, the exporter determines streaks from run lists.
             process.kill()
             process.wait()
             process = start_exporter(directory, {**settings, "state": {}})
@@ -341,7 +341,7 @@ def _run_for_a_while(process: Process, watch: CounterWatch, rng: Random) -> None
 
 
 def _kill_after(process: Process, watch: CounterWatch, rng: Random, timing: KillTiming, state: Path) -> bool:
-    """Kill the exporter at a random time; return whether it had listened."""
+    """Kill the exporter at a random time; return whether it listened before."""
     with ExitStack() as resources:
         if timing is KillTiming.STARTING:
             time.sleep(rng.uniform(0.1, 1.5))
@@ -383,7 +383,7 @@ def _compare(load: RunLoad, samples: Samples, report: KillReport) -> None:
 
 
 def _streaks_known(process: Process, load: RunLoad, report: KillReport) -> bool:
-    """Return whether the page shows the streaks of all pipelines. Those that it shows must be true."""
+    """Return whether the page shows the streaks of all pipelines; report the shown ones that are not true."""
     samples = Samples(process.get("/metrics").text)
     shown = {pipeline: shown_series(samples, STREAKS, pipeline_id=pipeline) for pipeline in load.ids}
     report.failures += [

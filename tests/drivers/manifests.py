@@ -29,7 +29,7 @@ VOLUMES = {
     "projected",
     "secret",
 }
-# No package has types for these two. From the operators' references: what we use, and nothing else.
+# No package has types for these two kinds. The keys are those that we use, from the references of the operators.
 OTHER_SPECS = {
     "GrafanaDashboard": {"instanceSelector", "folder", "configMapRef"},
     "VerticalPodAutoscaler": {"targetRef", "updatePolicy", "resourcePolicy"},

@@ -1,6 +1,6 @@
-"""Two clouds with three weeks of scripted runs, and what is true about them.
+"""Two clouds with three weeks of scripted runs, and the true ends of these runs.
 
-Everything is the same in every process. The truth comes from the simulator alone, not from the exporter.
+Everything is the same in every process. The true ends come from the simulator alone, not from the exporter.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from exporter.simulator.world.world import DEFAULT_START, SimulatedPipeline
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 STEP = 30 * MINUTE
-"""Time from page to page."""
+"""Seconds between two scrapes."""
 START = DEFAULT_START + 30 * DAY
-"""Time of the first page."""
+"""Time of the first scrape, in Unix seconds."""
 LAST = START + 21 * DAY
-"""Time of the last page."""
+"""Time of the last scrape."""
 NOW = LAST + 7
-"""When queries are evaluated. No page is at the edge of a window then, where versions of Prometheus differ."""
+"""When queries are evaluated. No scrape is at the edge of a window then, where versions of Prometheus differ."""
 
 PERIODS = {
     "steady": 2 * HOUR,
@@ -31,7 +31,7 @@ PERIODS = {
     "rare": DAY,
     "never": None,
 }
-"""The roles of a cloud's pipelines, in the order of its world, and the time from run to run."""
+"""Seconds between two runs, by role of a pipeline; the pipelines of each world have the roles in this order."""
 FAILING = {
     "steady": 0.05,
     "flaky": 0.4,
@@ -50,16 +50,16 @@ WAITING_SINCE = LAST - 6 * HOUR
 RARE_SINCE = LAST - 30 * HOUR
 """Starts of the last runs of these roles. They do not end, except for that of the role `rare`."""
 DELETED = LAST - 8 * HOUR
-"""When a run of CodeArts is deleted that is in progress, and hidden by the next one."""
+"""About when a CodeArts run is deleted that is in progress and hidden by a newer one."""
 RENAMED, NEW_NAME = LAST - 4 * DAY, "renamed-four-days-ago"
 """When the pipeline of CodeArts with the role `rare` gets another name."""
 OUTAGE = (LAST - 5 * DAY, LAST - 5 * DAY + 2 * HOUR)
-"""While it lasts, Flow does not answer."""
+"""Start and end of an outage of Flow."""
 DEPLOYING = ("steady", "slower")
 """Roles with the label `deploys`."""
 
 _RETRY_AFTER = STEP + 60
-"""A retry begins so long after the failure that a page shows it."""
+"""Seconds from a failure to its retry, so that a scrape between them sees the failure."""
 _STATUSES = {"COMPLETED": "success", "FAILED": "failed", "CANCELED": "canceled"}
 
 
@@ -81,11 +81,11 @@ class End:
 
 
 class Past:
-    """The clouds, by project, and the truth."""
+    """The clouds, one for each project, and the true ends of their runs."""
 
     def __init__(self) -> None:
         self.now = START
-        """The time of the clouds."""
+        """The time of the clouds, in Unix seconds."""
         payments, mobile = (Scenario(World(seed=seed, pipelines=len(PERIODS))) for seed in (3, 4))
         self.codearts = CodeArts(payments.world, clock=self._clock, runs=payments)
         self.flow = Flow(mobile.world, clock=self._clock, runs=mobile)
@@ -102,13 +102,13 @@ class Past:
         return self.now
 
     def advance(self, now: float) -> None:
-        """Let the clouds be as they are at this time."""
+        """Set the time of the clouds, and rename the pipeline that is renamed by then."""
         self.now = now
         if now >= RENAMED:
             self.codearts.renamed = {self.pipeline("payments", "rare").id: NEW_NAME}
 
     def pipeline(self, project: str, role: str) -> SimulatedPipeline:
-        """Return a pipeline of the world."""
+        """Return the pipeline with a role in the project's world."""
         return self.clouds[project].world.pipelines[list(PERIODS).index(role)]
 
     def id(self, project: str, role: str) -> str:
@@ -116,7 +116,7 @@ class Past:
         return self.clouds[project].pipeline_id(self.pipeline(project, role).id)
 
     def ends(self) -> list[End]:
-        """Return every end of a run until the present, those before the first page included."""
+        """Return every end of a run until `now`, including those before the first scrape."""
         return [end for end in self._script if end.end <= self.now]
 
     @cached_property
@@ -157,7 +157,7 @@ class Past:
 
 
 class _Script:
-    """The runs of one pipeline."""
+    """The scripted runs of one pipeline."""
 
     def __init__(self, scenario: Scenario, pipeline: SimulatedPipeline, role: str) -> None:
         self._scenario = scenario
@@ -172,7 +172,7 @@ class _Script:
         }.get(role, LAST)
 
     def play(self) -> None:
-        """Begin and end all runs, from five days before the first page on."""
+        """Begin and end all runs, starting five days before the first scrape."""
         period = PERIODS[self._role]
         if period is None:
             return
@@ -211,7 +211,7 @@ class _Script:
 
 
 def _delete_hidden_run(scenario: Scenario, pipeline: SimulatedPipeline) -> None:
-    """Begin two runs at once; a page shows the first one before the second one hides it."""
+    """Begin two runs, and delete the older one; a scrape sees it before the newer one hides it."""
     hidden = scenario.begin(pipeline.id, DELETED - 4 * MINUTE)
     second = scenario.begin(pipeline.id, DELETED + 1 * MINUTE)
     scenario.delete(hidden, DELETED + 2 * MINUTE)
@@ -219,5 +219,5 @@ def _delete_hidden_run(scenario: Scenario, pipeline: SimulatedPipeline) -> None:
 
 
 def pages() -> list[float]:
-    """Return the times of all pages."""
+    """Return the times of all scrapes, in Unix seconds."""
     return [START + index * STEP for index in range(int((LAST - START) / STEP) + 1)]

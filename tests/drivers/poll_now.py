@@ -1,4 +1,4 @@
-"""An exporter with poll now on a simulated cloud, all within an event loop in virtual time."""
+"""An exporter with `/-/poll` enabled and a simulated cloud, in one event loop in virtual time."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class CloudClock(LoopClock):
-    """The clock of the event loop, from a time of the cloud on."""
+    """Clock of the event loop whose wall clock starts at `begin` (Unix seconds)."""
 
     def __init__(self, begin: float) -> None:
         self.begin = begin
@@ -30,7 +30,7 @@ class CloudClock(LoopClock):
         return self.begin + self.monotonic() + self.step
 
     def monotonic(self) -> float:
-        """Return the time of the loop, 0 before it runs."""
+        """Return the time of the event loop; 0 before it runs."""
         try:
             return asyncio.get_running_loop().time()
         except RuntimeError:
@@ -44,7 +44,7 @@ def play(scenario):
 
 
 class Instance:
-    """A running exporter: its parts, a client of its web server, and when it published."""
+    """A running exporter: its parts, a client of its web server, and a log of the pages that it published."""
 
     def __init__(self, exporter, config, client, clock):
         self.exporter = exporter
@@ -52,12 +52,12 @@ class Instance:
         self.client = client
         self.clock = clock
         self.published: list[tuple[float, dict[str, float]]] = []
-        """Monotonic times of pages, with the number of runs that each shows as counted, by pipeline."""
+        """(monotonic seconds, counted runs by pipeline id) of each page."""
 
         self.when_published = lambda: None
 
     def record_page(self):
-        """Note what a page that is published now shows."""
+        """Record a page that is published now."""
         views = [view for tracker in self.exporter.trackers for view in tracker.views()]
         counts = {
             view.pipeline.id: float(sum(view.counters.runs.values()))
@@ -68,18 +68,18 @@ class Instance:
         self.when_published()
 
     async def call(self, pipeline_id, project="payments", headers=HEADERS):
-        """Call for a poll; return the status code."""
+        """Request a poll of a pipeline; return the status code."""
         parameters = {"project": project, "pipeline_id": pipeline_id}
         return (await self.client.post("/-/poll", params=parameters, headers=headers)).status_code
 
     def counted_at(self, pipeline_id, runs):
-        """Return when a page first showed so many runs of a pipeline as counted; None if no page did."""
+        """Return when a page first counted `runs` runs of a pipeline, in monotonic seconds; None if no page did."""
         return next((at for at, counts in self.published if counts.get(pipeline_id, 0) >= runs), None)
 
 
 @asynccontextmanager
 async def instance(monkeypatch, directory, app, clock, settings, *, latency=0.0):
-    """Run an exporter whose requests go to an ASGI application, each after some latency."""
+    """Run an exporter whose requests go to an ASGI application, each after `latency` seconds."""
     cloud = httpx.ASGITransport(app=app)
 
     async def exchange(_, request):

@@ -32,16 +32,16 @@ class HealthProbe:
     interval: float = 0.05
     """Seconds between two requests."""
     timeout: float = 60.0
-    """Seconds after which a request counts as unanswered."""
+    """Seconds after which a request without a response counts as failed."""
     worst: float = 0.0
-    """The longest answer time so far, in seconds."""
+    """The longest response time so far, in seconds."""
     answers: int = 0
     failures: list[str] = field(default_factory=list)
     """Statuses other than 200, and connection errors."""
     baseline: int = 0
     """Resident bytes on entry."""
     peak: int = 0
-    """The most resident bytes since entry."""
+    """The highest number of resident bytes since entry."""
 
     def __enter__(self) -> Self:
         host, port = self.process.address().split(":")

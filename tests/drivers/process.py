@@ -1,4 +1,4 @@
-"""The exporter as a process, as users run it, and its pages."""
+"""The exporter as a process, as users run it, and the samples of its metrics page."""
 
 import os
 import re
@@ -40,8 +40,8 @@ class Samples:
         self.lines = text.splitlines(keepends=True)
 
     def get(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """Return values by labels, of the series that have at least the given labels."""
-        # Only matching lines are parsed: a page has a hundred lines a pipeline.
+        """Return the values, by labels, of the series that have at least these labels."""
+        # Only matching lines are parsed, because a page has a hundred lines a pipeline.
         lines = "".join(line for line in self.lines if line.startswith((f"{name}{{", f"{name} ")))
         return {
             tuple(sorted(sample.labels.items())): sample.value
@@ -58,7 +58,7 @@ class Samples:
 
 
 class Process:
-    """A running exporter, on a machine with a name of its own if `host` is given, of another `program` if one is given."""
+    """A running exporter; `host` replaces the name of the machine, `program` the program that is run."""
 
     def __init__(
         self,

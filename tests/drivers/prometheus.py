@@ -40,7 +40,7 @@ def scraping(
 
 @contextmanager
 def stored(program: str, directory: Path) -> Iterator[str]:
-    """Run Prometheus on the blocks in the folder `data` of a directory while the context lasts; yield its URL."""
+    """Run Prometheus on the blocks in `data` within `directory` while the context lasts; yield its URL."""
     with _running(program, directory, {}, "--storage.tsdb.retention.time=10y") as url:
         eventually(lambda: query(url, "vector(1)"), "Prometheus has loaded its blocks")
         yield url
@@ -71,7 +71,7 @@ def _running(program: str, directory: Path, configuration: dict[str, Any], *flag
 
 
 def api_get(url: str, path: str, **parameters: Any) -> Any:
-    """Return the data of an answer of the API; None without one."""
+    """Return the data of a response of the API; None if the request fails."""
     try:
         answer = httpx.get(f"{url}/api/v1/{path}", params=parameters, trust_env=False)
     except httpx.TransportError:
@@ -80,6 +80,6 @@ def api_get(url: str, path: str, **parameters: Any) -> Any:
 
 
 def query(url: str, expression: str, **parameters: Any) -> list[dict[str, Any]]:
-    """Return the result of an instant query; nothing without an answer."""
+    """Return the result of an instant query; empty if the request fails."""
     found = api_get(url, "query", query=expression, **parameters)
     return found["result"] if found else []

@@ -1,4 +1,4 @@
-"""A server in a thread that answers with raw bytes, which the test chooses for each request."""
+"""A server in a thread that responds with raw bytes, which the test chooses for each request."""
 
 import socketserver
 import threading
@@ -8,11 +8,11 @@ from http.client import parse_headers
 from io import BufferedIOBase
 
 RawReply = Callable[[str, str, bytes], bytes | Iterator[bytes]]
-"""Return the bytes of the whole answer to a method, a path with query, and a body."""
+"""Returns the bytes of the whole response to a request, from its method, its path with query, and its body."""
 
 
 def http(body: bytes = b"[]", status: int = 200, **headers: str) -> bytes:
-    """Return an answer; its content length is right unless `headers` has another one."""
+    """Return the bytes of an HTTP response; `headers` may replace its content type and its correct content length."""
     named = {"content-type": "application/json", "content-length": str(len(body))}
     named |= {name.replace("_", "-"): text for name, text in headers.items()}
     lines = "".join(f"{name}: {text}\r\n" for name, text in named.items() if text)
@@ -25,7 +25,7 @@ class RawCloud:
     def __init__(self, reply: RawReply) -> None:
         self.reply = reply
         self.requests: list[str] = []
-        """Method and path of each request that was answered completely."""
+        """Method and path of each request that got a complete response."""
         self.connections = 0
         self.url = ""
 

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from tests.drivers.tools import installed
-
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RECORDING = DEPLOY / "prometheus" / "rules" / "recording.yml"
 ALERTS = DEPLOY / "prometheus" / "rules" / "alerts.yml"
 BY_TEAM = DEPLOY / "prometheus" / "rules-by-team" / "alerts.yml"
 GOLDEN = DEPLOY.parent / "tests" / "golden" / "alerts"
-"""The texts of the alerts."""
+"""Folder of the expected texts of alerts."""
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
@@ -46,10 +44,11 @@ def _pairs(text: str) -> Labels:
 
 
 class Evaluation:
-    """What the rules make of series."""
+    """Results of the rules for made-up series."""
 
     def __init__(
         self,
+        promtool: str,
         folder: Path,
         values: dict[str, str],
         *,
@@ -59,9 +58,10 @@ class Evaluation:
         alerts: Path = ALERTS,
         step: str = "1m",
     ) -> None:
-        """Evaluate an expression at some times, and texts by time and alert.
+        """Evaluate `expression` at the times `at`, and the texts of alerts for the (time, alert) pairs in `texts`.
 
-        promtool compares, and does not print. So nothing is expected, and the differences are read.
+        `values` are the values of each series in promtool's notation. promtool compares results but does not print
+        them. Therefore its test expects nothing, and the results are read from the differences that it reports.
         """
         test = {
             "interval": step,
@@ -82,12 +82,12 @@ class Evaluation:
         file = folder / "rules.test.yml"
         file.write_text(yaml.safe_dump(suite, width=100_000))
         done = subprocess.run(
-            [installed("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False
+            [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False
         )
         self._output = done.stdout + done.stderr
         found = re.findall(r"\n    expr: .*, time: (.*),\n +exp: nil\n +got: (.*)", self._output)
         assert done.returncode == 0 or found or "alertname:" in self._output, self._output
-        # promtool writes 1h5m for 65m: results are read in order of time.
+        # promtool writes 1h5m for 65m, so times are compared in minutes.
         parsed = {
             _minutes(time): [
                 (_pairs(labels), float(value))
@@ -99,15 +99,15 @@ class Evaluation:
         """The samples of the expression at each time."""
 
     def firing(self, alert: str) -> list[int]:
-        """Return at each time how many alerts of this name fire."""
+        """Return how many alerts with this name fire at each time."""
         return [sum(labels["alertname"] == alert for labels, _ in samples) for samples in self.samples]
 
     def names(self) -> list[set[str]]:
-        """Return at each time the names of the alerts that fire."""
+        """Return the names of the alerts that fire at each time."""
         return [{labels["alertname"] for labels, _ in samples} for samples in self.samples]
 
     def annotations(self, alert: str) -> Labels:
-        """Return the first text of an alert."""
+        """Return the annotations of the first result for an alert."""
         found = re.search(rf'Labels:\{{alertname="{alert}".*\n +Annotations:\{{(.*)\}}', self._output)
         assert found, self._output
         return _pairs(found[1])

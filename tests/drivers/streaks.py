@@ -1,4 +1,4 @@
-"""The streaks of failures that a simulated cloud's runs allow."""
+"""The failure streaks that are possible for the runs of a simulated cloud."""
 
 import math
 from collections.abc import Iterable
@@ -12,29 +12,30 @@ from exporter.tracking.views import View
 from tests.drivers.audit import Audit
 
 End = tuple[str, float | None]
-"""Final status and end of a run."""
+"""Final status and end of a run; the end is in Unix seconds, or None if it is not reported."""
 
 MOST = 2000
-"""Possible streaks of a pipeline above which nothing is checked."""
+"""Number of possible streaks of a pipeline above which its streak is not checked."""
 
 
 class Reporting(msgspec.Struct, frozen=True):
-    """How a cloud reports what its runs are."""
+    """How a cloud reports the statuses and ends of runs."""
 
     successes: frozenset[str] = frozenset({"COMPLETED"})
     """Final states that are reported as a success."""
     resolution: float = 0.001
-    """Ends are rounded down to multiples of it, in seconds."""
+    """Ends are rounded down to multiples of this number of seconds."""
     lag: float = 0.0
     """Seconds by which details may report an end too early: they only have the ends of stages."""
     bounded: bool = False
-    """Whether a list without statuses may bound a streak of few runs."""
+    """Whether a shown streak may be a lower bound, because run lists may lack statuses."""
 
     def means(self, shown: float | None, true: float | None) -> bool:
-        """Return whether an end that is shown reports the true one."""
+        """Return whether the cloud may report the end `true` as `shown`."""
         if shown is None or true is None:
             return shown is true
-        reported = math.floor(true / self.resolution + 0.01) * self.resolution
+        # The least that a number of this size can differ by is added, because a division may round down.
+        reported = math.floor((true + 1e-6) / self.resolution) * self.resolution
         return reported - self.lag - 1e-6 <= shown <= reported + 1e-6
 
 
@@ -49,10 +50,11 @@ def reporting(cloud: CodeArts | Flow) -> Reporting:
 def possible_streaks(
     scenario: Scenario, pipeline: str, now: float, *, known_until: float, cloud: Reporting
 ) -> set[Streak] | None:
-    """Return the streaks that may be shown of a pipeline; None if there are too many.
+    """Return the streaks of a pipeline that may be shown at `now`; None if there are too many.
 
-    An answer can be older than the cloud's present state. What happened until `known_until` is known, except for changes
-    and deletions after a run's last report, and for runs that began after others with greater numbers.
+    A response can be older than the cloud's present state. The exporter knows what happened until `known_until` (Unix
+    seconds), except for changes and deletions after a run's last report, and for runs that began after others with
+    greater numbers.
     """
     truths = [truth for truth in scenario.truth(pipeline) if truth.states[0].moment <= now]
     reports = scenario.reports(pipeline)
@@ -70,7 +72,7 @@ def possible_streaks(
 
 
 def _late(truths: Iterable[Truth]) -> set[str]:
-    """Return the runs that began after others with greater numbers. Polls need not show them."""
+    """Return the ids of the runs that began after others with greater numbers. Polls may never show them."""
     found: set[str] = set()
     greatest: dict[int, int] = {}
     for truth in truths:
@@ -83,7 +85,7 @@ def _late(truths: Iterable[Truth]) -> set[str]:
 def false_streaks(
     views: Iterable[View], audit: Audit, scenario: Scenario, now: float, known_until: float, cloud: Reporting
 ) -> list[str]:
-    """Return the streaks that differ from the truth; once all is known, also those that are absent."""
+    """Return a message for each shown streak that is not possible and, once all is known, for each missing one."""
     failures = []
     for view in views:
         pipeline = audit.pipeline(view)
@@ -100,7 +102,7 @@ def false_streaks(
 
 
 def allows(possible: Iterable[Streak], shown: Streak, cloud: Reporting) -> bool:
-    """Return whether a streak that is shown is one of the possible ones, or a lower bound of one."""
+    """Return whether a shown streak is one of the possible ones, or a lower bound of one."""
     if shown.extent is Extent.LIMITED:
         at_most = max(one.failures for one in possible)
         return cloud.bounded and shown.last_success is None and shown.failures <= at_most
@@ -122,7 +124,7 @@ def _ends(truth: Truth, reports: Iterable[Report], now: float, *, settled: bool)
     last = max(shown, key=lambda report: report.moment, default=None)
     unseen = last is not None and (last.moment < present.moment or truth.deleted is not None)
     if settled and not unseen and truth.deleted is None:
-        # While a retry is in progress an end before it is shown: the last one that an answer showed, if any did.
+        # While a retry is in progress, an earlier end is shown: the last one that a response reported, if any did.
         return {*final, None} if unfinished else {final[-1]}
     changed = len(states) > 1 and any(not report.final for report in reports)
     return {*final} | ({None} if unfinished or changed or truth.deleted is not None or not settled else set())

@@ -1,9 +1,8 @@
-"""A scenario for clouds whose lists are summaries: a pipeline is reported by a list together with details.
+"""A scenario for clouds whose run lists lack stages: the list and the details of a run are recorded as one report.
 
-The exporter requests the details of a run that the list reports as finished before it counts the run. So list and
-details are recorded as one report of the list: status and times come from the list, stages from the details. If a
-request for details fails for now, the exporter discards the whole answer. If it is refused for good, the list is all
-that the exporter can know.
+The exporter requests the details of a run that the list reports as finished before it counts the run. In the report,
+status and times come from the list, stages from the details. If a request for details fails temporarily, the exporter
+discards the whole response of the list. If it is refused permanently, the exporter only knows what the list reports.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from exporter.polling.run_history import COMPLETED
 from exporter.simulator import Flow, InjectedFault, Scenario, SimulatedStatus, World
 from exporter.simulator.world.runs import RunSnapshot
 from exporter.simulator.world.world import SimulatedPipeline
+from exporter.tracking.ledger.rules import LEAP
 
 LIST_RUNS = "ListPipelineRuns"
 GET_RUN = "GetPipelineRun"
@@ -25,7 +25,7 @@ TRANSIENT_FAULTS = frozenset(
 
 @dataclass
 class _Received:
-    """What the exporter received about a pipeline since the last commit, by run id."""
+    """Rows and details, with their times in Unix seconds, received about a pipeline since the last commit, by run id."""
 
     rows: dict[str, tuple[float, RunSnapshot]] = field(default_factory=dict)
     details: dict[str, tuple[float, RunSnapshot]] = field(default_factory=dict)
@@ -45,14 +45,14 @@ class SummaryListScenario(Scenario):
         """The pipeline and the run of the latest request for details."""
 
     def numbered(self, pipeline: SimulatedPipeline, number: int, now: float) -> RunSnapshot | None:
-        """Return a run whose details are requested; the request has failed unless its answer is recorded next."""
+        """Return a run whose details are requested; the request has failed unless its response is recorded next."""
         run = super().numbered(pipeline, number, now)
         self._record_failed_details()
         self._requested = None if run is None else (pipeline.id, run.id)
         return run
 
     def record_answer(self, runs: Iterable[RunSnapshot], operation: str, now: float) -> None:
-        """Collect the runs of an answer until the next commit."""
+        """Collect the runs of a response until the next commit."""
         for run in runs:
             received = self._received.setdefault(run.pipeline_id, _Received())
             if operation == LIST_RUNS:
@@ -63,13 +63,20 @@ class SummaryListScenario(Scenario):
                 self._requested = None
 
     def commit(self) -> None:
-        """Record the reports; call it when no request is in flight."""
+        """Record the collected reports; call it when no request is in flight."""
         self._record_failed_details()
-        for received in self._received.values():
+        for pipeline, received in self._received.items():
             if not received.failed & received.rows.keys():
-                for moment, run in _reports(received):
+                for moment, run in _reports(received, only_details=self._leaps(pipeline, received)):
                     super().record_answer([run], LIST_RUNS, moment)
         self._received.clear()
+
+    def _leaps(self, pipeline: str, received: _Received) -> bool:
+        """Return whether the exporter does not use the list yet, because its numbers are too far above the known ones."""
+        reported = self.reports(pipeline)
+        known = [truth.number for truth in self.truth(pipeline) if truth.id in reported]
+        newest = max((run.number for _, run in received.rows.values()), default=0)
+        return bool(known) and newest > max(known) + LEAP
 
     def _record_failed_details(self) -> None:
         cloud = self.cloud
@@ -79,9 +86,9 @@ class SummaryListScenario(Scenario):
         self._requested = None
 
 
-def _reports(received: _Received) -> Iterator[tuple[float, RunSnapshot]]:
-    """Yield the reported runs, each with the time of its report."""
-    full = len(received.details.keys() & received.rows.keys()) >= COMPLETED
+def _reports(received: _Received, *, only_details: bool) -> Iterator[tuple[float, RunSnapshot]]:
+    """Yield the reported runs, each with the time of its report; with `only_details` none that has only a row."""
+    full = only_details or len(received.details.keys() & received.rows.keys()) >= COMPLETED
     for run_id, (moment, row) in received.rows.items():
         if run_id in received.details:
             yield moment, _merge(row, received.details[run_id][1])
@@ -96,7 +103,7 @@ def _reports(received: _Received) -> Iterator[tuple[float, RunSnapshot]]:
 def _merge(row: RunSnapshot, detail: RunSnapshot) -> RunSnapshot:
     if row.custom_status is None:
         return replace(row, stages=detail.stages)
-    # A list without a status leaves it to the details, and the end with it.
+    # If the list has no status, the status comes from the details, and so does the end if the list has none.
     end = _with_times_of_stages(detail).end if row.end is None else row.end
     return replace(detail, start=row.start, end=end)
 

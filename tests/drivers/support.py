@@ -60,10 +60,10 @@ def project(**changes: Any) -> dict[str, Any]:
 
 
 def config(*projects: dict[str, Any], **sections: Any) -> Config:
-    """Return a configuration with these projects, by default one, and sections."""
+    """Return a configuration with these projects, by default a single one, and other sections."""
     return Config.model_validate({**sections, "projects": projects or (project(),)})
 
 
 def shown(exporter: Exporter) -> str:
-    """Return the last published page as text."""
+    """Return the last published metrics page as text."""
     return b"".join(exporter.publisher.exposition.body(Variant(Format.TEXT, gzip=False)).chunks).decode()

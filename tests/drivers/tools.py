@@ -1,4 +1,4 @@
-"""Programs of others that tests run. Where one is missing its tests are skipped, except in CI."""
+"""Third-party programs that tests run. If one is missing, its tests are skipped, except in CI."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ def installed(name: str) -> str:
 
 
 def built(name: str) -> str:
-    """Return the path of a program that `make tools` builds, since Debian's is too old or does not exist."""
+    """Return the path of a program that `make tools` builds, because Debian's is too old or does not exist."""
     return _required(name, shutil.which(name, path=str(BUILT)))
 
 

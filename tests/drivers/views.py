@@ -1,4 +1,4 @@
-"""Views for tests of pages: arbitrary ones, with any value from providers, users or clocks, and small ones."""
+"""Views for tests of metrics pages: arbitrary ones, with any value from providers, users or clocks, and small ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -170,7 +170,7 @@ World = tuple[Metrics, list[View], list[ProjectView]]
 
 
 def worlds(metrics: Metrics) -> st.SearchStrategy[World]:
-    """Return distinct views of pipelines and projects."""
+    """Return a strategy for settings with distinct views of pipelines and projects."""
     project_views = st.builds(ProjectView, provider=texts, project=texts, durations=durations(metrics))
     return st.tuples(
         st.just(metrics),
@@ -192,7 +192,7 @@ def series(body: bytes) -> list[bytes]:
 
 
 def nothing() -> Callable[[Format], bytes]:
-    """Return a renderer of no own series."""
+    """Return a renderer of the exporter's own series that renders none."""
     return lambda _: b""
 
 
@@ -207,7 +207,7 @@ def render(
 def counting(
     *, labels: tuple[str, ...] = (), sample_labels: tuple[str, ...] | None = None
 ) -> tuple[Family[View], list[str]]:
-    """Return a family, and a list of the pipelines that it is rendered for."""
+    """Return a family, and a list to which each rendering of the family appends the pipeline id."""
     rendered: list[str] = []
 
     def samples(view: View) -> tuple[Sample, ...]:
@@ -218,7 +218,7 @@ def counting(
 
 
 class Pause:
-    """A pause of an exposition that a test can replace for a while."""
+    """The function that an exposition calls to pause; a test can replace its action for a while."""
 
     def __init__(self) -> None:
         self.action: Callable[[], None] | None = None

@@ -1,4 +1,4 @@
-"""A Flow project as a whole: which pipelines are queried, how many requests that takes, and what a page shows.
+"""A whole Flow project: which pipelines are queried, how many requests that takes, and what the metrics page shows.
 
 The simulated cloud and the exporter share one clock, which a test moves.
 """
@@ -64,7 +64,7 @@ class Organization:
     def start_run(
         self, pipeline: str, seconds: float | None = 20.0, status: Status = Status.COMPLETED
     ) -> Any:
-        """Start a run now; it ends after so many seconds, or not at all."""
+        """Start a run now; it ends after `seconds`, or not at all if None."""
         run = self.story.begin(pipeline, self.clock.now)
         if seconds is not None:
             self.story.end(run, self.clock.now + seconds, status)
@@ -76,7 +76,7 @@ class Organization:
         self.exporter = bootstrap.assemble(config(*(projects or (self.project(),)), **sections), self.clock)
 
     async def tick(self, seconds: float = 0.0) -> Counter[str]:
-        """Let time pass and do what is due; return the requests by operation."""
+        """Let time pass and run the due work; return the number of requests by operation."""
         self.clock.now += seconds
         self.flow.requests.clear()
         assert self.exporter is not None
@@ -287,7 +287,7 @@ class TestCounting:
         )
 
     def test_run_in_progress_is_polled_until_it_ends(self, small: Organization):
-        """With its stages."""
+        """Its stages are updated as well."""
         one = small.id_of(small.ids[0])
 
         async def scene() -> list[tuple[float | None, set[str]]]:
@@ -328,7 +328,7 @@ class TestCounting:
         assert small.page().value("ci_pipeline_latest_run_status", pipeline_id=one, status="success") == 1
 
     def test_start_that_is_listed_late_is_found(self, small: Organization):
-        """The longer window reaches back."""
+        """A later, longer window includes it."""
         small.flow.stale = 70.0
 
         async def scene() -> None:
@@ -418,7 +418,7 @@ class TestFailures:
     """A failure affects only its own request."""
 
     def test_refresh_queries_pipelines_that_the_last_one_left_out(self, small):
-        """Although the next activity query lists only what their last known runs explain."""
+        """They are queried although their last known runs explain why the next activity query lists them."""
 
         async def scene() -> None:
             small.assemble()
@@ -501,7 +501,7 @@ class TestFailures:
         assert small.page().value("ci_pipeline_up", pipeline_id=one) == 1
 
     def test_refused_pipeline_affects_itself_only(self, small: Organization):
-        """From the first refresh on."""
+        """The pipeline is refused from the first refresh on, but the project is up."""
         hidden = small.ids[0]
         small.flow.forbidden = {hidden}
 
@@ -547,7 +547,7 @@ class TestFailures:
 
 
 def test_pages_are_published_during_the_first_refresh(large: Organization):
-    """The request budget makes it last."""
+    """The request budget makes the first refresh last long."""
     large.assemble(large.project(rate_limit={"requests_per_second": 10, "burst": 20}))
     pages = []
 

@@ -1,10 +1,11 @@
-"""A day of a team: how many messages its people get from Prometheus' rules and the example for Alertmanager."""
+"""A day of a team: how many messages it gets from the Prometheus rules and the example for Alertmanager."""
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.drivers.rules import BY_TEAM, PROJECT, Evaluation, Labels, series
+from tests.drivers.tools import built, installed
 from tests.integration.test_alertmanager import alert, alertmanager
 
 DAY = 1440
@@ -20,7 +21,7 @@ EPISODES = (
 GONE = range(500, 560)
 """Minutes without any exporter. One red pipeline stays red throughout, another one is repaired meanwhile."""
 DOWN = range(900, 970)
-"""Minutes in which the provider does not answer, with the same two cases."""
+"""Minutes of an outage of the provider, with the same two cases."""
 MAX_AGE = 15
 
 
@@ -36,12 +37,12 @@ def seen(value_at: Mapping[int, float | str], *, withdrawn: bool = False) -> str
 
 
 def frozen(minute: int) -> int:
-    """Return the minute of the last answer: while the project is down, its values do not change."""
+    """Return the minute of the last response by `minute`: while the project is down, its values do not change."""
     return DOWN.start - STEP if minute in DOWN else minute
 
 
 def day() -> dict[str, str]:
-    """Return what the exporter shows of twenty pipelines."""
+    """Return the values of the series of twenty pipelines."""
     found: dict[str, str] = {}
     always = dict.fromkeys(range(DAY), 1.0)
     down = {minute: int(minute not in DOWN) for minute in range(DAY)}
@@ -84,10 +85,10 @@ def identity(labels: Labels) -> tuple[str, ...]:
     )
 
 
-def fired(folder: Path) -> list[dict[tuple[str, ...], Labels]]:
+def fired(promtool: str, folder: Path) -> list[dict[tuple[str, ...], Labels]]:
     """Return the alerts that fire at each evaluation of the day."""
     times = [f"{minute}m" for minute in range(0, DAY, STEP)]
-    found = Evaluation(folder, day(), at=times, alerts=BY_TEAM, step=f"{STEP}m")
+    found = Evaluation(promtool, folder, day(), at=times, alerts=BY_TEAM, step=f"{STEP}m")
     return [
         {
             identity(labels): {
@@ -107,9 +108,13 @@ def assert_each_failure_and_outage_fires_once(day_of_alerts: list[dict[tuple[str
     assert names == {"PipelineFailed", "PipelineExporterGone", "PipelineExporterProjectDown"}
 
 
+def test_each_failure_and_outage_fires_once_on_prometheus_3_too(tmp_path):
+    assert_each_failure_and_outage_fires_once(fired(built("promtool"), tmp_path))
+
+
 def test_people_get_one_message_for_each_failure_and_one_for_its_end(tmp_path):
-    """The test posts what Prometheus would: what fires, and what has ended, at every evaluation."""
-    day_of_alerts = fired(tmp_path)
+    """The test posts the firing and the resolved alerts at every evaluation, as Prometheus does."""
+    day_of_alerts = fired(installed("promtool"), tmp_path)
     assert_each_failure_and_outage_fires_once(day_of_alerts)
     with alertmanager(tmp_path, FASTER) as (manager, messages):
         begun = time.monotonic()

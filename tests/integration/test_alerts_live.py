@@ -1,6 +1,6 @@
-"""Every alert's query on a real Prometheus that scrapes the exporter: nothing while all is well, an alert for each trouble.
+"""Every alert on a real Prometheus that scrapes the exporter: no alert without trouble, and an alert for each trouble.
 
-The same for every query of the dashboards: a panel that is empty while all is well says so in words.
+The same holds for the queries of the dashboards: a panel without data has a text that says so.
 
 Durations are shortened: `for` and `keep_firing_for` are removed, intervals are a second, and limits of minutes to days are
 seconds. Windows stay as they are; so the recorded increases are too large, but their ratios and quantiles are right.
@@ -86,7 +86,7 @@ class Town:
     def run(
         self, name: str, number: int, status: SimulatedStatus, *, seconds: float = 30, ago: float = 0
     ) -> None:
-        """Let a pipeline have a run that ended some time ago. The latest run is the one that began last."""
+        """Add a run of a pipeline that ended some time ago; the run that began last is the latest one."""
         scenario, end = self.scenarios[name], time.time() - ago
         begun = scenario.begin(self.pipelines(name)[number], end - seconds)
         scenario.end(begun, end, status)
@@ -139,7 +139,7 @@ class Monitor:
         return list(api_get(self.url, "alerts")["alerts"])
 
     def errors(self) -> list[str]:
-        """Return what each rule that failed reports."""
+        """Return the error messages of all rules that failed."""
         groups = api_get(self.url, "rules")["groups"]
         return [
             f"{rule['name']}: {rule['lastError']}"
@@ -165,7 +165,7 @@ def monitor(path: Path) -> Iterator[Monitor]:
 
 
 def well(stack: ExitStack) -> Town:
-    """Return clouds without trouble, each with what its trouble will need."""
+    """Return clouds without trouble, each prepared for its trouble later in the test."""
     town = Town()
     for name in (
         "well",
@@ -199,7 +199,7 @@ def expiring(days: int) -> str:
 
 
 def trouble(town: Town) -> None:
-    """Bring the trouble of each alert."""
+    """Cause the trouble of each alert."""
     now = time.time()
     for number in range(5):
         town.run("red", number, FAILED)
@@ -254,7 +254,7 @@ TROUBLES = {
         "Runs missed",
     )
 }  # fmt: skip
-"""Panels that show trouble of the exporter alone. Polls are skipped on a slow machine too, because they are due each second."""
+"""Panels that show data only if the exporter has trouble."""
 
 
 def wait_for(found: Callable[[], set[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
@@ -312,7 +312,7 @@ def test_each_alert_fires_on_a_real_prometheus_in_its_trouble_and_not_before(tmp
         assert all(PANELS[key]["fieldConfig"]["defaults"]["noValue"] == "none" for key in TROUBLES)
 
         trouble(town)
-        # Exporters whose trouble is there from their start.
+        # These exporters have their trouble from the start.
         prometheus.scrape(full, other)
         eventually(lambda: full.samples().value("pipeline_exporter_state_up") == 1, "the state is saved")
         fill_disk(full)

@@ -20,7 +20,7 @@ WORST = 1.0
 GROWTH = 150 * MIB
 """Maximum growth of resident memory in bytes."""
 LEFT = 60 * MIB
-"""Maximum bytes of it that remain after valid responses; the allocator keeps some."""
+"""Maximum growth in bytes that remains after valid responses; the allocator retains some memory."""
 
 AT_ONCE = 4
 IDS = [f"{place:032x}" for place in range(50 * AT_ONCE)]
@@ -180,7 +180,7 @@ class Attacked:
         return self.process.samples().value("pipeline_exporter_poll_duration_seconds_count") or 0.0
 
     def attack(self, reply: RawReply, refreshes: int = 2) -> HealthProbe:
-        """Send such responses for some refreshes, then valid ones until the exporter recovers; return the measurements."""
+        """Respond with `reply` for some refreshes, then validly until the exporter recovers; return the probe."""
         eventually(lambda: up(self.process) == 1, "the project is up")
         with HealthProbe(self.process) as probe:
             last = self.refreshes + 1 + refreshes

@@ -52,7 +52,7 @@ def ran(codearts):
 
 @pytest.mark.parametrize("kind", [*VALUES, OVERLONG])
 def test_bad_record_of_a_batch_affects_its_pipeline_only(tmp_path, kind):
-    """As a process: others are answered, the project is up, and the pipeline returns when its record is good."""
+    """In a real process, others have values, the project is up, and the pipeline returns when its record is good."""
     now = time.time()
     codearts = CodeArts(World(pipelines=30), clock=lambda: now)
     ids = [one.id for one in codearts.world.pipelines]
@@ -158,7 +158,7 @@ def test_other_pipelines_are_correct_from_the_third_refresh_on(large, kind):
 
 
 def test_more_than_two_unreadable_pipelines_are_polled_in_turn(large):
-    """At most two in a refresh."""
+    """A refresh polls at most two of them."""
     codearts, settings, clock = large
     bad = ran(codearts)[100:105]
 
@@ -201,7 +201,7 @@ def test_record_that_is_bad_for_one_refresh_quarantines_no_pipeline(large):
 
 
 def test_bad_record_of_a_run_list_affects_its_pipeline_only(tmp_path):
-    """Flow, as a process."""
+    """The test polls Flow with a real process."""
     flow = Flow(World(pipelines=8))
     ids = [flow.pipeline_id(one.id) for one in flow.world.pipelines]
     bad = flow.world.pipelines[3].id
@@ -275,7 +275,7 @@ def test_only_unreadable_rows_are_replaced(body, expected):
     "unit", [b"[", b"{},", b"NaN,", b'\\"', b'"', b"[[],", b"{"], ids=lambda unit: unit.decode()
 )
 def test_search_for_rows_takes_limited_time(unit):
-    """Pages of any content; a longer one is not searched."""
+    """Responses may have any content; longer ones are not searched."""
     body = b"[NaN," + unit * (LONGEST // len(unit) - 5)
     started = time.process_time()
     readable_rows(body)

@@ -1,4 +1,4 @@
-"""The Helm chart: what it renders for each variant, what it refuses, and its copies of tested files."""
+"""The Helm chart: manifests of each variant, refused values, and copies of tested files."""
 
 import copy
 import re
@@ -91,7 +91,7 @@ def test_versions_are_those_of_the_exporter():
         ({"tag": "edge", "digest": f"sha256:{'a' * 64}"}, f"pipeline-exporter@sha256:{'a' * 64}"),
     ],
 )
-def test_image_reference(image, reference):
+def test_image_values_make_the_reference(image, reference):
     flags = [f"--set=image.{key}={value}" for key, value in image.items()]
     (container,) = pod_template(chart(*flags))["spec"]["containers"]
     assert container["image"] == reference
@@ -129,7 +129,7 @@ def test_secrets_are_folders_named_after_them():
 
 
 def test_only_a_change_that_needs_a_restart_replaces_the_pod():
-    """The exporter reloads the others: the name of the ConfigMap stays."""
+    """The exporter reloads other changes, so the name of the ConfigMap stays the same."""
     template = pod_template(chart())
     for flag in ("--set=config.poll.interval=90s", "--set=service.annotations.a=b"):
         assert pod_template(chart(flag)) == template
@@ -201,7 +201,7 @@ def test_longest_name_leaves_room_for_what_kubernetes_adds():
 @pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize("kind", MONITORS)
 def test_monitor_names_the_target_for_good(kind, sharded):
-    """Played through as Prometheus relabels: two pods in succession are one target, two shards are two."""
+    """After relabeling, two successive pods are one target, and two shards are two targets."""
     name = kind[0].lower() + kind[1:]
     manifests = chart(f"--set={name}.enabled=true", f"--set=sharding.enabled={str(sharded).lower()}")
     monitor = only(manifests, kind)
@@ -249,7 +249,7 @@ def test_rules_are_the_tested_ones(by_team, folder):
     }
 
 
-def test_runbooks_of_ones_own():
+def test_runbook_links_are_those_of_the_values():
     (alerts,) = (manifest for manifest in variant("team") if manifest["metadata"]["name"] == f"{FULL}-alerts")
     links = {
         rule["annotations"]["runbook_url"] for group in alerts["spec"]["groups"] for rule in group["rules"]
@@ -257,13 +257,13 @@ def test_runbooks_of_ones_own():
     assert all(link.startswith("https://wiki.example.com/runbooks/") for link in links)
 
 
-def test_recording_rules_alone():
+def test_recording_rules_can_be_installed_without_alerts():
     manifests = chart("--set=prometheusRule.enabled=true", "--set=prometheusRule.alerts=false")
     assert only(manifests, "PrometheusRule")["metadata"]["name"] == f"{FULL}-recording"
 
 
 def test_dashboards_are_the_files_of_the_chart(tmp_path):
-    """With a file that has what Helm and Grafana use in templates."""
+    """One file has template syntax that both Helm and Grafana use."""
     whole = tmp_path / "chart"
     shutil.copytree(CHART, whole)
     text = '{"uid": "x", "legendFormat": "{{status}} <&> $__rate_interval"}\n'
@@ -286,7 +286,7 @@ def test_dashboards_are_the_files_of_the_chart(tmp_path):
 
 @pytest.mark.parametrize("file", copies.everything(), ids=lambda file: file.name)
 def test_copy_equals_its_source(file):
-    """`make copies` renews them."""
+    """Run `make copies` to update the copies."""
     assert file.read_text() == copies.everything()[file]
 
 
@@ -402,7 +402,7 @@ def test_schema_knows_every_value():
     ],
 )
 def test_notes_say_how_to_check(flags, expected, tmp_path):
-    """Without a cluster, helm shows no notes. So a copy of the chart has them in an object."""
+    """Without a cluster, helm shows no notes, so a copy of the chart renders them into an object."""
     whole = tmp_path / "chart"
     shutil.copytree(CHART, whole)
     (whole / "templates" / "zz.yaml").write_text(
@@ -435,7 +435,7 @@ def test_notes_say_how_to_check(flags, expected, tmp_path):
         (("volumes", 0), {"name": "x", "hostPath": {"path": "/"}}),
     ],
 )
-def test_restricted_standard_finds(path, value):
+def test_violation_of_the_restricted_standard_is_found(path, value):
     spec = copy.deepcopy(pod_template(chart())["spec"])
     place = spec
     for key in path[:-1]:

@@ -1,4 +1,4 @@
-"""The StatefulSet of the chart as real processes: its arguments, on machines with the names of its pods."""
+"""The pods of the chart's StatefulSet as real processes, with its arguments and the host names of its pods."""
 
 import os
 from collections import Counter

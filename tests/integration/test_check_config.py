@@ -1,4 +1,4 @@
-"""`check-config` predicts the series of a page and the requests to a cloud."""
+"""`check-config` predicts the series of the metrics page and the requests to a cloud."""
 
 import asyncio
 import re
@@ -141,7 +141,7 @@ NAMED = [{"id": identity, "name": "a name"} for identity in IDS]
     ],
 )
 def test_page_has_the_series_predicted(stub, metrics):
-    """After a success and a failure of every pipeline, with five stages of one job of two steps."""
+    """Every pipeline has had a success and a failure, with five stages of one job of two steps."""
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=NAMED), metrics=metrics)
     page = page_after_all_runs(cloud, settings)
@@ -151,7 +151,7 @@ def test_page_has_the_series_predicted(stub, metrics):
 
 
 def test_refresh_takes_the_requests_predicted(stub):
-    """And at first sight one run list for each pipeline that runs, and the list of pipelines with its end."""
+    """The first refresh also takes a run list for each pipeline that runs, and two pages of the list of pipelines."""
     cloud, url = stub
     settings = config(project(endpoint=url, pipelines=NAMED), poll={"chunk_size": 7})
     page_after_all_runs(cloud, settings)
@@ -178,7 +178,7 @@ def test_discovery_takes_the_requests_predicted(stub, interval, listings, batche
 @pytest.mark.parametrize(
     ("interval", "mean"), [("30s", 11), ("1m", 11), ("2m", (20 + 11) / 2), ("10m", (9 * 20 + 11) / 10)]
 )
-def test_mean_requests_with_discovery(interval, mean):
+def test_mean_requests_include_the_lists_of_discovery(interval, mean):
     """A thousand pipelines are 20 chunks or 10 pages."""
     settings = config(project(pipelines=[], discover={"interval": interval}))
     discovery = settings.projects[0].discovery

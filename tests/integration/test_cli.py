@@ -33,7 +33,7 @@ def write(tmp_path):
     return write
 
 
-def test_version():
+def test_version_is_printed():
     code, output, _ = command("--version")
     assert code == 0
     assert output.startswith(f"pipeline-exporter, version {__version__} (python 3.")
@@ -132,7 +132,7 @@ class TestShards:
     def test_check_config_describes_the_part_of_a_shard_with_discovery(
         self, write, changes, share, project_line
     ):
-        """The list takes as many requests as without shards."""
+        """Listing takes as many requests as without shards."""
         flags = ("--shard.index=0", "--shard.total=3")
         code, output, errors = command("check-config", write(project(**changes)), *flags)
         assert (code, errors) == (0, "")
@@ -147,7 +147,7 @@ class TestShards:
 
 @pytest.mark.parametrize("name", ["run", "check-config", "once"])
 def test_every_configuration_error_is_printed(write, name):
-    """With file, line and key; exit code 2."""
+    """Errors have file, line and key; the exit code is 2."""
     file = write(
         project(region="nowhere", endpoint=None, project_id="a b", colour="red"), poll={"interval": "1"}
     )
@@ -321,7 +321,7 @@ class TestOnce:
 
 @pytest.mark.parametrize("name", ["once", "discover"])
 def test_progress_bar_counts_pipelines_on_a_terminal(write, cloud, name):
-    """Nothing of it remains at the end."""
+    """The progress bar is erased at the end."""
     file = write(cloud.project(pipelines=[]))
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))

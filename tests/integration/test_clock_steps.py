@@ -25,7 +25,7 @@ def library():
 @pytest.mark.parametrize("steps", [(DAY, -DAY), (-DAY,)], ids=["a day ahead and back", "a day back"])
 @pytest.mark.parametrize("method", ["token", "aksk"])
 def test_polls_continue_within_two_intervals_of_a_step(tmp_path, cloud, library, steps, method):
-    """Also where requests are signed with the time."""
+    """Polls continue even if requests are signed with the time."""
     file = tmp_path / "offset"
 
     def set_clock(offset):

@@ -132,7 +132,7 @@ TOO_MANY = "too many connections, closing the longest idle ones"
 
 
 def test_hundred_idle_clients_leave_half_of_64_descriptors(limited):
-    """For polls and the state; one line is logged."""
+    """They leave descriptors for polls and the state; one line is logged."""
     with HealthProbe(limited) as probe, clients(limited, 100):
         eventually(lambda: sockets_of(limited) <= 32, "most are closed")
         polls_continue(limited)
@@ -173,7 +173,7 @@ def test_clients_that_reconnect_do_not_keep_others_out(limited):
 
 
 def test_at_most_512_of_two_thousand_idle_clients_are_kept(process):
-    """Those that connected last."""
+    """The clients that connected last are kept."""
     with HealthProbe(process) as probe, clients(process, 2000) as idle:
         eventually(lambda: sockets_of(process) <= 512, "most are closed")
         polls_continue(process)
@@ -200,7 +200,7 @@ SLOW_REQUESTS = {
 
 
 def test_slow_request_is_closed_after_ten_seconds(process):
-    """Although the client keeps sending."""
+    """It is closed although the client keeps sending."""
     with HealthProbe(process) as probe, clients(process, 300) as slow:
         for client, (before, start) in zip(slow, itertools.cycle(SLOW_REQUESTS.values()), strict=False):
             if before:
@@ -233,7 +233,7 @@ def test_slow_request_is_closed_after_ten_seconds(process):
     ],
 )
 def test_request_with_two_lengths_is_refused(process, head):
-    """Nothing of it is used, nor of what follows."""
+    """Neither the request nor the bytes after it are used."""
     with connect(process) as client:
         client.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n0\r\n\r\n" + REQUEST)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
@@ -270,7 +270,7 @@ def test_invalid_bytes_after_a_request_close_the_connection(process, request_, a
 
 
 def test_clients_that_leave_early_log_nothing(tmp_path, cloud):
-    """At once, after the request, or during the response."""
+    """They leave at once, after the request, or during the response."""
     with exporter(tmp_path, {"poll": QUICK, "projects": [cloud.project()]}, "--log.level=debug") as process:
         settled(process)
         for read, reset in itertools.product((None, 0, 1, 5000), (False, True)):
@@ -290,10 +290,12 @@ def test_running_out_of_descriptors_is_logged_once(process):
     soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (process.open_files() + 5, hard))
     with clients(process, 100):
-        eventually(lambda: any("cannot accept connections" in line for line in process.log), "the line")
+        eventually(
+            lambda: any("cannot accept another connection" in line for line in process.log), "the line"
+        )
         time.sleep(3)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (soft, hard))
     settled(process)
-    lines = [line for line in process.log if "cannot accept connections" in line]
+    lines = [line for line in process.log if "cannot accept another connection" in line]
     assert len(lines) == 1
     assert sum(len(line) for line in process.log) < 20_000

@@ -1,4 +1,4 @@
-"""Each query of docs/promql.md on a real Prometheus, with three weeks of the exporter's pages, against the simulator's truth."""
+"""Each query of docs/promql.md on a Prometheus with three weeks of scrapes, compared with the simulator's true runs."""
 
 import math
 import re
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "promql.md").read_text(encoding="utf-8")
 RECORDING = (ROOT / "deploy" / "prometheus" / "rules" / "recording.yml").read_text(encoding="utf-8")
 QUERIES = dict(re.findall(r"^## ([^\n]*\?)$.*?^```promql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-"""The queries of the page, by their questions."""
+"""The queries of docs/promql.md, by their questions."""
 
 WEEK = 7 * DAY
 Rows = dict[tuple[str, ...], float]
@@ -70,7 +70,7 @@ def answer(url: str, expression: str, labels: Iterable[str], time: float = NOW) 
     return rows
 
 
-# The truth. An end counts in a window if it lies between the first and the last page of the window.
+# Expected results. An end is in a window if it lies between the first and the last scrape of the window.
 
 
 def ends_within(past: Past, seconds: float, *, before: float = 0) -> list[End]:
@@ -79,7 +79,7 @@ def ends_within(past: Past, seconds: float, *, before: float = 0) -> list[End]:
 
 
 def counted(ends: Iterable[End], *statuses: str) -> Counter[tuple[str, str]]:
-    """Return the number of first ends of each pipeline."""
+    """Return the number of finished runs of each pipeline; a retry does not count again."""
     return Counter((end.project, end.pipeline_id) for end in ends if end.first and end.status in statuses)
 
 

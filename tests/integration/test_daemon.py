@@ -1,4 +1,4 @@
-"""The daemon as a process: started, scraped, given faulty answers, and stopped."""
+"""The daemon as a process: start, scrapes, faulty responses of clouds, and stop."""
 
 import gzip
 import itertools
@@ -93,7 +93,7 @@ def test_documented_response_of_the_vendor_gives_the_expected_metrics(tmp_path, 
 
 
 def test_run_in_progress_at_first_sight_is_counted_once_when_it_ends(tmp_path, cloud):
-    """However often it is polled."""
+    """It counts once, however often it is polled."""
     clock = itertools.count()
     truth = cloud.codearts.world
     start = truth.start + 40 * 86400
@@ -116,7 +116,7 @@ def test_run_in_progress_at_first_sight_is_counted_once_when_it_ends(tmp_path, c
 
 
 class TestCloudStopsAnswering:
-    """Values become stale, then disappear; the page stays."""
+    """Values become stale, then disappear; the metrics page is still served."""
 
     def test_values_stay_until_max_age_and_return_with_the_cloud(self, tmp_path):
         """`up` falls at once."""
@@ -245,7 +245,7 @@ def test_faulty_answer_is_logged_and_counted_and_polls_continue(tmp_path, cloud,
     ],
 )  # fmt: skip
 def test_wrong_credentials_are_tried_once_a_poll(tmp_path, cloud, auth, message):
-    """With the vendor's message; more tries lock a key."""
+    """The log has the vendor's message. More attempts would lock a key."""
     with exporter(
         tmp_path, quick(cloud.project(auth=auth), chunk_size=3, interval="1s"), "--log.level=debug"
     ) as process:
@@ -318,7 +318,7 @@ def test_unreachable_project_does_not_affect_another(tmp_path, cloud):
         assert len(samples.get("ci_pipeline_up", project="alive")) == 30
         success = "pipeline_exporter_last_success_timestamp_seconds"
         assert (samples.value(success, project="alive") or 0) > time.time() - 60
-        # A project that never answered has no last success, not even the start of the process.
+        # A project without any response has no last success; the start of the process does not replace it.
         assert samples.value(success, project="dead") is None
         assert samples.value("pipeline_exporter_last_poll_timestamp_seconds", project="dead")
         of_projects = [
@@ -345,13 +345,13 @@ def process(tmp_path_factory, shared_cloud):
 class TestHttp:
     """The pages of a running exporter."""
 
-    def test_text_by_default(self, process):
+    def test_page_is_text_by_default(self, process):
         answer = process.get("/metrics", headers={"Accept": "*/*", "Accept-Encoding": "identity"})
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert "content-encoding" not in answer.headers
         assert answer.text.endswith("\n")
 
-    def test_openmetrics_on_request(self, process):
+    def test_page_is_openmetrics_on_request(self, process):
         answer = process.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
         assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
         assert answer.text.endswith("# EOF\n")
@@ -467,14 +467,14 @@ def test_status_page_shows_a_project_that_is_down(tmp_path, cloud):
         assert (up["down_since"], up["remedy"], up["credentials_accepted"]) == (None, None, True)
         assert up["requests_per_minute"] > 0 < up["budget_left"] <= up["budget"]
         page = process.get("/").text
-        assert "refused is down since" in page
+        assert "refused has been down since" in page
         assert down["error_code"] in page
         assert "docs/troubleshooting.md#credentials-rejected" in page
         assert "a-token-that-is-wrong" not in page
 
 
 def test_not_ready_before_the_first_refresh_has_ended(tmp_path, cloud):
-    """The page answers with the exporter's own series."""
+    """The metrics page is served with the exporter's own series."""
     cloud.codearts.latency = 1.0
     with exporter(tmp_path, quick(cloud.project(), chunk_size=10)) as process:
         assert process.get("/-/healthy").status_code == 200
@@ -490,7 +490,7 @@ def test_not_ready_before_the_first_refresh_has_ended(tmp_path, cloud):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_during_a_poll_stops_the_exporter_with_0(tmp_path, cloud, number):
-    """Soon, and without a traceback of the cancelled poll."""
+    """It stops soon, and without a traceback of the cancelled poll."""
     cloud.codearts.injected_fault = InjectedFault.DRIP
     with exporter(tmp_path, quick(cloud.project(), timeout="1m")) as process:
         eventually(lambda: cloud.codearts.in_flight, "a request is in flight")
@@ -561,7 +561,7 @@ def test_simulate_prints_a_configuration_for_its_clouds(tmp_path):
 
 
 def test_failed_polls_leak_no_file_descriptors(tmp_path, cloud):
-    """After hundreds of polls."""
+    """Hardly more files are open after polls with faulty responses."""
     with exporter(tmp_path, quick(cloud.project(), interval="100ms")) as process:
         eventually(lambda: len(cloud.codearts.requests) > 20, "some polls")
         before = process.open_files()

@@ -12,7 +12,6 @@ from deploy.dashboards.files import files
 from tests.drivers.dashboards import BOARDS, FOLDER, PANELS, expressions, plain
 from tests.drivers.manifests import CHART, ROOT, overlay, run, validate
 from tests.drivers.rules import RECORDING
-from tests.drivers.tools import installed
 
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 UNITS = {"short", "none", "s", "bytes", "percentunit", "reqps", "dateTimeAsIso"}
@@ -26,7 +25,7 @@ QUERIES = expressions()
 
 @pytest.mark.parametrize("file", files(), ids=lambda path: path.name)
 def test_the_file_is_what_the_source_generates(file):
-    """`make dashboards` renews it."""
+    """Run `make dashboards` to update the file."""
     assert file.read_text(encoding="utf-8") == files()[file]
 
 
@@ -39,7 +38,7 @@ def test_every_dashboard_has_its_source():
 
 
 @EACH_BOARD
-def test_template_datasource_rule(name):
+def test_first_variable_is_the_data_source(name):
     source = BOARDS[name]["templating"]["list"][0]
     assert (source["name"], source["type"], source["label"]) == ("datasource", "datasource", "Data source")
     assert source["query"] == "prometheus"
@@ -53,13 +52,13 @@ def test_template_on_time_change_reload_rule(name):
 
 
 @EACH_BOARD
-def test_uneditable_rule(name):
+def test_dashboard_is_read_only(name):
     assert BOARDS[name]["editable"] is False
 
 
 @EACH_PANEL
-def test_panel_rules(panel):
-    """panel-datasource, panel-title-description, panel-units, panel-no-targets."""
+def test_panel_follows_the_rules_of_the_linter(panel):
+    """Rules of Grafana's linter: panel-datasource, panel-title-description, panel-units, panel-no-targets."""
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert panel["title"]
     assert panel["description"].endswith(".")
@@ -74,7 +73,7 @@ def test_panel_rules(panel):
 
 @EACH_PANEL
 def test_target_rate_interval_and_counter_rules(panel):
-    """target-rate-interval, target-counter-agg."""
+    """Rules of Grafana's linter: target-rate-interval, target-counter-agg."""
     for target in panel["targets"]:
         expr = target["expr"]
         assert set(re.findall(r"\b(?:rate|irate|increase)\([^\[]*\[(.*?)\]", expr)) <= {"$__rate_interval"}
@@ -88,8 +87,8 @@ def test_exclusions_have_a_reason():
     assert all(rule["reason"].endswith(".") for rule in found.values())
 
 
-def test_prometheus_accepts_every_query(tmp_path):
-    """target-promql and template-label-promql: each is checked as a recording rule."""
+def test_prometheus_accepts_every_query(promtool, tmp_path):
+    """Rules target-promql and template-label-promql of Grafana's linter; each query is checked as a recording rule."""
     labels = [
         ((name, one["name"]), f"group ({selector})")
         for name, board in BOARDS.items()
@@ -106,7 +105,7 @@ def test_prometheus_accepts_every_query(tmp_path):
         "rules": [{"record": f"query:number{n}", "expr": expr} for n, (_, expr) in enumerate(found)],
     }
     file.write_text(yaml.safe_dump({"groups": [group]}))
-    done = run(installed("promtool"), "check", "rules", file)
+    done = run(promtool, "check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(found)} rules found" in done.stdout
 
@@ -199,7 +198,7 @@ def test_each_dashboard_has_a_stable_address_that_links_use():
 
 @EACH_BOARD
 def test_panels_fill_their_lines(name):
-    """No hole in the layout: the widths of a line add up to the whole."""
+    """The layout has no hole: the widths of the panels in a line add up to the whole width."""
     by_line: dict[int, int] = {}
     for panel in BOARDS[name]["panels"]:
         by_line[panel["gridPos"]["y"]] = by_line.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]

@@ -1,4 +1,4 @@
-"""Check the files in deploy/: with the tools that read them, and fact by fact where no tool looks."""
+"""Check the files in deploy/ with the tools that read them, and by single facts that no tool checks."""
 
 import copy
 import json
@@ -194,7 +194,7 @@ def test_commented_scrape_configuration_is_valid(promtool: str, tmp_path: Path) 
 
 
 def test_a_replaced_pod_keeps_the_instance_label(sharded: list[dict[str, Any]]) -> None:
-    """The label comes from the Deployment, or from the name of a numbered pod; with another one, counters would reset."""
+    """The label comes from the Deployment, or from the name of a numbered pod; a new value would reset counters."""
     text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     found = re.search(
         r"#   - source_labels: \[__meta_kubernetes_pod_name\]\n    #     regex: (.+)\n    #     target_label: instance\n",
@@ -547,7 +547,7 @@ def test_the_health_check_needs_no_shell_and_asks_the_exporter(dockerfile: list[
 
 
 def test_the_base_is_an_argument(dockerfile: list[tuple[str, str]]) -> None:
-    """So that a release can name it by its digest."""
+    """A release can then name the base by its digest."""
     assert [value for name, value in dockerfile if name == "FROM"] == [
         "${PYTHON_IMAGE} AS build",
         "${PYTHON_IMAGE}",

@@ -1,4 +1,4 @@
-"""The command `doctor` as a process: output, exit codes, the report, and the way to an endpoint."""
+"""The command `doctor` as a process: output, exit codes, the report, and the checks of an endpoint's connection."""
 
 import contextlib
 import json
@@ -119,7 +119,7 @@ def test_certificate_is_checked(endpoint, tmp_path):
 
 
 def test_address_in_use_is_a_warning(tmp_path):
-    """It may be the exporter itself."""
+    """The address may be in use by the exporter itself."""
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({"projects": [project(endpoint="https://does-not-exist.invalid")]}))
     with socket.create_server(("127.0.0.1", 0)) as listener:

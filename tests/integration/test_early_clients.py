@@ -22,7 +22,7 @@ def leave_early(address: str, *, reset: bool) -> None:
 
 
 def test_client_that_leaves_early_logs_nothing(tmp_path):
-    """The page has megabytes, more than the buffers of the sockets hold."""
+    """The page is larger than the buffers of the sockets."""
     pipelines = [{"id": f"{number:032x}", "name": f"pipeline {number}" * 10} for number in range(1, 4001)]
     dead = project(endpoint="http://127.0.0.1:9", pipelines=pipelines)
     with exporter(tmp_path, {"projects": [dead]}) as process:

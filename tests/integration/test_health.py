@@ -55,7 +55,7 @@ async def scheduled(settings, clock=None, store=None):
 
 
 async def problem_within(health, seconds):
-    """Return the first problem that health reports, and after how many seconds; empty if none."""
+    """Return the first problem that health reports and the seconds until then; an empty problem if there was none."""
     for second in range(int(seconds)):
         if problem := health.problem():
             return problem, second
@@ -75,7 +75,7 @@ def unpublished(monkeypatch):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Set the answer to every request: a coroutine function of the request."""
+    """Return a function that sets the response to every request: a coroutine function of the request."""
     requests: list[float] = []
 
     def answer_with(answer):
@@ -90,7 +90,7 @@ def answers(monkeypatch):
 
 
 async def never(_):
-    """Never answer."""
+    """Wait without ever responding."""
     await asyncio.Event().wait()
 
 
@@ -103,7 +103,7 @@ def answers_after(seconds, outcome):
 
 
 class TestStays200:
-    """Requests begin and end, or may not be sent."""
+    """Requests begin and end, or must not be sent."""
 
     @pytest.mark.parametrize(
         "outcome",
@@ -212,7 +212,7 @@ class TestStays200:
 
 
 class TestTurns503:
-    """Something that is due makes no progress."""
+    """Due work makes no progress."""
 
     def test_on_a_request_that_does_not_end(self, answers):
         answers(never)
@@ -279,7 +279,7 @@ class TestTurns503:
 
 
 def test_withheld_time_does_not_count():
-    """Time before and after it does, also where several requests wait at once."""
+    """Time before and after it counts, even if several requests wait at once."""
     clock = FakeClock()
     activity = Activity(clock)
     with activity.poll():

@@ -90,14 +90,14 @@ def runs_counted(samples):
 
 
 def begin(process, watch, load):
-    """Let runs begin after the first sight, until some are counted."""
+    """Begin to create runs after the first poll, and wait until some are counted."""
     eventually(lambda: all_listed(watch.scrape(process), PIPELINES), "the first sight")
     load.begin()
     eventually(lambda: runs_counted(watch.scrape(process)) > 20, "runs are counted")
 
 
 def assert_all_counted_once(process, watch, load):
-    """Wait until all runs are known and saved, and hold the counters to what was true; returns them."""
+    """Wait until all runs are known and saved, and compare the counters with the true runs; return the counters."""
 
     def last():
         samples = watch.scrape(process)

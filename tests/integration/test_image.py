@@ -1,4 +1,4 @@
-"""The container image: built for real by buildah on a Debian that debootstrap made, measured, and run."""
+"""The container image: built by buildah on a Debian base from debootstrap, measured, and run."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from tests.drivers.manifests import ROOT
 from tests.drivers.process import Process, eventually
 
 NOT_POSSIBLE = 77
-"""Exit code of deploy/image.sh where it cannot build: a program or Debian's packages are missing."""
+"""Exit code of deploy/image.sh if it cannot build because a program or Debian's packages are missing."""
 MEBIBYTE = 2**20
 
 
@@ -105,7 +105,7 @@ def image_has_no_tool_to_install_or_develop(image):
 
 
 def no_file_of_the_exporter_is_writable(image):
-    """Everything is compiled, so nothing has to be written; only the folder of the state belongs to the user."""
+    """Everything is compiled, so nothing needs to be written; only the folder of the state belongs to the user."""
     root = Path(image.container)
     state = root / "var" / "lib" / "pipeline-exporter"
     assert (state.stat().st_uid, state.stat().st_gid) == (65532, 65532)
@@ -143,7 +143,7 @@ def demo_in_the_image_is_healthy_while_it_runs_and_stops_on_sigterm(image):
 
 
 def test_built_image(image, subtests):
-    """One test, so that the processes of a test session do not build it several times."""
+    """Check everything in one test, so that the processes of a test session do not build the image several times."""
     for check in (
         image_is_small,
         labels_name_version_revision_and_base,

@@ -1,4 +1,4 @@
-"""What the page shows of latest runs: failed stages, links and waiting times, from a process and both simulated clouds."""
+"""Latest runs on the metrics page of a process with both simulated clouds: failed stages, links and waiting times."""
 
 import time
 from contextlib import contextmanager
@@ -107,7 +107,7 @@ def shown_stages(page, provider, pipeline_id):
 
 
 def test_failed_stages_are_shown_also_if_the_next_run_had_started_before_the_exporter_did(tmp_path):
-    """From both clouds, with one list page for each such pipeline, and for Flow one detail; they survive a restart."""
+    """Each such pipeline takes one page of its run list, in Flow also one detail. The stages survive a restart."""
     scenario = red_behind_a_run_in_progress()
     truth = [failed_stages_of(scenario, 0), failed_stages_of(scenario, 1), set(), set()]
     assert truth[0]
@@ -136,7 +136,7 @@ def test_failed_stages_are_shown_also_if_the_next_run_had_started_before_the_exp
             assert len(details) <= 4
         code, output, _ = command("once", "--config.file", str(tmp_path / "config.yaml"))
         assert (code, as_in_truth(Samples(output))) == (0, True)
-        # The clouds no longer answer usefully: what is shown comes from the state.
+        # The clouds fail from now on, so the values come from the state.
         clouds.codearts.injected_fault = clouds.flow.injected_fault = InjectedFault.SERVER_ERROR
         with exporter(tmp_path, configuration) as process:
             assert as_in_truth(process.samples())
@@ -208,7 +208,7 @@ def test_run_pages_are_those_that_the_cloud_reports_or_the_template(tmp_path):
                 urls(page, "ci_pipeline_latest_run_info", "codearts")[pipeline.id]
                 == f"{base}/{pipeline.id}/{run.id}"
             )
-        # No address is invented: none for a run of Flow, and none for a pipeline, since the endpoint is another one.
+        # Flow reports no URL of a run, and there is no default URL of a pipeline for an unknown endpoint.
         assert set(urls(page, "ci_pipeline_latest_run_info", "flow").values()) == {""}
         assert set(urls(page, "ci_pipeline_info", "flow").values()) == {""}
         assert set(urls(page, "ci_pipeline_info", "codearts").values()) == {""}
@@ -256,7 +256,7 @@ def test_flow_has_a_default_page_of_a_pipeline_only_for_the_vendors_own_cloud(tm
 
 @pytest.mark.parametrize("details", ["none", "jobs"])
 def test_waiting_run_dates_from_the_start_of_what_waits(tmp_path, details):
-    """An exporter that starts an hour later knows since when."""
+    """An exporter that starts an hour later knows when the wait began."""
     scenario, now = Scenario(WORLD), time.time()
     run = scenario.begin(WORLD.pipelines[0].id, now - 3700)
     scenario.pause(run, now - 3600)

@@ -1,4 +1,4 @@
-"""The folders of manifests: a cluster with restricted pods accepts them, and they fit together."""
+"""The folders of manifests: a cluster with restricted pods accepts them, and they are consistent with each other."""
 
 import re
 
@@ -91,7 +91,7 @@ def test_rules_are_the_tested_ones():
 
 
 def test_chart_and_base_run_the_same_pod():
-    """Two ways to the same exporter: resources, probes, security and times must not drift apart."""
+    """Resources, probes, security settings and times of the two must not diverge."""
     base, other = pod_template(overlay(BASE))["spec"], pod_template(chart())["spec"]
     for key in ("securityContext", "nodeSelector", "terminationGracePeriodSeconds", "enableServiceLinks"):
         assert base[key] == other[key]

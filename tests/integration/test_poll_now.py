@@ -1,4 +1,4 @@
-"""Poll now: a pipeline's last step asks for a poll, and the end of its run is on the page seconds later."""
+"""`/-/poll`: the last step of a pipeline requests a poll, and the metrics page shows the end of its run seconds later."""
 
 import asyncio
 import os
@@ -68,7 +68,7 @@ class Stage:
     ("ends_after", "seen_after"), [(-5.0, 1.0), (0.0, 1.0), (0.5, 3.0), (4.9, 6.0), (14.0, 17.0)]
 )
 def test_end_is_on_the_page_by_the_poll_after_it(kind, ends_after, seen_after, monkeypatch, tmp_path):
-    """The interval is a minute, so no other poll shows it."""
+    """The poll interval is a minute, so no other poll can show it."""
     stage = Stage(kind)
 
     async def scenario():
@@ -136,7 +136,7 @@ def test_calls_for_many_pipelines_share_requests(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("kind", ["codearts", "flow"])
 def test_long_refresh_lets_a_requested_poll_pass(kind, monkeypatch, tmp_path):
-    """Each of its requests takes 0.2 s, of which four are in flight."""
+    """Each request of the refresh takes 0.2 s, and four are in flight at a time."""
     stage = Stage(kind, pipelines=300, rate_limit={"requests_per_second": 1000, "burst": 1000})
     stage.settings["poll"]["chunk_size"] = 1
 
@@ -210,7 +210,7 @@ def test_polls_obey_the_rate_limit_and_a_refused_credential(monkeypatch, tmp_pat
 def test_forged_lost_doubled_and_flooding_calls_leave_the_counters_true(
     kind, rates, hours, monkeypatch, tmp_path
 ):
-    """Some hours of runs; in CodeArts with everything that happens to them."""
+    """The scenario has some hours of runs, for CodeArts with all faults."""
     stage = Stage(kind, 6, rates, rate_limit={"requests_per_second": 50, "burst": 50})
     stage.settings["poll"] |= {"interval": "120s", "active_interval": "30s"}
     assert stage.generator is not None

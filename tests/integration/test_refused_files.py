@@ -1,4 +1,4 @@
-"""Files that must not be read: FIFOs, devices and large ones, at start and while the exporter runs."""
+"""Files that must not be read: FIFOs, devices and large files, at start and while the exporter runs."""
 
 import os
 import time

@@ -53,7 +53,7 @@ def wheel_has_the_package_and_nothing_else(dist: Path) -> None:
 
 
 def source_gives_the_same_wheel(dist: Path) -> None:
-    """So the archive of the source is complete, also for those who have no clone."""
+    """The source archive is complete, so that it can be built without a clone."""
     folder = dist.parent / "from-source"
     with tarfile.open(dist / SOURCE) as tar:
         tar.extractall(folder, filter="data")
@@ -100,7 +100,7 @@ def dist(tmp_path: Path) -> Path:
 
 
 def test_release(dist, tmp_path, subtests):
-    """One test, so that the processes of a test session do not build it several times."""
+    """Check everything in one test, so that the processes of a test session do not build a release several times."""
     for check in (
         checksums_are_those_of_the_files,
         wheel_has_the_package_and_nothing_else,
@@ -123,7 +123,7 @@ def test_release(dist, tmp_path, subtests):
 
 
 def test_changes_that_are_not_committed_are_refused(tmp_path):
-    """In a clone, so that this one stays as it is."""
+    """The test uses a clone, so that this repository is not changed."""
     clone = tmp_path / "clone"
     release.run("git", "clone", "--quiet", ROOT, clone, folder=tmp_path, epoch=0)
     (clone / "README.md").write_text("changed")

@@ -90,7 +90,7 @@ def by_file(_: Process, configuration: object, directory: Path) -> None:
 def test_projects_are_added_changed_and_removed_and_others_stay(
     directory: Path, cloud: Cloud, replace: Callable[[Process, object, Path], None]
 ) -> None:
-    """The unchanged one keeps its connection and its values; a renamed label shows on the changed one."""
+    """The unchanged project keeps its connection and its values; the changed one has its renamed label."""
     stays = part(cloud, "stays", 0, 10)
     before = quick(stays, part(cloud, "changes", 10, 20), part(cloud, "goes", 20, 25))
     after = quick(part(cloud, "new", 25, 30), part(cloud, "changes", 10, 20, labels={"team": "a"}), stays)
@@ -191,7 +191,7 @@ def test_sections_of_all_projects_are_applied_and_the_state_path_is_not(tmp_path
 
 
 def test_pipeline_that_another_project_lists_moves_with_its_counters(tmp_path: Path, cloud: Cloud) -> None:
-    """Also out of a project that has discovered it and does not change itself."""
+    """It moves even if the project that it leaves discovered it and does not change."""
     one = cloud.codearts.world.pipelines[0]
     finds_all = part(cloud, "finds", 0, 0, discover={"interval": "1h"})
     before = quick(finds_all)
@@ -214,7 +214,7 @@ def test_pipeline_that_another_project_lists_moves_with_its_counters(tmp_path: P
 
 
 def test_request_in_flight_ends_normally(tmp_path: Path, cloud: Cloud) -> None:
-    """Of a project that is removed as well as of a scrape."""
+    """The request of a removed project ends, and so does a scrape."""
     with started(tmp_path, quick(part(cloud, "payments", 0, 10)), "--web.enable-lifecycle") as process:
         cloud.codearts.latency = 1.0
         cloud.codearts.requests.clear()
@@ -228,7 +228,7 @@ def test_request_in_flight_ends_normally(tmp_path: Path, cloud: Cloud) -> None:
 
 
 class Scraper(threading.Thread):
-    """Reads the page again and again, and keeps what a user would complain about."""
+    """Scrapes repeatedly, and collects failed scrapes and decreased counters."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -271,7 +271,7 @@ def resident(process: Process) -> float:
 
 
 def test_hundred_reloads_under_load(tmp_path: Path) -> None:
-    """No scrape fails, no counter goes back, and memory and descriptors stay level. Runs end fast in this cloud."""
+    """No scrape fails, no counter decreases, and memory and descriptors do not grow. Runs end fast in this cloud."""
     base = time.time()
     codearts = CodeArts(World(pipelines=80), clock=lambda: base + 100 * (time.time() - base))
     with running(codearts.app) as url:

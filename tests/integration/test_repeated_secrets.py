@@ -1,4 +1,4 @@
-"""Secrets repeated by a proxy, gateway, issuer or cloud are in no log, label or page."""
+"""Secrets that a proxy, gateway, issuer or cloud repeats appear in no log, label or page."""
 
 import base64
 import json
@@ -84,7 +84,7 @@ class Hostile(BaseHTTPRequestHandler):
         self.refuse(self.path.partition(":")[0])
 
     def refuse(self, host: str) -> None:
-        """As a proxy: the host name selects the secret, its form and its position."""
+        """Refuse a connection as a proxy; the host name selects the secret to repeat, its form and its position."""
         name, index, place = host.split(".")[:3]
         form = PROXIED[name][int(index)].encode().decode("latin-1")
         self.close_connection = True
@@ -119,7 +119,7 @@ class Hostile(BaseHTTPRequestHandler):
         self.answer(200, {"pipelines": rows[offset:]})
 
     def repeat(self, name: str, body: bytes) -> None:
-        """As a cloud: the pipeline id selects the form of the secret and its position."""
+        """Respond as a cloud; the pipeline id selects the form of the secret to repeat, and its position."""
         asked = json.loads(body)
         if isinstance(asked, dict):
             self.list_pipelines(REPEATED[name], asked["offset"])

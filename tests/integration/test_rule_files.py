@@ -9,7 +9,6 @@ import yaml
 
 from deploy.rules.files import DEPLOY, files
 from tests.drivers.rules import ALERTS, BY_TEAM, RECORDING
-from tests.drivers.tools import installed
 from tests.integration.test_deploy import run
 
 ROOT = DEPLOY.parent
@@ -27,7 +26,7 @@ EACH_ALERT = [pytest.param(rule, id=rule["alert"]) for rule in rules(ALERTS)]
 
 @pytest.mark.parametrize("file", files(), ids=lambda path: str(path.relative_to(DEPLOY)))
 def test_the_file_is_what_the_source_generates(file):
-    """`make rules` renews it."""
+    """Run `make rules` to update the file."""
     assert file.read_text(encoding="utf-8") == files()[file]
 
 
@@ -36,10 +35,8 @@ def test_the_file_is_what_the_source_generates(file):
     [(RECORDING, len(rules(RECORDING))), (ALERTS, 26), (BY_TEAM, 26)],
     ids=str,
 )
-def test_prometheus_accepts_the_rules_without_a_warning(file, count):
-    assert f"{count} rules found" in run(
-        installed("promtool"), "check", "rules", "--lint=all", "--lint-fatal", file
-    )
+def test_prometheus_accepts_the_rules_without_a_warning(promtool, file, count):
+    assert f"{count} rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", file)
 
 
 def test_the_address_of_the_runbooks_is_one_setting():
@@ -139,7 +136,7 @@ def test_each_runbook_has_an_alert_and_a_line_in_the_index():
     assert set(re.findall(r"\]\((\w+)\.md\)", (RUNBOOKS / "README.md").read_text())) == names
 
 
-def test_queries_in_runbooks_are_valid(tmp_path):
+def test_queries_in_runbooks_are_valid(promtool, tmp_path):
     """Each is checked as a recording rule."""
     queries = [
         query.strip()
@@ -153,4 +150,4 @@ def test_queries_in_runbooks_are_valid(tmp_path):
         "rules": [{"record": f"query:number{n}", "expr": q} for n, q in enumerate(queries)],
     }
     file.write_text(yaml.safe_dump({"groups": [group]}))
-    run(installed("promtool"), "check", "rules", file)
+    run(promtool, "check", "rules", file)

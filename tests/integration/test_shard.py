@@ -70,7 +70,7 @@ def test_shards_have_about_the_same_number_of_pipelines(total):
 
 
 def test_projects_are_distributed_independently():
-    """Otherwise the same shard would own the first pipeline of each project."""
+    """Otherwise, one shard would own the first pipeline of every project."""
     same = sum(owner(4, pipeline) == owner(4, pipeline, "other") for pipeline in PIPELINES)
     assert same / len(PIPELINES) == pytest.approx(1 / 4, abs=spread(1 / 4))
 

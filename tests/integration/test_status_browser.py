@@ -1,4 +1,4 @@
-"""The status page in a real browser: accessibility, widths, keyboard, renewal, and texts that attack it."""
+"""The status page in a real browser: accessibility, widths, keyboard, updates, and malicious texts."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -51,7 +51,7 @@ DOWN = facts(
 
 
 class Exporter:
-    """What the page shows; a test changes it."""
+    """The data behind the status page; a test changes it."""
 
     def __init__(self):
         self.views = HEALTHY

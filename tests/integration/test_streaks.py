@@ -1,4 +1,4 @@
-"""Streaks of failures from the first page on: a real process on simulated clouds, compared with their runs."""
+"""Failure streaks from the first metrics page on: a real process on simulated clouds, compared with their runs."""
 
 import json
 import time
@@ -25,7 +25,7 @@ METRICS = (
 )
 
 Streaks = dict[str, tuple[float | None, ...]]
-"""By pipeline name: failures, since when, last success."""
+"""(number of failures, end of the first failure, last success) by pipeline name."""
 
 
 class Stage:
@@ -56,11 +56,11 @@ class Stage:
         }
 
     def end(self, index: int) -> float:
-        """Return when the run at that place ended."""
+        """Return when the run at that index ended."""
         return self.begin + 100 * index + 60
 
     def play(self, pipeline: int, ends: Sequence[SimulatedStatus | None]) -> str:
-        """Create runs that ended so, one after the other; return the pipeline's name."""
+        """Create a run for each final status, unfinished for None; return the pipeline's name."""
         found = self.scenario.world.pipelines[pipeline]
         for index, status in enumerate(ends):
             run = self.scenario.begin(found.id, self.begin + 100 * index)
@@ -107,7 +107,7 @@ def test_once_prints_true_streaks(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_streaks_are_true_again_after_a_kill_without_a_state(stage: Stage, tmp_path: Path) -> None:
-    """A page shows a streak that is true, or none."""
+    """A page shows true streaks or no streaks."""
     with running(stage.cloud.app) as url:
         arguments = [
             "run",

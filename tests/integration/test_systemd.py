@@ -22,7 +22,7 @@ def setting(name: str) -> str:
 
 
 def unit_in(folder: Path) -> Path:
-    """Return the unit with a program that exists."""
+    """Return the unit file with a program that exists on this machine."""
     file = folder / UNIT.name
     file.write_text(UNIT.read_text().replace(shlex.split(setting("ExecStart"))[0], "/bin/true"))
     return file

@@ -1,4 +1,4 @@
-"""Rehearsed troubles, as processes: `simulate --trouble` on a port, and the exporter on the configuration that it prints."""
+"""Rehearsed troubles with real processes: `simulate --trouble`, and the exporter with the configuration that it prints."""
 
 import re
 import time

@@ -108,7 +108,7 @@ def test_both_clouds_have_the_same_metrics(pair):
 )
 @pytest.mark.parametrize("failing", ["codearts", "flow"])
 def test_failure_of_one_cloud_does_not_affect_the_other(pair, failing, injected_fault):
-    """Neither its series nor `project_up`."""
+    """Neither the series of the other cloud nor its `project_up` change."""
     other = {"codearts": "flow", "flow": "codearts"}[failing]
 
     def fail() -> None:

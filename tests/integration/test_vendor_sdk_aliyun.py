@@ -137,7 +137,7 @@ REQUESTS = (
 
 @either_key
 def test_sdk_and_exporter_sign_alike(sdk, credentials):
-    """For any request both signatures are equal."""
+    """The signatures are equal for any request."""
     auth = aksk(credentials)
     ours, requests = [], []
     for request in REQUESTS:

@@ -99,7 +99,7 @@ def test_sdk_and_exporter_decode_the_run_list_alike(sdk, still_cloud):
 
 
 def test_sdk_and_exporter_sign_alike(sdk):
-    """For any request both signatures are equal."""
+    """The signatures are equal for any request."""
     keys = {"access_key": "AKEXAMPLE0123456789A", "secret_key": "SKexample0123456789abcdefghijklmnopqrstu"}
     requests: list[dict[str, Any]] = []
     cases: list[tuple[str, str, tuple[tuple[str, str], ...], str, dict[str, str]]] = [

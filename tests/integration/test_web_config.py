@@ -1,4 +1,4 @@
-"""The web configuration file: what clients and servers of this ecosystem see of it."""
+"""The web configuration file, compared with node_exporter and tested with Prometheus."""
 
 import contextlib
 import shutil
@@ -78,7 +78,7 @@ def client(certificates: Certificates | None = None, *, identified: bool = False
 def status(
     address: str, *, scheme: str = "http", auth: tuple[str, str] | None = None, **options: object
 ) -> int | None:
-    """Return the status of an answer to `GET /metrics`; None if the connection failed."""
+    """Return the status of the response to `GET /metrics`; None if the connection failed."""
     try:
         with client(**options) as one:  # type: ignore[arg-type]
             return one.get(f"{scheme}://{address}/metrics", auth=auth).status_code
@@ -87,7 +87,7 @@ def status(
 
 
 def verdicts(address: str, certificates: Certificates) -> dict[str, int | None]:
-    """Return what a server with mutual TLS and passwords answers to friends and strangers."""
+    """Return the responses of a server with mutual TLS and passwords to valid and invalid clients."""
     good, wrong = ("prometheus", PASSWORD), ("prometheus", "wrong")
     known = {"scheme": "https", "certificates": certificates, "identified": True}
     return {

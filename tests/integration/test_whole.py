@@ -1,4 +1,4 @@
-"""CodeArts, whole: discovery, details, refusals and bad days, from the configuration to the page, requests counted.
+"""A whole CodeArts project: discovery, details, refusals and outages, from the configuration to the metrics page.
 
 The simulated cloud and the exporter share one clock, which a test moves.
 """
@@ -40,7 +40,7 @@ class Stage:
         return self.cloud.codearts
 
     def play(self, settings, *seconds):
-        """Tick at these seconds; return the operations requested in each tick, and the page after each."""
+        """Run a tick at each time (seconds since the start), or call functions; return requests and page of each tick."""
 
         async def ticks():
             exporter = assemble(settings, self.clock)
@@ -198,7 +198,7 @@ class TestDiscovery:
         assert names(pages[1]) == {identity: identity for identity in ids}
 
 
-def test_cloud_that_ignores_the_offset(small):
+def test_list_ends_if_the_cloud_ignores_the_offset(small):
     """A page without new rows is the last one."""
     asked = []
 
@@ -299,7 +299,7 @@ class TestRefusals:
     """Refused requests affect as little as possible."""
 
     @pytest.mark.parametrize("refusal", [400, 413, 200])
-    def test_refused_id_and_undocumented_limit(self, refusal):
+    def test_refused_id_and_undocumented_limit_are_found(self, refusal):
         """Of 500 pipelines 499 are correct at once. The limit of 30 is found in a few refreshes."""
         codearts, clock = stage(500)
         moment = clock.now
@@ -351,9 +351,9 @@ class TestRefusals:
 
 
 class TestOutages:
-    """Each is visible, takes few requests, and ends in correct values without a restart."""
+    """Each outage is visible, takes few requests, and ends in correct values without a restart."""
 
-    def test_token_revoked_during_a_poll(self, small):
+    def test_token_revoked_during_a_poll_is_renewed_once(self, small):
         """A fresh one is requested once, and nothing is missed."""
         codearts = small.codearts
         codearts.latency = 0.01
@@ -374,7 +374,7 @@ class TestOutages:
         assert pages[0].value("pipeline_exporter_credentials_valid") == 1
         assert pages[0].value("pipeline_exporter_credentials_expiry_timestamp_seconds", renewal="auto") > 0
 
-    def test_key_rotated_in_the_mounted_file(self, small, tmp_path):
+    def test_key_rotated_in_the_mounted_file_is_used_at_the_next_poll(self, small, tmp_path):
         """The old one is rejected few times, and the new one is used at the next poll."""
         file = tmp_path / "sk"
         file.write_text(small.codearts.credentials.secret_key)
@@ -409,7 +409,7 @@ class TestOutages:
         assert {dict(labels)["code"]: count for labels, count in statuses.items()} == {"200": 6, "401": 1}
         assert pages[0].value("pipeline_exporter_project_up") == 1
 
-    def test_throttling_for_a_minute(self, small):
+    def test_project_recovers_from_throttling_for_a_minute(self, small):
         """The exporter waits as requested, reports it, and recovers."""
         small.codearts.throttle = (2, 60)
         _, pages = small.play(
@@ -421,7 +421,7 @@ class TestOutages:
         assert set(pages[-1].get("ci_pipeline_up").values()) == {1}
         assert [page.value("pipeline_exporter_project_up") for page in pages][-2:] == [1, 1]
 
-    def test_iam_outage_of_ten_minutes(self, small):
+    def test_token_is_used_during_an_iam_outage_of_ten_minutes(self, small):
         """The present token is used until it expires. Then IAM is contacted less and less often."""
         small.codearts.token_lifetime = 1200.0
         settings = config(small.cloud.project(auth=password(small)), poll={"active_interval": "60s"})
@@ -544,7 +544,7 @@ class TestHiddenRuns:
             yield story, world.pipelines[0].id, Stage(Cloud(codearts, url), clock)
 
     def test_hidden_run_is_counted_when_it_ends(self, one_pipeline):
-        """Looked up at growing intervals, counted once."""
+        """It is looked up at growing intervals, and counted once."""
         story, own, stage = one_pipeline
         first = story.begin(own, stage.clock.now)
 

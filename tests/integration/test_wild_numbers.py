@@ -1,4 +1,4 @@
-"""One answer has a wild run number: later runs count and none is missed, with a real process on both clouds."""
+"""One response has an implausible run number: later runs count and none is missed, in a real process on both clouds."""
 
 import time
 from dataclasses import replace
@@ -80,7 +80,7 @@ def counted(process: Process) -> int:
         (CodeArts, KNOWN, 2**53 - 1, 0),
         (CodeArts, NEW, 45, 0),
         (CodeArts, NEW, 10**6, 0),
-        # The number is the id here, and this one is too close to be suspicious: a run that does not exist is
+        # Flow identifies runs by number, and this number is too close to be suspicious, so a nonexistent run is
         # counted.
         (Flow, KNOWN, 45, 1),
         (Flow, KNOWN, 10**6, 0),

@@ -1,7 +1,8 @@
-"""Every run is counted exactly once through faults of clouds, runs and the exporter: the whole exporter on a scenario.
+"""Every run is counted exactly once, despite faults of clouds, runs and the exporter.
 
-A test begins, ends, retries and deletes runs. The cloud answers late, wrongly or not at all, and the exporter is
-killed and restarted. When everything works again, counters and histograms must match the reports of the cloud.
+The whole exporter polls a scenario. A test begins, ends, retries and deletes runs. The cloud responds late, wrongly or
+not at all, and the exporter is killed and restarted. When everything works again, counters and histograms must match
+the reports of the cloud.
 """
 
 import asyncio
@@ -57,16 +58,16 @@ LIST_PIPELINES = "ListPipelines"
 
 
 class KilledError(BaseException):
-    """Raised where the process is killed."""
+    """Raised to simulate a kill of the process."""
 
 
 class SaveFault:
-    """What happens at the next save: the exporter is killed before or after it, or the disk is full."""
+    """Fault of the next save: the exporter is killed "before" or "after" it, the disk is "full", or none if empty."""
 
     def __init__(self) -> None:
         self.next = ""
         self.committed_until = 0.0
-        """Time up to which all reports are in the state."""
+        """Time up to which all reports are in the state, in Unix seconds."""
 
 
 @dataclass
@@ -97,7 +98,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
     name = "codearts"
     size = 3
     keeps_state = True
-    """Without a state each restart is a first sight: counts begin again, but streaks must be true all the same."""
+    """Without a state, an exporter knows nothing after a restart: counts begin again, but streaks must still be true."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
             self.directory.cleanup()
 
     def cloud_time(self) -> float:
-        """Return the cloud's time, which advances with each answer."""
+        """Return the cloud's time, which advances with each response."""
         self.clock.now += self.seconds_per_answer
         return self.clock.now
 
@@ -142,7 +143,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         self.first_poll(statuses)
 
     def first_poll(self, statuses: list[SimulatedStatus | None]) -> None:
-        """Create runs that ended so, and poll for the first time."""
+        """Create a run for each final status, unfinished for None, and poll for the first time."""
         for status in statuses:
             run = self.begin(self.pipelines[0])
             if status is not None:
@@ -168,7 +169,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         self.restarts()
 
     def counters(self) -> dict[str, Any]:
-        """Return the counters that are shown."""
+        """Return the counters that the exporter shows, by pipeline id."""
         exporter = self.life.exporter
         return {
             view.pipeline.id: (view.counters, view.durations and view.durations.runs_created)
@@ -226,7 +227,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 2.0]))
     def answers_take_time(self, seconds):
-        """Runs change between the answers of one poll."""
+        """Runs change between the responses of one poll."""
         self.seconds_per_answer = seconds
 
     @rule(order=st.sampled_from(["requested", "ascending", "descending", "random"]))
@@ -239,9 +240,9 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 2))
     def number_is_misreported(self, index):
-        """The next answer gives the latest run a wild number, a different one each time.
+        """The next response gives the latest run an implausible number, a different one each time.
 
-        Not without a state: each restart is a first sight then, and a first number cannot be recognised as wild.
+        Not without a state: after a restart, an exporter cannot recognize the first number as implausible.
         """
         if not self.keeps_state:
             return
@@ -271,7 +272,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         final_statuses=st.lists(st.sampled_from(FINAL_STATUSES), min_size=1, max_size=25),
     )
     def many_runs_begin_and_end(self, index, final_statuses):
-        """All of them between two polls."""
+        """All of them begin and end between two polls."""
         for final_status in final_statuses:
             self.clock.now += 2
             run = self.begin(self.pipelines[index])
@@ -313,7 +314,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         retried=st.booleans(),
     )
     def run_ends_soon(self, data, final_status, after, retried):
-        """Possibly during a poll, and possibly with a retry at once."""
+        """The run may end during a poll, and may be retried at once."""
         run = self.choose(data, lambda run: not run.finished)
         if run is not None:
             self.scenario.end(run, self.clock.now + after, final_status)
@@ -335,7 +336,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def run_is_retried(self, data):
-        """Any finished run, old or new."""
+        """Any finished run, old or new, is retried."""
         run = self.choose(data, lambda run: run.finished and run.transitions[-1].custom_status is None)
         if run is not None:
             self.clock.now += 2
@@ -355,7 +356,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def run_is_deleted(self, data):
-        """Any run, finished or not."""
+        """Any run is deleted, finished or not."""
         run = self.choose(data, lambda _: True)
         if run is not None:
             self.clock.now += 1
@@ -426,6 +427,13 @@ class FlowMachine(ExactlyOnceMachine):
         self.cloud.run_status = self.cloud.run_status or bool(self.cloud.end_lag)
         self.first_poll(statuses)
 
+    @rule(order=st.sampled_from(["requested", "ascending", "descending", "random"]))
+    def run_list_has_another_order(self, order):
+        """Three rows in random order look sorted too often to be a test."""
+        self.cloud.runs_order = order
+        if order == "random":
+            self.cloud.page_limit = 30
+
     @rule(
         operation=st.sampled_from([LIST_PIPELINES, LIST_RUNS, GET_RUN]),
         injected_fault=st.sampled_from(
@@ -439,7 +447,7 @@ class FlowMachine(ExactlyOnceMachine):
 
     @rule(end_reported=st.booleans())
     def run_list_has_statuses(self, end_reported):
-        """The list of the personal API need not have them. There, ends in details and in the list are the same."""
+        """The list of the personal API may lack statuses. Ends in details and in the list are the same then."""
         if self.cloud.end_lag:
             return
         if (

@@ -1,4 +1,4 @@
-"""Links between the pages lead to files and headings that exist."""
+"""Links between documentation pages lead to files and headings that exist."""
 
 import re
 from pathlib import Path

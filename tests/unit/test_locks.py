@@ -1,4 +1,4 @@
-"""The locks in requirements/ hold what pyproject.toml asks for: the exact versions, with hashes."""
+"""The lock files in requirements/ satisfy pyproject.toml, with exact versions and hashes."""
 
 import re
 import tomllib
@@ -22,7 +22,7 @@ def normal(name: str) -> str:
 
 
 def entries(name: str) -> list[str]:
-    """Return the entries of a lock, each with its hashes and the comment that says what needs it."""
+    """Return the entries of a lock file, each with its hashes and the comment that lists what needs it."""
     return re.split(r"^(?=[\w])", (ROOT / "requirements" / f"{name}.txt").read_text(), flags=re.MULTILINE)[1:]
 
 
@@ -62,7 +62,7 @@ def test_locks_agree_on_versions():
 
 @pytest.mark.parametrize("name", WANTED)
 def test_lock_names_no_index(name):
-    """Hashes hold for every mirror."""
+    """The hashes hold for every mirror, so users can choose one."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert "://" not in text
     assert "--index-url" not in text

@@ -1,4 +1,4 @@
-"""The README stays short, its links and commands are real, and the Chinese README agrees with it."""
+"""The README is short, its links and commands work, and the Chinese README agrees with it."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from exporter import __version__
 from exporter.settings.load import load
+from tests.unit.test_docs import anchors
 
 ROOT = Path(__file__).parents[2]
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +47,9 @@ def test_readme_has_at_most_150_lines(text):
 
 @pytest.mark.parametrize("target", sorted({*links(ENGLISH), *OF_LANGUAGE}))
 def test_link_leads_to_a_file(target):
-    assert (ROOT / target).exists()
+    path, _, anchor = target.partition("#")
+    assert (ROOT / path).exists()
+    assert not anchor or anchor in anchors(ROOT / path)
 
 
 def test_chinese_readme_has_the_same_commands_and_configurations():
@@ -84,3 +87,8 @@ def test_commands_name_targets_and_the_version_that_exist():
     assert set(re.findall(r"\bmake ([a-z]+)", "\n".join(code(ENGLISH) + blocks(ENGLISH)))) <= targets
     assert set(re.findall(r"pipeline-exporter:(\d[\d.]*)", ENGLISH)) == {__version__}
     assert f"version {__version__} " in ENGLISH
+
+
+def test_readme_says_how_many_alerts_there_are():
+    alerts = (ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    assert f"{alerts.count('- alert:')} tested alerts" in ENGLISH

@@ -1,4 +1,4 @@
-"""The figures of docs/scaling.md follow from the code and from the plan, played through."""
+"""The figures in docs/scaling.md agree with the code and with its plan."""
 
 import math
 import re
@@ -79,7 +79,7 @@ def test_requests_and_series_of_the_table_are_those_of_check_config(tmp_path):
         ({"run_status_series": "current", "run_histogram": "project"}, 3),
     ],
 )
-def test_series_of_a_pipeline(metrics, row, tmp_path):
+def test_documented_series_of_a_pipeline_are_those_expected(metrics, row, tmp_path):
     series = expected_series(loaded(tmp_path, 1000, metrics=metrics)) / 1000
     assert round(series) == pytest.approx(int(rows("Fewer series")[2:][row][1]), abs=1)
 
@@ -112,7 +112,7 @@ def parts(shards: int, projects: int) -> Counter[tuple[int, int]]:
 def requests_a_second(
     tmp_path: Path, shards: int, *, poll: int = 300, active: int = 60, discover: int = 3600
 ) -> float:
-    """Return the requests of all pods, with 2 % of the pipelines running, if each project has so many shards."""
+    """Return the requests a second of all pods with this many shards, if 2 % of the pipelines are running."""
     projects = 20 if shards == 10 else 1
     config = loaded(tmp_path, poll={"interval": f"{poll}s"}, discover=f"{discover}s")
     discovery = config.projects[0].discovery

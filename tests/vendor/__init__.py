@@ -1,1 +1,1 @@
-"""Programs that run in the environments of the vendors' SDKs, away from the exporter's own packages."""
+"""Programs that run in separate environments with the vendors' SDKs."""

@@ -1,4 +1,4 @@
-"""Has a vendor's SDK do a task, as JSON on standard input: run by the SDK's environment, with the module's name."""
+"""Run a task from standard input (JSON) with a vendor's SDK; the argument is the name of the module in this package."""
 
 import importlib
 import json

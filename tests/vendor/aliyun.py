@@ -1,4 +1,4 @@
-"""What Alibaba Cloud's own SDK reads and signs; run by its own environment."""
+"""Read and sign with Alibaba Cloud's SDK; runs in an environment of its own."""
 
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -14,7 +14,7 @@ ALGORITHM = "ACS3-HMAC-SHA256"
 
 
 def read(task):
-    """The bodies of all pages of pipelines by each query, of all pages of runs, and of the runs that are named."""
+    """Return the bodies of all pages of pipelines for each query, of all pages of runs, and of the named runs."""
     client, organization, size = connect(task), task["organization_id"], task["page_size"]
 
     def pipelines(query):
@@ -42,7 +42,7 @@ def read(task):
 
 
 def attempt(task):
-    """What comes of asking for each of some runs: what is raised, or the body that is returned."""
+    """Request some runs; return the body or the raised error of each request."""
     outcomes = []
     for asked in task["attempts"]:
         run = asked["organization_id"], asked["pipeline_id"], asked["run_id"]
@@ -55,7 +55,7 @@ def attempt(task):
 
 
 def sign(task):
-    """The Authorization header that the SDK's signer gives each request; none has a body."""
+    """Return the Authorization header that the SDK's signer creates for each request; the requests have no body."""
     payload = Utils.hash(b"", ALGORITHM).hex()
     keys = task["access_key"], task["secret_key"]
     signed = []
@@ -68,7 +68,7 @@ def sign(task):
 
 
 def connect(task):
-    """A client for a cloud on this machine."""
+    """Return a client for a cloud on this machine."""
     return Client(
         Config(
             endpoint=task["host"],
@@ -81,7 +81,7 @@ def connect(task):
 
 
 def pages(ask):
-    """The bodies of all pages; `ask` takes the token of the page before."""
+    """Return the bodies of all pages; `ask` takes the token of the page before."""
     bodies = [body_of(ask(None))]
     while token := bodies[-1].get("nextToken"):
         bodies.append(body_of(ask(token)))
@@ -89,13 +89,13 @@ def pages(ask):
 
 
 def body_of(response):
-    """The body as the SDK has understood it; TypeError for what is not of the declared types, as the SDK does not look."""
+    """Return the body as the SDK decoded it; raise TypeError for wrong types, which the SDK does not check."""
     check(response.body, type(response.body))
     return response.body.to_map()
 
 
 def check(value, declared):
-    """Raise TypeError unless a value is of the type that the SDK declares, all the way down."""
+    """Raise TypeError unless a value and all its parts have the types that the SDK declares."""
     kind = get_origin(declared) or declared
     if value is None or kind is Any:
         return

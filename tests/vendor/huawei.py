@@ -1,4 +1,4 @@
-"""What Huawei Cloud's own SDK reads and signs; run by its own environment."""
+"""Read and sign with Huawei Cloud's SDK; runs in an environment of its own."""
 
 from huaweicloudsdkcodeartspipeline.v2 import (
     BatchShowPipelinesLatestStatusRequest,
@@ -15,7 +15,7 @@ from huaweicloudsdkcore.signer.signer import Signer
 
 
 def read(task):
-    """The latest runs in the batch operation, the list and the details, by pipeline id."""
+    """Return the names and runs of pipelines in the list, batch, details and run lists, by pipeline id."""
     credentials = BasicCredentials(task["access_key"], task["secret_key"], task["iam_project_id"])
     builder = CodeArtsPipelineClient.new_builder().with_credentials(credentials)
     client = builder.with_endpoint(task["url"]).build()
@@ -54,7 +54,7 @@ def read(task):
 
 
 def short(run, stages):
-    """What can be compared: status, number, start and end in milliseconds, stages' names and states."""
+    """Return the values to compare: status, number, start and end in milliseconds, names and states of stages."""
     return [
         run.status,
         run.run_number,
@@ -65,7 +65,7 @@ def short(run, stages):
 
 
 def sign(task):
-    """The Authorization header that the SDK's signer gives each request."""
+    """Return the Authorization header that the SDK's signer creates for each request."""
     credentials = BasicCredentials(task["access_key"], task["secret_key"])
     signed = []
     for request in task["requests"]:

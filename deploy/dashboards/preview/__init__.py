@@ -1,1 +1,1 @@
-"""Pictures of the dashboards without a Grafana server: each panel's queries run on a Prometheus, and the results are drawn."""
+"""Pictures of the dashboards without a Grafana server, drawn from the results of their queries on a Prometheus."""

@@ -17,7 +17,7 @@ SPANS = {"overview": 24, "pipeline": 24, "delivery": 24 * 30, "exporter": 6}
 
 
 def main() -> None:
-    """Write a picture."""
+    """Write a picture of a dashboard."""
     parser = argparse.ArgumentParser(prog="python -m deploy.dashboards.preview", description=__doc__)
     parser.add_argument("dashboard", choices=SPANS)
     parser.add_argument("picture", type=Path)

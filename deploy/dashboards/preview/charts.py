@@ -11,7 +11,7 @@ from deploy.dashboards.preview.style import shown
 
 @dataclass(frozen=True)
 class Series:
-    """Values by time, with a name and a colour."""
+    """A series with its name, its colour, and its (Unix time, value) points."""
 
     name: str
     color: str
@@ -20,7 +20,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Frame:
-    """The size of a chart in pixels, and its times."""
+    """The size of a chart in pixels, and its time range in Unix seconds."""
 
     width: int
     height: int
@@ -30,15 +30,15 @@ class Frame:
     bottom: int = 20
 
     def x(self, time: float) -> float:
-        """Return the place of a time."""
+        """Return the horizontal position of a time, in pixels."""
         return self.left + (time - self.start) / (self.end - self.start) * (self.width - self.left - 8)
 
     def y(self, value: float, least: float, most: float) -> float:
-        """Return the place of a value."""
+        """Return the vertical position of a value, in pixels; `least` and `most` are the bounds of the axis."""
         return 6 + (1 - (value - least) / (most - least or 1)) * (self.height - self.bottom - 6)
 
     def svg(self, parts: Sequence[str]) -> str:
-        """Return the chart with its axis of time."""
+        """Return the SVG of a chart with these parts and a time axis."""
         return (
             f'<svg width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}">'
             + "".join((*self._times(), *parts))
@@ -73,7 +73,7 @@ def over_time(
     most: float | None,
     step: float,
 ) -> str:
-    """Return lines, bars or points."""
+    """Return a chart with lines, bars or points over time."""
     drawn = _stacked(series) if stacked else [(one, [0.0] * len(one.points)) for one in series]
     highest = max(
         (base + value for one, bases in drawn for (_, value), base in zip(one.points, bases, strict=True)),
@@ -155,7 +155,7 @@ def states(
     words: dict[str, tuple[str, str]],
     step: float,
 ) -> str:
-    """Return a line for each series, with the colour of its state at each time."""
+    """Return a chart with a row for each series, which has the colour of its state at each time."""
     height = (frame.height - frame.bottom - 6) / max(1, len(series))
     parts = []
     for number, (name, points) in enumerate(series):
@@ -188,7 +188,7 @@ def _merged(points: Sequence[tuple[float, float]], step: float) -> list[tuple[fl
 
 
 def heatmap(frame: Frame, buckets: Sequence[tuple[str, Sequence[tuple[float, float]]]], step: float) -> str:
-    """Return cells by time and bucket; the counts of buckets are cumulative, as Prometheus has them."""
+    """Return a chart with a cell for each time and bucket; the counts of `buckets` are cumulative, as in Prometheus."""
     height = (frame.height - frame.bottom - 6) / max(1, len(buckets))
     below: dict[float, float] = {}
     cells = []

@@ -1,4 +1,4 @@
-"""Draw a dashboard as one HTML page: its JSON decides what is asked and how it is shown."""
+"""Draw a dashboard as one HTML page, with the queries and options in its JSON."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Moment:
-    """Which Prometheus to ask, the time range in seconds, and the values of variables."""
+    """The Prometheus to query, the time range (end in Unix seconds, length in seconds), and values of variables."""
 
     url: str
     end: float
@@ -29,11 +29,11 @@ class Moment:
     variables: dict[str, str]
 
     def step(self, width: int) -> float:
-        """Return the time between two points of a chart."""
+        """Return the seconds between two points of a chart that is `width` pixels wide."""
         return max(60.0, round(self.span / (width / 7) / 60) * 60)
 
     def ask(self, expr: str, step: float | None = None) -> list[Json]:
-        """Return the result of a query: of the end or, with a step, of the range."""
+        """Return the result of a query at the end of the time range or, with `step`, over the whole range."""
         values = {
             "__rate_interval": f"{max(240, int(step or 240))}s",
             "__range": f"{self.span:.0f}s",
@@ -72,7 +72,7 @@ def page(board: Json, moment: Moment, theme: str, *, lines: int) -> str:
 
 
 class _Panel:
-    """A panel with its place and its content."""
+    """A panel with its position in pixels and its content as HTML."""
 
     def __init__(self, panel: Json, moment: Moment) -> None:
         self._panel = panel
@@ -176,7 +176,7 @@ class _Panel:
         for each in self._panel["options"].get("sortBy", []):
             name = next(name for name, title in titles.items() if title == each["displayName"])
             rows.sort(key=lambda row: (row.get(name) is None, row.get(name)), reverse=each["desc"])
-        # A column that no query returned is not there.
+        # A column that no query returned is left out.
         names = [name for name in order if any(name in row for row in rows)]
         head = "".join(f"<th>{escape(titles[name])}</th>" for name in names)
         body = "".join(
@@ -264,7 +264,7 @@ def _value(target: Json, count: int) -> str:
 
 
 def _words(mappings: list[Json]) -> dict[str, tuple[str, str]]:
-    """Return text and colour of values; `*` stands for any address."""
+    """Return text and colour by value; `*` stands for any URL."""
     found = {}
     for mapping in mappings:
         if mapping["type"] == "value":
@@ -285,6 +285,6 @@ def _legend(form: str, metric: Json) -> str:
 
 
 def read(path: Path) -> Json:
-    """Return a dashboard."""
+    """Return the JSON of a dashboard."""
     found: Json = json.loads(path.read_text(encoding="utf-8"))
     return found

@@ -28,7 +28,7 @@ PALETTE = (
     "#37872d",
     "#fade2a",
 )
-"""The colours of series without their own."""
+"""The colours of series that have none of their own."""
 THEMES = {
     "dark": {"page": "#111217", "panel": "#181b1f", "line": "#2f333a", "text": "#d5d6e0", "dim": "#9a9cab"},
     "light": {"page": "#f4f5f5", "panel": "#ffffff", "line": "#dcdee2", "text": "#24292e", "dim": "#62666d"},
@@ -38,12 +38,12 @@ _SCALES = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def color(name: str) -> str:
-    """Return a colour that CSS knows; `text` is the colour of text."""
+    """Return the CSS colour for a colour name of Grafana; `text` is the colour of text."""
     return "var(--text)" if name == "text" else COLORS.get(name, name)
 
 
 def threshold(value: float, steps: Sequence[dict[str, Any]]) -> str:
-    """Return the colour of a value."""
+    """Return the colour name that threshold steps give to a value."""
     found = "text"
     for step in steps:
         if step["value"] is None or value >= step["value"]:
@@ -52,7 +52,7 @@ def threshold(value: float, steps: Sequence[dict[str, Any]]) -> str:
 
 
 def shown(value: float, unit: str, decimals: int | None = None) -> str:
-    """Return a value with its unit."""
+    """Format a value with its unit, as Grafana does."""
     if unit == "dateTimeAsIso":
         return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     if unit == "percentunit":

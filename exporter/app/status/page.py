@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.app.cloud_access import LOOPBACK
@@ -46,12 +47,24 @@ DETAILS = frozenset(
 )
 """What is needed of the pipelines that are red or in progress."""
 
+STATUS = "/api/v1/status"
+"""Path of the status, which has what a page of metrics lacks: what to do about a project that is down."""
+
 _NOTABLE = re.compile(rb'[{,]status="(?:failed|running|pending|waiting|paused|suspended)"')
 _ID = re.compile(rb'[{,]pipeline_id="([^"]*)"')
 _ZERO = (b" 0.0", b" 0")
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 """Labels and values by the name of the sample."""
+
+
+class _Project(msgspec.Struct):
+    project: str
+    remedy: str | None = None
+
+
+class _Status(msgspec.Struct):
+    projects: list[_Project]
 
 
 class PageError(Exception):
@@ -99,10 +112,7 @@ def fetch(url: str, path: str, clock: Clock | None = None) -> Samples:
         PageError: nothing answers there, or something else than an exporter.
 
     """
-    address = httpx.URL(url)
-    if not address.path.endswith(path):
-        address = address.copy_with(path=address.path.rstrip("/") + path)
-    register_proxy(url)
+    address = _address(url, path)
     shown = address.copy_with(username=None, password=None)
     try:
         samples = read_samples(_lines(address, clock or SystemClock()))
@@ -117,6 +127,28 @@ def fetch(url: str, path: str, clock: Clock | None = None) -> Samples:
     if not samples["pipeline_exporter_project_up"]:
         raise PageError(f"{shown} is not the page of a pipeline-exporter (check the address and the path)")
     return samples
+
+
+def fetch_remedies(url: str, path: str, clock: Clock | None = None) -> dict[str, str]:
+    """Return what to do about each project that is down, as a heading of docs/troubleshooting.md; arguments as for `fetch`.
+
+    It is empty where the status does not answer: the page of metrics may be all that a proxy lets through.
+    """
+    address = _address(url, path)
+    address = address.copy_with(path=address.path.removesuffix(path) + STATUS)
+    try:
+        body = b"\n".join(_lines(address, clock or SystemClock()))
+        status = msgspec.json.decode(body, type=_Status)
+    except (httpx.HTTPError, PageError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    return {one.project: one.remedy for one in status.projects if one.remedy}
+
+
+def _address(url: str, path: str) -> httpx.URL:
+    """Return the address of the metrics of the exporter at `url`."""
+    register_proxy(url)
+    address = httpx.URL(url)
+    return address if address.path.endswith(path) else address.copy_with(path=address.path.rstrip("/") + path)
 
 
 def _lines(address: httpx.URL, clock: Clock) -> Iterator[bytes]:

@@ -18,11 +18,13 @@ _METRICS = {
 """What `status` needs of a page, independent of what the daemon exposes."""
 
 
-async def poll(config: Config, shard: Shard | None, progress: Progress) -> Samples:
-    """Poll every project once; return the samples of the page."""
+async def poll(config: Config, shard: Shard | None, progress: Progress) -> tuple[Samples, dict[str, str]]:
+    """Poll every project once; return the samples of the page, and what to do about each project that is down."""
     metrics = config.metrics.model_copy(update=_METRICS)
     limits = config.limits.model_copy(update={"max_series": 0})
-    _, page = await poll_once(
+    exporter, page = await poll_once(
         config.model_copy(update={"metrics": metrics, "limits": limits}), shard, progress
     )
-    return read_samples(b"".join(page.chunks).splitlines())
+    causes = {poller.project: poller.health.cause for poller in exporter.pollers}
+    remedies = {project: cause.remedy for project, cause in causes.items() if cause is not None}
+    return read_samples(b"".join(page.chunks).splitlines()), remedies

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -31,6 +32,8 @@ class Summary(msgspec.Struct, kw_only=True):
     long_running: list[ActivePipeline]
     incomplete: frozenset[str] = frozenset()
     """Projects that are up although part of the last refresh failed."""
+    remedies: Mapping[str, str] = MappingProxyType({})
+    """What to do about projects that are down, as headings of docs/troubleshooting.md."""
 
     @property
     def down(self) -> bool:

@@ -1,5 +1,6 @@
 """Print a summary for people: aligned columns that fit a terminal, or whole lines in a pipe."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
@@ -10,7 +11,9 @@ from rich.style import Style
 from rich.text import Text
 
 from exporter.app.status.summary import Summary
+from exporter.polling.cause import PAGE
 from exporter.status_page.answer import ActivePipeline
+from exporter.status_page.remedies import REMEDIES
 from exporter.status_page.times import duration
 
 _GAP = 2
@@ -132,11 +135,26 @@ def _projects(summary: Summary, now: float, width: int | None) -> Iterator[Text]
         )
     numbers = (Column(title, right=True) for title in ("pipelines", "red", "running", "waiting"))
     columns = [Column("project", 16), Column("provider"), Column("state"), *numbers, Column("cause")]
-    yield from _table(columns, rows, width)
+    notes = [
+        _remedy(summary.remedies.get(one.project) if one.up is False else None) for one in summary.projects
+    ]
+    yield from _table(columns, rows, width, notes)
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> Iterator[Text]:
-    """Yield the lines of a table. The last column gets lines of its own where it does not fit."""
+def _remedy(heading: str | None) -> str:
+    """Return what to do about a project that is down; empty if that is unknown."""
+    if heading is None:
+        return ""
+    return " ".join([*([REMEDIES[heading]] if heading in REMEDIES else []), f"See {PAGE}#{heading}"])
+
+
+def _table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None, notes: Sequence[str] = ()
+) -> Iterator[Text]:
+    """Yield the lines of a table. The last column gets lines of its own where it does not fit.
+
+    `notes` follow their row; empty ones are left out.
+    """
     if not rows:
         return
     cells = [[_text(cell) for cell in row] for row in rows]
@@ -157,6 +175,11 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int
             text = apart[index].plain
             link = text if text.startswith("http") else None
             yield Text(" " * _GAP).append(text, Style(dim=True, link=link))
+        if notes and notes[index]:
+            for line in (
+                textwrap.wrap(notes[index], width - _GAP, break_on_hyphens=False) if width else [notes[index]]
+            ):
+                yield Text(" " * _GAP).append(_text(line))
 
 
 def _text(cell: Cell) -> Text:

@@ -1,8 +1,8 @@
 """A simulated Huawei Cloud CodeArts Pipeline: the vendor's APIs on top of a world of pipelines.
 
-The demo, end-to-end tests and benchmarks run on it without an account. Its answers have the form of the vendor's
+The demo, end-to-end tests and benchmarks run on it without an account. Its responses have the form of the vendor's
 published examples, its errors that of the vendor's gateway. A test in the same process can read the requests and
-change the answers.
+change the responses.
 """
 
 import json
@@ -60,16 +60,17 @@ _ERROR_OBJECTS = {
 
 
 class CodeArts(Cloud, CodeArtsSwitches):
-    """The project of `world`; serve `app`, and send requests with `credentials`.
+    """A simulated CodeArts that serves the project of `world`; run `app`, and authenticate with `credentials`.
 
-    The runs are those of `runs`, by default those of the world. IAM, the metadata service of a machine and the pod
-    identity of a cluster answer on the same port. Next to the members of every cloud, a test in the same process can
-    use:
+    The runs come from `runs`, by default from the world. The same port also serves IAM, the metadata service of a
+    machine and the pod identity of a cluster. In addition to the members of every cloud, a test in the same process
+    can use:
 
-    - `credentials`: may be replaced at any time, as by a rotation; the old ones are invalid then, except for issued
+    - `credentials`: the valid ones; replacing them, as by a rotation, invalidates the old ones, except for issued
       tokens.
-    - `rewrite`: a function that replaces the records of a good batch, or None; a scenario does not record the result.
-    - `metadata`: the temporary keys, at any time.
+    - `rewrite`: a function that replaces the records of a good batch response, or None; a scenario does not record the
+      result.
+    - `metadata`: the metadata service, which has the temporary key of any time.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
         return self.metadata.pod_identity(request.headers, self.credentials, context.now)
 
     def _run_page(self, request: Request, _: bytes, context: RequestContext) -> Answer:
-        """Return the page that `detail_url` leads to, or that of the latest run, for a browser without credentials."""
+        """Return the target of a `detail_url`, or that of the latest run; it needs no credentials."""
         pipeline = self._find_pipeline(
             **{key: request.path_params[key] for key in ("project_id", "pipeline_id")}
         )
@@ -186,7 +187,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
     # -- lookups and credentials
 
     def _find_pipeline(self, project_id: str, pipeline_id: str) -> SimulatedPipeline:
-        """Return the pipeline that a request's path names; raise `DeclinedError` if the request may not read it."""
+        """Return the pipeline that a request's path names; raise `DeclinedError` if the user cannot read it."""
         self._require_membership(project_id)
         if pipeline_id in self.poison:
             raise mismatch()
@@ -201,7 +202,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
             raise no_project()
 
     def _pages(self, request: Request) -> str:
-        """Return the URL of the folder of all pages of runs; empty for a token without a region."""
+        """Return the URL prefix of `detail_url`; empty for a token without a region."""
         if "x-auth-token" in request.headers and not self.token_region:
             return ""
         return f"{request.base_url}{_PAGES}".replace("{project_id}", self.world.project_id)

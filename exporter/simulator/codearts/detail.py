@@ -1,6 +1,6 @@
 """ShowPipelineRunDetail: one run with its stages, jobs and steps, in the form of the vendor's published example.
 
-Stage times are milliseconds here, but local text in the batch.
+Stage times are in milliseconds here, but text in local time in the batch operation.
 """
 
 from exporter.simulator.codearts.errors import no_run
@@ -17,7 +17,7 @@ _BROKEN = '{"errorMessage":"The build task failed: exit code 1","errorCode":"DEV
 def detail(
     project: SimulatedProject, pipeline: SimulatedPipeline, run_id: str | None, now: float, pages: str
 ) -> Answer:
-    """Return the run with that id, by default the latest run, at `now`; `pages` as for a record.
+    """Return the run with that id, by default the latest run, at `now`; `pages` is as in `batch_record`.
 
     Raises `DeclinedError` if the pipeline has no such run.
     """
@@ -60,7 +60,7 @@ def _record(world: World, pipeline: SimulatedPipeline, run: RunSnapshot, now: fl
 
 def _stage(pipeline: SimulatedPipeline, run: RunSnapshot, stage: StageSnapshot, now: float) -> Record:
     own = derive_id(run.id, stage.sequence)
-    # The entry step of a stage completes at the moment at which the stage starts.
+    # The entry step of a stage completes when the stage starts.
     entry_status = SimulatedStatus.INIT if stage.start is None else SimulatedStatus.COMPLETED
     entry = StepSnapshot(
         None, "official_devcloud_autoTrigger", None, 0, entry_status, stage.start, stage.start

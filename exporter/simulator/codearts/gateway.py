@@ -18,10 +18,10 @@ _BAD = "Incorrect IAM authentication information: "
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Valid credentials, for each way to authenticate.
+    """The credentials that are valid, for each method of authentication.
 
     A key pair, with a security token if it is temporary; a token; domain, user name and password, for which IAM
-    issues a token; the token of a pod, for which the cluster issues a key pair.
+    issues a token; and the token of a pod, for which the cluster issues a key pair.
     """
 
     access_key: str = "SIMULATED0ACCESS0KEY"
@@ -36,7 +36,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class GatewayRefusal:
-    """An error of the gateway: HTTP status, the vendor's code, a text, and whether a wrong secret was used."""
+    """Error response of the gateway; `wrong_secret` marks an attempt that counts towards a lockout."""
 
     status: int
     code: str
@@ -63,7 +63,7 @@ INTERNAL = GatewayRefusal(500, "APIGW.0601", "Internal server error")
 
 
 def throttled(limit: int, seconds: float) -> GatewayRefusal:
-    """Return the error for more than `limit` requests in a window of so many seconds, with the vendor's text."""
+    """Return the error for more than `limit` requests in a window of `seconds`, with the vendor's text."""
     minutes, rest = divmod(seconds, 60)
     window = f"{minutes:g} minute" if minutes and not rest else f"{seconds:g} second"
     text = (
@@ -83,7 +83,7 @@ def unknown_key(access_key: str) -> GatewayRefusal:
 
 
 def claimed_key(headers: Mapping[bytes, bytes]) -> str | None:
-    """Return the access key that a request claims to be signed with, or None."""
+    """Return the access key in the `Authorization` header of a request, before any check; None without one."""
     given = signature.parse(headers.get(b"authorization", b"").decode("latin-1"))
     return None if given is None else given.access_key
 
@@ -140,9 +140,9 @@ def refusal(
 
 
 class GatewayLockouts:
-    """Clients that are locked out after too many wrong secrets in a row, by the switches `lock_after` and `lock_seconds`.
+    """Lockout of clients after too many wrong secrets in a row, as `lock_after` and `lock_seconds` of the switches say.
 
-    Callers pass the time, so that a test can move it.
+    Callers pass the time, so that tests can control it.
     """
 
     def __init__(self, switches: CodeArtsSwitches) -> None:

@@ -1,6 +1,6 @@
-"""IAM: it issues tokens for passwords, and checks and revokes them.
+"""Simulated IAM, which issues tokens for passwords, and checks and revokes them.
 
-It answers on the same port as the services, under its own paths, so a client needs one address only.
+It is served on the same port as the services, under its own paths, so a client needs only one address.
 """
 
 import hmac
@@ -23,13 +23,13 @@ _REMEMBERED_TOKENS = 1_000
 
 
 def format_time(moment: float) -> str:
-    """Return Unix seconds as IAM writes them: UTC, with microseconds."""
+    """Return Unix seconds in the text format of IAM: UTC, with microseconds."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """The content of a request body; `project` is the name or the id of an IAM project."""
+    """A parsed token request; `project` is the name or the id of an IAM project."""
 
     domain: str
     user: str
@@ -38,7 +38,7 @@ class _Request:
 
 
 class Iam:
-    """Issues tokens for the project of `world`, and checks them later."""
+    """Issues, checks and revokes tokens for the IAM project of `world`."""
 
     def __init__(self, world: World, switches: CodeArtsSwitches, lockouts: GatewayLockouts) -> None:
         self._world = world
@@ -92,7 +92,7 @@ class Iam:
         return gateway.REVOKED if token in self._revoked else None
 
     def revoke(self) -> None:
-        """Revoke all tokens issued so far, as a changed password does."""
+        """Revoke all tokens issued so far, as a password change does."""
         self._revoked.update(self._expiry)
 
     def _description(
@@ -120,7 +120,7 @@ class Iam:
 
 
 def expired(expiry: float) -> gateway.GatewayRefusal:
-    """Return the gateway's error for a token that has expired at that time."""
+    """Return the gateway's error for a token that expired at `expiry` (Unix seconds)."""
     return gateway.unauthorized(f"token expires, expires_at: {format_time(expiry)}")
 
 
@@ -129,7 +129,7 @@ def _error(status: int, title: str, message: str) -> DeclinedError:
 
 
 def _parse(body: bytes) -> _Request | None:
-    """Return a request by password for a project; None for anything else."""
+    """Return a request for a token of a project by password; None for any other body."""
     try:
         auth = json.loads(body)["auth"]
         if auth["identity"]["methods"] != ["password"]:

@@ -1,7 +1,7 @@
 """ListPipelines and ListPipelineRuns: pipelines and runs, page by page.
 
-Pages are cut by row offset from an order that does not change between two requests, so a client that reads all pages
-sees every row once. Switches inject the faults of lists that were seen in the field.
+Pages are selected by row offset in an order that does not change between two requests, so a client that reads all
+pages sees every row once. Switches inject faults that were seen in real lists.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from exporter.simulator.world.runs import RunSnapshot
 from exporter.simulator.world.world import SimulatedPipeline, World
 
 DEFAULT_LIMIT = 10
-# Rows of another project in the answer to a request that names its project in the path only.
+# Rows of another project in the response to a request that names its project in the path only.
 _DEFAULT_FOREIGN_ROWS = 3
 
 _PIPELINE_KEYS: dict[str, Callable[[SimulatedPipeline], Any]] = {
@@ -36,7 +36,7 @@ def pipelines(
     now: float,
     pages: str,
 ) -> Answer:
-    """Handle ListPipelines; `project_id` is that of the path, `pages` as for a record.
+    """Handle ListPipelines; `project_id` comes from the path, `pages` is as in `batch_record`.
 
     Raises `DeclinedError` for a malformed body.
     """
@@ -82,8 +82,8 @@ def runs(
 ) -> Answer:
     """Handle ListPipelineRuns: latest start first, unless the body or the switches say otherwise.
 
-    Raises `DeclinedError` for a malformed body. A filter, or the order by last change, computes every run of the
-    pipeline; a page of the plain history computes its own rows only.
+    Raises `DeclinedError` for a malformed body. `pages` is as in `batch_record`. A filter, or another order than by
+    start, computes every run of the pipeline; otherwise only the runs of the page are computed.
     """
     offset, limit = _window(body, switches.page_limit)
     sort_keys: dict[str, Callable[[RunSnapshot], Any]] = {
@@ -116,7 +116,7 @@ def runs(
 
 
 def _by_id(run: RunSnapshot) -> str:
-    """Sort key of an arbitrary order that is the same for every page; a new run appears between other runs."""
+    """Sort key of an arbitrary order that is the same for every page; a new run may appear anywhere in it."""
     return run.id
 
 
@@ -140,7 +140,7 @@ def _order(
 
 
 def _is_visible(project: SimulatedProject, switches: Switches, project_id: str, body: dict[str, Any]) -> bool:
-    """Return whether the user sees the project; the list of another project is empty, not an error."""
+    """Return whether the user can see the requested project; otherwise the list is empty, not an error."""
     named = {project_id, body.get("project_id") or project_id}
     return named == {project.world.project_id} and not switches.no_membership
 

@@ -1,7 +1,7 @@
-"""Temporary keys, as the metadata service of a machine and the pod identity of a cluster issue them.
+"""Temporary keys, as issued by the metadata service of a machine and the pod identity of a cluster.
 
-A key depends only on the time since the cloud was started, as real keys seem to: all requests between two rotations
-get the same key. A new key appears ten minutes before the old one expires.
+All requests between two rotations get the same key, as seems true of real ones. A new key appears ten minutes before
+the old one expires.
 """
 
 import secrets
@@ -78,7 +78,7 @@ class MetadataService:
         return self._key(int((now - self._start) // self._rotation_seconds()))
 
     def find(self, access_key: str) -> TemporaryKey | None:
-        """Return the key with that access key id, of any time, or None."""
+        """Return the key of any rotation that has this access key id, or None."""
         name, _, rotation = access_key.removeprefix(_PREFIX).partition("X")
         if not name or not rotation.isdecimal() or len(rotation) > 9:
             return None
@@ -96,7 +96,7 @@ class MetadataService:
         )
 
     def _rotation_seconds(self) -> float:
-        """Return the seconds between two rotations; keys with a very short life overlap by half."""
+        """Return the seconds between two rotations; keys overlap by `OVERLAP`, but at most by half of their lifetime."""
         lifetime = self._switches.key_lifetime
         return lifetime - min(OVERLAP, lifetime / 2)
 

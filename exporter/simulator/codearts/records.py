@@ -1,7 +1,7 @@
-"""Records of runs in the vendor's form, which three operations share.
+"""Records of runs in the form that three of the vendor's operations share.
 
-Run times are milliseconds, stage times are local text. This is the vendor's inconsistency; an exporter must cope with
-it.
+Run times are in milliseconds, but stage times are text in local time. The vendor is inconsistent, and an exporter must
+cope with it.
 """
 
 from datetime import datetime, timedelta, timezone
@@ -16,19 +16,19 @@ _HOME = timezone(timedelta(hours=8))
 
 
 def derive_id(*parts: object) -> str:
-    """Return an id in the vendor's form that depends on the parts only."""
+    """Return an id in the vendor's form; equal parts give equal ids."""
     return blake2b(" ".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
 def milliseconds(moment: float | None) -> int | None:
-    """Return Unix seconds in the vendor's unit."""
+    """Convert Unix seconds to milliseconds, the vendor's unit; None stays None."""
     return None if moment is None else round(moment * 1000)
 
 
 def batch_record(pipeline: SimulatedPipeline, run: RunSnapshot, pages: str) -> Record:
     """Return a run as BatchShowPipelinesLatestStatus reports it.
 
-    `pages` is the URL of the folder of all pages of runs; empty for a token without a region, which gets no addresses.
+    `pages` is the URL prefix of `detail_url`. It is empty for a token without a region, whose records have no URL.
     """
     origin = run.origin
     return {
@@ -58,7 +58,7 @@ def batch_record(pipeline: SimulatedPipeline, run: RunSnapshot, pages: str) -> R
 
 
 def list_record(pipeline: SimulatedPipeline, run: RunSnapshot, pages: str) -> Record:
-    """Return a run as the lists report it: stages also have an id. `pages` as for a batch."""
+    """Return a run as the lists report it: stages also have an id. `pages` is as in `batch_record`."""
     record = batch_record(pipeline, run, pages)
     record["stage_status_list"] = [
         {"id": derive_id(run.id, stage["sequence"]), **stage} for stage in record["stage_status_list"]
@@ -67,7 +67,7 @@ def list_record(pipeline: SimulatedPipeline, run: RunSnapshot, pages: str) -> Re
 
 
 def build_params(pipeline: SimulatedPipeline, run: RunSnapshot) -> Record:
-    """Return the code that a run was built from."""
+    """Return the source revision that a run was built from."""
     origin = run.origin
     return {
         "action": origin.action,

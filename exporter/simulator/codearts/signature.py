@@ -1,6 +1,6 @@
-"""SDK-HMAC-SHA256 as the gateway computes it, from the bytes on the wire.
+"""SDK-HMAC-SHA256 signature as the gateway computes it, from the bytes on the wire.
 
-It shares no code with the exporter's signer on purpose, so that an error in one is found by the other. The vendor's
+It deliberately shares no code with the exporter's signer, so that each reveals errors in the other. The vendor's
 worked example and SDK test both.
 """
 
@@ -46,13 +46,13 @@ def signature(secret_key: str, date: str, canonical: bytes) -> str:
 
 
 def _canonical_path(raw: bytes) -> bytes:
-    """Return the path decoded, encoded again by segment, with the final slash that the path on the wire lacks."""
+    """Decode the path, encode each segment again, and add a final slash if it is missing."""
     path = "/".join(quote(segment, safe="") for segment in unquote_to_bytes(raw).split(b"/"))
     return (path if path.endswith("/") else path + "/").encode()
 
 
 def _canonical_query(raw: bytes) -> bytes:
-    """Return the query sorted by decoded name, then value; a plus stays a plus."""
+    """Return the query sorted by decoded name, then value; a plus sign is not decoded to a space."""
     pairs = (part.partition(b"=") for part in raw.split(b"&") if part)
     decoded = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs)
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in decoded).encode()

@@ -24,15 +24,15 @@ class CodeArtsSwitches(Switches):
     - `key_lifetime`: seconds that a temporary key is valid; a change replaces all keys.
     - `agency`: whether the machine has temporary keys at all.
     - `imds_off`: the status with which requests for a metadata token are refused, or None if they are served.
-    - `token_region`: whether tokens have a region, without which no run has the address of its page.
+    - `token_region`: whether tokens have a region; without one, `detail_url` is empty.
     - `imds_enforced`: whether keys require a metadata token.
 
     The service:
 
     - `batch_limit`: the most ids in a batch, or None. A larger batch is refused as `batch_refusal` says: 400 with an
       error of the service, 413 of the gateway, 200 with an error of the service.
-    - `foreign_rows`: number of rows of another project in the list of pipelines. At 0 there are a few, and only if
-      the body names no project.
+    - `foreign_rows`: number of rows of another project in the list of pipelines. If 0, only a request whose body names
+      no project gets a few.
     """
 
     lock_after: int | None = None

@@ -1,1 +1,1 @@
-"""What an operator sees and switches of running simulated clouds: their truth, their requests and their troubles."""
+"""Web console of running simulated clouds, which shows their true states and requests, and switches troubles."""

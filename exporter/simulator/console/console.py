@@ -1,7 +1,7 @@
-"""The simulator's own page: the truth about its pipelines, its requests, and a form that begins troubles.
+"""The simulator's web console: true states of the pipelines, recent requests, and a form that begins troubles.
 
-`/` is a page for people, or JSON if the client asks for that; `/truth` is always JSON. `POST /` begins or ends a trouble,
-from this machine only. All other paths are those of the clouds.
+`/` is an HTML page, or JSON if the client asks for that; `/truth` is always JSON. `POST /` begins or ends a trouble,
+from this machine only. All other paths belong to the clouds.
 """
 
 import time
@@ -28,18 +28,19 @@ from exporter.simulator.http.recorder import NO_ANSWER, RecordedRequest
 from exporter.simulator.world.truth import PipelineTruth
 
 RECENT = 20
-"""Number of recent requests in answers."""
+"""Number of recent requests that the console shows for a cloud."""
 ROWS = 500
-"""Maximum pipelines of a cloud on the page for people; JSON has all."""
+"""Maximum number of pipelines of a cloud on the HTML page; JSON has all."""
 _LARGEST_FORM = 4096
 _STYLE = "/console.css"
 _HERE = Path(__file__).parent
 
 
 class Console:
-    """The clouds of a simulator on one port, by the names of their projects, with a page of its own; serve `app`.
+    """ASGI application, in `app`, of the console and the clouds of a simulator on one port.
 
-    `read_duration` returns the seconds of a text such as `5m`, or raises `ValueError` with a message.
+    `clouds` has the clouds by the names of their projects. `read_duration` returns the seconds of a text such as `5m`,
+    or raises `ValueError` with a message.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Console:
         self._paths = {"/", "/truth", _STYLE}
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request for the page or for a cloud."""
+        """Serve a request for the console or for a cloud."""
         self.drill.update()
         pages = scope["path"] in self._paths
         await (self._pages if pages else self._vendors)(scope, receive, send)
@@ -92,7 +93,7 @@ class Console:
         return JSONResponse(await self._state())
 
     async def _switch(self, request: Request) -> Response:
-        """Begin the trouble of a form, or end the one in force if the form has none."""
+        """Begin the trouble that the form names, or end the current one if it names none."""
         if not _is_local(request):
             return PlainTextResponse("troubles can be switched from this machine only\n", 403)
         text = await _read_form(request)
@@ -107,7 +108,7 @@ class Console:
         return RedirectResponse("/", 303)
 
     def _apply(self, form: Mapping[str, str]) -> None:
-        """Begin or end a trouble; raise `ValueError` with a message for a value that cannot be used."""
+        """Begin or end a trouble; raise `ValueError` with a message for an invalid form."""
         unknown = form.keys() - {"trouble", "after", "for"}
         if unknown:
             raise ValueError(f"{min(unknown)!r} is not one of trouble, after, for")
@@ -121,10 +122,10 @@ class Console:
         else:
             self.drill.stop()
 
-    # -- what the page shows
+    # -- the displayed state
 
     async def _state(self) -> dict[str, Any]:
-        """Return everything that the page shows, as JSON values; times are Unix seconds."""
+        """Return the state that the console shows, as JSON values; times are Unix seconds."""
         drill = self.drill
         trouble = drill.trouble and {
             "name": drill.trouble.value,
@@ -143,7 +144,7 @@ class Console:
                 ],
                 "recent": [_request(one) for one in islice(reversed(cloud.requests), RECENT)],
             }
-            # The history of thousands of pipelines takes seconds, in which the clouds must answer.
+            # Computing the histories of thousands of pipelines takes seconds; the clouds must keep serving.
             truth = await run_in_threadpool(cloud.truth)
             truth.sort(key=_order)
             clouds.append(
@@ -162,7 +163,7 @@ class Console:
 
 
 def _order(pipeline: PipelineTruth) -> tuple[bool, int, str]:
-    """Sort key: red pipelines first, the longest streak first."""
+    """Sort key: red pipelines first, then the longest failure streak."""
     return not pipeline.red, -pipeline.failures, pipeline.pipeline
 
 
@@ -180,7 +181,7 @@ def _code(status: int) -> str:
 
 
 def _switches(cloud: Cloud) -> dict[str, str]:
-    """Return the values of the switches of a cloud as Python writes them."""
+    """Return the `repr` of each switch of a cloud, by name."""
     return {switch.name: repr(getattr(cloud, switch.name)) for switch in fields(cloud)}
 
 
@@ -234,7 +235,7 @@ def _utc(moment: float) -> str:
 
 
 def _span(seconds: float) -> str:
-    """Return a length of time in its two largest units."""
+    """Format a number of seconds with its two largest units."""
     rest = max(0, round(seconds))
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):

@@ -1,4 +1,4 @@
-"""Troubles that simulated clouds have for a while, so that an operator can rehearse incidents."""
+"""Troubles that can be planned for simulated clouds, so that an operator can rehearse incidents."""
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from exporter.simulator.http.cloud import Cloud
 
 
 class Trouble(enum.StrEnum):
-    """A trouble, by the name that flags and forms use."""
+    """Kind of a trouble; its value is the name that flags and forms use."""
 
     OUTAGE = "outage"
     THROTTLING = "throttling"
@@ -39,9 +39,9 @@ _BAD_ONE_IN = 25
 
 
 class Drill:
-    """The trouble of some clouds: which one, since when, and until when.
+    """Schedule of one trouble for a set of clouds.
 
-    `update` turns switches of the clouds on and off as the time comes; call it before each request.
+    `update` begins and ends the trouble when due, by switches of the clouds; call it before each request.
     """
 
     def __init__(self, clouds: Sequence[Cloud], clock: Callable[[], float]) -> None:
@@ -52,7 +52,7 @@ class Drill:
         self.begins = 0.0
         """When the trouble begins or began, in Unix seconds."""
         self.ends: float | None = None
-        """When it ends, or None if it lasts until it is stopped."""
+        """When the trouble ends, in Unix seconds; None if it lasts until `stop`."""
 
     @property
     def active(self) -> bool:
@@ -68,14 +68,14 @@ class Drill:
         self.update()
 
     def stop(self) -> None:
-        """End the trouble and forget what was planned."""
+        """End the current trouble, or cancel the planned one."""
         for cloud, switches in self._restore:
             _set(cloud, switches)
         self._restore = []
         self.trouble = None
 
     def update(self) -> None:
-        """Begin or end the trouble if its time has come."""
+        """Begin or end the trouble if that is due."""
         if self.trouble is None:
             return
         now = self._clock()
@@ -94,7 +94,7 @@ def _set(cloud: Cloud, switches: Mapping[str, Any]) -> None:
 
 
 def _switches(trouble: Trouble, cloud: Cloud) -> dict[str, Any]:
-    """Return the switches of a cloud that make up a trouble."""
+    """Return the switches, by name, that cause a trouble in a cloud."""
     match trouble:
         case Trouble.OUTAGE:
             return {"outage": True}
@@ -111,7 +111,7 @@ def _switches(trouble: Trouble, cloud: Cloud) -> dict[str, Any]:
 
 
 def _bad_records(cloud: Cloud) -> dict[str, bytes]:
-    """Return malformed values for one in so many of the pipelines that have run, each kind in turn."""
+    """Return a malformed value for one in `_BAD_ONE_IN` of the pipelines that have run, by pipeline id."""
     now = cloud.clock()
     ran = [one.id for one in cloud.world.pipelines if cloud.world.latest_start(one.id, now) is not None]
     affected = ran[::_BAD_ONE_IN]

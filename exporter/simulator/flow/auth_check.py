@@ -23,7 +23,7 @@ _MANDATORY = {
 
 @dataclass(frozen=True, slots=True)
 class FlowCredentials:
-    """Valid credentials: a key pair for signed requests, and a personal token.
+    """The credentials that are valid: a key pair for signed requests, and a personal token.
 
     A temporary key pair also has a security token.
     """
@@ -35,7 +35,7 @@ class FlowCredentials:
 
 
 class SignatureCheck:
-    """Accepts each signed request once."""
+    """Check of signed requests, which accepts each nonce once."""
 
     def __init__(self) -> None:
         self._nonces: dict[str, float] = {}

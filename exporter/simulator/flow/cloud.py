@@ -1,7 +1,7 @@
 """A simulated Alibaba Cloud Yunxiao Flow: both generations of the vendor's API on top of a world of pipelines.
 
 The demo, end-to-end tests and benchmarks run on it without an account. It follows the vendor's documentation and
-observed answers, not a live service. Where these are silent or contradict each other, a switch offers each reading.
+observed responses. Where these are silent or contradict each other, a switch selects the behavior.
 """
 
 import time
@@ -29,17 +29,17 @@ from exporter.simulator.world.world import SimulatedPipeline, World
 RUN_PAGE = "RunPage"
 
 _PAGES = "/pipelines/"
-"""Pages of the console, for a browser without credentials."""
+"""Path prefix of the console's run pages, which need no credentials."""
 
 
 class Flow(Cloud, FlowSwitches):
-    """The organization of `world`; serve `app`, and send requests with `credentials`.
+    """A simulated Flow that serves `world` as an organization; run `app`, and authenticate with `credentials`.
 
-    The runs are those of `runs`, by default those of the world. Ids of pipelines are numbers here, and ids of runs
-    are their run numbers. One port serves both generations of the API, and both editions of the personal one. Next to
-    the members of every cloud, a test in the same process can use:
+    The runs come from `runs`, by default from the world. Ids of pipelines are numbers here, and ids of runs are their
+    run numbers. One port serves both generations of the API, and both editions of the personal one. In addition to the
+    members of every cloud, a test in the same process can use:
 
-    - `credentials`: may be replaced at any time, as by a rotation; the old ones are invalid then.
+    - `credentials`: the valid ones; replacing them, as by a rotation, invalidates the old ones.
     - `organization_id`: the organization in the paths.
     """
 
@@ -81,7 +81,7 @@ class Flow(Cloud, FlowSwitches):
         )
 
     def serves(self, path: str) -> bool:
-        """Return whether a path belongs to Flow, published or not."""
+        """Return whether Flow handles requests for a path, including paths that it does not publish."""
         return path.startswith((ROOT, ORGANIZATION, _PAGES))
 
     def pipeline_id(self, pipeline_id: str) -> str:

@@ -17,7 +17,7 @@ class ApiErrorResponse:
     text: str
 
     def gateway_body(self, request_id: str, host: str) -> dict[str, Any]:
-        """Return the body of an error of the signed generation's gateway."""
+        """Return the body in which the gateway of the signed generation reports the error."""
         return {
             "RequestId": request_id,
             "Message": self.text,
@@ -27,7 +27,7 @@ class ApiErrorResponse:
         }
 
     def envelope_body(self, request_id: str) -> dict[str, Any]:
-        """Return the body of an error of the signed generation's service."""
+        """Return the body in which the service of the signed generation reports the error."""
         return {
             "requestId": request_id,
             "success": False,
@@ -36,12 +36,12 @@ class ApiErrorResponse:
         }
 
     def personal_body(self, request_id: str) -> dict[str, Any]:
-        """Return the body of an error of the personal generation."""
+        """Return the body in which the personal generation reports the error."""
         return {"errorCode": self.code, "errorMessage": self.text, "requestId": request_id}
 
 
 class Problem(enum.Enum):
-    """A problem with an authenticated request, with the errors of the signed and the personal generation."""
+    """A problem with an authenticated request; its value is the error of the signed and of the personal generation."""
 
     NOT_REGISTERED = (
         ApiErrorResponse(
@@ -104,7 +104,7 @@ class Problem(enum.Enum):
 
 
 class ProblemError(Exception):
-    """Raised by code that both generations share; each generation reports it in its own form."""
+    """Raised by code of both generations for a problem; each generation turns it into its own error response."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -152,12 +152,12 @@ TOO_MANY = ApiErrorResponse(429, "TooManyRequests", "Too many requests")
 
 
 def missing(parameter: str) -> ApiErrorResponse:
-    """Return the error for a missing header; `parameter` is its name as a parameter."""
+    """Return the error for a missing header; `parameter` is its name in error messages."""
     return ApiErrorResponse(400, f"Missing{parameter}", f"{parameter} is mandatory for this action.")
 
 
 def mismatch(string_to_sign: str, canonical: bytes) -> ApiErrorResponse:
-    """Return the error for a wrong signature, with the text that should have been signed."""
+    """Return the error for a wrong signature, which quotes what the client should have signed."""
     request = canonical.decode("utf-8", "replace")
     text = (
         "Specified signature is not matched with our calculation. "

@@ -1,6 +1,6 @@
-"""What both generations of Flow's API share: the lookups, and the problems of a request.
+"""Base class of both generations of Flow's API: the handlers of operations, and their errors.
 
-Authentication, paths, parameters and the form of answers differ between the generations.
+Authentication, paths, parameters and the form of responses differ between the generations.
 """
 
 import math
@@ -42,7 +42,7 @@ _ENDS = ("absent", "null", "zero")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation: its path below that of the pipelines, requested with GET, and its handler."""
+    """A GET operation; `path` is relative to the path of the pipelines."""
 
     path: str
     name: str
@@ -50,10 +50,11 @@ class Operation:
 
 
 class ApiGeneration(ABC):
-    """One generation of the API: `roots` are the paths of its pipelines, `until` is its name for the end of a time window.
+    """One generation of the API.
 
-    `credentials` returns the current credentials. `throttle_wait` counts a request and returns the seconds that it
-    should have waited, or None.
+    `roots` are the paths of its pipelines; `until` is its parameter for the end of a time window. `credentials` returns
+    the current credentials. `wait` counts a request and returns the seconds that it should wait, or None if it may
+    pass.
     """
 
     roots: tuple[str, ...]
@@ -71,14 +72,14 @@ class ApiGeneration(ABC):
         self._credentials = credentials
         self._throttle_wait = wait
 
-    # -- the way to an operation
+    # -- authentication and errors
 
     @abstractmethod
     def operations(self) -> tuple[Operation, ...]:
         """Return the published operations; fixed paths come before those with a run id in the same place."""
 
     def authorize(self, request: Request, body: bytes, context: RequestContext) -> Answer | None:
-        """Return the error for a request with invalid credentials or beyond the throttle, or None."""
+        """Return the error for invalid credentials or too many requests, or None if the request may pass."""
         error = self._refusal(request, body, context)
         if error is not None:
             return self.gateway_error(error, request, context)
@@ -88,7 +89,7 @@ class ApiGeneration(ABC):
         return self._throttled(wait, request, context)
 
     def handler_for(self, operation: Operation) -> Handler:
-        """Return a handler that also reports problems in the form of this generation."""
+        """Return a handler of the operation that reports problems in the form of this generation."""
 
         def handle(request: Request, _: bytes, context: RequestContext) -> Answer:
             try:
@@ -102,7 +103,7 @@ class ApiGeneration(ABC):
     def fault_answer(
         self, injected_fault: InjectedFault, request: Request, context: RequestContext
     ) -> Answer | None:
-        """Return the answer for a fault in the vendor's form; None for a fault that all vendors share."""
+        """Return the vendor's own response for a fault; None for a fault that looks the same for all vendors."""
         internal_error = self._error_for(Problem.BROKEN)
         match injected_fault:
             case InjectedFault.SERVER_ERROR:
@@ -119,26 +120,26 @@ class ApiGeneration(ABC):
                 return None
 
     def _throttled(self, wait: float, request: Request, context: RequestContext) -> Answer:
-        """Return the error for too many requests; the switch `retry_after` adds how long to wait."""
+        """Return the error for too many requests; with the switch `retry_after`, it says how long to wait."""
         refusal = self.gateway_error(self._throttled_error(), request, context)
         headers = {"x-acs-retry-after": str(math.ceil(wait * 1000))} if self._switches.retry_after else {}
         return Answer(refusal.value, refusal.status, headers)
 
     @abstractmethod
     def gateway_error(self, error: ApiErrorResponse, request: Request, context: RequestContext) -> Answer:
-        """Return an error in the form of the gateway."""
+        """Return the gateway's response for an error."""
 
     @abstractmethod
     def _service_error(self, problem: Problem, request: Request, context: RequestContext) -> Answer:
-        """Return a problem in the form of the service."""
+        """Return the service's response for a problem."""
 
     @abstractmethod
     def _error_body(self, error: ApiErrorResponse, context: RequestContext) -> Record:
-        """Return the body of an error of the service."""
+        """Return the body of the service's response for an error."""
 
     @abstractmethod
     def _error_for(self, problem: Problem) -> ApiErrorResponse:
-        """Return the error for a problem."""
+        """Return this generation's error for a problem."""
 
     @abstractmethod
     def _throttled_error(self) -> ApiErrorResponse:
@@ -176,7 +177,7 @@ class ApiGeneration(ABC):
         runs = [summarize(run) for run in page.rows]
         reported = self._organization.apply_misreport(runs)
         records = [self._run_row(pipeline, run, self._end_fields(run)) for run in reported]
-        # The run number is the id here, so a wrong number is another run, which the scenario does not have.
+        # Flow identifies a run by its number, so a wrong number names a run that the scenario does not have.
         runs_reported = [
             self._reported_part(run)
             for run, as_reported in zip(runs, reported, strict=True)
@@ -213,11 +214,11 @@ class ApiGeneration(ABC):
         return Answer(self._single("pipelineRun", record, context), runs=(serialized.run,))
 
     def _reported_part(self, run: RunSnapshot) -> RunSnapshot:
-        """Return the part of a run that its row in the list reports."""
+        """Return a run as its row in the list reports it."""
         return run
 
     def _end_fields(self, run: RunSnapshot) -> Record:
-        """Return the end of a run in a list, in one of several forms if it has not ended."""
+        """Return the field for the end of a run in a list; without an end, its form follows the switch `open_end`."""
         if run.end is not None:
             return {"endTime": milliseconds(run.end)}
         form = _ENDS[int(run.id[:4], 16) % len(_ENDS)]
@@ -232,19 +233,19 @@ class ApiGeneration(ABC):
         self._require_membership(request)
         return self._organization.pipeline(request.path_params["pipeline_id"])
 
-    # -- the form of answers
+    # -- the form of responses
 
     @abstractmethod
     def _page(self, rows: Sequence[P], query: Query) -> Page[P]:
-        """Return the requested page."""
+        """Return the page of `rows` that the query selects."""
 
     @abstractmethod
     def _listed(self, key: str, records: list[Record], page: Page[P], context: RequestContext) -> Answer:
-        """Return the answer with a page."""
+        """Return the response with the records of a page; an envelope has them under `key`."""
 
     @abstractmethod
     def _single(self, key: str, record: Record, context: RequestContext) -> Record:
-        """Return the body with a single record."""
+        """Return the body with a single record; an envelope has it under `key`."""
 
     @abstractmethod
     def _pipeline_row(self, pipeline: SimulatedPipeline) -> Record:
@@ -256,7 +257,7 @@ class ApiGeneration(ABC):
 
     @abstractmethod
     def _run_row(self, pipeline: SimulatedPipeline, run: RunSnapshot, ended: Record) -> Record:
-        """Return the row of a run in the list, with its end from `ended`."""
+        """Return the row of a run in the list; `ended` has the field of its end, if any."""
 
     @abstractmethod
     def _run_record(self, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int) -> Record:

@@ -1,6 +1,6 @@
-"""What Flow adds to a pipeline: numeric ids, accounts, and stages that are arranged in groups.
+"""Properties of pipelines that only Flow has: numeric ids, accounts, and stages arranged in groups.
 
-Everything is a pure function of the world and the pipeline, so it is the same in every run and every answer.
+They are a pure function of the world and the pipeline, so they are the same in every run and every response.
 """
 
 from dataclasses import dataclass, replace
@@ -21,13 +21,13 @@ _PARALLEL_NAMES = ("Lint", "Audit", "Licences", "Benchmark")
 
 
 def hash_number(*parts: object) -> int:
-    """Return a number of nine digits that depends on the parts only."""
+    """Return a number of nine digits; equal parts give equal numbers."""
     digest = blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest()
     return 100_000_000 + int.from_bytes(digest) % 900_000_000
 
 
 def account_id(*parts: object) -> str:
-    """Return an account id that depends on the parts only."""
+    """Return an account id; equal parts give equal ids."""
     return blake2b(" ".join(map(str, parts)).encode(), digest_size=12).hexdigest()
 
 
@@ -68,7 +68,7 @@ class StagePosition:
 class ParallelStage:
     """A stage that runs in parallel with stage `sequence`, and ends before it unless the run is cut short.
 
-    `length` is its usual seconds. `pipeline` is the source of its random jobs.
+    `length` is its planned duration in seconds. `pipeline` determines its random jobs.
     """
 
     sequence: int
@@ -79,7 +79,10 @@ class ParallelStage:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Arrangement of a pipeline: one stage a group, except for the group with `parallel_stage`."""
+    """Arrangement of a pipeline's stages: each group has one stage, except for the group with `parallel_stage`.
+
+    `unnamed` stages get their position as a name. `yaml` is whether the pipeline is defined in YAML.
+    """
 
     parallel_stage: ParallelStage | None
     unnamed: bool

@@ -1,4 +1,4 @@
-"""The pipelines and runs of an organization, as both generations of the API look them up."""
+"""Look-up of an organization's pipelines and runs, for both generations of the API."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ _CREATORS = 7
 
 
 def milliseconds(moment: float) -> int:
-    """Return Unix seconds in the vendor's unit; it uses whole seconds only."""
+    """Convert Unix seconds to milliseconds, the vendor's unit, cut to whole seconds as the vendor does."""
     return int(moment) * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs of a pipeline a request selects; empty and open values select all."""
+    """Filter of a pipeline's runs; an empty status, no trigger and an open window each select all."""
 
     status: str
     trigger: int | None
@@ -34,7 +34,10 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class PipelineFilter:
-    """Which pipelines a request selects; the last three fields concern the latest run."""
+    """Filter of pipelines; empty values and open windows select all.
+
+    `executed`, `statuses` and `executors` apply to the latest run.
+    """
 
     name: str
     creators: frozenset[str]
@@ -45,7 +48,7 @@ class PipelineFilter:
 
     @classmethod
     def of(cls, query: Query) -> "PipelineFilter":
-        """Read the filter from a query, which is the same in both generations; raise `ProblemError` for a malformed one."""
+        """Return the filter of a query; raise `ProblemError` if it is malformed. Both generations use the same parameters."""
         return cls(
             name=query.text("pipelineName").lower(),
             creators=query.values("creatorAccountIds"),
@@ -57,7 +60,10 @@ class PipelineFilter:
 
 
 class Organization:
-    """The pipelines of `project` under their ids in Flow; its methods raise `ProblemError`."""
+    """Look-up of the pipelines and runs of `project` by their ids in Flow.
+
+    Look-ups raise `ProblemError` if the user cannot read what a request names.
+    """
 
     def __init__(self, project: SimulatedProject, switches: FlowSwitches) -> None:
         self.id = project.world.project_id[:24]
@@ -66,7 +72,7 @@ class Organization:
         self._switches = switches
 
     def require_membership(self, organization_id: str | None) -> None:
-        """Raise unless the user is a member of this organization; None stands for the organization of a regional endpoint."""
+        """Raise `ProblemError` unless the user is a member of this organization; a regional endpoint passes None."""
         if self._switches.unregistered:
             raise ProblemError(Problem.NOT_REGISTERED)
         if organization_id not in {None, self.id}:
@@ -81,7 +87,7 @@ class Organization:
     # -- pipelines
 
     def pipeline(self, pipeline_id: str) -> SimulatedPipeline:
-        """Return the pipeline that a path names."""
+        """Return the pipeline with that id in Flow."""
         found = self.numbers.find(parse_number(pipeline_id))
         pipeline = found and self._project.pipeline(found.id)
         if pipeline is None:
@@ -140,7 +146,7 @@ class Organization:
         return None if run is None else serialize(pipeline, run, now, self._switches.end_lag)
 
     def runs(self, pipeline: SimulatedPipeline, run_filter: RunFilter, now: float) -> Sequence[RunSnapshot]:
-        """Return the selected runs in the world's form, latest start first unless the switches say otherwise."""
+        """Return the selected runs as the world has them, latest start first unless the switches say otherwise."""
         rows = self._project.runs.history(pipeline, now - self._switches.stale)
         since, until = run_filter.started.since, run_filter.started.until
         if until is not None:
@@ -159,7 +165,7 @@ class Organization:
                 return rows[::-1]
 
     def apply_misreport(self, runs: list[RunSnapshot]) -> list[RunSnapshot]:
-        """Return the rows of a page as the next answer reports them, possibly with a wrong number for the newest run."""
+        """Return the runs of a page; the newest one has a wrong number if the next response misreports it."""
         newest = max(runs, key=lambda run: run.number, default=None)
         return [self._project.runs.apply_misreport(run) if run is newest else run for run in runs]
 

@@ -1,7 +1,7 @@
-"""The personal generation: bodies without an envelope, pages described in headers, and a personal token.
+"""The personal generation of the API: bodies without an envelope, pagination in headers, and a personal token.
 
-Its two editions differ in their paths: the central one names the organization, a regional one belongs to one
-organization.
+Its two editions differ in their paths: those of the central edition name the organization; a regional endpoint
+belongs to one organization.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class PersonalApi(ApiGeneration):
         )
 
     def gateway_error(self, error: ApiErrorResponse, _: Request, context: RequestContext) -> Answer:
-        """Return an error; gateway and service use the same form."""
+        """Return the response for an error, which is the same for gateway and service."""
         return Answer(self._error_body(error, context), self._status(error))
 
     def _service_error(self, problem: Problem, request: Request, context: RequestContext) -> Answer:

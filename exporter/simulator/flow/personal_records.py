@@ -1,7 +1,7 @@
 """Records of the personal generation, as observed; the documentation differs in places.
 
-A start or end that has not been reached is null. A run contains much that must not be exposed: secret parameters, and
-URLs with tokens.
+A start or end that has not been reached is null. A run contains values that an exporter must not expose: secret
+parameters, and URLs with tokens.
 """
 
 import json
@@ -23,7 +23,7 @@ SECRET = "simulated-secret-that-belongs-nowhere"  # noqa: S105  # of no use anyw
 def run_record(
     organization: Organization, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int
 ) -> Record:
-    """Return the record of a whole run; `created` is its creation time, in milliseconds."""
+    """Return the record of a run with its stages; `created` is its creation time, in Unix milliseconds."""
     run = serialized.run
     return {
         "createTime": created,
@@ -54,7 +54,7 @@ def run_row(
     *,
     status: bool,
 ) -> Record:
-    """Return the row of a run in the list, with its end from `ended`; the status is not documented."""
+    """Return the row of a run in the list; `ended` has the field of its end, `status` adds the undocumented status."""
     return {
         **({"status": status_text(run)} if status else {}),
         "startTime": milliseconds(run.start),

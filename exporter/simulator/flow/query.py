@@ -1,7 +1,7 @@
 """Query parameters of Flow, and the pages that they select.
 
-Pages are cut by row offset: a client that reads all pages sees every row once, as long as no row is added or removed.
-The vendor's pages promise no more.
+Pages are selected by row offset: a client that reads all pages sees every row once, as long as no row is added or
+removed. The vendor promises no more than that.
 """
 
 import base64
@@ -22,7 +22,7 @@ _MAX_DIGITS = 18
 
 
 def parse_number(text: str) -> int:
-    """Return a whole number; raise `ProblemError` for anything else."""
+    """Parse a whole number; raise `ProblemError` for anything else."""
     if not _NUMBER.fullmatch(text):
         raise ProblemError(Problem.BAD_PARAMETER)
     return int(text)
@@ -30,7 +30,7 @@ def parse_number(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time range in milliseconds, both ends included; None leaves an end open."""
+    """A time range in Unix milliseconds, both ends included; None leaves an end open."""
 
     since: int | None = None
     until: int | None = None
@@ -51,7 +51,7 @@ class Query:
         self._parameters = parameters
 
     def text(self, name: str) -> str:
-        """Return a text, empty if absent."""
+        """Return the text of a parameter, empty if absent."""
         return self._parameters.get(name, "")
 
     def values(self, name: str) -> frozenset[str]:

@@ -1,6 +1,6 @@
-"""Runs in the form in which Flow reports them: whole seconds, Flow's states, parallel stages.
+"""Runs as Flow reports them: whole seconds, Flow's states, parallel stages.
 
-The results are run snapshots again, so a scenario can record them. What an answer omits is missing from them.
+The results contain run snapshots without the values that a response omits, so a scenario can record them.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from exporter.simulator.world.jobs import JobSnapshot, jobs
 from exporter.simulator.world.runs import RunPlan, RunSnapshot, SimulatedStatus, StageSnapshot
 from exporter.simulator.world.world import SimulatedPipeline
 
-# A cancellation takes this long, where it is planned.
+# Duration of a planned cancellation.
 _CANCELLING_SECONDS = 3
-# One in so many stages and jobs has another name for its success.
+# One in this many stages and jobs reports its success as FINISH.
 _FINISH_ONE_IN = 12
 
 P = TypeVar("P", StageSnapshot, JobSnapshot)
@@ -42,7 +42,7 @@ class SerializedStage:
 
 @dataclass(frozen=True, slots=True)
 class SerializedRun:
-    """A whole run; the stages of `run` are those of `stages`, in their order.
+    """A run with all its parts; `run.stages` are the stages of `stages`, in the same order.
 
     `changed` is the time of the last visible change, in Unix seconds.
     """
@@ -53,7 +53,7 @@ class SerializedRun:
 
 
 def summarize(run: RunSnapshot) -> RunSnapshot:
-    """Return a run as lists report it: without stages."""
+    """Return a run as lists report it: in whole seconds, with a state of Flow, and without stages."""
     return replace(
         run,
         status=normalize(run.status),
@@ -92,7 +92,7 @@ def _stages(pipeline: SimulatedPipeline, run: RunSnapshot, now: float) -> Iterat
 
 
 def _end_earlier(stage: SerializedStage, end: int, lag: int) -> SerializedStage:
-    """Move the ends that equal the end of the run so many seconds back."""
+    """Move the end of a stage and of its jobs `lag` seconds back, where it is the end of the run."""
     if not lag:
         return stage
     stage_jobs = tuple(replace(job, job=_shift_end(job.job, end, lag)) for job in stage.jobs)
@@ -145,10 +145,10 @@ def _stage(
 
 
 def _normalize_part(run: RunSnapshot, part: P) -> P:
-    """Return a stage or job in a state that Flow has."""
+    """Return a stage or job in a state that Flow has, without an end that the run does not report."""
     status, end = normalize(part.status), part.end
     if run.status is SimulatedStatus.IGNORED and status is SimulatedStatus.INIT:
-        # What follows an ignored failure is skipped, not pending.
+        # Parts after an ignored failure are skipped, not pending.
         status = SimulatedStatus.SKIPPED
     if run.status.finished and run.end is None and end == run.plan.end:
         # While the end of a run is not reported, its last stage and job do not reveal it.

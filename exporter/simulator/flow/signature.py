@@ -1,6 +1,6 @@
-"""ACS3-HMAC-SHA256 as the gateway computes it, from the bytes on the wire.
+"""ACS3-HMAC-SHA256 signature as the gateway computes it, from the bytes on the wire.
 
-It shares no code with the exporter's signer on purpose, so that an error in one is found by the other. The vendor's
+It deliberately shares no code with the exporter's signer, so that each reveals errors in the other. The vendor's
 worked example and SDK test both.
 """
 
@@ -49,7 +49,7 @@ def signature(secret_key: str, canonical: bytes) -> str:
 
 
 def _canonical_query(raw: bytes) -> bytes:
-    """Return the query sorted by name, decoded and encoded again, because clients may send a space as a plus."""
+    """Return the query sorted by name and encoded in one way; clients may send a space as a plus sign."""
     pairs = (part.replace(b"+", b" ").partition(b"=") for part in raw.split(b"&") if part)
     decoded = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs)
     return "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in decoded).encode()

@@ -1,4 +1,4 @@
-"""The signed generation, version 2021-06-25: answers in an envelope, pages with the token of the next page."""
+"""The signed generation of the API, version 2021-06-25: responses in an envelope, pagination by token."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -56,7 +56,7 @@ class SignedApi(ApiGeneration):
         )
 
     def gateway_error(self, error: ApiErrorResponse, request: Request, context: RequestContext) -> Answer:
-        """Return an error in the form of the gateway."""
+        """Return the gateway's response for an error."""
         return Answer(
             error.gateway_body(context.request_id, request.headers.get("host", "")),
             self._status(error),

@@ -1,6 +1,6 @@
 """Records of the signed generation, in the form of its published examples.
 
-A start or end that has not been reached has no key. A run has no start or end of its own.
+A start or end that has not been reached is absent. The record of a whole run has neither start nor end.
 """
 
 import json
@@ -18,7 +18,7 @@ from exporter.simulator.world.world import SimulatedPipeline
 def run_record(
     organization: Organization, pipeline: SimulatedPipeline, serialized: SerializedRun, created: int
 ) -> Record:
-    """Return the record of a whole run; `created` is its creation time, in milliseconds."""
+    """Return the record of a run with its stages; `created` is its creation time, in Unix milliseconds."""
     run = serialized.run
     return {
         "creatorAccountId": executor(run),
@@ -38,7 +38,7 @@ def run_record(
 def run_row(
     organization: Organization, pipeline: SimulatedPipeline, run: RunSnapshot, ended: dict[str, Any]
 ) -> Record:
-    """Return the row of a run in the list, with its end from `ended`."""
+    """Return the row of a run in the list; `ended` has the field of its end, if any."""
     return {
         "pipelineId": organization.numbers.of(pipeline),
         "pipelineRunId": run.number,
@@ -83,7 +83,7 @@ def pipeline_record(organization: Organization, pipeline: SimulatedPipeline) -> 
 
 
 def groups(serialized: SerializedRun, names: list[str]) -> list[list[str]]:
-    """Group the names of all stages: groups run one after the other, the stages of a group in parallel."""
+    """Return `names`, one for each stage, by group. Groups run one after the other, stages of a group in parallel."""
     arranged: list[list[str]] = []
     for stage, name in zip(serialized.stages, names, strict=True):
         if stage.position.stage == 0:

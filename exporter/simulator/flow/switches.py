@@ -1,6 +1,6 @@
 """Settings of a simulated Flow that a test can change while it runs, in addition to those of every cloud.
 
-Most of them cover behaviour that is undocumented, or documented in two ways; a client must cope with each reading.
+Most of them cover behavior that is undocumented or documented in two ways; a client must cope with all variants.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from exporter.simulator.http.switches import Switches
 
 @dataclass(eq=False)
 class FlowSwitches(Switches):
-    """The settings of Flow alone; tests may change them at any time. The defaults follow observed behaviour.
+    """The settings of Flow alone; tests may change them at any time. The defaults follow observed behavior.
 
     Identity:
 
@@ -21,7 +21,7 @@ class FlowSwitches(Switches):
 
     Errors; all but the first concern the signed generation only:
 
-    - `statuses`: HTTP statuses by error code, instead of the usual ones; the vendor's own pages differ.
+    - `statuses`: HTTP statuses by error code, instead of the usual ones; the vendor's documents disagree.
     - `error_form`: the form of the service's errors: "gateway" as errors of the gateway, "status" as an envelope with
       the same HTTP status, "envelope" as an envelope with 200.
     - `throttle_code`: the error code for too many requests.
@@ -30,12 +30,11 @@ class FlowSwitches(Switches):
     Lists and runs:
 
     - `last_page`: the value of `nextToken` on the last page of the signed generation.
-    - `page_headers`: whether the personal generation describes pages in headers.
+    - `page_headers`: whether the personal generation sends pagination headers.
     - `spelling`: whether the personal generation lists pipelines with the "observed" or the "documented" keys.
     - `run_status`: whether its run list contains the status, which is not documented.
-    - `open_end`: how the run list writes the end of a run that has none; "mixed" is each of the three, depending on
-      the run.
-    - `never_run`: the answer for the latest run of a pipeline without runs: 404, or 200 with null or without a body.
+    - `open_end`: form of the end in the run list for a run without one; "mixed" uses all three, depending on the run.
+    - `never_run`: the response for the latest run of a pipeline without runs: 404, or 200 with null or without a body.
     - `create_lead`: seconds by which a run is created before its start in the list.
     - `end_lag`: seconds by which a run ends in the list after its last stage.
     """

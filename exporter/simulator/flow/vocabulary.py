@@ -1,6 +1,6 @@
 """Flow's names for the simulated states and triggers.
 
-The vendor's lists are incomplete, and differ between API generations and documents. These are the best reading.
+The vendor's lists are incomplete and differ between API generations and documents. These are the most plausible values.
 """
 
 from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus
@@ -33,17 +33,17 @@ UNREPORTED = "(unreported)"
 
 
 def normalize(status: SimulatedStatus) -> SimulatedStatus:
-    """Return the state by which Flow represents a state."""
+    """Return the state that Flow reports for a state; Flow does not distinguish all of them."""
     return _SAME.get(status, status)
 
 
 def status_text(run: RunSnapshot) -> str:
-    """Return the status text of a run in Flow."""
+    """Return the status text that Flow reports for a run."""
     return run.custom_status or status_name(run.status)
 
 
 def status_name(status: SimulatedStatus) -> str:
-    """Return Flow's name of a state."""
+    """Return Flow's name for a state."""
     return _STATUS_NAMES[normalize(status)]
 
 

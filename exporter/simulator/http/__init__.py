@@ -1,1 +1,1 @@
-"""What all simulated clouds share: serving, request logs, answers, injected faults and throttling."""
+"""Common parts of all simulated clouds: server, request log, responses, injected faults and throttling."""

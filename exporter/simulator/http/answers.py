@@ -1,8 +1,8 @@
-"""Answers of simulated clouds: good ones, errors of the service, and injected faults.
+"""Responses of simulated clouds: good ones, errors of the service, and injected faults.
 
 Operations return an `Answer` or raise `DeclinedError`; `Cloud` turns both into HTTP responses. An injected fault
-replaces the answer to a well-formed request that has passed the gateway, for any operation. Each fault has been seen
-from a gateway, a proxy, a load balancer or the service itself.
+replaces the good response of an operation. Each fault has been seen from a gateway, a proxy, a load balancer or the
+service itself.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from exporter.simulator.world.runs import RunSnapshot
 HUGE_BYTES = 40 * 2**20
 DRIP_SECONDS = 0.2
 INJECTED_WAIT = 5
-"""Seconds for which an injected throttling error asks, where the switch `retry_after` is on."""
+"""Seconds that an injected throttling error asks the client to wait if the switch `retry_after` is on."""
 
 Record = dict[str, Any]
 
@@ -30,7 +30,7 @@ Record = dict[str, Any]
 class Answer:
     """A response before serialization: `value` becomes JSON, or text if `plain`.
 
-    `runs` are the runs that the answer reports, in its order.
+    `runs` are the runs that the response reports, in the order of its records.
     """
 
     value: object
@@ -47,7 +47,7 @@ class Answer:
 
 
 class DeclinedError(Exception):
-    """An error of the service behind the gateway; `body` is sent as JSON, or as plain text if it is a string."""
+    """Makes the service respond with an error; `body` is sent as JSON, or as plain text if it is a string."""
 
     def __init__(self, status: int, body: object) -> None:
         super().__init__(status, body)
@@ -55,12 +55,12 @@ class DeclinedError(Exception):
 
 
 def encode(value: object) -> bytes:
-    """Return JSON as the services write it: compact UTF-8 without unnecessary escapes."""
+    """Return `value` as JSON in the style of the services: compact UTF-8 without unnecessary escapes."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class InjectedFault(enum.Enum):
-    """A bad answer that replaces a good one."""
+    """Kind of a faulty response that replaces a good one."""
 
     HTML = "200 with a page of HTML, as a login portal or a wrong host gives"
     BAD_GATEWAY = "502 with a page of HTML"
@@ -83,7 +83,7 @@ _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><
 
 
 def fault_response(injected_fault: InjectedFault, value: object) -> Response:
-    """Return the response for a fault that is the same for all vendors; `value` is the good answer that it replaces."""
+    """Return the response for a fault that looks the same for all vendors; `value` is the payload that it replaces."""
     body = encode(value)
     match injected_fault:
         case InjectedFault.HTML:
@@ -109,14 +109,14 @@ def fault_response(injected_fault: InjectedFault, value: object) -> Response:
 
 
 RESET_EXTENSION = "simulator.reset"
-"""Key of the ASGI extension that resets the connection of a request; `serve` offers it."""
+"""Key of the ASGI extension that resets the connection of a request; `serve` provides it."""
 
 
 class ResetResponse(Response):
-    """Resets the connection instead of an answer; where the server cannot do that, an answer of 502 without a body."""
+    """Resets the connection instead of responding; sends 502 without a body if the server cannot reset it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reset the connection, and return when the server has noticed."""
+        """Reset the connection, and return once the server has noticed."""
         reset = scope.get("extensions", {}).get(RESET_EXTENSION)
         if reset is None:
             await Response(status_code=502)(scope, receive, send)
@@ -128,7 +128,7 @@ class ResetResponse(Response):
 
 
 class _TruncatedResponse(Response):
-    """Announces the whole body and sends half of it; the server then closes the connection."""
+    """Announces the length of the whole body but sends half of it; the server then closes the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -153,7 +153,7 @@ async def _drip() -> AsyncIterator[bytes]:
 
 
 def with_bad_records(body: bytes, values: Mapping[str, bytes]) -> bytes:
-    """Add one more field to the records of some pipelines; `values` are its raw bytes by pipeline id."""
+    """Return `body` with an extra field in the records of some pipelines; `values` are its raw bytes by pipeline id."""
     for pipeline, value in values.items():
         name = rb'"(?:pipeline_id|pipelineId)":"?%b\b' % re.escape(pipeline.encode())
         body = re.sub(name, rb'"spoilt":%b,\g<0>' % value.replace(b"\\", rb"\\"), body)
@@ -161,7 +161,7 @@ def with_bad_records(body: bytes, values: Mapping[str, bytes]) -> bytes:
 
 
 def _garble(body: bytes) -> bytes:
-    """Damage the first run id; without one the first status, or the first text."""
+    """Insert invalid UTF-8 into the first run id; without one, into the first status or else the first string."""
     for mark in (b'"pipeline_run_id":"', b'"status":"', b'":"'):
         if mark in body:
             return body.replace(mark, mark + b"\xff\xfe", 1)

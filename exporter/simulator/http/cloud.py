@@ -1,7 +1,7 @@
-"""The base class of simulated clouds: the path from a request to an operation and back.
+"""Base class of simulated clouds, which routes requests to operations and sends their responses.
 
-A cloud says which operations it publishes, how it checks credentials, and what its errors look like. This module logs
-requests, reads bodies, injects faults, and records which runs each answer reports.
+Subclasses define the published operations, the check of credentials, and the form of errors. This module logs
+requests, reads bodies, injects faults, and records which runs each response reports.
 """
 
 from abc import ABC, abstractmethod
@@ -35,19 +35,19 @@ from exporter.simulator.world.world import SimulatedPipeline, World
 MAX_BODY_BYTES = 12 * 2**20
 
 Handler = Callable[[Request, bytes, RequestContext], Answer]
-"""An operation; raises `DeclinedError` for an error of the service."""
+"""Handler of an operation; raises `DeclinedError` for an error of the service."""
 
 AuthCheck = Callable[[Request, bytes, RequestContext], Answer | None]
-"""A check before an operation; returns the gateway's error, or None if the request may pass."""
+"""Check by the gateway before an operation; returns an error, or None if the request may pass."""
 
 
 class Cloud(Switches, ABC):
-    """A simulated cloud of `world`; its runs are those of `runs`, by default those of the world.
+    """A simulated cloud that serves the pipelines of `world`, with runs from `runs`, by default from the world.
 
-    Next to the switches, a test in the same process can use:
+    In addition to the switches, a test in the same process can use:
 
     - `clock`: the cloud's time, in Unix seconds; may be replaced.
-    - `requests`: the latest requests, oldest first, recorded when the answer starts; `request_counts`: the number of
+    - `requests`: the latest requests, oldest first, recorded when the response starts; `request_counts`: the number of
       all requests by operation and status.
     - `in_flight`, `max_in_flight`: the number of requests in progress, and its maximum.
     """
@@ -81,15 +81,15 @@ class Cloud(Switches, ABC):
 
     @property
     def max_in_flight(self) -> int:
-        """The most requests that were ever in progress at once."""
+        """Largest number of requests that were in progress at the same time."""
         return self._log.max_in_flight
 
     def serves(self, path: str) -> bool:  # noqa: ARG002
-        """Return whether a path belongs to this cloud, published or not."""
+        """Return whether this cloud handles requests for a path, including paths that it does not publish."""
         return True
 
     def truth(self) -> list[PipelineTruth]:
-        """Return the true state of each pipeline now, in this cloud's ids and words."""
+        """Return the current true state of each pipeline, with this cloud's ids and status texts."""
         now = self.clock()
         return [self._truth(pipeline, now) for pipeline in self._project.pipelines()]
 
@@ -104,7 +104,7 @@ class Cloud(Switches, ABC):
         )
 
     def _summarized(self, run: RunSnapshot) -> RunSnapshot:
-        """Return a run with the status and the times that this cloud reports for it; its stages do not matter."""
+        """Return a run with the status and the times that this cloud reports for it; stages may be missing."""
         return run
 
     def _reported(self, pipeline: SimulatedPipeline, run: RunSnapshot, now: float) -> RunSnapshot:  # noqa: ARG002
@@ -125,10 +125,10 @@ class Cloud(Switches, ABC):
     def _fault_answer(
         self, injected_fault: InjectedFault, request: Request, context: RequestContext
     ) -> Answer | None:
-        """Return the answer for a fault in the vendor's form; None for a fault that all vendors share."""
+        """Return the vendor's own response for a fault; None for a fault that looks the same for all vendors."""
 
     def pipeline_id(self, pipeline_id: str) -> str:
-        """Return this cloud's id of a pipeline of the world."""
+        """Return this cloud's id of the pipeline that has `pipeline_id` in the world."""
         return pipeline_id
 
     def _requested_run(self, request: Request) -> str | None:
@@ -150,7 +150,7 @@ class Cloud(Switches, ABC):
     def _route(
         self, method: str, path: str, operation: str, handler: Handler, auth_check: AuthCheck | None = None
     ) -> Route:
-        """Return the route of an operation. Without `auth_check`, `handler` checks the credentials."""
+        """Return the route of an operation. Without `auth_check`, every request reaches `handler`."""
 
         async def endpoint(request: Request) -> Response:
             context: RequestContext = request.state.context
@@ -178,7 +178,7 @@ class Cloud(Switches, ABC):
         return route
 
     def _respond(self, answer: Answer, request: Request, context: RequestContext) -> Response:
-        """Return the response to a good request, and record the runs that it reports."""
+        """Return the response to a good request, or an injected fault, and record the runs that it reports."""
         operation = context.operation or ""
         injected_fault = self.injected_fault if self.injected_fault_operation in {None, operation} else None
         if injected_fault is None:
@@ -191,7 +191,7 @@ class Cloud(Switches, ABC):
         return fault_response(injected_fault, answer.value) if replacement is None else replacement.response()
 
     def _outage_response(self) -> Response:
-        """Return what a gateway sends while nothing behind it answers: a status without a body, or a reset."""
+        """Return the next response of an outage: 502 or 503 without a body, or a connection reset, in turn."""
         status = next(self._outage_statuses)
         return ResetResponse() if status is None else Response(status_code=status)
 
@@ -207,7 +207,7 @@ class Cloud(Switches, ABC):
         return response
 
     def _throttle_wait(self, context: RequestContext) -> float | None:
-        """Count a request with valid credentials; return the seconds that it should wait, or None if it may pass."""
+        """Count a request with valid credentials; return how many seconds it should wait, or None if it may pass."""
         if self.throttle is None:
             return None
         limit, seconds = self.throttle
@@ -219,7 +219,7 @@ class Cloud(Switches, ABC):
         return self._not_published(request, request.state.context).response()
 
     def _now(self) -> float:
-        """Return the time; the attribute is read at each call because a test may replace the clock."""
+        """Return the time in Unix seconds; `clock` is read at each call because a test may replace it."""
         return self.clock()
 
 

@@ -1,4 +1,4 @@
-"""What the gateways of all vendors share: the `Authorization` header of signed requests, and throttling."""
+"""Common parts of the vendors' gateways: the `Authorization` header of signed requests, and throttling."""
 
 import re
 from collections import deque
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The parsed header; header names are lower-case and sorted, as both signatures require."""
+    """A parsed `Authorization` header; `signed_headers` are lower-case and sorted, as both signatures require."""
 
     access_key: str
     signed_headers: tuple[str, ...]
@@ -16,7 +16,7 @@ class Authorization:
 
 
 def authorization_parser(algorithm: str, key: str) -> Callable[[str], Authorization | None]:
-    """Return a parser for the header of one algorithm; `key` is the field that holds the access key.
+    """Return a parser for `Authorization` headers of one algorithm; `key` is the field that holds the access key.
 
     The parser returns None for another scheme and for a malformed header.
     """
@@ -36,9 +36,9 @@ def authorization_parser(algorithm: str, key: str) -> Callable[[str], Authorizat
 
 
 class Throttle:
-    """A sliding window over all requests, including refused ones.
+    """Rate limit over a sliding window, which counts all requests, including refused ones.
 
-    Callers pass the time, so that a test can move it.
+    Callers pass the time, so that tests can control it.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Middleware that records every request and adds a request id and the date to every answer."""
+"""Middleware that records every request and adds a request id and the date to every response."""
 
 import asyncio
 import random
@@ -16,15 +16,15 @@ from exporter.simulator.http.switches import Switches
 _MAX_RECORDED_REQUESTS = 5_000
 
 NO_ANSWER = 0
-"""Recorded status of a request whose connection was reset without an answer."""
+"""Recorded status of a request whose connection was reset without a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request in the log of a cloud.
+    """A request that a simulated cloud received.
 
     `operation` is the vendor's name, or None if the path is not published. `pipeline_ids` are the requested ids; ids
-    of a body are missing if the request was refused before its body was read. `status` is `NO_ANSWER` after a reset.
+    in a body are missing if the request was refused before its body was read. `status` is `NO_ANSWER` after a reset.
     `run_id` is the requested run, or None. `at` is the cloud's time, in Unix seconds.
     """
 
@@ -36,7 +36,7 @@ class RecordedRequest:
 
 
 class RequestContext:
-    """What is known about a request in progress; the whole answer describes the moment `now`."""
+    """Data of a request in progress; the whole response describes the state at `now` (Unix seconds)."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -47,7 +47,7 @@ class RequestContext:
 
 
 class RequestLog:
-    """The latest requests, oldest first, the number of all requests by operation and status, and of those in flight."""
+    """The latest requests, oldest first, and counts: of all requests by operation and status, and of those in flight."""
 
     def __init__(self) -> None:
         self.requests: deque[RecordedRequest] = deque(maxlen=_MAX_RECORDED_REQUESTS)
@@ -56,7 +56,7 @@ class RequestLog:
         self.max_in_flight = 0
 
     def record(self, context: RequestContext, status: int) -> None:
-        """Record a request when its answer starts."""
+        """Record a request, when its response starts or its connection has been reset."""
         operation = context.operation
         self.counts[operation, status] += 1
         self.requests.append(

@@ -1,7 +1,7 @@
 """Serve an ASGI app on a real port, in the event loop of the caller or in a thread.
 
 Unlike a production server it stops at once and aborts requests in flight: a simulated cloud may send an endless
-answer, and a test needs its port back. It leaves signals and logging to the caller, except that it turns off
+response, and a test needs its port back. It leaves signals and logging to the caller, except that it turns off
 uvicorn's access log.
 """
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.simulator.http.answers import RESET_EXTENSION
 
-# Longer than a client that polls every minute leaves a connection idle, as at a real gateway.
+# Real gateways keep an idle connection longer than the minute between two polls of a client.
 _KEEP_ALIVE_SECONDS = 75
 _STOP_SECONDS = 10
 
@@ -62,7 +62,7 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Starts as uvicorn does, and stops at once: uvicorn looks for a stop every 0.1 s, then waits for requests in flight."""
+    """Uvicorn server that stops at once; uvicorn itself checks every 0.1 s, then waits for requests in flight."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -91,7 +91,7 @@ class _Server(uvicorn.Server):
 
 
 def _reset_connection(server: uvicorn.Server, scope: Scope) -> None:
-    """Reset the connection of a request: the client sees an error of the network, not an end."""
+    """Reset the connection of a request, so that the client sees a network error instead of a regular close."""
     for connection in server.server_state.connections:
         if getattr(connection, "scope", None) is scope:
             own = connection.transport.get_extra_info("socket")
@@ -103,7 +103,7 @@ def _reset_connection(server: uvicorn.Server, scope: Scope) -> None:
 
 def _disable_nagle(listener: socket.socket) -> None:
     # Connections inherit this option. asyncio sets it only on sockets with an explicit protocol number, which
-    # the usual ways to create a listener do not give. Without it every answer waits 40 ms for the client's
+    # the usual ways to create a listener do not give. Without it every response waits 40 ms for the client's
     # delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -15,13 +15,13 @@ class Switches:
 
     Pipelines are named by their ids in the world, even where a cloud uses other ids.
 
-    Answers:
+    Responses:
 
-    - `outage`: nothing behind the gateway answers. Requests get 502 or 503 without a body, or a connection reset, in
-      turn.
-    - `latency`: seconds that every answer is delayed; `latency_jitter`: up to so many more, drawn for each answer.
-    - `injected_fault`: the fault that replaces every good answer, or None; `injected_fault_operation` limits it to one
-      operation, by the vendor's name.
+    - `outage`: the services behind the gateway are down. Requests get 502 or 503 without a body, or a connection
+      reset, in turn.
+    - `latency`: seconds by which every response is delayed; `latency_jitter`: maximum of a further, random delay.
+    - `injected_fault`: the fault that replaces every good response, or None; `injected_fault_operation` limits it to
+      one operation, by the vendor's name.
     - `skew`: seconds by which the gateway's clock is ahead. The `Date` header and the check of signed dates follow it;
       runs and the lifetimes of tokens and keys do not.
 
@@ -29,21 +29,22 @@ class Switches:
 
     - `credentials_expired`: all credentials are refused as expired; those that do not expire, as deleted or disabled.
     - `throttle`: (limit, seconds): at most `limit` requests within any window of that many seconds, by the cloud's
-      clock; refused requests count as well. `retry_after` adds the header to the refusals, injected ones included.
+      clock; refused requests count as well. `retry_after`: refusals, including injected ones, say how long to wait.
 
     The service:
 
     - `page_limit`: the largest page of a list; larger limits are reduced to it.
-    - `bad_records`: by pipeline, raw bytes that become the value of one more field in each of its records; they need
+    - `bad_records`: raw bytes by pipeline; each record of the pipeline gets an extra field with this value, which need
       not be JSON.
-    - `poison`: pipelines that make every request fail that names them.
+    - `poison`: pipelines for which every request that names them fails.
     - `no_membership`: the user is not a member of the project. CodeArts lists nothing and otherwise reports that the
       project does not exist; Flow returns an error.
     - `empty_list_with_total`: the list of pipelines has its total but no rows.
     - `deleted`, `renamed`: deleted pipelines, and new names by pipeline id.
-    - `stale`: seconds by which polled data is behind, under a current `Date`. This affects the batch of CodeArts, and
-      every operation of Flow that finds runs without their number.
-    - `runs_order`: the order of the run list: "requested", or by start, or "random", which is the same for all pages.
+    - `stale`: seconds by which reported runs lag behind the `Date` header. It affects the batch operation of CodeArts,
+      and every operation of Flow that does not name a run by its number.
+    - `runs_order`: the order of the run list: "requested" by the client, "ascending" or "descending" by start, or
+      "random", which is the same for all pages.
     """
 
     outage: bool = False

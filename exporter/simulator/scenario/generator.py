@@ -1,7 +1,7 @@
-"""Random runs of thousands of pipelines over time, with every fault that clouds and people cause.
+"""Generator of random runs for thousands of pipelines, with the faults that clouds and users cause.
 
-The generator only acts on a scenario; the scenario records the results. The same seed and rates produce the same
-runs, regardless of the steps in which `play` advances the time.
+The generator acts on a scenario, which records the results. The same seed and rates produce the same runs, regardless
+of the steps in which `play` advances the time.
 """
 
 import math
@@ -29,11 +29,11 @@ _OVERLAPPING_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FaultRates:
-    """Probability of each fault.
+    """Probability of each fault, per run.
 
-    Of all runs, when they begin:
+    When a run begins:
 
-    - `skipped`: the numbers before it are skipped.
+    - `skipped`: up to three numbers before it are skipped.
     - `reserved`: the number before it is reserved for a run that begins later.
     - `paused`: it is paused for some time.
     - `deleted_open`: it is deleted before it has ended.
@@ -41,18 +41,18 @@ class FaultRates:
     - `reset`: numbering restarts with it; the earlier runs stay or are deleted.
     - `recreated`: it is the first run of a new pipeline with the same id.
 
-    Of all runs, when they end:
+    When a run ends:
 
     - `unknown_status`: it ends for good with a status outside the vendor's list.
     - `transient_status`: it has such a status before it ends with a known one.
-    - `end_omitted`, `end_late`: its end is never reported, or reported later.
+    - `end_omitted`, `end_late`: its end time is never reported, or reported later.
     - `deleted`: it is deleted within a day.
 
-    Of those that did not succeed:
+    When a run ends without success:
 
     - `retried`: it is retried within seconds.
     - `retried_late`: it is retried within two days.
-    - `ignored`: of failed runs, it becomes IGNORED within the hour.
+    - `ignored`: if it failed, it becomes IGNORED within the hour.
     """
 
     skipped: float = 0.01
@@ -73,12 +73,12 @@ class FaultRates:
 
     @classmethod
     def none(cls) -> Self:
-        """Return rates with which runs only begin and end."""
+        """Return rates of 0, so that runs only begin and end."""
         return cls(**dict.fromkeys((field.name for field in fields(cls)), 0.0))
 
 
 class ScenarioGenerator:
-    """Plays random events into a scenario from the start of its world on.
+    """Applies random events to a scenario, from the start of its world.
 
     Pipelines that never run in the world never run here. A test may also act on the scenario between two calls of
     `play`.
@@ -98,7 +98,7 @@ class ScenarioGenerator:
                 self._at(first, partial(self._start, pipeline.id, period))
 
     def play(self, until: float) -> None:
-        """Play all events up to and including `until` (Unix seconds)."""
+        """Apply all events up to and including `until` (Unix seconds)."""
         events = self._events
         while events and events[0][0] <= until:
             now, _, event = heappop(events)
@@ -125,7 +125,7 @@ class ScenarioGenerator:
         self._schedule(scenario.begin(pipeline_id, now), period, now)
 
     def _begin_reserved(self, pipeline_id: str, period: float, number: int, now: float) -> None:
-        """Begin the run with the reserved number, unless the numbering was reset since."""
+        """Begin the run with the reserved number, unless the numbering has been reset since."""
         if number in self._scenario.reserved(pipeline_id):
             self._schedule(self._scenario.begin(pipeline_id, now, number=number), period, now)
 
@@ -157,7 +157,7 @@ class ScenarioGenerator:
             return min(period * rng.uniform(1, 2.5), 6 * _HOUR)
         return min(period * rng.uniform(0.02, 0.4), 2 * _HOUR)
 
-    # -- what happens to them
+    # -- later events of a run
 
     def _pause(self, run: SimulatedRun, now: float) -> None:
         if self._scenario.exists(run) and not run.finished:

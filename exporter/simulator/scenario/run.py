@@ -1,7 +1,7 @@
-"""One run of a scenario: the transitions that a test has caused so far.
+"""A run of a scenario, defined by the state transitions that a test has caused.
 
-All transitions are kept, so a run can be shown at any past moment. Its stages follow from the transitions, and a
-stage never changes back.
+All transitions are stored, so a run can be reported as of any past time. Its stages follow from the transitions. Only
+the stage that a run has reached can change; earlier stages stay as they are.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from random import Random
 from exporter.simulator.world.runs import RunPlan, RunSnapshot, SimulatedStatus
 from exporter.simulator.world.world import SimulatedPipeline, World
 
-# A running stage ends only when its run ends.
+# Planned end of a stage that ends only with its run.
 _NEVER = 2**34
 
 _Span = tuple[int, int, int]
@@ -18,10 +18,10 @@ _Span = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The state of a run from `moment` on.
+    """State of a run from `moment` until its next transition.
 
-    `end` is the time at which the run ended, or None; `end_reported` is whether the cloud reports it. `custom_status`
-    is a status text that replaces the status, or None. Times are Unix seconds, rounded to milliseconds.
+    `end` is when the run ended, or None; `end_reported` is whether the cloud reports it. `custom_status` is a status
+    text that replaces the status, or None. Times are Unix seconds, rounded to milliseconds.
     """
 
     moment: float
@@ -33,10 +33,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an answer of `operation` reported about a run at `moment`: status, start and end, None if not reported.
+    """Values that a response of `operation` reported about a run at `moment`; times are Unix seconds.
 
-    `stages` are (name, status, seconds from start to end), with None for a stage without both times; empty if the
-    answer has no stages. `misreported` is whether the answer gave the run a wrong number.
+    `end` is None if not reported. `stages` are (name, status, seconds from start to end), with None for a stage without
+    both times; empty if the response has no stages. `misreported` is whether the response gave the run a wrong number.
     """
 
     moment: float
@@ -49,11 +49,11 @@ class Report:
 
     @property
     def final(self) -> bool:
-        """Whether it reported that the run has ended, with a status from the vendor's list."""
+        """Whether the reported status is in the vendor's list and means that the run has ended."""
         return self.status in _FINAL
 
     def repeats(self, other: "Report") -> bool:
-        """Return whether another report says the same about the run."""
+        """Return whether `other`, a report on the same run, has the same values."""
         mine = (self.status, self.end, self.stages, self.misreported)
         return mine == (other.status, other.end, other.stages, other.misreported)
 
@@ -63,10 +63,10 @@ _FINAL = frozenset(status.value for status in SimulatedStatus if status.finished
 
 @dataclass(eq=False, slots=True)
 class SimulatedRun:
-    """A run of a scenario: its identity, its transitions, and what answers reported about it.
+    """A run of a scenario: its identity, its transitions, and what responses reported about it.
 
-    `epoch` is the number of resets of the pipeline's numbering before the run. `deleted` is the time of its deletion,
-    or None.
+    `epoch` counts how often the pipeline's numbering was reset before the run. `deleted` is when the run was deleted,
+    or None. Times are Unix seconds.
     """
 
     pipeline: SimulatedPipeline
@@ -85,7 +85,7 @@ class SimulatedRun:
 
     @property
     def start_order(self) -> tuple[float, int]:
-        """Sort key for the order of starts."""
+        """Sort key by start, then by number."""
         return self.start, self.number
 
     def exists(self, now: float) -> bool:
@@ -93,7 +93,7 @@ class SimulatedRun:
         return self.transitions[0].moment <= now and (self.deleted is None or now < self.deleted)
 
     def transitions_until(self, now: float) -> tuple[Transition, ...]:
-        """Return the transitions until `now`; none before the run begins."""
+        """Return the transitions up to and including `now`; empty before the run begins."""
         last = self.transitions[-1]
         return (
             self.transitions
@@ -102,7 +102,7 @@ class SimulatedRun:
         )
 
     def snapshot(self, world: World, now: float) -> RunSnapshot:
-        """Return the run at `now`, which must not be before its start."""
+        """Return the state of the run at `now`, which must not be before its start."""
         transitions = self.transitions_until(now)
         last = transitions[-1]
         rng = Random(int(self.id, 16))
@@ -121,7 +121,10 @@ class SimulatedRun:
         )
 
     def record(self, run: RunSnapshot, operation: str, moment: float) -> None:
-        """Record a report of the run, unless it repeats the last one; a report without stages says nothing about them."""
+        """Record what a response reported about the run, unless it repeats the last report.
+
+        A response without stages is compared by its other values only.
+        """
         stages = tuple(
             (stage.name, stage.status, stage.end - stage.start if stage.start and stage.end else None)
             for stage in run.stages
@@ -133,7 +136,10 @@ class SimulatedRun:
             self.reports = (*self.reports, report)
 
     def _last_report(self, report: Report) -> Report | None:
-        """Return the last report, with the latest reported stages if `report` has stages; None if there is no report."""
+        """Return the last report in a form that can be compared with `report`, or None if there is no report.
+
+        Its stages are the last reported ones if `report` has stages, otherwise empty.
+        """
         if not self.reports:
             return None
         last = self.reports[-1]
@@ -143,7 +149,10 @@ class SimulatedRun:
 
 
 def _plan(rng: Random, stages: tuple[tuple[str, int], ...], transitions: tuple[Transition, ...]) -> RunPlan:
-    """Return the plan that results from the transitions; later stages are planned, and the last one does not end by itself."""
+    """Return the plan that results from the transitions.
+
+    While the run is in progress, the plan includes its next stages; the last one has no planned end.
+    """
     speed = rng.uniform(0.8, 1.25)
     stage_lengths = [(rng.randint(1, 3), max(1, int(usual * speed))) for _, usual in stages]
     spans: list[_Span] = []
@@ -185,7 +194,7 @@ def _started(spans: list[_Span], moment: int) -> list[_Span]:
 
 
 def _continue(spans: list[_Span], stage_lengths: list[tuple[int, int]], moment: int) -> list[_Span]:
-    """Plan the remaining stages, one after the other from `moment` on."""
+    """Plan the remaining stages, one after the other from `moment` on; the last one has no planned end."""
     spans = list(spans)
     for wait, length in stage_lengths[len(spans) :]:
         spans.append((moment, moment + wait, moment + wait + length))
@@ -195,7 +204,7 @@ def _continue(spans: list[_Span], stage_lengths: list[tuple[int, int]], moment: 
 
 
 def _pause(spans: list[_Span], moment: int) -> list[_Span]:
-    """Pause the running stage; in a run that is paused from its start, the first stage."""
+    """Pause the running stage and drop later ones. If no stage has started, pause the first."""
     spans = _started(spans, moment) or [(moment, moment, _NEVER)]
     queued, start, _ = spans[-1]
     return [*spans[:-1], (queued, start, _NEVER)]
@@ -204,7 +213,10 @@ def _pause(spans: list[_Span], moment: int) -> list[_Span]:
 def _end(
     spans: list[_Span], stage_lengths: list[tuple[int, int]], end: int, *, complete: bool
 ) -> list[_Span]:
-    """End the run with the running stage, or with all planned stages if it is `complete`, scaled to the time available."""
+    """End the run at `end` with the running stage.
+
+    If it is `complete`, the running and all remaining stages end by then; their lengths are scaled to the time left.
+    """
     spans = _started(spans, end)
     if not spans and not complete:
         return spans

@@ -1,7 +1,7 @@
 """A project whose runs a test controls, with everything that real clouds do to runs and run numbers.
 
-It keeps the true states of every run and, next to them, what each answer reported, so a test can compare an exporter
-with both. It does not depend on a wire format: any simulated cloud can serve it.
+A scenario stores the true states of every run and, separately, what each response reported, so a test can compare an
+exporter with both. It does not depend on a wire format: any simulated cloud can serve it.
 """
 
 from bisect import insort
@@ -17,7 +17,7 @@ from exporter.simulator.world.world import SimulatedPipeline, World
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a cloud reports about a run from `moment` until its next state; an end that is not reported is None."""
+    """State that a cloud reports for a run from `moment` until the next state; `end` is None if it is not reported."""
 
     moment: float
     status: str
@@ -27,10 +27,10 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The complete history of a run.
+    """The true history of a run, as far as the cloud reports it.
 
-    `epoch` is the number of resets of the pipeline's numbering before the run. `deleted` is the time of its deletion,
-    or None.
+    `epoch` counts how often the pipeline's numbering was reset before the run. `deleted` is when the run was deleted,
+    in Unix seconds, or None.
     """
 
     id: str
@@ -42,10 +42,11 @@ class Truth:
 
 @dataclass(eq=False, slots=True)
 class _PipelineState:
-    """A pipeline with its runs in order of start, including deleted ones, and its numbering.
+    """Runs of a pipeline in order of start, including deleted ones, and the state of its numbering.
 
-    `cached` is the last snapshot of the latest run, if that had ended. `misreport` is the number with which the next
-    answer reports the latest run, or None.
+    `next` is the number of the next run; `reserved` are the numbers of runs that begin later. `cached` is the last
+    snapshot of the latest run, if that had ended. `misreport` is a wrong number that the next response gives the latest
+    run, or None.
     """
 
     pipeline: SimulatedPipeline
@@ -58,11 +59,11 @@ class _PipelineState:
 
 
 class Scenario:
-    """The pipelines of `world`, without runs until a test begins them.
+    """The pipelines of `world`, with runs that a test begins, changes and deletes.
 
-    Each action happens at `now`, in Unix seconds rounded to milliseconds; for one run the times must not decrease. A
-    query about a time ignores everything that happens later. An impossible action, such as to end a deleted run,
-    raises `ValueError`; an unknown pipeline raises `KeyError`.
+    Each action happens at `now`, in Unix seconds rounded to milliseconds; actions on the same run must not go back in
+    time. A query for a time ignores later actions. An impossible action, such as to end a deleted run, raises
+    `ValueError`; an unknown pipeline raises `KeyError`.
 
     The scenario and the cloud that serves it may run in different threads, but must not act at the same time.
     """
@@ -88,15 +89,15 @@ class Scenario:
         return frozenset(self._states[pipeline_id].reserved)
 
     def skip(self, pipeline_id: str, count: int = 1) -> None:
-        """Skip the next numbers: no run gets them."""
+        """Skip the next `count` numbers, so that no run gets them."""
         self._states[pipeline_id].next += count
 
     def misreport(self, pipeline_id: str, number: int) -> None:
-        """Make the next answer that reports the latest run of a pipeline give this number."""
+        """Make the next response that reports the latest run of a pipeline give it this number."""
         self._states[pipeline_id].misreport = number
 
     def reset_numbers(self, pipeline_id: str, now: float, *, delete: bool = False) -> None:
-        """Restart the numbering at 1; earlier runs stay in the history, unless `delete`."""
+        """Restart the numbering at 1, and delete the earlier runs if `delete`; otherwise they stay in the history."""
         state = self._states[pipeline_id]
         state.next, state.epoch = 1, state.epoch + 1
         state.reserved.clear()
@@ -106,7 +107,7 @@ class Scenario:
                     self.delete(run, now)
 
     def recreate(self, pipeline_id: str, now: float) -> None:
-        """Replace the pipeline and all its runs by a new pipeline with the same id."""
+        """Replace the pipeline and all its runs by a new pipeline with the same id and no runs."""
         self.reset_numbers(pipeline_id, now, delete=True)
 
     # -- actions: runs
@@ -169,8 +170,8 @@ class Scenario:
     ) -> None:
         """End an unfinished run as COMPLETED, FAILED, CANCELED or IGNORED.
 
-        `custom_status` replaces the status by a text outside the vendor's list; such a run may end once more. Without
-        `report_end` answers omit the time of the end.
+        `custom_status` replaces the status by a text outside the vendor's list; such a run may be ended again. Without
+        `report_end`, responses omit the time of the end.
         """
         last = self._current(run, now)
         if not final_status.finished or (last.status.finished and last.custom_status is None):
@@ -185,7 +186,7 @@ class Scenario:
         )
 
     def reveal_end(self, run: SimulatedRun, now: float) -> None:
-        """Report the end of a run that was omitted so far."""
+        """Make responses report the end time of a run that they have omitted so far."""
         last = self._current(run, now)
         if last.end_reported:
             raise ValueError("the run has no unreported end")
@@ -213,7 +214,7 @@ class Scenario:
     # -- what a cloud reports
 
     def latest(self, pipeline_id: str, now: float) -> SimulatedRun | None:
-        """Return the existing run with the latest start; of several, the one with the greatest number."""
+        """Return the existing run with the latest start, or None; of equal starts, the greatest number."""
         now = _round(now)
         return next((run for run in reversed(self._states[pipeline_id].runs) if run.exists(now)), None)
 
@@ -235,7 +236,7 @@ class Scenario:
         return snapshot
 
     def latest_start(self, pipeline: SimulatedPipeline, now: float) -> float | None:
-        """Return when the latest run started (epoch seconds); None if the pipeline has no run."""
+        """Return when the latest run started, in Unix seconds; None if the pipeline has no run."""
         run = self.latest(pipeline.id, now)
         return None if run is None else run.start
 
@@ -247,7 +248,7 @@ class Scenario:
         return run.snapshot(self.world, now)
 
     def numbered(self, pipeline: SimulatedPipeline, number: int, now: float) -> RunSnapshot | None:
-        """Return the run with that number, or None; of several, the one with the latest start."""
+        """Return the run with that number, or None; of several such runs, the one with the latest start."""
         now = _round(now)
         runs = reversed(self._states[pipeline.id].runs)
         run = next((run for run in runs if run.number == number and run.exists(now)), None)
@@ -260,13 +261,13 @@ class Scenario:
         return LazyRuns(runs, lambda run: run.snapshot(self.world, now))
 
     def apply_misreport(self, run: RunSnapshot) -> RunSnapshot:
-        """Return a latest run with the wrong number that `misreport` set for it, if any."""
+        """Return `run`, the latest of its pipeline, with the wrong number that `misreport` set; use that number once."""
         state = self._states[run.pipeline_id]
         number, state.misreport = state.misreport, None
         return run if number is None else replace(run, number=number)
 
     def record_answer(self, runs: Iterable[RunSnapshot], operation: str, now: float) -> None:
-        """Record that an answer of `operation` reports these runs at `now`; runs of other sources are skipped."""
+        """Record that a response of `operation` reports these runs at `now`; runs of other sources are skipped."""
         for snapshot in runs:
             run = self._runs.get(snapshot.id)
             if run is not None:
@@ -279,7 +280,7 @@ class Scenario:
         return run.deleted is None and self._runs.get(run.id) is run
 
     def truth(self, pipeline_id: str) -> tuple[Truth, ...]:
-        """Return the histories of all runs, oldest start first, except for forgotten ones."""
+        """Return the history of each run that is not forgotten, oldest start first."""
         return tuple(
             Truth(
                 run.id,
@@ -300,18 +301,18 @@ class Scenario:
         )
 
     def reports(self, pipeline_id: str) -> dict[str, tuple[Report, ...]]:
-        """Return what answers reported about each run, by its id; a report that repeats the last one is left out."""
+        """Return the reports on each run, by run id, without those that repeat the report before them."""
         runs = self._states[pipeline_id].runs
         return {run.id: run.reports for run in runs if run.reports}
 
     def discard_reports(self, since: float) -> None:
-        """Discard all reports from that moment on, because the client that received them has lost them."""
+        """Discard all reports from `since` (Unix seconds) on, for a client that has lost what it received."""
         for run in self._runs.values():
             if run.reports and run.reports[-1].moment >= since:
                 run.reports = tuple(report for report in run.reports if report.moment < since)
 
     def forget(self, before: float) -> None:
-        """Drop the runs that ended or were deleted before that moment; they leave no trace.
+        """Remove the runs that ended or were deleted before `before` (Unix seconds), with their reports.
 
         The latest run of each pipeline stays.
         """
@@ -327,7 +328,7 @@ class Scenario:
             state.runs = remaining
 
     def _current(self, run: SimulatedRun, now: float) -> Transition:
-        """Return the current state of a run; raise `ValueError` if it cannot change at `now`."""
+        """Return the current state of a run; raise `ValueError` if it does not exist or has changed after `now`."""
         last = run.transitions[-1]
         if not self.exists(run):
             raise ValueError("the run does not exist")

@@ -1,1 +1,1 @@
-"""Simulated pipelines and their runs, a pure function of a seed and the time."""
+"""Simulated pipelines and their runs, computed from a seed and the time."""

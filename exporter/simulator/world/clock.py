@@ -1,10 +1,10 @@
-"""A clock that runs faster than real time, for days of simulated runs within minutes."""
+"""Clock that runs faster than real time, so that days of simulated runs take minutes."""
 
 import time
 
 
 class AcceleratedClock:
-    """A clock that shows `start` (Unix seconds) when it is created, and then runs `factor` times as fast as real time."""
+    """Clock that starts at `start` (Unix seconds) and runs `factor` times as fast as real time."""
 
     def __init__(self, factor: float, start: float) -> None:
         self._factor = factor
@@ -12,5 +12,5 @@ class AcceleratedClock:
         self._created_at = time.monotonic()
 
     def __call__(self) -> float:
-        """Return the time, in Unix seconds."""
+        """Return the simulated time, in Unix seconds."""
         return self._start + self._factor * (time.monotonic() - self._created_at)

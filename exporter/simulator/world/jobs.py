@@ -1,7 +1,7 @@
-"""The jobs and steps of a stage: their plan, and their snapshots at a moment.
+"""Jobs and steps of a stage, as of a given time.
 
-They are derived from the plan of their run. The time of a stage is split among its jobs, which run one after the
-other, and the time of a job among its steps.
+They follow from the plan of the run. The time of a stage is divided among its jobs, which run one after the other. The
+time of a job is divided among its steps.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus
 from exporter.simulator.world.world import SimulatedPipeline
 
 _JOBS = ("Checkout", "Compile", "Unit tests", "Package", "Lint", "Publish", "Scan", "Notify")
-# Plug-in, kind and name of a step; some steps have no name.
+# (plug-in, business type, name) of each step; some steps have no name.
 _STEPS = (
     ("official_shell_plugin", None, "Shell"),
     ("official_devcloud_cloudBuild", "Build", "Build"),
@@ -28,7 +28,7 @@ _SKIPPED_SHARE = 0.04
 
 @dataclass(frozen=True, slots=True)
 class StepSnapshot:
-    """A step at a moment; None stands for a time that is not reached, or never will be."""
+    """State of a step at a given time; `start` and `end` are Unix seconds, or None until reached."""
 
     name: str | None
     task: str
@@ -41,7 +41,10 @@ class StepSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
-    """A job at a moment; `selected` is False if this run omits the job."""
+    """State of a job at a given time; `selected` is False if the run omits the job.
+
+    `start` and `end` are Unix seconds, or None until reached.
+    """
 
     name: str
     sequence: int
@@ -54,14 +57,14 @@ class JobSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Interval:
-    """A planned time range, and its status once it has ended."""
+    """Planned time range of a job or step, in Unix seconds, and the status in which it ends."""
 
     start: int
     end: int
     final_status: SimulatedStatus
 
     def at(self, now: float, active: SimulatedStatus) -> tuple[SimulatedStatus, int | None, int | None]:
-        """Return status, start and end at `now`."""
+        """Return status, start and end at `now`; between start and end the status is `active`."""
         if now < self.start:
             return SimulatedStatus.INIT, None, None
         if now < self.end:
@@ -72,8 +75,8 @@ class _Interval:
 def jobs(pipeline: SimulatedPipeline, run: RunSnapshot, sequence: int, now: float) -> tuple[JobSnapshot, ...]:
     """Return the jobs of stage `sequence` of `run` at `now`.
 
-    A failed stage has one failed job, which has one failed step; what follows stays INIT. The jobs that run start
-    with the stage and end with it.
+    A failed stage has one failed job, which has one failed step. Later jobs and steps stay INIT. The first job that
+    runs starts with the stage, and the last one ends with it.
     """
     plan = run.plan
     rng = Random(f"{run.id} jobs {sequence}")
@@ -114,7 +117,7 @@ def jobs(pipeline: SimulatedPipeline, run: RunSnapshot, sequence: int, now: floa
 
 
 def _plan(pipeline: SimulatedPipeline, sequence: int) -> list[tuple[str, list[int]]]:
-    """Return the jobs that every run of the pipeline has in that stage: names, with the indices of their steps."""
+    """Return (name, step indices) of each job in a stage; all runs of the pipeline have the same jobs."""
     rng = Random(f"{pipeline.id} jobs {sequence}")
     count = rng.choices((1, 2, 3, 4), (50, 30, 15, 5))[0]
     names = rng.sample(_JOBS, count)
@@ -124,7 +127,7 @@ def _plan(pipeline: SimulatedPipeline, sequence: int) -> list[tuple[str, list[in
 
 
 def _idle(rng: Random, count: int) -> list[SimulatedStatus | None]:
-    """Choose the jobs that this run skips; None stands for a job that runs. At least one job runs."""
+    """Draw which of `count` jobs a run omits: UNSELECTED, SKIPPED, or None for a job that runs. At least one runs."""
     values = [rng.random() for _ in range(count)]
     statuses = [
         SimulatedStatus.UNSELECTED
@@ -145,10 +148,10 @@ def _split(
     final_status: SimulatedStatus,
     pause: tuple[int, int] | None,
 ) -> list[_Interval]:
-    """Split a time range into intervals, the last of which ends in `final_status`.
+    """Split a time range into consecutive intervals; the last one ends in `final_status`, the others in COMPLETED.
 
-    There may be fewer than `count` unless `final_status` is COMPLETED. A pause within the range falls within one of the
-    intervals.
+    There are `count` intervals if `final_status` is COMPLETED, and from 1 to `count` otherwise. A pause that begins in
+    the range falls within one interval.
     """
     reached = count if final_status is SimulatedStatus.COMPLETED else rng.randint(1, count)
     at, length = end, 0

@@ -1,7 +1,7 @@
-"""The project as its cloud reports it, which may differ from the world.
+"""Pipelines and runs of a project, as its simulated cloud serves them.
 
-Every operation reads pipelines and runs from here, so deleted and renamed pipelines look the same in all of them. The
-runs come from the world or from a scenario.
+Every operation reads from here, so a deleted or renamed pipeline looks the same in all of them. The runs come from a
+`World` or a `Scenario`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ K = TypeVar("K")
 
 
 class LazyRuns(Sequence[RunSnapshot], Generic[K]):
-    """A sequence of runs, one for each of `keys`; each is computed when it is accessed, because that is slow."""
+    """Sequence of runs, one for each of `keys`; `load` computes a run only on access, because that is slow."""
 
     def __init__(self, keys: Sequence[K], load: Callable[[K], RunSnapshot]) -> None:
         self._keys = keys
@@ -36,13 +36,13 @@ class LazyRuns(Sequence[RunSnapshot], Generic[K]):
 
 
 class RunSource(Protocol):
-    """The runs of all pipelines at a given moment; callers pass pipelines that exist."""
+    """Source of the runs of all pipelines, as of any time; callers pass only pipelines that exist."""
 
     def latest_run(self, pipeline: SimulatedPipeline, now: float) -> RunSnapshot | None:
         """Return the run with the latest start; None if the pipeline has not run."""
 
     def latest_start(self, pipeline: SimulatedPipeline, now: float) -> float | None:
-        """Return the start of the latest run, which is faster than `latest_run`; None if the pipeline has not run."""
+        """Return the start of the latest run in Unix seconds, or None; this is faster than `latest_run`."""
 
     def run(self, pipeline: SimulatedPipeline, run_id: str, now: float) -> RunSnapshot | None:
         """Return the run with that id; None if it does not exist at `now`."""
@@ -50,21 +50,21 @@ class RunSource(Protocol):
     def numbered(self, pipeline: SimulatedPipeline, number: int, now: float) -> RunSnapshot | None:
         """Return the run with that number; None if it does not exist at `now`.
 
-        Of several runs it returns the one with the latest start.
+        If several runs have the number, return the one with the latest start.
         """
 
     def history(self, pipeline: SimulatedPipeline, now: float) -> Sequence[RunSnapshot]:
-        """Return all runs, oldest start first."""
+        """Return all runs that exist at `now`, oldest start first."""
 
     def apply_misreport(self, run: RunSnapshot) -> RunSnapshot:
-        """Return a latest run as the next answer reports it, possibly with a wrong number."""
+        """Return `run`, the latest of its pipeline, with a wrong number if the next response misreports it."""
 
     def record_answer(self, runs: Iterable[RunSnapshot], operation: str, now: float) -> None:
-        """Record that an answer of `operation`, by the vendor's name, reports these runs at `now`."""
+        """Record that a response of `operation` (the vendor's name) reports these runs at `now`."""
 
 
 class WorldRuns:
-    """The runs of a world."""
+    """Run source that computes the runs of a `World`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -98,7 +98,7 @@ class WorldRuns:
         return run
 
     def record_answer(self, runs: Iterable[RunSnapshot], operation: str, now: float) -> None:
-        """Do nothing: what an answer reports can be computed."""
+        """Do nothing: the runs of a world can be computed again for any time."""
 
     def _run(self, pipeline: SimulatedPipeline, number: int, now: float) -> RunSnapshot:
         run = self._world.run(pipeline.id, number, now)
@@ -108,7 +108,7 @@ class WorldRuns:
 
 
 class SimulatedProject:
-    """The pipelines of `world`, changed by `switches`; the runs are those of `runs`, by default those of the world."""
+    """Pipelines of `world` that `switches` may delete or rename, and runs from `runs`, by default from the world."""
 
     def __init__(self, world: World, switches: Switches, runs: RunSource | None = None) -> None:
         self.world = world

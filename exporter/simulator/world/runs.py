@@ -1,8 +1,8 @@
-"""One run of a pipeline: its plan, and its snapshot at a moment.
+"""A simulated run: its plan, and its state at a given time.
 
-The plan of a run is fixed before it starts, as a function of a random source. A cloud reads the state at any time off
-the plan, so the same question always has the same answer. Times are whole Unix seconds, as in the vendor's example.
-Runs of a scenario may start and end between two seconds; their stages do not.
+The plan of a run is drawn before the run starts. Its state at any time follows from the plan, so repeated queries
+agree. Times are whole Unix seconds, as in the vendor's example. Runs of a scenario may start and end between two whole
+seconds; their stages do not.
 """
 
 import enum
@@ -13,7 +13,7 @@ from random import Random
 class SimulatedStatus(enum.StrEnum):
     """Status of a run, stage, job or step, in the vendor's spelling.
 
-    Only stages, jobs and steps are INIT or QUEUED; only jobs are UNSELECTED or SKIPPED.
+    Runs of a `World` are never INIT or QUEUED. Only jobs are UNSELECTED or SKIPPED; in Flow, stages are SKIPPED as well.
     """
 
     COMPLETED = "COMPLETED"
@@ -47,7 +47,7 @@ _PAUSED = frozenset({SimulatedStatus.PAUSED, SimulatedStatus.SUSPEND})
 
 @dataclass(frozen=True, slots=True)
 class StageSnapshot:
-    """A stage at a moment; None stands for a time that is not reached, or never will be."""
+    """State of a stage at a given time; `start` and `end` are Unix seconds, or None until reached."""
 
     name: str
     sequence: int
@@ -58,11 +58,11 @@ class StageSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """The plan of a run.
+    """Planned course of a run; times are Unix seconds.
 
-    `spans` holds (queued, start, end) of every stage that the run reaches, in order. The last of them ends in
-    `final_status`, the others are COMPLETED. During `pause`, which falls within one span, run and stage have
-    `pause_status`.
+    `spans` holds (queued, start, end) of each stage that the run reaches, in order. The last of these stages ends in
+    `final_status`, the others in COMPLETED. `pause` is (start, end) within one span, or None. During the pause, the run
+    and that stage have `pause_status`.
     """
 
     stages: tuple[str, ...]
@@ -82,7 +82,7 @@ class RunPlan:
         return SimulatedStatus.RUNNING
 
     def stages_at(self, now: float) -> tuple[StageSnapshot, ...]:
-        """Return all stages at `now`."""
+        """Return the states of all stages at `now`."""
         active = self.status(now)
         return tuple(self._stage(sequence, now, active) for sequence in range(len(self.stages)))
 
@@ -105,7 +105,7 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Why a run started and from which code; None where the trigger has no such value."""
+    """Trigger, executor and source revision of a run; None for values that its trigger does not have."""
 
     trigger: str
     executor_id: str
@@ -121,11 +121,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A run at a moment; times are Unix seconds.
+    """State of a run at a given time; times are Unix seconds.
 
-    `end` is None until the run has ended, and as long as the end is not reported. No answer contains `plan`; jobs and
-    steps are derived from it. `custom_status` is a status text outside the vendor's list that replaces the status, or
-    None.
+    `end` is None until the run has ended and the end is reported. Jobs and steps are derived from `plan`, which is not
+    part of any response. `custom_status` is a status text outside the vendor's list that replaces the status, or None.
     """
 
     pipeline_id: str
@@ -157,8 +156,8 @@ def plan_run(
 ) -> RunPlan:
     """Return the plan of the run that starts at `start`.
 
-    `stages` are (name, usual seconds). `period` is the number of seconds between two starts of the pipeline; it
-    limits a pause. `failing` is the share of its runs that fail.
+    `stages` are (name, usual duration in seconds). `period` is the number of seconds between two starts of the
+    pipeline; it limits a pause. `failing` is the fraction of its runs that fail.
     """
     final_status = draw_final_status(rng.random(), failing)
     reached = len(stages) if final_status is SimulatedStatus.COMPLETED else rng.randint(1, len(stages))
@@ -196,11 +195,11 @@ def plan_run(
 
 
 def draw_final_status(value: float, failing: float) -> SimulatedStatus:
-    """Return how a run ends, for a random `value` between 0 and 1; `failing` is the share of the pipeline's runs that fail."""
+    """Return the final status that a random `value` in [0, 1) selects; `failing` is the fraction of runs that fail."""
     if value < failing:
         return SimulatedStatus.FAILED
-    # The other shares are of the runs that do not fail, so a pipeline that nearly always fails is hardly ever
-    # cancelled.
+    # The other shares apply to the runs that do not fail, so a pipeline that nearly always fails is hardly ever
+    # canceled.
     rest = (value - failing) / (1 - failing)
     if rest < _CANCELED_SHARE:
         return SimulatedStatus.CANCELED

@@ -1,4 +1,4 @@
-"""The true state of a pipeline, which an exporter should show: its latest runs, and its failures in a row."""
+"""True state of a pipeline, which an exporter should show: its latest runs and its failure streak."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus
 class RunTruth:
     """A run as its cloud reports it; times are Unix seconds.
 
-    `since` is the time since when the run has its status. `end` is None until the cloud reports an end.
-    `failed_stages` are (name, sequence).
+    `since` is when the run entered its status. `end` is None until the cloud reports an end. `failed_stages` are
+    (name, sequence) pairs.
     """
 
     id: str
@@ -25,12 +25,12 @@ class RunTruth:
 
 @dataclass(frozen=True, slots=True)
 class PipelineTruth:
-    """The state of a pipeline; None stands for what it never had.
+    """True state of a pipeline; times are Unix seconds, and None means that there is no such run or reported end.
 
-    `latest_run` is the run with the latest start, `finished_run` the latest one that has ended. `red` is whether that
-    one failed. `failures` is the number of failed runs since the last success, and `failing_since` the end of the first
-    of them; canceled and ignored runs neither count nor end a streak. `last_success` is the end of the last successful
-    run.
+    `latest_run` is the run with the latest start, `finished_run` the latest one that has ended. `red` is True if
+    `finished_run` failed. `failures` is the number of failed runs since the last success; `failing_since` is when the
+    first of them ended. Canceled and ignored runs neither count nor end a streak. `last_success` is when the last
+    successful run ended.
     """
 
     pipeline_id: str
@@ -52,10 +52,10 @@ def pipeline_truth(
     report: Callable[[RunSnapshot], RunSnapshot],
     summarize: Callable[[RunSnapshot], RunSnapshot],
 ) -> PipelineTruth:
-    """Return the truth about a pipeline at `now`.
+    """Return the true state of a pipeline at `now`.
 
-    `history` are its runs then, oldest start first, which is also the order of their numbers. `report` returns a run as the
-    cloud reports it. `summarize` does the same except for the stages, and is faster.
+    `history` has the runs that exist at `now`, oldest start first. `report` returns a run as the cloud reports it.
+    `summarize` is faster, but its result may lack stages.
     """
     latest: RunSnapshot | None = None
     finished: RunSnapshot | None = None
@@ -102,7 +102,7 @@ def _run_truth(run: RunSnapshot, now: float) -> RunTruth:
 
 
 def _since(run: RunSnapshot, now: float) -> float:
-    """Return since when a run has the status that it has at `now`."""
+    """Return when a run entered the status that it has at `now`, in Unix seconds."""
     if run.end is not None:
         return run.end
     changes: tuple[float, ...] = (run.start, *(run.plan.pause or ()))

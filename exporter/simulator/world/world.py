@@ -1,8 +1,8 @@
-"""The pipelines of a simulated project, and the runs that they have had at any moment.
+"""Pipelines of a simulated project, and their runs as of any time.
 
-Everything is a pure function of seed, pipeline, run number and time; nothing is stored. Run k of a pipeline starts
-within the k-th period of its schedule, so one division finds the newest run at a moment. Ten thousand pipelines cost
-nothing until they are queried.
+Everything is a pure function of seed, pipeline, run number and time; no run is stored. Run k of a pipeline starts
+within the k-th period of its schedule, so one division finds the newest run. A run is computed only when it is
+queried, so a world of ten thousand pipelines is cheap.
 """
 
 from dataclasses import dataclass
@@ -69,12 +69,11 @@ _BETWEEN_CREATIONS = 60
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPipeline:
-    """The constant properties of a pipeline.
+    """Constant properties of a simulated pipeline; times are Unix seconds.
 
-    `period` is the number of seconds between starts. `first` is the Unix time at which the period of run 1 begins, or
-    None if the pipeline never runs. `repository` is a URL on a reserved domain. `stages` are (name, usual seconds).
-    `failing` is the share of runs that fail. `created` and `updated` are Unix times; pipelines are created in the
-    order of `index`.
+    `period` is the number of seconds between starts. `first` is when the period of run 1 begins, or None if the
+    pipeline never runs. `stages` are (name, usual duration in seconds). `failing` is the fraction of runs that fail.
+    `repository` is a URL on a reserved domain. Pipelines are created in the order of `index`.
     """
 
     index: int
@@ -92,13 +91,14 @@ class SimulatedPipeline:
 
 
 class World:
-    """A project and its pipelines, the same for the same arguments.
+    """A simulated project with its pipelines and their runs; equal arguments produce equal worlds.
 
-    At `start` (Unix seconds) each pipeline has had about 20 to 300 runs. It should be days or weeks before the times
-    that are queried, or the busiest pipelines get large run numbers. Long before `start` there are no runs.
+    By `start` (Unix seconds), each pipeline that ever runs has had about 20 to 300 runs. Long before `start` there were
+    no runs. Choose a start that is at most weeks before the times to query, or run numbers of the busiest pipelines
+    grow large.
 
-    `project_id` is the CodeArts project. `iam_project_id` is a different thing: the project of the region in the
-    account `domain_id`.
+    `project_id` is the id of the CodeArts project. `iam_project_id` is the id of the IAM project, which stands for the
+    region in the account `domain_id`.
     """
 
     def __init__(self, seed: int = 1, pipelines: int = 200, start: float = DEFAULT_START) -> None:
@@ -119,7 +119,7 @@ class World:
         return self._by_id.get(pipeline_id)
 
     def latest_run(self, pipeline_id: str, now: float) -> RunSnapshot | None:
-        """Return the newest run that started at or before `now`, as it is at `now`.
+        """Return the newest run that started at or before `now`, in its state at `now`.
 
         None if there is no such pipeline, or if it has not run yet.
         """
@@ -132,7 +132,7 @@ class World:
         return run or self._snapshot(pipeline, pipeline.first, number - 1, now)
 
     def latest_start(self, pipeline_id: str, now: float) -> float | None:
-        """Return the start of the newest run, at a fraction of the cost of `latest_run`; None as above."""
+        """Return the start of the newest run in Unix seconds, or None; this is much faster than `latest_run`."""
         pipeline = self._by_id.get(pipeline_id)
         if pipeline is None or pipeline.first is None:
             return None
@@ -152,7 +152,7 @@ class World:
         return self._snapshot(pipeline, pipeline.first, number, now)
 
     def number(self, run_id: str) -> int:
-        """Return the run number that an id encodes; for an id that was never issued, any number."""
+        """Return the run number that a run id encodes; the result for an id that was never issued is arbitrary."""
         if len(run_id) != 32:
             return 0
         try:
@@ -162,7 +162,7 @@ class World:
         return masked ^ self._mask(hash_number)
 
     def origin(self, rng: Random, pipeline: SimulatedPipeline, number: int) -> Origin:
-        """Draw the trigger and the code of run `number` of the pipeline."""
+        """Draw trigger, executor and source revision of run `number` of the pipeline."""
         trigger = rng.choices(_TRIGGERS, _TRIGGER_WEIGHTS)[0]
         executor = rng.choice(_EXECUTORS)
         merge = trigger == "MR"
@@ -180,14 +180,14 @@ class World:
         )
 
     def _run_id(self, hash_number: bytes, number: int) -> str:
-        """Encode the number in the id, so that a run is found by its id without a search."""
+        """Return a run id that encodes the number, so that no search is needed to find a run by its id."""
         return f"{hash_number.hex()}{number ^ self._mask(hash_number):08x}"
 
     def _mask(self, hash_number: bytes) -> int:
         return int.from_bytes(self._digest(f"mask {hash_number.hex()}", 4))
 
     def _start(self, pipeline: SimulatedPipeline, first: int, number: int) -> tuple[int, bytes]:
-        """Return the start of a run, and the random bytes from which all else about it follows."""
+        """Return the start of a run in Unix seconds, and the digest that determines its other properties."""
         digest = self._digest(f"run {pipeline.index} {number}", 24)
         jitter = int.from_bytes(digest[16:]) / 2**64 * _START_JITTER
         return first + int((number - 1 + jitter) * pipeline.period), digest
@@ -260,7 +260,7 @@ def _period(rng: Random) -> int:
 
 
 def _names(seed: int, count: int) -> list[str]:
-    """Return distinct names in random order; beyond the few thousand plain ones they have a numeric suffix."""
+    """Return `count` distinct names in random order; names beyond the few thousand plain ones get a numeric suffix."""
     plain = [
         f"{domain}-{part}-{purpose}"
         for domain in _DOMAINS.split()

@@ -68,7 +68,7 @@ def test_every_warning_has_file_key_and_text():
 
 
 def test_configuration_without_mistakes_gives_no_warning(check, write):
-    """The metadata service, loopback, patterns with anchors, an end in the future."""
+    """It uses the metadata service, loopback addresses, anchored patterns, and an expiry in the future."""
     discover = {
         "interval": "1m",
         "include": ["^pay-.*$", "(?i)shop-[0-9]+", ".*-prod$", "checkout"],
@@ -104,7 +104,7 @@ def test_many_series_give_a_warning_without_a_line(check, write):
 
 
 def test_warnings_are_in_line_order(check, write):
-    """Those without a line come last."""
+    """Warnings without a line come last."""
     file = write(
         project_id="short",
         pipelines=["another", "x" * 32],

@@ -1,4 +1,4 @@
-"""What `doctor` finds: the first cause of each trouble, and a report without any value."""
+"""`doctor` finds the first cause of each trouble, and its report has no values."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ KINDS = ["codearts", "flow"]
 
 
 def simulated(kind, world, clock) -> Any:
-    """Return a simulated cloud. Each has switches that the other lacks."""
+    """Return a simulated cloud of that kind; the kinds differ in their switches."""
     return (CodeArts if kind == "codearts" else Flow)(world, clock=clock.time)
 
 
@@ -71,7 +71,7 @@ class Case:
 
 
 def first(examination):
-    """Return the first check that is not ok, and the entry of the documentation that its remedy names."""
+    """Return the first check that is not ok, and the documentation entry that its remedy names."""
     check = next(check for check in examination.checks if check.state is not CheckState.OK)
     return check.check, re.findall(r"troubleshooting\.md#([a-z-]+)", check.remedy)[-1]
 
@@ -117,7 +117,7 @@ def test_healthy_project_has_no_warning(kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_refused_credentials_take_one_request(kind, monkeypatch):
-    """Projects that share them as well; several refusals in a row lock a key."""
+    """Three projects share the credentials; several refusals in a row would lock a key."""
     case = Case(kind, monkeypatch)
     case.project["auth"]["token"] = "another-token-than-the-cloud-knows"
     projects = [{**case.project, "name": name} for name in ("one", "two", "three")]
@@ -160,7 +160,7 @@ def test_ids_that_the_provider_lacks(monkeypatch):
     assert known not in check.detail
 
 
-def test_patterns_that_select_nothing(monkeypatch):
+def test_patterns_that_select_nothing_are_found(monkeypatch):
     case = Case("flow", monkeypatch, discover={"include": ["no-such-name"]})
     assert first(case.examine()) == (Name.PIPELINES, "pattern-selects-nothing")
 
@@ -173,7 +173,7 @@ def test_batch_limit_is_found(monkeypatch):
     assert "set poll.chunk_size to 13" in check.remedy
 
 
-def test_clock_that_is_off(monkeypatch):
+def test_clock_that_is_off_is_a_warning(monkeypatch):
     case = Case("codearts", monkeypatch)
     case.cloud.clock = lambda: case.clock.time() + 400
     (check,) = [one for one in case.examine().checks if one.check is Name.CLOCK]
@@ -187,7 +187,7 @@ def test_retention_is_not_known_without_the_account(monkeypatch):
     assert (check.state, check.detail) == (CheckState.OK, "not known")
 
 
-def test_state_folder_and_address(monkeypatch, tmp_path):
+def test_missing_state_folder_is_a_fault_and_nothing_is_written(monkeypatch, tmp_path):
     case = Case("codearts", monkeypatch)
     examination = case.examine(state={"path": str(tmp_path / "missing" / "state.db")})
     assert first(examination) == (Name.STATE, "start-errors")
@@ -214,7 +214,7 @@ def test_output_masks_secrets_and_control_characters(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trouble", [None, *Trouble])
 def test_report_has_no_values(trouble, kind, monkeypatch):
-    """Search it for every string and number that answers, requests and configuration have."""
+    """The report has no string or number of responses, requests or the configuration."""
     case = Case(kind, monkeypatch)
     if trouble is not None:
         Drill([case.cloud], case.clock.time).plan(trouble)
@@ -265,7 +265,7 @@ ERROR_CODES = {
 
 
 def values(value, *, keys=False):
-    """Yield every string and number in a JSON value, and the keys of its objects if wanted."""
+    """Yield every string and number in a JSON value and, if `keys`, the keys of its objects."""
     if isinstance(value, dict):
         if keys:
             yield from value

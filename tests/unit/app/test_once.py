@@ -26,7 +26,7 @@ def test_progress_covers_follow_ups_and_never_exceeds_what_there_is(cloud, disco
     exporter, _ = asyncio.run(poll_once(config(own, metrics={"details": "jobs"}), None, follow))
     assert exporter.pollers[0].up
     assert total[PollStep.LIST] == 30
-    # Of CodeArts the list has the latest runs, so that what is listed is not queried again.
+    # The list of CodeArts includes latest runs, so listed pipelines are not queried again.
     assert total[PollStep.POLL] <= 30
     assert total[PollStep.FOLLOW_UP] >= 20
     assert done == total

@@ -1,4 +1,4 @@
-"""When a changed file is read, and what a reload keeps: in this process, without polls in real time."""
+"""When a changed file is loaded, and what a reload keeps, tested in this process without polls in real time."""
 
 import asyncio
 from pathlib import Path
@@ -47,7 +47,7 @@ def in_force(exporter: Exporter, name: str) -> Project:
 
 
 class TestWatch:
-    """The file is looked at every few seconds; a change is read once it is the same twice."""
+    """The file is checked every few seconds; a change is loaded once two checks in a row find the same content."""
 
     @pytest.fixture
     def file(self, tmp_path: Path) -> Path:
@@ -56,7 +56,7 @@ class TestWatch:
         return file
 
     def changes(self, file: Path, contents: list[str | None]) -> list[int]:
-        """Write contents between looks, None for no file; return after which of them the file was loaded."""
+        """Write contents between checks, None for no file; return after which of them the file was loaded."""
         loads: list[int] = []
 
         class Clock(FakeClock):
@@ -107,7 +107,7 @@ class TestWatch:
         ]
 
     def test_missing_file_is_reported_once(self, file: Path) -> None:
-        """Unless it is back at the next look, as with editors that replace it."""
+        """A file that is back at the next check is not reported, as with editors that replace files."""
         text = file.read_text()
         assert self.changes(file, [text, None, text, text]) == []
 
@@ -126,7 +126,7 @@ def test_unchanged_project_keeps_every_object() -> None:
 
 
 def test_changed_project_keeps_tracker_and_state_of_its_credential() -> None:
-    """A refusal is remembered, whichever project of the configuration changes."""
+    """A refusal of a credential is remembered when the project changes."""
 
     async def scenario() -> None:
         exporter = assemble(config(project()), FakeClock(), {})
@@ -148,7 +148,7 @@ def test_changed_project_keeps_tracker_and_state_of_its_credential() -> None:
 
 
 def test_polls_that_clients_have_requested_are_still_sent() -> None:
-    """By the new poller, at the same times."""
+    """The new poller sends them, at the same times."""
 
     class Still(FakeClock):
         async def sleep(self, seconds: float) -> None:

@@ -62,7 +62,7 @@ def test_c_library_without_mallopt_is_ignored(monkeypatch):
 
 
 def test_long_lived_objects_are_exempt_and_garbage_is_collected():
-    """Also an object that was exempt before it became garbage."""
+    """Even an object that was exempt before it became garbage is collected."""
     knot = Knot()
     gone = weakref.ref(knot)
     runtime.collect_garbage()

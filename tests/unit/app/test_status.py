@@ -17,14 +17,13 @@ from exporter.app.status.summary import summarize
 from exporter.app.status.table import print_summary
 from exporter.cli import main
 from exporter.simulator import running
+from exporter.status_page.remedies import REMEDIES
 from exporter.status_page.times import duration
-from exporter.telemetry import families
 from tests.conftest import AGE
 from tests.drivers.support import project
 
 pytestmark = pytest.mark.process
 
-KNOWS_DOWN = hasattr(families, "PROJECT_DOWN_SINCE")
 NOW = 1_700_000_000.0
 HOUR = 3600.0
 
@@ -51,7 +50,7 @@ def labels_of(number=1, name="checkout", **more):
 
 
 def page(**changes):
-    """Return a page with a project and the given samples; the prefix `ci_pipeline_` of names is left out."""
+    """Return a metrics page with a project and these samples, whose names lack the prefix `ci_pipeline_`."""
     own = {"provider": "flow", "project": "shop"}
     found = {
         "pipeline_exporter_project_up": [(own, 1.0)],
@@ -104,6 +103,17 @@ def summary_of(**changes):
     return summarize(read_samples(page(**changes)), NOW)
 
 
+def down_summary():
+    """Return the summary of a project that is up, and one that is down."""
+    well, shop = ({"provider": "flow", "project": name} for name in ("well", "shop"))
+    cause = {**shop, "operation": "ListPipelines", "code": "401", "error_code": "InvalidToken"}
+    return summary_of(
+        pipeline_exporter_project_up=[(well, 1.0), (shop, 0.0)],
+        pipeline_exporter_project_down_since_timestamp_seconds=[(shop, NOW - 90)],
+        pipeline_exporter_project_failure_info=[(cause, 1.0)],
+    )
+
+
 def table(summary, width=None, *, colour=False):
     """Return the lines of a table in a pipe, or on a terminal of a width."""
 
@@ -120,7 +130,7 @@ def table(summary, width=None, *, colour=False):
 
 
 class TestSummary:
-    """What a page says."""
+    """Summaries of metrics pages."""
 
     def test_red_pipeline_has_streak_stages_branch_and_link_in_json(self):
         found = json.loads(summary_of(**red(stages=("Test", "Scan"))).json())
@@ -180,6 +190,26 @@ class TestSummary:
         assert (found.up, found.down_since) == (False, NOW - 90)
         assert found.cause == "list_runs answered 401 InvalidToken"
         assert re.search(r"down for 1m .* list_runs answered 401 InvalidToken$", table(summary)[1])
+
+    @pytest.mark.parametrize("width", [None, 100, 160])
+    def test_remedy_is_below_the_project_that_is_down(self, width):
+        summary = down_summary()
+        summary.remedies = {"shop": "credentials-rejected", "well": "no-response"}
+        lines = table(summary, width)
+        expected = f"{REMEDIES['credentials-rejected']} See docs/troubleshooting.md#credentials-rejected"
+        index = next(index for index, line in enumerate(lines) if line.startswith("shop"))
+        below = lines[index + 1 : lines.index("")]
+        if width == 100:
+            assert below.pop(0) == "  ListPipelines answered 401 InvalidToken"
+        assert " ".join(line.strip() for line in below) == expected
+        assert all(line.startswith("  ") for line in below)
+        assert len(below) == (2 if width == 100 else 1)
+        assert not any(cell_len(line) > width for line in lines if width)
+
+    def test_unknown_remedy_is_named_without_a_sentence(self):
+        summary = down_summary()
+        summary.remedies = {"shop": "of-a-later-release\x1b[2J"}
+        assert table(summary)[3] == "  See docs/troubleshooting.md#of-a-later-release�[2J"
 
     @pytest.mark.parametrize(
         ("code", "cause"),
@@ -256,7 +286,7 @@ WIDE = "结算服务发布流水线" * 6
 
 
 class TestTable:
-    """Lines for people."""
+    """The table that `status` prints."""
 
     def test_pipe_gets_whole_lines(self):
         found = table(summary_of(**red(name=WIDE, url=LINK)))
@@ -341,11 +371,14 @@ def run(quiet, capsys, tmp_path):
     return run
 
 
-def served(body, status=200):
-    """Return an application with a page under /metrics and /sub/metrics."""
+def served(body, status=200, api=None):
+    """Return an application with a page under /metrics and /sub/metrics, and the body of the status next to each."""
 
     async def metrics(_):
         return Response(body, status, media_type="text/plain; version=0.0.4")
+
+    async def answer(_):
+        return Response(api, 404 if api is None else 200, media_type="application/json")
 
     async def elsewhere(_):
         return RedirectResponse("/metrics")
@@ -355,6 +388,8 @@ def served(body, status=200):
             Route("/metrics", metrics),
             Route("/sub/metrics", metrics),
             Route("/moved/metrics", elsewhere),
+            Route("/api/v1/status", answer),
+            Route("/sub/api/v1/status", answer),
         ]
     )
 
@@ -388,6 +423,28 @@ class TestUrl:
         down = {"pipeline_exporter_project_down_since_timestamp_seconds": [(own, NOW)]}
         with running(served(b"\n".join(page(**red(), **down)))) as url:
             assert run("--url", url, "--fail-on=red")[0] == 1
+
+    @pytest.mark.parametrize("path", ["", "/metrics", "/sub", "/sub/metrics"])
+    def test_remedy_comes_from_the_status_of_the_exporter(self, run, path):
+        own = {"provider": "flow", "project": "shop"}
+        down = {"pipeline_exporter_project_down_since_timestamp_seconds": [(own, NOW)]}
+        status = {
+            "projects": [{"project": "shop", "remedy": "no-response"}, {"project": "well", "remedy": None}]
+        }
+        with running(served(b"\n".join(page(**down)), api=json.dumps(status))) as url:
+            code, output, errors = run("--url", url + path)
+        assert (code, errors) == (1, "")
+        assert f"\n  {REMEDIES['no-response']} See docs/troubleshooting.md#no-response\n" in output
+
+    @pytest.mark.parametrize("api", [None, "<html>", "{}", '{"projects": [{"project": 1}]}'])
+    def test_status_that_does_not_answer_costs_only_the_remedy(self, run, api):
+        own = {"provider": "flow", "project": "shop"}
+        down = {"pipeline_exporter_project_down_since_timestamp_seconds": [(own, NOW)]}
+        with running(served(b"\n".join(page(**down)), api=api)) as url:
+            code, output, errors = run("--url", url)
+        assert (code, errors) == (1, "")
+        assert "down for" in output
+        assert "troubleshooting" not in output
 
     @pytest.mark.parametrize(
         ("path", "body", "status", "message"),
@@ -456,15 +513,16 @@ class TestPoll:
         ]
         code, output, _ = run("--format=json", projects=projects)
         assert len(cloud.codearts.requests) == 1
-        if KNOWS_DOWN:
-            assert code == 1
-            assert [one["up"] for one in json.loads(output)["projects"]] == [False, False]
+        assert code == 1
+        assert [one["up"] for one in json.loads(output)["projects"]] == [False, False]
 
-    @pytest.mark.skipif(not KNOWS_DOWN, reason="no metric says since when a project is down")
-    def test_cloud_that_does_not_answer_is_down(self, run):
+    def test_cloud_that_does_not_answer_is_down_with_a_remedy(self, run):
         code, output, _ = run("--fail-on=red", projects=[project(endpoint="http://127.0.0.1:9")])
         assert code == 1
         assert "down for" in output
+        assert (
+            output.splitlines()[2] == f"  {REMEDIES['no-response']} See docs/troubleshooting.md#no-response"
+        )
 
     def test_file_and_url_exclude_each_other(self, run, capsys):
         with pytest.raises(SystemExit) as ended:

@@ -57,7 +57,7 @@ def auth_of(
 
 
 def drive(renewal: Renewal | None, *answers: Answer) -> list[IssuerRequest]:
-    """Return the requests of a renewal that ends after exactly these answers."""
+    """Return the requests of a renewal that ends after exactly these responses."""
     assert renewal is not None
     sent = [next(renewal)]
     for index, answer in enumerate(answers):
@@ -73,7 +73,7 @@ def drive(renewal: Renewal | None, *answers: Answer) -> list[IssuerRequest]:
 
 
 def failure(renewal: Renewal | None, *answers: Answer) -> RequestFailure:
-    """Return the failure of a renewal after these answers."""
+    """Return the failure of a renewal after these responses."""
     with pytest.raises(RenewalError) as error:
         drive(renewal, *answers)
     assert str(error.value) == error.value.failure.message
@@ -206,7 +206,7 @@ def test_token_is_used_until_its_end_after_failed_renewal() -> None:
 
 
 def test_closed_renewal_keeps_the_token() -> None:
-    """A shutdown closes it."""
+    """A shutdown closes a renewal."""
     auth = password()
     drive(auth.renewal(NOW), token())
     renewal = auth.renewal(NOW, refused=True)
@@ -372,7 +372,7 @@ def failure_before_any_request(renewal: Renewal | None) -> RequestFailure:
 
 
 def test_echoed_password_is_masked() -> None:
-    """Also with line ends in place of blanks, and at the cut of a long message."""
+    """It is masked even with line ends in place of spaces, and where a long message is cut."""
     for echo in (PASSWORD, PASSWORD.replace(" ", "\n"), f"{'x' * 290}{PASSWORD}"):
         answer = reply(401, {"error_code": echo, "error_msg": f"no such password: {echo}"}, x_request_id=echo)
         fault = failure(password().renewal(NOW), answer)
@@ -487,7 +487,7 @@ def test_metadata_failure_is_classified_and_keys_remain(
 
 
 def test_metadata_failure_has_a_remedy() -> None:
-    """For the two failures of a first set-up."""
+    """The message has a remedy for the two failures that occur at a first set-up."""
     fault = failure(metadata().renewal(NOW), METADATA_TOKEN, AGENCY_MISSING)
     assert fault.message.startswith("the metadata service http://169.254.169.254: the server has no agency (")
     fault = failure(metadata().renewal(NOW), SILENCE, SILENCE)
@@ -523,7 +523,7 @@ def test_incomplete_keys_are_unreadable(missing: str, value: object) -> None:
 
 
 def test_keys_are_renewed_about_ten_minutes_before_they_end() -> None:
-    """Not before the next keys exist, and not at the same moment in a fleet."""
+    """The renewal waits until the next keys exist, and its time differs between instances."""
     due = []
     for name in map(str, range(50)):
         auth = metadata()

@@ -109,7 +109,7 @@ def test_wait_is_ignored_without_throttling_or_outage(status: int) -> None:
     ],
 )
 def test_throttling_message_names_its_window(limit: str, wait: float | None) -> None:
-    """`Retry-After` takes precedence. An outage has no window."""
+    """`Retry-After` takes precedence over the message. A 503 has no window."""
     answer = {"error_msg": f"{THROTTLED}: {limit}"}
     assert read_error(429, {}, answer).wait == wait
     assert read_error(429, {"retry-after": "7"}, answer).wait == 7

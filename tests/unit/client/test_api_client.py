@@ -1,4 +1,4 @@
-"""Requests over real sockets: every misbehaviour of a server is one clear error without after-effects."""
+"""Requests over real sockets: each fault of a server is one clear error and does not affect later requests."""
 
 import asyncio
 import contextlib
@@ -221,7 +221,7 @@ def simulated(codearts: CodeArts, **changes: Any) -> dict[str, Any]:
     return {"project_id": WORLD.project_id, "auth": token, "ids": IDS, **changes}
 
 
-def test_success(codearts: CodeArts, url: str) -> None:
+def test_success_returns_the_body_and_counts_one_request(codearts: CodeArts, url: str) -> None:
     async def main() -> None:
         async with client_for(url, **simulated(codearts)) as harness:
             response = await harness.send()
@@ -373,7 +373,7 @@ def test_transient_failure_is_retried(bad: bytes) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 302])
 @pytest.mark.parametrize("cut", [False, True])
 def test_permanent_failure_is_not_retried(status: int, cut: bool) -> None:
-    """Nor if its body is incomplete, since five rejections in a row lock a key."""
+    """It is not retried even if its body is incomplete, because five rejections in a row lock a key."""
     body = b'{"error_code":"X.1","error_msg":"words"}'
 
     async def main() -> None:
@@ -417,7 +417,7 @@ def test_throttling_pauses_for_the_requested_time(headers: dict[str, Any], messa
 
 
 def test_throttling_pauses_requests_that_wait_for_a_slot() -> None:
-    """They had not acquired a token when the pause started."""
+    """The waiting requests had not acquired a slot when the pause started."""
 
     async def main() -> None:
         reply = replying(http(429, retry_after="5"), http())
@@ -459,7 +459,7 @@ def test_pause_longer_than_the_time_limit_fails_the_request() -> None:
     ],
 )
 def test_very_long_pause_is_kept(headers: dict[str, Any], wait: float) -> None:
-    """It lasts an hour at most."""
+    """A pause lasts at most an hour."""
 
     async def main() -> None:
         reply = replying(http(429, **headers), http())

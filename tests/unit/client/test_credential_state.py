@@ -59,7 +59,7 @@ async def clients_sharing(
     ids: list[str] | None = None,
     **changes: Any,
 ) -> AsyncIterator[tuple[Harness, ...]]:
-    """Clients of projects that share a credential; one if no names are given."""
+    """Yield clients of projects that share a credential; without names, of one project."""
     clock = clock or FakeClock(NOW)
     telemetry = Telemetry()
     provider, auth, base_url = connected(config(project(endpoint=url, **changes)).projects[0])
@@ -151,7 +151,7 @@ def cloud() -> Iterator[Cloud]:
 
 
 async def tries(harness: Harness, *, seconds: float, step: float = 10.0) -> list[RequestFailure | None]:
-    """Send a request every few seconds; return the failure of each, or None."""
+    """Send a request every few seconds; return the failure of each request, None for a success."""
     outcomes: list[RequestFailure | None] = []
     end = harness.clock.now + seconds
     while harness.clock.now < end:
@@ -243,7 +243,7 @@ def test_rotated_secret_is_exclusive_until_accepted(tmp_path: Path) -> None:
     [http(404), http(500), http(503), http(302, location="/login"), http(200, b"<html>"), http(429)],
 )
 def test_failure_unrelated_to_the_credential_changes_nothing(response: bytes) -> None:
-    """Before it was accepted, afterwards, and after a rejection."""
+    """It changes nothing before the credential was accepted, afterwards, and after a rejection."""
 
     async def main() -> None:
         async with raw_server(replying(response)) as server, clients_sharing(server.url) as (harness,):
@@ -316,7 +316,7 @@ def test_pauses_after_rejections_double() -> None:
 
 
 def test_concurrent_rejections_count_once() -> None:
-    """Those in flight together with the first."""
+    """They were in flight together with the first."""
 
     async def main() -> None:
         async with raw_server(replying(http())) as server, clients_sharing(server.url) as (harness,):
@@ -519,7 +519,7 @@ def test_pause_lasts_an_hour_at_most() -> None:
 
 
 def test_cancelled_request_releases_its_slot() -> None:
-    """Holding the exclusive slot or waiting for it. The others continue, one at a time at first."""
+    """The request holds the exclusive slot or waits for it. The others continue, one at a time at first."""
 
     async def main() -> None:
         async def silent(_: bytes, writer: asyncio.StreamWriter) -> None:
@@ -765,7 +765,7 @@ def test_unreadable_password_is_not_a_rejection(cloud: Cloud, tmp_path: Path) ->
 
 
 def test_metadata_keys_are_renewed_before_they_expire(cloud: Cloud) -> None:
-    """Through three lifetimes without a rejection, and without a renewal before each request."""
+    """In three lifetimes no request is rejected, and requests do not each cause a renewal."""
 
     async def main() -> None:
         async with cloud.projects("metadata") as (harness,):
@@ -917,7 +917,7 @@ def test_rejection_without_a_usable_date_keeps_the_skew(date: str) -> None:
 
 
 def test_expiry_of_a_token_is_exposed(cloud: Cloud) -> None:
-    """Updated with each renewal; for a static token as configured."""
+    """The gauge follows each renewal; for a static token it has the configured value."""
 
     def end(harness: Harness, renewal: str) -> float | None:
         return harness.telemetry.registry.get_sample_value(

@@ -27,7 +27,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_burst_then_rate() -> None:
+def test_requests_keep_the_rate_after_the_burst() -> None:
     async def main() -> list[float]:
         clock = FakeClock(0.0)
         budget = RateLimiter(4.0, 3, clock)

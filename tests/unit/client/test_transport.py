@@ -41,7 +41,7 @@ def through(
     url: str = ELSEWHERE,
     **settings: Any,
 ) -> tuple[list[str], Any]:
-    """Return the request lines that a proxy received, and the result. `PROXY` in a value stands for its address."""
+    """Send a request; return the request lines that a proxy received, and the result. `PROXY` stands for its address."""
 
     async def main() -> tuple[list[str], Any]:
         async with raw_server(replying(http(204))) as server:

@@ -20,7 +20,7 @@ def warnings(clock):
 
 @pytest.fixture
 def logged():
-    """Pairs of the first warning and the count."""
+    """Return the list of logged (first warning, count) pairs, which `add` fills."""
     return []
 
 

@@ -55,14 +55,14 @@ def parsed(form: str, text: str) -> dict[str, Any]:
     }
 
 
-def test_record_in_logfmt() -> None:
+def test_record_is_one_line_of_logfmt() -> None:
     assert line("logfmt", "poll failed: %s", "no answer", project="payments", code="timeout") == (
         'ts=2023-03-04T08:48:08.250Z level=warning logger=exporter.polling.poller msg="poll failed: no answer" '
         "project=payments code=timeout"
     )
 
 
-def test_record_in_json() -> None:
+def test_record_is_one_object_of_json() -> None:
     assert json.loads(line("json", "listening", address="127.0.0.1:10047")) == {
         "ts": "2023-03-04T08:48:08.250Z",
         "level": "warning",

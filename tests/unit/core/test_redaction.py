@@ -61,7 +61,7 @@ def test_no_text_shows_a_secret(secret, before, after):
     st.text(alphabet="ab", min_size=8, max_size=12), st.text(alphabet="ab", max_size=40), st.integers(1, 40)
 )
 def test_cut_leaves_no_part_of_a_secret(secret, before, length):
-    """The result is the beginning of the whole masked text."""
+    """A cut text is a prefix of the whole masked text."""
     masker = redactor(secret)
     text = f"{before}{secret}{before}"
     assert masker.redact(text).startswith(masker.redact(text, length))

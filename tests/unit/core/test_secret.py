@@ -105,7 +105,7 @@ def test_settings_show_a_mask_for_each_secret(auth, way):
 
 @pytest.mark.parametrize("way", WAYS_TO_SHOW_SETTINGS.values(), ids=WAYS_TO_SHOW_SETTINGS)
 def test_settings_show_a_mask_for_a_proxy(way):
-    """Its URL may contain a password."""
+    """The URL of a proxy may contain a password."""
     settings = config(project(proxy=f"http://user:{VALUE}@proxy.example.com:3128"))
     assert VALUE not in way(settings)
     assert settings.effective().count(MASK) == 2  # the token's, and the proxy's

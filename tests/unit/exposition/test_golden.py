@@ -162,7 +162,7 @@ def exemplars_of(families: Iterable[Metric]) -> list[ClientExemplar]:
 
 
 def moment(exemplar: ClientExemplar) -> float:
-    """Return the time of an exemplar in epoch seconds; -1 if it has none."""
+    """Return the time of an exemplar in Unix seconds; -1 if it has none."""
     return -1.0 if exemplar.timestamp is None else float(exemplar.timestamp)
 
 
@@ -237,7 +237,7 @@ def bucket_lines(exemplar: Exemplar) -> dict[Format, str]:
     ],
 )
 def test_exemplar_appears_only_in_openmetrics_and_only_if_readers_accept_it(exemplar, shown):
-    """In text, an exemplar makes the page invalid."""
+    """In the text format, an exemplar makes the page invalid."""
     lines = bucket_lines(exemplar)
     assert lines[Format.TEXT].endswith("} 1.0")
     assert lines[Format.OPENMETRICS] == lines[Format.TEXT] + shown

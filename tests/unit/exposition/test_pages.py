@@ -1,4 +1,4 @@
-"""Test that rendering costs only what has changed, that a gzip page is one member, and that failures stay local."""
+"""Test that only changes are rendered, that a gzip page is one member, and that a failure affects one family."""
 
 import contextlib
 import gzip
@@ -310,7 +310,7 @@ def test_aborted_update_leaves_no_outdated_lines(before, after, pauses, limit):
 
 
 def steps(pause: Pause, rendered: list[str], work: Callable[[], object]) -> list[int]:
-    """Return the number of views rendered between the pauses of some work."""
+    """Return the number of views that `work` renders between two pauses, for each pause."""
     found = [0]
     rendered.clear()
 
@@ -391,7 +391,7 @@ def test_blocks_of_any_length_make_one_member(blocks):
 
 
 def compressed_again(variants: Sequence[Variant]) -> dict[str, bool]:
-    """Return which blocks are compressed again after only these variants were retained."""
+    """Retain only these variants, then all; return which blocks are compressed again."""
     apart = Family[View](
         name="h",
         type=MetricType.HISTOGRAM,
@@ -650,7 +650,7 @@ def test_limit_applies_to_each_project_separately_and_withholds_the_same_series(
 
 
 def shared(count: int) -> ProjectView:
-    """Return a project's shared histograms of this number of stages."""
+    """Return the histograms of a project with this number of stages."""
     buckets = BucketBounds.of(Metrics())
     durations = buckets.observe_stages(buckets.empty(0.0), stages(count, duration=1.0), count)
     return ProjectView(provider="codearts", project="payments", durations=durations)

@@ -247,7 +247,7 @@ def test_families_without_requests_for_ten_minutes_are_not_rendered():
 
 
 def test_rendering_rests_four_times_its_work_while_a_page_is_sent():
-    """A client that does not read must not stop publications."""
+    """A client that does not read its page must not stop publications."""
     clock = FakeClock()
     one = exporter(clock)
 
@@ -358,7 +358,7 @@ def test_render_failure_is_logged_once_and_counted_and_page_has_the_rest(caplog)
     with caplog.at_level(logging.ERROR):
         page = asyncio.run(scenario())
     [record] = caplog.records
-    assert record.getMessage() == "metric family not rendered, please report this"
+    assert record.getMessage() == "metric family left out after an internal error, please report this"
     fields = vars(record)
     assert fields["id"] == "family-not-rendered"
     assert fields["family"] == "ci_broken"
@@ -482,6 +482,6 @@ def test_failed_scrape_is_logged_with_its_traceback_and_gets_status_500(caplog):
     with caplog.at_level(logging.ERROR):
         assert asyncio.run(scenario()).status_code == 500
     assert [record.getMessage() for record in caplog.records] == [
-        "scrape ended by an internal error, please report this"
+        "scrape failed by an internal error, please report this"
     ]
     assert "LookupError: no such page" in caplog.text

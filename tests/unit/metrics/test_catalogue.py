@@ -225,7 +225,7 @@ def run(number: int, status: Status = Status.SUCCESS, *stages: Stage) -> Run:
 def samples(
     seen: View, metrics: Metrics | None = None, user_labels: Iterable[str] = ()
 ) -> dict[str, tuple[Sample, ...]]:
-    """Return the samples of a view by family name."""
+    """Return the samples of a view, by family name."""
     return {
         family.name: tuple(family.samples(seen))
         for family in catalogue(metrics or Metrics(), user_labels).pipelines
@@ -333,7 +333,7 @@ def test_no_help_mentions_caching_or_vendor_fields(own):
 
 
 def test_help_is_the_same_in_every_configuration():
-    """Prometheus stores a HELP text again whenever it changes."""
+    """Prometheus would store a HELP text again at each change."""
     texts: dict[str, set[str]] = {}
     for metrics in VARIANTS:
         for family in families(metrics):

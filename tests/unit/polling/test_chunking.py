@@ -26,7 +26,7 @@ NOON = 1_700_000_000.0
 MINUTE = 60.0
 CODE = "DEVPIPE.00011136"
 DICE = st.integers(0, 1_000_000).map(random.Random)
-"""Random numbers by seed, since a poll draws more of them than hypothesis records well."""
+"""Random sources by seed, because a poll draws more numbers than hypothesis can record well."""
 
 
 class Cloud(msgspec.Struct):
@@ -36,9 +36,9 @@ class Cloud(msgspec.Struct):
     bad: set[str] = set()
     failing: float = 0.0
     everything: bool = False
-    """Whether it refuses every list."""
+    """Whether the cloud refuses every list."""
     unreadable: set[str] = set()
-    """Ids with which no answer can be read."""
+    """Ids that make the response to any list with them unreadable."""
     nameless: set[str] = set()
     """Ids whose record has no id, so that it may belong to any of the `silent` ids."""
     silent: set[str] = set()
@@ -61,7 +61,7 @@ class Result(msgspec.Struct):
     accepted: list[str] = []
     failed: list[str] = []
     unreadable: list[str] = []
-    """Ids of answers that could not be read, whether or not they were refused or failed later."""
+    """Ids in unreadable responses, including those that were refused or failed later."""
 
     @property
     def sizes(self) -> list[int]:
@@ -81,7 +81,7 @@ def poll(
     concurrency: int = 4,
     dice: random.Random | None = None,
 ) -> Result:
-    """Run one poll as a caller does; answers come in random order, or in that of the requests without dice."""
+    """Run one poll as a caller does; responses come in random order or, without `dice`, in that of the requests."""
     plan = sizer.poll(ids, now)
     result = Result(plan)
     in_flight: list[Sequence[str]] = []
@@ -117,7 +117,7 @@ def extra(chunk_size: int) -> float:
 def check(
     result: Result, ids: Sequence[str], cloud: Cloud, *, fresh: int, size: int, chunk_size: int
 ) -> None:
-    """Assert the laws of any poll: it began with chunks of `size` and `fresh` ids that were not quarantined."""
+    """Assert the invariants of a poll that began with chunks of `size`, and with `fresh` ids not in quarantine."""
     plan = result.plan
     ends = [*result.accepted, *result.failed, *plan.quarantined, *plan.unanswered, *plan.skipped]
     assert Counter(ends) == Counter(ids), "each id ends in one way"
@@ -162,7 +162,7 @@ def test_every_id_ends_in_one_way_with_limited_requests(
     pause: float,
     dice: random.Random,
 ) -> None:
-    """For any sequence of accepted, refused and unanswered requests."""
+    """Test any sequence of accepted, refused and unanswered requests."""
     sizer = ChunkSizer(chunk_size)
     now = NOON
     for limit, spoiled, failing, everything in conditions:
@@ -190,7 +190,7 @@ def test_every_id_ends_in_one_way_with_limited_requests(
 def test_all_but_the_bad_ids_are_accepted_in_the_end(
     chunk_size: int, count: int, limit: int, concurrency: int, data: st.DataObject, dice: random.Random
 ) -> None:
-    """Then a poll sends only the requests that it needs."""
+    """From then on, a poll sends only the requests that it needs."""
     ids = names(count)
     bad = set(data.draw(st.lists(st.sampled_from(ids), max_size=min(count - 1, 6))))
     cloud = Cloud(limit, bad)
@@ -256,7 +256,7 @@ def test_cloud_that_accepts_everything_gets_full_chunks(
 def test_poll_of_a_refused_project_is_hopeless(
     chunk_size: int, count: int, limit: int, dice: random.Random
 ) -> None:
-    """It takes few requests, quarantines no id and does not change the limit."""
+    """A hopeless poll takes few requests, quarantines no id and does not change the limit."""
     ids = names(count)
     sizer = ChunkSizer(chunk_size)
     for number in range(3):
@@ -497,7 +497,7 @@ def test_unreadable_id_is_quarantined_by_the_second_poll(
 
 
 def test_unreadable_ids_are_polled_alone_in_turn_and_in_refreshes_only():
-    """Two a refresh; refused ids that are due are polled in addition."""
+    """A refresh polls two of them; refused ids that are due are polled in addition."""
     ids = names(100)
     sizer = ChunkSizer(50)
     poll(sizer, ids, Cloud(bad={"p1"}))
@@ -559,6 +559,6 @@ def test_id_given_twice_is_queried_once():
 def test_limit_after_an_accepted_or_refused_size(
     limit: Limit, size: int, accepted: Limit, refused: Limit
 ) -> None:
-    """It replaces a smaller accepted size, a larger refused one, and what contradicts it."""
+    """A new size replaces a smaller accepted size, a larger refused one, and sizes that contradict it."""
     assert limit.accepted(size) == accepted
     assert limit.refused(size) == refused

@@ -81,9 +81,9 @@ class FakeCloud:
         self.failures: dict[tuple[str, str], RequestFailure] = {}
         """Failures by operation and pipeline."""
         self.failing_from = 0
-        """Row from which on lists fail."""
+        """Lowest row offset at which a failure of lists takes effect."""
         self.page = 100
-        """Most rows of a page."""
+        """Maximum number of rows of a page."""
         self.uses_offset = True
         self.seconds = 0.0
         """Duration of a request."""
@@ -159,7 +159,7 @@ class Harness:
         )
 
     def poll(self, *answers: Run | None, pipeline: str = "p") -> None:
-        """Apply answers about a pipeline, fifteen seconds apart."""
+        """Apply responses with these runs of a pipeline, fifteen seconds apart."""
         for answer in answers:
             self.clock.now += 15
             runs = {} if answer is None else {pipeline: answer}
@@ -167,7 +167,7 @@ class Harness:
             self.tracker.commit(self.tracker.unsaved())
 
     def poll_at_end(self, *answers: Run) -> None:
-        """Apply answers about pipeline `p`, each at the end of its run."""
+        """Apply responses with these runs of pipeline `p`, each at the end of its run."""
         for answer in answers:
             self.clock.now = (answer.end or 0.0) - 15
             self.poll(answer)
@@ -260,7 +260,7 @@ def test_next_page_begins_after_the_rows_returned():
 
 
 def test_run_that_starts_between_two_pages_loses_no_other_run():
-    """It shifts the rows, so that a page repeats one."""
+    """The new run shifts the rows, so that the second page repeats one."""
     harness = Harness()
     harness.poll_at_end(run(1), run(60))
     pages = iter(
@@ -300,13 +300,13 @@ def test_list_is_read_back_to_an_hour_before_the_gap():
     harness = Harness()
     harness.poll_at_end(run(500), run(502))
     harness.cloud.histories["p"] = [run(502), *newest_first(500, 1)]
-    # Runs start 100 s apart: the first page that is older than the gap as a whole begins with run 381.
+    # Runs start 100 s apart, so the page from run 381 on is the first whose runs all began an hour before the gap.
     assert harness.follow_up() == [f"runs of p from {row}" for row in ("0: 20", "20: 100", "120: 100")]
     assert harness.unresolved == 1
 
 
 def test_runs_older_than_a_week_are_given_up():
-    """After two weeks without an answer, where the start of the run before the gap is unknown."""
+    """Two weeks pass without a response, and the start of the run before the gap is unknown."""
     harness = Harness()
     harness.poll(msgspec.structs.replace(run(1), start=None))
     harness.wait(2 * WEEK)
@@ -329,7 +329,7 @@ def test_runs_beyond_a_thousand_rows_are_given_up(caplog):
 
 
 def test_numbers_stay_open_if_the_cloud_ignores_the_offset():
-    """Rows that it does not return are neither nonexistent nor missed."""
+    """Runs whose rows it does not return are neither nonexistent nor missed."""
     harness = Harness()
     harness.poll(run(1), run(150), run(150))
     harness.cloud.histories["p"] = newest_first(150, 1)
@@ -343,7 +343,7 @@ def test_numbers_stay_open_if_the_cloud_ignores_the_offset():
 
 
 def test_unreadable_row_leaves_numbers_open(caplog):
-    """It may be the missing run; once readable it is counted."""
+    """The row may be the missing run; once it is readable, the run is counted."""
     harness = Harness()
     harness.poll(run(1), run(4))
     harness.cloud.histories["p"] = newest_first(4, 1)
@@ -478,7 +478,7 @@ def test_details_of_no_run_or_another_run_are_requested_again(found, caplog):
 
 
 def test_failed_list_is_retried_with_growing_pauses():
-    """At least every quarter of an hour."""
+    """The pauses grow up to a quarter of an hour."""
     harness = Harness()
     harness.poll(run(1), run(3))
     harness.fail(LIST, "p")
@@ -552,7 +552,7 @@ def test_runs_are_missed_if_the_list_fails_for_a_day(caplog):
 
 @pytest.mark.parametrize("kind", [FailureKind.CREDENTIALS, FailureKind.THROTTLED])
 def test_fatal_failure_ends_follow_ups(kind):
-    """The rest stays due."""
+    """The remaining follow-ups stay due."""
     harness = with_hidden_run("p", "q", "r", details="jobs")
     harness.cloud.details = {"run-2": run(2), "run-3": run(3, RUNNING)}
     harness.fail(DETAIL, "p", "q", "r", kind=kind)
@@ -713,7 +713,7 @@ def stage() -> Iterator[SimulatedPoll]:
 
 
 def test_runs_between_two_polls_are_counted_after_the_second(stage):
-    """They take one request more."""
+    """Counting them takes one request more."""
 
     async def scenario():
         async with stage.exporter() as (poller, page):
@@ -861,7 +861,7 @@ def failures(first: int, last: int) -> list[Run]:
 
 
 def with_history(*rows: Run, page: int = 100) -> Harness:
-    """Return a pipeline whose first answer is the newest of these runs."""
+    """Return a pipeline whose first response has the newest of these runs."""
     harness = Harness()
     harness.clock.now = max(NOON + 100_000, rows[0].start or 0.0)
     harness.cloud.histories["p"] = rows
@@ -871,7 +871,7 @@ def with_history(*rows: Run, page: int = 100) -> Harness:
 
 
 def streak_of(harness: Harness) -> tuple[int, float | None, float | None] | None:
-    """Return failures in a row, since when, and the last success; None while they are unknown."""
+    """Return the number of failures, when the first of them ended, and the last success; None while unknown."""
     found = harness.view().streak
     return None if found is None else (found.failures, found.broken_since, found.last_success)
 
@@ -999,6 +999,27 @@ def test_older_run_that_was_in_progress_is_read_again_until_it_ends():
     assert harness.counts() == {}
 
 
+@pytest.mark.parametrize("status", [FAILED, RUNNING])
+def test_run_that_begins_late_with_a_number_from_before_first_sight_is_part_of_the_streak(status):
+    """Its number was given early. It is not counted."""
+    canceled = [run(number, Status.CANCELED) for number in (11, 10, 9)]
+    harness = with_history(canceled[2], run(7, FAILED), run(6))
+    harness.follow_up()
+    assert streak_of(harness) == (1, run(7).end, run(6).end)
+    late = run(8, status, start=canceled[1].start)
+    harness.cloud.histories["p"] = [*canceled[:2], late, canceled[2], run(7, FAILED), run(6)]
+    harness.poll(canceled[0])
+    harness.follow_up()
+    late = run(8, FAILED, start=canceled[1].start)
+    harness.cloud.histories["p"] = [*canceled[:2], late, canceled[2], run(7, FAILED), run(6)]
+    harness.wait(900)
+    harness.follow_up()
+    assert streak_of(harness) == (2, run(7).end, run(6).end)
+    assert harness.counts() == {"canceled": 2}
+    harness.wait(DAY)
+    assert harness.follow_up() == []
+
+
 def test_streaks_of_a_new_numbering_continue_those_before_it():
     old = [run(number, FAILED, start=NOON + number) for number in range(40, 37, -1)]
     new = [run(2, FAILED, start=NOON + 90_000), run(1, FAILED, start=NOON + 80_000)]
@@ -1006,6 +1027,25 @@ def test_streaks_of_a_new_numbering_continue_those_before_it():
     harness = with_history(*new, *old, run(37, start=NOON + 30))
     harness.follow_up()
     assert streak_of(harness) == (5, old[-1].end, NOON + 80)
+    assert harness.counts() == {}
+
+
+def test_success_that_ended_earlier_and_has_a_greater_number_ends_the_streak():
+    """The number of the latest run was given early, so that the run before it has a greater one."""
+    late = run(7, FAILED, start=NOON + 90_000)
+    harness = with_history(late, run(9), run(8, FAILED), *failures(6, 5), *newest_first(4, 1))
+    harness.follow_up()
+    assert streak_of(harness) == (0, None, run(9).end)
+    harness.poll(late, late, run(10, FAILED, start=NOON + 99_000))
+    assert streak_of(harness) == (1, NOON + 99_050, run(9).end)
+
+
+def test_new_numbering_whose_runs_do_not_overlap_the_old_ones_is_no_early_number():
+    old = [run(number, FAILED, start=NOON + number) for number in (5, 4)]
+    new = [run(2, FAILED, start=NOON + 90_000), run(1, FAILED, start=NOON + 80_000)]
+    harness = with_history(*new, *old, run(3, start=NOON + 3))
+    harness.follow_up()
+    assert streak_of(harness) == (4, old[-1].end, NOON + 53)
     assert harness.counts() == {}
 
 
@@ -1034,7 +1074,7 @@ def test_long_reading_does_not_delay_the_next_poll_and_continues_after_it():
     harness.cloud.histories["p"] = [newest, *harness.cloud.histories["p"]]
     harness.poll(newest)
     requested = harness.follow_up()
-    assert requested == [f"runs of p from {row}: 100" for row in (0, 220, 320, 420, 520)]
+    assert requested == [f"runs of p from {row}: 100" for row in (0, 120, 220, 320, 420, 520)]
     assert streak_of(harness) == (552, run(150).end, run(149).end)
     assert harness.counts() == {"failed": 1}
 
@@ -1049,6 +1089,26 @@ def test_interrupted_reading_begins_again_if_a_run_was_deleted_meanwhile():
     requested = harness.follow_up()
     assert requested == [f"runs of p from {row}: 100" for row in (0, 100, 200)]
     assert streak_of(harness) == (200, run(500).end, run(499).end)
+
+
+@pytest.mark.parametrize("deleted", [[590], range(590, 481, -1), range(600, 479, -1)])
+def test_interrupted_reading_skips_no_run_if_older_ones_were_deleted_meanwhile(deleted):
+    """Later rows have moved up, so that the next page begins behind runs that were never read."""
+    history = [*failures(700, 481), run(480), *failures(479, 150), *newest_first(149, 1)]
+    harness = with_history(*history)
+    harness.cloud.seconds = 1.0
+    assert len(harness.follow_up(seconds=3)) == 3
+    harness.cloud.histories["p"] = [one for one in history if one.number not in deleted]
+    harness.poll(history[0])
+    harness.follow_up()
+    found = streak_of(harness)
+    assert found is not None
+    if 480 in deleted:
+        # What was read before the deletion may be part of it.
+        assert found[0] == 700 - 149 - len(deleted)
+    else:
+        assert found[0] in {220, 220 - len(deleted)}
+        assert found[2] == run(480).end
 
 
 def test_run_with_a_greater_number_that_began_long_before_is_counted_in_a_gap():

@@ -20,7 +20,7 @@ OTHERS = [{"id": letter * 32, "name": letter} for letter in "ab"]
 
 
 def pages(settings, steps, clock=None, shard=None):
-    """Poll after each of some steps, a time in seconds or a function; return the page after each poll."""
+    """Call each function in `steps`, and poll after each number of seconds; return the metrics page after each poll."""
     clock = clock or FakeClock()
 
     async def polls():
@@ -120,7 +120,7 @@ def test_gauges_are_withdrawn_after_max_age_without_an_answer(cloud):
 
 
 def test_lost_membership_is_no_mistake_of_the_ids(cloud, caplog):
-    """The project is down then, and its failures name the cause."""
+    """The project is down, and its failures name the cause."""
     cloud.codearts.no_membership = True
     pages(config(cloud.project()), [0, 60])
     assert logged(caplog, "pipelines-not-listed") == []

@@ -1,4 +1,4 @@
-"""Which pipelines a project has and their names: what a list changes, and when it is not believed."""
+"""Pipelines of a project and their names: what a list changes, and when the exporter does not believe it."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def two(
 
 
 def shards(total: int, **changes: Any) -> list[Membership]:
-    """Return what each shard has of a single project."""
+    """Return the pipelines that each shard has of a single project."""
     section = config(project(**changes)).projects[0]
     return [Membership(section, 0, OwnershipRegistry(), Shard(index, total)) for index in range(total)]
 
@@ -46,7 +46,7 @@ def names(membership: Membership) -> dict[str, str]:
 
 
 def many(count: int, first: int = 0) -> dict[str, str]:
-    """Return a list of so many pipelines."""
+    """Return a list of `count` pipelines."""
     return {f"id{index}": f"name {index}" for index in range(first, first + count)}
 
 
@@ -91,7 +91,7 @@ def test_configured_pipeline_stays_if_lists_lack_it():
 
 
 def test_every_list_is_believed_without_discovery():
-    """It only names pipelines."""
+    """Without discovery, a list only names pipelines."""
     membership = members(pipelines=["a"])
     for found in (many(100), {}, many(1), {}):
         assert membership.listed(found) == ""
@@ -161,7 +161,7 @@ def test_pipeline_that_left_can_return():
 
 @pytest.mark.parametrize("found", [{}, many(1), many(4), many(4, first=90)])
 def test_list_that_shrinks_by_more_than_half_is_not_believed(found):
-    """A lost permission is more likely than a mass deletion."""
+    """A lost permission is more likely than the deletion of so many pipelines."""
     membership = members(**DISCOVERS)
     membership.listed(many(9))
     for _ in range(AGREEING - 1):
@@ -197,7 +197,7 @@ def test_disbelief_depends_on_all_listed_pipelines_not_on_selected_ones():
 
 
 def test_third_short_list_in_agreement_is_believed():
-    """It is the first list without the other pipelines; they leave with the next one."""
+    """It counts as the first list without the other pipelines, which leave with the next one."""
     membership = members(**DISCOVERS)
     membership.listed(many(9))
     for _ in range(AGREEING - 1):
@@ -214,6 +214,16 @@ def test_empty_list_is_not_doubted_again_once_believed():
     doubts = [membership.listed({}) for _ in range(10)]
     assert [bool(reason) for reason in doubts] == [True] * (AGREEING - 1) + [False] * (11 - AGREEING)
     assert names(membership) == {}
+
+
+def test_empty_list_proves_nothing_while_the_project_is_refused():
+    membership = members(**DISCOVERS)
+    membership.listed(many(2))
+    for _ in range(3 * AGREEING):
+        assert membership.listed({}, refused=True) == EMPTY
+    assert names(membership) == many(2)
+    # Those lists do not agree with later ones either.
+    assert [bool(membership.listed({})) for _ in range(AGREEING)] == [True] * (AGREEING - 1) + [False]
 
 
 def test_first_empty_lists_are_not_believed():
@@ -348,7 +358,7 @@ def test_url_is_filled_from_the_template():
 
 
 def test_long_url_is_empty():
-    """A part of it would lead to another page."""
+    """A part of the URL would lead to another page."""
     longest = f"https://x/{'y' * (LABEL_LENGTH - len('https://x/'))}"
     (one,) = members(pipelines=["a"], url_template=longest).pipelines()
     assert one.url == longest
@@ -361,7 +371,7 @@ def test_long_url_is_empty():
 
 @pytest.mark.parametrize("later_is_first", [False, True])
 def test_earlier_project_owns_a_pipeline_that_two_discover(later_is_first):
-    """Also if the later project lists it first."""
+    """It does even if the later project lists the pipeline first."""
     one, other = two(DISCOVERS, DISCOVERS)
     order = [other, one, other] if later_is_first else [one, other]
     for membership in order:
@@ -382,7 +392,7 @@ def test_project_that_configures_a_pipeline_owns_it(owner):
 
 
 def test_pipeline_that_left_the_earlier_project_moves_to_the_other():
-    """Deleted there, or excluded by its new name."""
+    """It was deleted there, or its new name is excluded."""
     one, other = two({"pipelines": [], "discover": {"exclude": ["mobile-.*"]}}, DISCOVERS)
     for membership in (one, other):
         membership.listed(many(4))
@@ -443,7 +453,7 @@ def test_shard_wants_names_of_its_own_pipelines_only():
 
 
 def test_each_shard_judges_the_whole_list():
-    """Also a shard whose part has not shrunk, or has vanished."""
+    """So does a shard whose own part has not shrunk, or has vanished."""
     for membership in shards(4, **DISCOVERS):
         own = set(names_after(membership, many(40)))
         rest = {identity: name for identity, name in many(40).items() if identity not in own}

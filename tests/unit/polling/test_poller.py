@@ -42,7 +42,7 @@ def samples(exporter):
 
 
 def requests_of(cloud, operation="BatchShowPipelinesLatestStatus"):
-    """Return the ids of each request of an operation, and forget all requests."""
+    """Return the ids of each request of an operation, and clear the request log."""
     chunks = [call.pipeline_ids for call in cloud.codearts.requests if call.operation == operation]
     cloud.codearts.requests.clear()
     return chunks
@@ -332,7 +332,7 @@ def test_unknown_status_is_counted_each_poll_and_logged_once(quiet_cloud, caplog
 
 
 def test_wrong_time_zone_withdraws_stage_starts_and_is_logged_once(quiet_cloud, caplog):
-    """Durations need no zone and stay."""
+    """Durations stay, because they need no time zone."""
     cloud = quiet_cloud
     finished = with_status(cloud, "COMPLETED", "FAILED", "CANCELED", "IGNORED")
     clock = FastClock(cloud.codearts.clock())
@@ -395,7 +395,7 @@ def test_other_runs_in_progress_at_first_sight_are_searched_once(quiet_cloud):
 
 
 def test_unsaved_counters_are_not_published(quiet_cloud, tmp_path):
-    """Gauges are, and the poll counts as successful."""
+    """Gauges are published, and the poll counts as successful."""
     cloud = quiet_cloud
     clock = FastClock(cloud.codearts.clock())
     path, aside = tmp_path / "state.db", tmp_path / "aside.db"

@@ -107,6 +107,16 @@ def test_cause_that_was_not_held_back_is_preferred():
     assert refreshes.health.cause == DENIED
 
 
+def test_cause_of_requests_held_back_is_replaced_by_the_first_real_one():
+    rejected = Cause("List", "401", "APIGW.0301", remedy="credentials-rejected")
+    refreshes = Refreshes()
+    refreshes.fail(HELD_BACK)
+    assert refreshes.health.cause == HELD_BACK
+    refreshes.fail(rejected)
+    assert refreshes.health.cause == rejected
+    assert refreshes.health.down_since == START + 60
+
+
 def test_missing_answers_without_an_error_are_a_cause():
     refreshes = Refreshes()
     refreshes.fail()

@@ -128,7 +128,7 @@ def test_request_is_as_documented() -> None:
         ("af-south-1", "pipeline.af-south-1.myhuaweicloud.com"),
     ],
 )
-def test_endpoint_of_each_region(region: str, host: str) -> None:
+def test_each_region_has_its_endpoint(region: str, host: str) -> None:
     assert ENDPOINTS[region] == f"https://{host}"
     chosen: Config = config(project(endpoint=None, region=region))
     assert connect(chosen.projects[0], {})[2] == f"https://{host}"
@@ -270,7 +270,7 @@ def apart_from(run: Run, affected: set[str]) -> Any:
 
 
 def test_every_field_is_covered() -> None:
-    """The table of dependencies has every field but the ids."""
+    """The table of dependencies lists every field except the ids."""
     assert {name for name in HANGS_ON if isinstance(name, str)} == set(FULL) - {
         "pipeline_id",
         "pipeline_run_id",
@@ -501,14 +501,14 @@ UNKNOWN_STATUSES = ["", "completed", "SUCCESS", "NEVER_HEARD_OF", " FAILED", "å¤
 
 
 @pytest.mark.parametrize(("word", "status"), STATUSES.items())
-def test_statuses_of_runs(word: str, status: Status) -> None:
+def test_status_of_a_run_is_translated(word: str, status: Status) -> None:
     batch = read(record(status=word))
     assert batch.runs[pipeline_id(0)].status is status
     assert not batch.unknown_values
 
 
 @pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
-def test_statuses_of_stages(word: str, status: Status) -> None:
+def test_status_of_a_stage_is_translated(word: str, status: Status) -> None:
     assert stage_of(status=word).status is status
 
 
@@ -546,7 +546,7 @@ def test_status_of_a_stage_without_translation_is_unknown_and_reported(word: Any
         ("", Trigger.UNKNOWN),
     ],
 )
-def test_triggers(word: str | None, trigger: Trigger) -> None:
+def test_trigger_is_translated(word: str | None, trigger: Trigger) -> None:
     batch = read(record(trigger_type=word))
     assert batch.runs[pipeline_id(0)].trigger is trigger
     assert not batch.unknown_values
@@ -586,8 +586,8 @@ def test_milliseconds_are_kept() -> None:
 @pytest.mark.parametrize(
     "value", [None, "", 0, 0.0, "0", -1, "-62135769600000", "1970-01-01T00:00:00Z", "1970-01-01 08:00:00"]
 )
-def test_formats_of_never(value: Any) -> None:
-    """It is absent and not reported as unknown."""
+def test_every_format_of_never_is_an_absent_time(value: Any) -> None:
+    """The time is absent, and not reported as unknown."""
     batch = read(record(end_time=value, start_time=value))
     run = batch.runs[pipeline_id(0)]
     assert (run.start, run.end, run.duration) == (None, None, None)
@@ -596,7 +596,7 @@ def test_formats_of_never(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["1970-01-01 08:00:00", "1970-01-01 00:00:00", "", None, 0, "0"])
 def test_stage_that_never_started_has_no_duration(value: Any) -> None:
-    """Zero formatted as a date must not become fifty years."""
+    """A zero formatted as a date must not become a duration of fifty years."""
     stage = stage_of(start_time=value, status="FAILED")
     assert (stage.start, stage.duration) == (None, None)
 
@@ -654,7 +654,7 @@ def test_end_before_start_gives_no_duration() -> None:
     ("value", "number"),
     [(2, 2), ("2", 2), (2.0, 2), ((1 << 53) - 1, (1 << 53) - 1), (None, None), ("", None)],
 )
-def test_run_numbers(value: Any, number: int | None) -> None:
+def test_run_number_is_read_or_absent(value: Any, number: int | None) -> None:
     batch = read(record(run_number=value))
     assert batch.runs[pipeline_id(0)].number == number
     assert not batch.unknown_values
@@ -791,7 +791,7 @@ def test_number_of_stages_is_limited() -> None:
 
 
 @pytest.mark.parametrize("stages", [None, [], [None]])
-def test_run_without_stages(stages: Any) -> None:
+def test_run_may_have_no_stages(stages: Any) -> None:
     assert run_of(stage_status_list=stages).stages == ()
 
 
@@ -1000,7 +1000,7 @@ def test_run_without_id_is_identified_by_its_number() -> None:
     assert run_of(pipeline_run_id=None, run_number=12).id == "#12"
 
 
-def test_empty_batch() -> None:
+def test_empty_batch_shows_no_run() -> None:
     """Pipelines that never ran are absent."""
     assert CODEARTS.failure(CALL, 200, {}, b"[]") is None
     assert read() == LatestRuns()

@@ -232,18 +232,18 @@ def test_run_with_stages_jobs_and_steps() -> None:
 
 
 @pytest.mark.parametrize("stages", [None, [], [None]])
-def test_run_without_stages(stages: Any) -> None:
+def test_run_may_have_no_stages(stages: Any) -> None:
     assert run_of(stages=stages).stages == ()
 
 
 @pytest.mark.parametrize("jobs", [None, [], [None], "none", {}])
-def test_stage_without_jobs(jobs: Any) -> None:
+def test_stage_may_have_no_jobs(jobs: Any) -> None:
     (found,) = run_of(stages=[stage(jobs=jobs)]).stages
     assert found == Stage("stage-0", 0, Status.SUCCESS, START, 60)
 
 
 @pytest.mark.parametrize("steps", [None, [], [None], "no list", 0])
-def test_job_without_steps(steps: Any) -> None:
+def test_job_may_have_no_steps(steps: Any) -> None:
     assert jobs_of(job(steps=steps)) == (Job("job-0", 0, Status.SUCCESS, START, 60),)
 
 
@@ -260,7 +260,7 @@ def test_entry_and_exit_of_a_stage_are_not_jobs() -> None:
 
 
 @pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), *SKIPPED.items()])
-def test_statuses_of_jobs_and_steps(word: str, status: Status) -> None:
+def test_statuses_of_jobs_and_steps_are_translated(word: str, status: Status) -> None:
     """On all three levels. Only final parts have a duration."""
     inner = step(status=word)
     detail = read(record(stages=[stage(status=word, jobs=[job(status=word, steps=[inner])])]))
@@ -292,7 +292,7 @@ def test_job_that_was_never_reached_has_no_times(never: Any) -> None:
 
 
 def test_numbers_may_be_digits() -> None:
-    """For the run and on each level, as text and as numbers."""
+    """Test the run and each level, with text and numbers."""
 
     def as_text(value: Any) -> Any:
         if isinstance(value, dict):
@@ -306,7 +306,7 @@ def test_numbers_may_be_digits() -> None:
 
 
 def test_times_of_details_need_no_time_zone() -> None:
-    """They are epoch milliseconds, so none is implausible."""
+    """They are Unix milliseconds, so no time is implausible."""
     late = {"start_time": (END + 9999) * 1000, "end_time": (END + 10_000) * 1000}
     detail = read(record(stages=[stage(**late, jobs=[job(**late)])]))
     assert detail.run is not None
@@ -338,7 +338,7 @@ def test_missing_sequence_is_the_index(missing: Any) -> None:
 
 
 def test_repeated_sequence_is_replaced_by_the_index() -> None:
-    """As when all sequences are 0."""
+    """Sequences repeat if, for example, all of them are 0."""
     assert sequences(("A", 0), ("B", 0), ("C", 0)) == [("A", 0), ("B", 1), ("C", 2)]
     assert sequences(("A", 7), ("B", 1), ("C", 1), ("D", 4)) == [("A", 7), ("B", 1), ("C", 2), ("D", 4)]
 
@@ -562,7 +562,7 @@ def test_corrupted_field_affects_no_other(path: Any, change: str, value: Any) ->
 
 
 def test_every_field_is_covered() -> None:
-    """The table of dependencies has every field but the id."""
+    """The table of dependencies lists every field except the id."""
     assert {path[0] for path in HANGS_ON} == set(record()) - {"id"}
 
 

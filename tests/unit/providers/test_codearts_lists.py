@@ -192,7 +192,7 @@ def test_valid_fields_of_a_run_are_kept() -> None:
         ("x" * 9999, "x" * 9999),
     ],
 )
-def test_names(name: Any, expected: str) -> None:
+def test_name_is_used_unchanged(name: Any, expected: str) -> None:
     """Text and numbers are used unchanged. A row without name is a pipeline."""
     listing = read(row(name=name))
     assert listing.pipelines == {pipeline_id(0): expected}

@@ -229,7 +229,7 @@ def test_id_with_two_numbers_makes_the_page_incomplete() -> None:
 
 @pytest.mark.parametrize("end", [0, "0", "", None, "1970-01-01 08:00:00"])
 @pytest.mark.parametrize("status", ["RUNNING", "COMPLETED", "NEVER_HEARD_OF"])
-def test_formats_of_no_end(end: Any, status: str) -> None:
+def test_every_format_of_no_end_is_an_absent_end(end: Any, status: str) -> None:
     (one,) = read(row(end_time=end, status=status)).runs
     assert (one.start, one.end, one.duration) == (START, None, None)
 

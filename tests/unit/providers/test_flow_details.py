@@ -126,7 +126,7 @@ def test_documented_response_is_decoded_as_documented() -> None:
     )
 
 
-def test_run_that_waits_for_an_approval() -> None:
+def test_run_that_waits_for_an_approval_is_decoded() -> None:
     """With a personal token: parallel stages with one name, out of order, and null for never."""
     answer = (DATA / "flow_run_personal.json").read_bytes()
     flow = PROVIDERS["personal"]
@@ -163,7 +163,7 @@ def test_run_that_waits_for_an_approval() -> None:
     assert PRIVATE not in repr(detail)
 
 
-def test_canceled_run() -> None:
+def test_canceled_run_is_decoded() -> None:
     """With signed requests: two stages with one name, one never reached, and absent keys for never."""
     answer = (DATA / "flow_run_signed.json").read_bytes()
     flow = PROVIDERS["signed"]
@@ -308,7 +308,7 @@ def timed(
 
 
 def test_run_starts_with_its_first_stage_and_ends_with_its_last() -> None:
-    """By time, since stages are parallel."""
+    """First and last by time, because stages are parallel."""
     assert timed((30, 60, "SUCCESS"), (0, 20, "SUCCESS"), (10, 90, "FAIL"), (20, 50, "FINISH")) == (0, 90)
     assert timed((0, 20, "SUCCESS"), (None, None, "SKIP"), (30, 40, "CANCELED")) == (0, 40)
 
@@ -340,7 +340,7 @@ def test_run_without_final_status_has_no_end(status: Any) -> None:
 def test_unfinished_stage_leaves_the_end_open(
     unfinished: tuple[int, int | None, str],
 ) -> None:
-    """It was restarted, or its end is missing, so the ends of the others are not that of the run."""
+    """The stage was restarted, or its end is missing, so the run does not end with the other stages."""
     assert timed((0, 20, "SUCCESS"), unfinished, (20, 25, "FAIL")) == (0, None)
 
 
@@ -350,7 +350,7 @@ def test_stage_that_never_started_does_not_leave_the_end_open() -> None:
 
 
 @pytest.mark.parametrize("never", [None, "", 0, "0", "absent"])
-def test_formats_of_never(never: Any) -> None:
+def test_every_format_of_never_is_an_absent_time(never: Any) -> None:
     info = {"name": "A", "status": "INIT", "startTime": never, "endTime": never}
     if never == "absent":
         info = {"name": "A", "status": "INIT"}
@@ -378,7 +378,7 @@ def test_stages_have_the_order_of_their_groups() -> None:
 
 @given(st.permutations(range(5)), st.integers(1, 5))
 def test_order_of_the_list_does_not_matter(order: list[int], size: int) -> None:
-    """Nor does the division into groups."""
+    """The division into groups does not matter either."""
     names = [f"Group{index}-Stage0" for index in range(5)]
     groups = [names[start : start + size] for start in range(0, 5, size)]
     listed = [stage(index, name="same") for index in order]
@@ -474,14 +474,14 @@ def test_positions_of_stages_are_unique(stages: list[Any], groups: list[Any]) ->
         (None, None, "Group0-Stage0"),
     ],
 )
-def test_name_of_a_stage(info: Any, outer: Any, name: str) -> None:
+def test_stage_without_a_name_is_named_by_its_index(info: Any, outer: Any, name: str) -> None:
     """An unnamed stage has its index as name."""
     found = {**stage(0, name=info), "name": outer}
     assert [one.name for one in stages_of(found)] == [name]
 
 
 @pytest.mark.parametrize(("word", "status"), [*WORDS.items(), ("SKIP", Status.SKIPPED)])
-def test_statuses_of_stages_and_jobs(word: str, status: Status) -> None:
+def test_statuses_of_stages_and_jobs_are_translated(word: str, status: Status) -> None:
     """Only final ones have a duration."""
     detail = read(record(stages=[stage(status=word, jobs=[job(status=word)])]))
     assert detail.run is not None
@@ -511,7 +511,7 @@ def test_status_of_a_run_without_translation_is_unknown_and_reported(word: Any) 
 
 
 @pytest.mark.parametrize("stages", [None, [], [None], "none", {}, [7, "x"]])
-def test_run_without_stages(stages: Any) -> None:
+def test_run_may_have_no_stages(stages: Any) -> None:
     assert run_of(stages=stages).stages == ()
 
 
@@ -525,7 +525,7 @@ def test_stage_without_info_keeps_its_position(info: Any) -> None:
 
 
 @pytest.mark.parametrize("jobs", [None, [], [None], "none", {}])
-def test_stage_without_jobs(jobs: Any) -> None:
+def test_stage_may_have_no_jobs(jobs: Any) -> None:
     assert stages_of(stage(jobs=jobs)) == (Stage("stage-0", 0, Status.SUCCESS, START, 135),)
 
 
@@ -536,7 +536,7 @@ def test_jobs_differ_by_index() -> None:
 
 
 def test_numbers_may_be_digits() -> None:
-    """For the run and on each level, as text and as numbers."""
+    """Test the run and each level, with text and numbers."""
 
     def as_text(value: Any) -> Any:
         if isinstance(value, dict):

@@ -95,7 +95,7 @@ SHAPES: dict[str, Callable[[str, str], Any]] = {
 @each_generation
 @operations
 def test_every_error_envelope_is_read(operation: str, generation: str, shape: str, status: int) -> None:
-    """Under 200 as under 400, for either generation."""
+    """It is read with status 200 as well as 400, in both generations."""
     answer = SHAPES[shape]("InvalidPipeline.NotFound", WORDS)
     failure = failure_of(status, answer, generation=generation, operation=operation)
     assert failure == RequestFailure(
@@ -285,7 +285,7 @@ def test_status_decides_for_an_unknown_code(code: str, status: int, kind: Failur
 def test_not_found_is_about_the_pipeline_or_run_in_the_path(
     generation: str, operation: str, kind: FailureKind, status: int
 ) -> None:
-    """If the path has one."""
+    """Without them in the path, it is about the project."""
     answer = {"errorCode": "NotFound", "errorMessage": "Not Found", "requestId": "6548f837"}
     failure = failure_of(status, answer, generation=generation, operation=operation)
     assert (failure.kind, failure.error_code, failure.message) == (kind, "NotFound", "Not Found")

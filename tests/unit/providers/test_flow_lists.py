@@ -227,7 +227,7 @@ def test_activity_query_is_decoded_row_by_row(generation: str) -> None:
 )
 @pytest.mark.parametrize("rows", [0, 1, 30])
 def test_headers_show_the_last_page(headers: dict[str, str], last: bool, rows: int) -> None:
-    """If they are numbers. The number of rows does not matter."""
+    """Headers are used if they are numbers. The number of rows does not matter."""
     personal = PROVIDERS["personal"]
     answer = body("personal", [row(index) for index in range(rows)])
     assert personal.read_pipelines(answer, NOW, headers).last is last
@@ -292,7 +292,7 @@ def test_both_forms_of_a_row_are_decoded(generation: str) -> None:
         ("x" * 9999, "x" * 9999),
     ],
 )
-def test_names(generation: str, name: Any, expected: str) -> None:
+def test_name_is_used_unchanged(generation: str, name: Any, expected: str) -> None:
     """Text and numbers are used unchanged. A row without name is a pipeline."""
     assert plain(read(generation, row(name=name))) == (1, {identity(0): expected}, [])
     assert plain(read(generation, documented(pipelineName=name))) == (1, {identity(0): expected}, [])
@@ -321,7 +321,7 @@ def test_row_without_pipeline_id_is_rejected_and_counted(
 
 @each_generation
 def test_every_row_is_counted(generation: str) -> None:
-    """Rejected ones as well."""
+    """Rejected rows are counted as well."""
     others: list[Any] = [None, 1, "x", [], {}, row(id=None), [row()]]
     listing = read(generation, *others, row(1))
     assert plain(listing)[:2] == (8, {identity(1): "pipeline-1"})

@@ -106,8 +106,8 @@ LATER = PageCursor().after(ListPage(rows=30, token="a+b/c=")).after(ListPage(row
 
 @generations
 @pytest.mark.parametrize("place", [FIRST, LATER])
-def test_request_for_pipelines(generation: str, place: PageCursor) -> None:
-    """By page number, or by the token of the page before; never by rows."""
+def test_request_for_pipelines_selects_a_page(generation: str, place: PageCursor) -> None:
+    """A page is requested by its number, or by the token of the page before, never by row offset."""
     call = provider(generation).pipelines_request(place)
     assert (call.operation, call.method, call.path) == ("ListPipelines", "GET", ROOTS[generation])
     assert dict(call.headers) == headers_of(generation, "ListPipelines")
@@ -121,7 +121,7 @@ def test_request_for_pipelines(generation: str, place: PageCursor) -> None:
 
 @generations
 @pytest.mark.parametrize("limit", [1, 10, 30, 100])
-def test_request_for_runs(generation: str, limit: int) -> None:
+def test_request_for_runs_has_a_fixed_page_size(generation: str, limit: int) -> None:
     """The page size is fixed, since page numbers depend on it."""
     flow = provider(generation)
     call = flow.runs_request("12222", LATER, limit)
@@ -153,7 +153,7 @@ def test_request_for_activity_in_a_window(
 
 
 @generations
-def test_request_for_running_pipelines(generation: str) -> None:
+def test_request_for_running_pipelines_filters_by_status(generation: str) -> None:
     flow = provider(generation)
     found = {"statusList": "RUNNING,WAITING"}
     assert dict(flow.activity_request(FIRST, None).query) == {
@@ -166,7 +166,7 @@ def test_request_for_running_pipelines(generation: str) -> None:
 
 
 @generations
-def test_request_for_details(generation: str) -> None:
+def test_request_for_details_names_the_run(generation: str) -> None:
     call = provider(generation).detail_request("12222", "7")
     assert (call.operation, call.method, call.query) == ("GetPipelineRun", "GET", ())
     assert call.path == f"{ROOTS[generation]}/12222/{RUNS[generation]}/7"

@@ -228,7 +228,7 @@ UNKNOWN_STATUSES = ["FAILED", "CANCELLED", "UNKOWN", "Success", "NEVER_HEARD_OF"
 
 
 @pytest.mark.parametrize(("word", "status"), WORDS.items())
-def test_statuses_of_runs(word: str, status: Status) -> None:
+def test_status_of_a_run_is_translated(word: str, status: Status) -> None:
     page = read(row(status=word))
     assert page.runs == [run(status=status, end=END if status.final else None)]
     assert not page.unknown_values
@@ -262,7 +262,7 @@ def test_missing_status_is_not_reported(change: str) -> None:
         ("", Trigger.UNKNOWN),
     ],
 )
-def test_triggers(mode: Any, started_by: Trigger) -> None:
+def test_trigger_is_translated(mode: Any, started_by: Trigger) -> None:
     page = read(row(triggerMode=mode))
     assert page.runs == [run(trigger=started_by)]
     assert not page.unknown_values
@@ -278,7 +278,7 @@ def test_unknown_trigger_is_reported(mode: Any) -> None:
 
 @pytest.mark.parametrize("end", [0, "0", "", None, -1, "absent"])
 @pytest.mark.parametrize("status", ["RUNNING", "SUCCESS", "NEVER_HEARD_OF"])
-def test_formats_of_no_end(end: Any, status: str) -> None:
+def test_every_format_of_no_end_is_an_absent_end(end: Any, status: str) -> None:
     found = row(endTime=end, status=status)
     if end == "absent":
         del found["endTime"]
@@ -288,7 +288,7 @@ def test_formats_of_no_end(end: Any, status: str) -> None:
 
 
 @pytest.mark.parametrize("value", [START * 1000, START * 1000.0, str(START * 1000), "2025-05-27T02:59:59Z"])
-def test_formats_of_a_start(value: Any) -> None:
+def test_every_format_of_a_start_is_read(value: Any) -> None:
     """Whole milliseconds are documented; the others are accepted as well."""
     assert run_of(startTime=value) == run()
 
@@ -380,7 +380,7 @@ def test_last_of_two_rows_of_a_run_is_used(order: tuple[int, int]) -> None:
 
 @each_generation
 def test_every_row_is_counted(generation: str) -> None:
-    """Rejected ones as well."""
+    """Rejected rows are counted as well."""
     others: list[Any] = [None, 1, "x", [], {}, row(pipelineId=OTHER), row(0, status=True), row(0), row(0)]
     page = read(*others, row(1), generation=generation)
     assert page.rows == len(others) + 1

@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration: true for every good file, wrong for each that is wrong in form."""
+"""The JSON Schema of the configuration accepts every good file, and rejects each file with a fault of its form."""
 
 import json
 import re
@@ -25,7 +25,7 @@ ONLY_VALUES = re.compile(
     r"|is an edition|cannot be encoded|must end with|not the id of a pipeline|as the ids|control characters"
     r"|regular file|is empty|must be one line|\(yaml\)|aliases|merge|anchor|not UTF-8|is text|bytes"
 )
-"""Faults of values rather than of the form: what they refer to, how they relate, and what YAML itself forbids."""
+"""Faults that a schema cannot find: references, relations between values, and what YAML itself forbids."""
 
 
 class Editor(yaml.SafeLoader):
@@ -75,7 +75,7 @@ def is_yaml(file: Path) -> bool:
 
 
 def bad_files() -> list[Path]:
-    """Return the bad files of which each fault is one of the form."""
+    """Return the bad files whose faults a schema can find."""
     found = []
     for file in sorted((CONFIG / "bad").glob("*.yaml")):
         lines = file.with_suffix(".txt").read_text(encoding="utf-8").splitlines()

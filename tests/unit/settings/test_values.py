@@ -1,4 +1,4 @@
-"""Values of a valid configuration: defaults, every key, and text that stays as written."""
+"""Values of a valid configuration: defaults, every key, and text that is not converted."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -365,7 +365,7 @@ def test_with_a_list_and_empty_discover_nothing_is_discovered(read, nothing):
 
 
 def test_with_a_list_and_a_discover_mapping_others_are_discovered(read):
-    """Unlike no value, an empty mapping enables discovery."""
+    """An empty mapping enables discovery, a missing value does not."""
     [project] = read(MINIMAL + "    discover: {}\n").projects
     assert len(project.pipelines) == 1
     assert project.discovery.matches("checkout")

@@ -657,7 +657,7 @@ def test_dripping_answer_ends_when_the_client_disconnects(site: Site) -> None:
 
 @pytest.mark.parametrize("latency", [0, 60])
 def test_server_stops_at_once_and_restarts_on_its_port(cloud: CodeArts, latency: float) -> None:
-    """With an idle connection, an endless answer, and a delayed answer."""
+    """It stops with an idle connection, an endless response, and a delayed response."""
     cloud.injected_fault = InjectedFault.DRIP
     with httpx.Client() as client:
         with running(cloud.app) as url:
@@ -685,7 +685,7 @@ def test_server_stops_at_once_and_restarts_on_its_port(cloud: CodeArts, latency:
 
 
 def test_answers_are_sent_without_delay(site: Site) -> None:
-    """With Nagle's algorithm a delayed acknowledgement would cost every answer 40 ms."""
+    """With Nagle's algorithm, delayed acknowledgements would delay every response by 40 ms."""
     times = []
     for _ in range(15):
         started = time.perf_counter()
@@ -741,7 +741,7 @@ def test_serve_in_a_running_loop_closes_the_listener_on_cancellation(cloud: Code
 
 
 def test_simulator_imports_nothing_else_of_the_exporter() -> None:
-    """An error of the exporter must not be repeated by the code that is meant to find it."""
+    """Otherwise the simulator could have the same errors as the exporter, and hide them."""
     for file in Path(exporter.simulator.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_bytes())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

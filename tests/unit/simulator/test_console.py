@@ -1,4 +1,4 @@
-"""The simulator's own page, in HTML and JSON, and its form."""
+"""The simulator's web console, in HTML and JSON, and its form."""
 
 import asyncio
 from dataclasses import asdict

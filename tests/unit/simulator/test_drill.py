@@ -18,7 +18,7 @@ def drill(desk):
 
 
 def answer(desk):
-    """Return status and vendor's code of a batch, with the time to wait."""
+    """Request a batch; return status, the vendor's error code, and the time to wait."""
     response = desk.batch(RUNNING_PIPELINES[0].id)
     body = response.json() if response.content else None
     code = body.get("error_code") if isinstance(body, dict) else None
@@ -56,7 +56,7 @@ def test_trouble_missed_between_two_requests_does_not_begin(desk, drill):
 
 @pytest.mark.parametrize("trouble", Trouble)
 def test_every_switch_returns_to_its_value(desk, drill, trouble):
-    """Including one that a test has changed."""
+    """Switches that a test has changed return to the changed value."""
     desk.cloud.latency, desk.cloud.no_membership = 0.001, True
     before = _switches(desk.cloud)
     drill.plan(Trouble.SLOW)
@@ -67,7 +67,7 @@ def test_every_switch_returns_to_its_value(desk, drill, trouble):
     assert (during != before) is (trouble is not Trouble.LOST_MEMBERSHIP)
 
 
-def test_codearts_in_each_trouble(desk, drill):
+def test_codearts_responds_as_the_vendor_in_each_trouble(desk, drill):
     answers = {}
     for trouble in (Trouble.THROTTLING, Trouble.EXPIRED_TOKEN, Trouble.LOST_MEMBERSHIP):
         drill.plan(trouble)

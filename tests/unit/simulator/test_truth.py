@@ -1,4 +1,4 @@
-"""The truth about pipelines against a plain computation over all their runs, for both clouds."""
+"""True states of pipelines, compared with a simple computation over all their runs, for both clouds."""
 
 from functools import cache
 

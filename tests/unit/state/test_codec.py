@@ -90,7 +90,7 @@ saved_pipelines = made(SavedPipeline, accounts=made(Accounts, durations=duration
 
 
 def without_exemplars(found: DurationHistograms) -> DurationHistograms:
-    """Return the same without exemplars."""
+    """Return the histograms without exemplars."""
     return msgspec.structs.replace(
         found,
         runs={status: Histogram(one.counts, one.sum) for status, one in found.runs.items()},
@@ -99,7 +99,7 @@ def without_exemplars(found: DurationHistograms) -> DurationHistograms:
 
 
 def with_durations(saved: SavedPipeline, found: DurationHistograms) -> SavedPipeline:
-    """Return the same with other histograms."""
+    """Return the saved values with other histograms."""
     return msgspec.structs.replace(saved, accounts=msgspec.structs.replace(saved.accounts, durations=found))
 
 

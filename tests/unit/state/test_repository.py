@@ -1,4 +1,4 @@
-"""State across restarts: saved, then shown. No count is lost, and nothing is kept for ever."""
+"""State across restarts: values are saved, then shown. No count is lost, and retired pipelines are deleted in the end."""
 
 import asyncio
 import sqlite3
@@ -76,7 +76,7 @@ class Life:
         return next(tracker for tracker in self.exporter.trackers if identity in tracker.ids)
 
     def sees(self, identity: str, *answers: Run | None) -> None:
-        """Apply answers about a pipeline, each saved and shown."""
+        """Apply responses with these runs of a pipeline; save and publish each."""
         tracker = self.tracker(identity)
         for answer in answers:
             self._clock.now += 15
@@ -85,7 +85,7 @@ class Life:
             self.saves(tracker)
 
     def saves(self, *trackers: ProjectTracker) -> None:
-        """Save these trackers at once, or all."""
+        """Save these trackers at the same time, by default all."""
 
         async def keep() -> None:
             await asyncio.gather(
@@ -369,7 +369,7 @@ def test_failed_saves_pause_counting_and_lose_nothing(house, caplog):
     records = [record for record in caplog.records if record.name == "exporter.state.repository"]
     assert [(record.levelname, record.getMessage()) for record in records] == [
         ("ERROR", "cannot save the state, counting paused"),
-        ("INFO", "state saved again, counting resumed"),
+        ("INFO", "state is writable again, counting runs again"),
     ] * 2
     assert str(house.path) in vars(records[0])["error"]
     with house.life(listing(ALPHA)) as life:
@@ -377,7 +377,7 @@ def test_failed_saves_pause_counting_and_lose_nothing(house, caplog):
 
 
 def test_state_up_stays_0_until_a_save_works(house, caplog):
-    """Polls without changes prove nothing."""
+    """Polls without changes do not prove that a save works."""
     with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
         life.sees(BETA, run(1))
         with nowhere(house):
@@ -428,7 +428,7 @@ def test_failed_save_of_one_project_does_not_affect_others(house, monkeypatch):
 
 @contextmanager
 def late(monkeypatch: pytest.MonkeyPatch, *, written: bool = True) -> Iterator[None]:
-    """Let each save time out. It is written late if `written`, or never."""
+    """Let each save time out; if `written`, its rows reach the file nevertheless."""
     save = SqliteStore.save
 
     async def unfinished(store: SqliteStore, changes: Changes) -> None:
@@ -446,7 +446,7 @@ OBSERVED = "ci_pipeline_stage_duration_seconds_count"
 
 
 def lists(life: Life, identity: str, *runs: Run) -> None:
-    """Read the run list, and save."""
+    """Apply a run list of a pipeline, and save."""
     tracker = life.tracker(identity)
     tracker[identity].listed(runs, Reach.COMPLETE, clock=life.now, now=life.now)
     life.saves(tracker)
@@ -454,7 +454,7 @@ def lists(life: Life, identity: str, *runs: Run) -> None:
 
 @pytest.mark.parametrize("written", [True, False], ids=["written late", "failed late"])
 def test_rows_of_unfinished_save_are_restored_by_next_save(written, house, monkeypatch):
-    """Otherwise a pipeline's counters in the file would have a run that the project's histogram, saved later, lacks."""
+    """Otherwise, counters of the pipeline in the file would include a run that the project's histograms lack."""
     listed = (run(3), run(2, Status.SUCCESS, STAGE), run(1))
     with house.life(listing(ALPHA, BETA)) as life:
         life.sees(ALPHA, run(1), run(3))
@@ -473,7 +473,7 @@ def test_rows_of_unfinished_save_are_restored_by_next_save(written, house, monke
 
 
 def test_exporter_killed_after_late_save_has_it_once(house, monkeypatch):
-    """The file is then ahead of what was shown."""
+    """The file has the run before any page has shown it."""
     with house.life(listing(ALPHA)) as life:
         life.sees(ALPHA, run(1))
         with late(monkeypatch):
@@ -492,7 +492,7 @@ def in_file(house: House) -> set[str]:
 
 
 def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
-    """Also by a save of another project."""
+    """A save of another project removes its rows, too."""
     with house.life(listing(ALPHA, name="one"), listing(BETA, name="two", project_id="e" * 32)) as life:
         with late(monkeypatch):
             life.sees(ALPHA, run(1))
@@ -505,7 +505,7 @@ def test_first_sight_of_late_save_is_forgotten_by_next_save(house, monkeypatch):
 
 
 def test_pipeline_restored_around_a_late_save_is_not_marked_as_retired(house, monkeypatch):
-    """With the mark it would be forgotten a week later, although it is tracked."""
+    """A mark would delete it a week later, although it is tracked."""
     with house.life(listing(ALPHA, BETA)) as life:
         for identity in (ALPHA, BETA):
             life.sees(identity, run(1))
@@ -673,7 +673,7 @@ def test_retirement_is_saved_with_the_next_save_that_works(house):
 
 
 def test_pipeline_of_another_shard_is_deleted_at_once(house):
-    """If it comes back, its runs were counted there meanwhile."""
+    """If it comes back, the other shard has counted its runs in the meantime."""
     ids = (ALPHA, BETA, GAMMA)
     with house.life(listing(*ids)) as life:
         for identity in ids:

@@ -1,4 +1,4 @@
-"""The SQLite file: saved rows are there, complete, however the process ends and after any damage to the file."""
+"""The SQLite file: saved rows are complete, however the process ends, and damage to the file is survived."""
 
 import asyncio
 import contextlib
@@ -143,7 +143,7 @@ def test_saving_again_replaces_the_row(filled):
 
 
 def test_time_of_retirement_stays_until_the_pipeline_is_marked_as_back(filled):
-    """New data alone do not change it."""
+    """New data alone does not change it."""
     with opened(filled) as (store, _):
         save(store, left={BUILD: NOON, DEPLOY: NOON})
         save(store, pipelines={BUILD: b"more"}, left={DEPLOY: None})
@@ -539,7 +539,7 @@ def survives(path: Path, content: bytes, rows: dict[PipelineKey, bytes]) -> bool
 
 @pytest.fixture
 def sound(path: Path) -> bytes:
-    """Content of a state of a few pages, and its rows."""
+    """Create a state file of a few pages; return its bytes."""
     with opened(path) as (store, _):
         save(store, pipelines=pipelines(40, 900), projects={PAYMENTS: bytes(9000)})
     return path.read_bytes()
@@ -655,7 +655,7 @@ def test_state_and_its_sidecar_files_are_readable_by_their_owner_only(path):
 
 
 def test_permissions_of_existing_files_are_tightened(filled):
-    """A file that its owner cannot write stays so."""
+    """A file that its owner cannot write stays unwritable."""
     with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
         other.execute("PRAGMA user_version = 1")
         for name in modes(filled):
@@ -684,7 +684,7 @@ def test_file_of_another_owner_is_used_with_a_warning(directory, caplog):
 
 
 def test_state_with_several_names_is_refused(filled, tmp_path):
-    """Under either name, since neither finds the lock and the log of the other."""
+    """It is refused under each name, because a process under one name would not find lock and log of the other."""
     other = tmp_path / "other.db"
     with opened(filled) as (store, _):
         os.link(filled, other)

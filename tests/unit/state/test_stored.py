@@ -1,4 +1,4 @@
-"""States that released versions wrote stay readable for ever, and stored records only grow at the end.
+"""State files of released versions stay readable, and stored records only grow at the end.
 
 `tests/data/state/` has a state file of each layout of the records, with every field set. A file is written once, by the
 version whose layout it has, and is never changed:
@@ -137,13 +137,13 @@ async def _write(path: Path) -> None:
 
 
 def with_state(found: SavedPipeline, **changes: Any) -> SavedPipeline:
-    """Return what is saved of a pipeline with another state."""
+    """Return the saved values of a pipeline with another ledger state."""
     state = msgspec.structs.replace(found.accounts.state, **changes)
     return msgspec.structs.replace(found, accounts=msgspec.structs.replace(found.accounts, state=state))
 
 
 def a_third_pipeline() -> SavedPipeline:
-    """Return what the third layout has of it: nothing about the starts of runs, and about which are counted."""
+    """Return `a_pipeline` as the third layout has it: without the starts of runs, and which of them are counted."""
     found = a_pipeline()
     state = found.accounts.state
 
@@ -154,7 +154,7 @@ def a_third_pipeline() -> SavedPipeline:
 
 
 def a_second_pipeline() -> SavedPipeline:
-    """Return what the second layout has of it: nothing about how much of a streak is known."""
+    """Return `a_pipeline` as the second layout has it: also without how much of a streak is known."""
     return with_state(
         a_third_pipeline(),
         carried_streak=Streak(2, NOON + 9, NOON + 10),
@@ -166,7 +166,7 @@ def a_second_pipeline() -> SavedPipeline:
 
 
 def a_first_pipeline() -> SavedPipeline:
-    """Return what the first layout has of it."""
+    """Return `a_pipeline` as the first layout has it."""
     found = a_second_pipeline()
     gaps = tuple(msgspec.structs.replace(gap, watched=None) for gap in found.accounts.state.missing_numbers)
     return with_state(found, leap=None, missing_numbers=gaps)

@@ -40,6 +40,7 @@ def facts(project: str = "shop", **changes: Any) -> ProjectFacts:
     }
     used: dict[str, Any] = {
         "requests_per_minute": 7,
+        "allowed_per_minute": 600,
         "budget_left": 19,
         "budget": 20,
         "credentials_accepted": True,
@@ -51,7 +52,7 @@ def facts(project: str = "shop", **changes: Any) -> ProjectFacts:
 
 
 def problem(**changes: Any) -> ProjectProblem:
-    """Return why a project is down for two hours."""
+    """Return why a project has been down for two hours."""
     values: dict[str, Any] = {
         "since": NOON - 2 * HOUR,
         "operation": "ListPipelines",

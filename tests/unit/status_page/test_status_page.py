@@ -1,4 +1,4 @@
-"""The status page as HTML and JSON: what it says, in which order, and that vendors' texts do no harm."""
+"""The status page as HTML and JSON: content, order, and safe handling of texts from vendors."""
 
 import json
 import re
@@ -71,12 +71,12 @@ def names(*views, **query):
 
 
 class TestOverview:
-    """What the page says."""
+    """Content of the overview."""
 
     def test_healthy_page_says_so_first(self):
         page = html(view())
         assert "All green 3 pipelines of 1 project, 0 running" in page.text
-        assert "shop flow up 3 0 0 0 12s ago in 48s 7 19 of 20 accepted" in page.text
+        assert "shop flow up 3 0 0 0 12s ago in 48s 7 of 600 19 of 20 accepted" in page.text
 
     def test_project_that_is_down_comes_first_with_since_cause_error_code_and_remedy(self):
         page = html(
@@ -84,12 +84,41 @@ class TestOverview:
         )
         text = page.text
         assert "1 project down" in text
-        assert "shop is down since 20:13 (2h 0m)" in text
+        assert "shop has been down since 20:13 (2h 0m)" in text
         assert "ListPipelines answered 401 Forbidden.Token: the token is no longer valid" in text
         assert "Error code Forbidden.Token , request request-1" in text
         assert REMEDIES["credentials-rejected"] in text
         assert "docs/troubleshooting.md#credentials-rejected" in text
         assert text.index("shop flow down") < text.index("well flow up")
+
+    @pytest.mark.parametrize(
+        ("changes", "why"),
+        [
+            ({"message": ""}, "Why ListPipelines answered 401 Forbidden.Token Error code"),
+            ({"code": "timeout", "error_code": "", "message": "10 s"}, "Why ListPipelines was not answered in time: 10 s What"),
+            (
+                {"code": "refused", "message": "request not sent: credentials rejected", "held_back": True},
+                "Why request not sent: credentials rejected Error code",
+            ),
+            (
+                {"code": "refused", "message": "", "held_back": True},
+                "Why ListPipelines was not sent, since the credentials were refused (Forbidden.Token) Error code",
+            ),
+        ],
+    )  # fmt: skip
+    def test_cause_of_an_outage_is_said_once(self, changes, why):
+        assert why in html(view(), projects=[facts(up=False, problem=problem(**changes))]).text
+
+    def test_large_numbers_have_separators(self):
+        views = [view(f"p-{index}", status=FAILED) for index in range(1001)]
+        text = html(*views, projects=[facts(pipelines=12_000)]).text
+        assert "1,001 pipelines red" in text
+        assert "shop flow up 12,000 1,001 0 0 12s ago" in text
+
+    @pytest.mark.parametrize("remedy", REMEDIES)
+    def test_page_shows_each_remedy(self, remedy):
+        text = html(view(), projects=[facts(up=False, problem=problem(remedy=remedy))]).text
+        assert REMEDIES[remedy] in text
 
     def test_red_pipeline_has_since_stage_failures_branch_run_and_link(self):
         page = html(view(status=FAILED, latest=run(FAILED, url="https://flow.example.com/7/runs/7")))
@@ -99,7 +128,10 @@ class TestOverview:
         assert "https://flow.example.com/7/runs/7" in page.links
 
     def test_red_pipeline_whose_next_run_waits_shows_both(self):
-        page = html(view(status=WAITING, before=FAILED))
+        failed = run(FAILED, 6, url="https://flow.example.com/7/runs/6")
+        page = html(view(status=WAITING, before=FAILED, finished=failed))
+        assert "3 #6 ↗ now #7 ↗" in page.text
+        assert "https://flow.example.com/7/runs/6" in page.links
         assert "1 pipeline red, 1 waiting" in page.text
         assert "failed waiting checkout" in page.text
         assert "now Deploy" in page.text
@@ -114,10 +146,21 @@ class TestOverview:
         assert "running long checkout" in long.text
         assert "long" not in html(view(status=RUNNING)).text
 
-    def test_pipelines_of_a_project_that_is_down_are_not_marked_one_by_one(self):
+    def test_pipelines_of_a_project_that_is_down_say_since_when_they_are_not_seen(self):
         unanswered = view(up=False)
         assert "poll failed" in html(unanswered).text
-        assert "poll failed" not in html(unanswered, projects=[facts(up=False, problem=problem())]).text
+        page = html(unanswered, projects=[facts(up=False, problem=problem())])
+        assert "poll failed" not in page.text
+        assert "shop · main · not seen since 20:13" in page.text
+
+    def test_headline_leads_to_what_it_counts(self):
+        views = [view("red", status=FAILED), view("held", status=WAITING)]
+        page = html(*views, projects=[facts(up=False, problem=problem())])
+        assert {"#down-1", "/?status=red#pipelines", "/?status=waiting#pipelines"} <= set(page.links)
+
+    def test_link_of_a_project_drops_the_other_filters(self):
+        page = html(view(), q="checkout", status="success")
+        assert "/?project=shop" in page.links
 
     def test_project_without_a_refresh_is_starting(self):
         page = html(projects=[facts(up=None, last_poll=None, credentials_accepted=None, next_poll=NOON)])
@@ -170,7 +213,7 @@ class TestSelection:
             ({"sort": "failures"}, ["broken", "held", "busy", "calm", "new"]),
         ],
     )
-    def test_filters_and_orders(self, query, expected):
+    def test_query_filters_and_orders_pipelines(self, query, expected):
         assert names(*self.VIEWS, **query) == expected
 
     def test_page_has_a_hundred_pipelines_and_links_to_its_neighbours(self):
@@ -231,6 +274,7 @@ class TestAnswer:
                 "last_poll": NOON - 12,
                 "next_poll": NOON + 48,
                 "requests_per_minute": 7,
+                "requests_allowed_per_minute": 600,
                 "budget_left": 19,
                 "budget": 20,
                 "credentials_accepted": True,
@@ -414,7 +458,7 @@ class TestUntrusted:
 
 
 def test_every_cause_has_a_remedy_that_the_page_on_troubles_has_too():
-    slugs = {*cause._REMEDIES.values(), "provider-fails", "no-response"}
+    slugs = {*cause._REMEDIES.values(), "provider-fails", "no-response", "implausible-list"}
     assert REMEDIES.keys() == slugs
     page = TROUBLESHOOTING.read_text(encoding="utf-8")
     for slug, remedy in REMEDIES.items():

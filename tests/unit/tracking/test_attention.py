@@ -1,4 +1,4 @@
-"""Every pipeline that needs attention is in the set of those that do, with any change."""
+"""The set of pipelines that need attention is correct after any change."""
 
 from collections.abc import Callable
 from typing import Any
@@ -71,13 +71,13 @@ class Machine:
         return self.tracker._attention
 
     def check(self) -> None:
-        """Every tracker that needs attention is a member, and no other pipeline is."""
+        """Check that the set has exactly the pipelines whose trackers need attention."""
         needing = {identity for identity in self.tracker.ids if self.tracker[identity].needs_attention}
         assert needing <= self.attention.members.keys() <= set(self.tracker.ids)
         assert all(self.tracker[identity] is one for identity, one in self.attention.members.items())
 
     def settle(self) -> None:
-        """Let every pipeline have a finished run that is saved, so that none needs attention."""
+        """Give every pipeline a finished run and save it, so that no pipeline needs attention."""
         for identity in IDS:
             self.tracker[identity].answered(run(1, Status.SUCCESS), sent_at=self.now, now=self.wall)
         self.tracker.commit(self.tracker.unsaved())

@@ -1,4 +1,4 @@
-"""The worked examples of `docs/accounting.md` are what the ledger computes."""
+"""The ledger computes the results of the worked examples in `docs/accounting.md`."""
 
 import re
 from collections import Counter
@@ -51,7 +51,7 @@ RETRIED = {"45": "10:19:40"}
 
 
 PAST = (("63", "failed"), ("62", "canceled"), ("61", "failed"), ("60", "success"))
-"""Runs before the first sight of the example of streaks."""
+"""Runs before the first poll in the example of streaks."""
 
 
 class Example:
@@ -78,7 +78,7 @@ class Example:
         )
 
     def play(self, now: str, response: str) -> None:
-        """Apply a response as the page words it."""
+        """Apply a response, given in the words of the documentation."""
         if "another id" in response:
             self._numbering = "new "
         runs = [
@@ -131,7 +131,7 @@ def test_examples_are_computed_by_the_ledger():
 
 
 def test_recovery_lasts_from_a_failure_before_first_sight():
-    """The page says so of runs 61 and 64."""
+    """The documentation says so about runs 61 and 64."""
     example = Example()
     example.play("08:00:00", "latest: 63, failed")
     assert example.state is not None
@@ -150,7 +150,7 @@ def test_recovery_lasts_from_a_failure_before_first_sight():
 
 
 def test_recovery_lasts_from_the_first_failure_to_the_success():
-    """The page says so of runs 43 and 44."""
+    """The documentation says so about runs 43 and 44."""
     failed, success = at(TIMES["43"][1]), at(TIMES["44"][1])
     example = Example()
     for now, response in (

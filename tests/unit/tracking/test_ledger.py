@@ -1,4 +1,4 @@
-"""The rules of accounting, one test each; then the invariants that they keep together."""
+"""The rules of accounting, one test each; then invariants of their combination."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def run(
 
 
 def end_of(number: int) -> float:
-    """Return when such a run ends."""
+    """Return when the finished run with this number ends, in Unix seconds."""
     return NOON + 100.0 * number + 50
 
 
@@ -90,7 +90,7 @@ def as_tuple(event: Event) -> tuple[Any, ...]:
 
 
 class Watcher:
-    """Applies successive answers about one pipeline."""
+    """A ledger of one pipeline that a test feeds with responses; methods return the resulting events."""
 
     def __init__(self, *answers: Run | None) -> None:
         self._state: LedgerState | None = None
@@ -136,13 +136,13 @@ class Watcher:
         return self.applies(history_unavailable(self.state, now=self.now))
 
     def applies(self, outcome: LedgerUpdate) -> list[tuple[Any, ...]]:
-        """Keep the new state; return the events."""
+        """Store the new state; return the events."""
         self._state = outcome.state
         return [as_tuple(event) for event in outcome.events]
 
     @property
     def state(self) -> LedgerState:
-        """The state."""
+        """The current ledger state."""
         assert self._state is not None
         return self._state
 
@@ -363,7 +363,7 @@ def test_end_that_disappears_is_no_retry():
 
 
 def test_failure_that_is_ignored_later_is_a_correction():
-    """The gauges follow, and nothing is counted."""
+    """The gauges follow the correction, and no counter changes."""
     watcher = Watcher(run(1), run(2, FAILED))
     assert watcher.sees(run(2, Status.IGNORED)) == []
     assert watcher.state.finished == run(2, Status.IGNORED)
@@ -521,7 +521,7 @@ def test_misread_new_run_gets_its_number_from_the_list():
 
 
 def test_run_from_before_first_sight_with_a_wild_number_is_not_counted():
-    """The list shows it so, after all newer runs were deleted."""
+    """The list has it with this number, after all newer runs were deleted."""
     watcher = Watcher(run(3), run(10**6, identity="run-2", start=run(2).start))
     watcher.shown = None
     assert watcher.reads(run(2)) == []
@@ -615,7 +615,7 @@ def test_new_numbering_forgets_the_leap():
 
 
 def beyond(search: Search, *starts: float) -> Reach | None:
-    """Return how far a page of runs with these starts gets."""
+    """Return how far a reading gets with a page of runs that started at these times."""
     return search.reach([run(1, start=start) for start in starts])
 
 
@@ -1073,7 +1073,7 @@ def test_unknown_lower_run_seen_twice_that_started_after_the_last_answer_counts(
 
 
 def test_run_from_before_the_numbering_fills_no_gap():
-    """It has the same number, but of the old numbering."""
+    """The run has the missing number, but in the old numbering."""
     watcher = Watcher(run(8), run(9))
     fresh = run(2, identity="fresh", start=watcher.now + 5)
     watcher.sees(fresh)
@@ -1100,7 +1100,7 @@ def test_epoch_starts_at_the_last_believed_answer():
 
 @pytest.mark.parametrize("start_after", [-5.0, 0.0])
 def test_unknown_lower_run_that_started_before_the_last_answer_is_not_counted(start_after):
-    """It is a first sight again."""
+    """The pipeline is treated as if it were seen for the first time."""
     watcher = Watcher(run(8), run(9))
     unconfirmed_id = run(3, identity="strange", start=watcher.now + start_after)
     assert watcher.sees(unconfirmed_id) == []
@@ -1325,10 +1325,10 @@ class Polled(RuleBasedStateMachine):
         self.open_at_first: set[int] = set()
         """Runs from before first sight that were seen in progress."""
         self.nonexistent = 0
-        """How many numbers were found nonexistent, less those whose run appeared."""
+        """Count of numbers that were found nonexistent, minus those whose run appeared later."""
         self.counted: list[Event] = []
         self.shown: dict[int, Run] = {}
-        """By position: every run as the last answer that had it final showed it."""
+        """Finished runs by position, as in the last response that reported them as finished."""
         self.places: list[int] = []
         """Positions of the runs that were the latest, in that order."""
         self.wild = count(10**6, 10**6)
@@ -1348,17 +1348,17 @@ class Polled(RuleBasedStateMachine):
         return self.born
 
     def number(self, place: int) -> int:
-        """Return a run's number, the provider's or by the order of appearance."""
+        """Return the number of a run; a provider without numbers implies the order of appearance."""
         return place if self.numbered else self.places.index(place)
 
     @property
     def known(self) -> int:
-        """How many runs are known to have existed since first sight."""
+        """Number of runs that are known to have existed since first sight."""
         assert self.state is not None
         return self.state.high - self.first_number if self.numbered else len(self.places) - 1
 
     def applies(self, outcome: LedgerUpdate, *showing: Run) -> None:
-        """Keep the result of an answer that showed these runs."""
+        """Store the result of a response that showed these runs."""
         before, self.state = self.state, outcome.state
         self.counted += outcome.events
         if not outcome.believed:
@@ -1396,7 +1396,7 @@ class Polled(RuleBasedStateMachine):
                 self.shown.pop(place, None)
 
     def shows(self, before: LedgerState | None, run: Run) -> None:
-        """Note how an answer showed a run, if the run is to be accounted."""
+        """Record how a response showed a run, if the run must be accounted."""
         assert self.state is not None
         if self.state.leap is not None and self.state.leap.id == run.id:
             return
@@ -1622,18 +1622,18 @@ class Polled(RuleBasedStateMachine):
 
 
 class PolledWithoutNumbers(Polled):
-    """The same with a provider that gives no numbers."""
+    """The same machine with a provider that does not number runs."""
 
     numbered = False
 
 
 def nonexistent_numbers(state: LedgerState) -> int:
-    """Return how many numbers do not exist, and were not missed."""
+    """Return how many numbers were found nonexistent without counting as missed."""
     return sum(gap.size for gap in state.nonexistent if not gap.missed)
 
 
 def check_invariants(machine: type[Polled], steps: int) -> None:
-    """Run many examples of a number of steps each."""
+    """Run many random examples of the state machine, with `steps` steps each."""
     run_state_machine_as_test(
         machine,
         settings=settings(examples(6000 // steps), stateful_step_count=steps),
@@ -1648,7 +1648,7 @@ def test_accounting_invariants_hold(steps, machine):
 
 
 def test_accounting_invariants_hold_with_small_limits(monkeypatch):
-    """With small limits, they are reached all the time."""
+    """The limits are so small that the examples reach them often."""
     monkeypatch.setattr(rules, "KEPT", 3)
     monkeypatch.setattr(streak, "KEPT", 3)
     monkeypatch.setattr(rules, "OPEN", 2)

@@ -51,7 +51,7 @@ class Scheduled:
 
     @property
     def idle(self) -> bool:
-        """Return whether nothing will ever be due."""
+        """Return whether no look-up is scheduled."""
         return self.schedule.earliest == math.inf
 
     def waits(self, seconds: float) -> None:
@@ -125,7 +125,7 @@ def test_hidden_run_is_due_after_an_interval():
 
 
 def test_two_hidden_runs_are_looked_up_with_the_list():
-    """One page instead of a request for each."""
+    """One page of the list replaces a request for each run."""
     scheduled = Scheduled(unknown(hidden=["a", "b"]))
     assert scheduled.pause() == 60
     assert scheduled.due() == LISTING
@@ -360,7 +360,7 @@ def test_everything_unknown_is_due_within_a_quarter_of_an_hour_and_nothing_else(
 )
 @examples(30)
 def test_unavailable_runs_cost_few_requests_a_day(state, broken, poll):
-    """Some in the first hour, then four an hour."""
+    """There are some requests in the first hour, then four an hour."""
     scheduled = Scheduled(state)
     asked = {"the list": 0, **dict.fromkeys((one.id for one in state.hidden), 0)}
     end = scheduled.now + DAY

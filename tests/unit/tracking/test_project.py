@@ -1,4 +1,4 @@
-"""Trackers of projects and pipelines: what answers and failures show, save and withdraw."""
+"""Trackers of projects and pipelines: values that responses and failures show, save or withdraw."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -45,7 +45,7 @@ def run(
 
 
 class Tracked:
-    """A project tracker. Each answer comes fifteen seconds after the one before, and is committed at once."""
+    """A project tracker, to which a test applies responses at intervals of fifteen seconds, each committed at once."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Tracked:
         )
 
     def watches(self, *pipelines: Pipeline) -> None:
-        """Track these pipelines from now on."""
+        """Track exactly these pipelines from now on."""
         self.tracker.update(pipelines, self.clock, self.now)
 
     def fails(self, identity: str = "p") -> None:
@@ -260,7 +260,7 @@ def test_unconfirmed_answer_changes_no_view():
 
 
 def test_view_is_the_same_object_until_something_visible_changes():
-    """What was rendered from it can be reused."""
+    """Then rendered output of the view can be reused."""
     tracked = Tracked(run(1))
     before = tracked.view()
     tracked.sees(run(1))
@@ -703,7 +703,7 @@ def seen_to_end(**metrics: Any) -> Tracked:
 
 
 def observations(durations: DurationHistograms | None) -> tuple[dict[str, int], dict[str, int]]:
-    """Return how many runs and stages were observed, by status and by name."""
+    """Return the numbers of observed runs by status, and of observed stages by name."""
     assert durations is not None
     runs = {status.value: sum(one.counts) for status, one in durations.runs.items() if sum(one.counts)}
     stages = {name: sum(one.counts) for (name, _), one in durations.stages.items()}

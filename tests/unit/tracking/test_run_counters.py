@@ -123,7 +123,7 @@ def test_stages_are_observed_by_name_and_status():
 
 
 def test_skipped_stages_and_stages_without_times_are_not_observed():
-    """They do not use up a name either."""
+    """They do not count towards the limit of stage names either."""
     stages = [
         Stage("skipped", 0, Status.SKIPPED, NOON, 0.0),
         Stage("timeless", 1, Status.SUCCESS, NOON, None),
@@ -162,7 +162,7 @@ def test_known_stage_name_can_have_another_status_at_the_limit():
 
 
 def ended(identity: str, end: float | None, *, seconds: float = 50.0) -> Run:
-    """Return a run that ended at a time after some seconds, with a stage that took as long."""
+    """Return a run that ended at `end` after some seconds, with a stage that took as long."""
     start = None if end is None else end - seconds
     stages = (Stage("build", 0, Status.SUCCESS, start, seconds),)
     return Run(id=identity, number=1, status=Status.SUCCESS, start=start, end=end, stages=stages)
