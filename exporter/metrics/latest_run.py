@@ -1,10 +1,11 @@
-"""Families about the latest run of a pipeline, and about its latest finished run."""
+"""Metric families about the latest run of a pipeline, about its latest finished run, and about its streak of failures."""
 
 from collections.abc import Callable, Iterable
 
 from exporter.core.model import ENDS, RUN_STATUSES, Run, Status, failed_stages
 from exporter.metrics.family import JOB_LABELS, STAGE_LABELS, Family, MetricType, Sample, gauge
 from exporter.settings.settings import Metrics, RunInfoLabel
+from exporter.tracking.ledger import Streak
 from exporter.tracking.views import View
 
 _RUN_INFO: dict[RunInfoLabel, Callable[[Run], str]] = {
@@ -78,20 +79,10 @@ def latest_run(metrics: Metrics) -> tuple[Family[View], ...]:
 
 
 def latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
-    """Return the families about the latest finished run and the streak of failures."""
+    """Return the families about the latest finished run, and about what failed in it."""
 
     def status(view: View) -> tuple[Sample, ...]:
         return () if view.finished is None else _state_set(view.finished.status, ENDS)
-
-    def failed(view: View) -> Iterable[Sample]:
-        for stage in failed_stages(view.finished) if view.finished else ():
-            if stage.status is Status.FAILED:
-                yield Sample((stage.name, str(stage.sequence)), 1.0)
-
-    def failed_jobs(view: View) -> Iterable[Sample]:
-        for stage in failed_stages(view.finished) if view.finished else ():
-            for job in stage.jobs:
-                yield Sample((stage.name, str(stage.sequence), job.name, str(job.sequence)), 1.0)
 
     def of_finished(value: Callable[[Run], float | None]) -> Callable[[View], float | None]:
         return lambda view: None if view.finished is None else value(view.finished)
@@ -126,41 +117,63 @@ def latest_finished_run(metrics: Metrics) -> tuple[Family[View], ...]:
             metrics,
             lambda view: view.finished,
         ),
-        Family(
-            name=f"{prefix}_failed_stage",
-            type=MetricType.GAUGE,
-            help="A stage that failed in the latest finished run, if that run failed; always 1.",
-            labels=STAGE_LABELS,
-            samples=failed,
-        ),
-        *(
-            (
-                Family(
-                    name=f"{prefix}_failed_job",
-                    type=MetricType.GAUGE,
-                    help="A job that failed in the latest finished run, if that run failed; always 1.",
-                    labels=JOB_LABELS,
-                    samples=failed_jobs,
-                ),
-            )
-            if metrics.details != "none"
-            else ()
-        ),
+        _failed_stage(f"{prefix}_failed_stage"),
+        *([_failed_job(f"{prefix}_failed_job")] if metrics.details != "none" else []),
+    )
+
+
+def streak() -> tuple[Family[View], ...]:
+    """Return the families about the streak of failures."""
+
+    def of_streak(value: Callable[[Streak], float | None]) -> Callable[[View], float | None]:
+        return lambda view: None if view.streak is None else value(view.streak)
+
+    return (
         gauge(
             "ci_pipeline_consecutive_failures",
             "Number of failed runs since the last successful run.",
-            lambda view: None if view.streak is None else view.streak.failures,
+            of_streak(lambda streak: streak.failures),
         ),
         gauge(
             "ci_pipeline_broken_since_timestamp_seconds",
             "Unix time at which the first failed run since the last success ended.",
-            lambda view: None if view.streak is None else view.streak.broken_since,
+            of_streak(lambda streak: streak.broken_since),
         ),
         gauge(
             "ci_pipeline_last_success_timestamp_seconds",
             "Unix time at which the last successful run ended.",
-            lambda view: None if view.streak is None else view.streak.last_success,
+            of_streak(lambda streak: streak.last_success),
         ),
+    )
+
+
+def _failed_stage(name: str) -> Family[View]:
+    def samples(view: View) -> Iterable[Sample]:
+        for stage in failed_stages(view.finished) if view.finished else ():
+            if stage.status is Status.FAILED:
+                yield Sample((stage.name, str(stage.sequence)), 1.0)
+
+    return Family(
+        name=name,
+        type=MetricType.GAUGE,
+        help="A stage that failed in the latest finished run, if that run failed; always 1.",
+        labels=STAGE_LABELS,
+        samples=samples,
+    )
+
+
+def _failed_job(name: str) -> Family[View]:
+    def samples(view: View) -> Iterable[Sample]:
+        for stage in failed_stages(view.finished) if view.finished else ():
+            for job in stage.jobs:
+                yield Sample((stage.name, str(stage.sequence), job.name, str(job.sequence)), 1.0)
+
+    return Family(
+        name=name,
+        type=MetricType.GAUGE,
+        help="A job that failed in the latest finished run, if that run failed; always 1.",
+        labels=JOB_LABELS,
+        samples=samples,
     )
 
 

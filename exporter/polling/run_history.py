@@ -13,7 +13,7 @@ from exporter.client.api_client import ApiClient, ApiError, ApiResponse
 from exporter.core.failures import FailureKind
 from exporter.core.model import Run, Status, Trigger
 from exporter.polling.reporter import PollReporter
-from exporter.providers.protocol import PageCursor, Provider
+from exporter.providers.protocol import PageCursor, Provider, RunRows
 from exporter.tracking.ledger import RUNS, YEAR, Coverage, Reach, Search
 
 PAGES = 30
@@ -43,6 +43,8 @@ class RunHistoryReader:
         self._found: dict[str, Run] = {}
         self._cursor = PageCursor()
         self._last_page: Sequence[Run] = ()
+        self._last_cursor = PageCursor()
+        """Start of the last page."""
         self._complete = True
         self._newest_first = True
         self._ended = self._repeats = False
@@ -70,22 +72,35 @@ class RunHistoryReader:
             ApiError: the request failed.
 
         """
-        answer = await self._api.send(self._provider.runs_request(self._pipeline, self._cursor, limit))
+        self._add(await self._request(self._cursor, limit))
+
+    async def _request(self, cursor: PageCursor, limit: int) -> RunRows:
+        answer = await self._api.send(self._provider.runs_request(self._pipeline, cursor, limit))
         page = self._provider.read_runs(answer.body, self._pipeline, answer.now, answer.headers)
         self._reporter.record_anomalies(page)
         self.answer = answer
+        return page
+
+    def _add(self, page: RunRows) -> None:
         self._complete = self._complete and not page.incomplete
-        self._newest_first = self._newest_first and _newest_first((*self._found.values(), *page.runs))
-        self._cursor = self._cursor.after(page)
+        # Rows move down while runs begin, so that a page may repeat some of the page before.
+        new = [run for run in page.runs if run.id not in self._found]
+        self._newest_first = self._newest_first and _newest_first((*self._found.values(), *new))
         # A page without a new run comes from a cloud that ignores the offset.
-        self._repeats = bool(page.runs) and self._found.keys() >= {run.id for run in page.runs}
+        self._repeats = bool(page.runs) and not new
         self._ended = not page.rows or (page.last and not self._repeats)
         if not self._repeats:
-            self._last_page = page.runs
-            self._found |= {run.id: run for run in page.runs}
+            self._last_page, self._last_cursor = page.runs, self._cursor
+            # A status that was read from details stays.
+            self._found |= {
+                run.id: run
+                for run in page.runs
+                if run.status is not Status.UNKNOWN or run.id not in self._found
+            }
+        self._cursor = self._cursor.after(page)
 
     async def resume(self, known: Container[str]) -> None:
-        """Continue after polls: read the newest page again, and keep the older rows that join it.
+        """Continue after polls: read the newest page and the last one again, and keep the older rows if both join them.
 
         Rows in `known` may have changed, so they are not kept.
 
@@ -93,7 +108,7 @@ class RunHistoryReader:
             ApiError: the request failed.
 
         """
-        before, cursor, last_page = self._found, self._cursor, self._last_page
+        before, last_page, last_cursor = self._found, self._last_page, self._last_cursor
         complete, in_order = self._complete, self._newest_first
         self._found, self._cursor, self.answer = {}, PageCursor(), None
         self._complete = self._newest_first = True
@@ -104,11 +119,18 @@ class RunHistoryReader:
         joined = self._found.keys() & before.keys() and all(
             run.start is not None and run.start <= self._oldest for run in older.values()
         )
-        in_order = in_order and self._newest_first and cursor.rows > self._cursor.rows
-        if joined and in_order and not self._ended:
-            self._found |= older
-            self._complete = self._complete and complete
-            self._cursor, self._last_page = cursor, last_page
+        in_order = in_order and self._newest_first
+        if not joined or not in_order or self._ended or not last_cursor.pages:
+            return
+        # Rows move up when older ones are deleted: the next page may begin behind runs that were never read.
+        page = await self._request(last_cursor, self._provider.runs_page_size)
+        if {run.id for run in page.runs}.isdisjoint(run.id for run in last_page):
+            return
+        self._found |= older
+        self._complete = self._complete and complete
+        self._cursor, self._last_page, self._last_cursor = last_cursor, last_page, last_cursor
+        self._add(page)
+        self._repeats = False
 
     @property
     def newest_found(self) -> bool:

@@ -34,7 +34,8 @@ class Reporting(msgspec.Struct, frozen=True):
         """Return whether the cloud may report the end `true` as `shown`."""
         if shown is None or true is None:
             return shown is true
-        reported = math.floor(true / self.resolution + 0.01) * self.resolution
+        # The least that a number of this size can differ by is added, because a division may round down.
+        reported = math.floor((true + 1e-6) / self.resolution) * self.resolution
         return reported - self.lag - 1e-6 <= shown <= reported + 1e-6
 
 

@@ -12,6 +12,7 @@ from exporter.polling.run_history import COMPLETED
 from exporter.simulator import Flow, InjectedFault, Scenario, SimulatedStatus, World
 from exporter.simulator.world.runs import RunSnapshot
 from exporter.simulator.world.world import SimulatedPipeline
+from exporter.tracking.ledger.rules import LEAP
 
 LIST_RUNS = "ListPipelineRuns"
 GET_RUN = "GetPipelineRun"
@@ -64,11 +65,18 @@ class SummaryListScenario(Scenario):
     def commit(self) -> None:
         """Record the collected reports; call it when no request is in flight."""
         self._record_failed_details()
-        for received in self._received.values():
+        for pipeline, received in self._received.items():
             if not received.failed & received.rows.keys():
-                for moment, run in _reports(received):
+                for moment, run in _reports(received, only_details=self._leaps(pipeline, received)):
                     super().record_answer([run], LIST_RUNS, moment)
         self._received.clear()
+
+    def _leaps(self, pipeline: str, received: _Received) -> bool:
+        """Return whether the exporter does not use the list yet, because its numbers are too far above the known ones."""
+        reported = self.reports(pipeline)
+        known = [truth.number for truth in self.truth(pipeline) if truth.id in reported]
+        newest = max((run.number for _, run in received.rows.values()), default=0)
+        return bool(known) and newest > max(known) + LEAP
 
     def _record_failed_details(self) -> None:
         cloud = self.cloud
@@ -78,9 +86,9 @@ class SummaryListScenario(Scenario):
         self._requested = None
 
 
-def _reports(received: _Received) -> Iterator[tuple[float, RunSnapshot]]:
-    """Yield the reported runs, each with the time of its report."""
-    full = len(received.details.keys() & received.rows.keys()) >= COMPLETED
+def _reports(received: _Received, *, only_details: bool) -> Iterator[tuple[float, RunSnapshot]]:
+    """Yield the reported runs, each with the time of its report; with `only_details` none that has only a row."""
+    full = only_details or len(received.details.keys() & received.rows.keys()) >= COMPLETED
     for run_id, (moment, row) in received.rows.items():
         if run_id in received.details:
             yield moment, _merge(row, received.details[run_id][1])

@@ -22,11 +22,12 @@ PROMETHEUS_3_5 = {
 
 
 @contextmanager
-def large(directory):
-    """An exporter of 1,000 pipelines."""
-    codearts = CodeArts(World(pipelines=1000))
+def large(directory, pipelines=1000):
+    """An exporter of many pipelines."""
+    codearts = CodeArts(World(pipelines=pipelines))
     with running(codearts.app) as url:
-        configuration = {"poll": {"interval": "10m"}, "projects": [Cloud(codearts, url).project()]}
+        project = Cloud(codearts, url).project(rate_limit={"requests_per_second": 1000, "burst": 1000})
+        configuration = {"poll": {"interval": "10m"}, "projects": [project]}
         with exporter(directory, configuration) as process:
             yield process
 
@@ -42,13 +43,14 @@ def scrape_seconds(process):
 
 
 @pytest.mark.timing
-def test_first_scrape_costs_at_most_twice_the_tenth(tmp_path):
-    ratios = []
+@pytest.mark.parametrize("pipelines", [1000, 10_000])
+def test_first_scrape_costs_at_most_twice_the_tenth(tmp_path, pipelines):
+    ratios: list[float] = []
     # Another process may take the processor from any one scrape.
-    for attempt in range(3):
-        directory = tmp_path / str(attempt)
+    while len(ratios) < 3 and min(ratios, default=9) > 2:
+        directory = tmp_path / str(len(ratios))
         directory.mkdir()
-        with large(directory) as process:
+        with large(directory, pipelines) as process:
             eventually(lambda: process.get("/-/ready").status_code == 200, "the exporter is ready")
             first = scrape_seconds(process)
             following = [scrape_seconds(process) for _ in range(9)]

@@ -111,6 +111,7 @@ def numberings(state: LedgerState, rows: Sequence[Run]) -> dict[str, int]:
 
     Going back in time, an earlier numbering begins where a number occurs for a second time, or is above all known ones.
     """
+    top = greatest_number(state, rows)
     found: dict[str, int] = {}
     seen: set[int] = set()
     numbering = 0
@@ -119,12 +120,27 @@ def numberings(state: LedgerState, rows: Sequence[Run]) -> dict[str, int]:
         if number is None:
             continue
         older = run.start is not None and run.start < state.epoch_start
-        if number in seen or (numbering == 0 and (number > state.high or older)):
+        if number in seen or (numbering == 0 and (number > top or older)):
             numbering += 1
             seen = set()
         seen.add(number)
         found[run.id] = numbering
     return found
+
+
+def greatest_number(state: LedgerState, rows: Sequence[Run]) -> int:
+    """Return the greatest number of the present numbering, as far as rows show it.
+
+    It is above that of the latest run if that one was given early: its number fills a hole among runs that began before.
+    """
+    starts = {run.number: run.start for run in rows}
+    before, after = starts.get(state.high - 1), starts.get(state.high + 1)
+    if len(starts) < len(rows) or before is None or after is None or before > after:
+        return state.high
+    top = state.high
+    while top + 1 in starts:
+        top += 1
+    return top
 
 
 def _ended(state: LedgerState, rows: Sequence[Run], numbering: dict[str, int], unclear: int) -> list[_Row]:

@@ -24,12 +24,13 @@
 "Now" is the provider's time of the answer, in epoch seconds.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from exporter.core.model import Run, Status
-from exporter.tracking.ledger.read_back import NOTHING, Coverage, numberings, read_back
+from exporter.tracking.ledger.read_back import NOTHING, Coverage, greatest_number, numberings, read_back
 from exporter.tracking.ledger.search import DAY, HOUR, WEEK, Reach, gap_with
 from exporter.tracking.ledger.state import (
     EndedRun,
@@ -45,6 +46,7 @@ from exporter.tracking.ledger.state import (
 from exporter.tracking.ledger.streak import (
     KEPT,
     has_known_order,
+    may_change_streak,
     needs_read_back,
     recovery,
     streak_ended_by,
@@ -136,8 +138,9 @@ def apply_history(
     rows = sorted(runs, key=lambda run: (run.number or 0, run.start or 0.0))
     sought = state.missing_numbers or state.hidden or state.initial_scan or state.leap
     only_streak = not sought and not same_answer
+    top = greatest_number(state, rows) if only_streak else math.inf
     for run in rows:
-        transition.apply_row(run, same_answer=same_answer, only_streak=only_streak)
+        transition.apply_row(run, same_answer=same_answer, top=top)
     proven = False
     if transition.includes_latest(rows):
         proven = transition.read_back(rows, coverage)
@@ -416,15 +419,15 @@ class _Transition:
 
     # One run, from any answer
 
-    def apply_row(self, run: Run, *, same_answer: bool = False, only_streak: bool = False) -> None:
+    def apply_row(self, run: Run, *, same_answer: bool = False, top: float = math.inf) -> None:
         """Apply a row of the run list, of a known, missing or new run. `same_answer` as for `apply_history`.
 
-        `only_streak`: the list was read further back than counts need, so rows may have an earlier numbering.
+        Greater numbers than `top` may be of an earlier numbering: the list was read further back than counts need.
         """
         if run.start is not None and run.start < self.state.epoch_start:
             return
         run = self.known_as(run)
-        if only_streak and self._has_earlier_numbering(run):
+        if self._has_earlier_numbering(run, top):
             return
         known = self._is_known(run.id)
         if run.number is None and not known:
@@ -442,13 +445,16 @@ class _Transition:
                 self.apply_run(run, number)
         elif scan is not None and number < scan.number and not run.status.final:
             self.apply_run(run, number)
+        elif may_change_streak(self.state, number):
+            # It began late, with a number from before first sight. It is never counted, only read back.
+            self.change(unfinished=(*self.state.unfinished, number))
 
-    def _has_earlier_numbering(self, run: Run) -> bool:
-        """Return whether a row is above all numbers, though it started more than an hour before the greatest of them."""
+    def _has_earlier_numbering(self, run: Run, top: float) -> bool:
+        """Return whether a row is above `top`, though it started more than an hour before the greatest known number."""
         latest = self.state.high_start
         return (
             run.number is not None
-            and run.number > self.state.high
+            and run.number > top
             and not self._is_known(run.id)
             and run.start is not None
             and latest is not None

@@ -107,6 +107,16 @@ def needs_read_back(state: LedgerState) -> bool:
     )
 
 
+def may_change_streak(state: LedgerState, number: int) -> bool:
+    """Return whether a run that was not known to exist would change the known streak, if it has this number."""
+    return (
+        state.streak.extent is Extent.WHOLE
+        and has_known_order(state, number)
+        and last_success(state) < number < state.high
+        and number not in state.unfinished
+    )
+
+
 def waiting_recovery(state: LedgerState) -> int | None:
     """Return the number of the first success before which the streak has to be read back."""
     return next((number for number in state.recoveries if not streak_before(state, number).known), None)

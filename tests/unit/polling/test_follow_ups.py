@@ -999,6 +999,27 @@ def test_older_run_that_was_in_progress_is_read_again_until_it_ends():
     assert harness.counts() == {}
 
 
+@pytest.mark.parametrize("status", [FAILED, RUNNING])
+def test_run_that_begins_late_with_a_number_from_before_first_sight_is_part_of_the_streak(status):
+    """Its number was given early. It is not counted."""
+    canceled = [run(number, Status.CANCELED) for number in (11, 10, 9)]
+    harness = with_history(canceled[2], run(7, FAILED), run(6))
+    harness.follow_up()
+    assert streak_of(harness) == (1, run(7).end, run(6).end)
+    late = run(8, status, start=canceled[1].start)
+    harness.cloud.histories["p"] = [*canceled[:2], late, canceled[2], run(7, FAILED), run(6)]
+    harness.poll(canceled[0])
+    harness.follow_up()
+    late = run(8, FAILED, start=canceled[1].start)
+    harness.cloud.histories["p"] = [*canceled[:2], late, canceled[2], run(7, FAILED), run(6)]
+    harness.wait(900)
+    harness.follow_up()
+    assert streak_of(harness) == (2, run(7).end, run(6).end)
+    assert harness.counts() == {"canceled": 2}
+    harness.wait(DAY)
+    assert harness.follow_up() == []
+
+
 def test_streaks_of_a_new_numbering_continue_those_before_it():
     old = [run(number, FAILED, start=NOON + number) for number in range(40, 37, -1)]
     new = [run(2, FAILED, start=NOON + 90_000), run(1, FAILED, start=NOON + 80_000)]
@@ -1006,6 +1027,25 @@ def test_streaks_of_a_new_numbering_continue_those_before_it():
     harness = with_history(*new, *old, run(37, start=NOON + 30))
     harness.follow_up()
     assert streak_of(harness) == (5, old[-1].end, NOON + 80)
+    assert harness.counts() == {}
+
+
+def test_success_that_ended_earlier_and_has_a_greater_number_ends_the_streak():
+    """The number of the latest run was given early, so that the run before it has a greater one."""
+    late = run(7, FAILED, start=NOON + 90_000)
+    harness = with_history(late, run(9), run(8, FAILED), *failures(6, 5), *newest_first(4, 1))
+    harness.follow_up()
+    assert streak_of(harness) == (0, None, run(9).end)
+    harness.poll(late, late, run(10, FAILED, start=NOON + 99_000))
+    assert streak_of(harness) == (1, NOON + 99_050, run(9).end)
+
+
+def test_new_numbering_whose_runs_do_not_overlap_the_old_ones_is_no_early_number():
+    old = [run(number, FAILED, start=NOON + number) for number in (5, 4)]
+    new = [run(2, FAILED, start=NOON + 90_000), run(1, FAILED, start=NOON + 80_000)]
+    harness = with_history(*new, *old, run(3, start=NOON + 3))
+    harness.follow_up()
+    assert streak_of(harness) == (4, old[-1].end, NOON + 53)
     assert harness.counts() == {}
 
 
@@ -1034,7 +1074,7 @@ def test_long_reading_does_not_delay_the_next_poll_and_continues_after_it():
     harness.cloud.histories["p"] = [newest, *harness.cloud.histories["p"]]
     harness.poll(newest)
     requested = harness.follow_up()
-    assert requested == [f"runs of p from {row}: 100" for row in (0, 220, 320, 420, 520)]
+    assert requested == [f"runs of p from {row}: 100" for row in (0, 120, 220, 320, 420, 520)]
     assert streak_of(harness) == (552, run(150).end, run(149).end)
     assert harness.counts() == {"failed": 1}
 
@@ -1049,6 +1089,26 @@ def test_interrupted_reading_begins_again_if_a_run_was_deleted_meanwhile():
     requested = harness.follow_up()
     assert requested == [f"runs of p from {row}: 100" for row in (0, 100, 200)]
     assert streak_of(harness) == (200, run(500).end, run(499).end)
+
+
+@pytest.mark.parametrize("deleted", [[590], range(590, 481, -1), range(600, 479, -1)])
+def test_interrupted_reading_skips_no_run_if_older_ones_were_deleted_meanwhile(deleted):
+    """Later rows have moved up, so that the next page begins behind runs that were never read."""
+    history = [*failures(700, 481), run(480), *failures(479, 150), *newest_first(149, 1)]
+    harness = with_history(*history)
+    harness.cloud.seconds = 1.0
+    assert len(harness.follow_up(seconds=3)) == 3
+    harness.cloud.histories["p"] = [one for one in history if one.number not in deleted]
+    harness.poll(history[0])
+    harness.follow_up()
+    found = streak_of(harness)
+    assert found is not None
+    if 480 in deleted:
+        # What was read before the deletion may be part of it.
+        assert found[0] == 700 - 149 - len(deleted)
+    else:
+        assert found[0] in {220, 220 - len(deleted)}
+        assert found[2] == run(480).end
 
 
 def test_run_with_a_greater_number_that_began_long_before_is_counted_in_a_gap():
