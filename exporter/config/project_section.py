@@ -142,7 +142,7 @@ class CommonSection(Section):
 
 
 class ProjectSection(CommonSection):
-    """A project of any provider, as the rest of the exporter sees it."""
+    """Base class of the settings of a project, with the interface that every provider implements."""
 
     scope_key: ClassVar[str]
     """The configuration key for the vendor's id of the project."""
@@ -150,7 +150,7 @@ class ProjectSection(CommonSection):
     @property
     @abstractmethod
     def scope(self) -> str:
-        """The vendor's id of the project. It identifies the project in the stored state, so `name` may change."""
+        """The vendor's id of the project. The state of pipelines is stored under it, and so survives a change of `name`."""
 
     @property
     @abstractmethod

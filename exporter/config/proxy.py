@@ -1,4 +1,4 @@
-"""Setting for the URL of a proxy, which is a secret, since it may contain a password."""
+"""The URL of a proxy, as a setting. It is a secret, since it may contain a password."""
 
 from typing import Annotated
 

@@ -177,7 +177,7 @@ Pattern = Annotated[
     re.Pattern[str],
     PlainValidator(_pattern),
     PlainSerializer(lambda pattern: pattern.pattern, return_type=str),
-    # Python's expressions are not those of JSON Schema, so `format: regex` would refuse good ones.
+    # The syntaxes of Python and JSON Schema differ, so `format: regex` would reject valid expressions.
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]
 """A regular expression that must match a whole name."""

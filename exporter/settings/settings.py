@@ -34,7 +34,7 @@ class Poll(Section):
     chunk_size: int = Field(default=50, ge=1, le=1000)
     """Maximum number of pipelines in one batch request."""
     concurrency: int = Field(default=4, ge=1, le=100)
-    """Requests of one project in flight at the same time."""
+    """Maximum number of requests of one project in flight at the same time."""
     timeout: Duration = 10.0
     """Time limit of one request, up to the last byte of the response."""
     max_age: Duration = 15 * _MINUTE
@@ -56,9 +56,9 @@ class Metrics(Section):
     details: Literal["none", "jobs", "steps"] = "none"
     """Whether to expose jobs, or jobs and steps, of the latest run. This costs a request for each run that has changed."""
     run_histogram: HistogramScope = "pipeline"
-    """Whether each pipeline has a histogram of run durations, or each project, or none."""
+    """What has its own histogram of run durations: each pipeline, each project, or nothing."""
     stage_histogram: HistogramScope = "project"
-    """Whether each pipeline has histograms of stage durations, or each project, or none."""
+    """What has its own histograms of stage durations: each pipeline, each project, or nothing."""
     run_duration_buckets: Buckets = (
         15.0, 30.0, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 30 * _MINUTE,
         _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, 24 * _HOUR,
@@ -83,9 +83,9 @@ class Limits(Section):
     """Bounds on the number of series and pipelines."""
 
     max_series: int = Field(default=0, ge=0)
-    """Series of one project, in addition to the exporter's own; 0 means no limit."""
+    """Maximum number of series of one project, without the exporter's own; 0 means no limit."""
     max_pipelines: int = Field(default=20_000, ge=1)
-    """Pipelines of this shard in one project, after include and exclude."""
+    """Maximum number of pipelines that this shard watches in one project, after `include` and `exclude`."""
 
 
 def _of_a_provider(value: object) -> object:
