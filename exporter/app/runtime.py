@@ -19,8 +19,8 @@ def tune() -> None:
     # httpcore tries to import sniffio several times a request, and the search for a module that is not installed takes a
     # sixth of the request's CPU each time. With this entry the import fails at once.
     sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
-    # glibc starts with this threshold but raises it to the size of freed blocks, such as those of pages, which then stay
-    # in the process: a page takes one and a half times its memory. Other C libraries have no such call.
+    # glibc starts with this threshold but raises it to the size of freed blocks. Those of /metrics pages would then stay in
+    # the process, and a page would take one and a half times its memory. Other C libraries have no such call.
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED)
 

@@ -69,7 +69,7 @@ class Scheduler:
         self._ticks: dict[Poller, asyncio.Task[None]] = {}
         """The running polls."""
         self._background: set[asyncio.Task[None]] = set()
-        # The default grace time of a second would drop late ticks; several late ticks are one.
+        # The default grace time of a second would drop late ticks. Several late ticks are combined into one.
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         self._zone = MonotonicZone(clock)
         self._scheduler = AsyncIOScheduler(timezone=self._zone, job_defaults=defaults)

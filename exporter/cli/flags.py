@@ -79,7 +79,7 @@ def address(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """Return the URL path of the metrics, after checking that it is valid and free."""
+    """Return the URL path of the metrics, after checking that it is valid and not used for another page."""
     if text in {"/config", "/-/healthy", "/-/poll", "/-/ready", "/-/reload"}:
         raise argparse.ArgumentTypeError(
             f"{text!r} is used for another page (choose a path such as /metrics)"

@@ -60,7 +60,7 @@ class _AboveLine:
 
 @contextmanager
 def progress_line() -> Iterator[Follower]:
-    """Yield a callback for the progress of polls, which updates the line. The line disappears at the end."""
+    """Yield a callback that shows the progress of polls on the line. The line disappears at the end."""
     console = Console(stderr=True)
     if not console.is_terminal or not sys.stderr.isatty():
         yield ignore_progress

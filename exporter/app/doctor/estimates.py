@@ -11,7 +11,7 @@ from exporter.settings.settings import Config
 
 
 def estimates(config: Config, project: AnyProject, watched: int | None) -> Iterator[Check]:
-    """Yield the estimates for a project with `watched` pipelines (None if unknown, then without series)."""
+    """Yield the estimated requests of a project, then its series unless `watched`, its number of pipelines, is None."""
     lines = [line.strip(" -") for line in requests(config, project, None)]
     yield ok(Name.REQUESTS, "; ".join(lines[:2]))
     if watched is None:

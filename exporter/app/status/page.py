@@ -81,7 +81,7 @@ def read_samples(lines: Iterable[bytes]) -> Samples:
     found: Samples = {name: [] for name in PROJECTS | STATUSES | DETAILS}
     details: list[tuple[str, bytes]] = []
     ids: set[bytes] = set()
-    # A parsed line costs as much as fifty others, and most lines are of pipelines without anything to show.
+    # Parsing a line costs as much as skipping fifty, and most lines belong to pipelines with nothing to show.
     for line in lines:
         name = line.partition(b"{")[0].decode("utf-8", "replace")
         if name in PROJECTS:
