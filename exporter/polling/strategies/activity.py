@@ -59,7 +59,7 @@ def direct_requests(pipelines: int, interval: float) -> float:
 
 
 def activity_query_pays(pipelines: int, interval: float, pages: int = LISTS) -> bool:
-    """Return True if an activity query of so many pages takes fewer requests than querying each pipeline."""
+    """Return True if an activity query with this number of pages takes fewer requests than querying each pipeline."""
     return pages + direct_requests(pipelines, interval) < pipelines
 
 
@@ -92,7 +92,7 @@ class ActivityStrategy(PollStrategy):
         self._clock_offset = clock.time() - clock.monotonic()
         """Provider's time minus our monotonic time, in seconds; unlike the wall clock it never steps."""
         self._pages = LISTS
-        """Requests of an activity query, as far as known."""
+        """Number of requests of the last complete activity query; before the first, one for each list."""
         self._disabled_until = _NEVER
 
     async def poll(
