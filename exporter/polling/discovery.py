@@ -26,7 +26,7 @@ NAMES_INTERVAL = 3600.0
 """Seconds between two readings of pipeline names if no pipelines are discovered."""
 
 NAME_WAIT = 60.0
-"""Seconds after the start for which a pipeline without a name is not published."""
+"""Seconds after polls begin, in which a pipeline without a name is not published."""
 
 _log = logging.getLogger("exporter.polling.discovery")
 

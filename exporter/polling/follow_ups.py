@@ -52,7 +52,7 @@ class FollowUps:
         self._clock = clock
         self._concurrency = concurrency
         self._suspended: dict[str, RunHistoryReader] = {}
-        """Readings of run lists for a streak that the next poll interrupted, by pipeline id."""
+        """Readings of run lists that were suspended until the next poll had ended, by pipeline id."""
 
     async def run(
         self, deadline: Callable[[], float], *, runs: bool = True, progress: Progress = ignore_progress

@@ -18,10 +18,10 @@ from exporter.polling.ownership import OwnershipRegistry
 from exporter.providers.registry import AnyProject
 
 ABSENCES = 2
-"""Complete lists in a row without a discovered pipeline after which it leaves."""
+"""Number of complete lists in a row without a discovered pipeline, after which it is no longer watched."""
 
 AGREEING = 3
-"""Lists in a row that must agree to be believed after a sudden loss."""
+"""Number of lists in a row that must agree to be believed after a sudden loss of pipelines."""
 
 
 def membership_hint(project: AnyProject) -> str:
@@ -67,7 +67,7 @@ class Membership:
         self._absences: dict[str, int] = {}
         """Number of lists in a row that lack a pipeline, by the id of each discovered pipeline."""
         self._size: int | None = None
-        """Number of pipelines in the last list that was believed; None before the first."""
+        """Number of pipelines in the last list that was believed; None if unknown."""
         self._disbelieved = 0
         self._disbelieved_ids: frozenset[str] | None = None
         """The ids of the last list that was not believed."""

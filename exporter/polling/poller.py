@@ -370,7 +370,7 @@ class Poller:
     # Between polls
 
     def skip(self) -> None:
-        """Count a tick that came due during the previous one, if it would have sent anything."""
+        """Handle a tick that came due during the previous one: do it after follow-ups, otherwise count it as skipped."""
         if self._following_up:
             self._tick_missed = True
             return

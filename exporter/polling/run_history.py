@@ -29,11 +29,11 @@ STATUSES = 20
 """Maximum number of runs whose status is read from their details in one reading, for the streak of failures."""
 
 _LASTING = frozenset({FailureKind.CONTENT, FailureKind.PROJECT, FailureKind.UNREADABLE})
-"""Failures of details that the next request would most likely meet, too."""
+"""Kinds of failures that a repeated request for details would most likely meet again."""
 
 
 class RunHistoryReader:
-    """One reading of a pipeline's run list."""
+    """Reads a pipeline's run list page by page, and keeps the runs that it finds."""
 
     def __init__(self, provider: Provider, api: ApiClient, reporter: PollReporter, pipeline: str) -> None:
         self._provider = provider
@@ -143,7 +143,7 @@ class RunHistoryReader:
         return self._complete or bool(self._found)
 
     def reach(self, search: Search) -> Reach | None:
-        """Return how far the reading got for a search; None if it must continue."""
+        """Return how far back the list was read for a search; None if reading must continue."""
         reach = self._reach(search)
         return Reach.PARTIAL if reach is not None and not self._complete else reach
 

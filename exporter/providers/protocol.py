@@ -43,7 +43,7 @@ class Decoded(msgspec.Struct, kw_only=True):
     further_rejected: dict[str, int] = {}
     """Number of other rejected records by reason."""
     unknown_values: set[tuple[str, str]] = set()
-    """Pairs of field and value, of values without a translation."""
+    """Fields and values that have no translation, as pairs."""
     implausible_times: str = ""
     """The first stage that starts outside its run in the configured time zone, described for a log line."""
 
@@ -209,7 +209,7 @@ class SupportsActivityQuery(Provider, Protocol):
     batched: Literal[False]
 
     def activity_request(self, cursor: PageCursor, executed: TimeWindow | None) -> ApiRequest:
-        """Return the request for a page of the pipelines whose last run started in a window; if None, is in progress."""
+        """Return the request for a page of pipelines whose last run started in a window or, for None, is in progress."""
 
     def read_activity(self, body: bytes, headers: Mapping[str, str]) -> ActivityRows:
         """Decode a page of active pipelines."""

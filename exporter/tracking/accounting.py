@@ -94,7 +94,7 @@ class PipelineAccounting:
         return self.working.state.unresolved if self.working is not None else 0
 
     def apply_latest(self, run: Run | None, *, now: float) -> LedgerUpdate:
-        """Apply a response about the latest run, None if there is no run; `now` is the provider's time in Unix seconds."""
+        """Apply a response about the latest run (None: no run); `now` is the provider's time in Unix seconds."""
         update = apply_latest(self.state, run, now=now, answered=self.answered)
         if self.working is None:
             self.working = Accounts(update.state, RunCounters(created=now), self._observer.bounds.empty(now))

@@ -15,17 +15,17 @@ LONGEST = 900.0
 """Longest pause between two queries for the same thing, in seconds. Pauses grow from the poll interval."""
 
 LONGEST_READ_BACK = 6 * 3600.0
-"""Longest pause, in seconds, between readings for a streak that they do not show. Each may take many requests."""
+"""Longest pause, in seconds, between readings that do not show the streak of failures. Each may take many requests."""
 
 # Times of responses have a resolution of one second.
 _SECOND_READING = APART + 5
 
 
 class _Turn(msgspec.Struct, frozen=True):
-    """When a query is due."""
+    """When a query is due, and how long to postpone it after that."""
 
     due: float
-    """Monotonic seconds."""
+    """When the query is due, in monotonic seconds."""
     pause: float
     """The last pause, in seconds; the next one is twice as long."""
     alone: bool = False
@@ -57,7 +57,7 @@ class LookupSchedule:
     def __init__(self, interval: float, *, list_first: bool = False) -> None:
         """`interval` is the first pause, in seconds.
 
-        `list_first`: read the list for a single hidden run, too, since its details do not have all of it.
+        `list_first`: read the list even for a single hidden run, because its details lack some of its values.
         """
         self._list_from = 1 if list_first else 2
         """Number of due hidden runs from which on the list is read instead of each run."""

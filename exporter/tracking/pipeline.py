@@ -26,14 +26,14 @@ from exporter.tracking.status_since import status_since
 from exporter.tracking.views import View
 
 ABSENCES = 3
-"""Successive responses without a run of a pipeline that had one, after which its gauges are withdrawn."""
+"""Number of successive responses without a run, for a pipeline that had one, after which its gauges are withdrawn."""
 
 HELD_ACTIVE = 3600.0
 """Seconds for which a waiting, paused or suspended run is polled like one that is running."""
 
 
 class PipelineTracker:
-    """Tracks one pipeline.
+    """Keeps what is known of one pipeline, and the schedule of its look-ups.
 
     Every method that may make it need attention adds it to the attention set. The view is built when it is read.
     """

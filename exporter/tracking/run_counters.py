@@ -23,7 +23,7 @@ class Exemplar(msgspec.Struct, frozen=True, gc=False):
     run: str
     """The vendor's id of the run."""
     value: float
-    """Seconds."""
+    """The observed duration, in seconds."""
     at: float | None
     """When that run ended, in Unix seconds."""
 

@@ -336,7 +336,7 @@ class ChunkPlan:
                 self._fresh = chunk + self._fresh
 
     def _try_another(self) -> bool:
-        """Send next a single id of another chunk, if there is one; return True if anything is left to send."""
+        """Choose a single id of another chunk to send next, if there is one; return True if anything is left to send."""
         if self._fresh:
             self._halves.append(self._fresh[-1:])
             self._fresh = self._fresh[:-1]

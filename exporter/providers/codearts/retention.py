@@ -21,7 +21,7 @@ class _Days(msgspec.Struct):
 
 
 def request(detail: bytes) -> ApiRequest | None:
-    """Return the request for the account of a run, taken from the run's details; None if they do not name it."""
+    """Return the request about the account that a run's details name; None if they do not name one."""
     try:
         owner = msgspec.json.decode(detail, type=_Owner)
     except msgspec.MsgspecError:

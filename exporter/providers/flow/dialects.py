@@ -21,7 +21,7 @@ LIST_RUNS = "ListPipelineRuns"
 GET_RUN = "GetPipelineRun"
 
 PAGE_SIZE = 30
-"""Maximum of the API of personal tokens; that of the signed API is undocumented."""
+"""Rows to request in a page: the maximum of the API of personal tokens. That of the signed API is undocumented."""
 
 Query = tuple[tuple[str, str], ...]
 
@@ -95,7 +95,7 @@ class PersonalDialect(Dialect):
     """API of personal tokens: results without an envelope, page numbers."""
 
     def page_query(self, cursor: PageCursor) -> Query:
-        """Return the query parameters of a page, which has a number."""
+        """Return the query parameters of a page: its number and size."""
         return (("page", str(cursor.pages + 1)), ("perPage", str(PAGE_SIZE)))
 
     def has_result(self, operation: str, value: Any) -> bool | None:
@@ -152,7 +152,7 @@ class SignedDialect(Dialect):
     """API of signed requests, version 2021-06-25: results in envelopes, page tokens."""
 
     def page_query(self, cursor: PageCursor) -> Query:
-        """Return the query parameters of a page, with the token from the page before."""
+        """Return the query parameters of a page: its size, and the token from the page before."""
         token = (("nextToken", cursor.token),) if cursor.token else ()
         return (("maxResults", str(PAGE_SIZE)), *token)
 
@@ -187,7 +187,7 @@ class SignedDialect(Dialect):
 
 _KEYS = {LIST_PIPELINES: "pipelines", LIST_RUNS: "pipelineRuns", GET_RUN: "pipelineRun"}
 RESULT_KEYS = frozenset({*_KEYS.values(), "pipelineRunId"})
-"""Keys by which a response of either generation has the result of its operation."""
+"""Keys that show that a response, of either generation, has the result of its operation."""
 
 
 def _token(raw: msgspec.Raw) -> str:

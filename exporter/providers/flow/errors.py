@@ -74,7 +74,7 @@ def read_failure(
 
 
 def unreadable_page(operation: str, error: UnusableRecordError) -> RequestFailure:
-    """Return the failure for a page whose rows are not an array. Taken for an empty page, it would end the list."""
+    """Return the failure for a page whose rows are not an array. It must not count as empty, which would end the list."""
     return RequestFailure(
         kind=FailureKind.UNREADABLE,
         code="invalid",

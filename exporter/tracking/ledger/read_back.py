@@ -157,7 +157,7 @@ def _ended(state: LedgerState, rows: Sequence[Run], numbering: dict[str, int], u
 
 
 def _is_last(state: LedgerState, success: _Row, numbers: set[int], top: int, coverage: Coverage) -> bool:
-    """Return whether no other success can have a number between that of this one and `top`."""
+    """Return whether no other success can have a number from that of `success` to `top`."""
     if coverage.unclear >= 0 and (success.numbering or success.run.number < coverage.unclear):
         return False
     if coverage.limited or (not success.numbering and _has_all(state, numbers, success.run.number + 1, top)):

@@ -506,7 +506,7 @@ class _Transition:
             self.change(open=tuple(seen if other is open_run else other for other in self.state.open))
 
     def _bound_open(self) -> None:
-        """Give up the oldest hidden runs above `OPEN`."""
+        """Give up the oldest hidden runs if more than `OPEN` runs are open."""
         if len(self.state.open) <= OPEN:
             return
         for run in self.state.hidden[:-OPEN]:
@@ -561,7 +561,7 @@ class _Transition:
         return gap is not None and (gap.missed or self._now - gap.since <= WEEK)
 
     def _claim(self, run: Run, number: int) -> None:
-        """Note that a number has a run. If it was counted as missed, the run is not counted again."""
+        """Record that a number has a run. If the number was counted as missed, the run is not counted again."""
         if (gap := gap_with(self.state.missing_numbers, number)) is not None:
             self.change(missing_numbers=_without(self.state.missing_numbers, gap, number))
         if (gap := gap_with(self.state.nonexistent, number)) is not None:
@@ -570,7 +570,7 @@ class _Transition:
                 self.change(missed=(run.id, *self.state.missed)[:KEPT])
 
     def mark_absent(self) -> None:
-        """Note which numbers a complete reading lacks. Those that an earlier reading lacked as well do not exist.
+        """Record which numbers a complete reading lacks. Those that an earlier reading lacked as well do not exist.
 
         One reading is not enough: some providers give a number before the run is in the list.
         """
@@ -628,5 +628,5 @@ def _is_no_news(known: EndedRun, run: Run, *, reopened: bool) -> bool:
 
 
 def _is_later(end: float | None, other: float | None) -> bool:
-    """Return whether an end is at least a second after another one. An end that appears, or disappears, is not."""
+    """Return whether an end is at least a second after another one; False if either is unknown."""
     return end is not None and other is not None and end >= other + 1

@@ -25,7 +25,7 @@ class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     start: float | None = None
     """Whole Unix seconds, which take half the bytes. None if it is unknown, as in states of earlier releases."""
     counted: bool = True
-    """False if it ended before first sight: then it is part of the streak, but not of the counters."""
+    """False if it ended before first sight, or was counted as missed: only the streak includes it, not the run counter."""
 
     @classmethod
     def of(cls, run: Run, number: int, *, counted: bool) -> "EndedRun":
@@ -146,7 +146,7 @@ class LedgerState(
     high: int = 0
     """The greatest number seen. If the provider gives no numbers, the number of runs seen."""
     high_start: float | None = None
-    """Start of the run with that number."""
+    """Start of the run with that number, in Unix seconds."""
     numbered: bool = True
     """Whether `high` is the provider's number, so that a greater number shows a gap."""
     epoch_start: float = 0.0

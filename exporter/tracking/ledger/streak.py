@@ -94,7 +94,7 @@ def known_streak(state: LedgerState) -> Streak | None:
 
 
 def needs_read_back(state: LedgerState) -> bool:
-    """Return whether the run list has to be read back to know the streak, or one that a success has ended since."""
+    """Return whether the run list has to be read back to determine the streak, or one that a success has ended since."""
     if not state.numbered or not state.high:
         return False
     if not state.streak.known or waiting_recovery(state) is not None:
@@ -150,7 +150,7 @@ def recovery(streak: Streak, end: float | None) -> list[Event]:
 
 
 def with_settled_recoveries(state: LedgerState) -> tuple[LedgerState, list[Event]]:
-    """Return the state without the recoveries before which all runs are known by now, and the events that count them."""
+    """Settle the recoveries before which all runs are known by now; return the state without them, and their events."""
     events: list[Event] = []
     for number in state.recoveries:
         before = streak_before(state, number)
