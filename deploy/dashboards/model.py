@@ -330,7 +330,10 @@ def _properties(column: Column) -> list[model.DynamicConfigValue]:
     if column.mappings:
         found.append(("mappings", list(column.mappings)))
     if column.mappings or column.steps:
-        found.append(("custom.cellOptions", {"type": "color-text"}))
+        # Yellow text is hard to read on white.
+        yellow = any(color == "yellow" for _, color in column.steps)
+        kind = {"type": "color-background", "mode": "basic"} if yellow else {"type": "color-text"}
+        found.append(("custom.cellOptions", kind))
     if column.link:
         title, address = column.link
         found.append(

@@ -210,6 +210,8 @@ class _Panel:
         text, color = found.get(
             key, found.get("*", (text, color)) if key.startswith("http") else (text, color)
         )
+        if color and own.get("custom.cellOptions", {}).get("type") == "color-background":
+            return f'<td style="color:#111;background:{color}">{escape(text)}</td>'
         return f'<td style="color:{color}">{escape(text)}</td>' if color else f"<td>{escape(text)}</td>"
 
     def _graph(self) -> str:
