@@ -44,8 +44,9 @@ class Clouds:
         seed, pipelines = simulation.seed, simulation.pipelines
         self.codearts = CodeArts(World(seed=seed, pipelines=pipelines))
         """The cloud of the first project."""
-        self._flow = Flow(World(seed=seed + 1, pipelines=pipelines))
-        clouds = {"simulated-codearts": self.codearts, "simulated-flow": self._flow}
+        self.flow = Flow(World(seed=seed + 1, pipelines=pipelines))
+        """The cloud of the second project."""
+        clouds = {"simulated-codearts": self.codearts, "simulated-flow": self.flow}
         console = Console(clouds, parse_delay)
         if simulation.trouble is not None:
             console.drill.plan(Trouble(simulation.trouble), simulation.after, simulation.duration)
@@ -75,11 +76,11 @@ class Clouds:
                 {
                     "name": "simulated-flow",
                     "provider": "flow",
-                    "organization_id": self._flow.organization_id,
+                    "organization_id": self.flow.organization_id,
                     # Like the vendor, the simulated cloud reports no pages.
                     "url_template": f"{url}/pipelines/{{pipeline_id}}/current",
                     "run_url_template": f"{url}/pipelines/{{pipeline_id}}/builds/{{run_id}}",
-                    "auth": {"method": "yunxiao_token", "token": self._flow.credentials.personal_token},
+                    "auth": {"method": "yunxiao_token", "token": self.flow.credentials.personal_token},
                     **_common(url),
                 },
             ],

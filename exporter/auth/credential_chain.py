@@ -1,4 +1,4 @@
-"""Default credentials: the first of several sources that has a credential, as in the vendors' SDKs."""
+"""Default credentials: searched in several sources in order, as the vendors' SDKs do."""
 
 import configparser
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ class CredentialSource(msgspec.Struct, frozen=True):
     source: str
     """Name of the source for messages."""
     credential_id: str
-    """Id of the source's credential, also while the credential is unusable."""
+    """Id of the source's credential, even if the credential is unusable."""
     look: Callable[[], Auth | None]
     """Return the current credential of the source, or None. Raises SecretError if it is unusable."""
 
@@ -55,7 +55,7 @@ class CredentialChain:
 
     @property
     def source(self) -> str:
-        """Where the credential comes from at the moment, for messages."""
+        """Name of the current source for messages, or why there is no usable credential."""
         source, found = self._find()
         return f"nowhere: {found}" if isinstance(found, SecretError) else source.source
 
@@ -66,7 +66,7 @@ class CredentialChain:
 
     @property
     def expiry_renewal(self) -> str:
-        """How the current credential is renewed. `manual` if there is no usable one."""
+        """How the current credential is renewed. `manual` if no credential is usable."""
         usable = self._usable()
         return usable.expiry_renewal if usable else "manual"
 
@@ -78,12 +78,12 @@ class CredentialChain:
         return found.headers(request, now)
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of the current credential. Empty if there is no usable one."""
+        """Return the fingerprint of the current credential. Empty if no credential is usable."""
         usable = self._usable()
         return usable.fingerprint() if usable else ""
 
     def expires(self) -> float | None:
-        """Return when the current credential ends. None if unknown."""
+        """Return when the current credential expires, in Unix seconds. None if unknown."""
         usable = self._usable()
         return usable.expires() if usable else None
 

@@ -1,4 +1,4 @@
-"""Access keys, and ids of secrets that can be shown."""
+"""Access keys, and identifiers of secrets that do not reveal them."""
 
 import msgspec
 
@@ -22,7 +22,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def parts(self) -> tuple[Secret, ...]:
-        """All secrets that are present."""
+        """The keys and the security token, if there is one."""
         return tuple(key for key in (self.access_key, self.secret_key, self.security_token) if key)
 
 

@@ -1,7 +1,7 @@
 """Authentication interface: requests, credentials, and renewals as generators.
 
-This package does no I/O. A credential that must be obtained describes its requests one after the other as a generator
-(`Renewal`), and the API client sends them.
+This package does no I/O. A credential that must be obtained yields its requests one by one from a generator (`Renewal`),
+and the API client sends them.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ class RenewalError(Exception):
 
 
 Renewal = Generator[IssuerRequest, IssuerReply, None]
-"""Requests that renew a credential. The credential is renewed when the generator returns.
+"""Generator that yields the requests of a renewal. The credential is renewed when it returns.
 
 For each request, send an `IssuerReply` or throw a `NoReplyError`. The generator raises only `RenewalError`.
 """
@@ -94,8 +94,8 @@ class Auth(Protocol):
     def credential_id(self) -> str:
         """Identity of the credential: contains no secret and stays the same after a rotation.
 
-        It is equal only for objects that can replace each other, scope included: projects that share the state of a
-        credential may share the object.
+        Objects with the same id are interchangeable, including their scope: projects that share the state of a credential
+        may share the object.
         """
 
     @property
@@ -103,7 +103,7 @@ class Auth(Protocol):
         """How the credential is renewed before it ends: `auto` (by this object) or `manual` (by a person)."""
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """Return the headers to add to a request that is sent at `now` (epoch seconds).
+        """Return the headers to add to a request that is sent at `now` (Unix seconds).
 
         Raises:
             SecretError: A secret cannot be read, or no valid credential has been obtained.
@@ -114,18 +114,18 @@ class Auth(Protocol):
         """Return a digest of the current secrets, which changes with each rotation or renewal. Empty if unreadable."""
 
     def expires(self) -> float | None:
-        """Return when the current credential ends, in epoch seconds. None if unknown."""
+        """Return when the current credential expires, in Unix seconds. None if unknown."""
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """Return the renewal that is due at `now` (epoch seconds), or None.
+        """Return the renewal that is due at `now` (Unix seconds), or None.
 
-        Set `refused` after the vendor refused the current credential: then a renewal is due if another credential can be
-        obtained. After a failure the renewal is due again at once: the caller limits the rate.
+        `refused` means that the vendor rejected the current credential: a renewal is due if another credential can be
+        obtained. After a failed renewal the next one is due at once, so the caller must limit the rate.
         """
 
 
 def query_string(query: Sequence[tuple[str, str]]) -> str:
-    """Return a query sorted and percent-encoded. The same form is signed and sent."""
+    """Return the query sorted and percent-encoded, as it is signed and sent."""
     return "&".join(
         f"{quote(key, safe=UNRESERVED)}={quote(value, safe=UNRESERVED)}" for key, value in sorted(query)
     )

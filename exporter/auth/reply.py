@@ -14,7 +14,7 @@ LONGEST_WAIT = 99_999.0
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait by `Retry-After`, or None. `headers` are keyed in lower case.
+    """Return the seconds to wait by `Retry-After`, or None if missing or invalid. `headers` are keyed in lower case.
 
     A date is compared with the response's own `Date`, since the clock of this machine can differ.
     """
@@ -29,7 +29,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def destination(headers: Mapping[str, str]) -> str:
-    """Describe the target of a redirect by its host only, since path and query can contain a ticket."""
+    """Return the target of a redirect for messages: only its host, since path and query can contain a secret."""
     # Mask before `hostname` converts the host to lower case: masking is case-sensitive.
     location = redact(headers.get("location", ""))
     try:

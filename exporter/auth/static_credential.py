@@ -1,4 +1,4 @@
-"""Credentials from the configuration that the exporter cannot renew."""
+"""Base of configured credentials, which the exporter cannot renew."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from exporter.config.secret import Secret, SecretError
 
 
 class StaticCredential:
-    """Base of credentials that a person renews."""
+    """Base of credentials that a person renews in the configuration or in a secret file."""
 
     expiry_renewal = "manual"
 
@@ -19,16 +19,16 @@ class StaticCredential:
         self._expires = expires
 
     def fingerprint(self) -> str:
-        """Return a digest of the current values of all parts."""
+        """Return a digest of the current values of all parts. Empty if one cannot be read."""
         try:
             return digest(*(part.reveal() for part in self._parts))
         except SecretError:
             return ""
 
     def expires(self) -> float | None:
-        """Return the configured end."""
+        """Return the configured expiry in Unix seconds. None if not configured."""
         return self._expires.timestamp() if self._expires else None
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:  # noqa: ARG002  # never due
-        """Return None. A rotated file is read at the next use."""
+        """Return None: no renewal is needed, since a rotated file is read at the next use."""
         return None

@@ -1,4 +1,4 @@
-"""Send the requests of a project: sign, limit and retry them, and record what the responses say of the credential."""
+"""Send the requests of a project: sign, rate-limit and retry them, and update the state of the credential."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ from exporter.telemetry.recorder import Telemetry
 RETRIES = 2
 _FIRST_PAUSE = 0.5
 _SKEW = 300.0
-"""Seconds that the provider's clock must differ from the assumed time to be the likely cause of a rejection."""
+"""Seconds of clock difference from which it is the likely cause of a rejection."""
 
 # Most requests have the same URL, and parsing it takes as long as everything else done here for a request.
 _parsed = lru_cache(16)(httpx.URL)
@@ -40,21 +40,21 @@ _log = logging.getLogger("exporter.client.api_client")
 
 
 class ApiResponse(msgspec.Struct, frozen=True):
-    """Successful response."""
+    """Successful response to an API request."""
 
     body: bytes
     now: float
-    """The provider's time: the `Date` header, or our clock without one; epoch seconds."""
+    """The `Date` header in Unix seconds; without one, the time of this machine."""
     sent_at: float
-    """Monotonic time when the request was sent."""
+    """When the request was sent, in monotonic seconds."""
     code: str
-    """HTTP status."""
+    """HTTP status, as text."""
     headers: Mapping[str, str] = MappingProxyType({})
-    """With lower-case names."""
+    """Keyed in lower case."""
 
 
 class ApiError(Exception):
-    """Request that failed for good. Secrets in the message of the failure are masked."""
+    """A request failed, and no retry is left. Secrets in the message of `failure` are masked."""
 
     def __init__(self, operation: str, failure: RequestFailure) -> None:
         super().__init__(failure.message)
@@ -90,13 +90,13 @@ class ApiClient:
         self._prefix = url.path
         self.activity = Activity(clock)
         self.observer: Callable[[Exchange], None] | None = None
-        """Gets each exchange with the provider, for diagnosis."""
+        """Callback that receives each exchange with the provider, for diagnosis."""
         self._rate_limiter = rate_limiter
         self._concurrency = asyncio.Semaphore(concurrency)
         self._timeout = timeout
         self._telemetry = telemetry
         self.warnings = HourlyWarnings(clock)
-        """Warnings of the project, which its polls log."""
+        """Warnings of the project, which the poller logs after each refresh."""
         self._requests = RequestTelemetry(project, provider.name, telemetry, clock)
         self._clock = clock
         self._jitter = jitter
@@ -116,7 +116,7 @@ class ApiClient:
 
     @property
     def manual_expiry(self) -> float | None:
-        """When credentials that a person renews end, in epoch seconds; None if that is unknown or automatic."""
+        """When the credentials expire, in Unix seconds; None if unknown, or if the exporter renews them."""
         auth = self._credential.auth
         return auth.expires() if auth.expiry_renewal == "manual" else None
 
@@ -127,7 +127,7 @@ class ApiClient:
 
     @property
     def usage(self) -> Usage:
-        """How the project uses its request budget and its credentials now."""
+        """Snapshot of the project's request budget and credentials."""
         auth = self._credential.auth
         return Usage(
             requests_per_minute=self._rate_limiter.last_minute,
@@ -140,7 +140,7 @@ class ApiClient:
         )
 
     async def send(self, request: ApiRequest) -> ApiResponse:
-        """Send a request, with retries after transient failures.
+        """Send a request, and retry it after transient failures and throttling.
 
         Raises:
             ApiError: every attempt failed, or another attempt is pointless.
@@ -161,7 +161,7 @@ class ApiClient:
         raise AssertionError  # the last attempt returns or raises
 
     def _retry_delay(self, failure: RequestFailure, attempt: int) -> float | None:
-        """Return the seconds before the next attempt, or None if it is pointless."""
+        """Return the seconds before the next attempt, or None if a retry is pointless."""
         if failure.kind not in {FailureKind.TRANSIENT, FailureKind.THROTTLED}:
             return None
         requested = failure.wait or 0.0
@@ -170,7 +170,7 @@ class ApiClient:
         return max(requested, _FIRST_PAUSE * (1 << attempt) * (0.5 + self._jitter() / 2))
 
     async def _attempt(self, request: ApiRequest) -> ApiResponse | RequestFailure:
-        """Send a request; send it once more if the credential was rejected and could be refreshed."""
+        """Send a request. If the credential is rejected and can be refreshed, send it once more."""
         async with self._concurrency:
             result, refreshed = await self._send_in_slot(request)
             if refreshed:
@@ -181,7 +181,10 @@ class ApiClient:
     async def _send_in_slot(
         self, request: ApiRequest, *, last: bool = False
     ) -> tuple[ApiResponse | RequestFailure, bool]:
-        """Send a request in a slot of the credential; return also whether it was rejected and has been refreshed."""
+        """Send a request while holding a slot of the credential.
+
+        Return the result, and whether the credential was rejected and then refreshed. With `last`, it is not refreshed.
+        """
         credential = self._credential
         async with credential.slot(self.activity.withheld):
             obstacle = await self._wait_until_allowed()
@@ -202,7 +205,7 @@ class ApiClient:
             return rejection, False
 
     async def _wait_until_allowed(self) -> RequestFailure | None:
-        """Wait until a request may be sent. Return a failure if it may not be sent in reasonable time."""
+        """Wait until a request may be sent. Return a failure if it is blocked, or would wait too long."""
         credential = self._credential
         while True:
             failure = credential.blocked() or await self._wait_out_pause() or await self._renewal.renew()
@@ -218,7 +221,7 @@ class ApiClient:
             # Paused or blocked during the wait. The acquired token is not returned, so that the rate limit holds.
 
     async def _wait_out_pause(self) -> RequestFailure | None:
-        """Wait until the provider accepts requests again. Return a failure if that takes longer than the time limit."""
+        """Wait until the end of a pause that the provider requested. Return a failure if it is longer than the time limit."""
         while (wait := self._credential.pause_left) > 0:
             if wait > self._timeout:
                 message = f"request not sent: throttled by the provider for another {wait:.0f} s"
@@ -228,7 +231,7 @@ class ApiClient:
         return None
 
     def _record_outcome(self, sent: "_Sent") -> None:
-        """Record what an outcome other than a rejection says of the credential."""
+        """Update the state of the credential after a request in which it was not rejected."""
         result = sent.result
         if isinstance(result, ApiResponse) or result.kind is FailureKind.CONTENT:
             self._credential.record_success(sent.fingerprint)
@@ -245,7 +248,7 @@ class ApiClient:
     async def _refresh(self, sent: "_Sent", rejection: RequestFailure) -> RequestFailure | None:
         """After a rejection, renew the credential or correct the clock.
 
-        Return None if another attempt makes sense, otherwise the failure to report.
+        Return None if another attempt may succeed, otherwise the failure to report.
         """
         credential = self._credential
         skew = sent.skew if sent.date is None else sent.date - self._clock.time()
@@ -272,7 +275,7 @@ class ApiClient:
         )
 
     async def _send_once(self, request: ApiRequest) -> "_Sent":
-        """Send a request once, and record its outcome."""
+        """Send a request once, and count and log its outcome."""
         started = self._clock.monotonic()
         auth = self._credential.auth
         fingerprint, skew = auth.fingerprint(), self._credential.skew
@@ -344,7 +347,7 @@ class ApiClient:
         return httpx.Request(request.method, _parsed(url), headers=headers, content=request.body)
 
     async def drain(self) -> None:
-        """Send nothing more, and wait until the requests in flight have ended."""
+        """Stop sending requests, and wait until those in flight have ended."""
         await self._connections.drain()
 
     async def close(self) -> None:
@@ -354,18 +357,18 @@ class ApiClient:
 
 
 class _Sent(msgspec.Struct, frozen=True):
-    """Outcome of a request, with the credential and the time that it was signed with."""
+    """Outcome of a request, with the credential's fingerprint and the clock skew that it was signed with."""
 
     result: ApiResponse | RequestFailure
     fingerprint: str
     skew: float
     """Assumed skew of the provider's clock in seconds."""
     date: float | None
-    """`Date` of the response, if it had one."""
+    """`Date` of the response in Unix seconds; None without one."""
 
     @property
     def rejection(self) -> RequestFailure | None:
-        """The failure, if the provider rejected the credential."""
+        """The failure if the provider rejected the credential, otherwise None."""
         result = self.result
         if isinstance(result, RequestFailure) and result.kind is FailureKind.CREDENTIALS:
             return result

@@ -1,6 +1,6 @@
-"""Read response bodies, with limits on memory and on event loop time for all projects of the process together.
+"""Read response bodies. All projects of the process share limits on memory and on event loop time.
 
-The response is framed strictly: nothing is used of a response whose end is ambiguous (RFC 9112, section 6.3).
+A response whose end is ambiguous is rejected (RFC 9112, section 6.3).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ BODY_LIMIT = 8 * 1024 * 1024
 """Maximum bytes of a decompressed body. A batch of a thousand pipelines has less than 4 MiB."""
 
 SMALL = 256 * 1024
-"""Bytes up to which a body is not queued with the large ones. A batch of fifty pipelines has about 50 KiB."""
+"""Bytes above which a body counts as large. A batch of fifty pipelines has about 50 KiB."""
 
 _BODIES = 32
 _LARGE = 5
@@ -30,14 +30,14 @@ _CHUNK = SMALL // 4
 """Bytes to decompress at a time."""
 
 _CHUNKS = 500
-"""Chunks of a body after which other tasks of the event loop run."""
+"""Number of chunks after which reading a body yields to other tasks of the event loop."""
 
 Enlarge = Callable[[], Awaitable[None]]
-"""Wait until a body may grow beyond `SMALL`."""
+"""Function that waits until a body may grow beyond `SMALL` bytes."""
 
 
 class Bodies:
-    """Limit on the bodies in flight in this process: 48 MiB together."""
+    """Limit on the response bodies that the process holds in memory at the same time: 48 MiB in total."""
 
     def __init__(self) -> None:
         self._bodies = asyncio.Semaphore(_BODIES)
@@ -46,10 +46,10 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[Enlarge]:
-        """Hold the slot of one body. Its reader awaits the yielded function before the body grows beyond `SMALL`.
+        """Hold a slot for one body. Await the yielded function before the body grows beyond `SMALL` bytes.
 
-        Large bodies leave one at a time. The caller decodes a body at once without releasing the interpreter, so two in
-        a row would block the event loop for the time of both.
+        Large bodies are released one at a time: the caller decodes a body without yielding to the event loop, so two
+        in a row would block it for twice as long.
         """
         large = False
 
@@ -85,7 +85,7 @@ class IncompleteBodyError(Exception):
 
 
 def check_framing(response: httpx.Response) -> None:
-    """Refuse a response that two parties could end at different bytes.
+    """Reject a response whose end is ambiguous: two parties could disagree on its last byte.
 
     Raises:
         FramingError: it has both `Content-Length` and `Transfer-Encoding`.
@@ -96,7 +96,7 @@ def check_framing(response: httpx.Response) -> None:
 
 
 async def read_body(response: httpx.Response, limit: int, bodies: Bodies) -> bytes:
-    """Read and decompress a body in chunks, so that no step takes more memory than the limit allows.
+    """Read and decompress a body in chunks, so that it never takes much more memory than `limit`.
 
     Raises:
         BodyError: it is larger than `limit` bytes, or has an unsupported content coding.
@@ -130,7 +130,7 @@ async def read_body(response: httpx.Response, limit: int, bodies: Bodies) -> byt
 
 
 async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Read a body, decompressed at most `_CHUNK` bytes at a time."""
+    """Yield the chunks of a body. If compressed, each is decompressed to at most `_CHUNK` bytes."""
     coding = response.headers.get("content-encoding", "").strip()
     # gzip in gzip unpacks a few bytes to gigabytes in one step.
     if coding.lower() not in {"", "identity", "gzip"}:
@@ -150,9 +150,9 @@ async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def _has_surplus(response: httpx.Response) -> bool:
-    """Return whether bytes after the response were received: httpcore (as of 1.0.9) would use them as the next response.
+    """Return whether bytes were received after the end of the response.
 
-    Bytes that arrive later make the idle socket readable, and httpcore closes such a connection itself.
+    httpcore (as of 1.0.9) would use them as the next response. If bytes arrive later, it closes the idle connection itself.
     """
     stream: Any = response.stream
     try:

@@ -1,8 +1,8 @@
 """State of a credential, shared by all projects that use it: accepted, locked out, paused.
 
-A provider locks a key after five rejections in a row, from any client. Therefore only one request at a time uses a
-credential that has not been accepted yet, or that was just rejected or rotated. After a rejection the next attempt waits,
-longer each time, unless the secret has changed. The same rules protect the user at an issuer of temporary credentials.
+A provider locks a key after five consecutive rejections, whichever client sends them. Therefore only one request at a time
+uses a credential that has not been accepted yet, or that was just rejected or rotated. After each rejection, the next
+attempt waits longer, unless the secret has changed. The same rules protect a user at the issuer of temporary credentials.
 Providers throttle by user, so a pause applies to every project that shares the credential.
 """
 
@@ -18,32 +18,32 @@ from exporter.core.clock import Clock
 from exporter.core.failures import FailureKind, RequestFailure
 
 LONGEST_PAUSE = 3600.0
-"""Maximum seconds between attempts with a rejected credential, and of a pause that a provider requests."""
+"""Maximum seconds between attempts with a rejected credential. Also the maximum pause that a provider can request."""
 
 _FIRST_RENEWAL_PAUSE = 5.0
 _MOST_DOUBLINGS = 20
 _KEPT = 1000
-"""Fingerprints to remember."""
+"""Number of fingerprints to remember."""
 
 
 class Lockout(msgspec.Struct, frozen=True):
-    """Pause after a fingerprint was rejected."""
+    """Time during which a rejected fingerprint is not used."""
 
     next_attempt: float
-    """Monotonic time."""
+    """When it may be used again, in monotonic seconds."""
     message: str
     rejections: int
-    """Rejections in a row."""
+    """Number of consecutive rejections."""
     error_code: str = ""
-    """The vendor's, of the rejection."""
+    """The vendor's error code of the rejection."""
 
 
 class Lockouts:
-    """Lockouts at one endpoint by fingerprint, since several credentials may hold the same key."""
+    """Lockouts at one endpoint. They are stored by fingerprint, since several credentials may contain the same key."""
 
     def __init__(self, *, at_issuer: bool = False) -> None:
         self.at_issuer = self if at_issuer else Lockouts(at_issuer=True)
-        """Lockouts at the issuer of credentials, by the fingerprint that requested one."""
+        """Lockouts at the issuer of credentials, by the fingerprint that requested them."""
         self._lockouts: dict[str, Lockout] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -54,11 +54,11 @@ class Lockouts:
         return self._locks.setdefault(fingerprint, asyncio.Lock())
 
     def get(self, fingerprint: str) -> Lockout | None:
-        """Return the last lockout, or None if the fingerprint has been accepted since."""
+        """Return the latest lockout of a fingerprint, or None if it has been accepted since."""
         return self._lockouts.get(fingerprint)
 
     def add(self, fingerprint: str, lockout: Lockout) -> None:
-        """Replace the lockout of a fingerprint."""
+        """Set the lockout of a fingerprint, replacing an earlier one."""
         self._lockouts.pop(fingerprint, None)
         self._lockouts[fingerprint] = lockout
         if len(self._lockouts) > _KEPT:
@@ -70,24 +70,24 @@ class Lockouts:
 
 
 class CredentialState:
-    """A credential, and how the provider and the issuer answered requests with it."""
+    """A credential with its state at the provider and at the issuer."""
 
     def __init__(self, auth: Auth, clock: Clock, interval: float, lockouts: Lockouts | None = None) -> None:
-        """Start with a credential that was neither accepted nor rejected.
+        """Create the state of a credential that has been neither accepted nor rejected.
 
-        `interval` is the shortest pause after a rejection: the seconds between polls. `lockouts` are those of the
-        endpoint, if several credentials are used there.
+        `interval` is the minimum pause after a rejection in seconds: the poll interval. `lockouts` are shared by all
+        credentials at the same endpoint.
         """
         self.auth = auth
         self._lockouts = lockouts or Lockouts()
         self._issuer_lockouts = self._lockouts.at_issuer
         self.skew = 0.0
-        """Seconds that the provider's clock is ahead of ours; 0 until a signature failed because of it."""
+        """Seconds that the provider's clock is ahead of ours; 0 until a difference has caused a rejection."""
         self.renewing = asyncio.Lock()
         self._clock = clock
         self.interval = interval
         self._accepted: str | None = None
-        """The fingerprint accepted last; None once it was rejected."""
+        """The fingerprint that was accepted last; None after its rejection."""
         self._accepted_skew = 0.0
         self._rejections = 0
         self._paused_until = 0.0
@@ -100,11 +100,11 @@ class CredentialState:
 
     @property
     def provider_time(self) -> float:
-        """Epoch seconds by the provider's clock, as far as it is known."""
+        """Time of the provider's clock in Unix seconds, as far as its skew is known."""
         return self._clock.time() + self.skew
 
     def is_accepted(self) -> bool:
-        """Return whether the provider accepted the present secret in its last judgement."""
+        """Return whether the provider has accepted the current secret and not rejected it since."""
         return self._accepted is not None and self._accepted == self.auth.fingerprint()
 
     @contextlib.asynccontextmanager
@@ -123,7 +123,7 @@ class CredentialState:
             yield
 
     def blocked(self) -> RequestFailure | None:
-        """Return why no request may be sent with this credential now, or None."""
+        """Return why no request may be sent with this credential now. None if it may be used."""
         lockout = self._lockouts.get(self.auth.fingerprint())
         wait = lockout.next_attempt - self._clock.monotonic() if lockout else 0.0
         if lockout is None or wait <= 0:
@@ -143,12 +143,12 @@ class CredentialState:
         self._rejections = 0
 
     def mark_unverified(self, fingerprint: str) -> None:
-        """Record that a fingerprint was rejected, before it is known whether a renewal or another time helps."""
+        """Record that a fingerprint was rejected, before a renewal or a clock correction is tried."""
         if fingerprint == self._accepted:
             self._accepted = None
 
     def record_rejection(self, fingerprint: str, message: str, error_code: str = "") -> None:
-        """Record that the provider rejected a credential and no renewal helped; block it for a growing pause."""
+        """Record that the provider rejected a credential and no renewal helped. Block it, longer after each rejection."""
         self.mark_unverified(fingerprint)
         # A provider's time that did not help may be wrong itself.
         self.skew = self._accepted_skew
@@ -162,17 +162,17 @@ class CredentialState:
         self._lockouts.add(fingerprint, Lockout(now + pause, message, self._rejections, error_code))
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for the time that the provider requested."""
+        """Block requests for the `seconds` that the provider requested."""
         until = self._clock.monotonic() + min(seconds, LONGEST_PAUSE)
         self._paused_until = max(self._paused_until, until)
 
     @property
     def pause_left(self) -> float:
-        """Seconds until the pause ends; not above 0 without a pause."""
+        """Seconds until the pause ends; zero or negative without a pause."""
         return self._paused_until - self._clock.monotonic()
 
     def renewal_blocked(self) -> RequestFailure | None:
-        """Return why the issuer may not be contacted now, with the time to wait, or None."""
+        """Return why the issuer may not be contacted now, with the seconds to wait. None if it may."""
         now, fingerprint = self._clock.monotonic(), self.auth.fingerprint()
         lockout = self._issuer_lockouts.get(fingerprint)
         if self._renewal_failure is not None and fingerprint == self._renewal_fingerprint:
@@ -193,7 +193,7 @@ class CredentialState:
         return msgspec.structs.replace(failure, message=message, wait=wait)
 
     def record_renewal_failure(self, fingerprint: str, failure: RequestFailure) -> float:
-        """Record that the issuer returned no credential to a fingerprint; return the seconds until the next attempt."""
+        """Record that a renewal with a fingerprint failed. Return the seconds until the next attempt."""
         if failure.kind is FailureKind.CREDENTIALS:
             # Wrong passwords lock a user as wrong signatures lock a key.
             lockout = self._issuer_lockouts.get(fingerprint)
@@ -220,5 +220,5 @@ class CredentialState:
 
 
 def _backoff(first: float, times: int, longest: float) -> float:
-    """Return a pause that doubles each time."""
+    """Return `first` seconds doubled `times` times, at most `longest`."""
     return min(first * 2.0 ** min(times, _MOST_DOUBLINGS), longest)

@@ -1,4 +1,4 @@
-"""What was received for a request: the date of a response, and all of it for diagnosis."""
+"""Record of a response for diagnosis, and the time in its `Date` header."""
 
 from collections.abc import Mapping
 from datetime import UTC
@@ -11,7 +11,7 @@ _LAST_DATE = 2.0**32
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """What was received for one request that was sent, error responses included."""
+    """What was received for one sent request, including error responses."""
 
     operation: str
     code: str
@@ -19,7 +19,7 @@ class Exchange(msgspec.Struct, frozen=True):
     error_code: str
     seconds: float
     date: float | None
-    """The `Date` header in epoch seconds."""
+    """The `Date` header in Unix seconds."""
     headers: Mapping[str, str]
     body: bytes
 
@@ -27,7 +27,7 @@ class Exchange(msgspec.Struct, frozen=True):
 # All responses of a second have the same date.
 @lru_cache(16)
 def response_date(text: str | None) -> float | None:
-    """Return the time of a `Date` header in epoch seconds; None if it is missing or implausible."""
+    """Return the time of a `Date` header in Unix seconds; None if it is missing or implausible."""
     if text is None:
         return None
     try:

@@ -23,7 +23,7 @@ class RateLimiter:
         self._updated = clock.monotonic()
         self._queue = asyncio.Lock()
         self._seconds: deque[list[int]] = deque()
-        """Requests of the last minute: a second of the clock, and how many it had."""
+        """Requests of the last minute: pairs of a monotonic second and its number of requests."""
 
     async def acquire(self) -> None:
         """Wait until one more request may be sent."""
@@ -52,7 +52,7 @@ class RateLimiter:
 
     @property
     def last_minute(self) -> int:
-        """Requests in the last minute."""
+        """Number of requests in the last minute."""
         self._forget(math.floor(self._clock.monotonic()))
         return sum(count for _, count in self._seconds)
 
@@ -68,7 +68,7 @@ class RateLimiter:
             self._seconds.popleft()
 
     def _refill(self) -> float:
-        """Add the tokens since the last call; return the seconds until one is available."""
+        """Add the tokens accrued since the last call. Return the seconds until one is available; zero or less if one is."""
         now = self._clock.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now

@@ -1,4 +1,4 @@
-"""Whether a host can be reached: name resolution, and a TLS handshake that sends no request."""
+"""Check whether a host can be reached: name resolution, and a TLS handshake without a request."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ async def resolve(host: str, timeout: float) -> list[str]:
     """Return the addresses of a host.
 
     Raises:
-        UnreachableError: it has none, or the name server does not answer in time.
+        UnreachableError: it has no address, or the name server does not respond in time.
 
     """
     try:
@@ -36,7 +36,7 @@ async def resolve(host: str, timeout: float) -> list[str]:
 async def certificate_end(
     host: str, port: int, timeout: float, *, ca_file: Path | None, verify: bool
 ) -> float | None:
-    """Return when the certificate of a host ends (epoch seconds); None without `verify`.
+    """Return when the certificate of a host expires, in Unix seconds; None without `verify`.
 
     Raises:
         UnreachableError: there is no TLS connection in time.

@@ -1,4 +1,4 @@
-"""Renew credentials that are issued for a limited time, by sending the requests that their renewal yields."""
+"""Renew credentials with limited lifetime, by sending the requests that a renewal generator yields."""
 
 import contextlib
 import logging
@@ -26,15 +26,15 @@ from exporter.core.health import Activity
 from exporter.core.hourly_warnings import HourlyWarnings
 
 ISSUER_LIMIT = 1024 * 1024
-"""Maximum bytes of a response of an issuer. Issuers send a few thousand."""
+"""Maximum bytes of an issuer's response. Issuers send a few thousand."""
 
 _log = logging.getLogger("exporter.client.renewal")
 
 
 class CredentialRenewal:
-    """Renews the credential of one project when that is due, or after a rejection.
+    """Renews the credential of one project when a renewal is due, or after a rejection.
 
-    Requests to an issuer count for the rate limit of the project. `connections` are those to the provider.
+    Requests to an issuer count against the rate limit of the project. `connections` are those to the provider.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class CredentialRenewal:
         self._clock = clock
 
     async def renew(self, rejected: str | None = None) -> RequestFailure | None:
-        """Renew the credential if that is due, or if `rejected` is still its fingerprint.
+        """Renew the credential if a renewal is due, or if its fingerprint is still the `rejected` one.
 
-        Return the failure if there is no usable credential afterwards.
+        Return a failure if no credential is usable afterwards, otherwise None.
         """
         credential = self._credential
         auth = credential.auth
@@ -115,7 +115,7 @@ class CredentialRenewal:
         )
 
     def _is_usable(self) -> bool:
-        """Return whether the present credential can sign a request."""
+        """Return whether the current credential can sign a request."""
         request = UnsignedRequest(method="GET", host="", path="/")
         try:
             self._credential.auth.headers(request, self._credential.provider_time)
@@ -124,7 +124,7 @@ class CredentialRenewal:
         return True
 
     async def _run(self, renewal: Renewal) -> None:
-        """Send the requests of a renewal, and pass it the replies.
+        """Send the requests that a renewal yields, and send the replies back to it.
 
         Raises:
             RenewalError: it failed.

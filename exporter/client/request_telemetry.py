@@ -1,4 +1,4 @@
-"""Telemetry of the requests of a project: metrics of each request, a debug line for each failure."""
+"""Telemetry of a project's requests: metrics for each request, and a debug log line for each failure."""
 
 import logging
 
@@ -24,34 +24,34 @@ class RequestTelemetry:
         self._telemetry = telemetry
         self._clock = clock
         self.sent = 0
-        """Requests that have ended."""
+        """Number of requests that have ended."""
 
     def ended(self, operation: str, code: str, started: float) -> None:
-        """Count and time a request that was sent at the monotonic time `started`."""
+        """Record the count and duration of a request that was sent at `started` (monotonic seconds)."""
         seconds = self._clock.monotonic() - started
         self.sent += 1
         self._telemetry.request_ended(self._project, self._provider, operation, code, seconds)
 
     def failed(self, operation: str, failure: RequestFailure) -> RequestFailure:
-        """Count and log a failure. Return it with the secrets in it masked."""
+        """Count and log a failure. Return it with its secrets masked."""
         failure = _masked(failure)
         self._telemetry.request_failed(self._project, self._provider, operation, failure)
         _log.debug("request failed", extra=self.fields(operation, failure))
         return failure
 
     def rejected_by_issuer(self, operation: str, status: int) -> None:
-        """Count an error response of an issuer, whose body the renewal reads and reports."""
+        """Count an error response of an issuer. The renewal reads and reports its body."""
         failure = RequestFailure(kind=FailureKind.TRANSIENT, code=str(status))
         self._telemetry.request_failed(self._project, self._provider, operation, failure)
 
     def credential_in_use(self, auth: Auth) -> None:
-        """Expose when the present credential expires."""
+        """Set the gauge of the credential's expiry, or remove it if unknown."""
         self._telemetry.set_credentials_expiry(
             self._project, self._provider, auth.expiry_renewal, auth.expires()
         )
 
     def fields(self, operation: str, failure: RequestFailure) -> dict[str, str]:
-        """Return the fields of a log line about a failure."""
+        """Return the log fields that describe a failure."""
         return {
             "project": self._project,
             "operation": operation,

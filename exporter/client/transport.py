@@ -1,11 +1,13 @@
-"""HTTP connections to the clouds: pools, proxies, TLS, a total time limit. Exceptions of the HTTP library end here.
+"""HTTP connections to the clouds: pools, proxies, TLS, and a time limit for the whole request.
 
-httpx has no total time limit, and a task cancelled while it waits for a connection leaks its place in the pool (as of
-httpcore 1.0.9). Therefore a request that runs out of time is cancelled together with its pool: a new pool takes over,
-and the old one is closed once no other request uses it.
+Exceptions of the HTTP library are converted to `RequestFailure` here.
 
-This uses the transports of httpx, not its client: redirects and cookies are not wanted, and disabling them in the
-client costs a sixth of a request's CPU time. The one feature to replace is the choice of the proxy.
+httpx has no time limit for the whole request, and a task cancelled while it waits for a connection leaks its place in the
+pool (as of httpcore 1.0.9). Therefore a request that runs out of time is cancelled, and its pool is replaced: new requests
+use a new pool, and the old one is closed once no other request uses it.
+
+This uses the transports of httpx instead of its client: redirects and cookies are not wanted, and disabling them in the
+client costs a sixth of a request's CPU time. Only the client's choice of a proxy is reimplemented here.
 """
 
 import asyncio
@@ -43,19 +45,19 @@ FAILURE_LIMIT = 1024 * 1024
 _KEEPALIVE = 300.0
 
 Received = tuple[int, dict[str, str], bytes]
-"""Status, headers with lower-case names, body."""
+"""Status, headers keyed in lower case, body."""
 
 
 class TransportOptions(msgspec.Struct, frozen=True):
-    """How the requests of a project are sent."""
+    """Options for the connections of a project."""
 
     tls: ssl.SSLContext
     proxy: Secret | None = None
-    """URL of a proxy; None for those of the environment variables."""
+    """URL of a proxy; None to use the proxies of the environment variables."""
     bypass_proxy: bool = False
     """Whether to connect directly, without any proxy."""
     bodies: Bodies = msgspec.field(default_factory=Bodies)
-    """Limit that all projects of a process share."""
+    """Limit on response bodies, shared by all projects of a process."""
 
 
 class SetupError(Exception):
@@ -63,9 +65,9 @@ class SetupError(Exception):
 
 
 def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLContext:
-    """Return the context that verifies the clouds' certificates.
+    """Return the TLS context for connections to the clouds.
 
-    The authorities are those of `ca_file`, of the environment variable `SSL_CERT_FILE`, or certifi's, in this order.
+    The certificate authorities come from `ca_file`, the environment variable `SSL_CERT_FILE`, or certifi, in this order.
 
     Raises:
         SetupError: they cannot be loaded.
@@ -86,7 +88,7 @@ def tls_context(ca_file: Path | None = None, *, verify: bool = True) -> ssl.SSLC
 
 
 class _Pool:
-    """ConnectionPools to all hosts, direct or through a proxy, that are closed together."""
+    """Connections to all hosts, direct or through proxies, which are closed together."""
 
     def __init__(self, connections: int, options: TransportOptions) -> None:
         self._limits = httpx.Limits(
@@ -94,12 +96,12 @@ class _Pool:
         )
         self._options = options
         self._environment = {} if options.bypass_proxy or options.proxy else getproxies()
-        """Proxies of the environment variables, by the scheme of the URL to request."""
+        """Proxies from the environment variables, by the scheme of the requested URL."""
         for scheme, url in self._environment.items():
             if scheme != "no":
                 register_proxy(url)
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
-        """By the URL of the proxy; under the empty string without one."""
+        """Transports by the URL of the proxy; an empty string for direct connections."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request. The caller reads the body of the response and closes it."""
@@ -126,7 +128,7 @@ class _Pool:
 
 
 class ConnectionPools:
-    """The pool for new requests, and older pools that still have requests in flight."""
+    """The connection pool for new requests, and older pools that still have requests in flight."""
 
     def __init__(self, timeout: float, connections: int, options: TransportOptions) -> None:
         self._timeout = timeout
@@ -139,7 +141,7 @@ class ConnectionPools:
         self._draining = False
 
     async def exchange(self, request: httpx.Request, limit: int = BODY_LIMIT) -> Received | RequestFailure:
-        """Send a request; return the response, or a failure without a complete response of `limit` bytes in time."""
+        """Send a request. Return the response, or a failure unless it is complete in time and has at most `limit` bytes."""
         if self._draining:
             await asyncio.Event().wait()
         exchange = asyncio.create_task(self._read(request, limit))
@@ -191,7 +193,7 @@ class ConnectionPools:
         return response.status_code, headers, body
 
     async def drain(self) -> None:
-        """Wait until the requests in flight have ended. Later ones are not sent: they wait until they are cancelled."""
+        """Wait until the requests in flight have ended. Later requests are not sent, but wait until they are cancelled."""
         self._draining = True
         while self._exchanges:
             await asyncio.wait(self._exchanges)
@@ -219,7 +221,7 @@ class ConnectionPools:
                 await pool.close()
 
     async def _rotate(self) -> None:
-        """Make the next request open a new pool; close the present one now, or after its last request."""
+        """Make the next request open a new pool. Close the current one when it has no request in flight."""
         pool, self._pool = self._pool, None
         if pool is not None and not self._users.get(pool):
             self._users.pop(pool, None)

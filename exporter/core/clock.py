@@ -1,4 +1,4 @@
-"""Clocks: a protocol that tests implement too, the system's clocks, and detection of steps of the wall clock."""
+"""Clock protocol, the system's clocks, and detection of wall clock steps."""
 
 import asyncio
 import logging
@@ -18,28 +18,28 @@ class Clock(Protocol):
     """Source of time."""
 
     def time(self) -> float:
-        """Return epoch seconds. They may step."""
+        """Return the wall clock time in Unix seconds. It may step."""
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary start. They never step."""
+        """Return the monotonic time in seconds since an arbitrary start. It never steps."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, by the monotonic clock."""
+        """Wait for `seconds`, measured with the monotonic clock."""
 
 
 class SystemClock:
-    """Clocks of this machine."""
+    """Wall clock and monotonic clock of this machine."""
 
     def time(self) -> float:
-        """Return epoch seconds."""
+        """Return the wall clock time in Unix seconds."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary start."""
+        """Return the monotonic time in seconds since an arbitrary start."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait on the event loop."""
+        """Wait for `seconds` on the event loop."""
         await asyncio.sleep(seconds)
 
 
@@ -72,7 +72,7 @@ class MonotonicZone(tzinfo):
 
 
 async def watch(clock: Clock) -> None:
-    """Log every step of the wall clock, until cancelled. Drift and slewing are too slow to count as steps."""
+    """Log every step of the wall clock until cancelled. Drift and slewing are too slow to count as steps."""
     offset = clock.time() - clock.monotonic()
     while True:
         await clock.sleep(_SAMPLE)

@@ -1,4 +1,4 @@
-"""Classified request failures, which providers, authentication and polls exchange."""
+"""Classified request failures, used by providers, authentication and polling."""
 
 from enum import StrEnum
 
@@ -6,36 +6,36 @@ import msgspec
 
 
 class FailureKind(StrEnum):
-    """Scope of a failure, which decides what to do next."""
+    """Class of a request failure, which determines how to react."""
 
     TRANSIENT = "transient"
-    """The network or the service at the moment: try again."""
+    """A temporary failure of the network or the service: retry."""
     THROTTLED = "throttled"
-    """Too many requests: wait, then try again."""
+    """Too many requests: wait, then retry."""
     CREDENTIALS = "credentials"
-    """The credentials were refused. More tries can lock the key."""
+    """The credentials were rejected. Further attempts can lock the key."""
     NOT_SENT = "not_sent"
-    """A secret cannot be read, or no valid credential is held. The request was not sent, so the provider has not judged it."""
+    """The request was not sent, because a secret cannot be read or no valid credential is available."""
     PROJECT = "project"
-    """The project, the caller's permissions or the whole API: every other request would fail for the same reason."""
+    """A problem of the project, the caller's permissions or the whole API. Every other request would fail, too."""
     CONTENT = "content"
-    """The content of this request. Other requests may succeed."""
+    """A problem with the content of this request. Other requests may succeed."""
     UNREADABLE = "unreadable"
-    """The response does not match the operation."""
+    """The response is not a valid response to the operation."""
 
 
 class RequestFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request failed."""
+    """Reason why a request failed."""
 
     kind: FailureKind
     code: str
-    """The HTTP status, or `invalid`, `timeout`, `connect`."""
+    """The HTTP status, or a word such as `timeout`, `connect` or `invalid` if there is no usable status."""
     error_code: str = ""
     """The vendor's error code, if the response has one."""
     message: str = ""
     """The message of the vendor or the network. It may contain secrets, so mask it before you print it."""
     request_id: str = ""
     wait: float | None = None
-    """Seconds that the vendor asks to wait."""
+    """Seconds to wait before the next attempt. None if unknown."""
     membership: bool = False
     """Whether the caller is not a member of the project, or the project does not exist."""

@@ -1,7 +1,7 @@
 """Liveness: whether the scheduler fires and the polls of every project make progress.
 
-Failed requests are progress too, since they end. Unhealthy is a poll that waits forever. A stalled event loop needs no
-check, since it does not answer health requests either.
+Failed requests count as progress, since they end. A poll that waits forever is unhealthy. A stalled event loop needs no
+check, since it does not respond to health requests.
 """
 
 import logging
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from exporter.core.clock import Clock
 
 _INTERVALS = 10
-"""Poll intervals without progress that are allowed."""
+"""Number of poll intervals that may pass without progress."""
 _MIN_LIMIT = 600.0
-"""Seconds without progress that are allowed at any poll interval."""
+"""Seconds that may pass without progress, however short the poll interval is."""
 
 _log = logging.getLogger("exporter.core.health")
 
@@ -24,23 +24,23 @@ class Activity:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._fired = clock.monotonic()
-        """When the scheduler last started or skipped a poll."""
+        """When the scheduler last started or skipped a poll, in monotonic seconds."""
         self._due = False
         self._progress = self._fired
-        """When a poll or request last began, ended or was blocked, plus the time that requests had to wait since then."""
+        """When a poll or request last began, ended or was blocked (monotonic seconds), plus the waiting time since then."""
         self._requests: list[float] = []
-        """Start of each request in flight, the oldest first."""
+        """Start of each request in flight in monotonic seconds, oldest first."""
         self._waits = 0
-        """Number of requests that wait for permission to be sent."""
+        """Number of requests that are waiting to be sent."""
         self._withheld_since = 0.0
 
     def fired(self) -> None:
-        """Record that the scheduler fired, whether a poll began or the last one is still running."""
+        """Record that the scheduler fired, even if it skipped a poll because the previous one is still running."""
         self._fired = self._clock.monotonic()
 
     @contextmanager
     def poll(self) -> Iterator[None]:
-        """Measure a poll. After it nothing is due until the next one."""
+        """Track a poll. Progress is due while it runs."""
         unfinished, before = self._due, self._progress
         if not unfinished:
             self._progress = self._clock.monotonic()
@@ -55,7 +55,7 @@ class Activity:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Measure a request, from the first byte sent to the last byte received."""
+        """Track a request in flight, from the first byte sent to the last byte received."""
         began = self._progress = self._clock.monotonic()
         self._requests.append(began)
         try:
@@ -66,7 +66,7 @@ class Activity:
 
     @contextmanager
     def withheld(self) -> Iterator[None]:
-        """Measure a wait before a request: for the rate limiter, throttling or a usable credential."""
+        """Track a wait for the rate limiter, throttling or a usable credential. It does not count as lack of progress."""
         if not self._waits:
             self._withheld_since = self._clock.monotonic()
         self._waits += 1
@@ -78,7 +78,7 @@ class Activity:
                 self._progress += self._clock.monotonic() - max(self._withheld_since, self._progress)
 
     def problem(self, limit: float) -> str:
-        """Describe what made no progress for more than `limit` seconds. Return an empty string if nothing is stuck."""
+        """Return what has made no progress for more than `limit` seconds; empty if nothing is stuck."""
         now = self._clock.monotonic()
         if self._requests and (seconds := now - self._requests[0]) > limit:
             return f"a request has been running for {seconds:.0f} s"
@@ -99,12 +99,12 @@ class Health:
         self.watch(projects, interval)
 
     def watch(self, projects: Mapping[str, Activity], interval: float) -> None:
-        """Watch these projects from now on, polled every `interval` seconds."""
+        """Replace the projects to watch. They are polled every `interval` seconds."""
         self._projects = projects
         self._limit = max(_INTERVALS * interval, _MIN_LIMIT)
 
     def problem(self) -> str:
-        """Return one line for each project whose polls are stuck. Empty means healthy."""
+        """Return a line for each project whose polls are stuck; empty if healthy. Log the change to unhealthy."""
         problems = {
             name: problem
             for name, activity in self._projects.items()

@@ -1,13 +1,13 @@
-"""What settings say about the duration histograms, for packages that do not know the settings."""
+"""Interface of the histogram settings, for packages that must not depend on the settings."""
 
 from typing import Literal, Protocol
 
 HistogramScope = Literal["pipeline", "project", "off"]
-"""What has histograms of its own: each pipeline, each project, or nothing."""
+"""Whether each pipeline has its own histogram, each project has one, or there are no histograms."""
 
 
 class HistogramOptions(Protocol):
-    """Scopes and bucket bounds; the section `metrics` of the configuration provides them."""
+    """Scopes and bucket bounds of the histograms. The configuration section `metrics` implements it."""
 
     @property
     def run_histogram(self) -> HistogramScope:
@@ -19,8 +19,8 @@ class HistogramOptions(Protocol):
 
     @property
     def run_duration_buckets(self) -> tuple[float, ...]:
-        """Upper bounds in seconds, rising."""
+        """Upper bounds of the buckets in seconds, in increasing order."""
 
     @property
     def stage_duration_buckets(self) -> tuple[float, ...]:
-        """Upper bounds in seconds, rising."""
+        """Upper bounds of the buckets in seconds, in increasing order."""

@@ -1,6 +1,7 @@
-"""Warnings of one project that are held until a refresh has ended, and then logged at most once an hour.
+"""Rate-limited warnings of one project: held until a refresh ends, then logged at most once an hour.
 
-Whether failures belong to an outage is known at the end of a refresh. Those of an outage are part of its own lines.
+Only the end of a refresh shows whether the project is down. Then the log lines of the outage replace the warnings that it
+caused.
 """
 
 import math
@@ -12,36 +13,36 @@ from exporter.core.clock import Clock
 
 HOUR = 3600.0
 _KINDS = 100
-"""Most kinds that are distinguished; further ones count as one for each message."""
+"""Maximum number of kinds to distinguish. Beyond it, warnings with the same slug count as one kind."""
 
 Kind = tuple[str, ...]
-"""The slug of a warning, then what distinguishes its kinds."""
+"""The slug of a warning, then the values by which warnings with this slug are counted separately."""
 Log = Callable[[int], None]
-"""Logs a warning that has occurred so many times."""
+"""Function that logs a warning, given its number of occurrences."""
 
 
 class _Warning(msgspec.Struct):
-    """What is held of one kind of warning."""
+    """Pending occurrences of one kind of warning."""
 
     logged_at: float = -math.inf
-    """When it was last logged, in seconds of the monotonic clock."""
+    """When it was last logged, in monotonic seconds."""
     log: Log | None = None
-    """Logs the first occurrence since then; None if there was no occurrence."""
+    """Logs the first occurrence since `logged_at`; None if there was no occurrence."""
     count: int = 0
-    """Number of occurrences since then."""
+    """Number of occurrences since `logged_at`."""
     of_outage: bool = True
-    """Whether it is dropped if the project goes down: the outage has lines of its own."""
+    """Whether to drop it if the project is down, because the log lines of the outage cover it."""
 
 
 class HourlyWarnings:
-    """Holds the warnings of one project, and logs each kind once an hour with its count."""
+    """Collects the warnings of one project, and logs each kind at most once an hour with its count."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._kinds: dict[Kind, _Warning] = {}
 
     def add(self, kind: Kind, log: Log, count: int = 1, *, of_outage: bool = True) -> None:
-        """Hold a warning; without `of_outage` it is logged even if the project is down meanwhile, but later."""
+        """Hold a warning until a `flush`. With `of_outage`, drop it if the project is down by then."""
         if kind not in self._kinds and len(self._kinds) >= _KINDS:
             kind = kind[:1]
         held = self._kinds.setdefault(kind, _Warning())
@@ -64,7 +65,7 @@ class HourlyWarnings:
             log(count)
 
     def flush(self, most: float = math.inf) -> None:
-        """Log the kinds that are due, at most so many, those logged longest ago first."""
+        """Log at most `most` kinds that have not been logged within the hour, least recently logged first."""
         now = self._clock.monotonic()
         waiting = {kind: held for kind, held in self._kinds.items() if now - held.logged_at >= HOUR}
         due = sorted((one for one in waiting.values() if one.log), key=lambda held: held.logged_at)
@@ -75,7 +76,7 @@ class HourlyWarnings:
             self._log(held)
 
     def take(self) -> int:
-        """Forget the held warnings that an outage explains; return how many these were."""
+        """Drop the held warnings that an outage explains. Return their number of occurrences."""
         taken = 0
         for held in self._kinds.values():
             if held.log is not None and held.of_outage:
@@ -85,6 +86,6 @@ class HourlyWarnings:
 
     @property
     def recent(self) -> int:
-        """Lines logged in the last hour."""
+        """Number of warnings logged in the last hour."""
         now = self._clock.monotonic()
         return sum(now - held.logged_at < HOUR for held in self._kinds.values())

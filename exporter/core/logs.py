@@ -1,8 +1,8 @@
 """Logging: logfmt or JSON lines on standard error, with a constant message and fields.
 
 Pass values as fields: `extra={"project": …}`. Only fields in `FIELDS` are written. Warnings and errors have a field `id`,
-which is the anchor of their entry in docs/troubleshooting.md. Loggers of the HTTP libraries log warnings at most, at every
-level: their debug lines contain headers and therefore tokens.
+which is the anchor of their entry in docs/troubleshooting.md. The loggers of the HTTP libraries never log below `warning`,
+at any level: their debug lines contain headers and therefore tokens.
 """
 
 import json
@@ -63,7 +63,7 @@ _BARE = re.compile(r"[A-Za-z0-9_./:+@<>-]+")
 
 
 def configure(level: str, form: str) -> None:
-    """Write all log records of the process to standard error."""
+    """Send all log records of the process to standard error, with a level and the format `form`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter("json" if form == "json" else "logfmt"))
     root = logging.getLogger()
@@ -82,7 +82,7 @@ class Formatter(logging.Formatter):
         self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as a line without the line end."""
+        """Return the record as one line, without a trailing line end."""
         timestamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = {
             "ts": timestamp.replace("+00:00", "Z"),
@@ -118,7 +118,7 @@ def _logfmt(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Escape the characters outside ASCII, too, that end a line or control a terminal."""
+    """Escape every unprintable character, including those outside ASCII: it may end a line or control a terminal."""
     return "".join(
         character if character.isprintable() else json.dumps(character)[1:-1] for character in text
     )

@@ -1,7 +1,7 @@
 """Domain model: pipelines, runs, stages, jobs and steps, with one set of statuses and triggers for every provider.
 
 Providers translate a vendor's responses into these values, and all other packages use only these. Values are frozen.
-Times are epoch seconds, durations are seconds, and an unknown value is `None`, never zero.
+Times are Unix seconds, durations are seconds, and an unknown value is `None`, never zero.
 """
 
 import re
@@ -37,7 +37,7 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing more is expected to happen. A retry can still reopen a run."""
+        """Whether this is a final status, such as success or failed. A retry can still reopen a run."""
         return self in _FINAL
 
     @property
@@ -50,7 +50,7 @@ _FINAL = frozenset({Status.SUCCESS, Status.FAILED, Status.CANCELED, Status.IGNOR
 _HELD = frozenset({Status.WAITING, Status.PAUSED, Status.SUSPENDED})
 
 ENDS = (Status.SUCCESS, Status.FAILED, Status.CANCELED, Status.IGNORED)
-"""Statuses in which a run can end. Only stages can be skipped."""
+"""Final statuses of a run. A run as a whole is never skipped."""
 
 RUN_STATUSES = (
     *ENDS,
@@ -61,7 +61,7 @@ RUN_STATUSES = (
     Status.SUSPENDED,
     Status.UNKNOWN,
 )
-"""Statuses of a run, in the order of the metrics page."""
+"""Statuses of a run, in the order of their series on /metrics."""
 
 
 class Trigger(StrEnum):
@@ -114,7 +114,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     status: Status
     start: float | None = None
     duration: float | None = None
-    """Seconds from start to end. Only finished jobs have it."""
+    """Seconds from start to end. None unless the job has finished."""
     steps: tuple[Step, ...] = ()
 
 
@@ -126,7 +126,7 @@ class Stage(msgspec.Struct, frozen=True, gc=False):
     status: Status
     start: float | None = None
     duration: float | None = None
-    """Seconds from start to end. Only finished stages have it."""
+    """Seconds from start to end. None unless the stage has finished."""
     jobs: tuple[Job, ...] = ()
     """Empty unless the run's details were requested."""
 
@@ -152,7 +152,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     merge_id: str = ""
     source_branch: str = ""
     url: str = ""
-    """The run's page; empty if unknown."""
+    """URL of the run's web page; empty if unknown."""
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -169,7 +169,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def failed_stages(run: Run) -> tuple[Stage, ...]:
-    """Return the stages of a failed run that failed or have failed jobs, each with only these jobs and without steps."""
+    """Return the stages of a failed run that failed or contain failed jobs. Empty unless the run failed.
+
+    Each stage keeps only its failed jobs, without steps.
+    """
     if run.status is not Status.FAILED:
         return ()
     stages = []
@@ -186,9 +189,9 @@ _URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?", re.IGNORECASE)
 
 
 def url_label(value: str | None) -> str:
-    """Return the URL of a page as a label value: empty unless it is an http or https URL of at most `LABEL_LENGTH` characters.
+    """Return the URL of a web page as a label value; empty if it is not http or https, too long, or contains `user@`.
 
-    A URL that is cut would lead to another page. One with a user or password must not be shown.
+    A truncated URL would lead to another web page. A user or password must not be shown.
     """
     return value if value and len(value) <= LABEL_LENGTH and _URL.fullmatch(value) else ""
 
@@ -196,8 +199,8 @@ def url_label(value: str | None) -> str:
 def label(value: str | None) -> str:
     """Return a vendor's text as a label value of at most `LABEL_LENGTH` characters. None becomes empty.
 
-    Secrets are masked when the page is rendered. Only a text that is cut is masked here, so that no part of a secret is
-    left at the cut.
+    Secrets are masked when /metrics is rendered. Only a text that is too long is masked here, before it is truncated, so
+    that no part of a secret remains at its end.
     """
     if not value or len(value) <= LABEL_LENGTH:
         return value or ""
@@ -205,5 +208,5 @@ def label(value: str | None) -> str:
 
 
 def name_label(value: str | None) -> str:
-    """Return a name as a label value, masked at once: names must stay unique after masking."""
+    """Return a name as a label value with secrets masked already here, since names must stay unique after masking."""
     return redact_name(value, LABEL_LENGTH) if value else ""

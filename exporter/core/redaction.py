@@ -18,8 +18,8 @@ MASK = "<secret>"
 _SHORT = 8
 """Shorter secrets are masked only if they are the whole text, since they also occur in ordinary text."""
 _GRAM, _STEP = 5, 4
-"""Length and distance of the substrings to look up. One of the first `_STEP` grams of a secret starts at a multiple of
-`_STEP` in every text that contains the secret."""
+"""Length of the substrings (grams) to look up, and distance between them. In every text that contains a secret, one of the
+secret's first `_STEP` grams starts at a multiple of `_STEP`."""
 _MAX_VALUES = 4000
 """Maximum number of secrets. Secrets in use are registered at each request, so rotated ones are dropped first."""
 _GROWTH = 6
@@ -47,7 +47,7 @@ class Redactor:
         self._whole: set[str] = set()
         self._grams: set[str] = set()
         self._starts: dict[str, tuple[str, ...]] = {}
-        """Values by the first `_SHORT` characters of their forms."""
+        """Secrets by the first `_SHORT` characters of each of their spellings."""
         self._longest = 0
         self.redact_name = lru_cache(_CACHED_NAMES)(self.redact)
         """`redact` with a cache, for texts that occur often."""
@@ -124,7 +124,7 @@ class Redactor:
         return "%" in text and _ESCAPES.search(text) is not None and self._suspects(_decoded(text)[0])
 
     def _found(self, text: str, length: int) -> list[tuple[int, int]]:
-        """Return start and end of the secrets that start in the first `length` characters, in order."""
+        """Return the start and end of each secret that starts in the first `length` characters, in order."""
         if text in self._whole or unquote(text) in self._whole:
             return [(0, len(text))]
         found = list(self._spans(text, length))
@@ -236,7 +236,7 @@ def redact(text: str, length: int | None = None) -> str:
 
 
 def redact_name(text: str, length: int) -> str:
-    """Return the same as `redact`, from a cache: for texts that occur often."""
+    """Return the same as `redact`, with a cache for texts that occur often."""
     return _process.redact_name(text, length)
 
 

@@ -1,10 +1,10 @@
-"""How a project uses what its provider allows."""
+"""Request budget and credentials of a project at one moment."""
 
 import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """How a project uses its request budget and its credentials."""
+    """Snapshot of a project's request budget and credentials."""
 
     requests_per_minute: int
     """Requests in the last minute."""
@@ -13,10 +13,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     budget_left: int
     """Requests that may be sent at once now."""
     budget: int
-    """The most that it can be."""
+    """Maximum of `budget_left`."""
     credentials_accepted: bool | None
-    """Whether the provider accepted the credentials last; None before its first answer."""
+    """Whether the provider accepted the credentials in its latest decision; None before the first one."""
     credentials_expire: float | None
-    """Epoch seconds; None if that is unknown."""
+    """When the credentials expire, in Unix seconds; None if unknown."""
     credentials_renewal: str
-    """`auto` or `manual`."""
+    """How the credentials are renewed: `auto` (by the exporter) or `manual` (by a person)."""

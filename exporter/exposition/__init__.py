@@ -1,4 +1,4 @@
-"""Render views to metrics pages, after polls instead of at scrapes, and only what has changed."""
+"""Render the /metrics page after polls instead of at scrapes, and only the parts that have changed."""
 
 from exporter.exposition.page import PROMETHEUS, Body, Exposition, OwnSeries, Variant
 from exporter.exposition.render import Format

@@ -1,9 +1,8 @@
-"""Keep the rendered lines of pipelines as blocks of bytes, and replace in them only what has changed.
+"""Cache the rendered lines of views as blocks of bytes, and render again only the views that have changed.
 
-A block holds the lines of one family renderer for a group of some hundred views. It knows the length of each view's part,
-so a new block is put together from slices of the old one and from newly rendered parts. If the bytes stay the same, the
-block stays the same object, with its compressed form. Each view has a slot in its group; a slot that becomes free is
-reused.
+A block holds the lines of one family renderer for a group of some hundred views. It records the length of each view's part,
+so that an update joins slices of the old block with newly rendered parts. If the bytes stay the same, the block stays the
+same object and keeps its compressed form. Each view has a slot in its group; a slot that becomes free is reused.
 """
 
 from array import array
@@ -21,27 +20,30 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 _STRIDE = 256
-"""Views between two pauses; comparing so many takes less than a millisecond."""
+"""Views to process between two calls of `pause`; comparing this many takes less than a millisecond."""
 
 
 class Block:
-    """Immutable bytes of a page."""
+    """Immutable bytes of a /metrics page, and their compressed form once it is needed."""
 
     __slots__ = ("_deflated", "data", "lengths")
 
     def __init__(self, data: bytes, lengths: "array[int] | None" = None) -> None:
         self.data = data
         self.lengths = array("I") if lengths is None else lengths
-        """Length of each part, by slot."""
+        """Length of each part in bytes, by slot."""
         self._deflated: Deflated | None = None
 
     @classmethod
     def of(cls, parts: Sequence[bytes]) -> "Block":
-        """Return a block of these parts."""
+        """Return a block with one slot for each part."""
         return cls(b"".join(parts), array("I", map(len, parts)))
 
     def replace(self, parts: Sequence[tuple[int, bytes]]) -> "Block":
-        """Return the block with new parts in some slots, in rising order; a slot after the last is added."""
+        """Return the block with new parts in some slots; `self` if no byte changes.
+
+        `parts` has pairs of slot and new part, in rising order of slots. A slot just after the last one is added.
+        """
         lengths = self.lengths[:]
         starts = list(accumulate(lengths, initial=0))
         pieces: list[bytes | memoryview] = []
@@ -64,51 +66,50 @@ class Block:
         return Block(b"".join((*pieces, whole[done:])), lengths)
 
     def deflated(self) -> Deflated:
-        """Return the compressed block, which is then kept."""
+        """Return the compressed block, and cache it."""
         if self._deflated is None:
             self._deflated = Deflated.of(self.data)
         return self._deflated
 
     def forget_deflated(self) -> None:
-        """Free the compressed block."""
+        """Drop the compressed block from the cache."""
         self._deflated = None
 
 
 class PublishedView(msgspec.Struct, Generic[V], frozen=True, gc=False):
-    """A view and the level of detail to publish of it."""
+    """A view to publish, and in how much detail."""
 
     view: V
     detail_level: int = DETAIL_LEVELS
-    """Families below this level are published."""
+    """Only families with a lower `detail_level` are published."""
 
 
 class RenderFailure(msgspec.Struct, frozen=True):
-    """Failures to render a family."""
+    """Number of failures to render a metric family, and the message of the last one."""
 
     times: int
     message: str
-    """Message of the last one."""
 
 
 class RenderFailures:
-    """Failures to render, by family. Each affects only one view in one family."""
+    """Failures to render, by metric family. A failure affects only one view in one family."""
 
     def __init__(self) -> None:
         self._found: dict[str, RenderFailure] = {}
 
     def add(self, family: str, message: str, times: int = 1) -> None:
-        """Record failures."""
+        """Add failures of a family; `message` replaces the one before."""
         before = self._found.get(family)
         self._found[family] = RenderFailure(times + (before.times if before else 0), message)
 
     def take(self) -> dict[str, RenderFailure]:
-        """Return the failures since the last call."""
+        """Return the failures since the last call, by family."""
         found, self._found = self._found, {}
         return found
 
 
 class _Group(Generic[V]):
-    """Some views, each in its slot, and their blocks."""
+    """A group of views, each in a slot, with a block for each renderer."""
 
     def __init__(self) -> None:
         self.slots: list[PublishedView[V] | None] = []
@@ -121,7 +122,7 @@ class _Group(Generic[V]):
 
 
 class BlockStore(Generic[V]):
-    """The blocks of all views of a kind, in groups."""
+    """Stores the rendered blocks of all views of one kind: pipelines or projects."""
 
     def __init__(
         self,
@@ -133,8 +134,8 @@ class BlockStore(Generic[V]):
     ) -> None:
         """Create an empty store.
 
-        `key` identifies a view, `identity` renders its identity labels. `pause` is called before each block that is
-        rendered. `size` is the number of views in a block.
+        `key` identifies a view, `identity` renders its identity labels. `pause` is called often during long work. `size` is
+        the maximum number of views in a block.
         """
         self._key = key
         self._identity = identity
@@ -145,7 +146,7 @@ class BlockStore(Generic[V]):
         self._slot_of: dict[Hashable, tuple[_Group[V], int]] = {}
 
     def update(self, published: Iterable[PublishedView[V]]) -> None:
-        """Publish these views and no others; of several with the same key, the last one."""
+        """Replace the views by these, and render the changes; of views with the same key, the last one counts."""
         changes: dict[_Group[V], dict[int, PublishedView[V] | None]] = {}
         try:
             self._assign(published, changes)
@@ -163,7 +164,7 @@ class BlockStore(Generic[V]):
         published: Iterable[PublishedView[V]],
         changes: dict[_Group[V], dict[int, PublishedView[V] | None]],
     ) -> None:
-        """Put each view into its slot, and add the slots whose view changed to `changes`."""
+        """Assign each view to a slot, and record changed slots in `changes`: the new view, or None for a freed slot."""
         current = {self._key(one.view): one for one in self._pausing(published)}
         for key in self._slot_of.keys() - current.keys():
             group, slot = self._slot_of.pop(key)
@@ -180,18 +181,18 @@ class BlockStore(Generic[V]):
                 changes.setdefault(group, {})[slot] = one
 
     def _pausing(self, items: Iterable[T]) -> Iterator[T]:
-        """Return the same items, with pauses."""
+        """Yield the items, and call `pause` before every `_STRIDE` of them."""
         for count, item in enumerate(items):
             if not count % _STRIDE:
                 self._pause()
             yield item
 
     def blocks(self, renderer: FamilyRenderer[V]) -> list[Block]:
-        """Return the blocks of a family that has been rendered."""
+        """Return a renderer's blocks, one for each group; call `render` first."""
         return [group.blocks[renderer] for group in self._groups]
 
     def render(self, renderers: Collection[FamilyRenderer[V]]) -> None:
-        """Render the families that are not rendered yet; `update` keeps them up to date."""
+        """Render the blocks that these renderers still lack; `update` keeps them up to date from then on."""
         for group in self._groups:
             missing = [renderer for renderer in renderers if renderer not in group.blocks]
             if missing:
@@ -205,7 +206,7 @@ class BlockStore(Generic[V]):
     def retain(
         self, renderers: Collection[FamilyRenderer[V]], deflated: Collection[FamilyRenderer[V]]
     ) -> None:
-        """Keep only the blocks of `renderers`, and only those of `deflated` in compressed form."""
+        """Drop the blocks of renderers not in `renderers`, and the compressed blocks of those not in `deflated`."""
         for group in self._groups:
             group.blocks = {
                 renderer: block for renderer, block in group.blocks.items() if renderer in renderers
@@ -227,7 +228,7 @@ class BlockStore(Generic[V]):
         return self._new_slot(key)
 
     def _merge_groups(self) -> None:
-        """Dissolve the smallest group as long as two fit into one; its views get slots in other groups."""
+        """Dissolve the smallest group while the two smallest fit into one. `_assign` then gives its views new slots."""
         self._groups = [group for group in self._groups if group.views]
         while len(self._groups) > 1:
             smallest, second = sorted(self._groups, key=lambda group: group.views)[:2]
@@ -239,7 +240,7 @@ class BlockStore(Generic[V]):
                     del self._slot_of[self._key(one.view)]
 
     def _part(self, renderer: FamilyRenderer[V], one: PublishedView[V] | None, labels: str) -> bytes:
-        """Return the lines of a family for a view with these identity labels; b"" if rendering fails."""
+        """Return a view's lines of a family; b"" if the slot is free, the detail level excludes them, or rendering fails."""
         if one is None or renderer.detail_level >= one.detail_level:
             return b""
         name = renderer.family.name

@@ -52,7 +52,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def _ranges(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Return the name, parameters and q-value of each element; malformed elements are skipped."""
+    """Yield the name, parameters and q-value of each element of a header; skip malformed elements."""
     for element in header[:_MAX_LENGTH].split(","):
         name, *rest = (part.strip().lower() for part in element.split(";"))
         pairs = (part.partition("=") for part in rest)

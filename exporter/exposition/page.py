@@ -1,4 +1,4 @@
-"""Put pages together: the exporter's own series, then the head and the blocks of each family.
+"""Assemble /metrics pages: the exporter's own series, then the head and the blocks of each metric family.
 
 A page is a tuple of byte strings, most of which the next page reuses.
 """
@@ -24,7 +24,7 @@ from exporter.tracking.views import ProjectView, View
 V = TypeVar("V")
 
 GROUP_SIZE = 500
-"""Views in a block. A publication costs the same from 100 to 5,000, but its longest step grows with this number."""
+"""Maximum number of views in a block. A publication takes as long with 100 as with 5,000, but its longest step grows."""
 
 # Handing a chunk to the server takes as long as copying about 50 kB, so smaller chunks are joined.
 _MIN_CHUNK = 64 * 1024
@@ -33,7 +33,7 @@ _EOF = b"# EOF\n"
 
 
 class Variant(NamedTuple):
-    """A format and content coding of the page."""
+    """A variant of the /metrics page: its format, and whether it is compressed."""
 
     form: Format
     gzip: bool
@@ -44,14 +44,14 @@ PROMETHEUS = Variant(Format.OPENMETRICS, gzip=True)
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """A finished page in one variant."""
+    """A rendered /metrics page in one variant; `length` is in bytes."""
 
     chunks: tuple[bytes, ...]
     length: int
 
     @classmethod
     def of(cls, chunks: Iterable[bytes], least: int = 0) -> "Body":
-        """Return a body of these chunks; chunks shorter than `least` bytes are joined with one another."""
+        """Return a body of these chunks; adjacent chunks shorter than `least` bytes are joined."""
         joined = tuple(_join(chunks, least))
         return cls(joined, sum(map(len, joined)))
 
@@ -76,17 +76,17 @@ def _join(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
 
 
 class OwnSeries(Collector):
-    """The exporter's metrics about itself at one moment; they are few, so prometheus-client renders them."""
+    """Snapshot of the exporter's metrics about itself. They are few, so prometheus-client renders them."""
 
     def __init__(self, source: Collector) -> None:
         self._metrics = tuple(source.collect())
 
     def collect(self) -> Iterable[Metric]:
-        """Return the same metrics each time."""
+        """Return the metrics of the snapshot."""
         return self._metrics
 
     def render(self, form: Format) -> bytes:
-        """Return the metrics in a format, without the end of a page."""
+        """Render the metrics in a format, without the final `# EOF` of OpenMetrics."""
         registry = CollectorRegistry()
         registry.register(self)
         if form is Format.TEXT:
@@ -96,7 +96,7 @@ class OwnSeries(Collector):
 
 
 class Exposition:
-    """Renders pages of the current views, and keeps what later pages can reuse."""
+    """Renders the current views as /metrics pages, and caches what later pages can reuse."""
 
     def __init__(
         self,
@@ -110,9 +110,9 @@ class Exposition:
     ) -> None:
         """Create an exposition without views.
 
-        `own` collects the exporter's metrics about itself, once a page, and returns their renderer. `max_series` limits
-        each project; 0 means no limit. `pause` is called every few milliseconds while something is rendered; it may wait,
-        or raise to stop.
+        `own` collects the exporter's metrics about itself, once for each page, and returns a function that renders them.
+        `max_series` limits the series of each project; 0 means no limit. `pause` is called every few milliseconds during
+        rendering; it may wait, or raise an exception to stop.
         """
         self.failures = RenderFailures()
         self.withheld: dict[str, int] = {}
@@ -121,7 +121,7 @@ class Exposition:
         self._max_series = max_series
         self._own = own
         self._render_own: Callable[[Format], bytes] | None = None
-        """The same for all variants of a page, so that no counter goes back from one to the other."""
+        """Renders the exporter's own series; shared by all variants of a page, so that they have the same values."""
         self._own_blocks: dict[Format, Block] = {}
         self._eof = Block(_EOF)
         self._projects = _Section(
@@ -151,7 +151,7 @@ class Exposition:
         )
 
     def update(self, pipelines: Sequence[View], projects: Sequence[ProjectView]) -> None:
-        """Take over the current views, and render what has changed in the formats in use."""
+        """Replace the views, and render the changes in the formats in use."""
         self._render_own, self._own_blocks = None, {}
         if self._max_series:
             self._update_within_limit(pipelines, projects)
@@ -182,7 +182,7 @@ class Exposition:
         self._pipelines.store.update(published_pipelines)
 
     def body(self, variant: Variant) -> Body:
-        """Return the page in a variant; `update` keeps its format up to date from now on."""
+        """Return the page in a variant. From then on, `update` also renders changes in its format."""
         blocks = self.blocks(variant.form)
         if variant.gzip:
             return Body.of(member(self._deflated(blocks)), _MIN_GZIP_CHUNK)
@@ -198,7 +198,7 @@ class Exposition:
         return [block for block in self._blocks(form) if block.data]
 
     def retain(self, variants: Collection[Variant]) -> None:
-        """Keep only what the pages of these variants need."""
+        """Drop the cached blocks that pages in these variants do not need."""
         forms = {variant.form for variant in variants}
         gzip_forms = {variant.form for variant in variants if variant.gzip}
         for section in (self._projects, self._pipelines):
@@ -217,7 +217,7 @@ class Exposition:
 
 
 class _Section(Generic[V]):
-    """The part of the page with the families of one kind of view."""
+    """The part of the /metrics page about one kind of view: pipelines or projects."""
 
     def __init__(
         self,
@@ -253,7 +253,7 @@ class _Section(Generic[V]):
                 yield from blocks
 
     def retain(self, forms: Collection[Format], gzip_forms: Collection[Format]) -> None:
-        """Keep only the blocks of `forms`, and only those of `gzip_forms` in compressed form."""
+        """Drop the blocks of formats not in `forms`, and the compressed blocks of those not in `gzip_forms`."""
         retained, deflated = (
             {renderer for by_form in self._renderers for form in some for renderer in by_form[form]}
             for some in (forms, gzip_forms)

@@ -1,4 +1,4 @@
-"""Publish pages: render them after polls in a thread, in the variants in use, and replace them as a whole."""
+"""Publish the /metrics page: after polls, render the variants in use in a thread, then replace all of them at once."""
 
 import asyncio
 import logging
@@ -17,13 +17,13 @@ from exporter.tracking.project import ProjectTracker
 from exporter.tracking.views import ProjectView, View
 
 FORGET = 600.0
-"""Seconds after its last request that a variant is no longer rendered."""
+"""Seconds since the last request for a variant, after which it is no longer rendered."""
 
 REST = 4
-"""While a page is sent, rendering rests this many times as long as it has worked."""
+"""While a page is being sent, rendering pauses for up to this many times as long as it has worked."""
 
 BRIEF = 0.002
-"""Most seconds for which other threads wait at a time while a page is sent."""
+"""Maximum number of seconds that one call of `rest_while_sending` waits."""
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class ClosedError(Exception):
 
 
 class Publisher:
-    """Publishes the views of all trackers, one page at a time."""
+    """Publishes the views of all trackers as /metrics pages, one page at a time."""
 
     def __init__(
         self,
@@ -48,11 +48,15 @@ class Publisher:
         max_series: int = 0,
         always: Collection[Variant] = (),
     ) -> None:
-        """`max_series` limits each project; 0 means no limit. `always` are variants to render even if unrequested."""
+        """Create a publisher without a page.
+
+        `max_series` limits the series of each project; 0 means no limit. `always` has the variants to render even if no
+        client requests them.
+        """
         self.published = 0
         """Number of pages published so far."""
         self.catalogue = catalogue
-        """The families of the page."""
+        """The metric families of the current page."""
         self.views: Sequence[View] = ()
         """The views of the last publication."""
         self._trackers = trackers
@@ -79,7 +83,7 @@ class Publisher:
             catalogue, created_series=created_series, max_series=max_series
         )
         self._next: tuple[Catalogue, Exposition] | None = None
-        """Replace the present ones with the next page."""
+        """Catalogue and exposition that replace the current ones with the next page; None if they stay."""
         # A single worker, so that two pages are never rendered at the same time, even if a caller is cancelled.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
 
@@ -93,11 +97,11 @@ class Publisher:
         )
 
     def show(self, trackers: Sequence[ProjectTracker]) -> None:
-        """Show these trackers from the next page on."""
+        """Publish the views of these trackers, and of no others, from the next page on."""
         self._trackers = trackers
 
     def replace_catalogue(self, catalogue: Catalogue, *, created_series: bool, max_series: int = 0) -> None:
-        """Show these families from the next page on. Until then, clients get the present page."""
+        """Replace the metric families from the next page on. Until then, clients get the current page."""
         exposition = self._new_exposition(catalogue, created_series=created_series, max_series=max_series)
         self._next = catalogue, exposition
 
@@ -113,7 +117,7 @@ class Publisher:
 
     @asynccontextmanager
     async def sending(self, variant: Variant) -> AsyncIterator[Body]:
-        """Return the current page for the time it takes to send; rendering yields to it."""
+        """Provide the current page to send. Rendering yields until the context ends."""
         body = await self.body(variant)
         self._sending += 1
         self._idle.clear()
@@ -125,10 +129,10 @@ class Publisher:
                 self._idle.set()
 
     async def publish(self) -> None:
-        """Publish the views of now; return when the page shows them, or newer ones."""
+        """Publish the current views; return once the page shows these or newer ones."""
         self._outdated = True
         async with self._lock:
-            # A caller that waited for the lock before us may have published our views too.
+            # Another caller may have published these views while this one waited for the lock.
             if not self._outdated:
                 return
             self._outdated = False
@@ -158,7 +162,7 @@ class Publisher:
             self._thread.submit(self._work, partial(self._free, replaced))
 
     def rest_while_sending(self) -> None:
-        """Wait while a page is being sent, but not for long. Other threads call this often while they work."""
+        """Wait up to `BRIEF` seconds while a page is being sent. Other threads call this often during long work."""
         self._idle.wait(BRIEF)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Render the lines of a metric family, as prometheus-client would, at a tenth of the cost; tests compare the two.
+"""Render the lines of a metric family as prometheus-client would, in a tenth of the time. Tests compare the two.
 
 Formats: text 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/) and OpenMetrics 1.0.0
-(https://prometheus.io/docs/specs/om/open_metrics_spec/). They differ in heads, exemplars and `_created` series. The lines of
-most families are the same in both, so one `FamilyRenderer` serves both formats.
+(https://prometheus.io/docs/specs/om/open_metrics_spec/). The formats differ in heads, exemplars and `_created` series. The
+lines of most families are the same in both, so one `FamilyRenderer` serves both formats.
 """
 
 import math
@@ -32,13 +32,13 @@ _EXEMPLAR_LENGTH = 128
 """Maximum length of an exemplar's label names and values together; a longer one fails the scrape."""
 _NOT_IN_EXEMPLARS = frozenset('"\\')
 _CACHED_LABELS = 256
-"""Label sets of a family to keep in rendered form."""
+"""Maximum number of rendered label sets that a renderer caches."""
 _GO_EXPONENT = 1e6
 """Smallest number that Go writes with an exponent and Python without."""
 
 
 class Content(Enum):
-    """What a renderer writes of its family."""
+    """Which series of its family a renderer writes: the values, the `_created` series, or both."""
 
     VALUES = 1
     CREATED = 2
@@ -81,7 +81,9 @@ class FamilyRenderer(Generic[V]):
         self._around = lru_cache(_CACHED_LABELS)(self._surrounding_labels)
 
     def lines(self, view: V, identity: str) -> tuple[bytes, int]:
-        """Return the lines of a view and the number of duplicate series, of which only the last is written.
+        """Return the rendered lines of a view, and how many samples were left out as duplicates.
+
+        `identity` has the rendered identity labels. Of samples with the same labels, only the last one is rendered.
 
         Raises:
             Exception: any exception of the family's `samples`, or ValueError for a wrong number of labels.
@@ -150,7 +152,7 @@ class FamilyRenderer(Generic[V]):
 def renderers(
     family: Family[V], labels: Sequence[str], *, created_series: bool
 ) -> dict[Format, tuple[FamilyRenderer[V], ...]]:
-    """Return the renderers of a family, by the formats that they serve."""
+    """Return the renderers that each format needs for a family."""
     created = created_series and family.type in {MetricType.COUNTER, MetricType.HISTOGRAM}
     if not created and family.type is not MetricType.HISTOGRAM:
         both = FamilyRenderer(family, labels, {form: _head(family, form) for form in Format})
@@ -166,13 +168,13 @@ def renderers(
         return {Format.TEXT: (text,), Format.OPENMETRICS: (openmetrics,)}
     name = f"{_base_name(family)}_created"
     head = f"# HELP {name} {_escape_help(family.help)}\n# TYPE {name} gauge\n".encode()
-    # Text 0.0.4 has them as a family of their own.
+    # In text 0.0.4, the `_created` series are a separate family.
     separate = FamilyRenderer(family, labels, {Format.TEXT: head}, Content.CREATED)
     return {Format.TEXT: (text, separate), Format.OPENMETRICS: (openmetrics,)}
 
 
 def _base_name(family: Family[V]) -> str:
-    """Return the name without the suffix of the type."""
+    """Return a family's name without the suffix of its type (`_total` or `_info`)."""
     suffix = {MetricType.COUNTER: "_total", MetricType.INFO: "_info"}.get(family.type, "")
     return family.name.removesuffix(suffix)
 
@@ -190,12 +192,12 @@ def _head(family: Family[V], form: Format) -> bytes:
 
 
 def pairs(names: Iterable[str], values: Iterable[str]) -> str:
-    """Return labels as they are written between braces."""
+    """Render labels as they appear between braces, such as `a="x",b="y"`."""
     return ",".join(_pair(name, value) for name, value in zip(names, values, strict=True))
 
 
 def number(value: float) -> str:
-    """Return a value as Go writes it."""
+    """Format a sample value as Go does."""
     return repr(float(value)) if -math.inf < value < _GO_EXPONENT else floatToGoString(value)
 
 
@@ -211,10 +213,10 @@ def _with_exemplars(lines: Sequence[str], exemplars: Sequence[Exemplar | None]) 
 
 
 def _fits_exemplar(run_id: str) -> bool:
-    """Return True if every reader accepts a run id in an exemplar.
+    """Return True if every parser accepts a run id in an exemplar.
 
-    There, Prometheus fails the whole scrape for a NUL, and does not unescape a backslash. The parser of prometheus-client
-    does not accept quotes (as of 2.42 and 0.26).
+    In an exemplar, Prometheus fails the whole scrape for a NUL, and does not unescape a backslash. The parser of
+    prometheus-client does not accept quotes (as of 2.42 and 0.26).
     """
     return (
         len(_RUN_ID) + len(run_id) <= _EXEMPLAR_LENGTH

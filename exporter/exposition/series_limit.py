@@ -1,8 +1,8 @@
 """Decide what to publish of a project that has more series than `limits.max_series` allows.
 
-Steps are withheld first, then jobs, then stages, then pipelines. Within each kind, pipelines with the greatest ids go first.
-So a project that grows by a few series loses a few, and the same ones on every page. The histograms that the pipelines of a
-project share come before all pipelines.
+Steps are withheld first, then jobs, then stages, then whole pipelines. Within each of these, the pipelines with the greatest
+ids are withheld first, and the histograms of the project last. So if a project grows by a few series, a few are withheld,
+and the same ones on every page.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -17,19 +17,19 @@ SeriesCounts = Sequence[int]
 
 
 class SeriesCounter(Generic[V]):
-    """Counts the series of views, once for each object."""
+    """Counts the series of views. An object that was in the last count too is not counted again."""
 
     def __init__(
         self, key: Callable[[V], Hashable], count: Callable[[V], SeriesCounts], pause: Callable[[], None]
     ) -> None:
-        """`pause` is called before each view."""
+        """`key` identifies a view. `count` counts the series of one view. `pause` is called before each view."""
         self._key = key
         self._count = count
         self._pause = pause
         self._known: dict[Hashable, tuple[V, SeriesCounts]] = {}
 
     def count(self, views: Iterable[V]) -> list[tuple[V, SeriesCounts]]:
-        """Return the views with their numbers of series."""
+        """Return each view with its number of series; of views with the same key, the last one."""
         before, self._known = self._known, {}
         for view in views:
             self._pause()
@@ -40,7 +40,10 @@ class SeriesCounter(Generic[V]):
 
 
 def allocate(counts: Sequence[SeriesCounts], limit: int) -> tuple[list[int], int]:
-    """Return the detail level to publish of each view, earlier views first, and the number of series withheld."""
+    """Return the detail level to publish for each view, and the number of series withheld.
+
+    At each detail level, the views at the front of `counts` take precedence.
+    """
     levels = [0] * len(counts)
     left = limit
     withheld = sum(map(sum, counts))

@@ -1,1 +1,1 @@
-"""Metrics about pipelines: the catalogue of families, by subject."""
+"""Metric families about pipelines, in a module for each subject, and their catalogue."""

@@ -1,4 +1,4 @@
-"""Families about counted runs: counters, duration histograms and runs in progress."""
+"""Metric families about runs: counters, duration histograms, and gauges of runs in progress."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,7 +11,7 @@ from exporter.tracking.views import View
 
 
 def counters() -> tuple[Family[View], ...]:
-    """Return the counters of a pipeline, and the gauges of its runs in progress."""
+    """Return the families with a pipeline's run counters, and with the gauges of its runs in progress."""
     return (
         _by_status(
             "ci_pipeline_runs_total",
@@ -56,7 +56,10 @@ def counters() -> tuple[Family[View], ...]:
 def durations(
     metrics: Metrics, scope: HistogramScope, durations_of: Callable[[V], DurationHistograms | None]
 ) -> tuple[Family[V], ...]:
-    """Return the histograms that the configuration keeps in this scope."""
+    """Return the duration histograms that the configuration enables for this scope.
+
+    `durations_of` returns the histograms of a view, or None if it has no histograms yet.
+    """
 
     def runs(view: V) -> Iterable[Sample]:
         found = durations_of(view)

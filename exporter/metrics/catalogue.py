@@ -1,4 +1,4 @@
-"""The catalogue: all families about pipelines that a configuration enables.
+"""The catalogue: all metric families about pipelines that a configuration enables.
 
 The exporter's metrics about itself are in `exporter.telemetry`.
 """
@@ -17,14 +17,14 @@ from exporter.tracking.views import ProjectView, View
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
-    """The families of a configuration, in the order of the page."""
+    """The metric families that a configuration enables, in the order of the /metrics page."""
 
     pipelines: tuple[Family[View], ...]
     projects: tuple[Family[ProjectView], ...]
 
 
 def catalogue(metrics: Metrics, user_labels: Iterable[str] = ()) -> Catalogue:
-    """Return the families that a configuration enables; `user_labels` are names of labels from the configuration."""
+    """Return the families that a configuration enables; `user_labels` are the names of configured labels."""
     return Catalogue(
         pipelines=(
             *latest_run(metrics),

@@ -1,4 +1,4 @@
-"""What a metric family about pipelines is: a name, a HELP text, labels, and a pure function from a view to samples."""
+"""Definition of a metric family about pipelines: name, HELP text, labels, and a pure function from a view to samples."""
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -27,12 +27,12 @@ Value = float | Histogram
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """A sample of a family: the values of its labels, without the identity labels, and its value."""
+    """A sample of a family: its value, and its label values except for those of the identity labels."""
 
     labels: tuple[str, ...]
     value: Value
     created: float | None = None
-    """Start time of a counter or histogram, in epoch seconds."""
+    """Start time of a counter or histogram, in Unix seconds; None without one."""
 
 
 class MetricType(StrEnum):
@@ -59,7 +59,7 @@ class Family(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
 
     @property
     def unit(self) -> str:
-        """Unit in the name; empty without one."""
+        """Unit at the end of the name; empty if the name has no unit."""
         return "seconds" if self.name.removesuffix("_total").endswith("_seconds") else ""
 
     @property
@@ -69,7 +69,7 @@ class Family(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
 
 
 def gauge(name: str, text: str, value: Callable[[View], float | None]) -> Family[View]:
-    """Return a gauge without further labels; a value of None gives no sample."""
+    """Return a gauge family with the identity labels only; if `value` returns None, a view has no sample."""
 
     def samples(view: View) -> tuple[Sample, ...]:
         shown = value(view)

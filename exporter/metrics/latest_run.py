@@ -1,4 +1,4 @@
-"""Families about the latest run of a pipeline, about its latest finished run, and about its streak of failures."""
+"""Metric families about the latest run of a pipeline, about its latest finished run, and about its streak of failures."""
 
 from collections.abc import Callable, Iterable
 

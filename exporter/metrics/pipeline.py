@@ -1,4 +1,4 @@
-"""Families about the pipeline itself."""
+"""Metric families about the pipeline itself, apart from its runs."""
 
 from exporter.core.model import LABEL_LENGTH
 from exporter.metrics.family import Family, MetricType, Sample, gauge
@@ -6,7 +6,7 @@ from exporter.tracking.views import View
 
 
 def pipeline(user_labels: tuple[str, ...]) -> tuple[Family[View], ...]:
-    """Return the families about the pipeline; `user_labels` are names of labels from the configuration."""
+    """Return the families about the pipeline; `user_labels` are the names of configured labels."""
 
     def info(view: View) -> tuple[Sample, ...]:
         configured = dict(view.pipeline.labels)

@@ -1,4 +1,4 @@
-"""Families about the stages, jobs and steps of the latest run."""
+"""Metric families about the stages, jobs and steps of the latest run."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -9,7 +9,7 @@ from exporter.tracking.views import View
 
 
 def stages(metrics: Metrics) -> tuple[Family[View], ...]:
-    """Return the families about stages."""
+    """Return the families about the stages of the latest run."""
 
     def gauge(name: str, text: str, value: Callable[[Stage], float | None]) -> Family[View]:
         def samples(view: View) -> Iterable[Sample]:
@@ -62,7 +62,7 @@ def stages(metrics: Metrics) -> tuple[Family[View], ...]:
 
 
 def jobs() -> tuple[Family[View], ...]:
-    """Return the families about jobs."""
+    """Return the families about the jobs of the latest run."""
     prefix = "ci_pipeline_latest_run_job"
     return (
         Family(
@@ -92,7 +92,7 @@ def jobs() -> tuple[Family[View], ...]:
 
 
 def steps() -> tuple[Family[View], ...]:
-    """Return the families about steps."""
+    """Return the families about the steps of the latest run."""
     prefix = "ci_pipeline_latest_run_step"
     return (
         Family(
@@ -127,5 +127,5 @@ def _steps_of(view: View) -> Iterator[tuple[tuple[str, ...], Step]]:
 
 
 def _known(values: Iterable[tuple[tuple[str, ...], float | None]]) -> Iterator[Sample]:
-    """Return samples of the values that are not None."""
+    """Return a sample for each pair of label values and value, unless the value is None."""
     return (Sample(labels, value) for labels, value in values if value is not None)

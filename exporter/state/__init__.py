@@ -1,1 +1,1 @@
-"""What survives a restart: records, saving after each poll, and the SQLite file."""
+"""State that survives a restart: its records, saving after each poll, and the SQLite file."""

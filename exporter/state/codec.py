@@ -1,6 +1,7 @@
-"""Stored records: saved values to bytes and back.
+"""Encode saved values as stored records, and decode them.
 
-Records only grow at their end, and `tests/data/state` has a file of each layout, so that earlier states stay readable.
+New fields are only appended to a record, and `tests/data/state` has a file of each layout, so that earlier states stay
+readable.
 """
 
 from zlib import crc32
@@ -14,7 +15,7 @@ from exporter.tracking.saved import Accounts, SavedPipeline, StatusSince, Waitin
 
 
 class UnreadableError(Exception):
-    """Bytes that are not a record."""
+    """The bytes are not a valid record."""
 
 
 class _Histogram(msgspec.Struct, frozen=True, array_like=True):
@@ -28,7 +29,7 @@ class _Histogram(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Durations(msgspec.Struct, frozen=True, array_like=True):
-    """Histograms, with digests of their bucket bounds."""
+    """A record of duration histograms, with digests of their bucket bounds."""
 
     runs_created: float
     stages_created: float
@@ -55,7 +56,7 @@ _durations_decoder = msgspec.msgpack.Decoder(_Durations)
 
 
 def encode_pipeline(saved: SavedPipeline, bounds: BucketBounds) -> bytes:
-    """Encode what is saved of a pipeline."""
+    """Encode the saved values of a pipeline, whose histograms have these bounds."""
     accounts, status_since = saved.accounts, saved.status_since
     return msgspec.msgpack.encode(
         _Pipeline(
@@ -73,7 +74,7 @@ def encode_pipeline(saved: SavedPipeline, bounds: BucketBounds) -> bytes:
 
 
 def decode_pipeline(data: bytes, bounds: BucketBounds, now: float) -> SavedPipeline:
-    """Decode what is saved of a pipeline. Histograms with other bounds start empty at `now` (epoch seconds).
+    """Decode the saved values of a pipeline. Histograms with other bounds start empty at `now` (Unix seconds).
 
     Raises:
         UnreadableError: the bytes are not such a record.
@@ -93,12 +94,12 @@ def decode_pipeline(data: bytes, bounds: BucketBounds, now: float) -> SavedPipel
 
 
 def encode_durations(durations: DurationHistograms, bounds: BucketBounds) -> bytes:
-    """Encode the histograms of a project."""
+    """Encode the histograms of a project, which have these bounds."""
     return msgspec.msgpack.encode(_pack(durations, bounds))
 
 
 def decode_durations(data: bytes, bounds: BucketBounds, now: float) -> DurationHistograms:
-    """Decode the histograms of a project. Those with other bounds start empty at `now` (epoch seconds).
+    """Decode the histograms of a project. Those with other bounds start empty at `now` (Unix seconds).
 
     Raises:
         UnreadableError: the bytes are not such a record.

@@ -1,8 +1,8 @@
-"""Opening the state: the lock, the format version, and files that are damaged or not a state.
+"""Open the state: lock it, check its format version, and replace a file that is damaged or not a state.
 
-A file that is damaged, or belongs to another program, is renamed, and a new one is started: an exporter without its past
-is better than no exporter. Where a file cannot be written or locked at all, opening fails, since the operator must
-decide. A state of a newer release is neither read nor changed.
+A file that is damaged, or belongs to another program, is renamed, and a new one is started: an exporter without its history
+is better than no exporter. If a file cannot be written or locked at all, opening fails, since the operator must decide. A
+state of a newer release is neither read nor changed.
 """
 
 import contextlib
@@ -38,10 +38,10 @@ PATIENCE = 1.0
 """Seconds to wait for another program's lock on the database, such as `sqlite3` in a shell, or a backup."""
 
 _MODE = 0o600
-"""Permissions of the state and the files next to it: they have branches and commits."""
+"""Maximum permissions of the state and the files next to it, which contain branches and commits."""
 
 _LOGS = ("-wal", "-journal")
-"""Logs that SQLite keeps next to a database. SQLite rebuilds `-shm`, the index of the log, when it is missing."""
+"""Suffixes of the logs that SQLite keeps next to a database. SQLite rebuilds a missing `-shm`, the index of the log."""
 
 _NOT_THE_CONTENT = {
     sqlite3.SQLITE_PERM,
@@ -54,7 +54,7 @@ _NOT_THE_CONTENT = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOLFS,
 }
-"""Error codes that do not mean that the file's content is bad."""
+"""SQLite error codes that say nothing about the file's content."""
 
 _NO_KEY = Key("", "", "")
 _TRIAL = Changes(
@@ -63,7 +63,7 @@ _TRIAL = Changes(
     left={PipelineKey(_NO_KEY, ""): 0.0},
     projects={ProjectKey(_NO_KEY, ""): b""},
 )
-"""Changes of every kind."""
+"""Changes of every kind, to test whether a database can be written."""
 
 _log = logging.getLogger("exporter.state.recovery")
 
@@ -74,17 +74,17 @@ class _UnusableError(Exception):
     def __init__(self, word: str, reason: str) -> None:
         super().__init__(reason)
         self.word = word
-        """For the new name of the file."""
+        """Part of the file's new name."""
 
 
 def open_store(path: Path, now: float) -> tuple[SqliteStore, StoredState]:
     """Open the state at a path, and return it with its content. Blocks.
 
-    Creates the file if it is missing or empty. Renames one that cannot be used; the new name has the time `now` (epoch
-    seconds).
+    Creates the file if it is missing or empty. Renames a file that cannot be used; the new name contains the time `now`
+    (Unix seconds).
 
     Raises:
-        StateError: another process uses it, its directory is missing, or it cannot be read or written, or not in time.
+        StateError: another process uses it, its directory is missing, or it cannot be read or written in time.
 
     """
     worker = Worker("store")
@@ -102,7 +102,7 @@ def open_store(path: Path, now: float) -> tuple[SqliteStore, StoredState]:
 
 
 def _open_locked(path: Path, now: float) -> tuple[int, Database, StoredState]:
-    """Return the descriptor of the lock, the database and its content."""
+    """Lock and open the state. Return the lock's descriptor, the database, and the database's content."""
     # One name for all symbolic links: the lock and SQLite's logs are next to the file itself.
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -172,7 +172,10 @@ def _restrict(file: Path) -> None:
 
 
 def _open(path: Path, now: float, *, renamed: bool = False) -> tuple[Database, StoredState]:
-    """Return the database at a path and its content. If it cannot be used, rename it and start a new one, once."""
+    """Open the database at a path, and return it with its content. If it cannot be used, rename it and start a new one.
+
+    `renamed`: that has been done already, so a file that cannot be used is an error.
+    """
     _check_version_untouched(path)
     with contextlib.ExitStack() as undo:
         try:
@@ -189,7 +192,7 @@ def _open(path: Path, now: float, *, renamed: bool = False) -> tuple[Database, S
                 raise StateError(f"cannot use the state {path}: {message}") from None
             if renamed:
                 raise StateError(f"cannot use the state {path}: the new file is {unusable}") from None
-            # Before the connection is closed, because closing it deletes a log that does not fit.
+            # Before the connection is closed, because closing it deletes a log that does not match the database.
             try:
                 new_name = _rename(path, unusable.word, now)
             except OSError as failure:
@@ -212,14 +215,14 @@ def _open(path: Path, now: float, *, renamed: bool = False) -> tuple[Database, S
 
 
 def _create(path: Path) -> None:
-    """Create an empty file with restricted permissions, if it is missing. SQLite gives them to its logs."""
+    """Create an empty file with restricted permissions, if it is missing. SQLite gives its logs the same permissions."""
     # SQLite reports other errors better.
     with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
 
 
 def _check_version_untouched(path: Path) -> None:
-    """Refuse a newer release's state before it is opened for writing: that alone would empty its log into it."""
+    """Refuse a newer release's state before it is opened for writing, which would already move its log into it."""
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection,
@@ -237,7 +240,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _unusable(error: Exception, path: Path) -> _UnusableError | None:
-    """Return why the content cannot be used according to an error; None if the error does not concern the content."""
+    """Return why an error makes the file's content unusable; None if the error does not concern the content."""
     if isinstance(error, _UnusableError):
         return error
     # Errors of decoding have no code.
@@ -254,7 +257,7 @@ def _one_line(message: object) -> str:
 
 
 def _rename(path: Path, word: str, now: float) -> Path:
-    """Rename a database and its logs to a free name, and return it."""
+    """Rename a database and its logs to an unused name, and return the database's new path."""
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H%M%SZ")
     first = f"{path}.{word}-{stamp}"
     names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))

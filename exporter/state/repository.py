@@ -1,7 +1,7 @@
-"""Saving what trackers know after each poll, and restoring it at the start.
+"""Save what trackers know after each poll, and restore it when the exporter starts.
 
-The order is: save, then show. What could not be saved is not accounted: pages keep the committed counters, and the next
-poll tries again. A save that did not finish in time counts as failed, but may be written later. The next save that works
+Values are saved before they are published. If a save fails, /metrics keeps the committed counters, and the next poll tries
+again. A save that does not finish in time counts as failed, but may still be written later. The next successful save
 therefore writes the committed values of its rows again.
 """
 
@@ -37,13 +37,13 @@ from exporter.tracking.saved import RetiredPipelines, SavedPipeline
 from exporter.tracking.views import MissedRuns
 
 FORGET = 7 * 86_400.0
-"""Seconds for which a retired pipeline is kept."""
+"""Seconds for which the saved values of a retired pipeline are kept: one that is no longer tracked."""
 
 _log = logging.getLogger("exporter.state.repository")
 
 
 class StateRepository:
-    """The saved state of all projects. Without a store, retired pipelines are kept as long as the process."""
+    """The saved state of all projects. Without a store, retired pipelines are kept in memory only."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class StateRepository:
         stored: StoredState | None = None,
         shard: Shard | None = None,
     ) -> None:
-        """`stored` is the content of the store when it was opened."""
+        """Restore `stored`, the content of the store when it was opened; a shard restores only its own pipelines."""
         self._telemetry = telemetry
         self._clock = clock
         self._store = store
@@ -64,9 +64,9 @@ class StateRepository:
         self._durations: dict[ProjectKey, DurationHistograms] = {}
         self._keys = _keys(config)
         self._forgotten: set[PipelineKey] = set()
-        """What to delete with the next save."""
+        """Pipelines to delete with the next save."""
         self._stored_left: dict[PipelineKey, float] = {}
-        """Times of retirement as the store has them."""
+        """Times of retirement that the store has, in Unix seconds."""
         self._uncertain = Changes()
         """Committed values of the rows that an unfinished save may have replaced."""
         self._failing = False
@@ -110,15 +110,15 @@ class StateRepository:
         return self._retired_by_key.setdefault(key, RetiredPipelines())
 
     def retired(self, project: AnyProject) -> RetiredPipelines:
-        """Return what is saved of the pipelines of a project that are not tracked."""
+        """Return the saved values of a project's pipelines that are not tracked."""
         return self._retired(_key(project))
 
     def durations(self, project: AnyProject) -> DurationHistograms | None:
-        """Return the saved histograms of a project."""
+        """Return the saved histograms of a project; None if it has no saved histograms."""
         return self._durations.get(ProjectKey(_key(project), project.name))
 
     def names(self, project: AnyProject) -> dict[str, str]:
-        """Return the names, by id, of the pipelines that were tracked in a project when the process before ended."""
+        """Return the names, by id, of a project's pipelines that were tracked when the previous process ended."""
         return {
             pipeline_id: saved.name
             for pipeline_id, (saved, left) in self.retired(project).retired.items()
@@ -126,7 +126,7 @@ class StateRepository:
         }
 
     def begin(self) -> None:
-        """Note that all trackers have their pipelines. The other pipelines are retired from now on."""
+        """Retire the saved pipelines that no tracker has restored. Call this once all trackers have their pipelines."""
         now = self._clock.time()
         for retired in self._retired_by_key.values():
             retired.retired = {
@@ -135,7 +135,10 @@ class StateRepository:
             }
 
     def replace(self, config: Config, retired: Iterable[ProjectTracker]) -> None:
-        """Continue with another configuration, after the last save of these trackers, which have no pipelines any more."""
+        """Continue with another configuration.
+
+        `retired` are trackers that are replaced: their last save has ended, and they have no pipelines any more.
+        """
         for tracker in retired:
             if tracker.accounting.committed is not None:
                 key = ProjectKey(self._keys[tracker.project], tracker.project)
@@ -146,7 +149,7 @@ class StateRepository:
             self._convert(before)
 
     def _convert(self, before: BucketBounds) -> None:
-        """Replace the histograms that have other bounds by empty ones, as a restart does."""
+        """Replace histograms whose bounds have changed by empty ones, as a restart does. `before` are the old bounds."""
         now = self._clock.time()
         for retired in self._retired_by_key.values():
             retired.retired = {
@@ -159,7 +162,10 @@ class StateRepository:
         }
 
     async def save(self, tracker: ProjectTracker) -> list[MissedRuns]:
-        """Save what a tracker knows in one transaction, then have it shown. Return the missed runs."""
+        """Save what a tracker knows in one transaction, and commit it in the tracker, which then publishes it.
+
+        Return the runs missed since the last save. If saving fails, roll the tracker back and return an empty list.
+        """
         # One tracker at a time: deletions and times of retirement concern all of them.
         async with self._lock:
             self._forget_old()
@@ -176,7 +182,7 @@ class StateRepository:
         own = self._changes(tracker, unsaved)
         changes = _merged(self._uncertain, own)
         if not changes:
-            # A store that could not be written stays so reported: nothing was tried.
+            # Nothing was tried, so a store that could not be written is still reported as such.
             return True
         try:
             await store.save(changes)
@@ -220,7 +226,10 @@ class StateRepository:
         )
 
     def _committed(self, tracker: ProjectTracker, changes: Changes) -> Changes:
-        """Return the committed values of the rows that changes of a tracker replace. The next save repeats deletions."""
+        """Return the committed values of the rows that a tracker's changes replace.
+
+        Deletions are left out, because the next save repeats them.
+        """
         committed = {key: tracker[key.pipeline].accounting.committed for key in changes.pipelines}
         durations = tracker.accounting.committed or self._bounds.empty(self._clock.time())
         return Changes(
@@ -235,7 +244,7 @@ class StateRepository:
         )
 
     def _changed_left(self) -> dict[PipelineKey, float | None]:
-        """Return the times of retirement that differ from the store's; None for pipelines that are tracked again."""
+        """Return the times of retirement that the store does not have; None for pipelines that are tracked again."""
         changed: dict[PipelineKey, float | None] = {}
         for key, retired in self._retired_by_key.items():
             for pipeline_id, (_, left) in retired.retired.items():
@@ -247,7 +256,7 @@ class StateRepository:
         return changed
 
     def _forget_old(self) -> None:
-        """Forget pipelines that were retired long ago."""
+        """Forget pipelines that were retired more than `FORGET` seconds ago."""
         now = self._clock.time()
         for key, retired in self._retired_by_key.items():
             for pipeline_id, (_, left) in list(retired.retired.items()):
@@ -264,7 +273,7 @@ class StateRepository:
 
 
 def _merged(first: Changes, second: Changes) -> Changes:
-    """Return both as one. Where they differ about a row, the second applies."""
+    """Merge two sets of changes; for a row that both change, the second applies."""
     if not first:
         return second
     return Changes(

@@ -1,8 +1,8 @@
-"""Writing the state: bytes by key in one SQLite file.
+"""Write the state, which is bytes by key, to one SQLite file.
 
-A save is one transaction, on the disk when it returns, so that a kill or a power cut leaves all of it or nothing. SQLite
-blocks, and a disk may hang: a thread of its own does the work, calls wait with a time limit, and the thread does not keep
-the process from ending. `recovery.py` opens the file.
+A save is one transaction that is on the disk when the call returns, so that a kill or a power cut leaves all of it or
+nothing. SQLite blocks, and a disk may hang. So a separate thread does the work, and callers wait with a time limit. The
+thread does not keep the process from ending. `recovery.py` opens the file.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ import msgspec
 from exporter.state.worker import Worker
 
 WAL_LIMIT = 512 * 1024
-"""Bytes of the write-ahead log beyond which a save empties it into the database."""
+"""Size of the write-ahead log in bytes, above which a save moves it into the database."""
 
 SAVE_TIMEOUT = 10.0
 """Seconds to wait for a save."""
 
 CLOSE_TIMEOUT = 4.0
-"""Seconds to wait for a save at the end: SIGTERM ends the process within ten seconds in all."""
+"""Seconds to wait for a running save when the process ends, which must take no more than ten seconds after SIGTERM."""
 
 APPLICATION = 0x43495045
-"""Marks a SQLite file as a state: "CIPE", in its header."""
+"""SQLite's `application_id` of a state file: "CIPE" in ASCII."""
 
 # Version n of the schema is what the first n scripts make. A released script is never changed; new ones follow it.
 #
@@ -67,7 +67,7 @@ _log = logging.getLogger("exporter.state.sqlite")
 
 
 class Key(NamedTuple):
-    """A project by the vendor's names, so that a project renamed in the configuration keeps its pipelines' state."""
+    """Key of a project by the vendor's ids, so that a project renamed in the configuration keeps its pipelines' state."""
 
     provider: str
     endpoint: str
@@ -76,7 +76,7 @@ class Key(NamedTuple):
 
 
 class PipelineKey(NamedTuple):
-    """A pipeline."""
+    """Key of a pipeline."""
 
     key: Key
     pipeline: str
@@ -84,7 +84,7 @@ class PipelineKey(NamedTuple):
 
 
 class ProjectKey(NamedTuple):
-    """A project of the configuration."""
+    """Key of a project by its configured name, since several may share a vendor's project."""
 
     key: Key
     project: str
@@ -96,25 +96,25 @@ class Row(NamedTuple):
 
     data: bytes
     left: float | None = None
-    """When it was retired, in epoch seconds; None while it is tracked."""
+    """When it was retired, in Unix seconds; None while it is tracked."""
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is stored."""
+    """Content of the state file."""
 
     pipelines: dict[PipelineKey, Row]
     projects: dict[ProjectKey, bytes]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What to save in one transaction, in this order. It must not change until it is saved."""
+    """Changes to save in one transaction, in the order of the fields. They must not be modified until they are saved."""
 
     delete: Collection[PipelineKey] = ()
     """Pipelines to forget; those that are not stored are ignored."""
     pipelines: Mapping[PipelineKey, bytes] = {}
-    """New data of pipelines. Their time of retirement stays as it is."""
+    """New data of pipelines. Their times of retirement do not change."""
     left: Mapping[PipelineKey, float | None] = {}
-    """Times of retirement (epoch seconds), or None for pipelines that are tracked again. Only stored ones are changed."""
+    """Times of retirement (Unix seconds), or None for pipelines that are tracked again. Only stored pipelines change."""
     projects: Mapping[ProjectKey, bytes] = {}
     """New data of projects."""
 
@@ -131,11 +131,11 @@ class SaveError(Exception):
 
 
 class SaveTimeoutError(SaveError):
-    """A save is not finished. It may still be written later; no other save can start until then."""
+    """A save did not finish in time. It may still be written later; no other save can start until it has ended."""
 
 
 class SqliteStore:
-    """The state in a file, locked for this process until it is closed."""
+    """The state file, locked for this process until it is closed."""
 
     def __init__(self, lock: int, worker: Worker, database: "Database") -> None:
         """`lock` is the descriptor of the lock file. Only the worker uses the database."""
@@ -143,13 +143,13 @@ class SqliteStore:
         self._worker = worker
         self._database = database
         self._unfinished: Future[None] | None = None
-        """The save that was not finished in time."""
+        """The last save that did not finish in time."""
         self._closing: Future[None] | None = None
 
     async def save(self, changes: Changes) -> None:
         """Return when all changes are on the disk. Without changes, return at once.
 
-        If it is cancelled, either all changes are written or none: `close` waits for a save that has begun.
+        If the call is cancelled, either all changes are written or none: `close` waits for a save that has begun.
 
         Raises:
             SaveTimeoutError: not written in time; either all changes are written later, or none.
@@ -205,8 +205,8 @@ class Database:
     def write(self, changes: Changes) -> None:
         """Write all changes, or raise SaveError and write nothing.
 
-        The connection stays open after an error: SQLite continues once there is room again. It is not opened again on
-        another file at the same path, since only changes are written: that file would lack all other rows.
+        The connection stays open after an error: SQLite continues once the disk has space again. If another file is at the
+        path, the connection is not opened again: only changes are written, so that file would lack all other rows.
         """
         try:
             if _identity(self.path) != self._file:
@@ -223,8 +223,8 @@ class Database:
     def _empty_wal(self) -> None:
         """Move the write-ahead log into the database once it is large.
 
-        SQLite would do so by itself, but would leave the log as large as it was. After the first save of many pipelines
-        that is as large as the database.
+        SQLite would do so by itself, but would not shrink the log. After the first save of many pipelines, the log is as
+        large as the database.
         """
         try:
             if self._wal.stat().st_size > WAL_LIMIT:
@@ -245,7 +245,7 @@ class Database:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what identifies the file at a path; None if it cannot be reached."""
+    """Return the device and inode of the file at a path; None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -254,7 +254,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def apply_changes(connection: sqlite3.Connection, changes: Changes) -> None:
-    """Write changes within the present transaction."""
+    """Write changes within the current transaction."""
     keys: Iterable[PipelineKey | ProjectKey] = itertools.chain(changes.pipelines, changes.projects)
     connection.executemany(
         "INSERT INTO scope (provider, endpoint, scope) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -285,7 +285,7 @@ def apply_changes(connection: sqlite3.Connection, changes: Changes) -> None:
 
 
 def read_all(connection: sqlite3.Connection) -> StoredState:
-    """Return everything that is stored."""
+    """Return the content of the database."""
     pipelines = connection.execute(
         "SELECT scope.provider, scope.endpoint, scope.scope, pipeline, data, left_since"
         " FROM pipeline JOIN scope ON scope.id = pipeline.scope"

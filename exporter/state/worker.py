@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Worker:
     """Runs calls one after the other in a daemon thread.
 
-    The interpreter waits for the threads of a `ThreadPoolExecutor` when it ends, so a call that hangs in the kernel,
-    such as fsync on a disk that does not answer, would keep the process from ending.
+    A `ThreadPoolExecutor` is not used, because the interpreter waits for its threads when it ends. A call that hangs in the
+    kernel, such as fsync on a disk that does not respond, would keep the process from ending.
     """
 
     def __init__(self, name: str) -> None:
@@ -21,7 +21,7 @@ class Worker:
         Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Run a call after those submitted before it."""
+        """Run a call after those submitted before it, and return a future of its result."""
         future: Future[T] = Future()
 
         def run() -> None:

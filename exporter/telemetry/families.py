@@ -1,4 +1,4 @@
-"""The table of the exporter's metrics about itself.
+"""Definitions of the exporter's metrics about itself.
 
 Metrics about pipelines are in `exporter.metrics`.
 """
@@ -16,7 +16,7 @@ _POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 3
 
 @dataclass(frozen=True)
 class OwnFamily(Generic[M]):
-    """A metric family that is not created yet."""
+    """Definition of a metric family about the exporter itself."""
 
     type: type[M]
     name: str
@@ -25,7 +25,7 @@ class OwnFamily(Generic[M]):
     buckets: tuple[float, ...] = ()
 
     def create(self, registry: CollectorRegistry | None) -> M:
-        """Return the metric, registered if there is a registry."""
+        """Create the metric, and register it unless `registry` is None."""
         unit = "seconds" if self.name.endswith("_seconds") else ""
         options: dict[str, Any] = {"buckets": self.buckets} if self.buckets else {}
         return self.type(self.name, self.help, self.labels, unit=unit, registry=registry, **options)

@@ -1,4 +1,4 @@
-"""Record in metrics which configuration is in force, and whether the last change of a file could be applied."""
+"""Metrics about the configuration in force, and whether the last load of each configuration file succeeded."""
 
 from prometheus_client import CollectorRegistry
 
@@ -18,7 +18,7 @@ class FileTelemetry:
         self._web_config_reloaded = families.WEB_CONFIG_RELOADED.create(None)
 
     def config_in_force(self, digest: str, now: float) -> None:
-        """Record that a configuration with this hash is in force since `now` (epoch seconds)."""
+        """Record that the configuration with this hash came into force at `now` (Unix seconds)."""
         if not self._has_config:
             self._has_config = True
             for gauge in (self._config_reloaded, self._config_reload_time, self._config_hash):
@@ -29,11 +29,11 @@ class FileTelemetry:
         self._config_hash.labels(digest).set(1)
 
     def config_rejected(self) -> None:
-        """Record that the configuration could not be loaded, so that the former one stays in force."""
+        """Record that the configuration could not be loaded, so that the previous one stays in force."""
         self._config_reloaded.set(0)
 
     def set_web_config_reloaded(self, *, succeeded: bool) -> None:
-        """Set whether the web configuration file is in force as it is."""
+        """Set whether the last read of the web configuration file succeeded."""
         if not self._has_web_config:
             self._has_web_config = True
             self._registry.register(self._web_config_reloaded)

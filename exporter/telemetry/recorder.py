@@ -1,4 +1,4 @@
-"""Record what the exporter does in its metrics about itself."""
+"""Record the exporter's activity in its metrics about itself."""
 
 import platform
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ _MAX_ERROR_CODES = 100
 _MAX_UNKNOWN_VALUES = 100
 _MAX_LENGTH = 64
 _MAX_REMOVED = 1000
-"""Removed projects whose counters are kept."""
+"""Maximum number of removed projects whose counters are kept."""
 
 
 def set_created_series(enabled: bool) -> None:
@@ -40,7 +40,7 @@ def set_created_series(enabled: bool) -> None:
 
 
 class Telemetry:
-    """The exporter's metrics about itself, in a registry of their own."""
+    """The exporter's metrics about itself, in their own registry."""
 
     def __init__(self, *, created_series: bool = False, shard: Shard | None = None) -> None:
         set_created_series(created_series)
@@ -92,7 +92,7 @@ class Telemetry:
         self._error_codes: dict[str, set[str]] = {}
         self._known_values: set[tuple[str, str, str]] = set()
         self._removed: dict[tuple[str, str], None] = {}
-        """Provider and project of removed projects, the last one removed at the end."""
+        """Removed projects, as pairs of provider and project, in the order of their removal."""
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics, without the series of removed projects."""
@@ -116,7 +116,7 @@ class Telemetry:
     def add_project(self, project: str, provider: str, *, pipelines: int, interval: float) -> None:
         """Create the series of a project, with their values before its first poll.
 
-        Counters of a project that was removed before continue, so that none goes back.
+        If the project was removed before, its counters continue from their last values.
         """
         self._removed.pop((provider, project), None)
         self._project_up.labels(provider, project).set(0)
@@ -131,7 +131,10 @@ class Telemetry:
             self._rejected.labels(provider, project, reason)
 
     def replace_project(self, project: str, provider: str, *, pipelines: int, interval: float) -> None:
-        """Take over other settings of a project; what only its next refresh can say keeps its value."""
+        """Apply changed settings of a project to its gauges.
+
+        Those of the failure, the listed pipelines and the credential's expiry are removed. All others keep their values.
+        """
         self._poll_interval.labels(provider, project).set(interval)
         self._pipelines.labels(provider, project).set(pipelines)
         self.set_project_down(project, provider, None)
@@ -139,7 +142,7 @@ class Telemetry:
         self.set_credentials_expiry(project, provider, "", None)
 
     def remove_project(self, project: str, provider: str) -> None:
-        """Withdraw the series of a project. Its counters are kept in case it returns."""
+        """Remove the series of a project from the /metrics page. Its counters are kept in case it is added again."""
         for gauge in self._project_gauges:
             gauge.remove_by_labels({"provider": provider, "project": project})
         self._removed[provider, project] = None
@@ -154,7 +157,7 @@ class Telemetry:
     def poll_ended(
         self, project: str, provider: str, *, up: bool, refresh: bool, seconds: float, now: float
     ) -> None:
-        """Record the end of a poll, in epoch seconds; only refreshes have a duration."""
+        """Record that a poll ended at `now` (Unix seconds). Its time and duration are recorded only for a refresh."""
         self._project_up.labels(provider, project).set(1 if up else 0)
         if refresh:
             self._last_poll.labels(provider, project).set(now)
@@ -172,7 +175,7 @@ class Telemetry:
         code: str = "",
         error_code: str = "",
     ) -> None:
-        """Set since when a project is down, in epoch seconds, and the cause; None if it is not down."""
+        """Set when a project went down (Unix seconds), and the cause; None while it is up."""
         for gauge in (self._project_failure, self._down_since):
             gauge.remove_by_labels({"provider": provider, "project": project})
         if since is not None:
@@ -187,7 +190,7 @@ class Telemetry:
     def set_pipelines(
         self, project: str, provider: str, *, pipelines: int, refused: int, unresolved: int
     ) -> None:
-        """Set the numbers of pipelines, of refused pipelines, and of runs to look up."""
+        """Set how many pipelines are watched, how many are refused, and how many runs must still be looked up."""
         self._pipelines.labels(provider, project).set(pipelines)
         self._refused.labels(provider, project).set(refused)
         self._unresolved.labels(provider, project).set(unresolved)
@@ -195,9 +198,10 @@ class Telemetry:
     def set_listed(
         self, project: str, provider: str, *, not_listed: int | None, selected: tuple[int, int] | None
     ) -> None:
-        """Set how the provider's list compares with the configuration; None withdraws a gauge.
+        """Set the gauges that compare the provider's list of pipelines with the configuration; None removes a gauge.
 
-        `selected` are the numbers of pipelines that `discover` selects and does not select.
+        `not_listed` is the number of configured pipelines that the list lacks. `selected` has the number of listed pipelines
+        that `discover` selects, and the number of those that it does not.
         """
         for gauge in (self._not_listed, self._listed):
             gauge.remove_by_labels({"provider": provider, "project": project})
@@ -208,7 +212,7 @@ class Telemetry:
                 self._listed.labels(provider, project, value).set(number)
 
     def set_series_withheld(self, project: str, provider: str, series: int) -> None:
-        """Set the number of series of a project that the page does not show."""
+        """Set the number of a project's series that `limits.max_series` keeps off the /metrics page."""
         self._withheld.labels(provider, project).set(series)
 
     def render_failed(self, family: str, times: int) -> None:
@@ -216,17 +220,20 @@ class Telemetry:
         self._render_failures.labels(family).inc(times)
 
     def set_credentials_valid(self, project: str, provider: str, *, valid: bool) -> None:
-        """Set whether the provider accepted the credentials."""
+        """Set whether the provider last accepted the project's credentials."""
         self._credentials_valid.labels(provider, project).set(1 if valid else 0)
 
     def set_credentials_expiry(self, project: str, provider: str, renewal: str, at: float | None) -> None:
-        """Set when the current credentials expire, in epoch seconds; None if that is unknown."""
+        """Set when the project's credentials expire, in Unix seconds; None, if unknown, removes the gauge.
+
+        `renewal` is the value of the label.
+        """
         self._credentials_expiry.remove_by_labels({"project": project})
         if at is not None:
             self._credentials_expiry.labels(provider, project, renewal).set(at)
 
     def request_ended(self, project: str, provider: str, operation: str, code: str, seconds: float) -> None:
-        """Record the end of a request, with or without a response."""
+        """Count a request that ended, with or without a response, and record its duration in seconds."""
         self._requests.labels(provider, project, operation, code).inc()
         self._request_duration.labels(provider, operation).observe(seconds)
 
@@ -252,7 +259,7 @@ class Telemetry:
         self._rejected.labels(provider, project, reason).inc(records)
 
     def unknown_values(self, provider: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Count values without a translation, as pairs of field and value; return those seen for the first time."""
+        """Count the provider's untranslated values, as pairs of field and value; return those seen for the first time."""
         new = []
         for field, raw in sorted(values):
             value = redact(raw, _MAX_LENGTH)

@@ -13,9 +13,9 @@ import bcrypt
 from exporter.config.secret import Secret
 
 _CACHED = 100
-"""Successes to remember, so that a scrape does not take the time of a bcrypt check."""
+"""Maximum number of accepted passwords to cache, so that few scrapes take the time of a bcrypt check."""
 _PASSWORD = 72
-"""Bytes of a password that bcrypt uses."""
+"""Maximum length in bytes of the part of a password that bcrypt uses."""
 
 
 class PasswordCheck:
@@ -27,9 +27,10 @@ class PasswordCheck:
         self._turn = asyncio.Lock()
 
     async def accepts(self, authorization: str, users: Mapping[str, Secret]) -> bool:
-        """Return whether an `Authorization` header has the password of a user; `users` has bcrypt hashes.
+        """Return whether an `Authorization` header has the name and password of a user.
 
-        An unknown user takes as long as a known one.
+        `users` has at least one user, by name, with a bcrypt hash. Rejecting an unknown user takes as long as rejecting a
+        wrong password.
         """
         given = _credentials(authorization)
         if given is None:

@@ -1,4 +1,4 @@
-"""Limits of client connections: how many there are, and how long a request, a response or idleness may last.
+"""Limit the number of client connections, and how long they may send a request, receive a response, or be idle.
 
 uvicorn has no limit for slow requests or slow readers, and asyncio accepts connections until descriptors run out, then
 logs each failure. This module replaces the accept loop and adds deadlines to uvicorn's connections.
@@ -32,13 +32,13 @@ _REQUEST = 10.0
 _RESPONSE = 300.0
 """Seconds in which a client must read its response completely."""
 _STUCK = 60.0
-"""Seconds in which a client must read some of its response, or the rest of one after which the connection closes."""
+"""Seconds in which a client must read some of its response, or all that is left if the connection is closing."""
 _SHUTDOWN = 1.0
 """Seconds in which a client must confirm the end of a TLS connection."""
 _ACCEPT_BATCH = 4
-"""Connections accepted before the event loop turns; more would exceed the limit before others are closed."""
+"""Connections accepted in one iteration of the event loop; more would exceed the limit before others are closed."""
 _RETRY_SECONDS = 0.1
-"""Seconds until the next attempt to accept where descriptors or memory have run out."""
+"""Seconds until the next attempt to accept connections after descriptors or memory have run out."""
 _LOG_INTERVAL = 3600.0
 """Seconds between two warnings of the same kind."""
 
@@ -48,7 +48,10 @@ _log = logging.getLogger("exporter.web.connections")
 
 
 def connection_limit() -> int:
-    """Return how many connections leave descriptors for polls and the state: half of them, less those open now."""
+    """Return the maximum number of connections: half of the file descriptors, less those that are open now.
+
+    The other half is for polls and the state. The result is at least `_MIN_CONNECTIONS` and at most `_MAX_CONNECTIONS`.
+    """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS
@@ -67,7 +70,7 @@ class Phase(Enum):
 
 
 def _seconds(phase: Phase) -> float:
-    """Return how long a connection may stay in a phase."""
+    """Return how long a connection may stay in a phase, in seconds."""
     match phase:
         case Phase.REQUEST:
             return _REQUEST
@@ -84,7 +87,7 @@ class Connections:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        # Both in the order of the last progress: a whole request or response, never a part of a request.
+        # Both are in the order of the last progress. A part of a request is not progress.
         self._waiting: dict[Connection, None] = {}
         self._responding: dict[Connection, None] = {}
         self._handshakes: dict[asyncio.Task[Any], None] = {}
@@ -130,7 +133,7 @@ class Connections:
         connection.abort()
 
     def close_all(self) -> None:
-        """Close every connection; those with a response to send, after it."""
+        """Close connections without a response to send at once, and the others after their response."""
         for connection in tuple(self._waiting):
             connection.abort()
         for connection in self._responding:
@@ -254,7 +257,7 @@ class Connection(H11Protocol):
         self._update_deadline()
 
     def pause_writing(self) -> None:
-        """Wait for the client to read, but not forever."""
+        """Wait for the client to read, and close the connection if it reads nothing for `_STUCK` seconds."""
         super().pause_writing()
         self._stuck = self.loop.call_later(_STUCK, self.abort)
 
@@ -280,7 +283,7 @@ class Connection(H11Protocol):
     def abort(self) -> None:
         """Close the connection at once, whether or not the client has read its response."""
         if self.cycle is not None:
-            # asyncio logs writes that follow before the event loop turns.
+            # asyncio would log writes that follow in the same iteration of the event loop.
             self.cycle.disconnected = True
         self.transport.abort()
 
@@ -308,7 +311,7 @@ class Connection(H11Protocol):
         return guarded
 
     def _update_deadline(self) -> None:
-        """Set the deadline of the phase that has begun."""
+        """Set the deadline of the current phase, if it has just begun."""
         phase = self._current()
         if phase is self._phase:
             return

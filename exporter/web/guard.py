@@ -1,4 +1,4 @@
-"""What the web configuration file demands of each request: a rate limit, response headers and a password."""
+"""Apply the web configuration file to each request: its rate limit, response headers and passwords."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class Guard:
     def __init__(
         self, app: ASGIApp, settings: Callable[[], WebConfig], clock: Clock, *, poll_now: bool = False
     ) -> None:
-        """`poll_now`: it is enabled, and has a token instead of a password."""
+        """`poll_now`: poll now is enabled, and its path requires a token instead of a password."""
         self._without_password = {POLL_NOW} if poll_now else set()
         self._app = app
         self._settings = settings
@@ -27,7 +27,7 @@ class Guard:
         self._bucket = _TokenBucket(RequestRateLimit(), clock.monotonic())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or reject it with 429 or 401."""
+        """Pass a request to the application, or reject it with 429 or 401."""
         settings = self._settings()
         headers = settings.http_server_config.headers
 
@@ -56,7 +56,7 @@ class Guard:
 
 
 class _TokenBucket:
-    """Allows a burst, then one request an interval."""
+    """Allows a burst of requests, then one request per interval."""
 
     def __init__(self, limit: RequestRateLimit, now: float) -> None:
         self.limit = limit

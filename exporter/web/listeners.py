@@ -35,8 +35,8 @@ class Listeners:
     ) -> None:
         """Create the servers. Call this before polls begin, because the servers count the descriptors that are open.
 
-        `reloaded` gets whether a changed web configuration is in force. `problem` and `ready` are as for
-        `ProbeServer`, `poll_now` is as for `Guard`.
+        `reloaded` is called after each reload of the web configuration, with True if it succeeded. `problem` and `ready`
+        are as for `ProbeServer`, `poll_now` is as for `Guard`.
         """
         self._web_config = web_config
         self._reloaded = reloaded

@@ -1,4 +1,4 @@
-"""Poll now: a pipeline's last step asks for a poll, so that its end is on the page at once."""
+"""Poll now: the last step of a pipeline requests a poll over HTTP, so that /metrics shows the run's end at once."""
 
 import hmac
 import logging
@@ -18,17 +18,17 @@ _log = logging.getLogger("exporter.web.poll_now")
 
 
 class PollRequests(Protocol):
-    """Takes requests for polls."""
+    """Accepts requests to poll a pipeline now."""
 
     def watches(self, project: str, pipeline_id: str) -> bool:
-        """Return True if a pipeline of a project is polled."""
+        """Return True if the exporter polls this pipeline of this project."""
 
     def request(self, project: str, pipeline_id: str) -> bool:
-        """Poll a pipeline that is polled anyway now; return False if it was requested too recently."""
+        """Start a poll of a watched pipeline now; return False if the last such request is too recent."""
 
 
 class PollToken:
-    """The token that clients must present, in a file that is read at each call."""
+    """The token that clients must send. Its file is read for each request."""
 
     def __init__(self, file: Path) -> None:
         """Read the token for the first time.
@@ -40,10 +40,10 @@ class PollToken:
         self._secret = FileSecret(file)
         self._secret.reveal()
         self._failure = ""
-        """The last failure to read it: each is logged once."""
+        """Message of the last failure to read the token, which is not logged again; empty after a success."""
 
     def accepts(self, authorization: str) -> bool:
-        """Return whether an `Authorization` header has the token. Without a readable token none does."""
+        """Return whether an `Authorization` header has the token; False if the token cannot be read."""
         try:
             token = self._secret.reveal()
         except SecretError as error:
@@ -61,7 +61,7 @@ class PollToken:
 
 
 def poll_route(token: PollToken, requests: PollRequests) -> Route:
-    """Return the route of poll now."""
+    """Return the route on which a caller with the token requests a poll of one pipeline."""
 
     async def poll(request: Request) -> Response:
         if not token.accepts(request.headers.get("authorization", "")):

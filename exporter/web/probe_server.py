@@ -1,4 +1,4 @@
-"""The server of the health probes, in a thread of its own: it answers 503 while the event loop of the daemon is stuck."""
+"""Serve the health probes in a separate thread, which responds with 503 while the daemon's event loop is stuck."""
 
 import asyncio
 import socket
@@ -10,10 +10,10 @@ from exporter.web.routes import probes
 from exporter.web.server import Server
 
 STUCK = 3.0
-"""Seconds within which the daemon's event loop must answer; shorter than the time limit of a kubelet's probe."""
+"""Seconds within which the daemon's event loop must respond; shorter than the time limit of a kubelet's probe."""
 
 _CONNECTIONS = 32
-"""The kubelet opens one a probe."""
+"""Maximum number of connections; the kubelet opens one for each probe."""
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class ProbeServer:
     def __init__(
         self, listener: socket.socket, problem: Callable[[], str], ready: Callable[[], bool]
     ) -> None:
-        """`problem` and `ready` are as for `application`; the event loop that calls `serve` calls them."""
+        """`problem` and `ready` are as for `application`. They are called in the event loop that runs `serve`."""
         self._listener = listener
         self._problem = problem
         self._ready = ready
@@ -55,7 +55,7 @@ class ProbeServer:
         return await self._ask(self._ready) or False
 
     async def _ask(self, question: Callable[[], T]) -> T | None:
-        """Return the answer of the daemon's event loop; None if it is stuck."""
+        """Call a function in the daemon's event loop and return its result; None if the loop is stuck or not started."""
 
         async def answer() -> T:
             return question()

@@ -1,4 +1,4 @@
-"""HTTP routes: they send finished pages, and never wait for a cloud."""
+"""HTTP routes of the daemon. They respond with what polls have found, and never wait for a provider."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from exporter.exposition.negotiation import accepts_gzip, choose_format
 from exporter.web.status_routes import StatusSource, status_routes
 
 _YIELD_BYTES = 1 << 20
-"""Bytes after which a response yields to others."""
+"""Bytes to send before a response yields to others."""
 
 T = TypeVar("T")
 
@@ -38,11 +38,12 @@ def application(
 ) -> Starlette:
     """Return the web application.
 
-    `page` returns the current page of a variant, for as long as it is sent. `problem` returns why the exporter is
-    unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `status` is where the
-    status page comes from. `effective_config` returns the configuration in force with its secrets masked.
-    `created_series`: whether OpenMetrics has `_created` series. `reload` reads the configuration again, and returns every
-    fault; None where clients may not do that. `poll_now` is the route of poll now, if that is enabled.
+    `page` provides the current /metrics page in a variant while it is being sent. `problem` returns why the exporter is
+    unhealthy, or an empty string. `ready` returns True once the first refreshes have ended. `status` has the sources of the
+    status page. `effective_config` returns the configuration in force with its secrets masked. `telemetry_path` is the path
+    of the /metrics page. `created_series` returns whether OpenMetrics has `_created` series. `reload` reads the
+    configuration again, and returns all faults; it is None if clients may not reload. `poll_now` is the result of
+    `poll_route`, or None if poll now is disabled.
     """
 
     async def metrics(request: Request) -> Response:
@@ -67,7 +68,7 @@ def application(
 
 
 def probes(problem: Callable[[], Awaitable[str]], ready: Callable[[], Awaitable[bool]]) -> Starlette:
-    """Return an application with the health probes only; `problem` and `ready` return what those of `application` do."""
+    """Return an application with the health probes only; `problem` and `ready` are as for `application`, but async."""
     return _without_redirects(_probe_routes(problem, ready))
 
 
@@ -116,7 +117,7 @@ def _without_redirects(routes: Sequence[Route]) -> Starlette:
 
 
 class _PageResponse(Response):
-    """Sends one page, chunk by chunk, even if a newer one is published meanwhile."""
+    """Sends one /metrics page, chunk by chunk, even if a newer one is published meanwhile."""
 
     def __init__(
         self, variant: Variant, page: Callable[[Variant], AbstractAsyncContextManager[Body]]

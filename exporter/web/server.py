@@ -12,10 +12,10 @@ from starlette.types import ASGIApp
 from exporter.web.connections import KEEP_ALIVE, Connection, Connections, connection_limit
 
 _SHUTDOWN_TIMEOUT = 3
-"""Seconds that responses in progress have when the server stops."""
+"""Seconds to wait for responses in progress when the server stops."""
 
 _BACKLOG = 2048
-"""Connections that the system queues until they are accepted: a client that it rejects retries after a second."""
+"""Connections that the kernel queues until they are accepted. If the queue is full, a client retries after a second."""
 
 
 class ListenError(Exception):
@@ -25,7 +25,7 @@ class ListenError(Exception):
 def listen(address: str, flag: str = "web.listen-address") -> socket.socket:
     """Return a socket that listens on `HOST:PORT`: on every interface without a host, on a free port with port 0.
 
-    `flag` is the flag to name where that fails.
+    `flag` is the command-line flag that the error message names.
 
     Raises:
         ListenError: the address cannot be used.
@@ -69,7 +69,10 @@ class Server(uvicorn.Server):
         *,
         connections: int | None = None,
     ) -> None:
-        """`tls` returns the context of a new connection. `connections` limits their number, by default by descriptors."""
+        """`tls` returns the TLS context of a new connection, None for plain HTTP.
+
+        `connections` is the maximum number of connections; by default it is `connection_limit()`.
+        """
         super().__init__(
             uvicorn.Config(
                 app,
@@ -102,7 +105,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def close_connections(self) -> None:
-        """Close every connection, those with a response to send after it."""
+        """Close connections without a response to send at once, and the others after their response."""
         self._connections.close_all()
 
     def _connection(self) -> Connection:

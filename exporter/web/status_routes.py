@@ -1,4 +1,4 @@
-"""The status page, its JSON and its files. Pages are rendered in a thread, so that scrapes never wait for them."""
+"""Routes of the status page, its JSON and its assets. Pages are rendered in a thread, so that scrapes never wait for them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class StatusSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the status comes from."""
+    """Sources of what the status page shows."""
 
     page: StatusPage
     catalogue: Callable[[], Catalogue]
@@ -39,13 +39,13 @@ class StatusSource(msgspec.Struct, frozen=True, kw_only=True):
     views: Callable[[], Sequence[View]]
     """Returns the views of the last publication."""
     facts: Callable[[], Sequence[ProjectFacts]]
-    """Returns what is known of the projects now; called in the event loop."""
+    """Returns the current facts about the projects; called in the event loop."""
     clock: Clock
 
 
 def status_routes(source: StatusSource, *, root: bool) -> Sequence[Route]:
-    """Return the routes of the status. `root`: whether `/` is free for the page."""
-    # One thread: however many clients ask, scrapes compete with one rendering.
+    """Return the routes of the status page. `root`: whether `/` is free for the page."""
+    # One thread, so that scrapes compete with a single rendering, regardless of the number of clients.
     thread = ThreadPoolExecutor(1, thread_name_prefix="status-page")
 
     async def rendered(render: Callable[[], T]) -> T:

@@ -77,7 +77,7 @@ def _load_client_authorities(context: ssl.SSLContext, settings: TlsServer) -> No
 
 @contextlib.contextmanager
 def _readable(content: bytes) -> Iterator[str]:
-    """Return a path from which `ssl` can read a secret that is only in memory."""
+    """Provide a path from which `ssl` can read content that is only in memory."""
     descriptor = os.memfd_create("pem")
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:

@@ -1,7 +1,7 @@
-"""The web configuration file, in the format that exporters share: TLS, passwords, headers and a rate limit.
+"""The web configuration file, in the common format of Prometheus exporters: TLS, passwords, headers and a rate limit.
 
 Format: https://github.com/prometheus/exporter-toolkit/blob/v0.14.0/docs/web-configuration.md. What Python's `ssl` or the
-server cannot do is a fault, because a setting without effect would be a false promise.
+server cannot do is reported as a fault, because a setting must not be silently ignored.
 """
 
 import re
@@ -30,10 +30,10 @@ from exporter.settings.load import ConfigError
 from exporter.settings.messages import faults_of
 
 FILE_LIMIT = 4 << 20
-"""Most bytes of the web configuration, and of each file that it names."""
+"""Maximum size in bytes of the web configuration file, and of each file that it names."""
 
 MAX_COST = 16
-"""Largest bcrypt cost: a check takes about five seconds, and twice as long with each further step."""
+"""Largest allowed bcrypt cost, at which a check takes about five seconds. Each further step would double that."""
 
 HEADERS: dict[str, tuple[str, ...]] = {
     "Content-Security-Policy": (),
@@ -42,7 +42,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "X-Frame-Options": ("deny", "sameorigin"),
     "X-XSS-Protection": (),
 }
-"""The headers that can be set, each with its possible values; without values, any."""
+"""The response headers that can be set, each with its allowed values; an empty tuple allows any value."""
 
 CIPHER_SUITES = {
     "TLS_AES_128_GCM_SHA256": None,
@@ -59,7 +59,7 @@ CIPHER_SUITES = {
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
 }
-"""OpenSSL's name of each cipher suite by Go's, which the format uses. Those of TLS 1.3 are always on, as in Go."""
+"""OpenSSL's names of the cipher suites, by the names that Go and the file use. None: always on, as in Go (TLS 1.3)."""
 
 _HASH = re.compile(r"\$2[abxy]?\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}")
 _UNVERIFIED = frozenset({"RequestClientCert", "RequireAnyClientCert", "RequireClientCert"})
@@ -68,7 +68,7 @@ _OLD = frozenset({"TLS10", "TLS11"})
 
 
 class Hidden(Secret):
-    """A secret whose key has no twin that ends in `_file`, unlike those of the main configuration."""
+    """A secret to which `Section` adds no second key with the suffix `_file`, unlike `Secret`."""
 
 
 def _file(value: object, info: ValidationInfo) -> Path:
@@ -161,7 +161,7 @@ class TlsServer(Section):
 
     @property
     def enabled(self) -> bool:
-        """Whether the server speaks TLS."""
+        """Whether the server uses TLS."""
         keys = (self.cert, self.cert_file, self.key, self.key_file, self.client_ca, self.client_ca_file)
         return any(key is not None for key in keys) or self.client_auth_type != "NoClientCert"
 
@@ -191,7 +191,7 @@ class HttpServer(Section):
 
 
 class RequestRateLimit(Section):
-    """`rate_limit`: one request an interval, after a burst."""
+    """`rate_limit`: one request per interval, after a burst."""
 
     interval: Annotated[float, BeforeValidator(lambda value: parse_interval(str(value)))] = 0.0
     """Seconds; 0 means no limit."""
@@ -205,7 +205,7 @@ class RequestRateLimit(Section):
 
 
 class WebConfig(Section):
-    """A web configuration."""
+    """Settings of a web configuration file."""
 
     tls_server_config: TlsServer = TlsServer()
     http_server_config: HttpServer = HttpServer()
@@ -227,8 +227,10 @@ class WebConfig(Section):
 def load_web_config(file: Path, content: bytes) -> WebConfig:
     """Return the settings of a web configuration file with this content.
 
+    `file` is the base of relative paths, and is named in errors.
+
     Raises:
-        ConfigError: the file has faults; it has all of them.
+        ConfigError: the file has faults; the error lists all of them.
 
     """
     try:

@@ -1,4 +1,4 @@
-"""Keep the web configuration in force up to date with its file and the files that it names."""
+"""Reload the web configuration when its file, or a file that it names, changes."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,7 @@ from exporter.web.tls import TlsError, server_context
 from exporter.web.web_config import WebConfig, load_web_config, read
 
 CHECK_INTERVAL = 5.0
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files."""
 
 _log = logging.getLogger("exporter.web.web_config_file")
 
@@ -32,10 +32,10 @@ class WebConfigFile:
         self._file = file
         self.settings, self.tls, self._digest = _load(file)
         self._failed: bytes | str | None = None
-        """The content, or the message, of the last failure: each is logged once."""
+        """Message of the last failure, which is not logged again; None after a success."""
 
     def check(self) -> bool | None:
-        """Read the files again; return whether that succeeded, None if nothing has changed."""
+        """Reload the files if they have changed; return whether that succeeded, None if nothing has changed."""
         try:
             digest = _digest(read(self._file), self.settings)
             if digest == self._digest and self._failed is None:
@@ -60,7 +60,7 @@ class WebConfigFile:
         return True
 
     async def watch(self, reloaded: Callable[[bool], None]) -> None:
-        """Check until cancelled. `reloaded` gets the result whenever the files have changed."""
+        """Check the files until cancelled, and call `reloaded` with the result of each reload."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL)
             # Not in the event loop: files may be on a slow network.
@@ -79,7 +79,7 @@ def _load(file: Path) -> tuple[WebConfig, ssl.SSLContext | None, bytes]:
 
 
 def _digest(content: bytes, settings: WebConfig) -> bytes:
-    """Return a digest of a web configuration with this content, and of all files that it names."""
+    """Return a digest of the content of a web configuration file and of all files that its settings name."""
     section = settings.tls_server_config
     files = [
         read(path)

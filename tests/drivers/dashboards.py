@@ -45,14 +45,31 @@ def expressions() -> list[tuple[tuple[str, str], str]]:
     ]
 
 
-def silent(url: str) -> set[tuple[str, str]]:
-    """Return the places, as in `expressions`, of the queries without a result now; a query with an error fails."""
-    return {where for where, expr in expressions() if not _rows(url, plain(expr, rate="1m", range_="5m"))}
+TROUBLES = {
+    ("exporter", title)
+    for title in (
+        "Projects down", "Credentials refused", "Down now", "Errors of the clouds", "Throttling", "Rejected records",
+        "Runs missed",
+    )
+}  # fmt: skip
+"""Panels that show trouble of the exporter alone: without any, they say so. Polls are skipped on a slow machine too."""
 
 
-def empty(url: str) -> set[tuple[str, str]]:
-    """Return (dashboard, title) of the panels whose queries have no result now."""
-    found = silent(url)
+def silent(url: str, *, rate: str = "1m", range_: str = "5m", **when: float) -> set[tuple[str, str]]:
+    """Return the places, as in `expressions`, of the queries without a result; a query with an error fails.
+
+    `when` is `time`, by default now, or `start`, `end` and `step`.
+    """
+    return {
+        where
+        for where, expr in expressions()
+        if not _rows(url, plain(expr, rate=rate, range_=range_), **when)
+    }
+
+
+def empty(url: str, **when: Any) -> set[tuple[str, str]]:
+    """Return (dashboard, title) of the panels whose queries have no result; arguments as for `silent`."""
+    found = silent(url, **when)
     return {
         (name, title)
         for (name, title), panel in PANELS.items()
@@ -60,8 +77,13 @@ def empty(url: str) -> set[tuple[str, str]]:
     }
 
 
-def _rows(url: str, expr: str) -> list[Any]:
-    data = {"query": expr}
-    answer = httpx.post(f"{url}/api/v1/query", data=data, trust_env=False, timeout=30).json()
+def _rows(url: str, expr: str, **when: float) -> list[Any]:
+    path = "query_range" if "start" in when else "query"
+    data = {"query": expr, **when}
+    answer = httpx.post(f"{url}/api/v1/{path}", data=data, trust_env=False, timeout=30).json()
     assert answer["status"] == "success", (expr, answer["error"])
-    return [row for row in answer["data"]["result"] if row["value"][1] != "NaN"]
+    return [
+        row
+        for row in answer["data"]["result"]
+        if any(value != "NaN" for _, value in row.get("values") or [row["value"]])
+    ]

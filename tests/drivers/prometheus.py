@@ -73,7 +73,7 @@ def _running(program: str, directory: Path, configuration: dict[str, Any], *flag
 def api_get(url: str, path: str, **parameters: Any) -> Any:
     """Return the data of a response of the API; None if the request fails."""
     try:
-        answer = httpx.get(f"{url}/api/v1/{path}", params=parameters, trust_env=False)
+        answer = httpx.get(f"{url}/api/v1/{path}", params=parameters, trust_env=False, timeout=PATIENCE)
     except httpx.TransportError:
         return None
     return answer.json()["data"] if answer.status_code == 200 else None

@@ -20,6 +20,11 @@ def built(name: str) -> str:
     return _required(name, shutil.which(name, path=str(BUILT)))
 
 
+def newest(name: str) -> str:
+    """Return the path of a program: of that which `make tools` built, otherwise of the installed one."""
+    return built(name) if os.environ.get("CI") or (BUILT / name).exists() else installed(name)
+
+
 def _required(name: str, path: str | None) -> str:
     if path is None and not os.environ.get("CI"):
         pytest.skip(f"{name} is not there")

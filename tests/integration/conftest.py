@@ -2,33 +2,51 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.drivers.history import write_history
+from tests.drivers.history import record_history, write_history
 from tests.drivers.rules import Evaluation
-from tests.drivers.tools import built, installed
+from tests.drivers.tools import built, installed, newest
+
+
+def _once(factory: pytest.TempPathFactory, name: str, write: Callable[[Path], None]) -> Path:
+    """Return a folder that one process of a test session writes for all."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = root / f"{name}-unfinished"
+            unfinished.mkdir()
+            write(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with blocks of three weeks; one process of a test session writes it for all others."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    folder = root / "history"
+    """The folder of three weeks of blocks."""
     promtool = installed("promtool")
-    with (root / "history.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            unfinished = root / "unfinished"
-            unfinished.mkdir()
-            write_history(promtool, unfinished)
-            unfinished.rename(folder)
-    return folder
+    return _once(tmp_path_factory, "history", partial(write_history, promtool))
+
+
+@pytest.fixture(scope="session")
+def recorded(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the same blocks, and with those of the recording rules."""
+    programs = newest("promtool"), newest("prometheus")
+
+    def write(directory: Path) -> None:
+        shutil.copytree(history, directory / "data")
+        record_history(*programs, directory)
+
+    return _once(tmp_path_factory, "recorded", write)
 
 
 @pytest.fixture(scope="module", params=[installed, built], ids=["packaged", "built"])

@@ -21,12 +21,12 @@ from typing import Any
 import yaml
 
 from exporter.simulator import CodeArts, InjectedFault, Scenario, SimulatedStatus, World, running
-from tests.drivers.dashboards import PANELS, empty, silent
+from tests.drivers.dashboards import PANELS, TROUBLES, empty, silent
 from tests.drivers.process import PATIENCE, Process, eventually, exporter
 from tests.drivers.prometheus import api_get, query
 from tests.drivers.rules import ALERTS, RECORDING
 from tests.drivers.support import project
-from tests.drivers.tools import installed
+from tests.drivers.tools import newest
 from tests.integration.test_kill import fill_disk
 
 SHORTER = {
@@ -117,7 +117,7 @@ class Monitor:
         self.scrape()
         self.process = subprocess.Popen(
             [
-                installed("prometheus"),
+                newest("prometheus"),
                 f"--config.file={file}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
@@ -247,14 +247,6 @@ EXPORTER_ALERTS = {
     ("PipelineExporterShardMismatch", ""), ("PipelineExporterReloadFailed", ""),
 }  # fmt: skip
 GONE = ("PipelineExporterGone", "")
-TROUBLES = {
-    ("exporter", title)
-    for title in (
-        "Projects down", "Credentials refused", "Down now", "Errors of the clouds", "Throttling", "Rejected records",
-        "Runs missed",
-    )
-}  # fmt: skip
-"""Panels that show data only if the exporter has trouble."""
 
 
 def wait_for(found: Callable[[], set[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:

@@ -16,7 +16,7 @@ _DAY = 86_400.0
 
 
 async def check_network(project: AnyProject, *, timeout: float, now: float) -> list[Check]:
-    """Return the checks of the way to the provider of a project; `now` is in epoch seconds."""
+    """Return the checks of the way to the provider of a project; `now` is in Unix seconds."""
     url = urlsplit(project.base_url)
     proxy = _proxy(project, url)
     target = url if proxy is None else proxy

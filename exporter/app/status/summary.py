@@ -101,7 +101,7 @@ def _key(labels: dict[str, str]) -> _Key:
 
 
 def summarize(samples: Samples, now: float) -> Summary:
-    """Return the summary of a page at `now` (epoch seconds)."""
+    """Return the summary of a page at `now` (Unix seconds)."""
     index = _Index(samples)
     red = sorted(_red(index), key=lambda one: (-(one.since or 0), one.project, one.pipeline))
     latest = dict(index.statuses("ci_pipeline_latest_run_status"))

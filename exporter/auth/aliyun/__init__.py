@@ -41,9 +41,9 @@ def authentication(
     environment: Mapping[str, str] = _EMPTY,
     nonce: Callable[[], str] = random_nonce,
 ) -> Auth:
-    """Return the credential for a configuration section.
+    """Return the credential that an `auth` section describes.
 
-    `default` searches `environment`. `nonce` returns a unique text for each signature.
+    The method `default` searches `environment`. `nonce` returns a unique text for each signature.
     """
     match section:
         case YunxiaoTokenSection():

@@ -38,7 +38,7 @@ _Read = Callable[[], Keys | None]
 
 
 class AliyunDefaultChain(CredentialChain):
-    """Searches environment variables, then the CLI's configuration, then the SDK's credentials file."""
+    """Access key from environment variables, the CLI's configuration or the SDK's credentials file, in this order."""
 
     def __init__(self, environment: Mapping[str, str], nonce: Callable[[], str]) -> None:
         """`nonce` returns a unique text for each signature."""
@@ -97,7 +97,7 @@ class _CliFile(msgspec.Struct):
 
 
 def _read_cli_file(path: Path, profile: str) -> Keys | None:
-    """Return the keys of a profile of the CLI, by default the current one. None if it does not exist."""
+    """Return the keys of a CLI profile, by default the current one. None if the file or profile is missing, or has no keys yet."""
     text = read_credentials(path, required=False)
     if text is None:
         return None
@@ -122,7 +122,7 @@ def _read_cli_file(path: Path, profile: str) -> Keys | None:
 
 
 def _read_sdk_file(path: Path, profile: str, *, required: bool) -> Keys | None:
-    """Return the keys of a profile of the SDK's credentials file. None if it does not exist."""
+    """Return the keys of a profile of the SDK's credentials file. None if the file or the profile does not exist."""
     example = "[default], then lines such as type = access_key"
     values = read_ini(path, profile, example, required=required)
     if values is None:
@@ -148,7 +148,7 @@ def _keys(profile: Mapping[str, object], names: Sequence[str], location: str) ->
 
 
 def _not_found(environment: Mapping[str, str], files: Sequence[Path]) -> str:
-    """Return the error message for the case that no source has a key."""
+    """Return the error message to use if no source has a key."""
     name = _profile(environment)
     profile = f"the profile {name!r}" if name else "the current or default profile"
     searched = " and ".join(map(str, files)) or "any file, since HOME is not set"

@@ -26,9 +26,9 @@ def random_nonce() -> str:
 
 
 def signature(request: UnsignedRequest, now: float, keys: Keys, nonce: str) -> dict[str, str]:
-    """Return the signature of a request that is sent at `now` (epoch seconds), and the headers to add with it.
+    """Return the headers that sign a request, which is sent at `now` (Unix seconds).
 
-    All headers of the request are signed, too. They must include `x-acs-action` and `x-acs-version`.
+    The signature covers all headers of the request, which must include `x-acs-action` and `x-acs-version`.
 
     Raises:
         SecretError: A key cannot be read.

@@ -1,4 +1,4 @@
-"""Credentials from the configuration that a person renews: a personal access token, or an access key."""
+"""Configured credentials, which a person renews: a personal access token, or an access key."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -21,12 +21,12 @@ class YunxiaoToken(StaticCredential):
         self._token = section.token
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # the same for any request
-        """Return the token header. A token in a file is read again."""
+        """Return the token header. A token file is read at each call."""
         return {"x-yunxiao-token": self._token.reveal()}
 
 
 class AliyunAccessKey(StaticCredential):
-    """Access key that signs requests."""
+    """Access key that a person renews. It signs requests."""
 
     def __init__(self, keys: Keys, nonce: Callable[[], str], *, expires: datetime | None = None) -> None:
         """`nonce` returns a unique text for each signature."""
@@ -35,5 +35,5 @@ class AliyunAccessKey(StaticCredential):
         self._nonce = nonce
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """Return the signature and the headers that belong to it. Keys in files are read again."""
+        """Return the headers that sign the request. Key files are read at each call."""
         return signature(request, now, self._keys, self._nonce())

@@ -42,9 +42,9 @@ _EMPTY: Mapping[str, str] = MappingProxyType({})
 def authentication(
     section: AuthSection, *, region: str | None = None, environment: Mapping[str, str] = _EMPTY
 ) -> Auth:
-    """Return the credential for a configuration section.
+    """Return the credential that an `auth` section describes.
 
-    `region` is the project's. `default` searches `environment`.
+    `region` is the project's. The method `default` searches `environment`.
 
     Raises:
         ValueError: A setting is missing and cannot be derived from the region. The message is for the user.

@@ -19,7 +19,7 @@ from exporter.config.secret import FileSecret, SecretError
 
 
 class HuaweiDefaultChain(CredentialChain):
-    """Searches environment variables, then the credentials file, then pod identity, then the metadata service."""
+    """Credential from environment variables, the credentials file, pod identity or the metadata service, in this order."""
 
     def __init__(self, section: HuaweiDefaultSection, environment: Mapping[str, str]) -> None:
         platform = TemporaryKeys(_issuer(section, environment))
@@ -52,7 +52,10 @@ def _file(environment: Mapping[str, str]) -> CredentialSource | None:
 
 
 def _read_sdk_file(path: Path, *, required: bool) -> HuaweiAccessKey | None:
-    """Return the keys of the SDK's credentials file. Keys for regional services are under `[basic]`."""
+    """Return the keys of the SDK's credentials file. None if the file or its section `[basic]` does not exist.
+
+    Keys for regional services are under `[basic]`.
+    """
     values = read_ini(path, "basic", "[basic], then lines such as ak = …", required=required)
     if values is None:
         return None

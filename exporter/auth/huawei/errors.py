@@ -1,8 +1,8 @@
 """Read error responses of Huawei Cloud: IAM, the metadata service, the API gateway and the services.
 
-All use the same formats for codes, messages, throttling and waits. The caller decides what an error means. Sources: the
-error codes of API Gateway (https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html), and for the
-formats the vendor's SDK (huaweicloudsdkcore exceptions/exception_handler.py).
+All use the same formats for codes, messages, throttling and waits. The caller decides what an error means. Source of the
+error codes: API Gateway (https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig_03_0018.html). Source of the
+formats: the vendor's SDK (huaweicloudsdkcore exceptions/exception_handler.py).
 """
 
 import re
@@ -25,7 +25,7 @@ _WINDOW_SEARCH = 4096
 
 
 class HuaweiError(msgspec.Struct, frozen=True):
-    """Content of an error response, not masked."""
+    """Content of an error response. Secrets in it are not masked."""
 
     code: str
     """The vendor's error code. Empty if missing."""
@@ -33,9 +33,9 @@ class HuaweiError(msgspec.Struct, frozen=True):
     """The vendor's message. Empty if missing."""
     request_id: str
     throttled: bool
-    """Whether there were too many requests."""
+    """Whether the request was rejected because of too many requests."""
     wait: float | None
-    """Seconds that the vendor asks to wait."""
+    """Seconds that the vendor asks to wait. None if unknown."""
 
 
 def read_error(status: int, headers: Mapping[str, str], value: object) -> HuaweiError:
@@ -56,7 +56,7 @@ def read_error(status: int, headers: Mapping[str, str], value: object) -> Huawei
 
 
 def _code_and_message(fields: dict[str, Any]) -> tuple[str, str]:
-    """Return the first code with its message. Without a code, return the first message."""
+    """Return the first error code and its message, or an empty code and the first message."""
     inner = fields.get("error")
     objects = (fields, inner) if isinstance(inner, dict) else (fields,)
     pairs = [
@@ -74,7 +74,7 @@ def _text(value: object) -> str:
 
 
 def _wait(status: int, headers: Mapping[str, str], message: str, *, throttled: bool) -> float | None:
-    """Return the seconds of `Retry-After`. If throttled without it, return the time window in the message."""
+    """Return the seconds to wait by `Retry-After`, or by the time window in a throttling message. None if unknown."""
     if not throttled and status != 503:
         return None
     wait = retry_after(headers)

@@ -1,4 +1,4 @@
-"""Read responses of credential issuers: JSON, times and errors, and when to renew a credential."""
+"""Read responses of credential issuers, and decide when to renew a credential."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,19 +13,19 @@ from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.redaction import printable
 
 BODY_LIMIT = 1 << 20
-"""Maximum bytes of a response that are decoded. Valid responses have a few thousand."""
+"""Maximum bytes of a response to decode. Valid responses have a few thousand."""
 
 _MESSAGE_LENGTH = 300
 _CODE_LENGTH = 64
 
 
 class Validity(msgspec.Struct, frozen=True):
-    """How long an obtained credential is used. All times are epoch seconds."""
+    """How long an obtained credential is used. All times are Unix seconds."""
 
     reported_end: float | None
-    """The end in the response. None if missing."""
+    """Expiry in the response. None if missing."""
     end: float
-    """The credential is not used from here on."""
+    """When the exporter stops using the credential."""
     renew_at: float
     """The credential is renewed after this time."""
 
@@ -33,8 +33,8 @@ class Validity(msgspec.Struct, frozen=True):
 def validity(reported_end: float | None, now: float, *, default_life: float, margin: float) -> Validity:
     """Return how long to use a credential that was obtained at `now`.
 
-    Without a usable end it is used for `default_life` seconds. It is renewed `margin` seconds before its end, or in the
-    last quarter of a shorter life: a credential that is about to end does not cause a renewal at every request.
+    Without a plausible expiry, it is used for `default_life` seconds. Renewal is due `margin` seconds before the end, but
+    never before the last quarter of the lifetime: otherwise a short lifetime would cause a renewal at every request.
     """
     # An end in the past means that the clocks differ. The vendor refuses the credential if it really has ended.
     end = reported_end if reported_end is not None and reported_end > now else now + default_life
@@ -42,7 +42,7 @@ def validity(reported_end: float | None, now: float, *, default_life: float, mar
 
 
 def parse_time(value: object) -> float | None:
-    """Return the epoch seconds of an ISO date and time, in UTC if it has no zone. None if it is invalid."""
+    """Return the Unix seconds of an ISO date and time, in UTC if it has no zone. None if it is invalid."""
     if not isinstance(value, str):
         return None
     try:
@@ -53,7 +53,7 @@ def parse_time(value: object) -> float | None:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a body. Empty if there is no valid one."""
+    """Return the JSON object in a body. Empty if the body is anything else."""
     if len(body) > BODY_LIMIT:
         return {}
     try:
@@ -64,7 +64,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def fits_header(value: object) -> bool:
-    """Return whether a value is a text that can be sent in a header."""
+    """Return whether a value is a string that can be sent in a header."""
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value.strip())
 
 

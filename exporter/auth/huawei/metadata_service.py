@@ -27,7 +27,7 @@ class MetadataIssuer:
         self._token: Secret | None = None
 
     def request_keys(self) -> Generator[IssuerRequest, IssuerReply, IssuerReply]:
-        """Request the keys. If the token is refused, get another one and try once more."""
+        """Request the keys. If the token is rejected, obtain a new one and retry once."""
         yield from self._renew_token(needed=False)
         reply = yield self._request()
         if _token_refused(reply):
@@ -57,7 +57,7 @@ class MetadataIssuer:
         )
 
     def _renew_token(self, *, needed: bool) -> Generator[IssuerRequest, IssuerReply, None]:
-        """Get the token that newer services require. Without `needed`, continue without one if there are no tokens."""
+        """Obtain the token that newer services require. Unless it is `needed`, accept a service that issues no tokens."""
         request = IssuerRequest(
             operation="MetadataToken",
             method="PUT",
@@ -81,5 +81,5 @@ class MetadataIssuer:
 
 
 def _token_refused(reply: IssuerReply) -> bool:
-    """Return whether the token is missing or has ended. A missing agency has the same status, but another message."""
+    """Return whether the token was missing or has expired. A missing agency has the same status but another message."""
     return reply.status == 401 and _NO_AGENCY not in reply.body.lower()

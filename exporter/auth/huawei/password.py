@@ -1,4 +1,4 @@
-"""IAM tokens for a user with a password, obtained and renewed by the exporter.
+"""IAM tokens that the exporter obtains and renews with a user's password.
 
 Source: "Obtaining a User Token Through Password Authentication" (KeystoneCreateUserTokenByPassword) of the IAM API
 reference, https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html.
@@ -23,7 +23,7 @@ from exporter.auth.protocol import IssuerReply, IssuerRequest, NoReplyError, Ren
 from exporter.config.secret import Secret, SecretError
 
 _DEFAULT_LIFE = 24 * 3600.0
-"""Seconds to use a token if the response has no end."""
+"""Seconds to use a token if the response has no expiry."""
 _MARGIN = 3600.0
 
 
@@ -44,7 +44,7 @@ class PasswordToken:
         self._validity: Validity | None = None
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # the same for any request
-        """Return the token header, until the token ends."""
+        """Return the token header. A token that has expired is not used."""
         if self._token is None or self._validity is None:
             raise SecretError("no IAM token has been obtained yet")
         if now >= self._validity.end:
@@ -52,18 +52,18 @@ class PasswordToken:
         return {"X-Auth-Token": self._token.reveal()}
 
     def fingerprint(self) -> str:
-        """Return a digest of the current password and the token."""
+        """Return a digest of the current password and token. Empty if the password cannot be read."""
         try:
             return digest(self._section.password.reveal(), *readable(self._token))
         except SecretError:
             return ""
 
     def expires(self) -> float | None:
-        """Return the reported end of the token."""
+        """Return when the token expires, in Unix seconds. None if unknown."""
         return self._validity.reported_end if self._validity else None
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """Return a renewal an hour before the token ends, or in the last quarter of a shorter life."""
+        """Return a renewal if the token is missing, refused, or in its last hour (a short-lived one: last quarter)."""
         due = refused or self._validity is None or now > self._validity.renew_at
         return self._renew(now) if due else None
 

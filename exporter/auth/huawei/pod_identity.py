@@ -42,7 +42,7 @@ class PodIdentityIssuer:
         return reply
 
     def secrets(self) -> tuple[str, ...]:
-        """Return the mounted token."""
+        """Return the mounted token, or nothing if it cannot be read."""
         return readable(self._token)
 
     def _authorization(self) -> str:

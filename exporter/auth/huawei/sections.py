@@ -48,7 +48,7 @@ class TokenSection(Section):
     token: SecretText
     """The token."""
     expires: Moment | None = None
-    """When the token ends, for a reminder. No response contains the date."""
+    """When the token expires, for alerts. No response contains the date."""
 
 
 class HuaweiAkskSection(Section):
@@ -65,7 +65,7 @@ class HuaweiAkskSection(Section):
     iam_project_id: Identifier | None = None
     """The IAM project of the region, for accounts with several. It is not the CodeArts project."""
     expires: Moment | None = None
-    """When to replace the key, for a reminder. No response contains the date."""
+    """When to replace the key, for alerts. No response contains the date."""
 
 
 class PasswordSection(Section):
@@ -99,7 +99,7 @@ class PasswordSection(Section):
         return project
 
     def endpoint_in(self, region: str | None) -> str:
-        """Return the URL of the IAM that issues the tokens.
+        """Return the URL of the IAM service that issues the tokens.
 
         Raises:
             ValueError: Neither `iam_endpoint` nor a region is given. The message is for the user.

@@ -15,7 +15,7 @@ ALGORITHM = "SDK-HMAC-SHA256"
 
 
 def signature(request: UnsignedRequest, now: float, keys: Keys, iam_project_id: str | None) -> dict[str, str]:
-    """Return the signature of a request that is sent at `now` (epoch seconds), and the headers to add with it.
+    """Return the headers that sign a request, which is sent at `now` (Unix seconds).
 
     Raises:
         SecretError: A key cannot be read.

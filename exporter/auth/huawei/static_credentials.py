@@ -1,4 +1,4 @@
-"""Credentials from the configuration that a person renews: an IAM token, or an access key."""
+"""Configured credentials, which a person renews: an IAM token, or an access key."""
 
 from datetime import datetime
 
@@ -10,19 +10,19 @@ from exporter.auth.static_credential import StaticCredential
 
 
 class IamToken(StaticCredential):
-    """IAM token in the header `X-Auth-Token`."""
+    """Configured IAM token, sent in the header `X-Auth-Token`."""
 
     def __init__(self, section: TokenSection) -> None:
         super().__init__("token", (section.token,), expires=section.expires)
         self._token = section.token
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # the same for any request
-        """Return the token header. A token in a file is read again."""
+        """Return the token header. A token file is read at each call."""
         return {"X-Auth-Token": self._token.reveal()}
 
 
 class HuaweiAccessKey(StaticCredential):
-    """Access key that signs requests."""
+    """Access key that a person renews. It signs requests."""
 
     def __init__(
         self, keys: Keys, *, iam_project_id: str | None = None, expires: datetime | None = None
@@ -32,5 +32,5 @@ class HuaweiAccessKey(StaticCredential):
         self._iam_project_id = iam_project_id
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """Return the signature and the headers that belong to it. Keys in files are read again."""
+        """Return the headers that sign the request. Key files are read at each call."""
         return signature(request, now, self._keys, self._iam_project_id)

@@ -1,6 +1,6 @@
 """Temporary keys that the platform issues to a server (ECS) or to a pod of a cluster (CCE).
 
-Source: the vendor's SDK (huaweicloudsdkcore auth/internal.py), for all spellings of the keys.
+Source: the vendor's SDK (huaweicloudsdkcore auth/internal.py), including all spellings of the response fields.
 """
 
 import zlib
@@ -23,11 +23,11 @@ from exporter.auth.protocol import IssuerReply, IssuerRequest, NoReplyError, Ren
 from exporter.config.secret import SecretError
 
 _MARGIN = 600
-"""Seconds before the end. By then the metadata service has the next keys, and both are valid."""
+"""Seconds before expiry at which keys are renewed. By then the metadata service has the next keys, and both are valid."""
 _SPREAD = 60
-"""Maximum seconds by which renewals are delayed, by key, so that a fleet does not renew at the same moment."""
+"""Maximum delay of a renewal in seconds. It differs by key, so that a fleet does not renew at the same moment."""
 _DEFAULT_LIFE = 600.0
-"""Seconds to use keys without an end: the metadata service replaces keys with less time left."""
+"""Seconds to use keys without an expiry. The metadata service replaces keys with less time left."""
 
 
 class KeyIssuer(Protocol):
@@ -37,10 +37,10 @@ class KeyIssuer(Protocol):
     source: str
     """Name of the issuer for messages."""
     remedy: str
-    """What to check if the issuer does not reply. It is appended to the message of the network."""
+    """What to check if the issuer does not reply. It is appended to the network's error message."""
 
     def request_keys(self) -> Generator[IssuerRequest, IssuerReply, IssuerReply]:
-        """Yield requests, and return the response that should contain keys.
+        """Yield the requests for keys, and return the response that should contain them.
 
         Raises:
             RenewalError: The keys could not be requested.
@@ -53,7 +53,7 @@ class KeyIssuer(Protocol):
 
 
 class TemporaryKeys:
-    """Temporary keys that sign requests, renewed about ten minutes before they end."""
+    """Temporary keys that sign requests. They are renewed about ten minutes before they expire."""
 
     expiry_renewal = "auto"
 
@@ -65,7 +65,7 @@ class TemporaryKeys:
         self._validity: Validity | None = None
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """Return the signature and the security token, until the keys end."""
+        """Return the headers that sign the request. Keys that have expired are not used."""
         if self._keys is None or self._validity is None:
             raise SecretError(f"no keys have been obtained from {self.source} yet")
         if now >= self._validity.end:
@@ -73,16 +73,16 @@ class TemporaryKeys:
         return signature(request, now, self._keys, None)
 
     def fingerprint(self) -> str:
-        """Return a digest of the keys and of the secrets for the issuer."""
+        """Return a digest of the keys and of the secrets that authenticate to the issuer. Empty without any."""
         values = (*self._issuer.secrets(), *(readable(*self._keys.parts) if self._keys else ()))
         return digest(*values) if values else ""
 
     def expires(self) -> float | None:
-        """Return the reported end of the keys."""
+        """Return when the keys expire, in Unix seconds. None if unknown."""
         return self._validity.reported_end if self._validity else None
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """Return a renewal about ten minutes before the keys end, or in the last quarter of a shorter life."""
+        """Return a renewal if the keys are missing, refused, or in their last ten minutes (short-lived ones: last quarter)."""
         due = refused or self._validity is None or now > self._validity.renew_at
         return self._renew(now) if due else None
 
@@ -102,7 +102,7 @@ class TemporaryKeys:
 
 
 def _read_keys(reply: IssuerReply, source: str) -> tuple[Keys, float | None]:
-    """Return the keys of a response and their end, in any spelling that the vendor's SDK accepts."""
+    """Return the keys in a response and their expiry in Unix seconds, in any spelling that the vendor's SDK accepts."""
     fields = parse_object(reply.body)
     for wrapper in ("credential", "credentials"):
         if isinstance(fields.get(wrapper), dict):
