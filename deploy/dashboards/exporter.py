@@ -93,7 +93,7 @@ _PROJECTS = (
             Column("code", "Code", width=110),
             Column("error_code", "Error of the cloud"),
         ],
-        size=(24, 5),
+        size=(24, 4),
         none=NONE,
     ),
     rows(
@@ -125,7 +125,7 @@ _PROJECTS = (
             Column(8, "Series withheld", width=120, steps=_BAD),
             Column(9, "Runs to look up", width=120),
         ],
-        size=(24, 7),
+        size=(24, 5),
         sort=("Project", False),
     ),
 )
@@ -137,25 +137,6 @@ _REQUESTS = (
         unit="reqps",
         stacked=True,
         colors={"200": "green", "429": "orange", "500": "red", "502": "dark-red", "503": "red"},
-    ),
-    graph(
-        "Errors of the clouds",
-        "Failed requests by the vendor's error code.",
-        [
-            Query(
-                _growth("pipeline_exporter_api_errors_total", "project, error_code"),
-                "{{project}} {{error_code}}",
-            )
-        ],
-        bars=True,
-        none=NONE,
-    ),
-    graph(
-        "Throttling",
-        "Responses by which a provider throttled the exporter. Polls wait, so values are older than poll.interval.",
-        [Query(_growth("pipeline_exporter_api_throttled_total", "project"), "{{project}}")],
-        bars=True,
-        none=NONE,
     ),
     graph(
         "p95 of request durations",
@@ -191,6 +172,27 @@ _REQUESTS = (
         ],
         unit="s",
     ),
+    graph(
+        "Errors of the clouds",
+        "Failed requests by the vendor's error code.",
+        [
+            Query(
+                _growth("pipeline_exporter_api_errors_total", "project, error_code"),
+                "{{project}} {{error_code}}",
+            )
+        ],
+        size=(12, 5),
+        bars=True,
+        none=NONE,
+    ),
+    graph(
+        "Throttling",
+        "Responses by which a provider throttled the exporter. Polls wait, so values are older than poll.interval.",
+        [Query(_growth("pipeline_exporter_api_throttled_total", "project"), "{{project}}")],
+        size=(12, 5),
+        bars=True,
+        none=NONE,
+    ),
 )
 _RECORDS = (
     graph(
@@ -202,7 +204,7 @@ _RECORDS = (
                 "{{project}} {{reason}}",
             )
         ],
-        size=(8, 7),
+        size=(8, 5),
         bars=True,
         none=NONE,
     ),
@@ -210,7 +212,7 @@ _RECORDS = (
         "Runs missed",
         "Runs that ended, but whose end could not be found out. No counter has them.",
         [Query(_growth("ci_pipeline_runs_missed_total", "project"), "{{project}}")],
-        size=(8, 7),
+        size=(8, 5),
         bars=True,
         none=NONE,
     ),
@@ -218,7 +220,7 @@ _RECORDS = (
         "Polls skipped",
         "Polls that were due while the previous one was still running.",
         [Query(_growth("pipeline_exporter_polls_skipped_total", "project"), "{{project}}")],
-        size=(8, 7),
+        size=(8, 5),
         bars=True,
         none=NONE,
     ),

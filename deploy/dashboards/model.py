@@ -175,11 +175,15 @@ def graph(
     points: bool = False,
     stacked: bool = False,
     colors: Mapping[str, str] | None = None,
+    shades: str = "",
     least: float | None = 0,
     most: float | None = None,
     none: str = "",
 ) -> Any:
-    """Return a panel with lines, bars or points over time; `colors` maps legends to colours."""
+    """Return a panel with lines, bars or points over time.
+
+    `colors` maps legends to colours; `shades` is a colour for all others.
+    """
     builder = timeseries.Panel().fill_opacity(70 if bars else 10 if not points else 0)
     builder = builder.draw_style(
         types.GraphDrawStyle.BARS
@@ -197,6 +201,9 @@ def graph(
     ).tooltip(
         common.VizTooltipOptions().mode(types.TooltipDisplayMode.MULTI).sort(types.SortOrder.DESCENDING)
     )
+    if shades:
+        scheme = dashboard.FieldColor().mode(model.FieldColorModeId.SHADES)
+        builder = builder.color_scheme(scheme.fixed_color(shades))
     if stacked:
         builder = builder.stacking(common.StackingConfig().mode(types.StackingMode.NORMAL).group("A"))
     if least is not None:

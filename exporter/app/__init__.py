@@ -1,1 +1,1 @@
-"""Start, stop and wire the program."""
+"""Application: assemble, start, reload and stop the exporter, and run its commands."""

@@ -28,8 +28,8 @@ def assemble(
 ) -> Exporter:
     """Build the exporter of a configuration, or of a shard's part of it.
 
-    `stored` is the content of the store; `progress` follows the polls. `variants` of the page are always
-    ready.
+    `stored` is the content of `store`. `progress` is called as polls advance. `variants` of /metrics are rendered even if
+    no client has requested them.
 
     Raises:
         SetupError: a certificate authority cannot be loaded.

@@ -18,7 +18,7 @@ from exporter.tracking.run_counters import BucketBounds, DurationHistograms, Run
 from exporter.tracking.views import ProjectView, View
 
 STAGES = 5
-"""Stages assumed in each pipeline."""
+"""Number of stages to assume for each pipeline."""
 
 
 def report(config: Config, shard: Shard | None = None) -> str:
@@ -77,7 +77,10 @@ def _expected(config: Config, shard: Shard | None, *, discovery: bool) -> str:
 
 
 def expected_series(config: Config, shard: Shard | None = None) -> int:
-    """Return the series of listed pipelines and of projects, if every pipeline has `STAGES` stages, succeeded and failed."""
+    """Return the expected number of series of all listed pipelines and of their projects.
+
+    It assumes that every pipeline has `STAGES` stages, and has both succeeded and failed.
+    """
     pipelines = sum(len(owned(project, shard)) for project in config.projects)
     families = catalogue(config.metrics, label_names(config))
     project = ProjectView(provider="", project="", durations=_example_durations(config))
@@ -86,7 +89,7 @@ def expected_series(config: Config, shard: Shard | None = None) -> int:
 
 
 def series_each(config: Config) -> int:
-    """Return the series of one such pipeline."""
+    """Return the expected number of series of one pipeline, with the same assumptions."""
     families = catalogue(config.metrics, label_names(config))
     stages = _example_stages(Status.SUCCESS)
     run = Run(id="1", number=1, status=Status.SUCCESS, start=0.0, end=1.0, stages=stages)
@@ -106,7 +109,7 @@ def series_each(config: Config) -> int:
 
 
 def _example_stages(status: Status) -> tuple[Stage, ...]:
-    """Return stages of one job of two steps each; their names are the same in every pipeline."""
+    """Return `STAGES` stages, each with one job of two steps."""
     steps = tuple(Step(f"step {index}", index, "", status, 1.0) for index in range(2))
     jobs = (Job("job", 0, status, 0.0, 1.0, steps),)
     return tuple(Stage(f"stage {index}", index, status, 0.0, 1.0, jobs) for index in range(STAGES))

@@ -1,4 +1,4 @@
-"""How projects reach their clouds, and what they share for it: credential states, TLS contexts, the limit on bodies."""
+"""Access of projects to their clouds, with what they share: credential states, TLS contexts, the limit on bodies."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Link(msgspec.Struct, frozen=True):
-    """The way of one project to its cloud."""
+    """What one project needs to reach its cloud."""
 
     provider: AnyProvider
     auth: Auth
@@ -34,7 +34,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class CloudAccess:
-    """Links of projects, and the states of the credentials that they use."""
+    """Creates the links of projects, and holds the states of their credentials."""
 
     def __init__(self, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
         self._clock = clock
@@ -42,11 +42,11 @@ class CloudAccess:
         self._tls: dict[tuple[Tls, bytes], TransportOptions] = {}
         self._bodies = Bodies()
         self._lockouts: dict[str, Lockouts] = {}
-        """By endpoint. They outlive a configuration, since repeated refusals lock a key."""
+        """Lockouts by endpoint. They survive a reload, since repeated rejections lock a key."""
         self._credentials: dict[tuple[str, str], tuple[AnyProject, CredentialState]] = {}
-        """With the project whose settings the credential comes from."""
+        """Credential states by `Link.credential_key`, each with the project whose settings describe the credential."""
         self._in_use: set[tuple[str, str]] = set()
-        """Keys of the credentials that the new configuration uses, as far as its projects are built."""
+        """Keys of the credentials that the projects of the new configuration use, while these projects are being built."""
 
     def link(self, project: AnyProject) -> Link:
         """Return a new link for a project. Nothing is sent.
@@ -71,7 +71,7 @@ class CloudAccess:
         return Link(provider, auth, base_url, transport, (base_url, auth.credential_id), authorities)
 
     def credential(self, project: AnyProject, link: Link, interval: float) -> CredentialState:
-        """Return the state of a project's credential, which it shares with other projects and former configurations.
+        """Return the state of a project's credential, which other projects may share. It survives a reload.
 
         `interval` is the shortest pause after a rejection, in seconds.
         """
@@ -88,11 +88,11 @@ class CloudAccess:
         return state
 
     def keep(self, link: Link) -> None:
-        """Keep the credential of a project that has not changed."""
+        """Mark the credential of an unchanged project as in use."""
         self._in_use.add(link.credential_key)
 
     def forget_unused(self, links: Iterable[Link]) -> None:
-        """Forget what no project uses any more; `links` are those of all projects."""
+        """Drop the credentials and TLS contexts that no project uses any more. `links` are those of all projects."""
         self._credentials = {key: known for key, known in self._credentials.items() if key in self._in_use}
         self._in_use = set()
         contexts = {link.transport.tls for link in links}

@@ -118,7 +118,7 @@ def _series_warnings(config: Config, shard: Shard | None) -> Iterator[ConfigWarn
 
 
 def _empty_lists(loaded: LoadedFile, path: KeyPath) -> Iterator[ConfigWarning]:
-    """Yield keys without a value where leaving the key out means something else than an empty value suggests."""
+    """Yield keys without a value. They count as left out, which is probably not intended."""
     projects = loaded.document.root["projects"] if isinstance(loaded.document.root, dict) else None
     raw = projects[int(path[-1])] if isinstance(projects, list) else None
     if not isinstance(raw, dict):
@@ -192,7 +192,7 @@ def _discover_warnings(discover: Discover, interval: float) -> Iterator[tuple[Ke
 def _pattern_problem(pattern: str) -> str:
     """Return why a pattern probably selects other names than intended; empty if it seems right.
 
-    A pattern must match a whole name, so an anchor at one end shows that its author thought otherwise.
+    A pattern must match a whole name, so an anchor at one end suggests a misunderstanding.
     """
     if _PIPELINE_ID.fullmatch(pattern):
         return f"{pattern} looks like an id, but patterns match names (list ids under pipelines)"
@@ -207,7 +207,7 @@ def _pattern_problem(pattern: str) -> str:
 
 
 def _secret_warnings(section: Section, path: KeyPath) -> Iterator[ConfigWarning]:
-    """Yield secrets that cannot be read now, or hold something else than a secret. No text repeats a secret."""
+    """Yield secrets that cannot be read now, or that are probably mistakes. No warning repeats a secret."""
     values: dict[str, str] = {}
     for name in type(section).model_fields:
         secret = getattr(section, name)
@@ -230,7 +230,7 @@ def _secret_warnings(section: Section, path: KeyPath) -> Iterator[ConfigWarning]
 
 
 def _shared_projects(config: Config) -> Iterator[ConfigWarning]:
-    """Yield projects that discover the same pipelines as an earlier one, which then has them all."""
+    """Yield projects that discover the same pipelines as an earlier project, which then owns all of them."""
     first: dict[tuple[object, ...], str] = {}
     for index, project in enumerate(config.projects):
         if (discovery := project.discovery) is None:

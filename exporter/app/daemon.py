@@ -46,13 +46,13 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     lifecycle: bool = False
     """Whether clients may reload the configuration."""
     poll_token: PollToken | None = None
-    """Enables poll now."""
+    """Token for poll requests (`POST /-/poll`); None disables them."""
 
 
 async def run(
     config: Config | LoadedFile, serving: Serving, clock: Clock | None = None, *, shard: Shard | None = None
 ) -> int:
-    """Poll and serve until SIGTERM or SIGINT; return the exit code. The configuration of a file can be reloaded.
+    """Poll and serve until SIGTERM or SIGINT; return the exit code. A `LoadedFile` can be reloaded.
 
     Raises:
         SetupError: a certificate authority cannot be loaded.
@@ -64,7 +64,7 @@ async def run(
 
 
 class _Daemon:
-    """The parts of the process."""
+    """The running process: exporter, scheduler, reloader and web servers."""
 
     def __init__(
         self, source: Config | LoadedFile, serving: Serving, clock: Clock, shard: Shard | None
@@ -119,7 +119,7 @@ class _Daemon:
         """Run until a signal, or until a server fails; return the exit code."""
         self._handle_signals()
         self._scheduler.start()
-        # The first page that a client gets has the stored state. Clients wait for it, polls do not.
+        # The first response to a scrape has the stored state. Clients wait for it, polls do not.
         await self._exporter.publisher.publish()
         serving = asyncio.create_task(self._listeners.serve())
         stopping = asyncio.create_task(self._stop.wait())
@@ -152,7 +152,7 @@ class _Daemon:
 
 
 class Readiness:
-    """Whether the first refreshes have ended, or enough time has passed; once true, it stays so."""
+    """Readiness check. It succeeds once the first refreshes have ended, or after `READY_ANYWAY` seconds."""
 
     def __init__(self, exporter: Exporter, clock: Clock) -> None:
         self._exporter = exporter
@@ -169,7 +169,7 @@ class Readiness:
 
 
 def open_state(config: Config, clock: Clock) -> tuple[SqliteStore, StoredState] | tuple[None, None]:
-    """Open the state file of a configuration and read it; return nothing if it has none.
+    """Open and read the state file of a configuration; return `(None, None)` if it has no `state.path`.
 
     Raises:
         StateError: the state cannot be used.

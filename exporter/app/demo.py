@@ -51,7 +51,7 @@ class Clouds:
         if simulation.trouble is not None:
             console.drill.plan(Trouble(simulation.trouble), simulation.after, simulation.duration)
         self.app = console.app
-        """The web application of both, for one port."""
+        """Web application that serves both clouds on one port."""
 
     def configuration(self, url: str) -> dict[str, Any]:
         """Return a configuration that polls both clouds at `url`."""
@@ -88,7 +88,7 @@ class Clouds:
 
 
 def _common(url: str) -> dict[str, Any]:
-    """Return the keys that both projects have. Each gets values of its own, since YAML shows shared ones as aliases."""
+    """Return the settings that both projects have."""
     return {
         "endpoint": url,
         # The simulated clouds do not throttle, and values should come soon.
@@ -150,7 +150,7 @@ async def run_demo(listener: socket.socket, telemetry_path: str, simulation: Sim
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Writes what two projects share twice, so that each can be copied on its own."""
+    """YAML dumper that writes no aliases, so that each project can be copied on its own."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True

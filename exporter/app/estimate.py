@@ -16,11 +16,11 @@ from exporter.providers.registry import AnyProject, provider_type
 from exporter.settings.settings import Config
 
 EXAMPLE = 1000
-"""Pipelines assumed in a project whose number of pipelines is unknown."""
+"""Number of pipelines to assume for a project with discovery."""
 
 
 def owned(project: AnyProject, shard: Shard | None) -> tuple[PipelineEntry, ...]:
-    """Return the listed pipelines of a project, or those that a shard has of them."""
+    """Return the listed pipelines of a project; with `shard`, only those that it owns."""
     return tuple(
         entry
         for entry in project.pipelines
@@ -29,7 +29,7 @@ def owned(project: AnyProject, shard: Shard | None) -> tuple[PipelineEntry, ...]
 
 
 def batched(project: AnyProject) -> bool:
-    """Return True if one request queries many pipelines of a project."""
+    """Return whether one request can query many pipelines of a project."""
     return provider_type(project).batched
 
 
@@ -40,13 +40,13 @@ def requests(config: Config, project: AnyProject, shard: Shard | None) -> Iterat
 
 
 def requests_per_refresh(config: Config, project: AnyProject, shard: Shard | None = None) -> int:
-    """Return the requests of a refresh that queries each listed pipeline of a project."""
+    """Return the number of requests of a refresh that queries each listed pipeline of a project."""
     pipelines = len(owned(project, shard))
     return math.ceil(pipelines / config.poll.chunk_size) if batched(project) else pipelines
 
 
 def quiet_requests(config: Config, project: AnyProject, shard: Shard | None = None) -> float:
-    """Return the mean number of requests in a refresh in which nothing has happened."""
+    """Return the mean number of requests of a refresh while no pipeline runs."""
     pipelines = len(owned(project, shard))
     if not batched(project) and activity_query_pays(pipelines, config.poll.interval):
         return LISTS + direct_requests(pipelines, config.poll.interval)
@@ -56,14 +56,17 @@ def quiet_requests(config: Config, project: AnyProject, shard: Shard | None = No
 def requests_with_discovery(
     config: Config, discovery: Discover, pipelines: int, page: int, watched: int
 ) -> float:
-    """Return the mean number of requests in a refresh of a project that has so many pipelines, some of them watched."""
+    """Return the mean number of requests of a refresh of a batched project that discovers pipelines.
+
+    The project has `pipelines` pipelines, of which `watched` are watched. `page` is the page size of its list.
+    """
     batches, listing = math.ceil(watched / config.poll.chunk_size), math.ceil(pipelines / page) + 1
     cycle = _cycle(config, discovery)
     return ((cycle - 1) * batches + listing) / cycle
 
 
 def _cycle(config: Config, discovery: Discover) -> int:
-    """Return the number of refreshes of which one lists the project."""
+    """Return the period, in refreshes, at which the project's pipelines are listed."""
     return max(1, math.ceil(discovery.interval / config.poll.interval))
 
 

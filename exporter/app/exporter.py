@@ -59,7 +59,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Exporter:
-    """The parts of an exporter."""
+    """An exporter: its projects, and the parts that they share."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Exporter:
         return self._refreshed or all(poller.refreshed.is_set() for poller in self.pollers)
 
     def prepare(self, config: Config) -> Prepared:
-        """Do what can fail before a configuration is applied.
+        """Prepare a configuration, without changing anything: do everything that can fail.
 
         Raises:
             SetupError: a certificate authority cannot be loaded.
@@ -207,7 +207,7 @@ class Exporter:
     def _members(
         self, config: Config, stays: dict[str, Project], former: dict[str, Project]
     ) -> dict[str, Membership]:
-        """Return the memberships of all projects, by name. They claim what they list before any of them discovers."""
+        """Return the memberships of all projects, by name. All claim their listed pipelines before the discovered ones."""
         registry = OwnershipRegistry()
         members = {}
         for index, settings in enumerate(config.projects):
@@ -233,7 +233,7 @@ class Exporter:
         members: dict[str, Membership],
         former: dict[str, Project],
     ) -> dict[str, ProjectTracker]:
-        """Return the trackers that continue, by name. Every pipeline that leaves a tracker is retired."""
+        """Return the trackers to reuse, by project name. Every pipeline that leaves a tracker is retired."""
         sections = {settings.name: settings for settings in config.projects}
         reusable = {}
         clock, now = self._clock.monotonic(), self._clock.time()
@@ -271,7 +271,7 @@ class Exporter:
         return ProjectChanges(tuple(added), tuple(changed), removed, tuple(stays))
 
     async def close(self) -> None:
-        """Stop rendering, and close connections and state, after the polls have been stopped."""
+        """Stop rendering, and close connections and state. Call it after the polls have been stopped."""
         self.publisher.close()
         for poller in self.pollers:
             await poller.close()
@@ -284,12 +284,12 @@ def _sections(config: Config) -> tuple[Hashable, ...]:
 
 
 def _appearance(config: Config) -> tuple[object, ...]:
-    """Return the settings that decide which series a page has."""
+    """Return the settings that determine which series /metrics has."""
     return config.metrics, config.limits.max_series, label_names(config)
 
 
 def _former_names(settings: AnyProject, former: dict[str, Project]) -> dict[str, str]:
-    """Return the known names of pipelines of the same project of the provider, by id."""
+    """Return the pipeline names, by id, that former projects with the same scope at the provider knew."""
     return {
         identity: name
         for project in former.values()

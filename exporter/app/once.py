@@ -1,4 +1,4 @@
-"""Poll everything once, as `once` and `status` do: nothing is stored, and nothing is left for a later poll."""
+"""Poll every project once for the commands `once` and `status`, without storing anything."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from exporter.settings.settings import Config
 
 
 async def poll_once(config: Config, shard: Shard | None, progress: Progress) -> tuple[Exporter, Body]:
-    """Poll every project once; return the exporter, and its page as text."""
+    """Poll every project once. Return the exporter, and its metrics in the text format."""
     exporter = assemble(config, SystemClock(), shard=shard, progress=progress)
     async with asyncio.TaskGroup() as polls:
         for poller in exporter.pollers:

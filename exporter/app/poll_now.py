@@ -1,4 +1,4 @@
-"""Pass requests for polls to the poller of their project."""
+"""Pass the poll requests of clients (`POST /-/poll`) to the poller of their project."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,19 +6,19 @@ from exporter.polling.poller import Poller
 
 
 class PollNow:
-    """Requests for polls of all projects."""
+    """Accepts poll requests for the pipelines of all projects."""
 
     def __init__(self, pollers: Callable[[], Iterable[Poller]]) -> None:
-        """`pollers` returns the present pollers."""
+        """`pollers` returns the current pollers."""
         self._pollers = pollers
 
     def watches(self, project: str, pipeline_id: str) -> bool:
-        """Return True if a pipeline of a project is polled."""
+        """Return whether the exporter polls this pipeline of a project."""
         poller = self._poller(project)
         return poller is not None and poller.watches(pipeline_id)
 
     def request(self, project: str, pipeline_id: str) -> bool:
-        """Poll a pipeline that is polled anyway now; return False if it was requested too recently."""
+        """Request an immediate poll of a watched pipeline. Return False if one was requested too recently."""
         poller = self._poller(project)
         return poller is not None and poller.request_poll(pipeline_id)
 

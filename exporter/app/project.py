@@ -20,7 +20,7 @@ from exporter.tracking.project import ProjectTracker
 
 
 class Project(msgspec.Struct, frozen=True, eq=False):
-    """A project, from the configuration that it was built for until a configuration that changes it."""
+    """An active project. It is replaced when a new configuration changes its settings."""
 
     settings: AnyProject
     link: Link
@@ -31,7 +31,7 @@ class Project(msgspec.Struct, frozen=True, eq=False):
 
 
 def same_tracker(before: tuple[Config, AnyProject, Link], after: tuple[Config, AnyProject, Link]) -> bool:
-    """Return whether the tracker of a project can continue with other settings."""
+    """Return whether the tracker of a project can be reused with the settings of `after`."""
     return _tracker_settings(*before) == _tracker_settings(*after)
 
 

@@ -19,13 +19,13 @@ from exporter.settings.settings import Config
 from exporter.state.worker import Worker
 
 CHECK_INTERVAL = 3.0
-"""Seconds between two looks at the file."""
+"""Seconds between two checks of the file for changes."""
 
 _log = logging.getLogger("exporter.app.reloader")
 
 
 class Reloader:
-    """Puts the configuration of a file in force, again and again."""
+    """Reloads the configuration file, and puts the configuration in force."""
 
     def __init__(
         self, loaded: LoadedFile, exporter: Exporter, scheduler: Scheduler, health: Health, clock: Clock
@@ -50,7 +50,7 @@ class Reloader:
         return self._effective
 
     def start(self) -> asyncio.Task[list[str]]:
-        """Begin to reload; the result is every fault, or nothing where the configuration of the file is in force."""
+        """Start a reload. The result of the task is a list of faults; empty if the file's configuration is in force."""
         # A task of its own, so that a client that leaves does not stop it half-way.
         task = asyncio.create_task(self._guarded_reload())
         self._tasks.add(task)
@@ -82,7 +82,7 @@ class Reloader:
             return str(error)
 
     def _prepare(self) -> tuple[bytes | str, Prepared | list[str]]:
-        """Load the file; return what was seen of it, and the configuration or its faults."""
+        """Load the file. Return a new value for `_seen`, and the prepared configuration or the faults."""
         try:
             loaded = load_file(self._file)
             return loaded.digest, self._exporter.prepare(self._applicable(loaded.config))

@@ -1,4 +1,4 @@
-"""Call the pollers when they are due, and renew the page between polls."""
+"""Run the pollers when they are due, and publish /metrics between polls."""
 
 import asyncio
 import logging
@@ -20,14 +20,14 @@ from exporter.settings.settings import Poll
 _GARBAGE_INTERVAL = 3600.0
 """Seconds between two full garbage collections."""
 _EXPIRY_CHECKS = 4
-"""Checks for values that are too old during one `poll.max_age`."""
+"""Number of checks for expired values during one `poll.max_age`."""
 _HEARTBEAT = 15.0
-"""Most seconds between two pages."""
+"""Maximum seconds between two publications of /metrics."""
 _GRAIN = 0.001
 _PATIENCE = 30.0
-"""Seconds that the requests in flight of projects that leave have to end."""
+"""Maximum seconds to wait for the requests in flight of retired projects."""
 _SETTLE = 0.05
-"""Seconds that a poll has to use the last responses before it is cancelled."""
+"""Seconds that a poll of a retired project has to process its last responses before it is cancelled."""
 
 _log = logging.getLogger("exporter.app.scheduler")
 
@@ -35,8 +35,8 @@ _log = logging.getLogger("exporter.app.scheduler")
 class PollTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
     """Fires at once, then whenever a refresh or an active poll is due.
 
-    Refreshes and active polls each keep to fixed times counted from the start, so they do not drift, and fire once where
-    they coincide. Times that have passed are skipped: what was due then is due still.
+    Both have fixed intervals counted from the start, so they do not drift. Where they coincide, the trigger fires once.
+    Times that have passed are skipped: the next poll does what was due then.
     """
 
     def __init__(self, start: datetime, poll: Poll, offset: float) -> None:
@@ -45,7 +45,7 @@ class PollTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
         self._series = ((offset, poll.interval), (0.0, min(poll.active_interval, poll.interval)))
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """Return the next time after `now`, which APScheduler passes with the time last fired."""
+        """Return the next time to fire after `now` and after `previous_fire_time`."""
         if previous_fire_time is None:
             return now
         # Datetimes are rounded to microseconds; the grain keeps a time from being returned twice.
@@ -69,13 +69,13 @@ class Scheduler:
         self._ticks: dict[Poller, asyncio.Task[None]] = {}
         """The running polls."""
         self._background: set[asyncio.Task[None]] = set()
-        # The default grace time of a second would drop late ticks; several late ticks are one.
+        # The default grace time of a second would drop late ticks. Several late ticks are combined into one.
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         self._zone = MonotonicZone(clock)
         self._scheduler = AsyncIOScheduler(timezone=self._zone, job_defaults=defaults)
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start polling, and the background tasks."""
         self._scheduler.add_listener(self._fired, EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_listener(self._skipped, EVENT_JOB_MAX_INSTANCES)
         self.add_new()
@@ -86,7 +86,7 @@ class Scheduler:
         }
 
     def add_new(self) -> None:
-        """Poll the projects that are not scheduled yet, at once and then whenever they are due."""
+        """Schedule the projects that are not scheduled yet. Their first polls start at once."""
         now, scheduled = datetime.now(self._zone), frozenset(self._jobs.values())
         for poller in self._exporter.pollers:
             if poller not in scheduled:
@@ -131,7 +131,7 @@ class Scheduler:
             del self._ticks[poller]
 
     async def _watchdog(self) -> None:
-        """Withdraw values that are too old, and publish counters during long polls."""
+        """Remove expired values, publish /metrics during long polls, and collect garbage, until cancelled."""
         publisher = self._exporter.publisher
         pages, published_at = publisher.published, self._clock.monotonic()
         collected_at = -math.inf
@@ -166,7 +166,7 @@ class Scheduler:
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks, again and again until they have ended."""
+    """Cancel tasks repeatedly until they have ended."""
     left = {task for task in tasks if not task.done()}
     while left:
         for task in left:

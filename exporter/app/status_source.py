@@ -1,4 +1,4 @@
-"""What the status page shows of an exporter."""
+"""Data of an exporter for the status page."""
 
 from exporter.app.exporter import Exporter
 from exporter.core.clock import Clock
@@ -11,7 +11,7 @@ from exporter.web.status_routes import StatusSource
 
 
 def status_source(exporter: Exporter, clock: Clock, metrics_path: str) -> StatusSource:
-    """Return where the status page of an exporter comes from."""
+    """Return the data source of the status page."""
     return StatusSource(
         page=StatusPage(metrics_path, exporter.publisher.rest_while_sending),
         catalogue=lambda: exporter.publisher.catalogue,

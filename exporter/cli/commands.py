@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _shard(flags: argparse.Namespace) -> Shard | None:
-    """Return the shard of a command; None for all pipelines.
+    """Return the shard that the flags select; None if the command covers all pipelines.
 
     Raises:
         ValueError: the flags contradict each other.
@@ -249,7 +249,7 @@ async def _print_pipelines(config: Config) -> int:
 
 
 def _entry(identity: str, name: str) -> object:
-    """Return a pipeline as an entry of the configuration, where `${` begins a variable."""
+    """Return a pipeline as an entry of the configuration, with `${` escaped, which begins a variable there."""
     return {"id": identity, "name": name.replace("${", "$${")} if name else identity
 
 
@@ -270,7 +270,7 @@ def _simulate(flags: argparse.Namespace) -> int:
 
 
 def _check_trouble(flags: argparse.Namespace) -> None:
-    """Raise `ValueError` if there are times of a trouble, and no trouble."""
+    """Raise `ValueError` if `--trouble.after` or `--trouble.for` is given without `--trouble`."""
     times = [name for name in ("after", "for") if getattr(flags, f"trouble_{name}", None) is not None]
     if times and flags.trouble is None:
         raise ValueError(f"--trouble.{times[0]} is given without --trouble")

@@ -23,11 +23,11 @@ class Flag(msgspec.Struct, frozen=True):
     text: str
     default: str | None = None
     read: Callable[[str], Any] = str
-    """Returns the value of a text, or raises `argparse.ArgumentTypeError`."""
+    """Function that parses the text of a value, or raises `argparse.ArgumentTypeError`."""
     switch: bool = False
     """Whether the flag takes no value."""
     source: bool = False
-    """Whether the flag says what to read, as FILE does: only one of these can be given."""
+    """Whether the flag selects the input, as FILE does. Only one of these may be given."""
 
     @property
     def variable(self) -> str:
@@ -36,17 +36,17 @@ class Flag(msgspec.Struct, frozen=True):
 
     @property
     def attribute(self) -> str:
-        """The name of the value in the result of parsing."""
+        """Name of the attribute with the flag's value in the parsed arguments."""
         return re.sub("[.-]", "_", self.name)
 
     @property
     def help(self) -> str:
-        """The text of the flag in `--help`, with its default and environment variable."""
+        """The flag's description for `--help`, with its default and environment variable."""
         default = f" (default: {self.default})" if self.default else ""
         return f"{self.text}{default} [{self.variable}]"
 
     def value(self, text: str | None) -> Any:
-        """Return the value of the environment variable, or of the default if `text` is None."""
+        """Return the value of the flag from the text of its environment variable, or its default if `text` is None."""
         if self.switch:
             return False if text is None else truth(text)
         given = self.default if text is None else text
@@ -65,21 +65,21 @@ def one_of(*values: str) -> Callable[[str], str]:
 
 
 def truth(text: str) -> bool:
-    """Return the meaning of the environment variable of a switch."""
+    """Return the boolean value of a switch's environment variable."""
     if text.lower() not in _TRUTH:
         raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
     return _TRUTH[text.lower()]
 
 
 def address(text: str) -> str:
-    """Return an address to listen on."""
+    """Return an address to listen on, after checking that it is HOST:PORT."""
     if not _ADDRESS.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as :10047 or 127.0.0.1:0")
     return text
 
 
 def path(text: str) -> str:
-    """Return the path of the metrics."""
+    """Return the URL path of the metrics, after checking that it is valid and not used for another page."""
     if text in {"/config", "/-/healthy", "/-/poll", "/-/ready", "/-/reload"}:
         raise argparse.ArgumentTypeError(
             f"{text!r} is used for another page (choose a path such as /metrics)"
@@ -90,7 +90,7 @@ def path(text: str) -> str:
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """Return a function that reads a whole number within bounds."""
+    """Return a function that parses a whole number within bounds."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:
@@ -114,7 +114,7 @@ def listen_address(default: str) -> Flag:
 
 
 def http_url(text: str) -> str:
-    """Return the address of an exporter; `http://` may be left out."""
+    """Return the URL of an exporter, with `http://` added if it is left out."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -129,7 +129,7 @@ def http_url(text: str) -> str:
 
 
 def log_flags(level: str) -> tuple[Flag, ...]:
-    """Return the flags for logs, with a default level."""
+    """Return the flags for logging. `level` is the default log level."""
     return (
         Flag("log.level", "debug, info, warning or error", level, one_of(*logs.LEVELS)),
         Flag("log.format", "logfmt or json", "logfmt", one_of(*logs.FORMATS)),

@@ -40,7 +40,7 @@ _WIDTH = 78
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What the help of a command says, and the flags it takes."""
+    """A command: its flags, and the texts of its help."""
 
     summary: str
     description: str
@@ -139,11 +139,11 @@ COMMANDS = {
 }
 
 FLAGS = {flag.name: flag for command in COMMANDS.values() for flag in command.flags}
-"""Every flag by name; its default may be that of another command."""
+"""The flags of all commands by name. If commands give a flag different defaults, this has only one of them."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a usage error in one line."""
+    """Argument parser that reports a usage error in one line."""
 
     def error(self, message: str) -> Never:
         """Print a usage error with a pointer to the help, and exit with 2."""
@@ -151,7 +151,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[argparse.Namespace, Parser]:
-    """Return the values of all flags of the command, and the parser to report further errors with.
+    """Return the values of all flags of the command, and the parser, with which the caller can report further errors.
 
     Prints and exits on `--help`, `--version` and usage errors.
     """
@@ -182,7 +182,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[arg
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the command, None if there is no command, and the other arguments."""
+    """Return the command (None if missing), and the other arguments."""
     index = 0
     while index < len(arguments):
         argument = arguments[index]

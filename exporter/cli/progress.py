@@ -1,4 +1,4 @@
-"""Show the progress of polls on one line of standard error, where that is a terminal."""
+"""Show the progress of polls on one line of standard error, if it is a terminal."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ from exporter.polling.progress import Progress as Follower
 
 
 class _Line:
-    """What the line says: the steps of all projects, added up."""
+    """The progress line, with the sums of each step over all projects."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -24,7 +24,7 @@ class _Line:
         self._total: Counter[PollStep] = Counter()
 
     def follow(self, step: PollStep, done: int, more: int) -> None:
-        """Add to a step, and show it."""
+        """Add `done` pipelines to a step, and `more` to its total. Update the line."""
         self._done[step] += done
         self._total[step] += more
         listed, polled = self._done[PollStep.LIST], self._done[PollStep.POLL]
@@ -50,7 +50,7 @@ class _AboveLine:
         self._console = console
 
     def write(self, text: str) -> None:
-        """Write a text that ends its last line, whole and without colours."""
+        """Print text that ends with a line end, without wrapping or colours."""
         if text.strip():
             self._console.print(text.rstrip("\n"), markup=False, highlight=False, soft_wrap=True, emoji=False)
 
@@ -60,7 +60,7 @@ class _AboveLine:
 
 @contextmanager
 def progress_line() -> Iterator[Follower]:
-    """Return what follows polls. The line disappears at the end."""
+    """Yield a callback that shows the progress of polls on the line. The line disappears at the end."""
     console = Console(stderr=True)
     if not console.is_terminal or not sys.stderr.isatty():
         yield ignore_progress

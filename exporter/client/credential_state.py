@@ -93,7 +93,7 @@ class CredentialState:
         self._paused_until = 0.0
         self._renewal_failure: RequestFailure | None = None
         self._renewal_fingerprint = ""
-        """The fingerprint at the last failed renewal."""
+        """The credential's fingerprint at the last failed renewal."""
         self._renewal_rejections = 0
         self._renewal_failures = 0
         self._next_renewal = 0.0
@@ -150,12 +150,12 @@ class CredentialState:
     def record_rejection(self, fingerprint: str, message: str, error_code: str = "") -> None:
         """Record that the provider rejected a credential and no renewal helped. Block it, longer after each rejection."""
         self.mark_unverified(fingerprint)
-        # A provider's time that did not help may be wrong itself.
+        # The provider's time did not help, and may itself be wrong.
         self.skew = self._accepted_skew
         lockout, now = self._lockouts.get(fingerprint), self._clock.monotonic()
         if lockout is not None and now < lockout.next_attempt:
             return  # was in flight together with the request that was rejected first
-        # A fresh secret that is rejected as well continues the series, and so does the same one in another credential.
+        # A new secret that is also rejected continues the count, and so does the same secret in another credential.
         rejections = max(self._rejections, lockout.rejections if lockout else 0)
         pause = _backoff(self.interval, rejections, LONGEST_PAUSE)
         self._rejections = rejections + 1

@@ -19,7 +19,7 @@ class Exchange(msgspec.Struct, frozen=True):
     error_code: str
     seconds: float
     date: float | None
-    """The `Date` header in Unix seconds."""
+    """The `Date` header in Unix seconds; None if missing or implausible."""
     headers: Mapping[str, str]
     body: bytes
 
@@ -35,5 +35,5 @@ def response_date(text: str | None) -> float | None:
         date = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None
-    # A signature cannot be dated by a clock that is centuries off.
+    # A clock that is centuries off is useless for dating signatures.
     return date if 0 < date < _LAST_DATE else None

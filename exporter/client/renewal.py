@@ -52,7 +52,7 @@ class CredentialRenewal:
     ) -> None:
         self._credential = credential
         self._connections = connections
-        # A metadata service runs on this machine or its host, where no proxy leads.
+        # A metadata service runs on this machine or its host, which a proxy cannot reach.
         self._direct = ConnectionPools(
             timeout, 1, TransportOptions(tls=transport.tls, bypass_proxy=True, bodies=transport.bodies)
         )
@@ -100,7 +100,7 @@ class CredentialRenewal:
 
     def _record_failure(self, fingerprint: str, failure: RequestFailure) -> RequestFailure:
         if failure.kind is FailureKind.NOT_SENT:
-            return failure  # the issuer has judged nothing
+            return failure  # the issuer received no request
         wait = self._credential.record_renewal_failure(fingerprint, failure)
         return msgspec.structs.replace(failure, wait=wait)
 

@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them: `90s`, `1h30m`, `250ms`.
+"""Durations in the format of Prometheus: `90s`, `1h30m`, `250ms`.
 
 Source: https://prometheus.io/docs/prometheus/latest/configuration/configuration/ (`<duration>`).
 """
@@ -17,13 +17,13 @@ _UNITS = {
 _PATTERN = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit})?" for unit in _UNITS))
 
 DURATION_PATTERN = f"^(?=.){''.join(f'([0-9]{{1,9}}{unit})?' for unit in _UNITS)}$"
-"""The form of a duration as JSON Schema understands it. Whether it is too short or too long is checked apart."""
+"""Pattern of a duration for JSON Schema. It does not check the bounds."""
 
 SHORTEST = 0.1
-"""Seconds. A shorter duration is most likely a mistake."""
+"""Minimum duration in seconds. A shorter one is most likely a mistake."""
 
 LONGEST = (2**63 - 1) / 1e9
-"""Seconds. Prometheus and the operating system store nanoseconds in 64 bits."""
+"""Maximum duration in seconds. Prometheus and the operating system store nanoseconds in 64 bits."""
 
 
 def parse_duration(text: str) -> float:
@@ -40,7 +40,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_interval(text: str) -> float:
-    """Return the seconds of a duration that may also be very short, or 0.
+    """Return the seconds of a duration, which may be 0 or shorter than `SHORTEST`.
 
     Raises:
         ValueError: as for `parse_duration`.

@@ -1,4 +1,4 @@
-"""Read files that the configuration names: regular ones only, and no more bytes than a limit."""
+"""Read files that the configuration names: only regular files of limited size."""
 
 import errno
 import os
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class NotUsableError(Exception):
-    """A file exists but must not be read. The message completes a sentence that begins with the file's path."""
+    """A file exists but must not be read. The message continues a sentence that begins with the file's path."""
 
 
 def read_file(path: Path, limit: int) -> bytes:
     """Return the content of a regular file of at most `limit` bytes.
 
     Raises:
-        NotUsableError: the file is a FIFO, a device or a socket, or larger.
+        NotUsableError: the file is a FIFO, a device or a socket, or larger than `limit`.
         OSError: it cannot be read.
 
     """
@@ -28,7 +28,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def check_file(path: Path, limit: int) -> None:
-    """Raise what `read_file` raises, without reading.
+    """Raise the errors that `read_file` would raise, without reading the file.
 
     Raises:
         NotUsableError: the file is a FIFO, a device or a socket, or larger than `limit` bytes.
@@ -48,6 +48,6 @@ def _check(status: os.stat_result, limit: int) -> None:
 
 
 def too_large(limit: int) -> NotUsableError:
-    """Return the error for more bytes than a limit."""
+    """Return the error for a file of more than `limit` bytes."""
     size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
     return NotUsableError(f"is larger than {size} (is it the right file?)")

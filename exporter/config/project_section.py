@@ -20,7 +20,7 @@ class RateLimit(Section):
     """The request budget of a project in this process."""
 
     requests_per_second: float = Field(default=10, ge=0.001, le=100_000, allow_inf_nan=False)
-    """Requests a second in the long run."""
+    """Requests per second on average."""
     burst: int = Field(default=20, ge=1, le=100_000)
     """Requests that may be sent at once after a pause."""
 
@@ -66,11 +66,11 @@ class Discover(Section):
     interval: Duration = 600.0
     """How often the list is read, as part of a refresh."""
     include: Annotated[tuple[Pattern, ...], Field(min_length=1)] = (re.compile(".*"),)
-    """A pipeline is watched if one of these matches its whole name,"""
+    """Patterns of names to watch. One of them must match the whole name."""
     exclude: tuple[Pattern, ...] = ()
-    """and none of these does."""
+    """Patterns of names not to watch, even if `include` matches them."""
     labels: tuple[LabelsByName, ...] = ()
-    """Labels by name. Where entries give one label twice, the last one wins."""
+    """Labels by name. If several entries set the same label, the last one wins."""
 
     def matches(self, name: str) -> bool:
         """Return whether to watch a pipeline of this name."""
@@ -78,7 +78,7 @@ class Discover(Section):
         return included and not any(pattern.fullmatch(name) for pattern in self.exclude)
 
     def labels_of(self, name: str) -> dict[str, str]:
-        """Return the labels of a pipeline of this name. Where rules give one label twice, the last one wins."""
+        """Return the labels of a pipeline of this name. If several rules set the same label, the last one wins."""
         found: dict[str, str] = {}
         for rule in self.labels:
             if rule.match.fullmatch(name):
@@ -93,7 +93,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 
 def _template(*names: str) -> Callable[[str], str]:
-    """Return a validator of the URL of a page with these placeholders."""
+    """Return a validator of URL templates with these placeholders."""
     *first, last = (f"{{{name}}}" for name in names)
 
     def check(value: str) -> str:
@@ -110,7 +110,7 @@ def _template(*names: str) -> Callable[[str], str]:
 
 
 def is_placeholder(identity: str) -> bool:
-    """Return whether an id stands for one that still has to be filled in, such as all zeros."""
+    """Return whether an id is only a placeholder, made of zeros or of x."""
     return set(identity.lower()) in ({"0"}, {"x"})
 
 
@@ -126,11 +126,11 @@ class CommonSection(Section):
     labels: Labels = Field(default={})
     """Labels of each of its pipelines. A pipeline's own labels take precedence."""
     url_template: Annotated[str, AfterValidator(_template("project_id", "pipeline_id"))] | None = None
-    """URL of a pipeline's page."""
+    """URL of a pipeline's web page."""
     run_url_template: (
         Annotated[str, AfterValidator(_template("project_id", "pipeline_id", "run_id", "run_number"))] | None
     ) = None
-    """URL of a run's page, instead of what the provider reports."""
+    """URL of a run's web page. It replaces the URL that the provider reports."""
     pipelines: tuple[Listed[PipelineEntry], ...] = ()
     """Pipelines to watch, as ids or mappings. Without any, and without `discover`, every pipeline is watched."""
     discover: Discover | None = None
@@ -142,15 +142,15 @@ class CommonSection(Section):
 
 
 class ProjectSection(CommonSection):
-    """A project of any provider, as the rest of the exporter sees it."""
+    """Base class of the settings of a project, with the interface that every provider implements."""
 
     scope_key: ClassVar[str]
-    """The key that holds the vendor's id of the project."""
+    """The configuration key for the vendor's id of the project."""
 
     @property
     @abstractmethod
     def scope(self) -> str:
-        """The vendor's id of the project. It identifies the project in the state, also after a rename."""
+        """The vendor's id of the project. The state of pipelines is stored under it, and so survives a change of `name`."""
 
     @property
     @abstractmethod
@@ -164,27 +164,27 @@ class ProjectSection(CommonSection):
 
     @abstractmethod
     def warnings(self) -> Iterator[tuple[KeyPath, str]]:
-        """Yield settings that are allowed but probably not intended: the path in the project, and the problem."""
+        """Yield the path (in the project) and the problem of each setting that is allowed but probably not intended."""
 
     @property
     def discovery(self) -> Discover | None:
-        """What to discover: as configured, or everything where no pipeline is listed."""
+        """Which pipelines to discover: as configured, or all if none is listed. None if discovery is off."""
         return self.discover or (None if self.pipelines else Discover())
 
     @property
     def default_url_template(self) -> str:
-        """The vendor's documented URL of a pipeline's page; empty without one."""
+        """The vendor's documented URL template of a pipeline's web page; empty if it documents none."""
         return ""
 
     def page_url(self, pipeline: str) -> str:
-        """Return the URL of a pipeline's page; empty without a template."""
+        """Return the URL of a pipeline's web page; empty without a template."""
         values = {"project_id": self.scope, "pipeline_id": pipeline}
         return url_label(_filled(self.url_template or self.default_url_template, values))
 
     def run_url(self, pipeline: str, run: str, number: int | None) -> str:
-        """Return the URL of a run's page by the template; empty without one, or where the run lacks what it needs.
+        """Return the URL of a run's web page; empty without a template, or if the run lacks an id or number that it uses.
 
-        `run` is empty and `number` None if the run has none.
+        `run` is the run's id, empty if missing. `number` is its run number, None if missing.
         """
         template = self.run_url_template
         if (

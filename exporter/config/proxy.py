@@ -1,4 +1,4 @@
-"""The URL of a proxy. It is a secret, since it may hold a password."""
+"""The URL of a proxy, as a setting. It is a secret, since it may contain a password."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from exporter.core.redaction import register_proxy
 
 
 def _problem(url: str) -> str:
-    """Return what is wrong with a URL, without repeating it; empty if it is right."""
+    """Return what is wrong with a URL, without repeating the URL; empty if it is valid."""
     if not is_url(url):
         special = "in a password write @ : / ? # % as %40 %3A %2F %3F %23 %25"
         return f"must be a URL such as http://proxy.example.com:3128 ({special})"
@@ -21,7 +21,7 @@ def _problem(url: str) -> str:
 
 
 class _ProxyFile(FileSecret):
-    """A file with a proxy's URL, checked at each use: the HTTP library would repeat a wrong one in its error."""
+    """A file with a proxy's URL. It is checked at each use, since the HTTP library would show an invalid URL in its error."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ class _ProxyFile(FileSecret):
         """Return the URL.
 
         Raises:
-            SecretError: the file cannot be read, or holds something other than a URL.
+            SecretError: the file cannot be read, or its content is not a valid URL.
 
         """
         url = super().reveal()

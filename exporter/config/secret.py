@@ -1,4 +1,4 @@
-"""Secrets: values that no part of the program can print by accident."""
+"""Secrets: values that cannot be printed by accident."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from exporter.config.files import NotUsableError, check_file, read_file
 from exporter.core.redaction import MASK, register
 
 _FILE_LIMIT = 64 << 10
-"""Most bytes of a secret file."""
+"""Maximum bytes of a secret file."""
 
 
 class SecretError(Exception):
@@ -23,12 +23,12 @@ class Secret:
         register(value)
 
     def reveal(self) -> str:
-        """Return the value, for a request to the vendor only."""
+        """Return the plain value. Use it only for requests to the vendor."""
         register(self._value)
         return self._value
 
     def __eq__(self, other: object) -> bool:
-        """Return whether both are the same secret, so that a reload finds what has changed."""
+        """Return whether both are the same secret. A reload uses this to find what has changed."""
         return type(other) is type(self) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
@@ -77,7 +77,7 @@ class FileSecret(Secret):
             pass
 
     def reveal(self) -> str:
-        """Return the text of the file without surrounding blanks and line ends.
+        """Return the content of the file without surrounding whitespace.
 
         Raises:
             SecretError: the file cannot be read, is empty, or is not text of at most 64 KiB.

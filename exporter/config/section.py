@@ -1,4 +1,4 @@
-"""A strict section of the configuration: unknown keys are faults, and each secret `x` can be given as `x_file`."""
+"""Base class of configuration sections: unknown keys are errors, and each secret `x` can be given as `x_file`."""
 
 from functools import cache
 from pathlib import Path
@@ -18,21 +18,21 @@ from exporter.config.secret import FileSecret, Secret, SecretError
 from exporter.core.redaction import MASK
 
 FILE_FORM = {"type": "string", "minLength": 1, "pattern": r"^[^\x00-\x1f]*$"}
-"""The path of a file, as JSON Schema."""
+"""JSON Schema of a file path."""
 
 
 class Context:
-    """What validation needs besides the values, and what it records for messages."""
+    """Context of a validation: the folder for relative paths, and the known keys for messages."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        """The folder to which relative paths refer."""
+        """The folder that relative paths start from."""
         self.known: dict[int, tuple[str, ...]] = {}
-        """The keys that a mapping may have, by the mapping's `id()`."""
+        """The valid keys of each mapping, by the mapping's `id()`."""
 
 
 def resolve_path(path: str, info: ValidationInfo) -> str:
-    """Return the path of a file; a relative one refers to the folder of the configuration."""
+    """Return the path of a file. A relative path starts from the folder of the configuration file."""
     if not path.isprintable():
         raise ValueError("must be the path of a file")
     directory = info.context.directory if isinstance(info.context, Context) else Path()
@@ -40,7 +40,7 @@ def resolve_path(path: str, info: ValidationInfo) -> str:
 
 
 class _InvalidSecret:
-    """Placeholder for a secret that is missing or given twice, so that its own field reports the fault."""
+    """Placeholder for an invalid secret, so that validation reports the error at the secret's own field."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -67,11 +67,11 @@ SecretText = Annotated[
     PlainSerializer(lambda _: MASK, return_type=str),
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]
-"""A secret `x`, which a user can also give as `x_file`."""
+"""Type of a secret `x`, which a user can also give as `x_file`."""
 
 
 class Section(BaseModel):
-    """A mapping of the configuration: unknown keys are faults, a key without a value counts as left out."""
+    """A mapping in the configuration. Unknown keys are errors. A known key without a value counts as left out."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -123,7 +123,7 @@ def _file_secret(path: Path) -> FileSecret | _InvalidSecret:
 
 @cache
 def secrets_of(section: type[Section]) -> tuple[str, ...]:
-    """Return the keys of the secrets in a section."""
+    """Return the names of a section's fields that contain secrets."""
     return tuple(name for name, field in section.model_fields.items() if _holds_secret(field.annotation))
 
 

@@ -1,4 +1,4 @@
-"""How a provider's certificate is verified."""
+"""Settings for the verification of a provider's certificate."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ from exporter.config.files import NotUsableError, read_file
 from exporter.config.section import FILE_FORM, Section, resolve_path
 
 CA_LIMIT = 4 << 20
-"""Most bytes of a file with certificate authorities."""
+"""Maximum bytes of a file with certificate authorities."""
 
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
@@ -56,6 +56,6 @@ class Tls(Section):
         ]
         | None
     ) = None
-    """Authorities to trust instead of the usual ones."""
+    """File with the certificate authorities to trust instead of the default ones."""
     insecure_skip_verify: bool = False
-    """Whether any certificate is accepted. Anyone in between can then read the credentials."""
+    """Whether to accept any certificate. An attacker in the network can then read the credentials."""

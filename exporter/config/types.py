@@ -1,4 +1,4 @@
-"""Types of settings: durations, dates, ids, URLs, labels and patterns, each with a message that names the remedy."""
+"""Types of settings: durations, dates, ids, URLs, labels and patterns. Their error messages name the remedy."""
 
 import itertools
 import re
@@ -15,9 +15,9 @@ from exporter.config.duration import DURATION_PATTERN, format_duration, parse_du
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 ID_PATTERN = f"^{_ID.pattern}$"
-"""The form of an id as JSON Schema understands it."""
+"""Pattern of an id for JSON Schema."""
 _QUOTED = 100
-"""Characters of a value to repeat in a message."""
+"""Maximum characters of a value to repeat in a message."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
 
 
@@ -33,7 +33,7 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "1h30m"]}),
 ]
-"""Seconds, written as Prometheus writes durations."""
+"""Seconds, written as a duration in the format of Prometheus."""
 
 
 def _moment(value: object) -> datetime:
@@ -59,7 +59,7 @@ Moment = Annotated[
 
 
 def increasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the bounds of a histogram's buckets if there is at least one and each is above the one before."""
+    """Return the bucket bounds of a histogram. Raise ValueError unless there is at least one and they increase."""
     if not values:
         raise ValueError("must have at least one bound")
     for low, high in itertools.pairwise(values):
@@ -70,7 +70,7 @@ def increasing(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def without_duplicates(values: Iterable[str]) -> tuple[str, ...]:
-    """Return a list if no value is in it twice."""
+    """Return the values as a tuple. Raise ValueError if one occurs twice."""
     seen: dict[str, None] = {}
     for value in values:
         if value in seen:
@@ -92,7 +92,7 @@ Identifier = Annotated[
 
 
 def is_url(value: str) -> bool:
-    """Return whether a value is an http or https URL with a host."""
+    """Return whether a value is an http or https URL with a host, in printable ASCII without spaces."""
     try:
         parts = urlsplit(value)
         port = parts.port
@@ -104,10 +104,10 @@ def is_url(value: str) -> bool:
 
 
 def check_url(value: str, example: str) -> None:
-    """Check that credentials can be sent to a URL. The message does not repeat the value: it may hold a password.
+    """Check that a value is a URL without user and password. The error does not repeat it, since it may contain a password.
 
     Raises:
-        ValueError: the value is not a URL, or holds a user or password.
+        ValueError: the value is not a URL, or contains a user or password.
 
     """
     if not is_url(value):
@@ -177,7 +177,7 @@ Pattern = Annotated[
     re.Pattern[str],
     PlainValidator(_pattern),
     PlainSerializer(lambda pattern: pattern.pattern, return_type=str),
-    # Python's expressions are not those of JSON Schema, so `format: regex` would refuse good ones.
+    # The syntaxes of Python and JSON Schema differ, so `format: regex` would reject valid expressions.
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]
 """A regular expression that must match a whole name."""

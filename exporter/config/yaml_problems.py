@@ -1,6 +1,6 @@
-"""Explain YAML that cannot be parsed: the line with the mistake, what is wrong, and the remedy.
+"""Explain YAML syntax errors: the line with the mistake, what is wrong, and the remedy.
 
-No message repeats text of the file, which may be a part of a secret.
+No message repeats text from the file, since it may be part of a secret.
 """
 
 import re
@@ -15,16 +15,16 @@ _FOUND = re.compile(r"but (?:found|got) '(.*)'")
 
 
 class _Problem(NamedTuple):
-    """What the parser reports, and the lines of the text that it concerns. Lines count from 1."""
+    """Error that the parser reports, with the text of the file. Lines are counted from 1."""
 
     problem: str
     context: str
     line: int
     """Line at which the parser stopped."""
     start: int
-    """Line in which the value around begins."""
+    """Line in which the enclosing value begins."""
     opening: str
-    """Character with which the value around begins."""
+    """First character of the enclosing value."""
     lines: list[str]
 
     @property
@@ -37,13 +37,13 @@ class _Problem(NamedTuple):
         return self.lines[line - 1] if line <= len(self.lines) else ""
 
     def found(self, *tokens: str) -> bool:
-        """Return whether the parser stopped at one of some tokens."""
+        """Return whether the parser stopped at one of these tokens."""
         match = _FOUND.search(self.problem)
         return match is not None and match[1] in tokens
 
 
 def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
-    """Return the line of a mistake, counted from 1, and the message."""
+    """Return the line of a syntax error, counted from 1, and the message that explains it."""
     stopped = error.problem_mark or error.context_mark
     start = error.context_mark or stopped
     if stopped is None or start is None:

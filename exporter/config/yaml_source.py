@@ -1,7 +1,7 @@
-"""Read YAML as text values, with the line of each value and every fault of the text.
+"""Read YAML with all scalars as text, and record the line of each value and all errors.
 
-Scalars stay text, and the settings parse them. So YAML 1.1 does not misread ids and names (`no`, `012`, `12:30:45`), and
-values are parsed in one place.
+The settings parse the scalars. Therefore YAML 1.1 cannot misread ids and names (`no`, `012`, `12:30:45`), and values are
+parsed in one place.
 """
 
 import re
@@ -14,17 +14,17 @@ import yaml
 from exporter.config.yaml_problems import explain
 
 _Loader: TypeAlias = "yaml.SafeLoader | yaml.CSafeLoader"
-"""The second is missing where PyYAML was built without libyaml."""
+"""`CSafeLoader` is missing if PyYAML was built without libyaml."""
 Path = tuple[str | int, ...]
 Value = str | None | list["Value"] | dict[str, "Value"]
 
 _MOST = 1_000_000
-"""Most values of a configuration. A few lines of nested aliases can expand to any number."""
+"""Maximum number of values in a configuration. A few lines of nested aliases can expand to any number."""
 
 _DEEPEST = 100
-"""Most levels of a configuration. libyaml recurses without a bound."""
+"""Maximum nesting of a configuration. libyaml recurses without a bound."""
 _SMALL = 256 << 10
-"""Most characters of a text to parse again with the parser in Python, whose messages are better."""
+"""Maximum characters of a text to parse again with the parser in Python, whose messages are better."""
 
 # Scalars stay text, so their types need not be resolved. That saves a third of the time.
 _MERGE = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
@@ -37,7 +37,7 @@ _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A mistake in a configuration: where it is, what is wrong, and the remedy."""
+    """An error in a configuration: its line and key, and a text with the problem and the remedy."""
 
     line: int
     key: str
@@ -46,24 +46,24 @@ class Fault:
 
 @dataclass(slots=True)
 class Document:
-    """The content of a YAML text."""
+    """Content of a YAML text, with lines and errors."""
 
     root: Value = None
     lines: dict[Path, int] = field(default_factory=dict)
     """The line of each key or list item, counted from 1."""
     faults: list[Fault] = field(default_factory=list)
     variables: set[str] = field(default_factory=set)
-    """Names of the environment variables that are used."""
+    """Names of the environment variables that the text refers to."""
 
     def line(self, path: Path) -> int:
-        """Return the line of a path, or of the nearest value around it."""
+        """Return the line of the value at a path, or of the nearest enclosing value."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def key_text(path: Path) -> str:
-    """Return a path as users write it: `projects[0].auth.method`."""
+    """Return a path for messages, such as `projects[0].auth.method`."""
     text = ""
     for part in path:
         word = f"[{part}]" if isinstance(part, int) else _word(part)
@@ -80,7 +80,7 @@ def _word(key: str) -> str:
 
 
 def read_document(text: str, environment: Mapping[str, str] | None) -> Document:
-    """Parse YAML, replace `${NAME}` by environment variables if they are given, and record every fault."""
+    """Parse YAML, and record every error. If `environment` is given, replace each `${NAME}` with its variable."""
     document = Document()
     try:
         loader, node = _compose(text)
@@ -98,9 +98,9 @@ def read_document(text: str, environment: Mapping[str, str] | None) -> Document:
 
 
 def _compose(text: str) -> tuple[_Loader, yaml.Node | None]:
-    """Return the nodes of a text, and the loader that made them.
+    """Return the loader of a text, and its root node (None if empty).
 
-    libyaml is 20 times as fast as the parser in Python. It does not bound the depth, and its messages are worse.
+    libyaml is 20 times as fast as the parser in Python, but it does not limit the nesting, and its messages are worse.
     """
     if hasattr(yaml, "CSafeLoader"):
         try:

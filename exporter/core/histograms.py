@@ -7,7 +7,7 @@ HistogramScope = Literal["pipeline", "project", "off"]
 
 
 class HistogramOptions(Protocol):
-    """Scopes and bucket bounds of the histograms. The configuration section `metrics` implements it."""
+    """Scopes and bucket bounds of the histograms. The configuration section `metrics` implements this."""
 
     @property
     def run_histogram(self) -> HistogramScope:

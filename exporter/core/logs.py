@@ -63,7 +63,7 @@ _BARE = re.compile(r"[A-Za-z0-9_./:+@<>-]+")
 
 
 def configure(level: str, form: str) -> None:
-    """Send all log records of the process to standard error, with a level and the format `form`."""
+    """Send the log records of the process from `level` on to standard error, in the format `form` (see `FORMATS`)."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter("json" if form == "json" else "logfmt"))
     root = logging.getLogger()

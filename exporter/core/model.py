@@ -42,7 +42,7 @@ class Status(StrEnum):
 
     @property
     def held(self) -> bool:
-        """Whether it waits for an action, such as an approval."""
+        """Whether the status means waiting for an action, such as an approval."""
         return self in _HELD
 
 
@@ -137,7 +137,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     """The vendor's id, or `#` and the run number if the response has no id."""
     number: int | None = None
-    """The vendor's run number: unique in its pipeline, rising, with gaps."""
+    """The vendor's run number. Numbers are unique in a pipeline and increase, with gaps."""
     status: Status
     start: float | None = None
     end: float | None = None
@@ -208,5 +208,5 @@ def label(value: str | None) -> str:
 
 
 def name_label(value: str | None) -> str:
-    """Return a name as a label value with secrets masked already here, since names must stay unique after masking."""
+    """Return a name as a label value. Secrets are masked here already, since names must stay unique after masking."""
     return redact_name(value, LABEL_LENGTH) if value else ""

@@ -28,7 +28,7 @@ _CACHED_NAMES = 4096
 _MAX_INPUT = 4096
 """Characters of an external text that `printable` processes before it cuts the text to the requested length."""
 _ENCODED_START = _SHORT * 12
-"""Maximum length of the first `_SHORT` characters of a form when they are percent-encoded."""
+"""Maximum length of `_SHORT` characters when they are percent-encoded."""
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 # A gateway that refuses a signature echoes the canonical request, headers included.
 _ECHO = re.compile("canonical_?request", re.IGNORECASE)

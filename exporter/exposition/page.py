@@ -24,7 +24,7 @@ from exporter.tracking.views import ProjectView, View
 V = TypeVar("V")
 
 GROUP_SIZE = 500
-"""Maximum number of views in a block. A publication takes as long with 100 as with 5,000, but its longest step grows."""
+"""Maximum number of views in a block. With more, the longest step of a publication grows, but hardly its total time."""
 
 # Handing a chunk to the server takes as long as copying about 50 kB, so smaller chunks are joined.
 _MIN_CHUNK = 64 * 1024

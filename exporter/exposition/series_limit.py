@@ -17,7 +17,7 @@ SeriesCounts = Sequence[int]
 
 
 class SeriesCounter(Generic[V]):
-    """Counts the series of views. An object that was in the last count too is not counted again."""
+    """Counts the series of views. The count of a view is reused while the view stays the same object."""
 
     def __init__(
         self, key: Callable[[V], Hashable], count: Callable[[V], SeriesCounts], pause: Callable[[], None]

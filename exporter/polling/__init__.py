@@ -1,1 +1,1 @@
-"""Poll the clouds: which pipelines to query, when, and how to apply the answers."""
+"""Poll the clouds: which pipelines to query, when, and how to apply the responses."""

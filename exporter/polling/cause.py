@@ -22,13 +22,13 @@ _HELD_BACK = frozenset({"refused", "paused"})
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """The first failure of its kind in a poll."""
+    """Why a poll failed: the first failure of its kind in the poll."""
 
     operation: str
     code: str
-    """The HTTP status, or a word of the exporter."""
+    """The HTTP status, or a code of the exporter's own, such as `incomplete`."""
     error_code: str = ""
-    """The vendor's."""
+    """The vendor's error code."""
     message: str = ""
     request_id: str = ""
     remedy: str = ""
@@ -36,7 +36,7 @@ class Cause(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What distinguishes causes."""
+        """Key by which causes are compared."""
         return self.operation, self.code, self.error_code
 
     @property
@@ -46,7 +46,7 @@ class Cause(msgspec.Struct, frozen=True):
 
     @property
     def trouble(self) -> tuple[str, ...]:
-        """What two outages have in common that one trouble causes."""
+        """Key that is equal for outages with the same underlying problem."""
         if self.remedy in {"provider-throttles", "credentials-rejected"}:
             return (self.remedy,)
         # A message may have a time or an attempt in it.
@@ -54,18 +54,18 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 UNANSWERED = Cause("", "incomplete", message="pipelines without an answer", remedy="responses-unreadable")
-"""The cause of a poll that lacks answers although no request failed."""
+"""Cause of a poll that lacks responses although no request failed."""
 
 
 def remedy(failure: RequestFailure) -> str:
-    """Return the heading in docs/troubleshooting.md of what to do about a failure."""
+    """Return the heading in docs/troubleshooting.md that says what to do about a failure."""
     if failure.kind is FailureKind.TRANSIENT:
         return "provider-fails" if failure.code.isdecimal() else "no-response"
     return _REMEDIES[failure.kind]
 
 
 def cause(error: ApiError) -> Cause:
-    """Return an error as a cause."""
+    """Convert an error to a cause."""
     failure = error.failure
     return Cause(
         operation=error.operation,

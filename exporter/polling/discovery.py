@@ -20,13 +20,13 @@ from exporter.providers.protocol import PageCursor, PipelineRows, Provider
 from exporter.tracking.project import ProjectTracker
 
 PAGES = 1000
-"""Most pages of a list of pipelines that are read."""
+"""Maximum number of pages to read of a list of pipelines."""
 
 NAMES_INTERVAL = 3600.0
-"""Seconds between two readings of pipeline names where nothing is discovered."""
+"""Seconds between two readings of pipeline names if no pipelines are discovered."""
 
 NAME_WAIT = 60.0
-"""Seconds after the start for which a pipeline without a name is not published."""
+"""Seconds after polls begin, in which a pipeline without a name is not published."""
 
 _log = logging.getLogger("exporter.polling.discovery")
 
@@ -39,10 +39,10 @@ class PipelineLister:
         self._api = api
         self._reporter = reporter
         self.truncated = False
-        """Whether the last list was longer than what is read of it."""
+        """Whether the last list was too long to be read to its end."""
 
     async def pages(self, progress: Progress) -> AsyncIterator[tuple[PipelineRows, ApiResponse]]:
-        """Yield each page with its answer.
+        """Yield each page with its response.
 
         Raises:
             ApiError: a request failed.
@@ -88,7 +88,7 @@ class PipelineLister:
 
 
 class _WatchedRows(msgspec.Struct, frozen=True):
-    """The rows of a page that may be watched."""
+    """The pipelines on a page that may be watched, with their latest runs."""
 
     ids: frozenset[str]
     unusable: frozenset[str]
@@ -100,14 +100,14 @@ class _WatchedRows(msgspec.Struct, frozen=True):
     def of(
         cls, page: PipelineRows, answer: ApiResponse, membership: Membership, selected: AbstractSet[str]
     ) -> "_WatchedRows":
-        """Keep nothing else of a page: all pages with their bodies would take the memory of the whole list."""
+        """Extract these pipelines from a page. Keeping all pages with their bodies would need memory for the whole list."""
         ids = frozenset(one for one in page.pipelines if membership.may_watch(one, selected=one in selected))
         runs = {identity: run for identity, run in page.runs.items() if identity in ids}
         return cls(ids, ids & page.unusable, runs, answer.sent_at, answer.now)
 
 
 class Discovery:
-    """Keeps names and discovered pipelines of one project up to date."""
+    """Keeps the pipeline names and the discovered pipelines of one project up to date."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Discovery:
         tolerance: float,
         progress: Progress,
     ) -> None:
-        """`started` is when polls begin (monotonic seconds); `interval` is None where nothing is discovered.
+        """`started` is when polls begin (monotonic seconds); `interval` is None if no pipelines are discovered.
 
         `tolerance` is the time in seconds by which the list may be read early.
         """
@@ -143,9 +143,9 @@ class Discovery:
         self._listed_at: float | None = None
         self._waits_for_names = self._discovers or membership.wants_names
         self._surplus = 0
-        """Pipelines above the limit when last logged."""
+        """Number of pipelines above the limit when last logged."""
         self._refused = False
-        """Whether the last refresh was refused the pipelines of the project."""
+        """Whether the provider refused the project in the last refresh."""
         self.update_held_back()
 
     @property
@@ -254,7 +254,7 @@ class Discovery:
         outcome.record_error(error, ends_poll=not refused)
 
     def refresh_ended(self, outcome: PollOutcome) -> None:
-        """Take the result of a refresh."""
+        """Record whether the provider refused the project in a refresh."""
         self._refused = outcome.refused
 
     def read_again(self) -> None:
@@ -266,7 +266,7 @@ class Discovery:
         self._waits_for_names = False
 
     def update_held_back(self) -> bool:
-        """Hold back pipelines that wait for their name, for `NAME_WAIT` at most; return True if these changed."""
+        """Hold back pipelines that wait for their name, for `NAME_WAIT` seconds at most; return True if these changed."""
         waiting = self._waits_for_names and self._clock.monotonic() - self._started < NAME_WAIT
         held_back = self._membership.unnamed if waiting else frozenset()
         return self._tracker.hold_back(held_back)

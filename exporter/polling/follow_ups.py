@@ -1,4 +1,4 @@
-"""Requests after a poll, while time remains: runs that the latest run hides, run details, and streaks of failures.
+"""Send requests after a poll, while time remains: for runs that the latest run hides, run details, and streaks of failures.
 
 Follow-ups delay the next poll only by requests in flight. Those not sent in time are due again later.
 """
@@ -21,13 +21,13 @@ from exporter.tracking.ledger import RUNS, Reach
 from exporter.tracking.project import ProjectTracker
 
 _FEW = 10
-"""Run numbers to search for that a small page most likely has, since they are recent."""
+"""Maximum number of runs to search for with a small page, which most likely has them because they are recent."""
 
 _SMALL = 20
 """Rows of a small page."""
 
 _FATAL = FATAL - {FailureKind.PROJECT}
-"""A request refused for one pipeline may be allowed for the next."""
+"""Failures that end all follow-ups. A request that is refused for one pipeline may be allowed for the next."""
 
 _FollowUp = Callable[[PollOutcome], Awaitable[None]]
 
@@ -52,15 +52,15 @@ class FollowUps:
         self._clock = clock
         self._concurrency = concurrency
         self._suspended: dict[str, RunHistoryReader] = {}
-        """Readings for a streak that the next poll interrupted, by pipeline."""
+        """Readings of run lists that were suspended until the next poll had ended, by pipeline id."""
 
     async def run(
         self, deadline: Callable[[], float], *, runs: bool = True, progress: Progress = ignore_progress
     ) -> bool:
         """Start follow-ups until `deadline()` (monotonic seconds) and finish them; return True if there was any.
 
-        Without `runs` only what gauges show is requested: details of latest runs, and the streak of failures. Where
-        nothing is counted, other runs are of no use.
+        Without `runs`, only what gauges need is requested: details of latest runs, and the streak of failures. If nothing is
+        counted, other runs are not needed.
         """
         due = self._due(deadline, runs=runs)
         if progress is not ignore_progress:
@@ -93,7 +93,8 @@ class FollowUps:
     def _due(self, deadline: Callable[[], float], *, runs: bool) -> Iterator[tuple[bool, _FollowUp]]:
         """Yield due follow-ups, and whether each reads a list.
 
-        Runs are first: they are counted, and the others only shown. Streaks come last, unless they share a reading.
+        Runs come first, because they are counted; the others are only displayed. Streaks come last, unless the list is read
+        for runs anyway.
         """
         found = self._tracker.due(self._clock.monotonic())
         self._suspended = {
@@ -113,7 +114,7 @@ class FollowUps:
     async def _fetch(
         self, pipeline: str, run: str, outcome: PollOutcome
     ) -> tuple[Run | None, ApiResponse] | ApiError:
-        """Return the details of a run (None if they cannot be read) and the answer, or the error."""
+        """Return the details of a run (None if they cannot be read) and the response, or the error."""
         try:
             answer = await self._api.send(self._provider.detail_request(pipeline, run))
         except ApiError as error:
@@ -152,9 +153,9 @@ class FollowUps:
     async def _read_history(
         self, pipeline: str, deadline: Callable[[], float], outcome: PollOutcome, *, only_streak: bool = False
     ) -> None:
-        """Read the run list of a pipeline as far back as the wanted runs can be, and as its streak began.
+        """Read the run list of a pipeline as far back as missing runs can be, and as its streak of failures began.
 
-        After `deadline` the part for the streak waits until the next poll is done.
+        After `deadline`, reading for the streak is suspended until the next poll has ended.
         """
         accounting = self._tracker[pipeline].accounting
         search = accounting.search()
@@ -207,7 +208,7 @@ class FollowUps:
             )
 
     async def _reads_back(self, reader: RunHistoryReader, accounting: PipelineAccounting) -> bool:
-        """Return whether the rows show the streak, or further ones would not help; True if it is known."""
+        """Return whether to stop reading: the streak is known, the rows show it, or further rows would not help."""
         if not accounting.needs_read_back or reader.answer is None:
             return True
         known = accounting.known_ids

@@ -14,7 +14,7 @@ _log = logging.getLogger("exporter.polling.health_reporter")
 
 
 def cause_fields(cause: Cause) -> dict[str, str]:
-    """Return the log fields of why a project is down."""
+    """Return the log fields for the cause of an outage."""
     return {
         "operation": cause.operation,
         "code": cause.code,
@@ -43,7 +43,7 @@ class HealthReporter:
     def refresh_ended(
         self, outcome: PollOutcome, *, pipelines: int, requests: int, seconds: float, log: bool
     ) -> None:
-        """Take the result of a refresh; without `log` only the metrics show it."""
+        """Record the result of a refresh; without `log`, report it in the metrics only."""
         now = self._clock.monotonic()
         change = self.health.refreshed(
             failed=outcome.failed,

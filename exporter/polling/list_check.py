@@ -9,18 +9,18 @@ from exporter.providers.registry import AnyProject
 from exporter.telemetry.recorder import Telemetry
 
 _SHOWN = 20
-"""Most ids in a log line."""
+"""Maximum number of ids in a log line."""
 
 _log = logging.getLogger("exporter.polling.list_check")
 
 
 class ListCheck:
-    """Reports what a list of pipelines shows about the configuration of one project."""
+    """Reports mistakes in the configuration of one project that a list of its pipelines shows."""
 
     def __init__(
         self, project: AnyProject, membership: Membership, telemetry: Telemetry, *, max_age: float
     ) -> None:
-        """`max_age` is the time in seconds without an answer after which the gauges are withdrawn."""
+        """`max_age` is the time in seconds without a response after which the gauges are withdrawn."""
         self._project = project
         self._membership = membership
         self._telemetry = telemetry
@@ -34,12 +34,12 @@ class ListCheck:
         """Ids that have been logged."""
         self._shown = False
         self._confirmed_at = 0.0
-        """When the project last answered, in monotonic seconds."""
+        """When the provider last responded about the project, in monotonic seconds."""
         self.empty = False
         """Whether the last list was empty."""
 
     def compare(self, found: Mapping[str, str], *, complete: bool) -> None:
-        """Compare a list that is believed with the configuration, names by id. `complete`: every row could be read."""
+        """Compare a believed list, as names by id, with the configuration. `complete`: every row could be read."""
         membership = self._membership
         lacking = membership.not_listed(found) if membership.has_configured else ()
         known = membership.has_configured and (complete or not lacking)
@@ -64,7 +64,7 @@ class ListCheck:
             self._patterns = {}
 
     def log(self) -> None:
-        """Log each mistake once."""
+        """Log each missing id, and each pattern that selects nothing, once."""
         if new := [one for one in self._not_listed if one not in self._logged]:
             self._logged.update(new)
             more = f", and {len(new) - _SHOWN} more" if len(new) > _SHOWN else ""
@@ -95,14 +95,14 @@ class ListCheck:
         self._unselective = []
 
     def refresh_ended(self, now: float, *, answered: bool) -> None:
-        """Withdraw the gauges if the project has not answered for `max_age`."""
+        """Withdraw the gauges if the last response about the project is `max_age` old; `now` is in monotonic seconds."""
         if answered:
             self._confirmed_at = now
         elif now - self._confirmed_at >= self._max_age:
             self.withdraw()
 
     def withdraw(self) -> None:
-        """Withdraw the gauges: the list cannot be read."""
+        """Withdraw the gauges, because the list cannot be read."""
         self._not_listed, self.empty = (), False
         if self._shown:
             self._shown = False

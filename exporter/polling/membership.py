@@ -18,10 +18,10 @@ from exporter.polling.ownership import OwnershipRegistry
 from exporter.providers.registry import AnyProject
 
 ABSENCES = 2
-"""Complete lists in a row without a discovered pipeline after which it leaves."""
+"""Number of complete lists in a row without a discovered pipeline, after which it is no longer watched."""
 
 AGREEING = 3
-"""Lists in a row that must agree to be believed after a sudden loss."""
+"""Number of lists in a row that must agree to be believed after a sudden loss of pipelines."""
 
 
 def membership_hint(project: AnyProject) -> str:
@@ -33,12 +33,12 @@ def membership_hint(project: AnyProject) -> str:
 
 
 def listed_keys(project: AnyProject) -> set[Hashable]:
-    """Return the pipelines that a project lists by id, as the registry of owners identifies them."""
+    """Return the keys, for an `OwnershipRegistry`, of the pipelines that a configured project lists by id."""
     return {(project.provider, project.base_url, entry.id) for entry in project.pipelines}
 
 
 class Membership:
-    """The pipelines of one project, or those that a shard has of them."""
+    """The watched pipelines of one project, or this shard's part of them."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Membership:
         *,
         limit: float = math.inf,
     ) -> None:
-        """`index` is the project's in the configuration; `limit` is the most pipelines of this shard to watch."""
+        """`index` is the project's position in the configuration; `limit` is the maximum for this shard to watch."""
         self._project = project
         self.limit = limit
         self._index = index
@@ -62,12 +62,12 @@ class Membership:
         for identity in surplus:
             del self._configured[identity]
         self._configured_surplus = self.surplus = len(surplus)
-        """How many further pipelines of this shard would be watched without the limit."""
+        """Number of further pipelines of this shard that would be watched without the limit."""
         self._names: dict[str, str] = {}
         self._absences: dict[str, int] = {}
-        """Discovered ids, and how many lists in a row lack them."""
+        """Number of lists in a row that lack a pipeline, by the id of each discovered pipeline."""
         self._size: int | None = None
-        """Pipelines in the last list that was believed."""
+        """Number of pipelines in the last list that was believed; None if unknown."""
         self._disbelieved = 0
         self._disbelieved_ids: frozenset[str] | None = None
         """The ids of the last list that was not believed."""
@@ -78,7 +78,7 @@ class Membership:
         return self._project.provider, self._project.base_url, identity
 
     def _owns(self, identity: str) -> bool:
-        """Return True unless a pipeline of the project is another shard's."""
+        """Return True unless a pipeline of the project belongs to another shard."""
         if self._shard is None:
             return True
         if identity not in self._owned:
@@ -87,7 +87,7 @@ class Membership:
         return self._owned[identity]
 
     def _above_limit(self, ids: Iterable[str], room: float) -> frozenset[str]:
-        """Return the ids of this shard that do not fit: the first ones by id are watched."""
+        """Return this shard's ids that exceed `room`, those that sort last."""
         own = [identity for identity in ids if self._owns(identity)]
         surplus = frozenset(sorted(own)[int(max(room, 0)) :] if len(own) > room else ())
         for identity in surplus:
@@ -100,7 +100,7 @@ class Membership:
         return self.limit - sum(1 for identity in self._configured if self._owns(identity))
 
     def selects(self, identity: str, name: str) -> bool:
-        """Return True if a listed pipeline is discovered, by its name."""
+        """Return True if `discover` selects a listed pipeline, which is not configured by id, by its name."""
         discovery = self._project.discovery
         if discovery is None or identity in self._configured:
             return False
@@ -126,7 +126,7 @@ class Membership:
 
     @property
     def has_configured(self) -> bool:
-        """True if the shard has a pipeline that the configuration lists."""
+        """True if the configuration lists a pipeline of this shard by id."""
         return any(self._owns(identity) for identity in self._configured)
 
     def not_listed(self, found: Collection[str]) -> tuple[str, ...]:
@@ -134,12 +134,12 @@ class Membership:
         return tuple(one for one in self._configured if one not in found and self._owns(one))
 
     def selected(self, found: Mapping[str, str]) -> int | None:
-        """Return how many pipelines of a list `discover` selects, names by id; None if nothing is discovered."""
+        """Return how many pipelines of a list (names by id) `discover` selects; None if none are to be discovered."""
         discovery = self._project.discovery
         return None if discovery is None else sum(1 for name in found.values() if discovery.matches(name))
 
     def _without_name(self) -> Iterator[str]:
-        """Yield the watched ids of the configuration that it gives no name."""
+        """Yield the watched ids for which the configuration has no name."""
         return (
             identity
             for identity, entry in self._configured.items()
@@ -148,7 +148,7 @@ class Membership:
 
     @property
     def discovered(self) -> Collection[Hashable]:
-        """The discovered pipelines, as `listed_keys` identifies them."""
+        """Keys of the discovered pipelines, in the form of `listed_keys`."""
         return {self._key(identity) for identity in self._absences}
 
     @property
@@ -157,7 +157,7 @@ class Membership:
         return self._names
 
     def claim_configured(self, registry: OwnershipRegistry, index: int) -> None:
-        """Continue in another configuration, where the same project is at `index`: claim what it lists."""
+        """Switch to another configuration, with this project at `index`, and claim the pipelines that it lists by id."""
         self._registry, self._index = registry, index
         for identity in self._configured:
             registry.take(self._key(identity), index, discovered=False)
@@ -169,7 +169,7 @@ class Membership:
                 self._leave(identity)
 
     def recall(self, names: Mapping[str, str]) -> None:
-        """Continue with the pipelines that were watched before the start, names by id.
+        """Continue with the pipelines (names by id) that were watched before the restart.
 
         The next lists show whether the discovered ones still exist.
         """
@@ -200,9 +200,9 @@ class Membership:
     ) -> str:
         """Apply a list of pipelines, names by id; return why it is not believed, or an empty string.
 
-        `selected` are the ids that `selects` accepts, where the caller has checked them page by page. `complete`: every
-        row could be read, so that pipelines that the list lacks are gone. `refused`: the last refresh was refused the
-        pipelines of the project.
+        `selected` are the ids that `selects` accepts, if the caller has checked them page by page. `complete`: every
+        row could be read, so that pipelines that the list lacks are gone. `refused`: the provider refused the project in
+        the last refresh.
         """
         for identity, name in found.items():
             if name and (identity in self._configured or identity in self._absences):
@@ -239,7 +239,7 @@ class Membership:
         """Return why a list is not believed, or an empty string; only lists with the same ids agree."""
         before = self._size or 0
         if refused and not found:
-            # Users who are not members are shown no pipelines: that proves nothing, however often.
+            # Users who are not members get an empty list, so any number of empty lists proves nothing.
             self._disbelieved, self._disbelieved_ids = 0, None
             return membership_hint(self._project)
         if len(found) >= before / 2 and (found or self._size == 0):
@@ -265,7 +265,7 @@ class Membership:
         self._registry.leave(self._key(identity), self._index)
 
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """Return the pipelines to watch, those of the configuration first."""
+        """Return the pipelines to watch: those that the configuration lists, then the discovered ones."""
         ids = dict.fromkeys((*self._configured, *self._absences))
         return tuple(self._pipeline(identity) for identity in ids if self._owns(identity))
 

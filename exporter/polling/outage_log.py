@@ -1,7 +1,7 @@
-"""When the log has a line about an outage: when it begins, 5, 15 and 60 minutes later, then hourly, and when it ends.
+"""Decide when to log an outage: when it begins, 5, 15 and 60 minutes later, then hourly, and when it ends.
 
-A provider that fails and recovers in turn would fill the log. So the outages of one trouble have at most six lines an
-hour: the first two are logged at once, a further one after it has lasted 15 minutes.
+A provider that keeps failing and recovering would fill the log. So outages with the same underlying problem have at most six
+lines an hour: the first two outages are logged at once, a further one after it has lasted 15 minutes.
 """
 
 import math
@@ -11,34 +11,34 @@ from exporter.core.hourly_warnings import HOUR
 from exporter.polling.project_health import Outage
 
 LINES = 6
-"""Most lines about one trouble in an hour."""
+"""Maximum number of lines about one problem in an hour."""
 _RESERVED = 2
-"""Of these, lines for the begin and end of an outage."""
+"""Number of these lines that are reserved for the beginning and end of an outage."""
 _EARLY = 10.0
 """Seconds by which a line may be early, because refreshes do not all take equally long."""
 _STEPS = (300.0, 900.0)
-"""Seconds after the begin of an outage at which there is a line, before the hourly ones."""
+"""Seconds after the beginning of an outage at which a line is due, before the hourly lines."""
 
 
 class OutageLog:
-    """Decides which lines there are about the outages of one project."""
+    """Decides when to log the outages of one project."""
 
     def __init__(self) -> None:
         self.failures = 0
         """Failures since the last line."""
         self.logged = False
-        """Whether the log has a line about the present outage."""
+        """Whether the log has a line about the current outage."""
         self._next = 0.0
-        """When the next line is due, in seconds after the begin of the outage."""
+        """When the next line is due, in seconds after the beginning of the outage."""
         self._lines: deque[float] = deque()
         """Monotonic times of the lines in the last hour."""
         self._troubles: dict[tuple[str, ...], float] = {}
-        """When an outage with each trouble last began, in monotonic seconds."""
+        """When an outage last began, in monotonic seconds, by `Cause.trouble`."""
         self._again = False
-        """Whether the present outage repeats another one of the last hour."""
+        """Whether the current outage has the same underlying problem as another one in the last hour."""
 
     def begin(self, outage: Outage, now: float) -> None:
-        """Note that an outage begins."""
+        """Record that an outage begins at `now` (monotonic seconds)."""
         self._prune(now)
         self._again = outage.cause.trouble in self._troubles
         self._troubles[outage.cause.trouble] = now
@@ -46,7 +46,7 @@ class OutageLog:
         self._next = 0.0
 
     def take_line(self, outage: Outage, now: float, warnings: int) -> bool:
-        """Return True if a line is due now, which the caller then logs; `warnings` were logged in the last hour."""
+        """Return True if the caller must log a line now; `warnings` is the number of warnings in the last hour."""
         self._prune(now)
         age = now - outage.began + _EARLY
         if age < self._next or (self._again and not self._has_room(age, warnings)):
@@ -57,7 +57,7 @@ class OutageLog:
         return True
 
     def take_end(self, now: float) -> bool:
-        """Return True if the end of the outage is to be logged, since the log has its begin."""
+        """Return True if the caller must log the end of the outage, since the log has a line about it."""
         if self.logged:
             self._lines.append(now)
         logged, self.logged = self.logged, False

@@ -1,4 +1,4 @@
-"""What has failed in one poll, and whether the rest of it is worth sending."""
+"""Failures of one poll, and whether its remaining requests are worth sending."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,23 +7,23 @@ from exporter.core.failures import FailureKind
 from exporter.polling.cause import Cause, cause
 
 FAILURES_IN_A_ROW = 3
-"""Consecutive failed requests after which a poll ends: then the requests are not the cause."""
+"""Consecutive failed requests after which a poll ends, because the cause is then not a single request."""
 
 FATAL = frozenset(FailureKind) - {FailureKind.TRANSIENT, FailureKind.CONTENT, FailureKind.UNREADABLE}
-"""Failures that every other request of the project would meet, too."""
+"""Kinds of failures that would affect every other request of the project, too."""
 
 
 class PollOutcome:
     """Failures of one poll, and whether the poll continues."""
 
     def __init__(self, *, fatal: frozenset[FailureKind] = FATAL) -> None:
-        """`fatal` are the kinds of failure of which one ends the poll."""
+        """A single failure of a kind in `fatal` ends the poll."""
         self._fatal_kinds = fatal
         self._in_a_row = 0
         self._errors: dict[tuple[str, str, str], tuple[int, ApiError]] = {}
         self._causes: dict[tuple[str, str, str], Cause] = {}
         self.failed = False
-        """True if the poll did not get every answer that it needs."""
+        """True if the poll did not get every response that it needs."""
         self.answered = False
         """True if a request was answered."""
         self.ended = False
@@ -47,14 +47,14 @@ class PollOutcome:
         return any(error.failure.kind is FailureKind.PROJECT for _, error in self.errors)
 
     def record_success(self) -> None:
-        """Note that a request was answered."""
+        """Record that a request was answered."""
         self._in_a_row = 0
         self.answered = True
 
     def record_error(self, error: ApiError, *, ends_poll: bool = True) -> None:
-        """Note that a request failed.
+        """Record that a request failed.
 
-        Without `ends_poll` the poll continues in any case; its next error is then judged together with this one.
+        Without `ends_poll` this error does not end the poll, but the next one may end it because of both.
         """
         failure = error.failure
         key = (error.operation, failure.code, failure.error_code)
@@ -68,7 +68,7 @@ class PollOutcome:
             self.ended = True
 
     def record_gap(self, reason: Cause | None = None) -> None:
-        """Note that the poll lacks answers for a reason other than an error."""
+        """Record that the poll lacks responses for a reason other than an error."""
         self.failed = True
         if reason is not None:
             self._causes.setdefault(reason.key, reason)

@@ -1,7 +1,7 @@
-"""Poll one project: what is due, in which order, and what follows from the answers.
+"""Poll one project: decide what is due and in which order, apply the responses, and publish the results.
 
 `Poller.tick` is one unit of work. The scheduler calls it, and tests call it by hand; it never starts itself. Ticks of a
-project do not overlap, so no request is sent twice at the same time and no answer overtakes a newer one. Within a tick
+project do not overlap, so no request is sent twice at the same time and no response overtakes a newer one. Within a tick
 the request budget serves the list of pipelines first, then the refresh or active poll, then follow-ups for the time
 that remains until the next tick. Results are saved before they are published.
 
@@ -41,7 +41,7 @@ _log = logging.getLogger("exporter.polling.poller")
 
 
 class Poller:
-    """The polls of one project, which never overlap."""
+    """Polls one project. Its polls never overlap."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Poller:
         publish: Callable[[], Awaitable[None]],
         progress: Progress = ignore_progress,
     ) -> None:
-        """`started` is when the first tick is due (monotonic); regular refreshes begin `offset` seconds after it.
+        """`started` is when the first tick is due (monotonic seconds); regular refreshes begin `offset` seconds after it.
 
-        `discovery_interval` is None where no pipelines are discovered.
+        `discovery_interval` is None if no pipelines are discovered.
         """
         self.project = project
         self._provider = provider
@@ -86,7 +86,7 @@ class Poller:
         self._publish = publish
         self._progress = progress
         self._unreported = 0
-        """Pipelines of the present poll that are not reported as done."""
+        """Number of pipelines in the current poll that are not yet reported as done."""
         self._lister = PipelineLister(provider, api, self._reporter)
         self._list_check = list_check
         self._discovery = Discovery(
@@ -107,13 +107,13 @@ class Poller:
             provider, api, tracker, self._reporter, clock, concurrency=poll.concurrency
         )
         self._published_at = started
-        """When results were last published during the first refresh."""
+        """When results were last published during the first refresh, in monotonic seconds."""
         self.up = False
         """Whether every request of the last refresh, and of any active poll since, was answered."""
         self.refreshed = asyncio.Event()
         """Set when the first refresh has ended, successful or not."""
         self.last_refresh: float | None = None
-        """When the last refresh ended, in epoch seconds; None before the first."""
+        """When the last refresh ended, in Unix seconds; None before the first."""
         self._following_up = False
         self._tick_missed = False
         """Whether a tick came due during follow-ups."""
@@ -127,7 +127,7 @@ class Poller:
         return refresh, self._tracker.ids if refresh else self._tracker.active(self._clock.time())
 
     async def tick(self, *, once: bool = False) -> None:
-        """Refresh all pipelines if that is due, otherwise poll those with a run in progress; then follow up.
+        """Refresh all pipelines if that is due, otherwise poll those with a run in progress; then send follow-ups.
 
         `once`: no other tick will come, so nothing is left for later.
         """
@@ -198,7 +198,7 @@ class Poller:
             self._list_check.withdraw()
             self._discovery.read_again()
         if outcome.ended:
-            # What the project answers says nothing about the configured ids.
+            # A poll that ended early shows nothing about the configured ids.
             self._list_check.refresh_ended(self._clock.monotonic(), answered=outcome.answered)
             return
         if self._discovery.check_due:
@@ -221,7 +221,7 @@ class Poller:
             self._following_up = False
 
     async def _follow_up_once(self, *, once: bool) -> None:
-        """Follow up until the next tick or requested poll is due."""
+        """Send follow-ups until the next tick or requested poll is due."""
         next_tick = math.inf if once else self.schedule.next_tick
         any_sent = await self._follow_ups.run(
             lambda: min(next_tick, self.requested.next), runs=not once, progress=self._progress
@@ -235,7 +235,7 @@ class Poller:
             await self._publish()
 
     async def save(self) -> None:
-        """Save what the polls so far have shown."""
+        """Save the results of the polls so far."""
         self._reporter.missed(await self._repository.save(self._tracker))
 
     def _end_poll(self, outcome: PollOutcome, queried: int, *, refresh: bool, seconds: float) -> None:
@@ -287,14 +287,14 @@ class Poller:
     # Observing a poll
 
     def progressed(self, pipelines: int) -> None:
-        """Report progress, never of more pipelines than the poll has."""
+        """Report that some more pipelines are done, at most as many as the poll has."""
         done = min(pipelines, self._unreported)
         self._unreported -= done
         self._progress(PollStep.POLL, done, 0)
 
     @property
     def wants_publication(self) -> bool:
-        """True if a requested poll is due, or during the first refresh, when the last publication is some time ago."""
+        """True if a requested poll is due, or in the first refresh `INTERIM_INTERVAL` seconds after the last publication."""
         return self.requested.due or (
             not self.refreshed.is_set() and self._clock.monotonic() - self._published_at >= INTERIM_INTERVAL
         )
@@ -314,7 +314,7 @@ class Poller:
         return pipeline_id in self._tracker.ids
 
     def request_poll(self, pipeline_id: str) -> bool:
-        """Poll a watched pipeline at once, and again while its run is in progress; return False if called too often."""
+        """Poll a watched pipeline at once and, while its run is in progress, again; return False if called too often."""
         return self.requested.request(pipeline_id)
 
     async def _poll_between_ticks(self) -> None:
@@ -348,7 +348,7 @@ class Poller:
     # Between polls
 
     def skip(self) -> None:
-        """Count a tick that came due during the previous one, if it would have sent anything."""
+        """Handle a tick that came due during the previous one: do it after follow-ups, otherwise count it as skipped."""
         if self._following_up:
             self._tick_missed = True
             return

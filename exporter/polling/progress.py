@@ -16,7 +16,7 @@ class PollStep(Enum):
 
 
 Progress = Callable[[PollStep, int, int], None]
-"""Receives a step, how many more pipelines it has done, and how many more are to do."""
+"""Called with a step, how many more of its items are done, and how many items were added to it."""
 
 
 def ignore_progress(_step: PollStep, _done: int, _more: int) -> None:

@@ -1,4 +1,4 @@
-"""Whether a project is up or down, since when and why: for the log, the metrics and the status.
+"""Determine whether a project is up or down, since when and why, for the log, the metrics and the status page.
 
 A project is down after two refreshes in a row that left `project_up` 0, or one in which nothing was answered. It is up
 again after the first refresh that leaves `project_up` 1. Nothing here reads a clock or sends anything.
@@ -12,11 +12,11 @@ import msgspec
 from exporter.polling.cause import UNANSWERED, Cause
 
 REFRESHES = 3
-"""Refreshes in a row with another cause after which it replaces the present one."""
+"""Refreshes in a row with the same new cause, after which it replaces the cause of the outage."""
 
 
 class Change(StrEnum):
-    """What a refresh changed."""
+    """Change of a project's health by a refresh."""
 
     UP = "up"
     """The project is up for the first time, and was not down before."""
@@ -25,10 +25,10 @@ class Change(StrEnum):
 
 
 class Outage(msgspec.Struct):
-    """Time in which a project is down."""
+    """A period in which a project is down."""
 
     since: float
-    """When the first refresh of it ended, in epoch seconds."""
+    """When its first refresh ended, in Unix seconds."""
     began: float
     """The same in monotonic seconds."""
     cause: Cause
@@ -39,17 +39,17 @@ class ProjectHealth:
 
     def __init__(self) -> None:
         self.up = False
-        """Whether the project was up after its last refresh that decided; False before."""
+        """Whether the project was up after its last conclusive refresh; False before the first."""
         self.outage: Outage | None = None
-        """The present outage; None unless the project is down."""
+        """The current outage; None unless the project is down."""
         self.last_outage: Outage | None = None
         """The outage that ended last."""
         self._failing: Outage | None = None
-        """What becomes the outage if the next refresh fails, too."""
+        """The current outage, or what becomes one if the next refresh fails, too; None after a successful refresh."""
         self._other: Cause | None = None
-        """Another cause than the outage's, in the last refreshes."""
+        """The cause of the last refreshes, if it is not that of the outage."""
         self._times = 0
-        """In how many of them."""
+        """Number of refreshes in a row with that other cause."""
 
     @property
     def down(self) -> bool:
@@ -58,12 +58,12 @@ class ProjectHealth:
 
     @property
     def down_since(self) -> float | None:
-        """Since when the project is down, in epoch seconds; None if it is not."""
+        """When the project went down, in Unix seconds; None unless it is down."""
         return None if self.outage is None else self.outage.since
 
     @property
     def cause(self) -> Cause | None:
-        """Why the project is down; None if it is not."""
+        """Why the project is down; None unless it is down."""
         return None if self.outage is None else self.outage.cause
 
     @property
@@ -74,10 +74,10 @@ class ProjectHealth:
     def refreshed(
         self, *, failed: bool, answered: bool, causes: Sequence[Cause], monotonic: float, now: float
     ) -> Change | None:
-        """Take the result of a refresh; return what it changed.
+        """Record the result of a refresh; return what it changed, or None.
 
-        `answered`: a request was answered. `causes` are those of the refresh, the first one first. `now` is in epoch
-        seconds.
+        `answered`: a request was answered. `causes` are those of the refresh, the first one first. `monotonic` is the time
+        in monotonic seconds, `now` in Unix seconds.
         """
         if not failed:
             return self._succeeded()
@@ -110,7 +110,7 @@ class ProjectHealth:
             self._other, self._times = None, 0
             return
         if outage.cause.held_back:
-            # A poll between refreshes met the failure first; this one says what it was.
+            # A poll between refreshes met the failure first; this refresh shows what it was.
             outage.cause = first
             return
         same = self._other is not None and self._other.key == first.key

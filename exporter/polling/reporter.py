@@ -1,6 +1,6 @@
-"""Log and count what is unusual in the polls of a project: failures, rejected records, runs that are given up.
+"""Log and count anomalies in the polls of a project: failures, rejected records, runs that are given up.
 
-Warnings are held until a refresh has ended: failures that took the project down belong to the lines of the outage.
+Warnings are held until a refresh has ended, because failures that took the project down are logged as an outage.
 """
 
 import logging
@@ -19,7 +19,7 @@ from exporter.telemetry.recorder import Telemetry
 from exporter.tracking.views import Misnumbered, MissedRuns
 
 _LOGGED = 1000
-"""Most distinct values of a project that are logged once each."""
+"""Maximum number of distinct values of a project to log, each once."""
 
 _log = logging.getLogger("exporter.polling.reporter")
 
@@ -56,12 +56,12 @@ class PollReporter:
         self._zone_key = zone_key
         self._logged: set[tuple[str, ...]] = set()
         self._expiry_logged: float | None = None
-        """The end of credentials that has been logged."""
+        """Expiry of the credentials that was last logged, in Unix seconds."""
 
-    # Answers
+    # Responses
 
     def record_anomalies(self, decoded: Decoded) -> None:
-        """Count the anomalies of an answer, and report them."""
+        """Count the anomalies of a response, and report them."""
         if decoded.rejected:
             self._records_rejected(decoded)
         for field, value in self._telemetry.unknown_values(self._provider, decoded.unknown_values):
@@ -108,7 +108,7 @@ class PollReporter:
         )
 
     def _is_new(self, *key: str) -> bool:
-        """Return True the first time that a line is due; False also where too many have been logged."""
+        """Return True the first time for each key; False from then on, and once too many keys have been logged."""
         if key in self._logged or len(self._logged) >= _LOGGED:
             return False
         self._logged.add(key)
@@ -154,7 +154,7 @@ class PollReporter:
     # Failures
 
     def failures(self, outcome: PollOutcome) -> None:
-        """Report what failed in a poll, once by what is to be done about it."""
+        """Report the failures of a poll, once for each remedy."""
         for count, error in outcome.errors:
             fields = error_fields(error)
             _log.debug("poll failed", extra={"project": self._project, "requests": count, **fields})
@@ -184,7 +184,7 @@ class PollReporter:
         )
 
     def pipeline_refused(self, pipeline: str, error: ApiError) -> None:
-        """Report that a pipeline is left out of most polls since the provider refuses its id."""
+        """Report that a pipeline is left out of most polls because the provider refuses its id."""
         log = partial(self._log_refused, pipeline, error)
         self._warnings.add(("pipeline-refused",), log, of_outage=False)
 
@@ -201,7 +201,7 @@ class PollReporter:
         )
 
     def pipeline_unreadable(self, pipeline: str) -> None:
-        """Report that a pipeline is polled alone since its answers cannot be read."""
+        """Report that a pipeline is polled alone because responses about it cannot be read."""
         self._warnings.add(("pipeline-unreadable",), partial(self._log_unreadable, pipeline), of_outage=False)
 
     def _log_unreadable(self, first: str, pipelines: int) -> None:
@@ -217,7 +217,7 @@ class PollReporter:
 
     def implausible_list(self, pipelines: int, reason: str) -> None:
         """Report that a list of pipelines is not believed."""
-        # At once: it has the likely cause of what follows.
+        # Logged at once, because it has the likely cause of the failures that follow.
         self._warnings.log_now(("implausible-list",), partial(self._log_implausible, pipelines, reason))
 
     def _log_implausible(self, pipelines: int, reason: str, failures: int) -> None:
@@ -265,7 +265,7 @@ class PollReporter:
     # Credentials
 
     def credentials_expire(self, expiry: float | None, now: float) -> None:
-        """Log once that credentials which a person renews have passed their configured end (epoch seconds)."""
+        """Log once that manually renewed credentials have passed their configured expiry (Unix seconds)."""
         if expiry is None or expiry > now or expiry == self._expiry_logged:
             return
         self._expiry_logged = expiry

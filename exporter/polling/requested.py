@@ -14,7 +14,7 @@ CALL_INTERVAL = 1.0
 
 
 class RequestedPolls:
-    """The requested polls of one project that are still to come. A task calls for them while there are any."""
+    """Pending requested polls of one project. A task sends them until none is left."""
 
     def __init__(self, clock: Clock, send: Callable[[], Awaitable[None]]) -> None:
         """`send` sends the polls that are due."""
@@ -23,7 +23,7 @@ class RequestedPolls:
         self._polls: dict[str, list[tuple[float, float]]] = {}
         """Times of polls by pipeline, each with the time of its call; monotonic seconds."""
         self._called: dict[str, float] = {}
-        """Pipelines called for recently, with the time of the call."""
+        """Time of the last call for each pipeline, in monotonic seconds; only recent calls."""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -46,7 +46,7 @@ class RequestedPolls:
         return self._polls
 
     def resume(self, waiting: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-        """Send the polls that another poller of the project still had to send when it ended."""
+        """Take over the polls that another poller of the project still had to send when it ended."""
         self._polls = {pipeline_id: list(polls) for pipeline_id, polls in waiting.items()}
         if self._polls:
             self._task = asyncio.create_task(self._run())

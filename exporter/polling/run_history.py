@@ -17,23 +17,23 @@ from exporter.providers.protocol import PageCursor, Provider, RunRows
 from exporter.tracking.ledger import RUNS, YEAR, Coverage, Reach, Search
 
 PAGES = 30
-"""Most pages of one reading."""
+"""Maximum number of pages to read in one reading."""
 
 PAGES_BACK = 100
-"""Most pages of one reading for the streak of failures."""
+"""Maximum number of pages to read in one reading for the streak of failures."""
 
 COMPLETED = 50
-"""Most runs of one reading that are completed with their details."""
+"""Maximum number of runs to complete with their details in one reading."""
 
 STATUSES = 20
-"""Most runs of one reading whose status is read from their details, for the streak of failures."""
+"""Maximum number of runs whose status is read from their details in one reading, for the streak of failures."""
 
 _LASTING = frozenset({FailureKind.CONTENT, FailureKind.PROJECT, FailureKind.UNREADABLE})
-"""Failures of details that the next request would most likely meet, too."""
+"""Kinds of failures that a repeated request for details would most likely meet again."""
 
 
 class RunHistoryReader:
-    """One reading of a pipeline's run list."""
+    """Reads a pipeline's run list page by page, and keeps the runs that it finds."""
 
     def __init__(self, provider: Provider, api: ApiClient, reporter: PollReporter, pipeline: str) -> None:
         self._provider = provider
@@ -53,7 +53,7 @@ class RunHistoryReader:
         self._status_unknown = False
         """Whether the details of a run that the streak needs were refused, or were one too many."""
         self.answer: ApiResponse | None = None
-        """The last answer; None before the first."""
+        """The last response; None before the first."""
 
     @property
     def pages(self) -> int:
@@ -143,7 +143,7 @@ class RunHistoryReader:
         return self._complete or bool(self._found)
 
     def reach(self, search: Search) -> Reach | None:
-        """Return how far the reading got for a search; None if it must continue."""
+        """Return how far back the list was read for a search; None if reading must continue."""
         reach = self._reach(search)
         return Reach.PARTIAL if reach is not None and not self._complete else reach
 
@@ -182,7 +182,7 @@ class RunHistoryReader:
         )
 
     async def read_statuses(self, known: Container[str], below: int | None) -> None:
-        """Read the statuses that rows lack from details, the newest first, down to the last success below a number.
+        """Read statuses that rows lack from run details, newest first, back to the last success with a number below `below`.
 
         Raises:
             ApiError: a request for details failed and is worth another try.
@@ -220,7 +220,7 @@ class RunHistoryReader:
     # Details
 
     async def with_details(self, ids: Container[str], *, jobs: bool) -> tuple[list[Run], bool]:
-        """Return the runs found, those in `ids` with their details, and whether these are all runs found.
+        """Return the runs found, with the details of those in `ids`, and whether `COMPLETED` left no run out.
 
         Runs whose status the list lacks are completed, too, if they are the newest or may still be running; other runs
         without a status are left out. So are the oldest runs above `COMPLETED`. Jobs are dropped unless `jobs` is true.
@@ -261,7 +261,7 @@ class RunHistoryReader:
 def _merge(run: Run, detail: Run) -> Run:
     """Return a run of a list with what only its details have.
 
-    Status and times are the list's where it has them: the details were answered at another moment, and their times are
+    Status and times are the list's if it has them: the details were requested at another moment, and their times are
     computed from stages.
     """
     status = detail.status if run.status is Status.UNKNOWN else run.status
@@ -287,7 +287,7 @@ def _without_jobs(run: Run) -> Run:
 
 
 def assume_finished(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs, those without a status as if they had succeeded: their details may show that they ended."""
+    """Return the runs, with success in place of an unknown status: their details may show that they ended."""
     return [
         msgspec.structs.replace(run, status=Status.SUCCESS) if run.status is Status.UNKNOWN else run
         for run in runs

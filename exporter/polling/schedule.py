@@ -22,10 +22,10 @@ class PollSchedule:
         self._period = min(poll.active_interval, poll.interval)
         self._clock = clock
         self._last: int | None = None
-        """The refresh that was last begun: -1 is the first one, at the start; None before it."""
+        """Index of the refresh that was last begun; None before the first."""
 
     def _present(self) -> int:
-        """Return which refresh the present belongs to."""
+        """Return the index of the last refresh that is due by now; -1 is the first one, at the start."""
         since = self._clock.monotonic() - self._started - self.offset
         return max(-1, math.floor((since + self.tolerance) / self._interval))
 
@@ -40,7 +40,7 @@ class PollSchedule:
 
     @property
     def next_refresh(self) -> float:
-        """When the next refresh is due, in epoch seconds. It may be past while polls are late."""
+        """When the next refresh is due, in Unix seconds. It is in the past while polls are late."""
         since = 0.0 if self._last is None else self.offset + (self._last + 1) * self._interval
         return self._clock.time() + self._started + since - self._clock.monotonic()
 

@@ -1,1 +1,1 @@
-"""Providers: one package a cloud, which describes requests and decodes responses."""
+"""Providers: a package for each cloud, which describes requests and decodes responses."""

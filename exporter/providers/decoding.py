@@ -25,7 +25,7 @@ ROWS = 2000
 PIPELINE_ROWS = 20_000
 """Maximum rows of a page of pipelines, which take less time to decode."""
 _ESCAPES = 50_000
-"""Maximum escapes of a body that are searched for unpaired surrogates."""
+"""Maximum escapes in a body that is searched for lone surrogates."""
 _VALUES = 20_000
 """Maximum values that are decoded one by one for a record that does not match its type."""
 
@@ -42,10 +42,10 @@ class UnusableRecordError(Exception):
 
 
 class RecordDecoder:
-    """Decoder of the records of one provider."""
+    """Decoder for the records of one provider."""
 
     def __init__(self, essential: type[msgspec.Struct], pipeline: str) -> None:
-        """Decode records whose `essential` fields must be valid, and that have their pipeline id under `pipeline`."""
+        """`essential` has the fields that must be valid, `pipeline` is the key of a record's pipeline id."""
         self._essential = essential
         field = msgspec.field(default=None, name=pipeline)
         self._pipeline_only: Any = msgspec.defstruct("PipelineOnly", [("pipeline", Text, field)])

@@ -1,4 +1,4 @@
-"""Decode the rows of a page one by one, and check the pipeline that each belongs to."""
+"""Decode the rows of a list one by one, and check which pipeline each row belongs to."""
 
 from collections.abc import Callable, Collection, Iterable
 
@@ -17,10 +17,10 @@ def is_pipeline_id(value: str) -> bool:
 
 
 def valid_pipeline_id(value: str) -> str:
-    """Return a pipeline id.
+    """Return a text if it can be the id of a pipeline.
 
     Raises:
-        UnusableRecordError: the text cannot be one.
+        UnusableRecordError: it cannot be one.
 
     """
     if not is_pipeline_id(value):
@@ -29,10 +29,10 @@ def valid_pipeline_id(value: str) -> str:
 
 
 def requested_pipeline_id(value: str, requested: Collection[str]) -> str:
-    """Return a pipeline id that was requested.
+    """Return a text if it is one of the requested pipeline ids.
 
     Raises:
-        UnusableRecordError: the text is not a pipeline id, or one of another pipeline.
+        UnusableRecordError: it is not a pipeline id, or is the id of another pipeline.
 
     """
     if value not in requested:
@@ -46,7 +46,7 @@ def add_runs(
 ) -> RunRows:
     """Decode the rows of a pipeline's run list into a page.
 
-    Of rows with the same id the last is used. If their numbers differ, one of them is wrong, and it counts as unreadable.
+    Of rows with the same run id, the last is used. If their numbers differ, one is wrong and counts as unreadable.
     """
     runs: dict[str, Run] = {}
     for raw in rows:

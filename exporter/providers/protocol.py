@@ -1,4 +1,4 @@
-"""Interface of a provider, and what it returns.
+"""Interface of a provider, and the types that it returns.
 
 A provider knows one cloud: paths, records, status values, error codes. It describes requests and decodes responses
 into `exporter.core.model`, without I/O and without a clock.
@@ -29,7 +29,7 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MESSAGES = 100
-"""Rejected records of a response whose messages are kept."""
+"""Maximum number of rejected records of a response whose messages are kept."""
 
 REJECTIONS = ("unreadable", "no_pipeline_id", "no_run_id", "not_requested", "duplicate", "wrong_number")
 """Reasons to reject a record. With `wrong_number` only the number is not used."""
@@ -43,7 +43,7 @@ class Decoded(msgspec.Struct, kw_only=True):
     further_rejected: dict[str, int] = {}
     """Number of other rejected records by reason."""
     unknown_values: set[tuple[str, str]] = set()
-    """Field and value where the value has no translation."""
+    """Fields and values that have no translation, as pairs."""
     implausible_times: str = ""
     """The first stage that starts outside its run in the configured time zone, described for a log line."""
 
@@ -67,17 +67,17 @@ class LatestRuns(Decoded, kw_only=True):
 
 
 class PageCursor(msgspec.Struct, frozen=True):
-    """Start of a page of a list, as an offset, a page number and a token. Each cloud uses one of them."""
+    """Position of a page in a list, as an offset, a page number and a token. Each cloud uses one of them."""
 
     rows: int = 0
-    """Rows on the pages before."""
+    """Number of rows on all pages before."""
     pages: int = 0
-    """Pages before."""
+    """Number of pages before."""
     token: str = ""
-    """Token from the page before."""
+    """Token from the page before; empty on the first page."""
 
     def after(self, page: "ListPage") -> "PageCursor":
-        """Return the start of the next page."""
+        """Return the position of the page after `page`."""
         return PageCursor(self.rows + page.rows, self.pages + 1, page.token)
 
 
@@ -85,7 +85,7 @@ class ListPage(Decoded, kw_only=True):
     """One page of a list."""
 
     rows: int = 0
-    """Rows of the page, including rejected ones."""
+    """Number of rows on the page, including rejected ones."""
     token: str = ""
     """Token of the next page, if the cloud uses tokens."""
     last: bool = False
@@ -113,7 +113,7 @@ class ActivityRows(ListPage, kw_only=True):
 
 
 class TimeWindow(msgspec.Struct, frozen=True):
-    """Span of time in epoch seconds."""
+    """Span of time in Unix seconds."""
 
     since: float
     until: float
@@ -125,11 +125,11 @@ class RunRows(ListPage, kw_only=True):
     runs: list[Run] = []
     """Runs in the order of the page, each id once."""
     unreadable: int = 0
-    """Rows of the pipeline, or possibly of it, whose run is unknown."""
+    """Number of rows that belong, or may belong, to the pipeline and whose run is unknown."""
 
     @property
     def incomplete(self) -> bool:
-        """Whether the page has runs of unknown number, so that the absence of a number proves nothing."""
+        """Whether the page has rows whose run number is unknown, so that the absence of a number proves nothing."""
         return self.unreadable > 0 or any(run.number is None for run in self.runs)
 
 
@@ -141,10 +141,10 @@ class RunDetail(Decoded, kw_only=True):
 
 
 class Provider(Protocol):
-    """Client-side description of one project of a cloud.
+    """Describes requests about one project of a cloud, and decodes the responses.
 
-    A method `…_request` describes a request, and `read_…` decodes the body of a successful response to it. There, `now`
-    is the provider's time in epoch seconds, and `headers` have lower-case names. Decoding rejects single records; it
+    A method `…_request` returns a request, and `read_…` decodes the body of a successful response to it. In the latter,
+    `now` is the provider's time in Unix seconds, and `headers` have lower-case names. Decoding rejects single records; it
     raises no errors after `failure` returned None.
     """
 
@@ -154,7 +154,7 @@ class Provider(Protocol):
     runs_page_size: int
     """Maximum rows to request in a page of runs."""
     zone_key: str
-    """Configuration key of the time zone for times without one; empty if the cloud sends none."""
+    """Configuration key of the time zone for times without a zone; empty if the cloud sends no such times."""
     lists_are_summaries: bool
     """Whether rows of run lists lack stages, which only run details have."""
 
@@ -191,7 +191,7 @@ class Provider(Protocol):
 
 @runtime_checkable
 class SupportsBatchQuery(Provider, Protocol):
-    """Project of a cloud that returns the latest runs of many pipelines, with stages, in one response."""
+    """Provider of a cloud that returns the latest runs of many pipelines, with stages, in one response."""
 
     batched: Literal[True]
 
@@ -204,12 +204,12 @@ class SupportsBatchQuery(Provider, Protocol):
 
 @runtime_checkable
 class SupportsActivityQuery(Provider, Protocol):
-    """Project of a cloud that returns runs of one pipeline a request, and can list recently active pipelines."""
+    """Provider of a cloud that returns runs of one pipeline per request, and can list recently active pipelines."""
 
     batched: Literal[False]
 
     def activity_request(self, cursor: PageCursor, executed: TimeWindow | None) -> ApiRequest:
-        """Return the request for a page of the pipelines whose last run started in a window, or is running (None)."""
+        """Return the request for a page of pipelines whose last run started in a window or, for None, is in progress."""
 
     def read_activity(self, body: bytes, headers: Mapping[str, str]) -> ActivityRows:
         """Decode a page of active pipelines."""
@@ -217,13 +217,13 @@ class SupportsActivityQuery(Provider, Protocol):
 
 @runtime_checkable
 class KnowsRetention(Provider, Protocol):
-    """Project of a cloud that reports how long runs are kept."""
+    """Provider of a cloud that reports how long runs are kept."""
 
     def retention_request(self, detail: bytes) -> ApiRequest | None:
-        """Return the request for the days that runs are kept; None if the details of a run lack what it needs."""
+        """Return the request for how many days runs are kept; None if the details of a run lack what it needs."""
 
     def read_retention(self, body: bytes) -> int | None:
-        """Return the days that runs are kept, None if the response has no such number."""
+        """Return how many days runs are kept; None if the response has no such number."""
 
 
 AnyProvider = SupportsBatchQuery | SupportsActivityQuery

@@ -1,4 +1,4 @@
-"""The providers. To add a cloud, add a package here, one in `auth/`, and its project type to this table."""
+"""Registry of providers. To add a cloud, add a package here and in `auth/`, and its project type in this module."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -14,7 +14,7 @@ AnyProject = Annotated[codearts.CodeArtsProject | flow.FlowProject, Field(discri
 
 
 def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[AnyProvider, Auth, str]:
-    """Return the provider of a project, its credential, and its base URL."""
+    """Return a project's provider, authentication and base URL."""
     match project:
         case codearts.CodeArtsProject():
             auth = codearts.authentication(project.auth, region=project.region, environment=environment)

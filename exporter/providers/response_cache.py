@@ -8,7 +8,7 @@ from exporter.providers.protocol import LatestRuns
 _RECORDS = 200_000
 _RESPONSES = 20_000
 _BYTES = 64 * 1024 * 1024
-"""Maximum bytes of the cached records, and of the cached responses."""
+"""Maximum total size in bytes of the cached records, and the same of the cached responses."""
 
 
 class DecodedRecord(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class DecodedRecord(msgspec.Struct, frozen=True):
 
 
 class ResponseCache:
-    """The last response to each request, and the last record of each pipeline, with what they decode to.
+    """Caches the last response to each request, and the last record of each pipeline, in decoded form.
 
     A response is looked up by its request and its bytes, a record by its bytes.
     """
@@ -40,7 +40,7 @@ class ResponseCache:
         return self._decoded.get(record)
 
     def put_record(self, record: bytes, decoded: DecodedRecord) -> None:
-        """Replace the last record of a pipeline; do nothing if the cache is full."""
+        """Replace the cached record of a pipeline; if the cache is full, only remove it."""
         if len(self._records) >= _RECORDS:
             # Removes deleted pipelines. Records of others are decoded once more.
             self._decoded.clear()
@@ -55,12 +55,12 @@ class ResponseCache:
             self._decoded[record] = decoded
 
     def get_response(self, request: bytes, response: bytes) -> LatestRuns | None:
-        """Return a decoded response, or None if the last one to the request had other bytes."""
+        """Return a decoded response, or None if the last response to the request is not cached or had other bytes."""
         known = self._responses.get(request)
         return known[1] if known is not None and known[0] == response else None
 
     def put_response(self, request: bytes, response: bytes, batch: LatestRuns) -> None:
-        """Replace the last response to a request; do nothing if the cache is full."""
+        """Replace the cached response to a request; if the cache is full, only remove it."""
         if len(self._responses) >= _RESPONSES:
             self._responses.clear()
             self._responses_size = 0

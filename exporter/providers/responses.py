@@ -1,4 +1,4 @@
-"""Judge a response as a whole: its size, its JSON, and what it is instead of the expected response."""
+"""Check a response as a whole: its size and its JSON. Describe what an unexpected response is."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +14,7 @@ from exporter.providers.protocol import ApiRequest
 _COMMAS = 500_000
 """Maximum commas of a response. A value of a vendor takes 15 bytes or more, including its key."""
 _SMALL_BODY = 256 * 1024
-"""Bytes up to which values are not counted: counting would take longer than decoding an ordinary response."""
+"""Largest body, in bytes, whose values are not counted: counting would take longer than decoding an ordinary response."""
 _VALUE_LENGTH = 65_536
 """Maximum bytes of a value that belongs to an error."""
 
@@ -22,7 +22,7 @@ _any = msgspec.json.Decoder()
 
 
 def too_complex(request: ApiRequest, body: bytes) -> RequestFailure | None:
-    """Return a failure for a response with so many values that decoding takes seconds and hundreds of megabytes."""
+    """Return a failure for a response whose many values would take seconds and hundreds of megabytes to decode."""
     if len(body) <= _SMALL_BODY:
         return None
     objects, commas = body.count(b"{"), body.count(b",")
@@ -40,7 +40,7 @@ def parse(
 ) -> tuple[Any, str]:
     """Return the JSON value of a body, or None and a description of what the body is instead.
 
-    An array is split into at most `limit` raw records. Of an object, the values of `error_keys` are decoded, those of
+    An array is split into at most `limit` raw records. In an object, the values of `error_keys` are decoded, those of
     `result_keys` are returned as raw JSON, and all others are skipped.
     """
     if not body.strip():
@@ -91,13 +91,13 @@ def _value(raw: msgspec.Raw) -> Any:
 
 
 def unexpected_response(operation: str, value: object, problem: str) -> str:
-    """Return the message for a 2xx response of another shape; `problem` is the description by `parse`."""
+    """Return the message for a 2xx response of unexpected shape; `problem` is the description from `parse`."""
     found = problem or f"a JSON {'object' if isinstance(value, dict) else 'value'} of another operation"
     return f"unexpected response to {operation}: {found}"
 
 
 def without_message(status: int, headers: Mapping[str, str], problem: str) -> str:
-    """Return the message for an error response that has none; `problem` is the description by `parse`."""
+    """Return the message for an error response without one; `problem` is the description from `parse`."""
     if 300 <= status < 400:
         return f"redirected to {destination(headers)}, which is not followed (check endpoint)"
     return f"HTTP {status} with {problem or 'no message'}"

@@ -1,4 +1,4 @@
-"""Repair a page with a row that is not valid JSON, so that its other rows can be decoded."""
+"""Repair a list page with a row that is not valid JSON, so that its other rows can be decoded."""
 
 import re
 

@@ -15,12 +15,12 @@ from exporter.providers.decoding import Number, Text, Time, text
 from exporter.providers.protocol import Decoded
 
 _VALUE_LENGTH = 1024
-"""Characters kept of an unknown value; logs and labels cut it further."""
+"""Characters to keep of an unknown value; logs and labels shorten it further."""
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
 RunUrl = Callable[[str, str, int | None], str]
-"""Returns the configured URL of a run's page from pipeline, run id and run number; empty without one."""
+"""Returns the configured URL of a run's page, by pipeline, run id and run number; empty if no URL is configured."""
 
 
 class Timed(Protocol):
@@ -72,9 +72,10 @@ class ValueDecoder:
         return None
 
     def epoch(self, value: Time, field: str, zone: ZoneInfo | None = None) -> float | None:
-        """Return epoch seconds of epoch milliseconds (number or digits), or of an ISO 8601 time (in `zone` without one).
+        """Return a time in Unix seconds; None if it means "never" or is unreadable.
 
-        Other text is added to the unknown values, with 0 for each digit.
+        `value` is in Unix milliseconds (number or digits), or in ISO 8601; without a time zone it is in `zone`, by default
+        UTC. Other text is added to the unknown values, with 0 for each digit.
         """
         if value is None or value == "":
             return None
@@ -94,13 +95,13 @@ class ValueDecoder:
         return value / 1000 if 0 < value < 1e17 else None
 
     def span(self, record: Timed, zone: ZoneInfo | None = None) -> tuple[float | None, float | None]:
-        """Return start and end of a stage, job or step."""
+        """Return start and end of a stage, job or step, in Unix seconds."""
         start = self.epoch(record.start_time, "stage_time", zone)
         return start, self.epoch(record.end_time, "stage_time", zone)
 
 
 def elapsed(status: Status, start: float | None, end: float | None) -> float | None:
-    """Return the seconds from start to end, or None if it has not ended or the times are out of order."""
+    """Return the seconds from start to end; None if the status is not final, or a time is unknown or out of order."""
     if status.final and start is not None and end is not None and end >= start:
         return end - start
     return None

@@ -1,1 +1,1 @@
-"""What a configuration means: the settings, their defaults, and how a file is loaded."""
+"""Settings of the exporter: their types, defaults, JSON Schema, and the loading of a configuration file."""

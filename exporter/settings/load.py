@@ -1,4 +1,4 @@
-"""Load a configuration file: return the settings, or raise every fault of the file."""
+"""Load a configuration file: return the settings, or raise one error that lists all problems."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ from exporter.settings.messages import faults_of
 from exporter.settings.settings import Config
 
 FILE_LIMIT = 4 << 20
-"""Most bytes of a configuration."""
+"""Maximum bytes of a configuration file."""
 
 
 class ConfigError(Exception):
-    """A configuration has faults. The message has a line for each: `FILE:LINE: KEY: problem (remedy)`."""
+    """A configuration is invalid. The message has one line for each fault: `FILE:LINE: KEY: problem (remedy)`."""
 
     def __init__(self, file: Path, faults: list[Fault]) -> None:
         self.faults = sorted(faults, key=lambda fault: fault.line)
@@ -31,20 +31,20 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """A valid configuration, and the text that it comes from."""
+    """A valid configuration, and the file that it was loaded from."""
 
     file: Path
     document: Document
     config: Config
     digest: bytes
-    """Digest of the file's content."""
+    """SHA-256 of the file's content."""
 
 
 def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """Return the settings of a configuration file.
 
     Raises:
-        ConfigError: the file cannot be read or has faults; it has all of them.
+        ConfigError: the file cannot be read or is invalid. The error lists all faults.
 
     """
     return load_file(file, environment).config
@@ -53,10 +53,10 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
 def load_file(
     file: Path, environment: Mapping[str, str] = os.environ, *, content: bytes | None = None
 ) -> LoadedFile:
-    """Return a configuration with the lines of its keys. `content` replaces that of the file, if it is given.
+    """Return the configuration of a file, and its document with line numbers. `content`, if given, replaces the file's.
 
     Raises:
-        ConfigError: the file cannot be read or has faults; it has all of them.
+        ConfigError: the file cannot be read or is invalid. The error lists all faults.
 
     """
     try:
@@ -93,7 +93,10 @@ def load_file(
 
 
 def _same_endpoint(config: Config, document: Document) -> list[Fault]:
-    """Return faults for pipelines in two projects of which one has `region` and the other its `endpoint`."""
+    """Return faults for pipelines that are listed in two projects with the same base URL.
+
+    Unlike `_duplicates`, this finds them even if one project gives a `region` and the other the region's `endpoint`.
+    """
     faults = []
     seen: dict[tuple[str, str, str], str] = {}
     for index, project in enumerate(config.projects):
@@ -108,9 +111,9 @@ def _same_endpoint(config: Config, document: Document) -> list[Fault]:
 
 
 def _duplicates(document: Document) -> list[Fault]:
-    """Return faults for names and pipelines that occur twice.
+    """Return faults for project names and pipelines that occur twice.
 
-    They are searched in the raw document, so that they are reported together with other faults.
+    This searches the raw document, so that they are reported together with other faults.
     """
     faults: list[Fault] = []
     names: dict[str, int] = {}

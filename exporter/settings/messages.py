@@ -1,4 +1,4 @@
-"""Turn what pydantic finds into faults: the line, the key as users write it, and a message with a remedy."""
+"""Convert the errors of pydantic to faults: the line, the key as users write it, and a message with a remedy."""
 
 import difflib
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from exporter.config.yaml_source import Path as KeyPath
 
 
 class _UnknownProject(CommonSection):
-    """A project with an unknown provider: only the settings that all providers share are checked."""
+    """A project with an unknown provider. Only the settings that all providers share are validated."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 def _errors(error: ValidationError, document: Document, context: Context) -> Iterator[dict[str, Any]]:
-    """Yield what pydantic finds, and for a project with an unknown provider the faults of its common settings."""
+    """Yield the errors of pydantic. For a project with an unknown provider, add those of its common settings."""
     for item in error.errors(include_url=False, include_input=False):
         yield dict(item)
         path, around = _locate(item["loc"], document)
@@ -32,7 +32,7 @@ def _errors(error: ValidationError, document: Document, context: Context) -> Ite
 
 
 def faults_of(error: ValidationError, document: Document, context: Context) -> list[Fault]:
-    """Return a fault for everything that pydantic found."""
+    """Return the errors of pydantic as faults."""
     faults = []
     for item in _errors(error, document, context):
         path, around = _locate(item["loc"], document)
@@ -61,9 +61,9 @@ def faults_of(error: ValidationError, document: Document, context: Context) -> l
 
 
 def _locate(location: tuple[int | str, ...], document: Document) -> tuple[KeyPath, Any]:
-    """Return the path in the document and the value around it.
+    """Return the path in the document for a location of pydantic, and the value that contains it.
 
-    pydantic's location also has the tags of unions, and `id` for an entry that is only an id.
+    pydantic's location also contains the tags of unions, and `id` for an entry that is only an id.
     """
     path: KeyPath = ()
     around: Any = None

@@ -1,6 +1,6 @@
-"""The JSON Schema of the configuration, for editors: generated from the types and their docstrings.
+"""Generate the JSON Schema of the configuration, for editors, from the types and their docstrings.
 
-It describes the form of a file. Whether a value is right, such as the path of a file or a region, only `check-config` knows.
+The schema describes the format of a file. Only `check-config` checks values such as file paths and regions.
 """
 
 import ast
@@ -19,7 +19,7 @@ from exporter.settings.settings import Config
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _VARIABLE = r"\$\{"
-"""Any value may refer to an environment variable."""
+"""Pattern of a reference to an environment variable. Any value may contain one."""
 _NUMBER = r"^[-+]?[0-9][0-9_.eE+-]*$"
 _TRUTH = "|".join(
     "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in word)
@@ -27,7 +27,7 @@ _TRUTH = "|".join(
 )
 _ID_ALONE = {"type": ["string", "integer"], "pattern": f"{ID_PATTERN}|{_VARIABLE}"}
 _NULL = {"type": "null"}
-"""A key without a value counts as left out."""
+"""Schema of an optional key without a value, which counts as left out."""
 
 Schema = dict[str, Any]
 
@@ -44,7 +44,7 @@ def schema() -> Schema:
 
 
 def schema_text() -> str:
-    """Return the schema as text."""
+    """Return the schema as JSON text."""
     return f"{json.dumps(schema(), ensure_ascii=False, indent=2)}\n"
 
 
@@ -53,7 +53,7 @@ def _sections(section: type[Section]) -> list[type[Section]]:
 
 
 def _section(definition: Schema, section: type[Section]) -> Schema:
-    """Return the schema of a mapping: its keys with their descriptions, and each secret also as a file."""
+    """Return the schema of a section: its keys with their descriptions, and a key `x_file` for each secret `x`."""
     texts, secrets = _docstrings(section), secrets_of(section)
     required = [key for key in definition.get("required", ()) if key not in secrets]
     properties: Schema = {}
@@ -84,7 +84,7 @@ def _section(definition: Schema, section: type[Section]) -> Schema:
 
 
 def _as_written(value: Schema) -> Schema:
-    """Return the schema of a value as it may be written in YAML, where quotes, and values themselves, may be missing."""
+    """Return the schema of a value as users may write it in YAML: without quotes, or as a `${NAME}` reference."""
     alternatives = value.get("anyOf") or value.get("oneOf")
     if alternatives:
         return _any_of(*(_as_written(one) for one in alternatives))
@@ -116,7 +116,7 @@ def _as_written(value: Schema) -> Schema:
 
 
 def _any_of(*schemas: Schema) -> Schema:
-    """Return the schema of what one of the schemas allows."""
+    """Return a schema that accepts what any of the schemas accepts."""
     flat = [
         one for schema in schemas for one in (schema["anyOf"] if schema.keys() == {"anyOf"} else [schema])
     ]
@@ -125,7 +125,7 @@ def _any_of(*schemas: Schema) -> Schema:
 
 
 def _docstrings(section: type[Section]) -> dict[str, str]:
-    """Return what the docstrings below the attributes of a section say; those of its own win over inherited ones."""
+    """Return the docstrings of a section's fields, by name. The section's own take precedence over inherited ones."""
     found: dict[str, str] = {}
     for one in reversed(section.__mro__):
         if not issubclass(one, Section):

@@ -32,13 +32,13 @@ class Poll(Section):
     active_interval: Duration = 15.0
     """How often a pipeline is polled while its latest run is in progress."""
     chunk_size: int = Field(default=50, ge=1, le=1000)
-    """Pipelines in one batch request."""
+    """Maximum number of pipelines in one batch request."""
     concurrency: int = Field(default=4, ge=1, le=100)
-    """Requests of one project in flight at the same time."""
+    """Maximum number of requests of one project in flight at the same time."""
     timeout: Duration = 10.0
     """Time limit of one request, up to the last byte of the response."""
     max_age: Duration = 15 * _MINUTE
-    """Time without an answer after which a pipeline's gauges are withdrawn."""
+    """Time without a response after which a pipeline's gauges are removed."""
 
 
 class Metrics(Section):
@@ -47,33 +47,33 @@ class Metrics(Section):
     run_status_series: Literal["all", "current"] = "all"
     """Whether each status of the latest run has a series, or only the current one."""
     stage_status_series: Literal["all", "current"] = "current"
-    """The same for stages."""
+    """Whether each status of a stage of the latest run has a series, or only the current one."""
     run_info_labels: Annotated[tuple[RunInfoLabel, ...], AfterValidator(without_duplicates)] = (
         "trigger",
         "branch",
     )
     """Labels of the info metrics of runs."""
     details: Literal["none", "jobs", "steps"] = "none"
-    """The finest level that is shown of the latest run. It costs a request for each run that has changed."""
+    """Whether to expose jobs, or jobs and steps, of the latest run. This costs a request for each run that has changed."""
     run_histogram: HistogramScope = "pipeline"
-    """What has a histogram of run durations of its own."""
+    """What has its own histogram of run durations: each pipeline, each project, or nothing."""
     stage_histogram: HistogramScope = "project"
-    """What has histograms of stage durations of its own."""
+    """What has its own histograms of stage durations: each pipeline, each project, or nothing."""
     run_duration_buckets: Buckets = (
         15.0, 30.0, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 30 * _MINUTE,
         _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, 24 * _HOUR,
     )  # fmt: skip
-    """Bucket bounds of run durations, in rising order."""
+    """Bucket bounds of run durations, in increasing order."""
     stage_duration_buckets: Buckets = (
         10.0, 30.0, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR,
     )  # fmt: skip
-    """Bucket bounds of stage durations, in rising order."""
+    """Bucket bounds of stage durations, in increasing order."""
     created_series: bool = False
     """Whether each counter and histogram has a `_created` series."""
 
 
 class State(Section):
-    """Where the state is stored that survives a restart."""
+    """Storage of the state that survives a restart."""
 
     path: Annotated[str, Field(min_length=1), AfterValidator(resolve_path)] | None = None
     """File of the state. Without it, counters start at zero with each process."""
@@ -83,9 +83,9 @@ class Limits(Section):
     """Bounds on the number of series and pipelines."""
 
     max_series: int = Field(default=0, ge=0)
-    """Series of one project, in addition to the exporter's own; 0 means no limit."""
+    """Maximum number of series of one project, without the exporter's own; 0 means no limit."""
     max_pipelines: int = Field(default=20_000, ge=1)
-    """Pipelines of this shard in one project, after include and exclude."""
+    """Maximum number of pipelines that this shard watches in one project, after `include` and `exclude`."""
 
 
 def _of_a_provider(value: object) -> object:
@@ -101,20 +101,20 @@ class Config(Section):
     metrics: Metrics = Metrics()
     """Which series are exposed."""
     state: State = State()
-    """Where the state is stored that survives a restart."""
+    """Storage of the state that survives a restart."""
     limits: Limits = Limits()
     """Bounds on the number of series and pipelines."""
     projects: tuple[Annotated[AnyProject, BeforeValidator(_of_a_provider)], ...] = Field(min_length=1)
     """The projects to watch, each with its credentials."""
 
     def effective(self) -> str:
-        """Return the configuration in force as YAML, with defaults, and every secret as `<secret>`."""
+        """Return the configuration as YAML, including defaults, with each secret as `<secret>`."""
         values = _redacted(self.model_dump(mode="json"))
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _redacted(value: Any) -> Any:
-    """Return settings with secrets masked in every text: a user may have put one where it does not belong."""
+    """Return settings with secrets masked in every text, since a user may have put one where it does not belong."""
     if isinstance(value, dict):
         return {key: _redacted(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -133,7 +133,7 @@ class Telemetry:
     def replace_project(self, project: str, provider: str, *, pipelines: int, interval: float) -> None:
         """Apply changed settings of a project to its gauges.
 
-        Those of the failure, the listed pipelines and the credential's expiry are removed. All others keep their values.
+        The gauges of the failure, the listed pipelines and the credential's expiry are removed. All others keep their values.
         """
         self._poll_interval.labels(provider, project).set(interval)
         self._pipelines.labels(provider, project).set(pipelines)
@@ -226,7 +226,7 @@ class Telemetry:
     def set_credentials_expiry(self, project: str, provider: str, renewal: str, at: float | None) -> None:
         """Set when the project's credentials expire, in Unix seconds; None, if unknown, removes the gauge.
 
-        `renewal` is the value of the label.
+        `renewal` is the value of the label `renewal`.
         """
         self._credentials_expiry.remove_by_labels({"project": project})
         if at is not None:

@@ -1,1 +1,1 @@
-"""What is known of every pipeline, and the accounting of its runs."""
+"""The tracked state of every pipeline, and the accounting of its runs."""

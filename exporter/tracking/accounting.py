@@ -1,6 +1,6 @@
 """Accounting of a pipeline and of a project: working, committed and published values.
 
-The order is: save, then show. A counter that was shown and then lost would go back at a restart.
+Values are saved before they are published: a counter that was published but not saved would go back after a restart.
 """
 
 from collections.abc import Sequence
@@ -32,20 +32,20 @@ from exporter.tracking.views import Misnumbered, MissedRuns
 class PipelineAccounting:
     """Accounting of one pipeline.
 
-    `working` changes with every answer. `committed` is what the store has; counters and histograms are shown from it.
-    A failed save takes `working` back to `committed`, so that the next answer is accounted again. It takes back neither
-    `published`, from which gauges are shown, nor `status_since`: what the last answer said is true, saved or not.
+    `working` changes with every response. `committed` is what the store has; counters and histograms are published from it.
+    A failed save resets `working` to `committed`, so that the next response is accounted again. It resets neither
+    `published`, which gauges are published from, nor `status_since`: the last response is true, whether saved or not.
     """
 
     def __init__(self, observer: DurationObserver, saved: SavedPipeline | None = None) -> None:
         self._observer = observer
         self.committed = saved
         self.working: Accounts | None = None
-        """None before first sight."""
+        """None before first sight: the first response about the pipeline."""
         self.published: LedgerState | None = None
         self.status_since = StatusSince()
         self.answered = 0.0
-        """When the last believed answer came, by the provider's clock; epoch seconds."""
+        """Provider's time of the last believed response, in Unix seconds."""
         if saved is not None:
             self.working = saved.accounts
             self.published = saved.accounts.state
@@ -55,7 +55,7 @@ class PipelineAccounting:
     # Saving
 
     def unsaved(self, name: str) -> bool:
-        """Return whether there is something to save; `name` is the pipeline's, empty while it is unknown."""
+        """Return whether the store lacks anything; `name` is the pipeline's name, empty while it is unknown."""
         committed = self.committed
         if self.working is None:
             return False
@@ -66,35 +66,35 @@ class PipelineAccounting:
         )
 
     def to_save(self, name: str) -> SavedPipeline | None:
-        """Return what to save; None before first sight."""
+        """Return the values to save; None before first sight."""
         if self.working is None:
             return None
         return SavedPipeline(self.working, self.status_since, name, self.answered)
 
     def commit(self, name: str) -> None:
-        """Note that the store has what was to be saved."""
+        """Record that the store has the values of `to_save`."""
         self.committed = self.to_save(name)
 
     def roll_back(self) -> None:
-        """Take the accounts back to what the store has."""
+        """Reset the working values to those that the store has."""
         committed = self.committed
         self.working = committed.accounts if committed is not None else None
         self.answered = committed.answered if committed is not None else 0.0
 
-    # Answers
+    # Responses
 
     @property
     def state(self) -> LedgerState | None:
-        """The working state; None before first sight."""
+        """The working state of the ledger; None before first sight."""
         return self.working.state if self.working is not None else None
 
     @property
     def unresolved(self) -> int:
-        """How many runs still have to be found or looked up."""
+        """Number of runs that still have to be found or looked up."""
         return self.working.state.unresolved if self.working is not None else 0
 
     def apply_latest(self, run: Run | None, *, now: float) -> LedgerUpdate:
-        """Apply an answer about the latest run; `now` is the provider's time (epoch seconds)."""
+        """Apply a response about the latest run (None: no run); `now` is the provider's time in Unix seconds."""
         update = apply_latest(self.state, run, now=now, answered=self.answered)
         if self.working is None:
             self.working = Accounts(update.state, RunCounters(created=now), self._observer.bounds.empty(now))
@@ -106,19 +106,22 @@ class PipelineAccounting:
     def apply_history(
         self, runs: Sequence[Run], reach: Reach, *, now: float, same_answer: bool, coverage: Coverage
     ) -> LedgerUpdate | None:
-        """Apply a reading of the run list; None before first sight."""
+        """Apply rows of the run list; return None before first sight."""
         if self.working is None:
             return None
         update = apply_history(
             self.working.state, runs, reach, now=now, same_answer=same_answer, coverage=coverage
         )
         self._account(update)
-        # These rows have the present numbering, even if later answers are in doubt.
+        # These rows have the current numbering, even if later responses are not believed.
         self.answered = max(self.answered, now)
         return update
 
     def apply_lookup(self, run_id: str, run: Run | None, *, now: float | None) -> LedgerUpdate | None:
-        """Apply a look-up of a hidden run; None before first sight. Without a time of its own, the last answer's counts."""
+        """Apply the look-up of a hidden run; return None before first sight.
+
+        `now` is the provider's time in Unix seconds; None stands for that of the last believed response.
+        """
         if self.working is None:
             return None
         now = self.answered if now is None else now
@@ -127,7 +130,7 @@ class PipelineAccounting:
         return update
 
     def history_unavailable(self) -> LedgerUpdate | None:
-        """Apply a failure to read the run list; None before first sight."""
+        """Apply a failure to read the run list; return None before first sight."""
         if self.working is None:
             return None
         update = history_unavailable(self.working.state, now=self.answered)
@@ -135,7 +138,7 @@ class PipelineAccounting:
         return update
 
     def add_failed_stages(self, run: Run) -> None:
-        """Add failed stages and jobs to the latest finished run, if `run` is it and shows more of them."""
+        """Add the failed stages and jobs of `run` to the latest finished run, if they are the same run."""
         if self.working is not None:
             state = self.working.state.with_failed_stages(run)
             if state is not self.working.state:
@@ -155,10 +158,10 @@ class PipelineAccounting:
             )
         self.published = update.state
 
-    # What an answer would change
+    # What a response would change
 
     def preview(self, latest: Run | None, runs: Sequence[Run], reach: Reach, *, now: float) -> frozenset[str]:
-        """Return the ids of the runs that would be counted if an answer had this latest run and these rows."""
+        """Return the ids of the runs that would be counted if a response had this latest run and these rows."""
         state = self.state
         events: tuple[Event, ...] = ()
         if latest is not None:
@@ -171,60 +174,60 @@ class PipelineAccounting:
 
     @property
     def needs_read_back(self) -> bool:
-        """Whether the run list has to be read back for the streak."""
+        """Whether the run list has to be read back to determine the streak of failures."""
         return self.working is not None and needs_read_back(self.working.state)
 
     @property
     def failures(self) -> int:
-        """Failures in a row, as far as they are known."""
+        """Known number of failures in a row."""
         return self.working.state.streak.failures if self.working is not None else 0
 
     @property
     def read_back_from(self) -> int | None:
-        """The number below which the last success is sought; None for the last one of all."""
+        """Run number below which to search for the last success; None to search all runs."""
         return waiting_recovery(self.working.state) if self.working is not None else None
 
     @property
     def known_ids(self) -> frozenset[str]:
-        """Ids of the runs that are accounted: ended ones that are kept, and open ones."""
+        """Ids of the runs in the working state: open runs, and the ended runs that are kept."""
         state = self.state
         if state is None:
             return frozenset()
         return frozenset([run.id for run in state.ended] + [run.id for run in state.open])
 
     def reads_back(self, runs: Sequence[Run], coverage: Coverage, *, now: float) -> bool:
-        """Return whether these rows of the run list show the streak."""
+        """Return whether these rows of the run list are enough to determine the streak."""
         state = self.state or LedgerState()
         return apply_history(state, runs, Reach.PARTIAL, now=now, coverage=coverage).read_back
 
     def search(self) -> Search:
-        """Return what to read the run list for."""
+        """Return what to search the run list for."""
         return search(self.state or LedgerState(), now=self.answered)
 
     def search_after(self, latest: Run, now: float) -> Search:
-        """Return what to read the run list for after an answer with this latest run, at `now` by the provider's clock."""
+        """Return what to search the run list for after a response with this latest run at `now`, the provider's time."""
         return search(apply_latest(self.state, latest, now=now, answered=self.answered).state, now=now)
 
 
 class ProjectAccounting:
-    """Histograms that the pipelines of a project share, and the events of all of them that are reported."""
+    """Histograms that a project's pipelines share, and events of its pipelines to report."""
 
     def __init__(self, observer: DurationObserver, saved: DurationHistograms | None = None) -> None:
         self._observer = observer
         self.committed = saved
-        """What the store has; None before the first answer."""
+        """What the store has; None before the first save."""
         self._working = saved
         self._missed: list[MissedRuns] = []
-        """Missed since the last save."""
+        """Runs missed since the last save."""
         self._misnumbered: list[Misnumbered] = []
 
     def begin(self, now: float) -> None:
-        """Create the histograms with the first answer of the project, at `now` by the provider's clock (epoch seconds)."""
+        """Create the histograms at the project's first response; `now` is the provider's time in Unix seconds."""
         if self._working is None:
             self._working = self._observer.bounds.empty(now)
 
     def add(self, pipeline: Pipeline, events: Sequence[Event]) -> None:
-        """Account events of a pipeline."""
+        """Observe the ended runs among a pipeline's events, and collect the events to report."""
         for event in events:
             if event.kind is EventKind.MISSED:
                 self._missed.append(MissedRuns(pipeline, event.runs, event.why))
@@ -235,17 +238,17 @@ class ProjectAccounting:
 
     @property
     def unsaved(self) -> DurationHistograms | None:
-        """The histograms, if the store has others."""
+        """The histograms if they differ from the store's, otherwise None."""
         return self._working if self._working is not self.committed else None
 
     def commit(self) -> list[MissedRuns]:
-        """Note that the store has what was to be saved; return the runs missed since the last time."""
+        """Record that the store has the histograms; return the runs missed since the last save."""
         self.committed = self._working
         missed, self._missed = self._missed, []
         return missed
 
     def roll_back(self) -> None:
-        """Take the histograms back to what the store has."""
+        """Reset the histograms to those of the store, and forget the runs missed since the last save."""
         self._working = self.committed
         self._missed = []
 

@@ -1,4 +1,4 @@
-"""The pipelines that need attention: most do not, most of the time, so that most work can skip the others."""
+"""Set of the pipelines that need attention. Most of the time, most pipelines do not, and most work can skip them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
@@ -24,7 +24,7 @@ class AttentionSet(Generic[T]):
 
     def __init__(self) -> None:
         self.members: dict[str, T] = {}
-        """By pipeline id. Read only; loops over thousands of pipelines cannot afford a method call for each."""
+        """Trackers by pipeline id. Read only; public because loops over thousands cannot afford a call for each."""
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.members.values())

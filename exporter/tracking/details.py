@@ -8,40 +8,40 @@ from exporter.core.model import Run, Stage
 from exporter.tracking.lookups import LONGEST
 
 DETAIL_TRIES = 3
-"""Failures to get the details of a changed run after which its older details are no longer shown."""
+"""Number of failures to get the details of a changed run, after which its older details are no longer shown."""
 
 _MAX_DOUBLINGS = 20
-"""Bound of the exponent of the back-off."""
+"""Maximum exponent of the back-off."""
 
 
 class DetailTracker:
     """The details of one pipeline's latest run."""
 
     def __init__(self, interval: float) -> None:
-        """`interval` is the poll's, in seconds: the first pause after a failure."""
+        """`interval` is the poll interval in seconds, and the first pause after a failure."""
         self.turn = 0
-        """When the details were last queried, in order among the pipelines of the project."""
+        """Sequence number, within the project, of the last query for details; 0 before the first."""
         self._interval = interval
         self._detail: Run | None = None
         self._queried_for: Run | None = None
         """The run as it was when its details were queried."""
         self._failures = 0
         self._due = -math.inf
-        """Monotonic seconds."""
+        """When the next query is due, in monotonic seconds."""
 
     def wanted(self, run: Run, now: float) -> bool:
         """Return whether to query the details of the latest run at `now` (monotonic seconds): it is new or has changed."""
         return not run.without_id and run != self._queried_for and self._due <= now
 
     def run_changed(self) -> None:
-        """Query without a pause: failures to get details of an older run do not count."""
+        """Make the next query due at once: failures to get details before the run changed no longer count."""
         self._failures = 0
         self._due = -math.inf
 
     def apply(self, of: Run, detail: Run | None) -> None:
-        """Apply the details of a run as it was when they were queried; None if they are unavailable.
+        """Apply the details that were queried for the run `of`; None if they are unavailable.
 
-        Older details are dropped in either case: they show the jobs as they were before the run changed.
+        Older details are dropped in either case: they show the jobs before the run changed.
         """
         self._queried_for = of
         self._detail = detail if detail is not None and detail.id == of.id else None
@@ -54,9 +54,9 @@ class DetailTracker:
             self._detail = None
 
     def merged(self, run: Run) -> Run:
-        """Return a run with the jobs and exact times of its details.
+        """Return a run with the jobs and exact stage times of its details.
 
-        Its statuses are its own: details are queried when it changes, so it is at least as new as they are.
+        Statuses are not taken from the details: they are queried when the run changes, so the run is at least as new.
         """
         detail = self._detail
         if detail is None or detail.id != run.id:

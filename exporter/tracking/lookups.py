@@ -1,8 +1,8 @@
 """When to query runs that are not the latest: one by one, or with the run list.
 
-One page of the list has many runs, one detail request a single run. So the list is read for gaps, for the initial scan,
-and for two or more hidden runs. It is also read for the streak of failures, which counts nothing and has time. What stays
-unknown is queried again, with growing pauses.
+A page of the list has many runs, a response with details only one. So the list is read for gaps, for the initial scan, and
+for two or more hidden runs. It is also read for the streak of failures, which is less urgent, since no counter needs it.
+What stays unknown is queried again, with growing pauses.
 """
 
 import math
@@ -15,17 +15,17 @@ LONGEST = 900.0
 """Longest pause between two queries for the same thing, in seconds. Pauses grow from the poll interval."""
 
 LONGEST_READ_BACK = 6 * 3600.0
-"""Longest pause between two readings for a streak that no reading shows, in seconds. Each may take many requests."""
+"""Longest pause, in seconds, between readings that do not show the streak of failures. Each may take many requests."""
 
-# Times of answers have a resolution of one second.
+# Times of responses have a resolution of one second.
 _SECOND_READING = APART + 5
 
 
 class _Turn(msgspec.Struct, frozen=True):
-    """When a query is due."""
+    """When a query is due, and how long to postpone it after that."""
 
     due: float
-    """Monotonic seconds."""
+    """When the query is due, in monotonic seconds."""
     pause: float
     """The last pause, in seconds; the next one is twice as long."""
     alone: bool = False
@@ -41,7 +41,7 @@ def _needs_list(state: LedgerState) -> bool:
 
 
 class DueLookups(msgspec.Struct, frozen=True):
-    """What to query now of one pipeline."""
+    """Queries that are due for one pipeline."""
 
     listing: bool = False
     """Whether to read the run list."""
@@ -57,10 +57,10 @@ class LookupSchedule:
     def __init__(self, interval: float, *, list_first: bool = False) -> None:
         """`interval` is the first pause, in seconds.
 
-        `list_first`: read the list for a single hidden run, too, since its details do not have all of it.
+        `list_first`: read the list even for a single hidden run, because its details lack some of its values.
         """
         self._list_from = 1 if list_first else 2
-        """How many due hidden runs are looked up with the list."""
+        """Number of due hidden runs from which on the list is read instead of each run."""
         self._interval = min(interval, LONGEST)
         self._hidden: dict[str, _Turn] = {}
         self._listing: _Turn | None = None
@@ -68,9 +68,9 @@ class LookupSchedule:
         self._failing = False
         """Whether the last reading of the list failed."""
         self._newest = 0
-        """The greatest number that was ever missing."""
+        """The greatest number that has been missing; 0 while no number is missing."""
         self._rolled_back = False
-        """Whether an answer was applied that could not be saved."""
+        """Whether a response was applied that could not be saved."""
 
     def follow(self, state: LedgerState, now: float) -> None:
         """Schedule queries for what is unknown in this state, and drop all others."""
@@ -98,7 +98,7 @@ class LookupSchedule:
         return min((turn.due for turn in turns if turn is not None), default=math.inf)
 
     def due(self, now: float) -> DueLookups:
-        """Return what to query now."""
+        """Return the queries that are due at `now`."""
         hidden = tuple(run for run, turn in self._hidden.items() if turn.due <= now)
         use_list = sum(not self._hidden[run].alone for run in hidden) >= self._list_from
         read_back = self._read_back is not None and self._read_back.due <= now
@@ -110,7 +110,7 @@ class LookupSchedule:
     def listed(
         self, runs: frozenset[str], state: LedgerState, now: float, *, read_back: bool = False
     ) -> None:
-        """Note that the run list was read and has these runs; `state` is the one after it.
+        """Record that the run list was read and has the runs with these ids; `state` is the state after it was applied.
 
         `read_back`: it was read as far back as the streak needs, or as the list allows.
         """
@@ -134,7 +134,7 @@ class LookupSchedule:
         self.follow(state, now)
 
     def not_listed(self, state: LedgerState, now: float) -> None:
-        """Note that the run list could not be read; `state` is the one after it."""
+        """Record that the run list could not be read; `state` is the state after that failure was applied."""
         self._failing = True
         self._listing = (self._listing or _Turn(now, self._interval)).later(now)
         if self._read_back is not None:
@@ -145,7 +145,10 @@ class LookupSchedule:
         self.follow(state, now)
 
     def rolled_back(self, state: LedgerState, now: float) -> None:
-        """Note that a save failed: what was found is unknown again, `state` is the committed one. Query later, not at once."""
+        """Record that a save failed, so that runs that were found are unknown again. Postpone queries for them.
+
+        `state` is the committed state.
+        """
         self._rolled_back = True
         if _needs_list(state):
             self._listing = (self._listing or _Turn(now, self._interval)).later(now)
@@ -156,7 +159,7 @@ class LookupSchedule:
         self.follow(state, now)
 
     def saves_again(self) -> None:
-        """Note that saves work again: what was postponed after failed saves is due at once."""
+        """Record that saves work again: queries that were postponed after failed saves are due at once."""
         if not self._rolled_back:
             return
         self._rolled_back = False
@@ -169,7 +172,7 @@ class LookupSchedule:
             self._read_back = _Turn(-math.inf, self._interval)
 
     def looked_up(self, run: str, state: LedgerState, now: float) -> None:
-        """Note that a run was looked up, or could not be; `state` is the one after it."""
+        """Record that a run was looked up, or could not be; `state` is the state after that was applied."""
         if run in self._hidden:
             self._hidden[run] = self._hidden[run].later(now)
         self.follow(state, now)

@@ -1,4 +1,4 @@
-"""What is known of one pipeline, and how answers and failures change it."""
+"""Tracker of one pipeline: what is known of it, and how responses and failures change that."""
 
 from collections.abc import Sequence
 
@@ -26,16 +26,16 @@ from exporter.tracking.status_since import status_since
 from exporter.tracking.views import View
 
 ABSENCES = 3
-"""Successive answers without a pipeline that had a run, after which its gauges are withdrawn."""
+"""Number of successive responses without a run, for a pipeline that had one, after which its gauges are withdrawn."""
 
 HELD_ACTIVE = 3600.0
 """Seconds for which a waiting, paused or suspended run is polled like one that is running."""
 
 
 class PipelineTracker:
-    """What is known of one pipeline.
+    """Keeps what is known of one pipeline, and the schedule of its look-ups.
 
-    Every method that changes it says so to the set of pipelines that need attention. The view is built when it is read.
+    Every method that may make it need attention adds it to the attention set. The view is built when it is read.
     """
 
     def __init__(
@@ -50,28 +50,32 @@ class PipelineTracker:
         saved: SavedPipeline | None = None,
         lists_are_summaries: bool = False,
     ) -> None:
-        """`interval` is the poll's, `now` is monotonic; both in seconds. `lists_are_summaries` as for `ProjectTracker`."""
+        """Track a pipeline, from its saved values if there are any.
+
+        `interval` is the poll interval in seconds, `now` is in monotonic seconds. `lists_are_summaries` is as for
+        `ProjectTracker`.
+        """
         self.pipeline = pipeline
         self.since = now
-        """When the request was sent whose answer is shown, or when the process started; monotonic seconds."""
+        """When the request for the published response was sent, or tracking began, in monotonic seconds."""
         self.latest: Run | None = None
-        """The latest run of the last believed answer that had one."""
+        """The latest run of the last believed response that had a run."""
         self.accounting = PipelineAccounting(observer, saved)
         self.details = DetailTracker(interval)
         self.finished_details = DetailTracker(interval)
-        """Of the latest finished run, where that is not the latest run: they are queried for its failed stages only."""
+        """Details of the latest finished run if it is not the latest run. They are queried for its failed stages only."""
         self.lookups = LookupSchedule(interval, list_first=lists_are_summaries)
         self._attention = attention
         self._project = project
         self._sent_at: float | None = None
-        """When the request of the newest answer was sent; monotonic seconds."""
+        """When the request for the newest response was sent, in monotonic seconds."""
         self._shown = saved.answered if saved is not None else 0.0
-        """When the last believed answer about the latest run came, by the provider's clock; epoch seconds."""
+        """Provider's time of the last believed response about the latest run, in Unix seconds."""
         self._up: bool | None = None
         self._expired = False
         self._absences = 0
         self._rolled_back = False
-        """Whether an answer could not be saved, so that another one is needed soon."""
+        """Whether a response could not be saved, so that another one is needed soon."""
         self._view: View | None = None
         self._view_outdated = saved is not None
         if saved is not None:
@@ -91,32 +95,32 @@ class PipelineTracker:
 
     @property
     def unsaved(self) -> bool:
-        """Whether there is something to save."""
+        """Whether the store lacks anything of the pipeline."""
         return self.accounting.unsaved(self._name)
 
     def to_save(self) -> SavedPipeline | None:
-        """Return what to save; None before first sight."""
+        """Return the values to save; None before first sight."""
         return self.accounting.to_save(self._name)
 
     def commit(self) -> None:
-        """Note that the store has what was to be saved: counters show it from now on."""
+        """Record that the store has the values of `to_save`: counters publish them from now on."""
         self._attention.touch(self)
         self.accounting.commit(self._name)
         self._view_outdated = True
 
     def roll_back(self, now: float) -> None:
-        """Note that nothing was saved: the next answer is accounted from what the store has. `now` is monotonic."""
+        """Record that nothing was saved, and reset the accounting to what the store has. `now` is in monotonic seconds."""
         self._attention.touch(self)
         self.accounting.roll_back()
         self._rolled_back = True
         self.lookups.rolled_back(self.accounting.state or LedgerState(), now)
 
-    # Answers
+    # Responses
 
     def answered(self, run: Run | None, *, sent_at: float, now: float) -> None:
-        """Apply a successful answer: the latest run, or None if it has no run.
+        """Apply a successful response: the latest run, or None if the pipeline has no run.
 
-        `sent_at` is when its request was sent (monotonic seconds), `now` the provider's time (epoch seconds).
+        `sent_at` is when its request was sent (monotonic seconds), `now` the provider's time (Unix seconds).
         """
         self._attention.touch(self)
         if self._overtaken(sent_at):
@@ -141,13 +145,13 @@ class PipelineTracker:
             self.accounting.add_failed_stages(run)
 
     def mark_unchanged(self, sent_at: float, now: float) -> None:
-        """Apply the same answer again to a pipeline that does not need attention; times as for `answered`."""
+        """Apply a response that equals the last one, to a pipeline that needs no attention; times as for `answered`."""
         if self._sent_at is None or sent_at >= self._sent_at:
             self._sent_at = self.since = sent_at
             self.accounting.answered = self._shown = now
 
     def inactive(self, sent_at: float) -> None:
-        """Apply a successful answer that proves that no run started or changed; times as for `answered`."""
+        """Apply a successful response that proves that no run started or changed; `sent_at` is as for `answered`."""
         self._attention.touch(self)
         if self._sent_at is None or self._overtaken(sent_at):
             return
@@ -176,10 +180,10 @@ class PipelineTracker:
         coverage: Coverage = NOTHING,
         interrupted: bool = False,
     ) -> None:
-        """Apply a reading of the run list; `clock` is monotonic, `now` the provider's time (epoch seconds).
+        """Apply rows of the run list; `clock` is in monotonic seconds, `now` is the provider's time (Unix seconds).
 
-        `same_answer`: the latest run was taken from this list, which was not read back for the streak. `interrupted`: it
-        was not read back far enough yet.
+        `same_answer`: the latest run was taken from this list, which was not read back for the streak. `interrupted`: the
+        list has not been read back far enough yet.
         """
         self._attention.touch(self)
         update = self.accounting.apply_history(
@@ -193,7 +197,7 @@ class PipelineTracker:
                 self.accounting.add_failed_stages(run)
 
     def not_listed(self, clock: float) -> None:
-        """Apply a failure to read the run list; `clock` is monotonic."""
+        """Apply a failure to read the run list; `clock` is in monotonic seconds."""
         self._attention.touch(self)
         update = self.accounting.history_unavailable()
         if update is not None:
@@ -201,9 +205,9 @@ class PipelineTracker:
             self._apply(update)
 
     def looked_up(self, run_id: str, run: Run | None, *, clock: float, now: float | None) -> None:
-        """Apply a look-up of a hidden run; None if the provider no longer has it.
+        """Apply the look-up of a hidden run; `run` is None if the provider no longer has it.
 
-        `clock` is monotonic. `now` is the provider's time, None if the answer had none.
+        `clock` is in monotonic seconds. `now` is the provider's time (Unix seconds), None if it is unknown.
         """
         self._attention.touch(self)
         update = self.accounting.apply_lookup(run_id, run, now=now)
@@ -212,13 +216,13 @@ class PipelineTracker:
             self._apply(update)
 
     def postpone(self, run_id: str, clock: float) -> None:
-        """Note that a hidden run could not be looked up; `clock` is monotonic."""
+        """Postpone the next look-up of a hidden run after a failure; `clock` is in monotonic seconds."""
         self._attention.touch(self)
         if self.accounting.state is not None:
             self.lookups.looked_up(run_id, self.accounting.state, clock)
 
     def saves_again(self) -> None:
-        """Note that a save of the project worked: look-ups postponed after failed saves are due at once."""
+        """Record that a save of the project worked: look-ups postponed after failed saves are due at once."""
         self._attention.touch(self)
         self.lookups.saves_again()
 
@@ -234,8 +238,8 @@ class PipelineTracker:
     def wanted_finished_detail(self, now: float, *, jobs: bool) -> Run | None:
         """Return the latest finished run if its details should be queried at `now` (monotonic seconds).
 
-        That is a failed run that no answer has shown with its failed stages, or, if `jobs` are wanted, with its failed jobs.
-        Those of the latest run come with that.
+        That is the case if it failed, and no response has shown its failed stages or, if `jobs` are wanted, its failed jobs.
+        If it is the latest run as well, the details of that are enough.
         """
         state, latest = self.accounting.published, self.latest
         run = state.finished if state is not None else None
@@ -253,7 +257,7 @@ class PipelineTracker:
         return self.details if is_latest else self.finished_details
 
     def detailed(self, of: Run, detail: Run | None) -> None:
-        """Apply the details of a run as it was when they were queried; None if they are unavailable."""
+        """Apply the details that were queried for the run `of`; None if they are unavailable."""
         self._attention.touch(self)
         details = self._details_of(of)
         details.apply(of, detail if details is self.details else None)
@@ -267,14 +271,14 @@ class PipelineTracker:
         self._view_outdated = self._view_outdated or self._view is not None
 
     def detail_failed(self, of: Run, now: float) -> None:
-        """Note that details of a run could not be queried; `now` is in monotonic seconds."""
+        """Record that the details of a run could not be queried; `now` is in monotonic seconds."""
         self._details_of(of).failed(now)
         self._view_outdated = self._view_outdated or self._view is not None
 
     # Failures and age
 
     def failed(self) -> None:
-        """Note that a poll failed. The last values stay until they are too old."""
+        """Record that a poll failed. The last values stay until they are too old."""
         self._attention.touch(self)
         self._up = False
         self._view_outdated = True
@@ -292,7 +296,7 @@ class PipelineTracker:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the last answer does not settle everything: a run is in progress or sought, a poll or a save failed."""
+        """Whether something is unsettled: a run is in progress or must be found, or a poll or a save failed."""
         state, latest = self.accounting.state, self.latest
         if state is None or self._up is not True or self._expired or self._rolled_back:
             return True
@@ -311,7 +315,7 @@ class PipelineTracker:
 
     @property
     def must_query(self) -> bool:
-        """Whether to query it even if no activity is reported: a run is in progress, or an answer was lost."""
+        """Whether to query it even if no activity is reported: a run is in progress, or a response could not be saved."""
         state = self.accounting.state
         return self._rolled_back or (state is not None and bool(state.open or state.leap))
 
@@ -321,7 +325,7 @@ class PipelineTracker:
         return self.latest is not None and not self.latest.status.final
 
     def active(self, now: float) -> bool:
-        """Return whether to poll it more often at `now` (epoch seconds), since its latest run is in progress."""
+        """Return whether to poll it more often at `now` (Unix seconds), since its latest run is in progress."""
         run = self.latest
         if run is None or self._absences >= ABSENCES or self._expired:
             return False
@@ -334,7 +338,7 @@ class PipelineTracker:
 
     @property
     def view(self) -> View | None:
-        """What a page shows. None before a poll that covered the pipeline has ended, unless something was saved of it."""
+        """The view to publish; None before a poll that covered the pipeline has ended, unless it has saved values."""
         if self._view_outdated:
             self._view_outdated = False
             view = self._build_view()

@@ -1,4 +1,4 @@
-"""What is known of all pipelines of a project."""
+"""Tracker of a project: what is known of all its pipelines."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
@@ -15,7 +15,7 @@ from exporter.tracking.views import Misnumbered, MissedRuns, ProjectView, View
 
 
 class TrackingOptions(HistogramOptions, Protocol):
-    """What is tracked; the section `metrics` of the configuration provides it."""
+    """Options of what to track; the section `metrics` of the configuration provides them."""
 
     @property
     def details(self) -> str:
@@ -38,10 +38,11 @@ class ProjectTracker:
         durations: DurationHistograms | None = None,
         lists_are_summaries: bool = False,
     ) -> None:
-        """`interval` is the poll's, `started` monotonic; both in seconds. `durations` are the saved shared histograms.
+        """Track these pipelines, from their saved values in `retired` if there are any.
 
-        `lists_are_summaries`: rows of lists lack the stages. The strategy queries details together with the latest run, so
-        they are not wanted again.
+        `interval` is the poll interval in seconds, `started` is in monotonic seconds. `durations` are the saved histograms
+        that the pipelines share. `lists_are_summaries`: rows of run lists lack stages. The strategy then queries details
+        together with the latest run, so `wanted_details` leaves them out.
         """
         self.project = project
         """The project's name in the configuration."""
@@ -72,7 +73,7 @@ class ProjectTracker:
     def update(self, pipelines: Iterable[Pipeline], clock: float, now: float) -> None:
         """Track these pipelines from now on. New ones join, missing ones retire, the others keep what is known of them.
 
-        `clock` is monotonic, `now` epoch seconds.
+        `clock` is in monotonic seconds, `now` in Unix seconds.
         """
         before, self._trackers = self._trackers, {}
         for pipeline in pipelines:
@@ -101,12 +102,12 @@ class ProjectTracker:
     # Saving
 
     def unsaved(self) -> dict[str, SavedPipeline]:
-        """Return what to save, by pipeline id."""
+        """Return the values to save, by pipeline id."""
         unsaved = {tracker.pipeline.id: tracker.to_save() for tracker in self._attention if tracker.unsaved}
         return {pipeline_id: saved for pipeline_id, saved in unsaved.items() if saved is not None}
 
     def commit(self, ids: Collection[str]) -> list[MissedRuns]:
-        """Note that the store has what was to be saved of these pipelines. Return the runs missed since the last time."""
+        """Record that the store has the values of these pipelines. Return the runs missed since the last save."""
         for pipeline_id in ids:
             self._trackers[pipeline_id].commit()
         if ids:
@@ -116,7 +117,10 @@ class ProjectTracker:
         return self.accounting.commit()
 
     def roll_back(self, ids: Iterable[str], clock: float) -> None:
-        """Note that nothing was saved: forget what was accounted since the last save. `clock` is monotonic."""
+        """Record that nothing was saved, and discard what was accounted since the last save.
+
+        `clock` is in monotonic seconds.
+        """
         for pipeline_id in ids:
             self._trackers[pipeline_id].roll_back(clock)
         self.accounting.roll_back()
@@ -124,7 +128,7 @@ class ProjectTracker:
     # Polls
 
     def active(self, now: float) -> tuple[str, ...]:
-        """Return the ids of pipelines to poll more often at `now` (epoch seconds)."""
+        """Return the ids of pipelines to poll more often at `now` (Unix seconds)."""
         return tuple(tracker.pipeline.id for tracker in self._attention if tracker.active(now))
 
     @property
@@ -133,9 +137,9 @@ class ProjectTracker:
         return frozenset(tracker.pipeline.id for tracker in self._attention if tracker.must_query)
 
     def answered(self, ids: Iterable[str], runs: Mapping[str, Run], *, sent_at: float, now: float) -> None:
-        """Apply a successful answer that covers `ids`: the latest run of those that have one.
+        """Apply a successful response about `ids`; `runs` has the latest runs of those that have one, by pipeline id.
 
-        `sent_at` is when its request was sent (monotonic seconds), `now` the provider's time (epoch seconds).
+        `sent_at` is when its request was sent (monotonic seconds), `now` the provider's time (Unix seconds).
         """
         self.accounting.begin(now)
         attention = self._attention.members
@@ -147,13 +151,13 @@ class ProjectTracker:
                 tracker.answered(run, sent_at=sent_at, now=now)
 
     def inactive(self, ids: Iterable[str], *, sent_at: float) -> None:
-        """Apply a successful answer that proves that no run of `ids` started or changed."""
+        """Apply a successful response that proves that no run of `ids` started or changed; `sent_at` as for `answered`."""
         for pipeline_id in ids:
             self._trackers[pipeline_id].inactive(sent_at)
         self._attention.prune()
 
     def failed(self, ids: Iterable[str]) -> None:
-        """Note that a poll that covers `ids` failed. Retired pipelines are ignored."""
+        """Record that a poll of `ids` failed. Retired pipelines are ignored."""
         for pipeline_id in ids:
             if pipeline_id in self._trackers:
                 self._trackers[pipeline_id].failed()
@@ -170,7 +174,7 @@ class ProjectTracker:
     # Follow-ups
 
     def wanted_details(self, now: float) -> tuple[tuple[str, Run], ...]:
-        """Return runs whose details should be queried at `now` (monotonic seconds), with the pipeline's id before each.
+        """Return pairs of pipeline id and run whose details should be queried at `now` (monotonic seconds).
 
         Failed runs whose failed stages are unknown come first. Of the others, pipelines queried longest ago come first, so
         that those that change often do not starve the others.
@@ -187,12 +191,12 @@ class ProjectTracker:
         return (*finished, *((pipeline_id, run) for pipeline_id, run in wanted if run is not None))
 
     def detailed(self, pipeline_id: str, of: Run, detail: Run | None) -> None:
-        """Apply the details of a run as it was when they were queried; None if they are unavailable. Ignore a retired pipeline."""
+        """Apply the details that were queried for the run `of`; None if they are unavailable. Ignore a retired pipeline."""
         if pipeline_id in self._trackers:
             self._take_turn(pipeline_id).detailed(of, detail)
 
     def detail_failed(self, pipeline_id: str, of: Run, now: float) -> None:
-        """Note that details of a run could not be queried (monotonic seconds). Ignore a retired pipeline."""
+        """Record that the details of a run could not be queried at `now` (monotonic seconds). Ignore a retired pipeline."""
         if pipeline_id in self._trackers:
             self._take_turn(pipeline_id).detail_failed(of, now)
 
@@ -203,26 +207,26 @@ class ProjectTracker:
         return tracker
 
     def due(self, now: float) -> dict[str, DueLookups]:
-        """Return what to query at `now` (monotonic seconds) besides latest runs, by pipeline id, the longest due first."""
+        """Return the queries due at `now` (monotonic seconds), except for latest runs, by pipeline id, longest due first."""
         due = ((tracker.lookups.earliest, tracker.pipeline.id) for tracker in self._attention)
         waiting = sorted(item for item in due if item[0] <= now)
         return {pipeline_id: self._trackers[pipeline_id].lookups.due(now) for _, pipeline_id in waiting}
 
     @property
     def unresolved(self) -> int:
-        """How many runs still have to be found or looked up."""
+        """Number of runs that still have to be found or looked up."""
         return sum(tracker.accounting.unresolved for tracker in self._attention)
 
     # What is shown
 
     def hold_back(self, ids: frozenset[str]) -> bool:
-        """Hide these pipelines, whose names may still be found out, and no others. Return whether that is a change."""
+        """Leave these pipelines, which wait for their names, out of `views`, and no others. Return whether they changed."""
         changed = ids != self._held_back
         self._held_back = ids
         return changed
 
     def views(self) -> tuple[View, ...]:
-        """Return what a page shows of each pipeline that a poll has covered, or of which something was saved."""
+        """Return the views to publish: of each pipeline that a poll has covered or that has saved values."""
         held_back = self._held_back
         return tuple(
             view
@@ -231,7 +235,7 @@ class ProjectTracker:
         )
 
     def project_view(self) -> ProjectView | None:
-        """Return what a page shows of the project as a whole; None before its first answer."""
+        """Return the view of the project as a whole to publish; None before its first save."""
         durations = self.accounting.committed
         if durations is None:
             return None

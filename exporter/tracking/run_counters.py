@@ -1,6 +1,6 @@
 """Counters and histograms of counted runs, as frozen values.
 
-They are frozen so that a page can be rendered from them while the next poll runs. Events are rare and copies small.
+They are frozen so that /metrics can be rendered from them while the next poll runs. Events are rare and copies small.
 """
 
 from bisect import bisect_left
@@ -23,9 +23,9 @@ class Exemplar(msgspec.Struct, frozen=True, gc=False):
     run: str
     """The vendor's id of the run."""
     value: float
-    """Seconds."""
+    """The observed duration, in seconds."""
     at: float | None
-    """When that run ended, in epoch seconds."""
+    """When that run ended, in Unix seconds."""
 
 
 class Histogram(msgspec.Struct, frozen=True, gc=False):
@@ -68,9 +68,9 @@ class DurationHistograms(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The histograms of one pipeline, or of one project."""
 
     runs_created: float
-    """When the histograms of runs began, in epoch seconds."""
+    """When the histograms of runs began, in Unix seconds."""
     stages_created: float
-    """When the histograms of stages began, in epoch seconds."""
+    """When the histograms of stages began, in Unix seconds."""
     runs: RunHistograms
     """By status; success and failed always exist."""
     stages: StageHistograms = {}
@@ -81,7 +81,7 @@ class RunCounters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The counters of one pipeline."""
 
     created: float
-    """When they began at zero: at first sight of the pipeline, in epoch seconds."""
+    """When the counters began at zero, in Unix seconds: at first sight of the pipeline."""
     runs: Mapping[Status, int] = msgspec.field(default_factory=lambda: dict.fromkeys(ENDS, 0))
     retries: Mapping[Status, int] = msgspec.field(default_factory=lambda: dict.fromkeys(ENDS, 0))
     missed: int = 0
@@ -89,7 +89,7 @@ class RunCounters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recovery_seconds: float = 0.0
 
     def add(self, events: Iterable[Event]) -> "RunCounters":
-        """Return a copy with some events counted."""
+        """Return a copy that also counts these events."""
         counters = self
         for event in events:
             counters = counters._add(event)
@@ -126,13 +126,16 @@ class BucketBounds(msgspec.Struct, frozen=True):
         return cls(options.run_duration_buckets, options.stage_duration_buckets)
 
     def empty(self, created: float) -> DurationHistograms:
-        """Return the histograms at first sight. Success and failed exist at zero, so that `increase` sees their first run."""
+        """Return histograms that begin at `created` (Unix seconds).
+
+        Those of success and failed exist from the beginning, so that PromQL's `increase` includes their first run.
+        """
         begin = Histogram.empty(self.runs)
         runs = {Status.SUCCESS: begin, Status.FAILED: begin}
         return DurationHistograms(runs_created=created, stages_created=created, runs=runs)
 
     def observe_run(self, durations: DurationHistograms, run: Run) -> DurationHistograms:
-        """Observe a counted run. A run without both times is not observed."""
+        """Return the histograms with a counted run observed; a run without start or end is not observed."""
         if run.duration is None:
             return durations
         before = durations.runs.get(run.status) or Histogram.empty(self.runs)
@@ -140,7 +143,7 @@ class BucketBounds(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(durations, runs={**durations.runs, run.status: after})
 
     def observe_stages(self, durations: DurationHistograms, run: Run, names: int) -> DurationHistograms:
-        """Observe the stages of a counted run that are final, not skipped, and have both times.
+        """Return the histograms with a run's stages observed if they are final, not skipped, and have start and end.
 
         Each of the first `names` stage names has its own histograms; later ones share `OTHER_STAGES`.
         """
@@ -179,7 +182,7 @@ class DurationObserver(msgspec.Struct, frozen=True):
         )
 
     def observe(self, durations: DurationHistograms, events: Iterable[Event]) -> DurationHistograms:
-        """Return a copy with the ended runs among some events observed."""
+        """Return a copy that also observes the ended runs among these events."""
         for event in events:
             if event.kind is EventKind.ENDED and event.run is not None:
                 if self.runs:

@@ -1,6 +1,6 @@
-"""What survives a restart of a pipeline: its accounts, and since when its latest run has its status.
+"""Values of a pipeline that survive a restart: its accounting record, and when its latest run entered its status.
 
-Not saved are what the next answer says anyway, monotonic times, and exemplars.
+Values that the next response has anyway, monotonic times and exemplars are not saved.
 """
 
 import msgspec
@@ -11,7 +11,7 @@ from exporter.tracking.run_counters import DurationHistograms, RunCounters
 
 
 class Accounts(msgspec.Struct, frozen=True, gc=False):
-    """What is accounted of a pipeline."""
+    """Accounting record of a pipeline: ledger, counters and histograms."""
 
     state: LedgerState
     counters: RunCounters
@@ -25,17 +25,17 @@ class WaitingStage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sequence: int
     status: Status
     since: float
-    """Epoch seconds."""
+    """When it entered that status, in Unix seconds."""
 
 
 class StatusSince(msgspec.Struct, frozen=True, gc=False):
-    """Since when the latest run, and each stage that waits, has its status."""
+    """When the latest run, and each of its waiting stages, entered its status."""
 
     run: str = ""
     """Id of the latest run; empty before the first."""
     status: Status = Status.UNKNOWN
     change: float | None = None
-    """Since when the run has that status, in epoch seconds."""
+    """When the run entered that status, in Unix seconds."""
     waiting: tuple[WaitingStage, ...] = ()
 
 
@@ -47,7 +47,7 @@ class SavedPipeline(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     """Empty while it is unknown."""
     answered: float = 0.0
-    """When the last believed answer came, by the provider's clock; epoch seconds."""
+    """Provider's time of the last believed response, in Unix seconds."""
 
 
 class RetiredPipelines:
@@ -55,14 +55,14 @@ class RetiredPipelines:
 
     def __init__(self) -> None:
         self.retired: dict[str, tuple[SavedPipeline, float | None]] = {}
-        """By pipeline id, with the time of retirement (epoch seconds); None if it was tracked when the process before ended."""
+        """By pipeline id, with the time of retirement (Unix seconds); None if tracked when the previous process ended."""
 
     def restore(self, pipeline: str) -> SavedPipeline | None:
-        """Remove and return what is saved of a pipeline that is tracked from now on."""
+        """Remove and return the saved values of a pipeline that is tracked from now on; None without any."""
         saved, _ = self.retired.pop(pipeline, (None, None))
         return saved
 
     def retire(self, pipeline: str, saved: SavedPipeline | None, now: float) -> None:
-        """Keep what is saved of a pipeline that is tracked no longer; `now` is in epoch seconds."""
+        """Keep the saved values of a pipeline that is no longer tracked; `now` is in Unix seconds."""
         if saved is not None:
             self.retired[pipeline] = (saved, now)

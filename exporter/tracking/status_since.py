@@ -1,16 +1,16 @@
-"""Since when the latest run, and each stage that waits, has its status."""
+"""Determine when the latest run, and each of its waiting stages, entered its status."""
 
 from exporter.core.model import Run, Stage
 from exporter.tracking.saved import StatusSince, WaitingStage
 
 
 def status_since(before: StatusSince, run: Run, *, shown: float, now: float) -> StatusSince:
-    """Return since when the latest run and its waiting stages have their status, by an answer at `now`.
+    """Return when the latest run and its waiting stages entered their statuses, according to a response at `now`.
 
-    `shown` is the time of the answer before it, 0 without one. All times are epoch seconds, by the provider's clock.
+    `shown` is the time of the previous response, 0 without one. All times are in Unix seconds, by the provider's clock.
     """
     same = before.run == run.id
-    # The answer before showed the run in another status, or that it had not started. Otherwise it says nothing.
+    # The previous response showed the run in another status, or that it had not started. Otherwise it proves nothing.
     not_before = shown if shown and (same or (run.start is not None and run.start > shown)) else None
     known = {(stage.name, stage.sequence, stage.status): stage for stage in before.waiting} if same else {}
     waiting = tuple(
@@ -22,7 +22,7 @@ def status_since(before: StatusSince, run: Run, *, shown: float, now: float) -> 
 
 
 def _waiting(stage: Stage, known: WaitingStage | None, not_before: float | None, now: float) -> WaitingStage:
-    """Return since when a stage waits: the start of its waiting job, otherwise its own, but after it was seen not waiting."""
+    """Return a stage with the start of its waiting job or, if unknown, its own; the latter not before `not_before`."""
     jobs = [job.start for job in stage.jobs if job.status.held and job.start is not None]
     if known is not None and not jobs:
         return known

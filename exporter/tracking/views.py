@@ -12,34 +12,34 @@ from exporter.tracking.run_counters import DurationHistograms, RunCounters
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a page shows of a pipeline. A value that is None or empty has no sample."""
+    """Published values of a pipeline. A value that is None or empty has no sample."""
 
     pipeline: Pipeline
     up: bool | None = None
-    """Whether the last poll that covered the pipeline was answered; None before the first."""
+    """Whether the last poll that covered the pipeline succeeded; None before the first."""
     has_run: bool | None = None
     latest: Run | None = None
     status_change: float | None = None
-    """Since when the latest run has its status, in epoch seconds."""
+    """When the latest run entered its status, in Unix seconds."""
     stage_changes: tuple[tuple[str, int, float], ...] = ()
-    """Stages that are waiting, paused or suspended: name, sequence, since when."""
+    """Stages that are waiting, paused or suspended: name, sequence, and when they entered that status (Unix seconds)."""
     finished: Run | None = None
     """The latest finished run."""
     streak: Streak | None = None
-    """Failures in a row; None once withdrawn."""
+    """Streak of failures; None while it is unknown, and once it is withdrawn."""
     active_starts: tuple[float | None, ...] | None = None
-    """Start of each run in progress; None once withdrawn."""
+    """Start of each run in progress, in Unix seconds; None before the first response, and once they are withdrawn."""
     runs: tuple[EndedRun, ...] = ()
     """The newest ended runs, by falling number. No series comes from them; the status page draws them."""
     unresolved: int = 0
-    """Runs that are known and not found yet, or whose end is unknown."""
+    """Number of runs that still have to be found or looked up."""
     counters: RunCounters | None = None
-    """None until first sight."""
+    """None before the first save."""
     durations: DurationHistograms | None = None
 
 
 class ProjectView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a page shows of a project: the histograms that its pipelines share."""
+    """Published values of a project: the histograms that its pipelines share."""
 
     provider: str
     project: str

@@ -95,7 +95,7 @@ class Connections:
         self._logged: dict[str, float] = {}
 
     def add(self, connection: "Connection") -> None:
-        """Count a new connection; close another one if there are too many."""
+        """Register a new connection; close others while there are too many."""
         while len(self._waiting) + len(self._responding) >= self.limit:
             if self._may_log("too-many-connections"):
                 _log.warning(
@@ -106,13 +106,13 @@ class Connections:
         self._waiting[connection] = None
 
     def mark_waiting(self, connection: "Connection") -> None:
-        """Note that a connection has no response to send."""
+        """Record that a connection has no response to send."""
         if connection in self._responding:
             del self._responding[connection]
             self._waiting[connection] = None
 
     def mark_progress(self, connection: "Connection") -> None:
-        """Note that the client has sent a whole request, or has read some of the response."""
+        """Record that the client has sent a whole request, or has read some of the response."""
         self.remove(connection)
         self._responding[connection] = None
 

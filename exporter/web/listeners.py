@@ -18,7 +18,7 @@ _log = logging.getLogger("exporter.web.listeners")
 
 
 class Listeners:
-    """Serves the application, with the web configuration file if there is one."""
+    """Serves the application, under the web configuration file if there is one, and the health probes."""
 
     def __init__(
         self,

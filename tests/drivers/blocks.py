@@ -42,6 +42,7 @@ class Blocks:
         """Add the page of a scrape at `moment` (Unix seconds)."""
         end = f" {moment:.3f}\n"
         lines = [_stored(line, target) for line in page.splitlines() if line[0] != "#"]
+        assert len({line.rpartition(" ")[0] for line in lines}) == len(lines), "a series is on the page twice"
         scrape = f"up{{{target}}} 1", f"scrape_samples_scraped{{{target}}} {len(lines)}"
         self.add_text(end.join([*scrape, *lines, ""]))
 

@@ -128,7 +128,10 @@ class Monitor:
 
     def scrape(self, *processes: Process) -> None:
         self.targets += [process.address() for process in processes]
-        self._targets.write_text(json.dumps([{"targets": self.targets}]))
+        # Prometheus may read the file at any moment.
+        written = self._targets.with_suffix(".new")
+        written.write_text(json.dumps([{"targets": self.targets}]))
+        written.replace(self._targets)
 
     def firing(self) -> set[tuple[str, str]]:
         """Return name and project of the alerts that fire."""

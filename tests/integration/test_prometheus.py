@@ -3,9 +3,11 @@
 import math
 import subprocess
 import time
+from collections import Counter
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.settings.settings import Metrics
 from tests.drivers.process import eventually, exporter
@@ -109,6 +111,32 @@ def test_promtool_accepts_the_page(process):
         [installed("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [("text/plain", parse_text), ("application/openmetrics-text", parse_openmetrics)],
+    ids=["text", "openmetrics"],
+)
+def test_no_series_is_on_the_page_twice(tmp_path, cloud, accept, parse):
+    """Prometheus drops the second one and warns of a duplicate sample."""
+    configuration = {
+        "poll": {"interval": "1s", "active_interval": "1s"},
+        "metrics": {"details": "steps"},
+        "projects": [cloud.project()],
+    }
+    with exporter(tmp_path, configuration) as process:
+        eventually(lambda: process.get("/-/ready").status_code == 200, "the first refresh")
+        # Runs end and are counted; their stages and jobs are looked up.
+        later = time.time() + 6 * 3600
+        cloud.codearts.clock = lambda: later
+        names = ["ci_pipeline_latest_run_job_status", *(f"{name}_count" for name in HISTOGRAMS)]
+        eventually(lambda: all(map(process.samples().get, names)), "everything is there")
+        page = process.get("/metrics", headers={"Accept": accept}).text
+    series = Counter(
+        (sample.name, *sorted(sample.labels.items())) for family in parse(page) for sample in family.samples
+    )
+    assert [name for name, times in series.items() if times > 1] == []
 
 
 def counted_runs(world, before, later):

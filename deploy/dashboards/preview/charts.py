@@ -1,12 +1,19 @@
 """Charts as SVG: lines, bars and points over time, states over time, and heatmaps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
 from deploy.dashboards.preview.style import shown
+
+_HALF_LABEL = 17
+"""Half the width of a label of the axis of time in pixels."""
+_SECONDS = (
+    10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 432_000, 864_000,
+)  # fmt: skip
+"""Round durations."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,11 @@ class Frame:
         while time <= self.end:
             x = self.x(time)
             label = datetime.fromtimestamp(time, UTC).strftime(form)
+            # A label at the edge would be cut.
+            place = min(x, self.width - _HALF_LABEL)
             found.append(
                 f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{self.height - self.bottom}"/>'
-                f'<text class="axis" x="{x:.1f}" y="{self.height - 4}" text-anchor="middle">{label}</text>'
+                f'<text class="axis" x="{place:.1f}" y="{self.height - 4}" text-anchor="middle">{label}</text>'
             )
             time += step
         return found
@@ -79,10 +88,12 @@ def over_time(
         (base + value for one, bases in drawn for (_, value), base in zip(one.points, bases, strict=True)),
         default=1,
     )
-    top = most if most is not None else _nice(highest or 1)
+    whole = all(value == int(value) for one in series for _, value in one.points)
+    tick = _tick(most or highest or 1, unit, whole=whole)
+    top = most if most is not None else tick * math.ceil((highest or 1) / tick)
     parts = []
-    for part in range(5):
-        value = top * part / 4
+    for part in range(round(top / tick) + 1):
+        value = tick * part
         y = frame.y(value, 0, top)
         parts.append(
             f'<line class="grid" x1="{frame.left}" x2="{frame.width - 8}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -108,9 +119,16 @@ def _stacked(series: Sequence[Series]) -> list[tuple[Series, list[float]]]:
     return found
 
 
-def _nice(value: float) -> float:
-    scale: float = 10 ** math.floor(math.log10(value))
-    return next(step * scale for step in (1, 2, 4, 5, 8, 10) if step * scale >= value)
+def _tick(highest: float, unit: str, *, whole: bool) -> float:
+    """Return the distance of lines that divides an axis into five parts at most, in round values of the unit."""
+    steps: Iterable[float] = (part * 10.0**power for power in range(-3, 9) for part in (1, 2, 5))
+    if unit == "s" and highest > _SECONDS[0]:
+        steps = _SECONDS
+    elif unit == "bytes":
+        steps = (2.0**20 * step for step in steps)
+    elif whole:
+        steps = (step for step in steps if step >= 1)
+    return next((step for step in steps if highest / step <= 5), highest)
 
 
 def _bars(frame: Frame, one: Series, bases: Sequence[float], top: float, step: float) -> list[str]:

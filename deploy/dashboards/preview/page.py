@@ -123,6 +123,12 @@ class _Panel:
                         return style.color(each["value"]["fixedColor"])
         return ""
 
+    def _automatic(self, number: int, count: int) -> str:
+        chosen = self._defaults.get("color", {})
+        if chosen.get("mode") == "shades":
+            return style.shade(chosen["fixedColor"], number, count)
+        return style.PALETTE[number % len(style.PALETTE)]
+
     def _words(self) -> dict[str, tuple[str, str]]:
         return _words(self._defaults.get("mappings", []))
 
@@ -208,9 +214,10 @@ class _Panel:
 
     def _graph(self) -> str:
         step = self._moment.step(self.width)
+        found = self._series(step)
         series = [
-            Series(name, self._color(name) or style.PALETTE[number % len(style.PALETTE)], tuple(points))
-            for number, (name, points) in enumerate(self._series(step))
+            Series(name, self._color(name) or self._automatic(number, len(found)), tuple(points))
+            for number, (name, points) in enumerate(found)
         ]
         if not series:
             return self._nothing

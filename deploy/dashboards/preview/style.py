@@ -42,6 +42,11 @@ def color(name: str) -> str:
     return "var(--text)" if name == "text" else COLORS.get(name, name)
 
 
+def shade(name: str, position: int, count: int) -> str:
+    """Return one of some shades of a colour."""
+    return f"color-mix(in srgb, {color(name)} {100 - 40 * position // max(1, count - 1)}%, black)"
+
+
 def threshold(value: float, steps: Sequence[dict[str, Any]]) -> str:
     """Return the colour name that threshold steps give to a value."""
     found = "text"
@@ -60,7 +65,10 @@ def shown(value: float, unit: str, decimals: int | None = None) -> str:
     if unit == "s":
         for seconds, word in _DURATIONS:
             if abs(value) >= seconds:
-                return f"{_digits(value / seconds, decimals, 1)} {word}"
+                digits = _digits(value / seconds, decimals, 1)
+                return f"{digits} {word.removesuffix('s') if digits == '1' else word}"
+        if 0 < abs(value) < 1:
+            return f"{_digits(value * 1000, decimals, 0)} ms"
         return f"{_digits(value, decimals, 1)} s"
     if unit == "bytes":
         return f"{_digits(value / 2**20, decimals, 1)} MiB"

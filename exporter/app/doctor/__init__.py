@@ -1,1 +1,1 @@
-"""Ask each provider what works and what is missing, for the first contact with a cloud."""
+"""The command `doctor`: check what works with each provider and what is missing, for the first use of a cloud."""

@@ -1,4 +1,4 @@
-"""What a check found, and the checks in the order in which they are printed."""
+"""Names and results of the checks."""
 
 from enum import StrEnum
 
@@ -9,7 +9,7 @@ from exporter.polling.cause import PAGE, remedy
 
 
 class CheckState(StrEnum):
-    """How a check ended."""
+    """Result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class CheckState(StrEnum):
 
 
 class Name(StrEnum):
-    """The checks of a project, then those of this machine."""
+    """Names of the checks in printing order: those of a project, then those of this machine."""
 
     RESOLUTION = "name resolution"
     TLS = "TLS"
@@ -47,26 +47,26 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     state: CheckState = CheckState.OK
     detail: str
     remedy: str = ""
-    """What to do; empty if the check is ok."""
+    """What to do about a warning or fault; empty if the check is ok."""
 
 
 def ok(check: Name, detail: str) -> Check:
-    """Return a check that found nothing wrong."""
+    """Return the result of a check that found no problem."""
     return Check(check=check, detail=detail)
 
 
 def warning(check: Name, detail: str, remedy: str) -> Check:
-    """Return a check that found something that may be wrong."""
+    """Return the result of a check that found a possible problem."""
     return Check(check=check, state=CheckState.WARNING, detail=detail, remedy=remedy)
 
 
 def fault(check: Name, detail: str, remedy: str) -> Check:
-    """Return a check that found why a project is down, or the exporter does not start."""
+    """Return the result of a check that found why a project is down, or why the exporter does not start."""
     return Check(check=check, state=CheckState.FAULT, detail=detail, remedy=remedy)
 
 
 def failed(check: Name, error: ApiError, *, state: CheckState = CheckState.FAULT) -> Check:
-    """Return the check that a failed request decides."""
+    """Return the result of a check whose request failed."""
     failure = error.failure
     codes = " ".join(code for code in (failure.code, failure.error_code) if code)
     return Check(
@@ -78,5 +78,5 @@ def failed(check: Name, error: ApiError, *, state: CheckState = CheckState.FAULT
 
 
 def entry(heading: str) -> str:
-    """Return the entry of the documentation with a remedy."""
+    """Return a reference to the entry of the documentation with this heading."""
     return f"see {PAGE}#{heading}"

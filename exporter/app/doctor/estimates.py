@@ -1,4 +1,4 @@
-"""What the configuration of a project leads to: requests and series."""
+"""Estimates of the requests and series that a project's configuration causes."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from exporter.settings.settings import Config
 
 
 def estimates(config: Config, project: AnyProject, watched: int | None) -> Iterator[Check]:
-    """Yield the estimates for a project that watches so many pipelines; None if that is unknown."""
+    """Yield the estimated requests of a project, then its series unless `watched`, its number of pipelines, is None."""
     lines = [line.strip(" -") for line in requests(config, project, None)]
     yield ok(Name.REQUESTS, "; ".join(lines[:2]))
     if watched is None:

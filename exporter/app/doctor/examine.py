@@ -17,15 +17,15 @@ from exporter.settings.settings import Config
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """The results of all checks."""
+    """Results of all checks."""
 
     checks: tuple[Check, ...]
     report: str
-    """What `--report` writes."""
+    """Text for the file of `--report`."""
 
     @property
     def failed(self) -> bool:
-        """True if a check found a fault."""
+        """Whether any check found a fault."""
         return any(check.state is CheckState.FAULT for check in self.checks)
 
 

@@ -1,4 +1,4 @@
-"""The checks of this machine: the folder of the state, and the address to listen on."""
+"""The checks of this machine: the folder of the state file, and the address to listen on."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from exporter.web.server import ListenError, address_of, listen
 
 
 def check_machine(config: Config, address: str) -> Iterator[Check]:
-    """Yield the checks of this machine. The state is not opened: an exporter may use it."""
+    """Yield the checks of this machine. The state file is not opened, since a running exporter may use it."""
     yield _state(config)
     yield _address(address)
 

@@ -1,4 +1,4 @@
-"""The way to a provider: name resolution, and TLS with the end of its certificate. No request is sent."""
+"""Network checks of a provider: name resolution, TLS, and the expiry of its certificate. No request is sent."""
 
 import contextlib
 import ipaddress
@@ -11,7 +11,7 @@ from exporter.client.reachability import UnreachableError, UntrustedError, certi
 from exporter.providers.registry import AnyProject
 
 SOON = 14
-"""Days before the end of a certificate from which on it is a warning."""
+"""Days before the expiry of a certificate from which the check is a warning."""
 _DAY = 86_400.0
 
 
@@ -32,7 +32,7 @@ async def check_network(project: AnyProject, *, timeout: float, now: float) -> l
 
 
 def _proxy(project: AnyProject, url: SplitResult) -> SplitResult | None:
-    """Return the address of the proxy to the provider; None for a direct connection."""
+    """Return the URL of the proxy to the provider; None for a direct connection."""
     if url.hostname in LOOPBACK:
         return None
     if project.proxy is not None:

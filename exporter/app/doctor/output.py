@@ -1,4 +1,4 @@
-"""Print checks: a line each for people, or JSON."""
+"""Format checks as text, one line each, or as JSON."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -14,7 +14,7 @@ _NAME_WIDTH = max(map(len, Name))
 
 
 def lines(checks: Sequence[Check]) -> Iterator[str]:
-    """Yield the checks as text, grouped by project."""
+    """Yield the checks as lines of text, grouped by project, then a line with the counts."""
     for project, group in groupby(checks, lambda one: one.project):
         yield printable(project, _LENGTH) if project is not None else "this machine"
         for one in group:

@@ -1,7 +1,7 @@
-"""The checks of one project, in the order of what depends on what: the first fault is the cause of the others.
+"""The checks of one project, in the order of their dependencies: the first fault is the cause of later ones.
 
-Requests only read, and obey the same rules as polls: one request until the credentials are accepted, none after a
-refusal. Nothing more is sent once every other request would meet the same failure.
+Requests are read-only, and follow the same rules as polls: one request until the credentials are accepted, none after a
+rejection. No more requests are sent once all of them would fail for the same reason.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from exporter.settings.settings import Config
 CLOCK = 30.0
 """Seconds that the clocks may differ without a warning."""
 SAMPLES = 100
-"""Most pipelines whose run lists are read, where only they show the runs."""
+"""Maximum number of pipelines whose run lists are read, if the provider has no batch request."""
 BATCH_SAMPLES = 5
 """The same where batches show them, or where the provider is slow."""
 _ANSWER_KINDS = frozenset({FailureKind.TRANSIENT, FailureKind.THROTTLED, FailureKind.UNREADABLE})
@@ -104,7 +104,7 @@ class ProjectDoctor:
         await self._run(watched)
         self._records()
 
-    # The first request: answer, clock, credentials, permission
+    # The first request: response, clock, credentials, permission
 
     async def _list(self) -> dict[str, str]:
         """Return the names of all pipelines in the provider's list, by id."""
@@ -181,7 +181,10 @@ class ProjectDoctor:
     # The project
 
     async def _membership(self, names: dict[str, str] | None) -> bool:
-        """Check the membership; return whether further requests make sense."""
+        """Check that the user is a member of the project. Return whether further requests make sense.
+
+        `names` are the listed pipelines; None if the list was refused.
+        """
         if names:
             self._add(ok(Name.MEMBERSHIP, "the project lists pipelines to this user"))
             return True
@@ -216,7 +219,7 @@ class ProjectDoctor:
         return bool(configured)
 
     def _watched(self, names: dict[str, str]) -> list[str]:
-        """Return the ids to watch, and check them against the provider's list."""
+        """Check the ids to watch against the provider's list. Return them without unknown ones."""
         configured = [one.id for one in self._project.pipelines]
         unknown = [identity for identity in configured if identity not in names] if self._complete else []
         discovery = self._project.discovery
@@ -258,7 +261,7 @@ class ProjectDoctor:
         )
 
     async def _batch(self, watched: Sequence[str]) -> None:
-        """Find out how many pipelines one request may have."""
+        """Check how many pipelines the provider accepts in one request."""
         provider = self._provider
         if not isinstance(provider, SupportsBatchQuery) or not watched:
             return
@@ -298,7 +301,7 @@ class ProjectDoctor:
     # Runs
 
     async def _run(self, watched: Sequence[str]) -> None:
-        """Read the run lists of some pipelines, and the details of a run."""
+        """Check the run lists of some pipelines, and the details of one run."""
         slow = self._checks[Name.ANSWER].state is not CheckState.OK
         samples = BATCH_SAMPLES if slow or self._provider.batched else SAMPLES
         step = max(1, len(watched) // samples)
@@ -325,7 +328,7 @@ class ProjectDoctor:
                 break
 
     async def _runs_of(self, pipeline: str) -> list[Run] | ApiError:
-        """Return the runs on the first page of a pipeline's list, or why it cannot be read."""
+        """Return the runs on the first page of a pipeline's run list, or the error."""
         try:
             answer = await self._api.send(self._provider.runs_request(pipeline, PageCursor(), 20))
         except ApiError as error:

@@ -1,8 +1,8 @@
-"""A report for a bug report: whether the vendor behaves as its documents say.
+"""Describe the vendor's responses for a bug report, without their values.
 
-It has shapes of responses, words of enumerations, presence of fields, formats of times, limits, names of headers,
-codes and latencies. It has no other value: no ids, names, addresses, texts or secrets. So a string is described by its
-format, a number by its kind, and a key that is not an ordinary identifier is masked.
+The report contains shapes of responses, words of enumerations, presence of fields, formats of times, limits, names of
+headers, codes and latencies. It contains no other values: no ids, names, addresses, texts or secrets. Therefore a string
+is described by its format, a number by its kind, and a key that is not an ordinary identifier is masked.
 """
 
 import re
@@ -33,9 +33,9 @@ ENUMERATIONS = frozenset(
         "signStatus",
     }
 )
-"""Fields whose values are words of an enumeration."""
+"""Fields whose values belong to an enumeration."""
 _WORDS = 40
-"""Most words of an enumeration."""
+"""Maximum number of words to report of an enumeration, and maximum characters of a word."""
 _DEPTH = 12
 _NOT_JSON = object()
 _WORD = re.compile(r"[A-Za-z]+(_[A-Za-z]+)*|[0-9](\.[0-9])?")
@@ -59,10 +59,10 @@ _MILLISECONDS = range(10**12, 10**13)
 
 
 class _Shape:
-    """What was seen in one place of responses of one operation."""
+    """Description of the values at one position in an operation's responses."""
 
     def __init__(self, texts: AbstractSet[str]) -> None:
-        """`texts` are the strings in all responses: a key that is one of them may be a name or an id."""
+        """`texts` are the strings in all responses. A key that is one of them may be a name or an id, and is masked."""
         self._texts = texts
         self._count = 0
         self._kinds: Counter[str] = Counter()
@@ -73,7 +73,7 @@ class _Shape:
         self._lengths: list[int] = []
 
     def add(self, value: Any, *, key: str = "", depth: int = 0) -> None:
-        """Add a value, which has this key in its object."""
+        """Add a value. `key` is its key in the enclosing object, `depth` its nesting."""
         self._count += 1
         self._kinds[_kind(value)] += 1
         if depth > _DEPTH:

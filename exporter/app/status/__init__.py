@@ -1,1 +1,1 @@
-"""What `status` prints, computed from a metrics page."""
+"""The command `status`: compute what to print from a /metrics page."""

@@ -1,4 +1,4 @@
-"""Read the samples that `status` needs from a metrics page: of a running exporter, or of a poll."""
+"""Read the samples that the command `status` needs from /metrics: of a running exporter, or after a poll."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,11 +14,11 @@ from exporter.core.clock import Clock, SystemClock
 from exporter.core.redaction import register_proxy
 
 TIMEOUT = 10.0
-"""Seconds without a byte after which an exporter does not answer."""
+"""Seconds to wait for the next byte from an exporter."""
 TOTAL = 30.0
-"""Seconds that a page may take."""
+"""Maximum seconds for a whole response."""
 LIMIT = 512 * 1024 * 1024
-"""Bytes that a page may have, decompressed: a million series have 200 MB."""
+"""Maximum bytes of a response, decompressed. A million series have 200 MB."""
 
 PROJECTS = frozenset(
     {
@@ -45,17 +45,17 @@ DETAILS = frozenset(
         "ci_pipeline_run_duration_seconds_count",
     }
 )
-"""What is needed of the pipelines that are red or in progress."""
+"""Metrics that are read only for pipelines that are red or in progress."""
 
 STATUS = "/api/v1/status"
-"""Path of the status, which has what a page of metrics lacks: what to do about a project that is down."""
+"""Path of the status as JSON. Unlike /metrics, it has remedies for projects that are down."""
 
 _NOTABLE = re.compile(rb'[{,]status="(?:failed|running|pending|waiting|paused|suspended)"')
 _ID = re.compile(rb'[{,]pipeline_id="([^"]*)"')
 _ZERO = (b" 0.0", b" 0")
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
-"""Labels and values by the name of the sample."""
+"""Pairs of labels and value, by the name of the sample."""
 
 
 class _Project(msgspec.Struct):
@@ -68,7 +68,7 @@ class _Status(msgspec.Struct):
 
 
 class PageError(Exception):
-    """A metrics page cannot be read. The message names the address."""
+    """The metrics of an exporter cannot be read. The message names the address."""
 
 
 def read_samples(lines: Iterable[bytes]) -> Samples:
@@ -81,7 +81,7 @@ def read_samples(lines: Iterable[bytes]) -> Samples:
     found: Samples = {name: [] for name in PROJECTS | STATUSES | DETAILS}
     details: list[tuple[str, bytes]] = []
     ids: set[bytes] = set()
-    # A parsed line costs as much as fifty others, and most lines are of pipelines without anything to show.
+    # Parsing a line costs as much as skipping fifty, and most lines belong to pipelines with nothing to show.
     for line in lines:
         name = line.partition(b"{")[0].decode("utf-8", "replace")
         if name in PROJECTS:
@@ -106,10 +106,10 @@ def _parse(line: bytes) -> Iterator[tuple[dict[str, str], float]]:
 
 
 def fetch(url: str, path: str, clock: Clock | None = None) -> Samples:
-    """Return the samples of the exporter at `url`. `path` is that of its metrics, unless `url` ends with it.
+    """Return the samples of the exporter at `url`. `path`, the path of its metrics, is appended unless `url` ends with it.
 
     Raises:
-        PageError: nothing answers there, or something else than an exporter.
+        PageError: no exporter responds there, or its response is not usable.
 
     """
     address = _address(url, path)
@@ -130,9 +130,9 @@ def fetch(url: str, path: str, clock: Clock | None = None) -> Samples:
 
 
 def fetch_remedies(url: str, path: str, clock: Clock | None = None) -> dict[str, str]:
-    """Return what to do about each project that is down, as a heading of docs/troubleshooting.md; arguments as for `fetch`.
+    """Return the remedy for each project that is down, as a heading of docs/troubleshooting.md. Arguments as for `fetch`.
 
-    It is empty where the status does not answer: the page of metrics may be all that a proxy lets through.
+    It is empty if the status cannot be read: a proxy may let only /metrics through.
     """
     address = _address(url, path)
     address = address.copy_with(path=address.path.removesuffix(path) + STATUS)
@@ -145,14 +145,14 @@ def fetch_remedies(url: str, path: str, clock: Clock | None = None) -> dict[str,
 
 
 def _address(url: str, path: str) -> httpx.URL:
-    """Return the address of the metrics of the exporter at `url`."""
+    """Return the URL of the exporter's metrics."""
     register_proxy(url)
     address = httpx.URL(url)
     return address if address.path.endswith(path) else address.copy_with(path=address.path.rstrip("/") + path)
 
 
 def _lines(address: httpx.URL, clock: Clock) -> Iterator[bytes]:
-    """Yield the lines of a page while it arrives, so that only what is needed is kept."""
+    """Yield the lines of a response as they arrive, so that the whole response is never in memory."""
     deadline = clock.monotonic() + TOTAL
     headers = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "gzip", "User-Agent": USER_AGENT}
     local = urlsplit(str(address)).hostname in LOOPBACK

@@ -1,4 +1,4 @@
-"""Poll the projects of a configuration for `status`."""
+"""Poll the projects of a configuration for the command `status`."""
 
 from exporter.app.once import poll_once
 from exporter.app.status.page import Samples, read_samples
@@ -15,11 +15,11 @@ _METRICS = {
     "stage_histogram": "off",
     "created_series": False,
 }
-"""What `status` needs of a page, independent of what the daemon exposes."""
+"""Settings of `metrics` that expose what the command `status` needs, independent of the configuration."""
 
 
 async def poll(config: Config, shard: Shard | None, progress: Progress) -> tuple[Samples, dict[str, str]]:
-    """Poll every project once; return the samples of the page, and what to do about each project that is down."""
+    """Poll every project once. Return the samples, and the remedy for each project with a failure, by name."""
     metrics = config.metrics.model_copy(update=_METRICS)
     limits = config.limits.model_copy(update={"max_series": 0})
     exporter, page = await poll_once(

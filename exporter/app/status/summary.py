@@ -1,4 +1,4 @@
-"""Compute what is red, waiting and long-running from the samples of a metrics page."""
+"""Compute which pipelines are red, waiting and long-running from the samples of /metrics."""
 
 import json
 from collections import Counter
@@ -31,17 +31,17 @@ class Summary(msgspec.Struct, kw_only=True):
     waiting: list[ActivePipeline]
     long_running: list[ActivePipeline]
     incomplete: frozenset[str] = frozenset()
-    """Projects that are up although part of the last refresh failed."""
+    """Projects that are up although their last refresh partly failed."""
     remedies: Mapping[str, str] = MappingProxyType({})
-    """What to do about projects that are down, as headings of docs/troubleshooting.md."""
+    """Remedies for projects that are down, as headings of docs/troubleshooting.md."""
 
     @property
     def down(self) -> bool:
-        """True if a project is down."""
+        """Whether any project is down."""
         return any(project.up is False for project in self.projects)
 
     def json(self) -> str:
-        """Return the summary as JSON, with the characters escaped that control a terminal."""
+        """Return the summary as JSON, with terminal control characters escaped."""
         shown = {
             name: [msgspec.structs.asdict(one) for one in getattr(self, name)]
             for name in ("projects", "red", "waiting", "long_running")
@@ -51,7 +51,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 class _Index:
-    """The samples by pipeline."""
+    """Samples, indexed by pipeline."""
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
@@ -67,7 +67,7 @@ class _Index:
         return ((_key(labels), labels) for labels, value in self._samples[name] if value == 1)
 
     def stages(self, name: str, statuses: frozenset[str] | None = None) -> dict[_Key, list[str]]:
-        """Return the names of stages in order, of those with one of the statuses if given."""
+        """Return the names of each pipeline's stages in order; with `statuses`, only of stages with one of them."""
         found: dict[_Key, list[tuple[int, str]]] = {}
         for key, labels in self.statuses(name):
             if statuses is None or labels.get("status") in statuses:
@@ -77,7 +77,7 @@ class _Index:
         return {key: [stage for _, stage in sorted(stages)] for key, stages in found.items()}
 
     def averages(self) -> dict[_Key, float]:
-        """Return the average duration of successful runs, of the pipelines that have enough of them."""
+        """Return the mean duration of successful runs in seconds, for pipelines with at least `ENOUGH` of them."""
         sums, counts = (
             {
                 _key(labels): value
@@ -89,7 +89,7 @@ class _Index:
         return {key: sums[key] / count for key, count in counts.items() if count >= ENOUGH and key in sums}
 
     def url(self, key: _Key, run: dict[str, str]) -> str | None:
-        """Return the address of a run's page, otherwise of the pipeline's page; only http and https."""
+        """Return the URL of a run's web page, or of its pipeline's. None unless it is http or https."""
         for url in (run.get("url", ""), self._urls.get(key, "")):
             if url.startswith(("https://", "http://")):
                 return url
@@ -101,7 +101,7 @@ def _key(labels: dict[str, str]) -> _Key:
 
 
 def summarize(samples: Samples, now: float) -> Summary:
-    """Return the summary of a page at `now` (Unix seconds)."""
+    """Return the summary of the samples at `now` (Unix seconds)."""
     index = _Index(samples)
     red = sorted(_red(index), key=lambda one: (-(one.since or 0), one.project, one.pipeline))
     latest = dict(index.statuses("ci_pipeline_latest_run_status"))
@@ -180,7 +180,7 @@ def _active(
 def _projects(
     samples: Samples, counts: dict[str, Counter[str]]
 ) -> tuple[list[ProjectStatus], frozenset[str]]:
-    """Return the projects, and the names of those that are up although part of the last refresh failed."""
+    """Return the projects, and the names of those that are up although their last refresh partly failed."""
 
     def values(name: str) -> dict[str, float]:
         return {labels.get("project", ""): value for labels, value in samples[name]}

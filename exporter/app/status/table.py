@@ -1,4 +1,4 @@
-"""Print a summary for people: aligned columns that fit a terminal, or whole lines in a pipe."""
+"""Print a summary as text: in columns that fit a terminal, or untruncated if the output is not a terminal."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Column(msgspec.Struct, frozen=True):
 
     title: str
     least: int | None = None
-    """Cells to which the column may shrink; None if it must not."""
+    """Minimum width in terminal cells; None if the column must not shrink."""
     right: bool = False
     """Whether the column is aligned to the right."""
 
@@ -36,7 +36,7 @@ Cell = str | tuple[str, str]
 
 
 def print_summary(summary: Summary, now: float, file: TextIO, *, colour: bool) -> None:
-    """Print a summary at `now`. Lines are cut to the width of a terminal, and whole elsewhere."""
+    """Print a summary at `now` (Unix seconds). Lines are truncated to the width of the terminal, if `file` is one."""
     console = Console(
         file=file,
         color_system="auto" if colour else None,
@@ -142,7 +142,7 @@ def _projects(summary: Summary, now: float, width: int | None) -> Iterator[Text]
 
 
 def _remedy(heading: str | None) -> str:
-    """Return what to do about a project that is down; empty if that is unknown."""
+    """Return the text of a remedy, with a link to the documentation; empty without a heading."""
     if heading is None:
         return ""
     return " ".join([*([REMEDIES[heading]] if heading in REMEDIES else []), f"See {PAGE}#{heading}"])
@@ -151,9 +151,9 @@ def _remedy(heading: str | None) -> str:
 def _table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None, notes: Sequence[str] = ()
 ) -> Iterator[Text]:
-    """Yield the lines of a table. The last column gets lines of its own where it does not fit.
+    """Yield the lines of a table. If the last column does not fit, its cells get separate lines.
 
-    `notes` follow their row; empty ones are left out.
+    Each row is followed by its note, unless the note is empty.
     """
     if not rows:
         return
@@ -195,7 +195,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[i
 
 
 def _shrunk(columns: Sequence[Column], widths: list[int], width: int | None) -> list[int]:
-    """Return the widths with the widest columns shrunk until they fit, as far as they may."""
+    """Return the column widths after shrinking the widest ones until the line fits, as far as they may shrink."""
     surplus = 0 if width is None else sum(widths) + _GAP * (len(widths) - 1) - width
     for _ in range(max(surplus, 0)):
         room = [

@@ -14,7 +14,7 @@ class YunxiaoTokenSection(Section):
     token: SecretText
     """The token."""
     expires: Moment | None = None
-    """When the token expires, for alerts. Every token expires, but no response contains the date."""
+    """When the token expires. The exporter exposes it for alerts, since no response contains it."""
 
 
 class AliyunAkskSection(Section):
@@ -29,7 +29,7 @@ class AliyunAkskSection(Section):
     security_token: SecretText | None = None
     """Token of temporary keys."""
     expires: Moment | None = None
-    """When to replace the key, for alerts. No response contains the date."""
+    """When to replace the key. The exporter exposes it for alerts, since no response contains it."""
 
 
 class AliyunDefaultSection(Section):

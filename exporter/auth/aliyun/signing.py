@@ -26,7 +26,7 @@ def random_nonce() -> str:
 
 
 def signature(request: UnsignedRequest, now: float, keys: Keys, nonce: str) -> dict[str, str]:
-    """Return the headers that sign a request, which is sent at `now` (Unix seconds).
+    """Return the headers to add to a request to sign it. It is sent at `now` (Unix seconds).
 
     The signature covers all headers of the request, which must include `x-acs-action` and `x-acs-version`.
 

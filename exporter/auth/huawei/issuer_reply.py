@@ -36,7 +36,7 @@ def validity(reported_end: float | None, now: float, *, default_life: float, mar
     Without a plausible expiry, it is used for `default_life` seconds. Renewal is due `margin` seconds before the end, but
     never before the last quarter of the lifetime: otherwise a short lifetime would cause a renewal at every request.
     """
-    # An end in the past means that the clocks differ. The vendor refuses the credential if it really has ended.
+    # An expiry in the past means that the clocks differ. If the credential has really expired, the vendor rejects it.
     end = reported_end if reported_end is not None and reported_end > now else now + default_life
     return Validity(reported_end, end, end - min(margin, (end - now) / 4))
 

@@ -44,7 +44,7 @@ class PasswordToken:
         self._validity: Validity | None = None
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:  # noqa: ARG002  # the same for any request
-        """Return the token header. A token that has expired is not used."""
+        """Return the token header. Raise SecretError without a valid token."""
         if self._token is None or self._validity is None:
             raise SecretError("no IAM token has been obtained yet")
         if now >= self._validity.end:
@@ -63,7 +63,7 @@ class PasswordToken:
         return self._validity.reported_end if self._validity else None
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """Return a renewal if the token is missing, refused, or in its last hour (a short-lived one: last quarter)."""
+        """Return a renewal before the first use, after a refusal, and shortly before the token expires; otherwise None."""
         due = refused or self._validity is None or now > self._validity.renew_at
         return self._renew(now) if due else None
 

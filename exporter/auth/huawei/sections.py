@@ -48,7 +48,7 @@ class TokenSection(Section):
     token: SecretText
     """The token."""
     expires: Moment | None = None
-    """When the token expires, for alerts. No response contains the date."""
+    """When the token expires. The exporter exposes it for alerts, since no response contains it."""
 
 
 class HuaweiAkskSection(Section):
@@ -65,7 +65,7 @@ class HuaweiAkskSection(Section):
     iam_project_id: Identifier | None = None
     """The IAM project of the region, for accounts with several. It is not the CodeArts project."""
     expires: Moment | None = None
-    """When to replace the key, for alerts. No response contains the date."""
+    """When to replace the key. The exporter exposes it for alerts, since no response contains it."""
 
 
 class PasswordSection(Section):
@@ -82,7 +82,7 @@ class PasswordSection(Section):
     iam_project: Name | None = None
     """Name of the IAM project. The default is the name of the region."""
     iam_endpoint: IamEndpoint | None = None
-    """Address of IAM. The default is that of the region."""
+    """Address of IAM. The default depends on the region."""
 
     def project_in(self, region: str | None) -> str:
         """Return the name of the IAM project to which tokens are scoped.

@@ -15,7 +15,7 @@ ALGORITHM = "SDK-HMAC-SHA256"
 
 
 def signature(request: UnsignedRequest, now: float, keys: Keys, iam_project_id: str | None) -> dict[str, str]:
-    """Return the headers that sign a request, which is sent at `now` (Unix seconds).
+    """Return the headers to add to a request to sign it. It is sent at `now` (Unix seconds).
 
     Raises:
         SecretError: A key cannot be read.

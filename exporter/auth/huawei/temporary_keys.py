@@ -65,7 +65,7 @@ class TemporaryKeys:
         self._validity: Validity | None = None
 
     def headers(self, request: UnsignedRequest, now: float) -> dict[str, str]:
-        """Return the headers that sign the request. Keys that have expired are not used."""
+        """Return the headers that sign the request. Raise SecretError without valid keys."""
         if self._keys is None or self._validity is None:
             raise SecretError(f"no keys have been obtained from {self.source} yet")
         if now >= self._validity.end:
@@ -73,7 +73,7 @@ class TemporaryKeys:
         return signature(request, now, self._keys, None)
 
     def fingerprint(self) -> str:
-        """Return a digest of the keys and of the secrets that authenticate to the issuer. Empty without any."""
+        """Return a digest of the keys, and of the secrets that the issuer requires. Empty without any."""
         values = (*self._issuer.secrets(), *(readable(*self._keys.parts) if self._keys else ()))
         return digest(*values) if values else ""
 
@@ -82,7 +82,7 @@ class TemporaryKeys:
         return self._validity.reported_end if self._validity else None
 
     def renewal(self, now: float, *, refused: bool = False) -> Renewal | None:
-        """Return a renewal if the keys are missing, refused, or in their last ten minutes (short-lived ones: last quarter)."""
+        """Return a renewal before the first use, after a refusal, and shortly before the keys expire; otherwise None."""
         due = refused or self._validity is None or now > self._validity.renew_at
         return self._renew(now) if due else None
 

@@ -19,7 +19,7 @@ def choose_strategy(
     clock: Clock,
     poll: Poll,
 ) -> PollStrategy:
-    """Return the strategy for a provider: batches where it takes them, otherwise activity queries."""
+    """Return the strategy for a provider: batches if it supports them, otherwise activity queries."""
     if provider.batched:
         return BatchStrategy(
             provider,

@@ -1,7 +1,7 @@
 """Query pipelines one by one, first those in which something has happened.
 
-An activity query reads three lists of the whole project, each of a page or a few: pipelines whose last run started
-since the query before, pipelines whose last run started in a longer window, and pipelines with a run in progress. These
+An activity query reads three lists of the whole project, each of one or a few pages: pipelines whose last run started
+since the previous query, pipelines whose last run started in a longer window, and pipelines with a run in progress. These
 pipelines are queried by their run lists, and so is every pipeline that is known to have a run in progress. The others
 have not changed.
 
@@ -9,7 +9,7 @@ An activity query can be wrong: a start may be listed late, and a retried run ke
 reaches back over the last queries, and each pipeline is also queried directly once an hour, spread out. A pipeline that
 only the longer window lists is skipped if its latest known run explains the row.
 
-Where querying each pipeline directly takes fewer requests, there is no activity query.
+If querying each pipeline directly takes fewer requests, there is no activity query.
 """
 
 import math
@@ -53,13 +53,13 @@ _NEVER = -math.inf
 
 
 def direct_requests(pipelines: int, interval: float) -> float:
-    """Return the mean number of requests in a refresh for pipelines queried directly although nothing happened."""
+    """Return the mean number of requests in a refresh for direct queries of pipelines without activity."""
     # The pause is evenly distributed between half an interval and a whole one.
     return pipelines * interval * 2 * math.log(2) / DIRECT_INTERVAL
 
 
 def activity_query_pays(pipelines: int, interval: float, pages: int = LISTS) -> bool:
-    """Return True if an activity query of so many pages takes fewer requests than querying each pipeline."""
+    """Return True if an activity query with this number of pages takes fewer requests than querying each pipeline."""
     return pages + direct_requests(pipelines, interval) < pipelines
 
 
@@ -92,7 +92,7 @@ class ActivityStrategy(PollStrategy):
         self._clock_offset = clock.time() - clock.monotonic()
         """Provider's time minus our monotonic time, in seconds; unlike the wall clock it never steps."""
         self._pages = LISTS
-        """Requests of an activity query, as far as known."""
+        """Number of requests of the last complete activity query; before the first, one for each list."""
         self._disabled_until = _NEVER
 
     async def poll(

@@ -18,7 +18,7 @@ class PollObserver(Protocol):
     """Follows the progress of a poll."""
 
     def progressed(self, pipelines: int) -> None:
-        """Note that the requests for some more pipelines have ended."""
+        """Record that the requests for this number of further pipelines have ended."""
 
     @property
     def wants_publication(self) -> bool:
@@ -29,7 +29,7 @@ class PollObserver(Protocol):
 
 
 class _Ignored:
-    """Follows nothing."""
+    """Observer that ignores progress."""
 
     wants_publication = False
 
@@ -41,14 +41,14 @@ class _Ignored:
 
 
 IGNORED: PollObserver = _Ignored()
-"""For polls that are published at their end only."""
+"""Observer for polls that are published only at their end."""
 
 
 class PollStrategy(ABC):
-    """Queries the latest runs of one project's pipelines, and applies the answers to its tracker."""
+    """Queries the latest runs of one project's pipelines, and applies the responses to its tracker."""
 
     refusal_kinds = frozenset({FailureKind.CONTENT})
-    """Failures that may be due to the ids of a request."""
+    """Kinds of failures that may be due to the ids of a request."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class PollStrategy(ABC):
 
     @abstractmethod
     async def _query_chunk(self, ids: Sequence[str]) -> frozenset[str]:
-        """Query a chunk of pipelines and apply the answer; return the ids that it leaves unclear.
+        """Query a chunk of pipelines and apply the response; return the ids that it leaves unclear.
 
         Raises:
             ApiError: the request failed.

@@ -1,7 +1,7 @@
 """Decide which ids one request queries: chunks shrink and grow, and bad ids are quarantined.
 
 A cloud accepts a list of ids up to an undocumented length, and one bad id can fail the whole list. Both refusals look
-the same; only later answers distinguish them:
+the same; only later responses distinguish them:
 
 - A refused chunk is halved, down to single ids. An id that is refused alone is quarantined, if something else was
   accepted in the same poll: a cloud that refuses every request proves nothing about one id.
@@ -18,10 +18,10 @@ Until something is accepted, chunks are sent one at a time and only first halves
 accepted id, or to two ids that are refused alone with the same code. In the latter case the project is the cause: the
 poll is hopeless.
 
-An answer that cannot be read, or that leaves open which id a record belongs to, proves nothing about one id either. The
-first such answer is a failure. After the second in a row its ids are halved like a refused chunk. An id that is
-quarantined this way is polled alone in each refresh (a few of them at most), so that it returns as soon as its answer
-can be read.
+A response that cannot be read, or that leaves open which id a record belongs to, proves nothing about one id either. The
+first such response is a failure. After the second in a row its ids are halved like a refused chunk. An id that is
+quarantined this way is polled alone in each refresh (a few of them at most), so that it returns as soon as the response
+about it can be read.
 
 This module sends nothing: the caller sends what `ChunkPlan.next` returns and reports each result to the plan.
 """
@@ -32,12 +32,12 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 FIRST_WAIT = 3600.0
-"""Seconds until a quarantined id is polled again; each further refusal doubles them."""
+"""Seconds until a quarantined id is polled again; each further refusal doubles the time, up to `LONGEST_WAIT`."""
 LONGEST_WAIT = 86400.0
 RETRIED_IDS = 2
-"""Most quarantined ids that one poll retries, each alone; a refresh retries as many unreadable ones in addition."""
+"""Maximum quarantined ids that one poll retries, each alone; a refresh retries as many unreadable ones in addition."""
 MOST_REFUSALS = 10_000
-"""Most ids that are remembered as quarantined."""
+"""Maximum number of quarantined ids to remember."""
 PROBE_INTERVAL = 20
 """Polls after which a size known to be too large is tried once."""
 
@@ -74,13 +74,13 @@ class Refusal(msgspec.Struct, frozen=True):
     """Quarantine of an id that was refused alone, or could not be read alone, while others were accepted."""
 
     again: float
-    """When it may be polled again."""
+    """When it may be polled again, in monotonic seconds."""
     wait: float
-    """How long that was, in seconds; 0 for an unreadable id."""
+    """Seconds from the refusal until then; 0 for an unreadable id."""
 
     @property
     def unreadable(self) -> bool:
-        """True if its answer could not be read, so that each refresh polls it."""
+        """True if the response about it could not be read, so that each refresh may poll it."""
         return self.wait == 0
 
 
@@ -92,11 +92,11 @@ class ChunkSizer:
         self.refusals: dict[str, Refusal] = {}
         """Quarantined ids, the one refused longest ago first."""
         self.unverified: set[str] = set()
-        """Ids whose last answer could not be read, and that are not quarantined."""
+        """Ids about which the last response could not be read, and that are not quarantined."""
         self.unprobed = 0
         """Polls since a size above the limit was last tried."""
         self.hopeless = 0
-        """Hopeless polls: each next one begins with another id, in case the ids were the cause."""
+        """Number of hopeless polls. After each, the next poll begins with another id, in case the ids were the cause."""
 
     def poll(
         self, ids: Sequence[str], now: float, *, project_answered: bool = False, refresh: bool = True
@@ -118,7 +118,7 @@ class ChunkSizer:
         return limit.middle
 
     def quarantine(self, identity: str, now: float, *, unreadable: bool = False) -> None:
-        """Leave an id out, twice as long as the last time; an `unreadable` one is polled alone meanwhile."""
+        """Leave an id out of polls, for twice as long as the last time. An `unreadable` one stays due, to be polled alone."""
         before = self.refusals.pop(identity, None)
         wait = 0.0
         if not unreadable:
@@ -129,7 +129,7 @@ class ChunkSizer:
             del self.refusals[next(iter(self.refusals))]
 
     def mark_unverified(self, ids: Sequence[str]) -> bool:
-        """Note that the answer about these ids cannot be read; return True if one of them was already unverified."""
+        """Record that the response about these ids cannot be read; return True if one of them was already unverified."""
         again = not self.unverified.isdisjoint(ids)
         if len(self.unverified) > MOST_REFUSALS:
             self.unverified.clear()  # ids that are no longer polled
@@ -141,7 +141,7 @@ class ChunkPlan:
     """One poll: returns chunks to send, takes the result of each, and reports how each id ended.
 
     Every id ends in exactly one way: accepted or failed (both reported by the caller), quarantined, unanswered or
-    skipped. An id whose answer cannot be read counts as failed, or as quarantined.
+    skipped. An id about which the response cannot be read counts as failed, or as quarantined.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class ChunkPlan:
         self._unreadable = [identity for identity in unreadable if identity in unique and refresh][
             :RETRIED_IDS
         ]
-        """Ids quarantined by earlier polls since their answers could not be read, to be polled alone."""
+        """Ids to be polled alone, because earlier polls quarantined them as unreadable."""
         self._retries = [identity for identity in due if not sizer.refusals[identity].unreadable]
         self._retries = self._unreadable + self._retries[:RETRIED_IDS]
         for identity in self._unreadable:
@@ -194,7 +194,7 @@ class ChunkPlan:
         self._refused_alone: dict[str, str] = {}
         """Ids refused alone while nothing has been accepted, each with the code of the refusal."""
         self._unreadable_alone: set[str] = set()
-        """Single ids whose answer could not be read in this poll."""
+        """Ids that were polled alone in this poll, with a response that could not be read."""
         self._suspects: list[Sequence[str]] = []
         """Refused chunks of several ids: too large, or with a bad id."""
 
@@ -211,13 +211,13 @@ class ChunkPlan:
 
     @property
     def _proven(self) -> bool:
-        """True if the cloud answers about the project, so that a refusal is due to the request."""
+        """True if the cloud has answered a request about the project, so that a refusal is due to the request."""
         return self._project_answered or bool(self._accepted)
 
     def next(self) -> Sequence[str] | None:
         """Return the next chunk to send.
 
-        None means nothing until another result; the end of the poll if no result is awaited.
+        None means that nothing can be sent before another result or, if no result is awaited, that the poll has ended.
         """
         if self.hopeless or self._sent >= self._allowed or (self._in_flight and not self._proven):
             return None
@@ -257,7 +257,7 @@ class ChunkPlan:
         return chunk
 
     def accepted(self, chunk: Sequence[str], unclear: Collection[str] = ()) -> None:
-        """Take the answer about a chunk, in which what belongs to the ids in `unclear` cannot be read."""
+        """Record the response about a chunk, from which the results for the ids in `unclear` cannot be read."""
         self._land(chunk)
         clear = [identity for identity in chunk if identity not in unclear]
         self._ended.update(clear)
@@ -279,12 +279,12 @@ class ChunkPlan:
             self._recut()
 
     def failed(self, chunk: Sequence[str]) -> None:
-        """Note that the request for a chunk failed for another reason; this poll does not send it again."""
+        """Record that the request for a chunk failed for another reason; this poll does not send it again."""
         self._land(chunk)
         self._ended.update(chunk)
 
     def unreadable(self, chunk: Sequence[str], code: str) -> bool:
-        """Take an answer that cannot be read; return True if this is due to its ids and does not fail the poll."""
+        """Record a response that cannot be read; return True if this is due to its ids and does not fail the poll."""
         self._land(chunk)
         if len(chunk) > 1 and not self._sizer.unverified.isdisjoint(chunk):
             self._suspects.append(chunk)
@@ -294,7 +294,7 @@ class ChunkPlan:
         return due_to_ids or chunk[0] in self._unreadable
 
     def _unreadable_again(self, ids: tuple[str, ...], code: str) -> bool:
-        """Bisect ids whose answer could not be read, if this is the second time in a row; return True if it is."""
+        """Bisect ids whose response could not be read, if this is the second time in a row; return True if so."""
         if ids[0] in self._unreadable or not self._sizer.mark_unverified(ids):
             return False
         if len(ids) == 1:
@@ -303,7 +303,7 @@ class ChunkPlan:
         return True
 
     def refused(self, chunk: Sequence[str], code: str) -> None:
-        """Take a refusal of a chunk for its content; `code` is the same for the same reason."""
+        """Record a refusal of a chunk for its content; refusals for the same reason have the same `code`."""
         self._land(chunk)
         if len(chunk) > 1:
             self._suspects.append(chunk)
@@ -336,7 +336,7 @@ class ChunkPlan:
                 self._fresh = chunk + self._fresh
 
     def _try_another(self) -> bool:
-        """Send next a single id of another chunk, if there is one; return True if anything is left to send."""
+        """Choose a single id of another chunk to send next, if there is one; return True if anything is left to send."""
         if self._fresh:
             self._halves.append(self._fresh[-1:])
             self._fresh = self._fresh[:-1]

@@ -19,8 +19,8 @@ def read_failure(
 ) -> RequestFailure | None:
     """Classify an error response; return None for a success.
 
-    A success has a 2xx status and a JSON object with the key `required`, or an array if `required` is empty. It has no
-    error code: the service sends errors with status 200 as well.
+    A success has a 2xx status and a JSON object with the key `required`, or an array if `required` is empty. It also has no
+    error code, because the service sends some errors with status 200.
     """
     value, problem = parse(body, ERROR_KEYS, frozenset({required} if required else ()))
     error = read_error(status, headers, value)
@@ -52,7 +52,7 @@ def read_failure(
 def unreadable_page(
     operation: str, key: str, error: UnusableRecordError, headers: Mapping[str, str]
 ) -> RequestFailure:
-    """Return the failure for a page whose rows are not an array: it must not count as empty, the end of the list."""
+    """Return the failure for a page whose rows are not an array. It must not count as empty, which would end the list."""
     return RequestFailure(
         kind=FailureKind.UNREADABLE,
         code="invalid",

@@ -34,7 +34,7 @@ _ID_LENGTH = 32
 _ID = re.compile(f"[0-9A-Za-z]{{{_ID_LENGTH}}}")
 _CONSOLE_DOMAIN = ".huaweicloud.com"
 _SUGGESTIONS = 3
-"""Most regions that a message suggests."""
+"""Maximum number of regions that a message suggests."""
 
 
 def _zone(value: object) -> ZoneInfo:
@@ -112,7 +112,7 @@ class CodeArtsProject(ProjectSection):
         return (self.base_url,)
 
     def warnings(self) -> Iterator[tuple[KeyPath, str]]:
-        """Yield ids of another form than the vendor's, and addresses that do not belong to the region."""
+        """Yield warnings: ids that do not have the vendor's form, and addresses that do not belong to the region."""
         for path, identity in self._ids():
             if is_placeholder(identity):
                 yield path, f"{identity} is a placeholder (give the real id)"

@@ -65,13 +65,13 @@ def _ids(ids: Sequence[str]) -> bytes:
 
 
 class CodeArtsProvider:
-    """A CodeArts project."""
+    """Provider of one CodeArts project."""
 
     name = "codearts"
     page_size = 100
-    """The API may return fewer rows."""
+    """Rows to request; the API may return fewer."""
     runs_page_size = 100
-    """The API may return fewer rows."""
+    """Rows to request; the API may return fewer."""
     zone_key = "stage_time_zone"
     lists_are_summaries = False
     batched: Literal[True] = True
@@ -84,7 +84,7 @@ class CodeArtsProvider:
         self._cache = ResponseCache()
 
     def batch_request(self, ids: Sequence[str]) -> ApiRequest:
-        """Return a request of BatchShowPipelinesLatestStatus."""
+        """Return a BatchShowPipelinesLatestStatus request."""
         return ApiRequest(
             operation=BATCH,
             method="POST",
@@ -95,7 +95,7 @@ class CodeArtsProvider:
         )
 
     def read_batch(self, body: bytes, ids: Sequence[str], now: float) -> LatestRuns:
-        """Decode the latest runs of pipelines, each record on its own."""
+        """Decode the latest runs of pipelines. A rejected record does not affect the others."""
         request = _ids(ids)
         batch = self._cache.get_response(request, body)
         if batch is not None:
@@ -143,15 +143,15 @@ class CodeArtsProvider:
         return batch
 
     def _translate(self, record: CodeArtsRunRecord, pipeline: str, now: float) -> DecodedRecord:
-        """Translate a record, and keep its anomalies with it."""
+        """Translate a record into a run, and return it with the record's anomalies."""
         anomalies = Decoded()
         run = CodeArtsDecoder(self._zone, anomalies, now, self._run_url).run(record, pipeline)
         return DecodedRecord(pipeline, run, tuple(anomalies.unknown_values), anomalies.implausible_times)
 
     def pipelines_request(self, cursor: PageCursor) -> ApiRequest:
-        """Return a request of ListPipelines, by creation time: pages do not shift when a pipeline is created."""
+        """Return a ListPipelines request, sorted by creation time so that a new pipeline does not shift the pages."""
         body = {
-            # Also in the body, since the project in the path alone did not filter.
+            # Also in the body, because the project in the path alone did not restrict the list.
             "project_id": self._project_id,
             "offset": cursor.rows,
             "limit": self.page_size,
@@ -168,7 +168,7 @@ class CodeArtsProvider:
         )
 
     def read_pipelines(self, body: bytes, now: float, _: Mapping[str, str]) -> PipelineRows:
-        """Decode a page of pipelines, without rows of other projects. A row with an unusable run has a name all the same."""
+        """Decode a page of pipelines, without rows of other projects. A row whose run is unusable still gives a name."""
         found = PipelineRows()
         decoder = CodeArtsDecoder(self._zone, found, now, self._run_url)
         for raw in page(readable_rows(body), "pipelines"):
@@ -190,7 +190,7 @@ class CodeArtsProvider:
         return found
 
     def runs_request(self, pipeline: str, cursor: PageCursor, limit: int) -> ApiRequest:
-        """Return a request of ListPipelineRuns, newest start first."""
+        """Return a ListPipelineRuns request, newest start first."""
         body = {"offset": cursor.rows, "limit": limit, "sort_key": "start_time", "sort_dir": "desc"}
         return ApiRequest(
             operation=LIST_RUNS,
@@ -214,7 +214,7 @@ class CodeArtsProvider:
         return add_runs(found, page(body, "pipeline_runs"), pipeline, translate)
 
     def detail_request(self, pipeline: str, run: str) -> ApiRequest:
-        """Return a request of ShowPipelineRunDetail."""
+        """Return a ShowPipelineRunDetail request."""
         return ApiRequest(
             operation=GET_RUN,
             method="GET",
@@ -234,11 +234,11 @@ class CodeArtsProvider:
         return detail
 
     def retention_request(self, detail: bytes) -> ApiRequest | None:
-        """Return the request for the days that runs are kept; None if the details lack the account."""
+        """Return the request for how many days runs are kept; None if a run's details do not name the account."""
         return retention.request(detail)
 
     def read_retention(self, body: bytes) -> int | None:
-        """Return the days that runs are kept."""
+        """Return how many days runs are kept; None if the response has no such number."""
         return retention.days(body)
 
     def failure(

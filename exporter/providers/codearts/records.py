@@ -205,7 +205,7 @@ T = TypeVar("T", bound=_TimedRecord)
 class CodeArtsDecoder:
     """Translates the run records of one response, and adds anomalies to `decoded`.
 
-    `now` is the provider's time. `zone` applies to times of stages without a zone.
+    `now` is the provider's time in Unix seconds. `zone` is the time zone of stage times that have none.
     """
 
     def __init__(self, zone: ZoneInfo, decoded: Decoded, now: float, run_url: RunUrl) -> None:
@@ -316,7 +316,7 @@ class CodeArtsDecoder:
         return tuple(steps.values())
 
     def _sequenced(self, records: Sequence[T | None], kind: str) -> Iterator[tuple[T, int]]:
-        """Return each record with its sequence: the vendor's if it is given and unique, otherwise the index."""
+        """Yield each record with its sequence: the vendor's if it is given and unique, otherwise one based on the index."""
         # Records with the same name and sequence are duplicates, and the last is used. Those without sequence are not.
         found: dict[tuple[str, int], tuple[int, T, int | None]] = {}
         for index, record in enumerate(records):
@@ -336,7 +336,7 @@ class CodeArtsDecoder:
             yield record, sequence
 
     def _times(self, record: _TimedRecord, status: Status) -> tuple[float | None, float | None]:
-        """Return the start, and the duration of a part that has ended."""
+        """Return the start of a stage, job or step in Unix seconds, and its duration in seconds if it has ended."""
         start, end = self._values.span(record, self._zone)
         return start, elapsed(status, start, end)
 

@@ -1,4 +1,4 @@
-"""How long CodeArts keeps runs, by an operation that the API reference of CodeArts Pipeline lacks."""
+"""Query how long CodeArts keeps runs. The API reference of CodeArts Pipeline lacks the operation."""
 
 from urllib.parse import quote
 
@@ -21,7 +21,7 @@ class _Days(msgspec.Struct):
 
 
 def request(detail: bytes) -> ApiRequest | None:
-    """Return the request for the account of a run; None if the details do not name it."""
+    """Return the request about the account that a run's details name; None if they do not name one."""
     try:
         owner = msgspec.json.decode(detail, type=_Owner)
     except msgspec.MsgspecError:
@@ -41,7 +41,7 @@ def request(detail: bytes) -> ApiRequest | None:
 
 
 def days(body: bytes) -> int | None:
-    """Return the number in a response, or None."""
+    """Return the number of days in a response; None if it has no such number."""
     try:
         return msgspec.json.decode(body, type=_Days).record_visible_days
     except msgspec.MsgspecError:

@@ -21,13 +21,13 @@ LIST_RUNS = "ListPipelineRuns"
 GET_RUN = "GetPipelineRun"
 
 PAGE_SIZE = 30
-"""Maximum of the API of personal tokens; that of the signed API is undocumented."""
+"""Rows to request in a page: the maximum of the API of personal tokens. That of the signed API is undocumented."""
 
 Query = tuple[tuple[str, str], ...]
 
 
 def dialect_of(project: FlowProject) -> "Dialect":
-    """Return the generation of the API that a project uses."""
+    """Return the dialect of the API generation that a project uses."""
     organization = quote(project.organization_id, safe="")
     if not project.personal:
         return SignedDialect(f"/organization/{organization}/pipelines", "pipelineRuns")
@@ -37,7 +37,7 @@ def dialect_of(project: FlowProject) -> "Dialect":
 
 
 class Dialect(ABC):
-    """One generation of the API."""
+    """Paths, pagination and envelopes of one API generation."""
 
     def __init__(self, pipelines: str, runs: str) -> None:
         """`pipelines` is the path of all pipelines, `runs` the segment between a pipeline's id and its runs."""
@@ -60,7 +60,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def page_query(self, cursor: PageCursor) -> Query:
-        """Return the query of a page."""
+        """Return the query parameters of a page."""
 
     @abstractmethod
     def has_result(self, operation: str, value: Any) -> bool | None:
@@ -95,11 +95,11 @@ class PersonalDialect(Dialect):
     """API of personal tokens: results without an envelope, page numbers."""
 
     def page_query(self, cursor: PageCursor) -> Query:
-        """Return the query of a page, by its number."""
+        """Return the query parameters of a page: its number and size."""
         return (("page", str(cursor.pages + 1)), ("perPage", str(PAGE_SIZE)))
 
     def has_result(self, operation: str, value: Any) -> bool | None:
-        """Return whether a JSON value is an array, or a run with a number."""
+        """Return whether a JSON value is an array or, for GetPipelineRun, an object with a run number."""
         if operation == GET_RUN:
             return isinstance(value, dict) and "pipelineRunId" in value
         return isinstance(value, list)
@@ -107,7 +107,7 @@ class PersonalDialect(Dialect):
     def rows(
         self, operation: str, body: bytes, headers: Mapping[str, str], page: ListPage
     ) -> list[msgspec.Raw]:
-        """Return the rows of a response. Only its headers show whether more pages follow."""
+        """Return the rows of a response, and set from its headers whether it is the last page."""
         page.last = _is_last(headers)
         return rows(body, _row_limit(operation))
 
@@ -124,7 +124,7 @@ def _row_limit(operation: str) -> int:
 
 
 def _is_last(headers: Mapping[str, str]) -> bool:
-    """Return whether the headers show the last page. The number of rows does not."""
+    """Return whether the headers mark the last page, which the number of rows does not show."""
     page, following, total = (
         _positive(headers.get(f"x-{name}", "")) for name in ("page", "next-page", "total-pages")
     )
@@ -152,7 +152,7 @@ class SignedDialect(Dialect):
     """API of signed requests, version 2021-06-25: results in envelopes, page tokens."""
 
     def page_query(self, cursor: PageCursor) -> Query:
-        """Return the query of a page, by the token from the page before."""
+        """Return the query parameters of a page: its size, and the token from the page before."""
         token = (("nextToken", cursor.token),) if cursor.token else ()
         return (("maxResults", str(PAGE_SIZE)), *token)
 
@@ -187,7 +187,7 @@ class SignedDialect(Dialect):
 
 _KEYS = {LIST_PIPELINES: "pipelines", LIST_RUNS: "pipelineRuns", GET_RUN: "pipelineRun"}
 RESULT_KEYS = frozenset({*_KEYS.values(), "pipelineRunId"})
-"""Keys of a response, of either generation, that show that it has the result of its operation."""
+"""Keys that show that a response, of either generation, has the result of its operation."""
 
 
 def _token(raw: msgspec.Raw) -> str:

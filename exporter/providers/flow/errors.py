@@ -44,8 +44,8 @@ def read_failure(
 ) -> RequestFailure | None:
     """Classify an error response; return None for a success.
 
-    A success has a 2xx status and the expected result, and no `success: false`. A code alone is no error: the vendor's
-    example of a success has one that consists of two quotation marks.
+    A success has a 2xx status and the expected result, and no `success: false`. A code alone does not make it an error: the
+    vendor's example of a success has a code that consists of two quotation marks.
     """
     value, problem = parse(body, ERROR_KEYS, RESULT_KEYS, PIPELINE_ROWS)
     error = _error_of(value, body)
@@ -74,7 +74,7 @@ def read_failure(
 
 
 def unreadable_page(operation: str, error: UnusableRecordError) -> RequestFailure:
-    """Return the failure for a page whose rows are not an array: it must not count as empty, the end of the list."""
+    """Return the failure for a page whose rows are not an array. It must not count as empty, which would end the list."""
     return RequestFailure(
         kind=FailureKind.UNREADABLE,
         code="invalid",
@@ -106,7 +106,7 @@ _ELEMENTS = re.compile(r"<(Code|Message|RequestId)>([^<]*)</\1>")
 
 
 def _first(members: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """Return the first member that is a string of more than quotation marks."""
+    """Return the first named member that is a string of more than quotation marks; empty if there is no such member."""
     # Strings only: the `repr` of another value would show a secret in a form that is not masked.
     values = (value.strip() for name in names if isinstance(value := members.get(name), str))
     return next((value for value in values if value.strip(' "“”')), "")

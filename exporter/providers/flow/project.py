@@ -39,7 +39,7 @@ def _number(value: str) -> str:
 
 
 class FlowPipelineEntry(PipelineEntry):
-    """Configuration of a pipeline of Flow."""
+    """A Flow pipeline to watch, as an item of `projects[].pipelines`."""
 
     id: Annotated[str, AfterValidator(_number)]
     """Id of the pipeline, a number."""
@@ -98,11 +98,11 @@ class FlowProject(ProjectSection):
 
     @property
     def default_url_template(self) -> str:
-        """The vendor's URL, where the organization is the vendor's central edition: other clouds have other pages."""
+        """URL template of pipeline pages in the central edition; empty for another edition or a configured endpoint."""
         return PAGE if self.endpoint is None and self.edition == "central" else ""
 
     def warnings(self) -> Iterator[tuple[KeyPath, str]]:
-        """Yield values that belong to another edition or generation of the API, and addresses of web pages."""
+        """Yield warnings: values that belong to another edition or generation of the API, and addresses of web pages."""
         identity, expected = self.organization_id, _ID_LENGTHS[self.edition]
         if is_placeholder(identity):
             yield ("organization_id",), f"{identity} is a placeholder (give the real id)"
@@ -133,7 +133,7 @@ _APIS = {
 
 
 def _api_at(host: str) -> str:
-    """Return the API at a host of the vendor; empty for an unknown host."""
+    """Return the API (a key of `_APIS`) at a host of the vendor; empty for an unknown host."""
     if host.endswith(_REGION_DOMAIN):
         return "region"
     known = {urlsplit(SIGNED_ENDPOINT).hostname: "signed", urlsplit(PERSONAL_ENDPOINT).hostname: "central"}

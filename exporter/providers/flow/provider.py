@@ -38,7 +38,7 @@ from exporter.providers.row_repair import readable_rows
 
 
 class FlowProvider:
-    """A Flow organization."""
+    """Provider of one Flow organization."""
 
     name = "flow"
     page_size = PAGE_SIZE
@@ -52,7 +52,7 @@ class FlowProvider:
         self._run_url = project.run_url
 
     def pipelines_request(self, cursor: PageCursor) -> ApiRequest:
-        """Return a request of ListPipelines, whose order is undocumented."""
+        """Return a ListPipelines request. The order of the list is undocumented."""
         return self._dialect.request(LIST_PIPELINES, query=self._dialect.page_query(cursor))
 
     def read_pipelines(self, body: bytes, _: float, headers: Mapping[str, str]) -> PipelineRows:
@@ -63,7 +63,7 @@ class FlowProvider:
         return found
 
     def activity_request(self, cursor: PageCursor, executed: TimeWindow | None) -> ApiRequest:
-        """Return a request of ListPipelines with a filter on the last run of each pipeline."""
+        """Return a ListPipelines request with a filter on the last run of each pipeline."""
         if executed is None:
             filters: tuple[tuple[str, str], ...] = (("statusList", "RUNNING,WAITING"),)
         else:
@@ -78,7 +78,7 @@ class FlowProvider:
         return found
 
     def runs_request(self, pipeline: str, cursor: PageCursor, _: int) -> ApiRequest:
-        """Return a request of ListPipelineRuns, which has no sort key; in practice the newest run comes first."""
+        """Return a ListPipelineRuns request. It has no sort key; in practice the newest run comes first."""
         return self._dialect.request(LIST_RUNS, pipeline, query=self._dialect.page_query(cursor))
 
     def read_runs(self, body: bytes, pipeline: str, _: float, headers: Mapping[str, str]) -> RunRows:
@@ -92,7 +92,7 @@ class FlowProvider:
         return add_runs(found, self._dialect.rows(LIST_RUNS, body, headers, found), pipeline, translate)
 
     def detail_request(self, pipeline: str, run: str) -> ApiRequest:
-        """Return a request of GetPipelineRun."""
+        """Return a GetPipelineRun request."""
         return self._dialect.request(GET_RUN, pipeline, run)
 
     def read_detail(self, body: bytes, pipeline: str, _: float) -> RunDetail:
@@ -121,7 +121,7 @@ class FlowProvider:
         return failure
 
     def _names(self, body: bytes, headers: Mapping[str, str], page: ListPage) -> dict[str, str]:
-        """Return the names in a page of pipelines by id, each row decoded on its own."""
+        """Return the names in a page of pipelines, by id. A rejected row does not affect the others."""
         names: dict[str, str] = {}
         for raw in self._dialect.rows(LIST_PIPELINES, readable_rows(body), headers, page):
             page.rows += 1

@@ -92,7 +92,7 @@ class _SourceEntry(msgspec.Struct):
 
 
 class FlowPipelineRecord(msgspec.Struct, rename="camel"):
-    """Pipeline in a list. `id` and `name` are documented for one generation, the others occur in responses."""
+    """Pipeline in a list. One API generation documents `id` and `name`; the other two keys occur in responses."""
 
     id: Text = None
     name: Text = None
@@ -249,7 +249,7 @@ class FlowDecoder:
 
 
 class _PlacedStage(msgspec.Struct, frozen=True):
-    """Translated stage with its end, and with records of its jobs."""
+    """A stage with its position and end, and with the untranslated records of its jobs."""
 
     name: str
     sequence: int
@@ -260,7 +260,7 @@ class _PlacedStage(msgspec.Struct, frozen=True):
 
     @property
     def unfinished(self) -> bool:
-        """Whether it started and has no known end."""
+        """Whether it has started, but has not ended or its end is unknown."""
         return self.start is not None and (self.end is None or not self.status.final)
 
 

@@ -1,6 +1,6 @@
 """The ledger: every run is counted exactly once.
 
-Pure functions take the known state and an answer, and return the new state and the events to count.
+Pure functions take the known state and a response, and return the new state and the events to count.
 """
 
 from exporter.tracking.ledger.read_back import NOTHING, Coverage

@@ -1,6 +1,6 @@
-"""Reading the run list back to the last success, so that the streak is true from the first page on.
+"""Determine the streak of failures by reading the run list back to the last success.
 
-Nothing that is read back is counted. It only puts runs in order, and shows that no other run lies between them.
+Runs that are read back are not counted. They only put runs in order, and show that there are no others between them.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from exporter.tracking.ledger.streak import last_success, waiting_recovery, with
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """Which runs the rows that were read include."""
+    """Which runs are among the rows that were read."""
 
     complete: bool = False
-    """All runs of the pipeline."""
+    """Whether the rows include all runs of the pipeline."""
     since: float | None = None
-    """All runs that started since then, in epoch seconds; None if the order of the list proves nothing."""
+    """The rows include all runs that started since then (Unix seconds); None if the order of the list proves nothing."""
     limited: bool = False
-    """The list is not read any further."""
+    """Whether a limit keeps the list from being read any further."""
     unclear: int = -1
-    """The greatest number of a run whose status is unknown. Rows with lower numbers prove nothing."""
+    """Greatest number of a run whose status is unknown, -1 without one. Rows with lower numbers prove nothing."""
 
 
 NOTHING = Coverage()
@@ -44,9 +44,9 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 def read_back(state: LedgerState, rows: Sequence[Run], coverage: Coverage, now: float) -> LedgerState | None:
-    """Return the state with the true streak; None if these rows do not prove it.
+    """Return the state with the streak that these rows prove; None if they do not prove it.
 
-    `rows` have the ids and numbers by which runs are known. `now` is in epoch seconds.
+    `rows` have the ids and numbers by which runs are known. `now` is in Unix seconds.
     """
     below = waiting_recovery(state)
     numbering = numberings(state, rows)
@@ -102,7 +102,7 @@ def read_back(state: LedgerState, rows: Sequence[Run], coverage: Coverage, now: 
 
 
 def _checked(gap: Gap, now: float) -> Gap:
-    """Return a gap of missed runs that the run list no longer has."""
+    """Return `gap` with `now` recorded as the time when the run list lacked its runs, unless it has such a time."""
     return gap if gap.absent is not None else msgspec.structs.replace(gap, absent=now)
 
 
@@ -144,7 +144,7 @@ def greatest_number(state: LedgerState, rows: Sequence[Run]) -> int:
 
 
 def _ended(state: LedgerState, rows: Sequence[Run], numbering: dict[str, int], unclear: int) -> list[_Row]:
-    """Return all ended runs in order of number: those of the rows, and those that are known."""
+    """Return all ended runs, of the rows and of the state, from the oldest to the newest."""
     starts = {run.id: run.start for run in rows}
     found = {run.id: _Row(0, starts.get(run.id), run) for run in state.ended}
     for run in rows:
@@ -157,7 +157,7 @@ def _ended(state: LedgerState, rows: Sequence[Run], numbering: dict[str, int], u
 
 
 def _is_last(state: LedgerState, success: _Row, numbers: set[int], top: int, coverage: Coverage) -> bool:
-    """Return whether no other success can lie between this one and the number `top`."""
+    """Return whether no other success can have a number from that of `success` to `top`."""
     if coverage.unclear >= 0 and (success.numbering or success.run.number < coverage.unclear):
         return False
     if coverage.limited or (not success.numbering and _has_all(state, numbers, success.run.number + 1, top)):
@@ -167,7 +167,7 @@ def _is_last(state: LedgerState, success: _Row, numbers: set[int], top: int, cov
 
 
 def _has_all(state: LedgerState, numbers: set[int], first: int, last: int) -> bool:
-    """Return whether each number of a range has a known run, or is known to have none."""
+    """Return whether each number from `first` to `last` has a known run, or is known to have no run."""
     known = numbers | {run.number for run in state.ended} | {run.number for run in state.open}
     runs = sum(first <= number <= last for number in known)
     gaps = (*state.missing_numbers, *(gap for gap in state.nonexistent if not gap.missed))

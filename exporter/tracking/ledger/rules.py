@@ -1,27 +1,27 @@
 """The rules of accounting. `docs/accounting.md` explains them with examples.
 
-- **Order.** Polls of a pipeline do not overlap, and the caller drops answers that a newer one has overtaken.
+- **Order.** Polls of a pipeline do not overlap, and the caller drops a response that arrives after a newer one.
 - **First sight** (`first_sight`). The first run is counted only if it is still unfinished. The run list is then read once
   for other unfinished runs. If the pipeline has no run, counting begins at number 0.
 - **Gap** (`_raise_high`). Numbers that were jumped over are missing.
 - **Known id** (`known_as`). A run keeps the number that it had first; another number is ignored and reported.
 - **Leap** (`apply_shown`, `apply_row`). A number more than `LEAP` above all others must be confirmed by a row of the run list
-  or by the next answer. If the next answer is back in the old range, the number was misread (`_apply_believed`).
+  or by the next response. If the next response is back in the old range, the number was wrong (`_apply_believed`).
 - **Filling** (`search.py`). The run list is read until all missing numbers are found, or far enough back. Its order proves
   nothing.
 - **Absence** (`mark_absent`). A number that two complete readings lack does not exist. If its run appears within a week, it
   counts after all (`_claim`).
-- **Missed** (`give_up`, `give_up_missing`). A run that existed and can no longer be found out is missed, for good.
+- **Missed** (`give_up`, `give_up_missing`). A run that existed, but whose end cannot be found out, is missed for good.
 - **Once** (`_apply_end`). A run is counted when it is first seen final.
 - **Retry** (`_apply_end`). If a counted run is unfinished again and then ends, or ends at least a second later than known, that is
-  a retry. The same end, or an earlier one, comes from an older answer.
+  a retry. The same end, or an earlier one, comes from an older response.
 - **Streak** (`read_back.py`). Until a success is seen, the run list is read back to the last one. Nothing of it is counted.
 - **Latest finished** (`streak.py`) is the run with the greatest number, not with the latest end.
-- **Lower number** (`apply_lower_number`). Two successive answers must agree. If the run's id is known, newer runs were deleted.
-  If it is unknown, numbering started again: an epoch begins. A number that had another id needs no second answer.
+- **Lower number** (`apply_lower_number`). Two successive responses must agree. If the run's id is known, newer runs were
+  deleted. If it is unknown, numbering started again: an epoch begins. A number that had another id needs no second response.
 - **Restart.** A stored state is applied by the same rules.
 
-"Now" is the provider's time of the answer, in epoch seconds.
+`now` is the provider's time of the response, in Unix seconds.
 """
 
 import math
@@ -57,37 +57,37 @@ from exporter.tracking.ledger.streak import (
 )
 
 OPEN = 100
-"""Open runs kept to be looked up. Beyond them the oldest is missed."""
+"""Maximum number of open runs to look up. If there are more, the oldest ones are given up."""
 
 NONEXISTENT = 50
-"""Gaps kept of numbers without a run."""
+"""Maximum number of gaps to keep whose numbers have no run, or missed runs."""
 
 LEAP = 100
 """A number further than this above the greatest known one must be confirmed."""
 
 APART = 600.0
-"""Seconds between two complete readings of the run list that both must lack a number."""
+"""Minimum seconds between two complete readings of the run list, after which a number that both lack does not exist."""
 
 
 class LedgerUpdate(msgspec.Struct, frozen=True):
-    """The result of applying an answer."""
+    """The result of applying a response."""
 
     state: LedgerState
-    """The same object if the answer changed nothing."""
+    """The same object if the response changed nothing."""
     events: tuple[Event, ...] = ()
     believed: bool = True
-    """False if a second answer must confirm this one; until then it does not show which run is the latest."""
+    """False if a second response must confirm this one; until then it does not show which run is the latest."""
     read_back: bool = False
-    """Whether a reading of the run list shows the true streak."""
+    """Whether rows of the run list proved the streak."""
 
 
 def apply_latest(state: LedgerState | None, run: Run | None, *, now: float, answered: float) -> LedgerUpdate:
-    """Apply a successful answer about the latest run; `run` is None if the pipeline has none.
+    """Apply a successful response about the latest run; `run` is None if the pipeline has no run.
 
-    `state` is None at first sight. `answered` is when the last believed answer came, by the provider's clock.
+    `state` is None at first sight. `answered` is the provider's time of the last believed response.
     """
     known = state or LedgerState()
-    # Only a believed answer with a run shows that no newer run had started by then.
+    # Only a believed response with a run shows that no newer run had started by then.
     watched = answered if known.latest and known.leap is None else None
     transition = _Transition(known, now, watched=watched)
     if state is None:
@@ -128,10 +128,10 @@ def apply_history(
     same_answer: bool = False,
     coverage: Coverage = NOTHING,
 ) -> LedgerUpdate:
-    """Apply a reading of the run list.
+    """Apply rows of the run list.
 
-    `same_answer`: the latest run was taken from this list, so that the list does not confirm a leap of it. `coverage`
-    is for the streak, as `reach` is for missing runs.
+    `same_answer`: the latest run was taken from this list, so that the list does not confirm a leap of it. How far back the
+    rows go is given by `reach` for missing runs, and by `coverage` for the streak.
     """
     transition = _Transition(state, now)
     # In order of number, not in that of the list: a success ends the failures before it.
@@ -176,7 +176,7 @@ def history_unavailable(state: LedgerState, *, now: float) -> LedgerUpdate:
 
 
 class _Transition:
-    """Applies one answer to a state, and collects the events."""
+    """Applies one response to a state, and collects the events."""
 
     def __init__(self, state: LedgerState, now: float, *, watched: float | None = None) -> None:
         """`watched` is when the latest run was last seen to be the latest; newer ones hardly started earlier."""
@@ -204,11 +204,11 @@ class _Transition:
     def known_as(self, run: Run) -> Run:
         """Return a run with the id and the number by which it is known.
 
-        The provider may give an id in one answer and leave it out in another, and may report a wrong number.
+        The provider may give an id in one response and leave it out in another, and may report a wrong number.
         """
         same = self._find_ended(run.id) or self.find_open(run.id)
         if same is not None:
-            # Where the provider gives no numbers, ours show only the order.
+            # If the provider gives no numbers, those of the ledger only show the order.
             if run.number in {None, same.number} or not self.state.numbered:
                 return run
             self._report_misnumbered(run, same.number)
@@ -220,13 +220,13 @@ class _Transition:
         return run
 
     def _report_misnumbered(self, run: Run, number: int | None) -> None:
-        """Report a wrong number once for each answer; `number` is the known one."""
+        """Report a wrong number once for each response; `number` is the known one, or None."""
         if run.id not in self._misnumbered:
             self._misnumbered.add(run.id)
             self._events.append(Event(kind=EventKind.MISNUMBERED, run=run, number=number))
 
     def find_open(self, identity: str) -> OpenRun | None:
-        """Return the open run with an id."""
+        """Return the open run with an id, or None."""
         return next((run for run in self.state.open if run.id == identity), None)
 
     def _find_ended(self, identity: str) -> EndedRun | None:
@@ -249,7 +249,7 @@ class _Transition:
     # First sight
 
     def first_sight(self, run: Run | None) -> None:
-        """Apply the first answer, or the first of an epoch.
+        """Apply the first response, or the first of an epoch.
 
         A run that has ended is not counted: it may have ended years ago. A run in progress is counted when it ends.
         """
@@ -270,11 +270,11 @@ class _Transition:
             self.change(initial_scan=InitialScan(run.number, self._now) if run.number is not None else None)
 
     def begin_streak(self) -> None:
-        """Begin the streak with no run at all."""
+        """Begin an empty streak, for a pipeline without a run."""
         self.state = with_streak(self.state.changed(carried_streak=Streak(extent=Extent.WHOLE)))
 
     def end_initial_scan(self, rows: Iterable[Run]) -> None:
-        """End the search for other runs in progress, with the ended runs of the list. There may be more between them."""
+        """End the initial scan, and keep the ended runs of the list, between which others may be missing."""
         scan = self.state.initial_scan
         self.change(initial_scan=None)
         if scan is None:
@@ -288,7 +288,7 @@ class _Transition:
             self.state = with_ended(self.state, run, run.number or 0, counted=False)
 
     def read_back(self, rows: Iterable[Run], coverage: Coverage) -> bool:
-        """Find the streak in the rows of the run list, if it is unknown; return whether they show it."""
+        """Determine the streak from rows of the run list, if it is unknown; return whether they prove it."""
         if not needs_read_back(self.state):
             return False
         found = read_back(self.state, [self.known_as(run) for run in rows], coverage, self._now)
@@ -299,13 +299,13 @@ class _Transition:
     # The latest run
 
     def apply_lower_number(self, run: Run, answered: float) -> bool:
-        """Return whether to believe an answer. Its number may be lower than known only if a second answer agrees.
+        """Return whether to believe a response. Its number may be lower than known only if a second response agrees.
 
-        Answers can come from a cache, so a single one proves nothing. If the run is unknown, numbering started again.
+        Responses can come from a cache, so a single one proves nothing. If the run is unknown, numbering started again.
         """
         number, state = self._number_of(run), self.state
         known = self._is_known(run.id)
-        # A run that started before the epoch comes from an older answer.
+        # A run that started before the epoch comes from an older response.
         older_epoch = not known and run.start is not None and run.start < state.epoch_start
         is_next = number > state.high or (number == state.high and known)
         if not older_epoch and (is_next or (not known and self._is_claimable(number))):
@@ -320,7 +320,7 @@ class _Transition:
         return True
 
     def _begin_epoch(self, run: Run, number: int, answered: float) -> None:
-        """Begin an epoch with its latest run. The numbers of the old one say nothing any more."""
+        """Begin an epoch with its latest run. The numbers of the old epoch have no meaning any more."""
         why = "numbering started again"
         for open_run in self.state.open:
             self.give_up(open_run, why)
@@ -349,7 +349,7 @@ class _Transition:
             self.first_sight(run)
 
     def apply_shown(self, run: Run) -> None:
-        """Apply the latest run of a believed answer."""
+        """Apply the latest run of a believed response."""
         number = self._number_of(run)
         if self._is_leap(number):
             self.change(unconfirmed_id="", leap=run)
@@ -387,7 +387,7 @@ class _Transition:
         return state.leap is None or abs(number - (state.leap.number or 0)) > LEAP
 
     def _apply_believed(self, run: Run, number: int) -> None:
-        """Apply a run whose number is believed. It decides about the leap before it, if there was one."""
+        """Apply a run whose number is believed. It confirms or refutes the leap before it, if there was one."""
         leap, far = self.state.leap, number > self.state.high + LEAP
         self.change(leap=None)
         if leap is not None and leap.number is not None:
@@ -417,7 +417,7 @@ class _Transition:
             )
         self.change(high=number, high_start=run.start, numbered=self.state.numbered or run.number is not None)
 
-    # One run, from any answer
+    # One run, from any response
 
     def apply_row(self, run: Run, *, same_answer: bool = False, top: float = math.inf) -> None:
         """Apply a row of the run list, of a known, missing or new run. `same_answer` as for `apply_history`.
@@ -467,12 +467,12 @@ class _Transition:
         return not latest or any(self.known_as(run).id == latest for run in runs)
 
     def apply_known(self, run: Run) -> None:
-        """Apply a run if it is a known one."""
+        """Apply a run if its id is known."""
         if self._is_known(run.id):
             self.apply_run(run, self._number_of(run))
 
     def apply_run(self, run: Run, number: int) -> None:
-        """Apply the status of a run that is accounted, or will be."""
+        """Apply the status of a run that is or becomes part of the accounting."""
         open_run, ended = self.find_open(run.id), self._find_ended(run.id)
         if open_run is None and ended is None:
             self._claim(run, number)
@@ -494,7 +494,7 @@ class _Transition:
             end_since = open_run.end_since if open_run is not None and open_run.end == end else now
         reopened = open_run.reopened if open_run is not None else ended is not None or missed
         seen = OpenRun(run.id, number, run.start, reopened, hidden, end, end_since)
-        # A status without translation may be final. An end that stays for an hour says so, and so does a day behind newer runs.
+        # A status without translation may be final. It is if an end is reported for an hour, or newer runs hide it for a day.
         long_over = end_since is not None and now - end_since >= HOUR
         if unknown and (long_over or (hidden is not None and now - hidden >= DAY)):
             if open_run is not None:
@@ -506,7 +506,7 @@ class _Transition:
             self.change(open=tuple(seen if other is open_run else other for other in self.state.open))
 
     def _bound_open(self) -> None:
-        """Keep no more open runs than can be looked up."""
+        """Give up the oldest hidden runs if more than `OPEN` runs are open."""
         if len(self.state.open) <= OPEN:
             return
         for run in self.state.hidden[:-OPEN]:
@@ -518,7 +518,7 @@ class _Transition:
         self.change(open=tuple(other for other in self.state.open if other.id != run.id))
 
     def _apply_end(self, run: Run, number: int, *, reopened: bool) -> None:
-        """Count the end of a run, unless it is known. `reopened`: it was accounted before, and was seen unfinished since."""
+        """Count the end of a run, unless the end is known. `reopened`: the run was accounted, then seen unfinished again."""
         known = self._find_ended(run.id)
         counted = True
         in_counters = run.id not in self.state.missed if known is None else known.counted
@@ -554,14 +554,14 @@ class _Transition:
         self.change(missing_numbers=tuple(sorted(gaps, key=lambda one: one.first)))
 
     def _is_claimable(self, number: int) -> bool:
-        """Return whether a run that appears with this number is accounted: it is missing, or did not seem to exist."""
+        """Return whether to account a run that appears with this number: the number is missing, or seemed not to exist."""
         if gap_with(self.state.missing_numbers, number) is not None:
             return True
         gap = gap_with(self.state.nonexistent, number)
         return gap is not None and (gap.missed or self._now - gap.since <= WEEK)
 
     def _claim(self, run: Run, number: int) -> None:
-        """Note that a number has a run. If it was counted as missed, the run is not counted again."""
+        """Record that a number has a run. If the number was counted as missed, the run is not counted again."""
         if (gap := gap_with(self.state.missing_numbers, number)) is not None:
             self.change(missing_numbers=_without(self.state.missing_numbers, gap, number))
         if (gap := gap_with(self.state.nonexistent, number)) is not None:
@@ -570,7 +570,7 @@ class _Transition:
                 self.change(missed=(run.id, *self.state.missed)[:KEPT])
 
     def mark_absent(self) -> None:
-        """Note which numbers a complete reading lacks. Those that an earlier reading lacked as well do not exist.
+        """Record which numbers a complete reading lacks. Those that an earlier reading lacked as well do not exist.
 
         One reading is not enough: some providers give a number before the run is in the list.
         """
@@ -591,13 +591,13 @@ class _Transition:
     # Missed runs
 
     def give_up_missing(self, hopeless: Callable[[Gap], bool], why: str) -> None:
-        """Give up the gaps that are hopeless: their runs are missed."""
+        """Give up the gaps for which `hopeless` returns True: their runs are missed."""
         gone = [gap for gap in self.state.missing_numbers if hopeless(gap)]
         if not gone:
             return
         self._events.append(Event(kind=EventKind.MISSED, runs=sum(gap.size for gap in gone), why=why))
         self.change(missing_numbers=tuple(gap for gap in self.state.missing_numbers if gap not in gone))
-        # For the streak they are sought further back.
+        # For the streak, the run list is read further back to find them.
         self._add_nonexistent(
             msgspec.structs.replace(gap, since=self._now, absent=None, missed=True) for gap in gone
         )
@@ -621,12 +621,12 @@ def _without(gaps: Sequence[Gap], gap: Gap, number: int) -> tuple[Gap, ...]:
 
 
 def _is_no_news(known: EndedRun, run: Run, *, reopened: bool) -> bool:
-    """Return whether an end is the known one, or comes from an answer older than it."""
+    """Return whether a run's end is the known one, or earlier than that, from an older response."""
     if (known.status, known.end) == (run.status, run.end):
         return known.end is not None or not reopened
     return _is_later(known.end, run.end)
 
 
 def _is_later(end: float | None, other: float | None) -> bool:
-    """Return whether an end is at least a second after another one. An end that appears, or disappears, is not."""
+    """Return whether an end is at least a second after another one; False if either is unknown."""
     return end is not None and other is not None and end >= other + 1

@@ -1,4 +1,4 @@
-"""What to read the run list for, and how far back a reading got."""
+"""What to search the run list for, and how far back it was read."""
 
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
@@ -9,7 +9,7 @@ from exporter.core.model import Run
 from exporter.tracking.ledger.state import Gap, LedgerState
 
 RUNS = 1000
-"""Rows of a run list that are read, at most."""
+"""Maximum number of rows to read from a run list."""
 
 HOUR = 3600.0
 DAY = 86_400.0
@@ -18,34 +18,34 @@ YEAR = 365 * DAY
 
 
 class Reach(Enum):
-    """How far back a reading of the run list got."""
+    """How far back the run list was read."""
 
     COMPLETE = auto()
-    """As far as missing runs can be."""
+    """As far back as missing runs can be."""
     LIMIT = auto()
-    """As far as is ever read: older runs are given up."""
+    """As far back as the list is ever read: older missing runs are given up."""
     PARTIAL = auto()
     """Less far: rows that were not read may have missing runs."""
 
 
 class Search(msgspec.Struct, frozen=True):
-    """What to read the run list for. All times are epoch seconds."""
+    """Missing numbers to search the run list for. All times are in Unix seconds."""
 
     gaps: tuple[Gap, ...]
     floor: float | None
-    """No missing run started before; None if that is unknown."""
+    """No missing run started before this time; None if that is unknown."""
     bound: float
-    """Runs that started before are given up."""
+    """Missing runs that started before this time are given up."""
     epoch_start: float = 0.0
-    """Runs that started before belong to an earlier epoch."""
+    """Runs that started before this time belong to an earlier epoch."""
 
     @property
     def size(self) -> int:
-        """How many numbers are missing."""
+        """Number of missing runs."""
         return sum(gap.size for gap in self.gaps)
 
     def found(self, runs: Iterable[Run]) -> bool:
-        """Return whether these rows have all missing numbers."""
+        """Return whether all missing numbers are among these rows."""
         numbers = {
             run.number
             for run in runs
@@ -54,7 +54,7 @@ class Search(msgspec.Struct, frozen=True):
         return sum(gap_with(self.gaps, number) is not None for number in numbers) == self.size
 
     def reach(self, page: Sequence[Run]) -> Reach | None:
-        """Return how far a reading, newest start first, got with this page; None if it has to continue."""
+        """Return how far back a list, newest start first, was read with this page; None if reading must continue."""
         newest = max((run.start for run in page if run.start is not None), default=None)
         if newest is None:
             return None
@@ -64,7 +64,7 @@ class Search(msgspec.Struct, frozen=True):
 
 
 def search(state: LedgerState, *, now: float) -> Search:
-    """Return what to read the run list for."""
+    """Return what to search the run list for."""
     starts = [gap.after for gap in state.missing_numbers]
     # Run numbers do not rise strictly with start times: an hour is the allowance.
     known = [start - HOUR for start in starts if start is not None]
@@ -75,5 +75,5 @@ def search(state: LedgerState, *, now: float) -> Search:
 
 
 def gap_with(gaps: Iterable[Gap], number: int) -> Gap | None:
-    """Return the gap that contains a number."""
+    """Return the gap that contains a number, or None."""
     return next((gap for gap in gaps if gap.first <= number <= gap.last), None)

@@ -1,6 +1,6 @@
-"""What the ledger knows of a pipeline's runs, and the events that it reports. Values are frozen, and small enough to be stored.
+"""The ledger's state of a pipeline, and the events that it reports. Values are frozen, and small enough to be stored.
 
-Ended runs are kept one by one only as long as a retry, a correction or their order can matter.
+Single ended runs are kept only as long as a retry, a correction or their order can matter.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ class EndedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: Status
     end: float | None
     start: float | None = None
-    """In whole seconds, which take half the bytes. None if it is unknown, as in states of earlier releases."""
+    """Whole Unix seconds, which take half the bytes. None if it is unknown, as in states of earlier releases."""
     counted: bool = True
-    """False if it ended before first sight: then it only puts the streak in order, and no counter has it."""
+    """False if it ended before first sight, or was counted as missed: only the streak includes it, not the run counter."""
 
     @classmethod
     def of(cls, run: Run, number: int, *, counted: bool) -> "EndedRun":
-        """Return a run that ended."""
+        """Return the record of a run that ended."""
         start = run.start
         if start is not None and 0 <= start < _INTEGERS:
             start = int(start)
@@ -43,13 +43,13 @@ class OpenRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     number: int
     start: float | None
     reopened: bool = False
-    """Whether it was accounted before: it had ended, so that its next end is a retry's, or was given up."""
+    """Whether it was accounted before: it had ended, so that its next end counts as a retry, or it had been given up."""
     hidden: float | None = None
-    """Since when a newer run hides it, in epoch seconds; None while it is the latest."""
+    """When a newer run hid it, in Unix seconds; None while it is the latest."""
     end: float | None = None
-    """The end that was reported while its status was unknown."""
+    """The end that was reported while its status was unknown, in Unix seconds."""
     end_since: float | None = None
-    """Since when that end is reported, in epoch seconds."""
+    """When that end was first reported, in Unix seconds."""
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -58,23 +58,23 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
     first: int
     last: int
     since: float
-    """When the gap was found, in epoch seconds."""
+    """When the gap was found, in Unix seconds; if its numbers do not exist or were missed, when that was decided."""
     after: float | None = None
-    """Start of the run before the gap: its runs hardly started earlier."""
+    """Start of the run before the gap, in Unix seconds; the runs in the gap hardly started earlier."""
     absent: float | None = None
-    """When a complete reading of the run list had none of them, in epoch seconds."""
+    """When the complete run list was first read without any of its runs, in Unix seconds; None before."""
     missed: bool = False
-    """Whether they were counted as missed, so that they are never counted otherwise."""
+    """Whether its runs were counted as missed, so that they are never counted otherwise."""
     watched: float | None = None
-    """When the run before the gap was last seen to be the latest, in epoch seconds: its runs hardly started earlier."""
+    """When the run before the gap was last seen as the latest, in Unix seconds; those in the gap hardly started earlier."""
 
     @property
     def size(self) -> int:
-        """The number of runs."""
+        """Number of run numbers in the gap."""
         return self.last - self.first + 1
 
     def without(self, number: int) -> Iterator["Gap"]:
-        """Yield what is left of the gap without one of its numbers."""
+        """Yield the gaps that remain when one of the numbers is removed."""
         if self.first < number:
             yield msgspec.structs.replace(self, last=number - 1)
         if number < self.last:
@@ -82,12 +82,12 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class InitialScan(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The run list still has to be read once for other runs that were open at first sight."""
+    """A pending search of the run list for other runs that were in progress at first sight."""
 
     number: int
     """The latest number at first sight: the other runs have lower ones."""
     since: float
-    """When first sight was, in epoch seconds."""
+    """Time of first sight, in Unix seconds."""
 
 
 class Extent(IntEnum):
@@ -106,14 +106,14 @@ class Streak(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     failures: int = 0
     broken_since: float | None = None
-    """End of the first failure."""
+    """End of the first failure, in Unix seconds."""
     last_success: float | None = None
-    """End of the last success; None if there was none, or if it has no end."""
+    """End of the last success, in Unix seconds; None if there was no success, or if it has no end."""
     extent: Extent = Extent.PARTIAL
 
     @property
     def known(self) -> bool:
-        """Whether it can be shown. States of earlier releases lack the extent, but a success in them ends any streak."""
+        """Whether it can be published. States of earlier releases lack the extent, but a success in them ends any streak."""
         return self.extent is not Extent.PARTIAL or self.last_success is not None
 
     def after(self, run: EndedRun) -> "Streak":
@@ -144,21 +144,21 @@ class LedgerState(
     """What is known of a pipeline's runs. All numbers belong to the present epoch: the time since numbering started at 1."""
 
     high: int = 0
-    """The greatest number seen. Where the provider gives no numbers, how many runs were seen."""
+    """The greatest number seen. If the provider gives no numbers, the number of runs seen."""
     high_start: float | None = None
-    """Start of the run with that number."""
+    """Start of the run with that number, in Unix seconds."""
     numbered: bool = True
     """Whether `high` is the provider's number, so that a greater number shows a gap."""
     epoch_start: float = 0.0
-    """Runs that started before belong to an earlier epoch; 0 in the first."""
+    """Runs that started before this time (Unix seconds) belong to an earlier epoch; 0 in the first."""
     latest: str = ""
-    """Id of the run in the last answer; empty if it had none."""
+    """Id of the latest run in the last believed response; empty if it had no run."""
     open: tuple[OpenRun, ...] = ()
     """Runs seen unfinished, in the order in which they were first seen."""
     missing_numbers: tuple[Gap, ...] = ()
-    """Numbers known to exist whose runs still have to be found, rising."""
+    """Gaps, in rising order, of numbers that exist and whose runs still have to be found."""
     nonexistent: tuple[Gap, ...] = ()
-    """Numbers without a run according to the run list, and missed numbers; the newest come last."""
+    """Gaps of numbers that have no run according to the run list, or whose runs were missed; the newest come last."""
     initial_scan: InitialScan | None = None
     """None once the scan is done or was given up."""
     ended: tuple[EndedRun, ...] = ()
@@ -166,7 +166,7 @@ class LedgerState(
     carried_streak: Streak = Streak()
     """Streak of the ended runs that are no longer kept."""
     carried_to: int = -1
-    """The greatest number among those. Lower numbers no longer have a known order."""
+    """Greatest number of those runs. Runs with lower numbers can no longer be put in order."""
     streak: Streak = Streak()
     """Streak of all ended runs."""
     recoveries: tuple[int, ...] = ()
@@ -176,15 +176,15 @@ class LedgerState(
     missed: tuple[str, ...] = ()
     """Ids of runs that were given up, newest first: they are never counted later."""
     unconfirmed_id: str = ""
-    """Id of the run with a lower number in the last answer, if it had one. A second answer confirms it."""
+    """Id of the run in the last response, if its number was lower than known. A second response confirms it."""
     leap: Run | None = None
-    """The latest run, if its number is so far above `high` that another answer must confirm it."""
+    """The latest run, if its number is so far above `high` that another response must confirm it."""
     ordered_from: int = 0
     """Ended runs with lower numbers are not part of the streak yet: there may be others between them."""
     unfinished: tuple[int, ...] = ()
     """Numbers of unfinished runs from before first sight. They are never counted, but may change the streak."""
     failed_before: tuple[EndedRun, ...] = ()
-    """The failures of runs whose retry succeeded, while that recovery waits."""
+    """Failed ends of runs whose retry succeeded, while that success waits in `recoveries`."""
 
     def changed(self, **changes: Any) -> "LedgerState":
         """Return the state with some fields set; the same object if nothing differs."""
@@ -192,7 +192,7 @@ class LedgerState(
         return msgspec.structs.replace(self, **different) if different else self
 
     def with_failed_stages(self, run: Run) -> "LedgerState":
-        """Return the state with the failed stages and jobs of the latest finished run, if `run` is it and shows more of them."""
+        """Return the state with the failed stages and jobs of `run`, if that is the latest finished run and has more."""
         finished = self.finished
         if finished is None or finished.id != run.id or finished.status is not Status.FAILED:
             return self
@@ -203,7 +203,7 @@ class LedgerState(
 
     @property
     def starts(self) -> tuple[float | None, ...]:
-        """Starts of the runs in progress."""
+        """Start of each run in progress, in Unix seconds; None if unknown."""
         starts = tuple([run.start for run in self.open])
         return starts if self.leap is None or self.leap.status.final else (*starts, self.leap.start)
 
@@ -214,7 +214,7 @@ class LedgerState(
 
     @property
     def unresolved(self) -> int:
-        """How many runs still have to be found or looked up."""
+        """Number of runs that still have to be found or looked up."""
         if not self.open and not self.missing_numbers:
             return 0
         return sum(gap.size for gap in self.missing_numbers) + len(self.hidden)

@@ -6,10 +6,10 @@ from exporter.core.model import Run, Status, failed_stages
 from exporter.tracking.ledger.state import EndedRun, Event, EventKind, Extent, LedgerState, Streak
 
 KEPT = 20
-"""Ended runs kept one by one; of older ones only their streak is kept."""
+"""Number of ended runs to keep; of older ones only their streak is kept."""
 
 KEPT_WHILE_MISSING = 1000
-"""Ended runs kept while a run with a lower number may appear, so that it can still be put in order."""
+"""Maximum number of ended runs to keep while a run with a lower number may appear, so that it can be put in order."""
 
 
 def has_known_order(state: LedgerState, number: int) -> bool:
@@ -36,12 +36,12 @@ def with_ended(state: LedgerState, run: Run, number: int, *, counted: bool) -> L
 
 
 def with_streak(state: LedgerState) -> LedgerState:
-    """Return the state with the streak of its ended runs."""
+    """Return the state with its streak computed from its ended runs."""
     return state.changed(streak=streak_before(state, None))
 
 
 def streak_before(state: LedgerState, number: int | None) -> Streak:
-    """Return the streak of the ended runs with lower numbers; of all of them for None."""
+    """Return the streak of the ended runs with numbers below `number`, or of all ended runs if it is None."""
     streak = state.carried_streak
     for run in reversed(state.ended):
         if run.number >= state.ordered_from and (number is None or run.number < number):
@@ -50,7 +50,7 @@ def streak_before(state: LedgerState, number: int | None) -> Streak:
 
 
 def without_old(state: LedgerState) -> LedgerState:
-    """Return the state with no more ended runs than needed; the streak of the others is carried."""
+    """Return the state with no more ended runs than needed; the others are added to the carried streak."""
     if len(state.ended) <= KEPT:
         return state
     ended = list(state.ended)
@@ -83,7 +83,7 @@ def last_success(state: LedgerState) -> int:
 
 
 def known_streak(state: LedgerState) -> Streak | None:
-    """Return the streak; None while runs are unknown that may change it."""
+    """Return the streak; None while unknown runs may change it."""
     if not state.streak.known or (state.leap is not None and state.leap.status.final):
         return None
     if not state.missing_numbers and not state.nonexistent:
@@ -94,7 +94,7 @@ def known_streak(state: LedgerState) -> Streak | None:
 
 
 def needs_read_back(state: LedgerState) -> bool:
-    """Return whether the run list has to be read back to know the streak, or one that a success has ended since."""
+    """Return whether the run list has to be read back to determine the streak, or one that a success has ended since."""
     if not state.numbered or not state.high:
         return False
     if not state.streak.known or waiting_recovery(state) is not None:
@@ -118,7 +118,7 @@ def may_change_streak(state: LedgerState, number: int) -> bool:
 
 
 def waiting_recovery(state: LedgerState) -> int | None:
-    """Return the number of the first success before which the streak has to be read back."""
+    """Return the number of the first success before which the streak has to be read back, or None."""
     return next((number for number in state.recoveries if not streak_before(state, number).known), None)
 
 
@@ -141,7 +141,7 @@ def streak_ended_by(state: LedgerState, number: int) -> Streak:
 
 
 def recovery(streak: Streak, end: float | None) -> list[Event]:
-    """Return the recovery by a success that ended at `end`, if it ends a streak of failures whose begin is known."""
+    """Return the recovery event of a success that ended at `end`, if it ends a streak whose first failure is known."""
     if not streak.failures or streak.extent is Extent.LIMITED:
         return []
     since = streak.broken_since
@@ -150,7 +150,7 @@ def recovery(streak: Streak, end: float | None) -> list[Event]:
 
 
 def with_settled_recoveries(state: LedgerState) -> tuple[LedgerState, list[Event]]:
-    """Count the recoveries that waited until all runs before them were known."""
+    """Settle the recoveries before which all runs are known by now; return the state without them, and their events."""
     events: list[Event] = []
     for number in state.recoveries:
         before = streak_before(state, number)
