@@ -93,7 +93,7 @@ class Scheduler:
                 self._number += 1
                 job = str(self._number)
                 self._jobs[job] = poller
-                trigger = PollTrigger(now, self._exporter.config.poll, poller.offset)
+                trigger = PollTrigger(now, self._exporter.config.poll, poller.schedule.offset)
                 self._scheduler.add_job(self._tick, trigger, [job], id=job)
 
     async def retire(self, projects: Sequence[Project]) -> None:

@@ -47,6 +47,6 @@ def _facts(poller: Poller, usage: Usage, tracker: ProjectTracker) -> ProjectFact
         incomplete=polled and outage is None and not poller.up,
         problem=problem,
         last_poll=poller.last_refresh,
-        next_poll=poller.next_refresh,
+        next_poll=poller.schedule.next_refresh,
         usage=usage,
     )

@@ -25,6 +25,7 @@ from exporter.polling.outcome import PollOutcome
 from exporter.polling.progress import PollStep, Progress, ignore_progress
 from exporter.polling.reporter import PollReporter
 from exporter.polling.requested import RequestedPolls
+from exporter.polling.schedule import PollSchedule
 from exporter.polling.strategies import choose_strategy
 from exporter.polling.strategies.base import IGNORED
 from exporter.providers.protocol import AnyProvider
@@ -35,9 +36,6 @@ from exporter.tracking.project import ProjectTracker
 
 INTERIM_INTERVAL = 5.0
 """Seconds between publications during the first refresh."""
-
-_EARLY = 0.01
-"""How early a refresh may start, as a share of the interval: a timer may fire some milliseconds early."""
 
 _log = logging.getLogger("exporter.polling.poller")
 
@@ -82,8 +80,7 @@ class Poller:
         self.health = self._health_reporter.health
         """Whether the project is up or down, since when and why."""
         self._repository = repository
-        self._started = started
-        self.offset = offset
+        self.schedule = PollSchedule(poll, clock, started=started, offset=offset)
         self._telemetry = telemetry
         self._clock = clock
         self._publish = publish
@@ -102,15 +99,13 @@ class Poller:
             clock,
             started=started,
             interval=discovery_interval,
-            tolerance=_EARLY * poll.interval,
+            tolerance=self.schedule.tolerance,
             progress=progress,
         )
         self._strategy = choose_strategy(provider, api, tracker, self._reporter, clock, poll)
         self._follow_ups = FollowUps(
             provider, api, tracker, self._reporter, clock, concurrency=poll.concurrency
         )
-        self._slot: int | None = None
-        """Index of the refresh that was last started; None before the first."""
         self._published_at = started
         """When results were last published during the first refresh, in monotonic seconds."""
         self.up = False
@@ -126,20 +121,9 @@ class Poller:
         self._turn = asyncio.Lock()
         """Held by a tick, or by a requested poll between ticks."""
 
-    def _present_slot(self) -> int:
-        """Return the index of the last refresh that is due by now; -1 is the first one, at the start."""
-        since = self._clock.monotonic() - self._started - self.offset
-        return max(-1, math.floor((since + _EARLY * self._poll.interval) / self._poll.interval))
-
-    @property
-    def next_refresh(self) -> float:
-        """When the next refresh is due, in Unix seconds. It is in the past while polls are late."""
-        since = 0.0 if self._slot is None else self.offset + (self._slot + 1) * self._poll.interval
-        return self._clock.time() + self._started + since - self._clock.monotonic()
-
     def _due(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether a refresh is due, and the ids to poll now."""
-        refresh = self._present_slot() != self._slot
+        refresh = self.schedule.refresh_due
         return refresh, self._tracker.ids if refresh else self._tracker.active(self._clock.time())
 
     async def tick(self, *, once: bool = False) -> None:
@@ -159,7 +143,7 @@ class Poller:
 
     async def _poll_due(self, *, once: bool = False) -> None:
         refresh, ids = self._due()
-        self._slot = self._present_slot()
+        self.schedule.begin()
         outcome = PollOutcome()
         started = self._clock.monotonic()
         sent = self.api.sent
@@ -238,7 +222,7 @@ class Poller:
 
     async def _follow_up_once(self, *, once: bool) -> None:
         """Send follow-ups until the next tick or requested poll is due."""
-        next_tick = math.inf if once else self._next_tick()
+        next_tick = math.inf if once else self.schedule.next_tick
         any_sent = await self._follow_ups.run(
             lambda: min(next_tick, self.requested.next), runs=not once, progress=self._progress
         )
@@ -287,12 +271,6 @@ class Poller:
             unresolved=self._tracker.unresolved,
         )
         self._reporter.misnumbered(self._tracker.take_misnumbered())
-
-    def _next_tick(self) -> float:
-        """Return when the next tick may be due, in monotonic seconds."""
-        period = min(self._poll.active_interval, self._poll.interval)
-        since = self._clock.monotonic() - self._started
-        return self._started + (math.floor(since / period) + 1) * period
 
     async def list_pipelines(self, progress: Progress) -> dict[str, str]:
         """Return the name of each pipeline that the provider lists for the project, by id.
