@@ -298,4 +298,5 @@ def test_hundred_reloads_under_load(tmp_path: Path) -> None:
             assert more_files - files < 10
             assert process.samples().get("ci_pipeline_latest_run_number", project="stays")
             assert logged(process, "Traceback") == []
-            assert len(logged(process, "configuration reloaded")) == 90
+            # The watch of the file may reload a content as well, before the request does.
+            assert len(logged(process, "configuration reloaded")) >= 90
