@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from exporter.simulator.codearts import gateway, iam, listing, metadata
 from exporter.simulator.codearts.detail import detail
+from exporter.simulator.codearts.directory import SimulatedProjects
 from exporter.simulator.codearts.errors import mismatch, no_pipeline, no_project, service_error, unparsed
 from exporter.simulator.codearts.gateway import Credentials, GatewayLockouts
 from exporter.simulator.codearts.iam import Iam
@@ -30,7 +31,7 @@ from exporter.simulator.http.answers import (
 )
 from exporter.simulator.http.cloud import Cloud, Handler
 from exporter.simulator.http.recorder import RequestContext
-from exporter.simulator.world.project import RunSource
+from exporter.simulator.world.project import RunSource, SimulatedProject
 from exporter.simulator.world.world import SimulatedPipeline, World
 
 BATCH_STATUS = "BatchShowPipelinesLatestStatus"
@@ -43,6 +44,7 @@ SECURITY_KEY = "MetadataSecurityKey"
 POD_IDENTITY = "PodIdentity"
 RUN_PAGE = "RunPage"
 RETENTION = "ShowRecordVisibleDays"
+LIST_PROJECTS = "ListProjectsV4"
 
 RETENTION_DAYS = 365
 
@@ -62,6 +64,8 @@ _ERROR_OBJECTS = {
 class CodeArts(Cloud, CodeArtsSwitches):
     """A simulated CodeArts that serves the project of `world`; run `app`, and authenticate with `credentials`.
 
+    A test can add further projects of the same account to `projects`.
+
     The runs come from `runs`, by default from the world. The same port also serves IAM, the metadata service of a
     machine and the pod identity of a cluster. In addition to the members of every cloud, a test in the same process
     can use:
@@ -71,6 +75,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
     - `rewrite`: a function that replaces the records of a good batch response, or None; a scenario does not record the
       result.
     - `metadata`: the metadata service, which has the temporary key of any time.
+    - `projects`: the projects by id, to add, rename and remove.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
         self.credentials = credentials or Credentials()
         self.rewrite: Callable[[list[Record]], list[Record]] | None = None
         self.metadata = metadata.MetadataService(self, clock())
+        self.projects = SimulatedProjects(self._project, self)
         self._lockouts = GatewayLockouts(self)
         self._iam = Iam(world, self, self._lockouts)
         pipelines = "/v5/{project_id}/api/pipelines"
@@ -97,6 +103,7 @@ class CodeArts(Cloud, CodeArtsSwitches):
             self._service(
                 "GET", "/v5/{tenant_id}/api/whitelist/record-visible-days", RETENTION, self._retention
             ),
+            self._service("GET", "/v4/projects", LIST_PROJECTS, self._list_projects),
             self._route("GET", f"/{_PAGES}/{{pipeline_id}}", RUN_PAGE, self._run_page),
             self._route("GET", f"/{_PAGES}/{{pipeline_id}}/{{run_id}}", RUN_PAGE, self._run_page),
             self._route("POST", "/v3/auth/tokens", KEYSTONE, self._create_token),
@@ -116,17 +123,17 @@ class CodeArts(Cloud, CodeArtsSwitches):
         if not isinstance(ids, list) or not all(isinstance(pipeline_id, str) for pipeline_id in ids):
             raise unparsed("an array of pipeline ids")
         context.pipeline_ids = tuple(ids)
-        self._require_membership(request.path_params["project_id"])
+        project = self._member_project(request, context)
         if self.batch_limit is not None and len(ids) > self.batch_limit:
             raise self._too_many(context)
         if not self.poison.isdisjoint(ids):
             raise mismatch()
         records, runs = [], []
         for pipeline_id in dict.fromkeys(ids):
-            pipeline = self._project.pipeline(pipeline_id)
-            run = pipeline and self._project.runs.latest_run(pipeline, context.now - self.stale)
+            pipeline = project.pipeline(pipeline_id)
+            run = pipeline and project.runs.latest_run(pipeline, context.now - self.stale)
             if pipeline and run:
-                run = self._project.runs.apply_misreport(run)
+                run = project.runs.apply_misreport(run)
                 records.append(batch_record(pipeline, run, self._pages(request)))
                 runs.append(run)
         if self.rewrite is not None:
@@ -141,26 +148,30 @@ class CodeArts(Cloud, CodeArtsSwitches):
 
     def _list(self, request: Request, body: bytes, context: RequestContext) -> Answer:
         project_id = request.path_params["project_id"]
+        # The list of a project that the user cannot see is empty, not an error.
+        context.project = self.projects.find(project_id)
+        project = context.project or self._project
         return listing.pipelines(
-            self._project, self, project_id, _decode_object(body), context.now, self._pages(request)
+            project, self, project_id, _decode_object(body), context.now, self._pages(request)
         )
 
     def _detail(self, request: Request, _: bytes, context: RequestContext) -> Answer:
-        pipeline = self._find_pipeline(**request.path_params)
-        return detail(self._project, pipeline, context.run_id, context.now, self._pages(request))
+        project, pipeline = self._find_pipeline(request, context)
+        return detail(project, pipeline, context.run_id, context.now, self._pages(request))
 
     def _runs(self, request: Request, body: bytes, context: RequestContext) -> Answer:
-        pipeline = self._find_pipeline(**request.path_params)
-        return listing.runs(
-            self._project, self, pipeline, _decode_object(body), context.now, self._pages(request)
-        )
+        project, pipeline = self._find_pipeline(request, context)
+        return listing.runs(project, self, pipeline, _decode_object(body), context.now, self._pages(request))
 
     def _retention(self, request: Request, _: bytes, __: RequestContext) -> Answer:
         query = request.query_params
         if not request.path_params["tenant_id"] == query.get("domain_id") == self.world.domain_id:
             raise no_project()
-        self._require_membership(query.get("project_id", ""))
+        self._find_project(query.get("project_id", ""))
         return Answer({"record_visible_days": RETENTION_DAYS})
+
+    def _list_projects(self, request: Request, _: bytes, __: RequestContext) -> Answer:
+        return self.projects.page(request.query_params)
 
     def _create_token(self, request: Request, body: bytes, context: RequestContext) -> Answer:
         catalog = request.query_params.get("nocatalog") != "true"
@@ -177,35 +188,46 @@ class CodeArts(Cloud, CodeArtsSwitches):
 
     def _run_page(self, request: Request, _: bytes, context: RequestContext) -> Answer:
         """Return the target of a `detail_url`, or that of the latest run; it needs no credentials."""
-        pipeline = self._find_pipeline(
-            **{key: request.path_params[key] for key in ("project_id", "pipeline_id")}
-        )
+        project, pipeline = self._find_pipeline(request, context)
         run_id = request.path_params.get("run_id")
-        answer = detail(self._project, pipeline, run_id, context.now, self._pages(request))
+        answer = detail(project, pipeline, run_id, context.now, self._pages(request))
         return Answer(answer.value)
 
     # -- lookups and credentials
 
-    def _find_pipeline(self, project_id: str, pipeline_id: str) -> SimulatedPipeline:
-        """Return the pipeline that a request's path names; raise `DeclinedError` if the user cannot read it."""
-        self._require_membership(project_id)
+    def _find_pipeline(
+        self, request: Request, context: RequestContext
+    ) -> tuple[SimulatedProject, SimulatedPipeline]:
+        """Return the pipeline that a request's path names, and its project.
+
+        Raises `DeclinedError` if the user cannot read it.
+        """
+        project = self._member_project(request, context)
+        pipeline_id = request.path_params["pipeline_id"]
         if pipeline_id in self.poison:
             raise mismatch()
-        pipeline = self._project.pipeline(pipeline_id)
+        pipeline = project.pipeline(pipeline_id)
         if pipeline is None:
             raise no_pipeline()
-        return pipeline
+        return project, pipeline
 
-    def _require_membership(self, project_id: str) -> None:
-        """Raise `DeclinedError` unless `project_id` is this project and the user is a member of it."""
-        if project_id != self.world.project_id or self.no_membership:
+    def _member_project(self, request: Request, context: RequestContext) -> SimulatedProject:
+        """Return the project that a request's path names; raise `DeclinedError` if the user cannot read it."""
+        context.project = self._find_project(request.path_params["project_id"])
+        return context.project
+
+    def _find_project(self, project_id: str) -> SimulatedProject:
+        """Return a project; raise `DeclinedError` unless it exists and the user is a member of it."""
+        project = self.projects.find(project_id)
+        if project is None or self.no_membership:
             raise no_project()
+        return project
 
     def _pages(self, request: Request) -> str:
         """Return the URL prefix of `detail_url`; empty for a token without a region."""
         if "x-auth-token" in request.headers and not self.token_region:
             return ""
-        return f"{request.base_url}{_PAGES}".replace("{project_id}", self.world.project_id)
+        return f"{request.base_url}{_PAGES}".replace("{project_id}", request.path_params["project_id"])
 
     def _requested_run(self, request: Request) -> str | None:
         return request.query_params.get("pipeline_run_id") or None

@@ -9,7 +9,7 @@ from exporter.simulator.http.answers import Answer, Record
 from exporter.simulator.world.jobs import JobSnapshot, StepSnapshot, jobs
 from exporter.simulator.world.project import SimulatedProject
 from exporter.simulator.world.runs import RunSnapshot, SimulatedStatus, StageSnapshot
-from exporter.simulator.world.world import SimulatedPipeline, World
+from exporter.simulator.world.world import SimulatedPipeline
 
 _BROKEN = '{"errorMessage":"The build task failed: exit code 1","errorCode":"DEV-CODECI-35002"}'
 
@@ -25,10 +25,12 @@ def detail(
     run = runs.run(pipeline, run_id, now) if run_id else runs.latest_run(pipeline, now)
     if run is None:
         raise no_run()
-    return Answer(_record(project.world, pipeline, run, now, pages), runs=(run,))
+    return Answer(_record(project, pipeline, run, now, pages), runs=(run,))
 
 
-def _record(world: World, pipeline: SimulatedPipeline, run: RunSnapshot, now: float, pages: str) -> Record:
+def _record(
+    project: SimulatedProject, pipeline: SimulatedPipeline, run: RunSnapshot, now: float, pages: str
+) -> Record:
     origin = run.origin
     return {
         "id": run.id,
@@ -45,9 +47,9 @@ def _record(world: World, pipeline: SimulatedPipeline, run: RunSnapshot, now: fl
         "start_time": milliseconds(run.start),
         "end_time": milliseconds(run.end),
         "stages": [_stage(pipeline, run, stage, now) for stage in run.stages],
-        "domain_id": world.domain_id,
-        "project_id": world.project_id,
-        "region": world.region,
+        "domain_id": project.domain_id,
+        "project_id": project.world.project_id,
+        "region": project.world.region,
         "component_id": "",
         "language": "zh-cn",
         "sources": [_source(pipeline, run)],

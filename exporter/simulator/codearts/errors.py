@@ -32,3 +32,8 @@ def no_run() -> DeclinedError:
 def mismatch() -> DeclinedError:
     """Return the error for a pipeline that does not belong to the project."""
     return service_error("DEVPIPE.00011136", "项目ID和流水线不匹配")
+
+
+def invalid_parameter(name: str, expected: str) -> DeclinedError:
+    """Return the error of CodeArts Req for a query parameter; the code is invented, because the vendor's is unknown."""
+    return service_error("PM.02170001", f"The parameter {name} is invalid: {expected} is expected", 400)

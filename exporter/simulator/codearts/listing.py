@@ -61,7 +61,7 @@ def pipelines(
     for pipeline in page:
         owner = project if project.pipeline(pipeline.id) else foreign
         run = owner.runs.latest_run(pipeline, now)
-        page_runs.append((owner.world, pipeline, run and owner.runs.apply_misreport(run)))
+        page_runs.append((owner, pipeline, run and owner.runs.apply_misreport(run)))
     answer = {
         "offset": offset,
         "limit": limit,
@@ -150,12 +150,14 @@ def _foreign_world(seed: int, count: int, start: float) -> World:
     return World(seed=seed + 1_000_003, pipelines=count, start=start)
 
 
-def _row(world: World, pipeline: SimulatedPipeline, run: RunSnapshot | None, pages: str) -> Record:
+def _row(
+    project: SimulatedProject, pipeline: SimulatedPipeline, run: RunSnapshot | None, pages: str
+) -> Record:
     return {
         "pipeline_id": pipeline.id,
         "name": pipeline.name,
-        "project_id": world.project_id,
-        "project_name": world.project_name,
+        "project_id": project.world.project_id,
+        "project_name": project.name,
         "component_id": "",
         "is_publish": False,
         "is_collect": pipeline.index % 10 == 0,
@@ -166,11 +168,12 @@ def _row(world: World, pipeline: SimulatedPipeline, run: RunSnapshot | None, pag
         "security_level": None,
         "banned": False,
         "description": None,
-        "tag_list": [_tag(pipeline, world)] if pipeline.index % 3 == 0 else [],
+        "tag_list": [_tag(pipeline, project)] if pipeline.index % 3 == 0 else [],
     }
 
 
-def _tag(pipeline: SimulatedPipeline, world: World) -> Record:
+def _tag(pipeline: SimulatedPipeline, project: SimulatedProject) -> Record:
+    world = project.world
     name = pipeline.name.split("-")[1]
     creator = derive_id(world.project_id, "creator")
     return {
@@ -178,7 +181,7 @@ def _tag(pipeline: SimulatedPipeline, world: World) -> Record:
         "name": name,
         "color": "#5e7ce0",
         "project_id": world.project_id,
-        "domain_id": world.domain_id,
+        "domain_id": project.domain_id,
         "creator_id": creator,
         "updater_id": creator,
         "create_time": milliseconds(int(world.start)),

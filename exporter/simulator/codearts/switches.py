@@ -33,6 +33,8 @@ class CodeArtsSwitches(Switches):
       error of the service, 413 of the gateway, 200 with an error of the service.
     - `foreign_rows`: number of rows of another project in the list of pipelines. If 0, only a request whose body names
       no project gets a few.
+    - `projects_listed_share`: share of the projects in the list of projects, oldest first; the others are missing in
+      it, but still answer.
     """
 
     lock_after: int | None = None
@@ -47,3 +49,4 @@ class CodeArtsSwitches(Switches):
     batch_limit: int | None = None
     batch_refusal: Literal[400, 413, 200] = 400
     foreign_rows: int = 0
+    projects_listed_share: float = 1.0

@@ -180,13 +180,14 @@ class Cloud(Switches, ABC):
     def _respond(self, answer: Answer, request: Request, context: RequestContext) -> Response:
         """Return the response to a good request, or an injected fault, and record the runs that it reports."""
         operation = context.operation or ""
+        runs = (context.project or self._project).runs
         injected_fault = self.injected_fault if self.injected_fault_operation in {None, operation} else None
         if injected_fault is None:
-            self._project.runs.record_answer(answer.runs, operation, context.now)
+            runs.record_answer(answer.runs, operation, context.now)
             return self._with_bad_records(answer.response())
         if injected_fault is InjectedFault.GARBLED:
             # Only the first run is unreadable.
-            self._project.runs.record_answer(answer.runs[1:], operation, context.now)
+            runs.record_answer(answer.runs[1:], operation, context.now)
         replacement = self._fault_answer(injected_fault, request, context)
         return fault_response(injected_fault, answer.value) if replacement is None else replacement.response()
 

@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.simulator.http.switches import Switches
+from exporter.simulator.world.project import SimulatedProject
 
 _MAX_RECORDED_REQUESTS = 5_000
 
@@ -36,7 +37,10 @@ class RecordedRequest:
 
 
 class RequestContext:
-    """Data of a request in progress; the whole response describes the state at `now` (Unix seconds)."""
+    """Data of a request in progress; the whole response describes the state at `now` (Unix seconds).
+
+    `project` is the project that the response reports about, if the cloud has several.
+    """
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -44,6 +48,7 @@ class RequestContext:
         self.operation: str | None = None
         self.pipeline_ids: tuple[str, ...] = ()
         self.run_id: str | None = None
+        self.project: SimulatedProject | None = None
 
 
 class RequestLog:

@@ -108,11 +108,16 @@ class WorldRuns:
 
 
 class SimulatedProject:
-    """Pipelines of `world` that `switches` may delete or rename, and runs from `runs`, by default from the world."""
+    """Pipelines of `world` that `switches` may delete or rename, and runs from `runs`, by default from the world.
+
+    `name` and `domain_id`, the id of its account, are those of the world until they are replaced.
+    """
 
     def __init__(self, world: World, switches: Switches, runs: RunSource | None = None) -> None:
         self.world = world
         self.runs = runs or WorldRuns(world)
+        self.name = world.project_name
+        self.domain_id = world.domain_id
         self._switches = switches
 
     def pipelines(self) -> list[SimulatedPipeline]:
