@@ -24,7 +24,7 @@ from exporter.core.failures import FailureKind, RequestFailure
 from exporter.core.health import Activity
 from exporter.core.hourly_warnings import HourlyWarnings
 from exporter.core.usage import Usage
-from exporter.providers.protocol import ApiRequest, Provider
+from exporter.providers.protocol import ApiRequest, Service
 from exporter.providers.responses import too_complex
 from exporter.telemetry.recorder import Telemetry
 
@@ -68,7 +68,7 @@ class ApiClient:
     def __init__(
         self,
         project: str,
-        provider: Provider,
+        provider: Service,
         credential: CredentialState,
         base_url: str,
         *,

@@ -105,6 +105,15 @@ class PipelineRows(ListPage, kw_only=True):
     """Whether a row without usable pipeline id was rejected, so that absence from the list proves nothing."""
 
 
+class ProjectRows(ListPage, kw_only=True):
+    """One page of the projects of an account."""
+
+    projects: dict[str, str] = {}
+    """Names by project id; empty where the list has none."""
+    incomplete: bool = False
+    """Whether a row without usable project id was rejected, so that absence from the list proves nothing."""
+
+
 class ActivityRows(ListPage, kw_only=True):
     """One page of the pipelines with recent activity."""
 
@@ -140,7 +149,22 @@ class RunDetail(Decoded, kw_only=True):
     """Run with stages, jobs and steps; None if it was rejected."""
 
 
-class Provider(Protocol):
+class Service(Protocol):
+    """Service of a cloud whose responses are classified."""
+
+    name: str
+    """The cloud."""
+
+    def failure(
+        self, request: ApiRequest, status: int, headers: Mapping[str, str], body: bytes
+    ) -> RequestFailure | None:
+        """Classify a response that is an error or has an unexpected shape; return None for a success.
+
+        Single records of a success may still be unreadable.
+        """
+
+
+class Provider(Service, Protocol):
     """Describes requests about one project of a cloud, and decodes the responses.
 
     A method `…_request` returns a request, and `read_…` decodes the body of a successful response to it. In the latter,
@@ -148,7 +172,6 @@ class Provider(Protocol):
     raises no errors after `failure` returned None.
     """
 
-    name: str
     page_size: int
     """Rows to request in a page of pipelines."""
     runs_page_size: int
@@ -179,14 +202,6 @@ class Provider(Protocol):
 
     def read_detail(self, body: bytes, pipeline: str, now: float) -> RunDetail:
         """Decode the details of a run of a pipeline."""
-
-    def failure(
-        self, request: ApiRequest, status: int, headers: Mapping[str, str], body: bytes
-    ) -> RequestFailure | None:
-        """Classify a response that is an error or has an unexpected shape; return None for a success.
-
-        Single records of a success may still be unreadable.
-        """
 
 
 @runtime_checkable
