@@ -20,8 +20,8 @@ from tests.drivers.vendor_environment import environment
 @pytest.fixture(scope="module")
 def sdk(tmp_path_factory):
     """Run a task with the SDK, which stores an installation id in the home directory."""
-    package = "huaweicloudsdkcodeartspipeline==3.1.219"
-    return environment("huawei", package, home=tmp_path_factory.mktemp("home"))
+    packages = ("huaweicloudsdkcodeartspipeline==3.1.219", "huaweicloudsdkprojectman==3.1.219")
+    return environment("huawei", *packages, home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -96,6 +96,19 @@ def test_sdk_and_exporter_decode_the_run_list_alike(sdk, still_cloud):
     }
     assert read == theirs
     assert sum(map(len, read.values())) > 300
+
+
+def test_sdk_reads_the_list_of_projects(sdk, still_cloud):
+    """The newest project comes first; two pages have all of them."""
+    projects = still_cloud.codearts.projects
+    for seed in range(2, 14):
+        projects.add(f"项目 {seed}", World(seed=seed, pipelines=1))
+    projects.remove(World(seed=5, pipelines=1).project_id)
+    found = sdk({**task_of(still_cloud), "do": "projects"})
+    assert [[identity, name] for identity, name, _ in found] == [*map(list, projects.names().items())][::-1]
+    assert len(found) == 12
+    created = [moment for _, _, moment in found]
+    assert created == sorted(created, reverse=True)
 
 
 def test_sdk_and_exporter_sign_alike(sdk):

@@ -31,8 +31,6 @@ _REGIONS = {
     "sa-brazil-1",
 }
 _ROWS = "projects"
-_LAST_OFFSET = 10_000
-"""Largest offset that the API accepts."""
 _OBJECTS = 20_000
 """Maximum JSON objects in a page. A hundred projects with their creators have about two hundred."""
 
@@ -64,17 +62,19 @@ class ProjectDirectory:
     name = "codearts"
     page_size = 100
     """Rows to request. The limit may be 1000, but older documents have at most 100 rows in a response."""
+    max_pages = 101
+    """Pages that can be requested. The offset is at most 10,000."""
 
     def projects_request(self, cursor: PageCursor) -> ApiRequest:
         """Return the request for a page of the projects that the user is a member of.
 
         The offset must be a multiple of the limit, so a page that is shorter than the limit does not shift the next one.
-        Beyond the largest offset, the last page is requested again.
+        After `max_pages`, the last page is requested again.
         """
         # `archive` is not sent: by the API reference `true` selects projects in use, by the vendor's SDK archived ones.
         # `sort` is not sent either: by default the newest project is first. One that is created between two requests
         # repeats a row on the next page, and hides none.
-        offset = min(cursor.pages * self.page_size, _LAST_OFFSET)
+        offset = min(cursor.pages, self.max_pages - 1) * self.page_size
         return ApiRequest(
             operation=LIST_PROJECTS,
             method="GET",
