@@ -3,7 +3,8 @@
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -60,22 +61,27 @@ class LabelsByName(Section):
     """Labels of the matching pipelines."""
 
 
-class Discover(Section):
-    """Which of the provider's pipelines to watch in addition to the listed ones."""
+class NameFilter(Section):
+    """What to watch of a list, by name."""
 
-    interval: Duration = 600.0
-    """How often the list is read, as part of a refresh."""
     include: Annotated[tuple[Pattern, ...], Field(min_length=1)] = (re.compile(".*"),)
     """Patterns of names to watch. One of them must match the whole name."""
     exclude: tuple[Pattern, ...] = ()
     """Patterns of names not to watch, even if `include` matches them."""
-    labels: tuple[LabelsByName, ...] = ()
-    """Labels by name. If several entries set the same label, the last one wins."""
 
     def matches(self, name: str) -> bool:
-        """Return whether to watch a pipeline of this name."""
+        """Return whether to watch what has this name."""
         included = any(pattern.fullmatch(name) for pattern in self.include)
         return included and not any(pattern.fullmatch(name) for pattern in self.exclude)
+
+
+class Discover(NameFilter):
+    """Which of the provider's pipelines to watch in addition to the listed ones."""
+
+    interval: Duration = 600.0
+    """How often the list is read, as part of a refresh."""
+    labels: tuple[LabelsByName, ...] = ()
+    """Labels by name. If several entries set the same label, the last one wins."""
 
     def labels_of(self, name: str) -> dict[str, str]:
         """Return the labels of a pipeline of this name. If several rules set the same label, the last one wins."""
@@ -112,6 +118,17 @@ def _template(*names: str) -> Callable[[str], str]:
 def is_placeholder(identity: str) -> bool:
     """Return whether an id is only a placeholder, made of zeros or of x."""
     return set(identity.lower()) in ({"0"}, {"x"})
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSearch:
+    """How an entry of the configuration finds its projects."""
+
+    names: NameFilter
+    interval: float
+    """Seconds between two readings of the list."""
+    base_url: str
+    """URL to which the path of the list is appended."""
 
 
 class CommonSection(Section):
@@ -170,6 +187,15 @@ class ProjectSection(CommonSection):
     def discovery(self) -> Discover | None:
         """Which pipelines to discover: as configured, or all if none is listed. None if discovery is off."""
         return self.discover or (None if self.pipelines else Discover())
+
+    @property
+    def project_search(self) -> ProjectSearch | None:
+        """Which projects this entry of the configuration stands for; None if it is one project."""
+        return None
+
+    def found_project(self, name: str, scope: str) -> Self:
+        """Return the settings of a project that this entry has found: its label `project`, and the vendor's id."""
+        raise NotImplementedError
 
     @property
     def default_url_template(self) -> str:

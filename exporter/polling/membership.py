@@ -1,8 +1,7 @@
 """Which pipelines a project has: those of the configuration and those discovered, with their names.
 
-A list of pipelines that suddenly shrinks is more often a lost permission than a mass deletion. So a discovered pipeline
-leaves after two complete lists without it. A list that is empty, or less than half as long as the one before, is
-believed only when three in a row agree.
+A discovered pipeline leaves after two complete lists without it. A list that suddenly shrinks is not believed at once
+(`list_caution.py`).
 
 Where several exporters share a configuration, each of them judges the whole list and every claim to a pipeline, and only
 then leaves out the pipelines of other shards. So all shards decide alike.
@@ -14,14 +13,12 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from exporter.config.project_section import PipelineEntry
 from exporter.core.model import Pipeline, name_label
 from exporter.core.shard import Shard
+from exporter.polling.list_caution import ListCaution
 from exporter.polling.ownership import OwnershipRegistry
 from exporter.providers.registry import AnyProject
 
 ABSENCES = 2
 """Number of complete lists in a row without a discovered pipeline, after which it is no longer watched."""
-
-AGREEING = 3
-"""Number of lists in a row that must agree to be believed after a sudden loss of pipelines."""
 
 
 def membership_hint(project: AnyProject) -> str:
@@ -66,11 +63,7 @@ class Membership:
         self._names: dict[str, str] = {}
         self._absences: dict[str, int] = {}
         """Number of lists in a row that lack a pipeline, by the id of each discovered pipeline."""
-        self._size: int | None = None
-        """Number of pipelines in the last list that was believed; None if unknown."""
-        self._disbelieved = 0
-        self._disbelieved_ids: frozenset[str] | None = None
-        """The ids of the last list that was not believed."""
+        self._caution = ListCaution("pipelines", membership_hint(project))
         for identity in self._configured:
             registry.take(self._key(identity), index, discovered=False)
 
@@ -188,7 +181,7 @@ class Membership:
                 self._absences[identity] = 0
                 self._set_name(identity, name)
         # The project had at least these, so a list that shrank since then is not believed either.
-        self._size = len(self._absences) or None
+        self._caution.size = len(self._absences) or None
 
     def listed(
         self,
@@ -209,9 +202,8 @@ class Membership:
                 self._set_name(identity, name)
         if self._project.discovery is None:
             return ""
-        if doubt := self._doubt(found, refused=refused):
+        if doubt := self._caution.doubt(found, refused=refused):
             return doubt
-        self._size = len(found)
         missing = [identity for identity in self._absences if identity not in found]
         for identity in missing if complete else ():
             self._absences[identity] += 1
@@ -234,25 +226,6 @@ class Membership:
         ]:
             self._leave(identity)
         return ""
-
-    def _doubt(self, found: Mapping[str, str], *, refused: bool) -> str:
-        """Return why a list is not believed, or an empty string; only lists with the same ids agree."""
-        before = self._size or 0
-        if refused and not found:
-            # Users who are not members get an empty list, so any number of empty lists proves nothing.
-            self._disbelieved, self._disbelieved_ids = 0, None
-            return membership_hint(self._project)
-        if len(found) >= before / 2 and (found or self._size == 0):
-            self._disbelieved, self._disbelieved_ids = 0, None
-            return ""
-        self._disbelieved = self._disbelieved + 1 if frozenset(found) == self._disbelieved_ids else 1
-        self._disbelieved_ids = frozenset(found)
-        if self._disbelieved >= AGREEING:
-            self._disbelieved, self._disbelieved_ids = 0, None
-            return ""
-        if not found:
-            return membership_hint(self._project)
-        return f"the list has {len(found)} pipelines after {before}; did the user lose a permission?"
 
     def _set_name(self, identity: str, name: str) -> None:
         if self._owns(identity):

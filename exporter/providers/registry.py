@@ -24,6 +24,15 @@ def connect(project: AnyProject, environment: Mapping[str, str]) -> tuple[AnyPro
             return flow.FlowProvider(project), auth, project.base_url
 
 
+def directory_of(project: AnyProject) -> codearts.ProjectDirectory:
+    """Return the description of the list in which an entry with a `project_search` finds its projects."""
+    match project:
+        case codearts.CodeArtsProject():
+            return codearts.ProjectDirectory()
+        case flow.FlowProject():
+            raise TypeError("Flow has no list of projects")
+
+
 def provider_type(project: AnyProject) -> type[codearts.CodeArtsProvider | flow.FlowProvider]:
     """Return the class of a project's provider, whose attributes describe it without credentials."""
     match project:

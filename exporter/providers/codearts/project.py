@@ -3,16 +3,17 @@
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
 from exporter.auth.huawei import AuthSection, HuaweiAkskSection, PasswordSection
-from exporter.config.project_section import ProjectSection, is_placeholder
-from exporter.config.types import Endpoint, Identifier
+from exporter.config.project_section import NameFilter, ProjectSearch, ProjectSection, is_placeholder
+from exporter.config.types import Duration, Endpoint, Identifier
 from exporter.config.yaml_source import Path as KeyPath
+from exporter.providers.codearts.directory import directory_endpoint
 
 _HOSTS = {
     "cloudpipeline-ext.{}.myhuaweicloud.com": (
@@ -46,6 +47,15 @@ def _zone(value: object) -> ZoneInfo:
         ) from None
 
 
+class DiscoverProjects(NameFilter):
+    """Which CodeArts projects to watch, of those that the user is a member of."""
+
+    interval: Duration = 600.0
+    """How often the list of projects is read."""
+    endpoint: Endpoint | None = None
+    """Base URL of CodeArts Req, which has the list. Needed only where that of the region is wrong or unknown."""
+
+
 class CodeArtsProject(ProjectSection):
     """Configuration of a CodeArts project."""
 
@@ -56,8 +66,10 @@ class CodeArtsProject(ProjectSection):
     """Base URL of the API. Needed only where that of the region is wrong."""
     region: str | None = Field(default=None, validate_default=True)
     """Region of the project. Required unless `endpoint` is given."""
-    project_id: Identifier
-    """The CodeArts project, not the IAM one."""
+    discover_projects: DiscoverProjects | None = None
+    """Projects to find by name, instead of `project_id`. Each becomes a project named `NAME/PROJECT NAME`."""
+    project_id: Identifier | None = Field(default=None, validate_default=True)
+    """The CodeArts project, not the IAM one. Required unless `discover_projects` is given."""
     stage_time_zone: Annotated[
         ZoneInfo,
         PlainValidator(_zone),
@@ -67,6 +79,36 @@ class CodeArtsProject(ProjectSection):
     """Time zone of stage times, which CodeArts reports without one."""
     auth: Annotated[AuthSection, Field(discriminator="method")]
     """The credentials."""
+
+    @field_validator("discover_projects", mode="after")
+    @classmethod
+    def _findable(
+        cls, discover: DiscoverProjects | None, info: ValidationInfo
+    ) -> DiscoverProjects | None:
+        if discover is None:
+            return None
+        if info.data.get("pipelines"):
+            raise ValueError("must not be given with pipelines (an id belongs to one project: use discover)")
+        # An invalid region is absent from `info.data` and has an error of its own.
+        if discover.endpoint is None and "region" in info.data:
+            region = info.data["region"]
+            if region is None or directory_endpoint(region) is None:
+                raise ValueError(
+                    f"no address of CodeArts Req is known for region {region or '(none)'} "
+                    "(give discover_projects.endpoint as well)"
+                )
+        return discover
+
+    @field_validator("project_id", mode="after")
+    @classmethod
+    def _one_or_many(cls, project_id: str | None, info: ValidationInfo) -> str | None:
+        # An invalid value is absent from `info.data` and has an error of its own.
+        many = info.data.get("discover_projects", True)
+        if project_id is None and not many:
+            raise ValueError("is missing (give project_id, or discover_projects to find projects by name)")
+        if project_id is not None and isinstance(many, DiscoverProjects):
+            raise ValueError("must not be given with discover_projects (keep one of them)")
+        return project_id
 
     @field_validator("auth", mode="after")
     @classmethod
@@ -96,8 +138,21 @@ class CodeArtsProject(ProjectSection):
 
     @property
     def scope(self) -> str:
-        """Id of the project."""
-        return self.project_id
+        """Id of the project; empty if the entry finds projects."""
+        return self.project_id or ""
+
+    @property
+    def project_search(self) -> ProjectSearch | None:
+        """Which projects to find; None for one project."""
+        discover = self.discover_projects
+        if discover is None:
+            return None
+        url = discover.endpoint or directory_endpoint(str(self.region))
+        return ProjectSearch(discover, discover.interval, str(url))
+
+    def found_project(self, name: str, scope: str) -> Self:
+        """Return the settings of a project that the entry has found."""
+        return self.model_copy(update={"name": name, "project_id": scope, "discover_projects": None})
 
     @property
     def base_url(self) -> str:
@@ -106,10 +161,12 @@ class CodeArtsProject(ProjectSection):
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """URLs that secrets are sent to: the endpoint, and IAM for a password."""
+        """URLs that secrets are sent to: the endpoint, that of the list of projects, and IAM for a password."""
+        search = self.project_search
+        directory = (search.base_url,) if search else ()
         if isinstance(self.auth, PasswordSection):
-            return self.base_url, self.auth.endpoint_in(self.region)
-        return (self.base_url,)
+            return self.base_url, *directory, self.auth.endpoint_in(self.region)
+        return self.base_url, *directory
 
     def warnings(self) -> Iterator[tuple[KeyPath, str]]:
         """Yield warnings: ids that do not have the vendor's form, and addresses that do not belong to the region."""
@@ -135,13 +192,14 @@ class CodeArtsProject(ProjectSection):
             )
 
     def _ids(self) -> Iterator[tuple[KeyPath, str]]:
-        yield ("project_id",), self.project_id
+        if self.project_id is not None:
+            yield ("project_id",), self.project_id
         for position, entry in enumerate(self.pipelines):
             yield ("pipelines", position), entry.id
 
     def _auth_warnings(self) -> Iterator[tuple[KeyPath, str]]:
         auth = self.auth
-        if isinstance(auth, HuaweiAkskSection) and auth.iam_project_id == self.project_id:
+        if isinstance(auth, HuaweiAkskSection) and auth.iam_project_id and auth.iam_project_id == self.project_id:
             yield (
                 ("auth", "iam_project_id"),
                 "is project_id as well (one is the IAM project of the region, the other the CodeArts project)",

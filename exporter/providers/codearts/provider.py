@@ -77,8 +77,8 @@ class CodeArtsProvider:
     batched: Literal[True] = True
 
     def __init__(self, project: CodeArtsProject) -> None:
-        self._project_id = project.project_id
-        self._path = f"/v5/{project.project_id}/api/pipelines"
+        self._project_id = project.scope
+        self._path = f"/v5/{project.scope}/api/pipelines"
         self._zone = project.stage_time_zone
         self._run_url = project.run_url
         self._cache = ResponseCache()
