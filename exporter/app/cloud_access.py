@@ -66,9 +66,13 @@ class CloudAccess:
             known,
             proxy=project.proxy,
             # A proxy does not reach services of this machine.
-            bypass_proxy=urlsplit(base_url).hostname in LOOPBACK,
+            bypass_proxy=_is_local(base_url),
         )
         return Link(provider, auth, base_url, transport, (base_url, auth.credential_id), authorities)
+
+    def directory_transport(self, link: Link, base_url: str) -> TransportOptions:
+        """Return how to reach the list of projects of a link's project, which is at another URL."""
+        return msgspec.structs.replace(link.transport, bypass_proxy=_is_local(base_url))
 
     def credential(self, project: AnyProject, link: Link, interval: float) -> CredentialState:
         """Return the state of a project's credential, which other projects may share. It survives a reload.
@@ -97,6 +101,10 @@ class CloudAccess:
         self._in_use = set()
         contexts = {link.transport.tls for link in links}
         self._tls = {key: known for key, known in self._tls.items() if known.tls in contexts}
+
+
+def _is_local(url: str) -> bool:
+    return urlsplit(url).hostname in LOOPBACK
 
 
 def authorities_digest(project: AnyProject) -> bytes:

@@ -13,6 +13,7 @@ from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.app.exporter import Exporter
 from exporter.app.poll_now import PollNow
+from exporter.app.project_search import ProjectSearch
 from exporter.app.reloader import Reloader
 from exporter.app.scheduler import Scheduler
 from exporter.app.status_source import status_source
@@ -83,13 +84,14 @@ class _Daemon:
             if isinstance(source, LoadedFile)
             else None
         )
+        self._search = ProjectSearch(exporter, self._scheduler, self._health, clock)
         self._listeners = self._serve(serving, clock)
         self._stop = asyncio.Event()
 
     def _serve(self, serving: Serving, clock: Clock) -> Listeners:
         exporter, reloader, telemetry = self._exporter, self._reloader, self._exporter.telemetry
         token = serving.poll_token
-        effective = exporter.config.effective()
+        effective = exporter.source.effective()
         web = application(
             page=exporter.publisher.sending,
             problem=self._health.problem,
@@ -123,12 +125,14 @@ class _Daemon:
         await self._exporter.publisher.publish()
         serving = asyncio.create_task(self._listeners.serve())
         stopping = asyncio.create_task(self._stop.wait())
-        watching = asyncio.create_task(self._reloader.watch()) if self._reloader else None
+        watching = [asyncio.create_task(self._search.run())]
+        if self._reloader is not None:
+            watching.append(asyncio.create_task(self._reloader.watch()))
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         _log.info("stopping")
         stopping.cancel()
-        if watching is not None:
-            watching.cancel()
+        for task in watching:
+            task.cancel()
         if self._reloader is not None:
             await self._reloader.stop()
         await self._scheduler.stop()

@@ -4,12 +4,15 @@
 connections, credentials, polls and values. docs/design/reload.md explains the order.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 
 import msgspec
 
 from exporter.app.cloud_access import CloudAccess, Link, authorities_digest
-from exporter.app.project import Project, ProjectBuilder, same_tracker
+from exporter.app.expansion import MOST, Expansion, expand
+from exporter.app.project import EntryFinder, Project, ProjectBuilder, same_tracker
 from exporter.config.project_section import ProjectSection
 from exporter.core.clock import Clock
 from exporter.core.model import Pipeline
@@ -27,6 +30,8 @@ from exporter.state.repository import StateRepository
 from exporter.telemetry.recorder import Telemetry, set_created_series
 from exporter.tracking.project import ProjectTracker
 
+_log = logging.getLogger("exporter.app.exporter")
+
 Retire = Callable[[Sequence[Project]], Awaitable[None]]
 """Stops the polls of projects, after the requests in flight."""
 
@@ -43,9 +48,16 @@ class ProjectChanges(msgspec.Struct, frozen=True):
 class Prepared(msgspec.Struct, frozen=True):
     """A configuration that can be applied."""
 
+    source: Config
+    """The configuration as written, in which an entry may stand for many projects."""
     config: Config
+    """The same with every project."""
+    entries: Mapping[str, str]
+    """The entry that has found a project, by the project's name."""
     links: dict[str, Link]
-    """Of each project, by name; that of a project that stays is not used."""
+    """Of each project and each entry that finds projects, by name; that of one that stays is not used."""
+    finders: dict[str, EntryFinder]
+    """Finders that stay as they are, by entry."""
     kept: dict[str, Project]
     """Projects that stay as they are, by name."""
 
@@ -79,9 +91,18 @@ class Exporter:
             SetupError: a certificate authority cannot be loaded.
 
         """
+        self.source = config
+        """The configuration in force, as written: an entry may stand for many projects."""
         self.config = config
-        """The configuration in force."""
+        """The same with every project that the entries have found."""
         self.projects: tuple[Project, ...] = ()
+        self.entries: Mapping[str, str] = {}
+        """The entry that has found a project, by the project's name."""
+        self.finders: tuple[EntryFinder, ...] = ()
+        self.changing = asyncio.Lock()
+        """Held while another configuration, or other found projects, are prepared and put in force."""
+        self._reported: tuple[object, ...] = ()
+        """The name collisions and surplus projects that were logged last."""
         self._refreshed = False
         self.telemetry = telemetry
         self.repository = repository
@@ -114,7 +135,36 @@ class Exporter:
     @property
     def refreshed(self) -> bool:
         """Whether the first refresh of each project has ended; a later configuration does not change that."""
-        return self._refreshed or all(poller.refreshed.is_set() for poller in self.pollers)
+        return self._refreshed or (
+            all(one.finder.searched for one in self.finders)
+            and all(poller.refreshed.is_set() for poller in self.pollers)
+        )
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the entries have found other projects than those in force."""
+        return bool(self.finders) and self._expand(self.source).config.projects != self.config.projects
+
+    def _found(self, source: Config) -> dict[str, Mapping[str, str]]:
+        """Return the found projects (names by id) of each entry of a configuration."""
+        finders = {one.settings.name: one for one in self.finders}
+        found: dict[str, Mapping[str, str]] = {}
+        for entry in source.projects:
+            search = entry.project_search
+            if search is None:
+                continue
+            former = finders.get(entry.name)
+            same_list = former is not None and former.finder.search.base_url == search.base_url
+            names = (
+                former.finder.projects
+                if former is not None and same_list
+                else self.repository.found_projects(entry)
+            )
+            found[entry.name] = {one: name for one, name in names.items() if search.names.matches(name)}
+        return found
+
+    def _expand(self, source: Config) -> Expansion:
+        return expand(source, self._found(source))
 
     def prepare(self, config: Config) -> Prepared:
         """Prepare a configuration, without changing anything: do everything that can fail.
@@ -123,7 +173,10 @@ class Exporter:
             SetupError: a certificate authority cannot be loaded.
 
         """
-        links, kept = {}, {}
+        links, kept, finders = {}, {}, {}
+        source, expansion = config, self._expand(config)
+        config = expansion.config
+        searching = {one.settings.name: one for one in self.finders}
         former = {project.settings.name: project for project in self.projects}
         same_sections = _sections(config) == _sections(self.config)
         for settings in config.projects:
@@ -138,8 +191,44 @@ class Exporter:
                 links[settings.name] = project.link
             else:
                 links[settings.name] = self._access.link(settings)
+        for entry in source.projects:
+            if entry.project_search is None:
+                continue
+            finder = searching.get(entry.name)
+            if (
+                finder is not None
+                and same_sections
+                and finder.settings == entry
+                and finder.link.authorities == authorities_digest(entry)
+            ):
+                finders[entry.name] = finder
+            else:
+                links[entry.name] = self._access.link(entry)
+        self._report_expansion(expansion)
         listed = {key: settings.name for settings in config.projects for key in listed_keys(settings)}
-        return Prepared(config, links, kept, listed)
+        return Prepared(source, config, expansion.entries, links, finders, kept, listed)
+
+    def _report_expansion(self, expansion: Expansion) -> None:
+        """Log what is wrong with the found projects, once until it changes."""
+        wrong = (expansion.collisions, tuple(expansion.surplus.items()))
+        if wrong == self._reported:
+            return
+        self._reported = wrong
+        for entry, identity, name in expansion.collisions:
+            _log.error(
+                "another project has the name of a found project, appending the id",
+                extra={"id": "project-name-collision", "project": entry, "value": identity, "name": name},
+            )
+        for entry, surplus in expansion.surplus.items():
+            _log.error(
+                "more projects found than can be followed, not watching the rest",
+                extra={
+                    "id": "too-many-projects",
+                    "project": entry,
+                    "projects": MOST + surplus,
+                    "limit": MOST,
+                },
+            )
 
     async def apply(self, prepared: Prepared, retire: Retire) -> ProjectChanges:
         """Put a configuration in force. `retire` stops the polls of the projects that go or change."""
@@ -155,10 +244,27 @@ class Exporter:
             retired += leaving
             for project in leaving:
                 await project.poller.save()
+        former = self.finders
         changes = self._replace_projects(prepared, retired)
         for project in retired:
             await project.poller.close()
+        for one in former:
+            if one not in self.finders:
+                await one.finder.close()
         return changes
+
+    async def apply_found(self, retire: Retire) -> bool:
+        """Put the projects in force that the entries have found; return whether that changed anything.
+
+        Raises:
+            SetupError: a certificate authority cannot be loaded.
+
+        """
+        async with self.changing:
+            if not self.outdated:
+                return False
+            await self.apply(self.prepare(self.source), retire)
+            return True
 
     def _replace_projects(self, prepared: Prepared, retired: Sequence[Project]) -> ProjectChanges:
         """Replace all projects at once: nothing awaits, so that no poll or page sees half of it."""
@@ -171,6 +277,8 @@ class Exporter:
         members = self._members(config, stays, former)
         trackers = self._reusable_trackers(config, prepared, members, former)
         self.repository.replace(config, [one.tracker for one in retired if one.settings.name not in trackers])
+        self._replace_finders(prepared)
+        limiters = {one.settings.name: one.finder.rate_limiter for one in self.finders}
         clouds = {one.link.base_url for one in retired}
         for project in stays.values():
             self._access.keep(project.link)
@@ -185,14 +293,16 @@ class Exporter:
                 prepared.links[settings.name],
                 members[settings.name],
                 trackers.get(settings.name),
+                limiters.get(prepared.entries.get(settings.name, "")),
             )
             for index, settings in enumerate(config.projects)
         )
         for project in self.projects:
             if project.settings.name in former:
                 project.poller.requested.resume(former[project.settings.name].poller.requested.waiting)
-        self.config = config
-        self._access.forget_unused(project.link for project in self.projects)
+        self.config, self.source, self.entries = config, prepared.source, prepared.entries
+        links = [project.link for project in self.projects]
+        self._access.forget_unused([*links, *(one.link for one in self.finders)])
         changes = self._report(config, stays, former)
         self.publisher.show(self.trackers)
         if _appearance(config) != _appearance(before):
@@ -203,6 +313,31 @@ class Exporter:
                 max_series=config.limits.max_series,
             )
         return changes
+
+    def _replace_finders(self, prepared: Prepared) -> None:
+        """Build the finders of the entries that are new or have changed; a finder that stays keeps what it knows."""
+        config = prepared.source
+        former = {one.settings.name: one for one in self.finders}
+        found = self._found(config)
+        finders = []
+        for entry in config.projects:
+            search = entry.project_search
+            if search is None:
+                continue
+            kept = prepared.finders.get(entry.name)
+            if kept is not None:
+                self._access.keep(kept.link)
+                finders.append(kept)
+                continue
+            before = former.get(entry.name)
+            link = prepared.links[entry.name]
+            finders.append(self._builder.finder(config, entry, search, link, found[entry.name], before))
+            self.telemetry.add_project(entry.name, entry.provider, pipelines=0, interval=search.interval)
+        self.finders = tuple(finders)
+        names = {one.settings.name for one in finders}
+        for name, gone in former.items():
+            if name not in names:
+                self.telemetry.remove_project(name, gone.settings.provider)
 
     def _members(
         self, config: Config, stays: dict[str, Project], former: dict[str, Project]
@@ -275,6 +410,8 @@ class Exporter:
         self.publisher.close()
         for poller in self.pollers:
             await poller.close()
+        for one in self.finders:
+            await one.finder.close()
         await self.repository.close()
 
 

@@ -1,18 +1,20 @@
 """One project in force: its settings, and the parts that poll and track it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
 from exporter.app.cloud_access import CloudAccess, Link
 from exporter.client.api_client import ApiClient
 from exporter.client.rate_limiter import RateLimiter
+from exporter.config.project_section import ProjectSearch
 from exporter.core.clock import Clock
 from exporter.polling.list_check import ListCheck
 from exporter.polling.membership import Membership
 from exporter.polling.poller import Poller
 from exporter.polling.progress import Progress
-from exporter.providers.registry import AnyProject
+from exporter.polling.project_finder import ProjectFinder
+from exporter.providers.registry import AnyProject, directory_of
 from exporter.settings.settings import Config
 from exporter.state.repository import StateRepository
 from exporter.telemetry.recorder import Telemetry
@@ -28,6 +30,14 @@ class Project(msgspec.Struct, frozen=True, eq=False):
     tracker: ProjectTracker
     client: ApiClient
     poller: Poller
+
+
+class EntryFinder(msgspec.Struct, frozen=True, eq=False):
+    """The finder of an entry of the configuration that stands for many projects."""
+
+    settings: AnyProject
+    link: Link
+    finder: ProjectFinder
 
 
 def same_tracker(before: tuple[Config, AnyProject, Link], after: tuple[Config, AnyProject, Link]) -> bool:
@@ -68,9 +78,18 @@ class ProjectBuilder:
         self._progress = progress
 
     def build(
-        self, config: Config, index: int, link: Link, membership: Membership, tracker: ProjectTracker | None
+        self,
+        config: Config,
+        index: int,
+        link: Link,
+        membership: Membership,
+        tracker: ProjectTracker | None,
+        rate_limiter: RateLimiter | None,
     ) -> Project:
-        """Build the project at `index` of a configuration. `tracker` is the one to continue with, if there is one."""
+        """Build the project at `index` of a configuration. `tracker` is the one to continue with, if there is one.
+
+        `rate_limiter` is that of the entry that has found the project; None if the configuration has the project itself.
+        """
         settings = config.projects[index]
         started = self._clock.monotonic()
         if tracker is None:
@@ -87,7 +106,7 @@ class ProjectBuilder:
             )
         else:
             tracker.update(membership.pipelines(), started, self._clock.time())
-        client = self._client(config, settings, link)
+        client = self._client(config, settings, link, rate_limiter)
         poller = Poller(
             settings.name,
             link.provider,
@@ -108,18 +127,61 @@ class ProjectBuilder:
         )
         return Project(settings, link, membership, tracker, client, poller)
 
-    def _client(self, config: Config, settings: AnyProject, link: Link) -> ApiClient:
+    def _client(
+        self, config: Config, settings: AnyProject, link: Link, rate_limiter: RateLimiter | None
+    ) -> ApiClient:
         return ApiClient(
             settings.name,
             link.provider,
             self._access.credential(settings, link, config.poll.interval),
             link.base_url,
-            rate_limiter=RateLimiter(
-                settings.rate_limit.requests_per_second, settings.rate_limit.burst, self._clock
-            ),
+            rate_limiter=rate_limiter or self._rate_limiter(settings),
             concurrency=config.poll.concurrency,
             timeout=config.poll.timeout,
             transport=link.transport,
             telemetry=self._telemetry,
             clock=self._clock,
         )
+
+    def _rate_limiter(self, settings: AnyProject) -> RateLimiter:
+        return RateLimiter(settings.rate_limit.requests_per_second, settings.rate_limit.burst, self._clock)
+
+    def finder(
+        self,
+        config: Config,
+        settings: AnyProject,
+        search: ProjectSearch,
+        link: Link,
+        known: Mapping[str, str],
+        former: EntryFinder | None,
+    ) -> EntryFinder:
+        """Build the finder of an entry. `known` are the projects found before; `former` is the finder that it replaces."""
+        directory = directory_of(settings)
+        same_limit = former is not None and former.settings.rate_limit == settings.rate_limit
+        rate_limiter = (
+            former.finder.rate_limiter if former is not None and same_limit else self._rate_limiter(settings)
+        )
+        client = ApiClient(
+            settings.name,
+            directory,
+            self._access.credential(settings, link, config.poll.interval),
+            search.base_url,
+            rate_limiter=rate_limiter,
+            concurrency=1,
+            timeout=config.poll.timeout,
+            transport=self._access.directory_transport(link, search.base_url),
+            telemetry=self._telemetry,
+            clock=self._clock,
+        )
+        finder = ProjectFinder(
+            settings.name,
+            search,
+            directory,
+            client,
+            rate_limiter=rate_limiter,
+            known=known,
+            retry=config.poll.interval,
+            telemetry=self._telemetry,
+            clock=self._clock,
+        )
+        return EntryFinder(settings, link, finder)

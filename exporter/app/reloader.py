@@ -38,7 +38,6 @@ class Reloader:
         self._clock = clock
         self._seen: bytes | str = loaded.digest
         """What the last load found: a digest of the content, or why the file could not be read."""
-        self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[list[str]]] = set()
         # Not in the event loop: files may be on a slow network, or one that hangs.
         self._worker = Worker("configuration")
@@ -113,7 +112,7 @@ class Reloader:
             return ["internal error, see the log"]
 
     async def _reload(self) -> list[str]:
-        async with self._lock:
+        async with self._exporter.changing:
             began = self._clock.monotonic()
             self._seen, prepared = await asyncio.wrap_future(self._worker.submit(self._prepare))
             if not isinstance(prepared, Prepared):
@@ -122,7 +121,7 @@ class Reloader:
                 return prepared
             changes = await self._exporter.apply(prepared, self._scheduler.retire)
             self._scheduler.add_new()
-            self._in_force(prepared.config)
+            self._in_force(prepared.source)
             await self._exporter.publisher.publish()
             _log.info(
                 "configuration reloaded",

@@ -19,7 +19,7 @@ from exporter.app import check_config, demo
 from exporter.app.bootstrap import assemble
 from exporter.app.config_warnings import warning_lines
 from exporter.app.daemon import Serving, run
-from exporter.app.once import poll_once
+from exporter.app.once import find_projects, poll_once
 from exporter.app.status.page import PageError, fetch, fetch_remedies
 from exporter.app.status.poll import poll
 from exporter.app.status.summary import summarize
@@ -159,7 +159,8 @@ def _once(flags: argparse.Namespace) -> int:
         exporter, page = asyncio.run(poll_once(config, flags.shard, progress))
     # Expositions are UTF-8 on every terminal.
     sys.stdout.buffer.writelines(page.chunks)
-    return 0 if all(poller.up for poller in exporter.pollers) else 1
+    listed = all(one.finder.up for one in exporter.finders)
+    return 0 if listed and all(poller.up for poller in exporter.pollers) else 1
 
 
 def _status(flags: argparse.Namespace) -> int:
@@ -215,8 +216,9 @@ async def _print_pipelines(config: Config) -> int:
     from exporter.cli.progress import progress_line  # noqa: PLC0415  # the daemon does not need it
 
     exporter = assemble(config, SystemClock())
-    code = 0
-    for project, poller in zip(config.projects, exporter.pollers, strict=True):
+    await find_projects(exporter)
+    code = 0 if all(one.finder.up for one in exporter.finders) else 1
+    for project, poller in zip(exporter.config.projects, exporter.pollers, strict=True):
         try:
             with progress_line() as progress:
                 names = await poller.list_pipelines(progress)

@@ -1,6 +1,7 @@
 """Report in log and metrics when a project goes down, and when it is up again."""
 
 import logging
+from collections.abc import Mapping
 
 from exporter.core.clock import Clock
 from exporter.core.hourly_warnings import HourlyWarnings
@@ -41,9 +42,12 @@ class HealthReporter:
         self.health = ProjectHealth()
 
     def refresh_ended(
-        self, outcome: PollOutcome, *, pipelines: int, requests: int, seconds: float, log: bool
+        self, outcome: PollOutcome, *, found: Mapping[str, int], requests: int, seconds: float, log: bool
     ) -> None:
-        """Record the result of a refresh; without `log`, report it in the metrics only."""
+        """Record the result of a refresh; without `log`, report it in the metrics only.
+
+        `found` has the numbers for the log line of a project that is up, by field.
+        """
         now = self._clock.monotonic()
         change = self.health.refreshed(
             failed=outcome.failed,
@@ -67,13 +71,13 @@ class HealthReporter:
                 extra={
                     "id": "project-up",
                     "project": self._project,
-                    "pipelines": pipelines,
                     "requests": requests,
+                    **found,
                     "seconds": round(seconds, 2),
                 },
             )
         elif change is Change.UP_AGAIN and self.health.last_outage is not None:
-            self._report_recovery(self.health.last_outage, now, pipelines)
+            self._report_recovery(self.health.last_outage, now, found)
         if not self.health.failing:
             self._warnings.flush(self._outage_log.warnings_left(now))
 
@@ -123,7 +127,7 @@ class HealthReporter:
                 },
             )
 
-    def _report_recovery(self, outage: Outage, now: float, pipelines: int) -> None:
+    def _report_recovery(self, outage: Outage, now: float, found: Mapping[str, int]) -> None:
         if not self._outage_log.take_end(now):
             return
         failures, self._outage_log.failures = self._outage_log.failures, 0
@@ -132,8 +136,8 @@ class HealthReporter:
             extra={
                 "id": "project-up-again",
                 "project": self._project,
-                "pipelines": pipelines,
                 "failures": failures,
                 "seconds": round(now - outage.began),
+                **found,
             },
         )

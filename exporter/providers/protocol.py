@@ -241,4 +241,19 @@ class KnowsRetention(Provider, Protocol):
         """Return how many days runs are kept; None if the response has no such number."""
 
 
+class ProjectDirectory(Service, Protocol):
+    """Describes requests for the list of all projects of a cloud that a user may see, and decodes the responses."""
+
+    page_size: int
+    """Rows to request in a page."""
+    max_pages: int
+    """Number of pages that can be requested."""
+
+    def projects_request(self, cursor: PageCursor) -> ApiRequest:
+        """Return the request for a page of the projects."""
+
+    def read_projects(self, body: bytes, now: float, headers: Mapping[str, str]) -> ProjectRows:
+        """Decode a page of projects."""
+
+
 AnyProvider = SupportsBatchQuery | SupportsActivityQuery

@@ -125,6 +125,17 @@ class StateRepository:
             if left is None and saved.name
         }
 
+    def found_projects(self, entry: AnyProject) -> dict[str, str]:
+        """Return the projects (names by id) of an entry that finds projects, as of when the previous process ended."""
+        prefix = f"{entry.name}/"
+        return {
+            key.scope: project.removeprefix(prefix).removesuffix(f" ({key.scope})")
+            for key, project in self._durations
+            if (key.provider, key.endpoint) == (entry.provider, entry.base_url)
+            and project.startswith(prefix)
+            and any(left is None for _, left in self._retired(key).retired.values())
+        }
+
     def begin(self) -> None:
         """Retire the saved pipelines that no tracker has restored. Call this once all trackers have their pipelines."""
         now = self._clock.time()

@@ -21,6 +21,7 @@ class Name(StrEnum):
 
     RESOLUTION = "name resolution"
     TLS = "TLS"
+    PROJECTS = "projects"
     CLOCK = "clock"
     ANSWER = "answer"
     CREDENTIALS = "credentials"

@@ -15,9 +15,9 @@ SOON = 14
 _DAY = 86_400.0
 
 
-async def check_network(project: AnyProject, *, timeout: float, now: float) -> list[Check]:
-    """Return the checks of the way to the provider of a project; `now` is in Unix seconds."""
-    url = urlsplit(project.base_url)
+async def check_network(project: AnyProject, base_url: str, *, timeout: float, now: float) -> list[Check]:
+    """Return the checks of the way to a service of the provider of a project; `now` is in Unix seconds."""
+    url = urlsplit(base_url)
     proxy = _proxy(project, url)
     target = url if proxy is None else proxy
     resolution = await _resolution(target.hostname or "", timeout, via_proxy=proxy is not None)

@@ -76,7 +76,9 @@ class ProjectDoctor:
     async def examine(self) -> list[Check]:
         """Return the checks of the project, as far as they could be made."""
         timeout = self._config.poll.timeout
-        for check in await check_network(self._project, timeout=timeout, now=self._clock.time()):
+        for check in await check_network(
+            self._project, self._project.base_url, timeout=timeout, now=self._clock.time()
+        ):
             self._add(check)
         if not any(check.state is CheckState.FAULT for check in self._checks.values()):
             await self._examine_provider()

@@ -26,5 +26,6 @@ async def poll(config: Config, shard: Shard | None, progress: Progress) -> tuple
         config.model_copy(update={"metrics": metrics, "limits": limits}), shard, progress
     )
     causes = {poller.project: poller.health.cause for poller in exporter.pollers}
+    causes |= {one.settings.name: one.finder.cause for one in exporter.finders}
     remedies = {project: cause.remedy for project, cause in causes.items() if cause is not None}
     return read_samples(b"".join(page.chunks).splitlines()), remedies

@@ -82,9 +82,7 @@ class CodeArtsProject(ProjectSection):
 
     @field_validator("discover_projects", mode="after")
     @classmethod
-    def _findable(
-        cls, discover: DiscoverProjects | None, info: ValidationInfo
-    ) -> DiscoverProjects | None:
+    def _findable(cls, discover: DiscoverProjects | None, info: ValidationInfo) -> DiscoverProjects | None:
         if discover is None:
             return None
         if info.data.get("pipelines"):
@@ -199,7 +197,11 @@ class CodeArtsProject(ProjectSection):
 
     def _auth_warnings(self) -> Iterator[tuple[KeyPath, str]]:
         auth = self.auth
-        if isinstance(auth, HuaweiAkskSection) and auth.iam_project_id and auth.iam_project_id == self.project_id:
+        if (
+            isinstance(auth, HuaweiAkskSection)
+            and auth.iam_project_id
+            and auth.iam_project_id == self.project_id
+        ):
             yield (
                 ("auth", "iam_project_id"),
                 "is project_id as well (one is the IAM project of the region, the other the CodeArts project)",

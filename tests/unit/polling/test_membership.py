@@ -6,7 +6,8 @@ import pytest
 
 from exporter.core.model import LABEL_LENGTH, Pipeline
 from exporter.core.shard import Shard
-from exporter.polling.membership import ABSENCES, AGREEING, Membership, membership_hint
+from exporter.polling.list_caution import AGREEING
+from exporter.polling.membership import ABSENCES, Membership, membership_hint
 from exporter.polling.ownership import OwnershipRegistry
 from tests.drivers.support import config, project
 
