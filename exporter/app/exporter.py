@@ -217,7 +217,7 @@ class Exporter:
         for entry, identity, name in expansion.collisions:
             _log.error(
                 "another project has the name of a found project, appending the id",
-                extra={"id": "project-name-collision", "project": entry, "value": identity, "name": name},
+                extra={"id": "project-name-collision", "project": entry, "value": name, "detail": identity},
             )
         for entry, surplus in expansion.surplus.items():
             _log.error(
@@ -279,11 +279,11 @@ class Exporter:
         self.repository.replace(config, [one.tracker for one in retired if one.settings.name not in trackers])
         self._replace_finders(prepared)
         limiters = {one.settings.name: one.finder.rate_limiter for one in self.finders}
-        clouds = {one.link.base_url for one in retired}
+        scopes = {(one.link.base_url, one.settings.scope) for one in retired}
         for project in stays.values():
             self._access.keep(project.link)
             # It may discover what another project has given up.
-            if project.settings.discovery and project.link.base_url in clouds:
+            if project.settings.discovery and (project.link.base_url, project.settings.scope) in scopes:
                 project.poller.list_again()
         self.projects = tuple(
             stays.get(settings.name)

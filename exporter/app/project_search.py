@@ -40,6 +40,10 @@ class ProjectSearch:
                     "found projects not watched, their settings cannot be used",
                     extra={"id": "found-projects-not-watched", "error": str(error)},
                 )
+            except Exception:  # noqa: BLE001  # the next search may succeed
+                _log.exception(
+                    "reload failed by an internal error, please report this", extra={"id": "reload-crashed"}
+                )
             await self._clock.sleep(_PAUSE)
 
     async def _apply(self) -> None:

@@ -93,6 +93,9 @@ class ProjectFinder:
                 self._reporter.implausible_list(len(names), doubt)
             else:
                 self._apply(names, complete=complete)
+        if once and outcome.failed:
+            # No second reading follows, which would decide whether the entry is down.
+            outcome.answered = False
         self.cause = next(iter(outcome.causes), None)
         now = self._clock.monotonic()
         self.searched, self.up, self.last_search = True, not outcome.failed, self._clock.time()

@@ -18,9 +18,7 @@ _CHECKS = {
     "implausible-list": Name.MEMBERSHIP,
 }
 """The check that a failure belongs to, by its heading in docs/troubleshooting.md; any other is one of the answer."""
-_PERMISSION = (
-    "the user needs to be a member of each project, and to be allowed to list projects (CodeArts Req)"
-)
+_PERMISSION = "the user needs to be a member of each project, and to be allowed to list projects"
 
 
 async def check_entry(found: EntryFinder, timeout: float, clock: Clock) -> list[Check]:
