@@ -41,7 +41,8 @@ SLUG = re.compile(r"[a-z]+(?:-[a-z]+)+")
 ENDING = {"ListenError", "SetupError", "StateError", "SaveError", "BodyError", "FramingError"}
 """Errors that end the process or a request, with a message for the user."""
 RETURNING = {
-    "membership.py": {"_doubt", "membership_hint"},
+    "list_caution.py": {"doubt"},
+    "membership.py": {"membership_hint"},
     "health.py": {"problem"},
 }
 """Functions that return a message for the user."""

@@ -6,7 +6,9 @@ The checks themselves are in `settings/load.py` (faults) and `app/config_warning
 from collections.abc import Iterator
 
 from exporter.app.estimate import owned, requests
+from exporter.app.expansion import MOST
 from exporter.app.exporter import label_names
+from exporter.config.duration import format_duration
 from exporter.core.model import Job, Pipeline, Run, Stage, Status, Step
 from exporter.core.shard import Shard
 from exporter.metrics.catalogue import catalogue
@@ -29,7 +31,12 @@ def report(config: Config, shard: Shard | None = None) -> str:
         f"{_count(listed, 'pipeline')} and those to be discovered" if listed else "pipelines to be discovered"
     )
     watched = found if finds else _count(listed, "pipeline")
-    lines = [f"{_count(len(config.projects), 'project')}, {watched}"]
+    entries = sum(1 for project in config.projects if project.project_search)
+    single = len(config.projects) - entries
+    projects = [_count(single, "project")] if single else []
+    if entries:
+        projects.append("projects to be found")
+    lines = [f"{' and '.join(projects)}, {watched}"]
     if shard is not None:
         own = sum(len(owned(project, shard)) for project in config.projects)
         part = f"about 1/{shard.total} of those discovered"
@@ -58,6 +65,8 @@ def _project(config: Config, project: AnyProject, shard: Shard | None) -> Iterat
         listed = f"{listed} and those discovered" if project.pipelines else "every pipeline discovered"
         if shard is not None:
             listed += " that the shard owns"
+    if project.project_search:
+        yield f"{project.name}: each project found at {project.project_search.base_url}, at most {MOST}, as follows; and 1 request for each 100 projects every {format_duration(project.project_search.interval)}"
     yield f"{project.name} ({project.provider}, {project.base_url}): {listed}"
     yield from requests(config, project, shard)
 

@@ -1,7 +1,7 @@
 """Find settings that are allowed but probably mistakes, for `check-config`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from exporter.app.check_config import expected_series
 from exporter.app.cloud_access import LOOPBACK
 from exporter.app.estimate import batched, owned, quiet_requests
 from exporter.config.duration import format_duration
-from exporter.config.project_section import Discover
+from exporter.config.project_section import Discover, NameFilter
 from exporter.config.secret import FileSecret, Secret, SecretError
 from exporter.config.section import Section
 from exporter.config.yaml_source import Path as KeyPath
@@ -142,6 +142,12 @@ def _project_warnings(
             f"({format_duration(interval)}): raise one of them{', or poll.chunk_size' if batched(project) else ''}"
         )
         yield ConfigWarning((*path, "rate_limit"), text, has_line=False)
+    search = project.project_search
+    if search is not None:
+        yield from (
+            ConfigWarning((*path, "discover_projects", *key), text)
+            for key, text in _name_warnings(search.names, ())
+        )
     if project.discover:
         yield from (
             ConfigWarning((*path, "discover", *key), text)
@@ -157,6 +163,8 @@ def _project_warnings(
         parts = urlsplit(url)
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             key = ("endpoint",) if url == project.base_url else ("auth", "iam_endpoint")
+            if search is not None and url == search.base_url:
+                key = ("discover_projects", "endpoint")
             text = f"{url} is not encrypted: credentials are sent in clear text (use https)"
             yield ConfigWarning((*path, *key), text)
 
@@ -166,25 +174,30 @@ def _discover_warnings(discover: Discover, interval: float) -> Iterator[tuple[Ke
         own = format_duration(discover.interval)
         text = f"{own} is below poll.interval ({format_duration(interval)}), so the list is read once a refresh only"
         yield ("interval",), text
+    rules = [
+        (("labels", position, "match"), rule.match.pattern) for position, rule in enumerate(discover.labels)
+    ]
+    yield from _name_warnings(discover, rules)
+
+
+def _name_warnings(names: NameFilter, rules: Iterable[tuple[KeyPath, str]]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield patterns of a filter that probably do not do what was intended; `rules` are further patterns to check."""
     patterns: list[tuple[KeyPath, str]] = []
     for key in ("include", "exclude"):
         seen: set[str] = set()
-        for position, pattern in enumerate(getattr(discover, key)):
+        for position, pattern in enumerate(getattr(names, key)):
             if pattern.pattern in seen:
                 yield (key, position), f"{pattern.pattern} is given twice (keep one)"
             else:
                 patterns.append(((key, position), pattern.pattern))
             seen.add(pattern.pattern)
-    excluded = {pattern.pattern for pattern in discover.exclude}
+    excluded = {pattern.pattern for pattern in names.exclude}
     for path, pattern in patterns:
         if path[0] == "exclude" and pattern in {".*", ".+", "^.*$"}:
             yield path, f"{pattern} matches every name, so nothing is discovered"
         elif path[0] == "include" and pattern in excluded:
             yield path, f"{pattern} is in exclude as well, so it selects nothing"
-    patterns += [
-        (("labels", position, "match"), rule.match.pattern) for position, rule in enumerate(discover.labels)
-    ]
-    for path, pattern in patterns:
+    for path, pattern in (*patterns, *rules):
         if problem := _pattern_problem(pattern):
             yield path, problem
 
@@ -233,7 +246,7 @@ def _shared_projects(config: Config) -> Iterator[ConfigWarning]:
     """Yield projects that discover the same pipelines as an earlier project, which then owns all of them."""
     first: dict[tuple[object, ...], str] = {}
     for index, project in enumerate(config.projects):
-        if (discovery := project.discovery) is None:
+        if (discovery := project.discovery) is None or project.project_search is not None:
             continue
         key = (project.provider, project.base_url, project.scope, discovery.include, discovery.exclude)
         if key in first:

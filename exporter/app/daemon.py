@@ -13,7 +13,7 @@ from exporter.app import runtime
 from exporter.app.bootstrap import assemble
 from exporter.app.exporter import Exporter
 from exporter.app.poll_now import PollNow
-from exporter.app.project_search import ProjectSearch
+from exporter.app.project_discovery import ProjectDiscovery
 from exporter.app.reloader import Reloader
 from exporter.app.scheduler import Scheduler
 from exporter.app.status_source import status_source
@@ -84,7 +84,7 @@ class _Daemon:
             if isinstance(source, LoadedFile)
             else None
         )
-        self._search = ProjectSearch(exporter, self._scheduler, self._health, clock)
+        self._search = ProjectDiscovery(exporter, self._scheduler, self._health, clock)
         self._listeners = self._serve(serving, clock)
         self._stop = asyncio.Event()
 

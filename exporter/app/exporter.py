@@ -5,13 +5,12 @@ connections, credentials, polls and values. docs/design/reload.md explains the o
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 
 import msgspec
 
 from exporter.app.cloud_access import CloudAccess, Link, authorities_digest
-from exporter.app.expansion import MOST, Expansion, expand
+from exporter.app.finders import Finders, PreparedFinders
 from exporter.app.project import EntryFinder, Project, ProjectBuilder, same_tracker
 from exporter.config.project_section import ProjectSection
 from exporter.core.clock import Clock
@@ -29,8 +28,6 @@ from exporter.settings.settings import Config
 from exporter.state.repository import StateRepository
 from exporter.telemetry.recorder import Telemetry, set_created_series
 from exporter.tracking.project import ProjectTracker
-
-_log = logging.getLogger("exporter.app.exporter")
 
 Retire = Callable[[Sequence[Project]], Awaitable[None]]
 """Stops the polls of projects, after the requests in flight."""
@@ -55,9 +52,8 @@ class Prepared(msgspec.Struct, frozen=True):
     entries: Mapping[str, str]
     """The entry that has found a project, by the project's name."""
     links: dict[str, Link]
-    """Of each project and each entry that finds projects, by name; that of one that stays is not used."""
-    finders: dict[str, EntryFinder]
-    """Finders that stay as they are, by entry."""
+    """Of each project, by name; that of a project that stays is not used."""
+    finders: PreparedFinders
     kept: dict[str, Project]
     """Projects that stay as they are, by name."""
 
@@ -98,11 +94,8 @@ class Exporter:
         self.projects: tuple[Project, ...] = ()
         self.entries: Mapping[str, str] = {}
         """The entry that has found a project, by the project's name."""
-        self.finders: tuple[EntryFinder, ...] = ()
         self.changing = asyncio.Lock()
         """Held while another configuration, or other found projects, are prepared and put in force."""
-        self._reported: tuple[object, ...] = ()
-        """The name collisions and surplus projects that were logged last."""
         self._refreshed = False
         self.telemetry = telemetry
         self.repository = repository
@@ -119,6 +112,7 @@ class Exporter:
             always=variants,
         )
         self._builder = ProjectBuilder(clock, access, telemetry, repository, self.publisher.publish, progress)
+        self._finders = Finders(self._builder, access, telemetry, repository)
         self._replace_projects(self.prepare(config), ())
         repository.begin()
 
@@ -133,38 +127,23 @@ class Exporter:
         return tuple(project.tracker for project in self.projects)
 
     @property
+    def finders(self) -> tuple[EntryFinder, ...]:
+        """The finders of the entries that stand for many projects."""
+        return self._finders.all
+
+    @property
     def refreshed(self) -> bool:
         """Whether the first refresh of each project has ended; a later configuration does not change that."""
         return self._refreshed or (
-            all(one.finder.searched for one in self.finders)
-            and all(poller.refreshed.is_set() for poller in self.pollers)
+            self._finders.searched and all(poller.refreshed.is_set() for poller in self.pollers)
         )
 
     @property
     def outdated(self) -> bool:
         """Whether the entries have found other projects than those in force."""
-        return bool(self.finders) and self._expand(self.source).config.projects != self.config.projects
-
-    def _found(self, source: Config) -> dict[str, Mapping[str, str]]:
-        """Return the found projects (names by id) of each entry of a configuration."""
-        finders = {one.settings.name: one for one in self.finders}
-        found: dict[str, Mapping[str, str]] = {}
-        for entry in source.projects:
-            search = entry.project_search
-            if search is None:
-                continue
-            former = finders.get(entry.name)
-            same_list = former is not None and former.finder.search.base_url == search.base_url
-            names = (
-                former.finder.projects
-                if former is not None and same_list
-                else self.repository.found_projects(entry)
-            )
-            found[entry.name] = {one: name for one, name in names.items() if search.names.matches(name)}
-        return found
-
-    def _expand(self, source: Config) -> Expansion:
-        return expand(source, self._found(source))
+        return (
+            bool(self.finders) and self._finders.expand(self.source).config.projects != self.config.projects
+        )
 
     def prepare(self, config: Config) -> Prepared:
         """Prepare a configuration, without changing anything: do everything that can fail.
@@ -173,10 +152,9 @@ class Exporter:
             SetupError: a certificate authority cannot be loaded.
 
         """
-        links, kept, finders = {}, {}, {}
-        source, expansion = config, self._expand(config)
+        links, kept = {}, {}
+        source, expansion = config, self._finders.expand(config)
         config = expansion.config
-        searching = {one.settings.name: one for one in self.finders}
         former = {project.settings.name: project for project in self.projects}
         same_sections = _sections(config) == _sections(self.config)
         for settings in config.projects:
@@ -191,44 +169,10 @@ class Exporter:
                 links[settings.name] = project.link
             else:
                 links[settings.name] = self._access.link(settings)
-        for entry in source.projects:
-            if entry.project_search is None:
-                continue
-            finder = searching.get(entry.name)
-            if (
-                finder is not None
-                and same_sections
-                and finder.settings == entry
-                and finder.link.authorities == authorities_digest(entry)
-            ):
-                finders[entry.name] = finder
-            else:
-                links[entry.name] = self._access.link(entry)
-        self._report_expansion(expansion)
+        finders = self._finders.prepare(source, unchanged=same_sections)
+        self._finders.report(expansion)
         listed = {key: settings.name for settings in config.projects for key in listed_keys(settings)}
         return Prepared(source, config, expansion.entries, links, finders, kept, listed)
-
-    def _report_expansion(self, expansion: Expansion) -> None:
-        """Log what is wrong with the found projects, once until it changes."""
-        wrong = (expansion.collisions, tuple(expansion.surplus.items()))
-        if wrong == self._reported:
-            return
-        self._reported = wrong
-        for entry, identity, name in expansion.collisions:
-            _log.error(
-                "another project has the name of a found project, appending the id",
-                extra={"id": "project-name-collision", "project": entry, "value": name, "detail": identity},
-            )
-        for entry, surplus in expansion.surplus.items():
-            _log.error(
-                "more projects found than can be followed, not watching the rest",
-                extra={
-                    "id": "too-many-projects",
-                    "project": entry,
-                    "projects": MOST + surplus,
-                    "limit": MOST,
-                },
-            )
 
     async def apply(self, prepared: Prepared, retire: Retire) -> ProjectChanges:
         """Put a configuration in force. `retire` stops the polls of the projects that go or change."""
@@ -244,13 +188,11 @@ class Exporter:
             retired += leaving
             for project in leaving:
                 await project.poller.save()
-        former = self.finders
-        changes = self._replace_projects(prepared, retired)
+        changes, finders = self._replace_projects(prepared, retired)
         for project in retired:
             await project.poller.close()
-        for one in former:
-            if one not in self.finders:
-                await one.finder.close()
+        for one in finders:
+            await one.finder.close()
         return changes
 
     async def apply_found(self, retire: Retire) -> bool:
@@ -266,8 +208,13 @@ class Exporter:
             await self.apply(self.prepare(self.source), retire)
             return True
 
-    def _replace_projects(self, prepared: Prepared, retired: Sequence[Project]) -> ProjectChanges:
-        """Replace all projects at once: nothing awaits, so that no poll or page sees half of it."""
+    def _replace_projects(
+        self, prepared: Prepared, retired: Sequence[Project]
+    ) -> tuple[ProjectChanges, list[EntryFinder]]:
+        """Replace all projects at once: nothing awaits, so that no poll or page sees half of it.
+
+        Return what has changed, and the finders to close.
+        """
         config, before = prepared.config, self.config
         self._refreshed = bool(self.projects) and self.refreshed
         former = {project.settings.name: project for project in retired}
@@ -277,8 +224,7 @@ class Exporter:
         members = self._members(config, stays, former)
         trackers = self._reusable_trackers(config, prepared, members, former)
         self.repository.replace(config, [one.tracker for one in retired if one.settings.name not in trackers])
-        self._replace_finders(prepared)
-        limiters = {one.settings.name: one.finder.rate_limiter for one in self.finders}
+        gone = self._finders.replace(prepared.source, prepared.finders)
         scopes = {(one.link.base_url, one.settings.scope) for one in retired}
         for project in stays.values():
             self._access.keep(project.link)
@@ -293,7 +239,7 @@ class Exporter:
                 prepared.links[settings.name],
                 members[settings.name],
                 trackers.get(settings.name),
-                limiters.get(prepared.entries.get(settings.name, "")),
+                self._finders.rate_limiter(prepared.entries.get(settings.name, "")),
             )
             for index, settings in enumerate(config.projects)
         )
@@ -312,32 +258,7 @@ class Exporter:
                 created_series=config.metrics.created_series,
                 max_series=config.limits.max_series,
             )
-        return changes
-
-    def _replace_finders(self, prepared: Prepared) -> None:
-        """Build the finders of the entries that are new or have changed; a finder that stays keeps what it knows."""
-        config = prepared.source
-        former = {one.settings.name: one for one in self.finders}
-        found = self._found(config)
-        finders = []
-        for entry in config.projects:
-            search = entry.project_search
-            if search is None:
-                continue
-            kept = prepared.finders.get(entry.name)
-            if kept is not None:
-                self._access.keep(kept.link)
-                finders.append(kept)
-                continue
-            before = former.get(entry.name)
-            link = prepared.links[entry.name]
-            finders.append(self._builder.finder(config, entry, search, link, found[entry.name], before))
-            self.telemetry.add_project(entry.name, entry.provider, pipelines=0, interval=search.interval)
-        self.finders = tuple(finders)
-        names = {one.settings.name for one in finders}
-        for name, gone in former.items():
-            if name not in names:
-                self.telemetry.remove_project(name, gone.settings.provider)
+        return changes, gone
 
     def _members(
         self, config: Config, stays: dict[str, Project], former: dict[str, Project]

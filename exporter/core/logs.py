@@ -32,6 +32,7 @@ FIELDS = (
     "requests",
     "failures",
     "polls",
+    "projects",
     "pipelines",
     "runs",
     "records",

@@ -1,7 +1,6 @@
 """Report in log and metrics when a project goes down, and when it is up again."""
 
 import logging
-from collections.abc import Mapping
 
 from exporter.core.clock import Clock
 from exporter.core.hourly_warnings import HourlyWarnings
@@ -42,11 +41,18 @@ class HealthReporter:
         self.health = ProjectHealth()
 
     def refresh_ended(
-        self, outcome: PollOutcome, *, found: Mapping[str, int], requests: int, seconds: float, log: bool
+        self,
+        outcome: PollOutcome,
+        *,
+        requests: int,
+        seconds: float,
+        log: bool,
+        pipelines: int | None = None,
+        projects: int | None = None,
     ) -> None:
         """Record the result of a refresh; without `log`, report it in the metrics only.
 
-        `found` has the numbers for the log line of a project that is up, by field.
+        `projects` is the number of projects that an entry of the configuration has found, which has no `pipelines`.
         """
         now = self._clock.monotonic()
         change = self.health.refreshed(
@@ -71,13 +77,14 @@ class HealthReporter:
                 extra={
                     "id": "project-up",
                     "project": self._project,
+                    "pipelines": pipelines,
+                    "projects": projects,
                     "requests": requests,
-                    **found,
                     "seconds": round(seconds, 2),
                 },
             )
         elif change is Change.UP_AGAIN and self.health.last_outage is not None:
-            self._report_recovery(self.health.last_outage, now, found)
+            self._report_recovery(self.health.last_outage, now, pipelines, projects)
         if not self.health.failing:
             self._warnings.flush(self._outage_log.warnings_left(now))
 
@@ -127,7 +134,9 @@ class HealthReporter:
                 },
             )
 
-    def _report_recovery(self, outage: Outage, now: float, found: Mapping[str, int]) -> None:
+    def _report_recovery(
+        self, outage: Outage, now: float, pipelines: int | None, projects: int | None
+    ) -> None:
         if not self._outage_log.take_end(now):
             return
         failures, self._outage_log.failures = self._outage_log.failures, 0
@@ -136,8 +145,9 @@ class HealthReporter:
             extra={
                 "id": "project-up-again",
                 "project": self._project,
+                "pipelines": pipelines,
+                "projects": projects,
                 "failures": failures,
                 "seconds": round(now - outage.began),
-                **found,
             },
         )

@@ -178,7 +178,7 @@ class Poller:
                 self.last_refresh = self._clock.time()
                 self._health_reporter.refresh_ended(
                     outcome,
-                    found={"pipelines": len(self._tracker.ids)},
+                    pipelines=len(self._tracker.ids),
                     requests=self.api.sent - sent,
                     seconds=seconds,
                     log=not once,

@@ -13,7 +13,7 @@ from exporter.polling.list_caution import ListCaution
 from exporter.polling.membership import ABSENCES
 from exporter.polling.outcome import PollOutcome
 from exporter.polling.reporter import PollReporter
-from exporter.providers.protocol import PageCursor, ProjectDirectory
+from exporter.providers.protocol import PageCursor, SupportsProjectList
 from exporter.telemetry.recorder import Telemetry
 
 _EMPTY = "the list of projects is empty; most likely the user is not a member of any project"
@@ -28,7 +28,7 @@ class ProjectFinder:
         self,
         entry: str,
         search: ProjectSearch,
-        directory: ProjectDirectory,
+        directory: SupportsProjectList,
         api: ApiClient,
         *,
         rate_limiter: RateLimiter,
@@ -90,7 +90,6 @@ class ProjectFinder:
             if doubt:
                 operation = self._directory.projects_request(PageCursor()).operation
                 outcome.record_gap(Cause(operation, "implausible", message=doubt, remedy="implausible-list"))
-                self._reporter.implausible_list(len(names), doubt)
             else:
                 self._apply(names, complete=complete)
         if once and outcome.failed:
@@ -111,7 +110,7 @@ class ProjectFinder:
         self._reporter.failures(outcome)
         self._health_reporter.refresh_ended(
             outcome,
-            found={"projects": len(self._names)},
+            projects=len(self._names),
             requests=self.api.sent - sent,
             seconds=now - started,
             log=not once,

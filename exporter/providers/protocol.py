@@ -241,7 +241,7 @@ class KnowsRetention(Provider, Protocol):
         """Return how many days runs are kept; None if the response has no such number."""
 
 
-class ProjectDirectory(Service, Protocol):
+class SupportsProjectList(Service, Protocol):
     """Describes requests for the list of all projects of a cloud that a user may see, and decodes the responses."""
 
     page_size: int

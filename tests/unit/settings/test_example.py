@@ -12,13 +12,14 @@ from pydantic import BaseModel
 
 from exporter.config.secret import FileSecret, Secret
 from exporter.config.section import Section
+from exporter.providers.codearts import directory_endpoint
 from exporter.settings.load import load
 from exporter.settings.settings import Config, Metrics, Poll
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "an-access-key"}
-# Shown with a value although they have no default: a project needs a region or an endpoint, and most list pipelines.
-CHOSEN = {"region", "pipelines"}
+# Shown with a value although they have no default: a project needs a region or an endpoint, and an id, and most list pipelines.
+CHOSEN = {"region", "project_id", "pipelines"}
 # Rarely used blocks are in comments, although they have defaults.
 OPTIONAL = {"state", "tls", "insecure_skip_verify"}
 CERTIFICATE = Path(__file__).parents[2] / "config" / "ca" / "good.pem"
@@ -94,7 +95,7 @@ def test_example_shows_the_defaults():
 def test_example_uncommented_loads(uncommented):
     """The commented keys are valid, too."""
     assert uncommented.state.path == "/var/lib/pipeline-exporter/state.db"
-    payments, mobile, web, embedded, tools, apps, games, intranet = uncommented.projects
+    payments, mobile, web, account, embedded, tools, apps, games, intranet = uncommented.projects
     assert payments.endpoint == "https://pipeline.example.com"
     assert payments.auth.security_token.path == Path("/run/secrets/codearts/security-token")
     assert payments.pipelines[1].name == "checkout-service"
@@ -104,6 +105,8 @@ def test_example_uncommented_loads(uncommented):
     assert web.auth.iam_endpoint == web.auth.model_copy(update={"iam_endpoint": None}).endpoint_in(web.region)
     assert web.auth.iam_project == web.region
     assert web.discovery.labels_of("shop-api") == {"team": "web"}
+    assert account.project_search.base_url == directory_endpoint(account.region)
+    assert account.project_search.names.matches("anything")
     assert (embedded.auth.method, tools.auth.method) == ("metadata", "default")
     assert embedded.discovery.matches("anything")
     assert (apps.auth.method, games.auth.method, intranet.auth.method) == ("yunxiao_token", "aksk", "default")
@@ -138,7 +141,7 @@ def test_example_has_the_order_of_the_documentation():
         "name", "provider", "region", "endpoint", "project_id", "stage_time_zone", "rate_limit", "labels",
         "url_template", "run_url_template", "auth", "pipelines", "discover", "tls", "proxy",
     ]  # fmt: skip
-    assert list(whole["projects"][5]) == [
+    assert list(whole["projects"][6]) == [
         "name", "provider", "organization_id", "auth", "edition", "endpoint", "url_template", "pipelines",
     ]  # fmt: skip
 

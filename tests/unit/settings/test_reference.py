@@ -34,6 +34,7 @@ SECTIONS: dict[str, type[Section]] = {
     "`metrics`": Metrics,
     "`state`": State,
     "`limits`": Limits,
+    "`projects[].discover_projects`": codearts.project.DiscoverProjects,
     "`projects[].rate_limit`": RateLimit,
     "`projects[].pipelines[]`": PipelineEntry,
     "`projects[].discover`": Discover,

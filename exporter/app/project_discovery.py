@@ -13,10 +13,10 @@ from exporter.polling.project_finder import ProjectFinder
 _PAUSE = 1.0
 """Seconds between two checks whether a list of projects is due."""
 
-_log = logging.getLogger("exporter.app.project_search")
+_log = logging.getLogger("exporter.app.project_discovery")
 
 
-class ProjectSearch:
+class ProjectDiscovery:
     """Reads the lists of projects when they are due."""
 
     def __init__(self, exporter: Exporter, scheduler: Scheduler, health: Health, clock: Clock) -> None:
