@@ -65,8 +65,10 @@ def _project(config: Config, project: AnyProject, shard: Shard | None) -> Iterat
         listed = f"{listed} and those discovered" if project.pipelines else "every pipeline discovered"
         if shard is not None:
             listed += " that the shard owns"
-    if project.project_search:
-        yield f"{project.name}: each project found at {project.project_search.base_url}, at most {MOST}, as follows; and 1 request for each 100 projects every {format_duration(project.project_search.interval)}"
+    search = project.project_search
+    if search is not None:
+        every = format_duration(search.interval)
+        yield f"{project.name}: 1 request for each 100 projects at {search.base_url}, every {every}; each project, at most {MOST}:"
     yield f"{project.name} ({project.provider}, {project.base_url}): {listed}"
     yield from requests(config, project, shard)
 

@@ -21,7 +21,7 @@ VALIDATOR = Draft202012Validator(SCHEMA)
 ONLY_VALUES = re.compile(
     r"is not a (regular expression|time zone)|has no known endpoint|must increase|given twice|in (line|project) "
     r"|already|too short|too long|nothing is set|\$\{|environment variable|is not a date|cannot be read|holds no"
-    r"|damaged|must not (hold|be empty)|label name|may hold|must be a URL|is missing \((edition|give region|give project_id)|iam_"
+    r"|damaged|must not (hold|be (empty|given))|no address of|label name|may hold|must be a URL|is missing \((edition|give region|give project_id)|iam_"
     r"|is an edition|cannot be encoded|must end with|not the id of a pipeline|as the ids|control characters"
     r"|regular file|is empty|must be one line|\(yaml\)|aliases|merge|anchor|not UTF-8|is text|bytes"
 )
