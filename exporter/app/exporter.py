@@ -135,7 +135,9 @@ class Exporter:
     def refreshed(self) -> bool:
         """Whether the first refresh of each project has ended; a later configuration does not change that."""
         return self._refreshed or (
-            self._finders.searched and all(poller.refreshed.is_set() for poller in self.pollers)
+            self._finders.searched
+            and all(poller.refreshed.is_set() for poller in self.pollers)
+            and not self.outdated
         )
 
     @property

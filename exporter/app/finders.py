@@ -104,7 +104,8 @@ class Finders:
                 continue
             before, link = former.get(entry.name), prepared.links[entry.name]
             finders.append(self._builder.finder(source, entry, search, link, found[entry.name], before))
-            self._telemetry.add_project(entry.name, entry.provider, pipelines=0, interval=search.interval)
+            show = self._telemetry.add_project if before is None else self._telemetry.replace_project
+            show(entry.name, entry.provider, pipelines=0, interval=search.interval)
         self.all = tuple(finders)
         names = {one.settings.name for one in finders}
         for name, gone in former.items():

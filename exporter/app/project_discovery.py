@@ -32,19 +32,23 @@ class ProjectDiscovery:
             due = [one.finder for one in self._exporter.finders if one.finder.next_search <= now]
             if due:
                 await asyncio.gather(*(_read(finder) for finder in due))
-            try:
-                if due or self._exporter.outdated:
-                    await self._apply()
-            except SetupError as error:
-                _log.error(
-                    "found projects not watched, their settings cannot be used",
-                    extra={"id": "found-projects-not-watched", "error": str(error)},
-                )
-            except Exception:  # noqa: BLE001  # the next search may succeed
-                _log.exception(
-                    "reload failed by an internal error, please report this", extra={"id": "reload-crashed"}
-                )
+                await self._try_to_apply()
             await self._clock.sleep(_PAUSE)
+
+    async def _try_to_apply(self) -> None:
+        """Put the found projects in force; log what prevents it."""
+        try:
+            await self._apply()
+        except SetupError as error:
+            _log.error(
+                "found projects not watched, their settings cannot be used",
+                extra={"id": "found-projects-not-watched", "error": str(error)},
+            )
+        except Exception:  # noqa: BLE001  # the next search may succeed
+            _log.exception(
+                "found projects not watched by an internal error, please report this",
+                extra={"id": "project-discovery-crashed"},
+            )
 
     async def _apply(self) -> None:
         """Put the found projects in force, and publish."""
