@@ -1,7 +1,7 @@
 """The failure streaks that are possible for the runs of a simulated cloud."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -53,17 +53,21 @@ def possible_streaks(
     """Return the streaks of a pipeline that may be shown at `now`; None if there are too many.
 
     A response can be older than the cloud's present state. The exporter knows what happened until `known_until` (Unix
-    seconds), except for changes and deletions after a run's last report, and for runs that began after others with
-    greater numbers.
+    seconds), except for changes and deletions after a run's last report, for runs that began after others with greater
+    numbers, and for these others if they ended before the first report.
     """
     truths = [truth for truth in scenario.truth(pipeline) if truth.states[0].moment <= now]
     reports = scenario.reports(pipeline)
     late = _late(truths)
+    first = min((report.moment for row in reports.values() for report in row), default=math.inf)
     found: set[_Shown] = {(0, None, None)}
     for truth in sorted(truths, key=lambda truth: (truth.epoch, truth.number)):
         reported = reports.get(truth.id, ())
         ends = _ends(truth, reported, now, settled=truth.states[-1].moment <= known_until)
         if truth.id in late and not reported:
+            ends.add(None)
+        if not reported and truth.states[-1].moment <= first and _is_overtaken(truth, truths, late):
+            # At first sight, the run that the cloud names as the latest counts as the one with the greatest number.
             ends.add(None)
         found = {_after(streak, end, cloud) for streak in found for end in ends}
         if len(found) > MOST:
@@ -80,6 +84,17 @@ def _late(truths: Iterable[Truth]) -> set[str]:
             found.add(truth.id)
         greatest[truth.epoch] = max(truth.number, greatest.get(truth.epoch, 0))
     return found
+
+
+def _is_overtaken(truth: Truth, truths: Iterable[Truth], late: Collection[str]) -> bool:
+    """Return whether a late run has a smaller number than a run that began before it."""
+    return any(
+        one.id in late
+        and one.epoch == truth.epoch
+        and one.number < truth.number
+        and one.states[0].moment > truth.states[0].moment
+        for one in truths
+    )
 
 
 def false_streaks(
