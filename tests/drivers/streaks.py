@@ -54,20 +54,24 @@ def possible_streaks(
 
     A response can be older than the cloud's present state. The exporter knows what happened until `known_until` (Unix
     seconds), except for changes and deletions after a run's last report, for runs that began after others with greater
-    numbers, and for these others if they ended before the first report.
+    numbers, and for these others while no report has a number as great.
     """
     truths = [truth for truth in scenario.truth(pipeline) if truth.states[0].moment <= now]
     reports = scenario.reports(pipeline)
     late = _late(truths)
-    first = min((report.moment for row in reports.values() for report in row), default=math.inf)
+    greatest: dict[int, int] = {}
+    for truth in truths:
+        if truth.id in reports:
+            greatest[truth.epoch] = max(truth.number, greatest.get(truth.epoch, 0))
     found: set[_Shown] = {(0, None, None)}
     for truth in sorted(truths, key=lambda truth: (truth.epoch, truth.number)):
         reported = reports.get(truth.id, ())
         ends = _ends(truth, reported, now, settled=truth.states[-1].moment <= known_until)
         if truth.id in late and not reported:
             ends.add(None)
-        if not reported and truth.states[-1].moment <= first and _is_overtaken(truth, truths, late):
-            # At first sight, the run that the cloud names as the latest counts as the one with the greatest number.
+        unknown = truth.number > greatest.get(truth.epoch, 0)
+        if unknown and _is_overtaken(truth, truths, late):
+            # The cloud names the late run as the latest, so nothing shows that there are greater numbers.
             ends.add(None)
         found = {_after(streak, end, cloud) for streak in found for end in ends}
         if len(found) > MOST:
